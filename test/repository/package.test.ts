@@ -1,0 +1,58 @@
+// The package that `npm pack` makes, used from another folder: it installs, runs, ends by itself, and its types compile.
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+
+const folder = mkdtempSync(join(tmpdir(), "kilograd-package-"));
+const consumer = join(folder, "consumer");
+
+/** Runs a shell command to its end and returns its standard output; what it printed is in the error when it fails. */
+function run(command: string, cwd: string): string {
+  const { status, stdout, stderr } = spawnSync(command, { cwd, shell: true, encoding: "utf8", timeout: 100_000 });
+  if (status !== 0) throw new Error(`${command}: exit code ${status}\n${stdout}${stderr}`);
+  return stdout;
+}
+
+beforeAll(() => {
+  run(`npm pack --pack-destination ${folder}`, process.cwd());
+  const archive = readdirSync(folder).find((name) => name.endsWith(".tgz"))!;
+  mkdirSync(consumer);
+  writeFileSync(join(consumer, "package.json"), JSON.stringify({ name: "consumer", private: true, type: "module" }));
+  run(`npm install --prefer-offline --ignore-scripts --no-audit --no-fund ${join(folder, archive)}`, consumer);
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+test("the package holds the build and its papers, not the sources", () => {
+  const names = readdirSync(join(consumer, "node_modules/kilograd"));
+  expect(names).toEqual(expect.arrayContaining(["dist", "LICENSE", "README.md", "package.json"]));
+  expect(names.filter((name) => ["src", "test", "scripts", "bench", "docs"].includes(name))).toEqual([]);
+});
+
+test("a script in another folder imports it and ends by itself", () => {
+  writeFileSync(
+    join(consumer, "script.js"),
+    `import * as kilograd from "kilograd";
+     console.log(JSON.stringify(Object.keys(kilograd)));`,
+  );
+  const names = JSON.parse(run("node script.js", consumer));
+  expect(names).toEqual(expect.arrayContaining(["openDevice", "valueAndGrad"]));
+});
+
+test("the command is installed with it", () => {
+  expect(run("npx --no-install kilograd --help", consumer)).toContain("doctor");
+});
+
+test("its types compile in a strict project", () => {
+  writeFileSync(
+    join(consumer, "typed.ts"),
+    `import { openDevice } from "kilograd";
+     const device = await openDevice("cpu");
+     // @ts-expect-error: the types are real ones, so a name that does not exist is an error
+     device.thereIsNoSuchName;`,
+  );
+  const options =
+    "--noEmit --strict --target ES2023 --lib ES2023,ESNext.Disposable,DOM --module NodeNext --types @webgpu/types";
+  run(`node ${resolve("node_modules/typescript/bin/tsc")} ${options} typed.ts`, consumer);
+});
