@@ -82,17 +82,20 @@ function adapterKey() {
 function probe() {
   const child = spawnSync(process.execPath, ["scripts/probe-adapter.mjs"], { encoding: "utf8", timeout: 60_000 });
   if (child.status === 0) return { adapter: JSON.parse(child.stdout.trim().split("\n").at(-1)) };
-  return { failure: `${child.signal ? `the probe was ended by ${child.signal}\n` : ""}${child.stderr.trim()}` };
+  return {
+    failure: child.signal ? `the probe was ended by ${child.signal}: ${child.stderr.trim()}` : child.stderr.trim(),
+  };
 }
 
 function findAdapter() {
   if (recall("adapter", adapterKey())) return;
   let { adapter, failure } = probe();
   if (!adapter) {
-    say("WebGPU adapter: Dawn finds none");
-    installDriver(failure);
+    say(`WebGPU adapter: none. Dawn says:\n${failure}`);
+    installDriver();
     ({ adapter, failure } = probe());
-    if (!adapter) throw new SetupError(`a Vulkan driver is installed, yet Dawn finds no WebGPU adapter:\n${failure}`);
+    if (!adapter)
+      throw new SetupError(`a Vulkan driver is installed, yet there is no WebGPU adapter. Dawn says:\n${failure}`);
   }
   say(`WebGPU adapter: ${adapter.description || adapter.device} (${adapter.vendor} ${adapter.architecture})`);
   remember("adapter", adapterKey(), adapter);
@@ -105,16 +108,13 @@ function aptSources() {
   return paths.filter((path) => existsSync(path)).map((path) => ({ path, text: readFileSync(path, "utf8") }));
 }
 
-function installDriver(failure) {
+function installDriver() {
   const system = describeSystem({ platform: process.platform, osRelease: readText("/etc/os-release") });
   const { automatic, note, commands } = driverPlan({ system, isRoot, sources: aptSources() });
   const listing = commands.map((command) => `\n${command}`).join("");
-  const mayInstall = isRoot || spawnSync("sudo", ["-n", "true"]).status === 0;
-  if (!automatic || !mayInstall) {
-    const rights = automatic ? "this needs root rights; run" : "";
-    throw new SetupError(
-      `WebGPU needs a driver. On ${system.name}: ${note}${rights && `; ${rights}`}${listing}\n\nDawn's answer was: ${failure}`,
-    );
+  if (!automatic) throw new SetupError(`on ${system.name}: ${note}${listing}`);
+  if (!isRoot && spawnSync("sudo", ["-n", "true"]).status !== 0) {
+    throw new SetupError(`${system.name} needs ${note}. Installing it takes root rights; run:${listing}`);
   }
   say(`installing ${note}, by${listing}`);
   const hadBackports = existsSync(backportsFile);
