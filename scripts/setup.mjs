@@ -70,12 +70,11 @@ function build() {
 /** Everything that a change of adapter shows in without asking Dawn: its version, the driver folders and the loader's variables. */
 function adapterKey() {
   const folders = ["/usr/share", "/usr/local/share", "/etc", "/usr/local/etc", join(homedir(), ".local/share")];
-  const drivers = folders.map(
-    (folder) => statSync(join(folder, "vulkan/icd.d"), { throwIfNoEntry: false })?.mtimeMs ?? 0,
-  );
+  const drivers = folders.map((folder) => join(folder, "vulkan/icd.d")).filter((folder) => existsSync(folder));
+  const changed = drivers.map((folder) => [folder, statSync(folder).mtimeMs]);
   const variables = Object.entries(process.env).filter(([name]) => /^(VK_|DAWN|XDG_DATA)/.test(name));
   const { version } = JSON.parse(readFileSync("node_modules/webgpu/package.json", "utf8"));
-  return JSON.stringify([version, process.platform, process.arch, drivers, variables.sort()]);
+  return JSON.stringify([version, process.platform, process.arch, changed, variables.sort()]);
 }
 
 /** The adapter that Dawn finds, or why it finds none, asked in a child process that may crash or hang. */
