@@ -1,0 +1,102 @@
+// Labelled images in plain typed arrays, and the data sets known by name. No tensors and no devices here: batches are
+// gathered on the host (see batches.ts) and uploaded by whoever trains.
+
+import { DataError, UsageError } from "../tensor/errors.js";
+import { type DigitsOptions, digits } from "./digits.js";
+import { loadMnist, type MnistOptions } from "./mnist.js";
+
+/** `count` images with their labels. */
+export interface LabelledImages {
+  /** [count, height, width, channels], values in [0, 1]. */
+  readonly images: Float32Array;
+  /** [count], class indices from 0. */
+  readonly labels: Int32Array;
+  readonly count: number;
+  /** [height, width, channels] */
+  readonly imageShape: readonly [number, number, number];
+}
+
+/** A data set with its two published parts. */
+export interface ImageDataset {
+  readonly name: DatasetName;
+  readonly train: LabelledImages;
+  readonly test: LabelledImages;
+  readonly classCount: number;
+  /** For reports: what it is and where it came from. */
+  readonly source: string;
+}
+
+/** The data sets that {@link loadDataset} knows. */
+export const datasetNames = ["mnist", "digits"] as const;
+export type DatasetName = (typeof datasetNames)[number];
+
+/** Options of {@link loadDataset}; each data set takes what concerns it. */
+export type LoadDatasetOptions = MnistOptions & DigitsOptions;
+
+/**
+ * Loads a data set by name. Never answers with another one.
+ *
+ * @throws UsageError for an unknown name or a folder that misses files, DataError for data that cannot be had or read
+ * @example
+ * const { train, test } = await loadDataset("digits", { seed: 1 });
+ */
+export async function loadDataset(name: string, options: LoadDatasetOptions = {}): Promise<ImageDataset> {
+  if (name === "mnist") return loadMnist(options);
+  if (name === "digits") return digits(options);
+  throw new UsageError(`data: must be one of ${datasetNames.join(", ")}, given "${name}"`);
+}
+
+/** A data set and, where it is not the one wished for, why. */
+export interface DatasetChoice {
+  readonly dataset: ImageDataset;
+  /** Present when the built-in digits stand in for MNIST: the reason MNIST could not be had. */
+  readonly fallbackReason?: string;
+}
+
+/**
+ * MNIST where it can be had, otherwise the built-in digits, with the reason. For the quick main job only. A folder named
+ * by the user is never passed over: its faults are errors.
+ */
+export async function loadMnistOrDigits(options: LoadDatasetOptions = {}): Promise<DatasetChoice> {
+  try {
+    // Without a network this must not take long: two mirrors, two attempts each.
+    return { dataset: await loadMnist({ ...options, attempts: 2, connectTimeout: 4_000 }) };
+  } catch (error) {
+    const namedByUser = options.dataDir ?? process.env["KILOGRAD_DATA_DIR"];
+    if (namedByUser || !(error instanceof DataError)) throw error;
+    return { dataset: digits(options), fallbackReason: error.message };
+  }
+}
+
+/** The images from `start` (inclusive) to `end` (exclusive) as a view of the same memory. */
+export function sliceImages(set: LabelledImages, start: number, end: number = set.count): LabelledImages {
+  if (!Number.isInteger(start) || !Number.isInteger(end) || start < 0 || end > set.count || start > end) {
+    throw new UsageError(`sliceImages: needs 0 <= start <= end <= ${set.count}, given ${start} and ${end}`);
+  }
+  const imageSize = set.imageShape[0] * set.imageShape[1] * set.imageShape[2];
+  return {
+    images: set.images.subarray(start * imageSize, end * imageSize),
+    labels: set.labels.subarray(start, end),
+    count: end - start,
+    imageShape: set.imageShape,
+  };
+}
+
+/** The first `count` images; all of them where the set has no more. */
+export function limitImages(set: LabelledImages, count: number): LabelledImages {
+  if (!Number.isInteger(count) || count < 1) {
+    throw new UsageError(`limitImages: needs a whole number of images from 1, given ${count}`);
+  }
+  return sliceImages(set, 0, Math.min(count, set.count));
+}
+
+/**
+ * Splits the last `fraction` off for validation, before any shuffling, as Keras's `validation_split` does:
+ * the first part has floor(count * (1 - fraction)) images.
+ */
+export function splitImages(set: LabelledImages, fraction: number): { first: LabelledImages; last: LabelledImages } {
+  if (!(fraction > 0 && fraction < 1))
+    throw new UsageError(`splitImages: needs a fraction in (0, 1), given ${fraction}`);
+  const boundary = Math.floor(set.count * (1 - fraction));
+  return { first: sliceImages(set, 0, boundary), last: sliceImages(set, boundary) };
+}

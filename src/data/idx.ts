@@ -1,0 +1,71 @@
+// The IDX format of the MNIST files: a 4-byte magic (0, 0, element type, rank), one big-endian u32 per dimension, then
+// the elements. Only unsigned bytes (type 0x08) are read, the only type the digit data sets use.
+
+import { readFile } from "node:fs/promises";
+import { DataError } from "../tensor/errors.js";
+import { inflate } from "./fetch.js";
+
+/** An IDX file's contents: `data` holds the product of `shape` bytes, row-major. */
+export interface IdxArray {
+  readonly shape: readonly number[];
+  readonly data: Uint8Array;
+}
+
+/**
+ * Reads an IDX file, gzip or plain. A name that ends in `.gz` must hold gzip.
+ *
+ * @param rank the number of dimensions that the caller expects: 3 for images, 1 for labels
+ * @throws DataError naming the file and the byte counts for anything malformed
+ */
+export async function readIdx(path: string, rank: number): Promise<IdxArray> {
+  const raw = await readFile(path).catch((error: Error) => {
+    throw new DataError(`idx: cannot read ${path}: ${error.message}`, { cause: error });
+  });
+  if (path.endsWith(".gz") && !(raw[0] === 0x1f && raw[1] === 0x8b)) {
+    throw new DataError(
+      `idx: ${path} is not gzip: it must begin with the bytes 1f 8b, its ${raw.length} bytes begin with ` +
+        `${hex(raw.subarray(0, 2))}; if it is the uncompressed file, remove .gz from its name`,
+    );
+  }
+  const bytes = await inflate(raw).catch((error: Error) => {
+    throw new DataError(
+      `idx: ${path} is damaged gzip (${error.message}) after ${raw.length} bytes; fetch the file again`,
+      { cause: error },
+    );
+  });
+  return parseIdx(bytes, { name: path, rank });
+}
+
+/**
+ * Parses uncompressed IDX bytes; the result shares their memory.
+ *
+ * @throws DataError for a wrong magic, a short file or trailing bytes; `name` tells the user which file
+ */
+export function parseIdx(bytes: Uint8Array, { name, rank }: { name: string; rank: number }): IdxArray {
+  const magic = [0, 0, 0x08, rank];
+  if (bytes.length < 4 || magic.some((byte, i) => bytes[i] !== byte)) {
+    throw new DataError(
+      `idx: ${name} is not an IDX file of unsigned bytes with ${rank} dimension${rank === 1 ? "" : "s"}: it must begin with ` +
+        `${hex(magic)}, its ${bytes.length} bytes begin with ${hex(bytes.subarray(0, 4))}; were images and labels mixed up?`,
+    );
+  }
+  const headerBytes = 4 + 4 * rank;
+  if (bytes.length < headerBytes) {
+    throw new DataError(`idx: ${name} ends inside its header: needs ${headerBytes} bytes, has ${bytes.length}`);
+  }
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const shape = Array.from({ length: rank }, (_, axis) => view.getUint32(4 + 4 * axis));
+  const expected = headerBytes + shape.reduce((product, size) => product * size, 1);
+  if (bytes.length !== expected) {
+    const difference = Math.abs(bytes.length - expected);
+    throw new DataError(
+      `idx: ${name} with shape [${shape.join(", ")}] must have ${expected} bytes, has ${bytes.length} ` +
+        `(${difference} ${bytes.length < expected ? "are missing" : "too many"}); fetch the file again`,
+    );
+  }
+  return { shape, data: bytes.subarray(headerBytes) };
+}
+
+function hex(bytes: ArrayLike<number>): string {
+  return bytes.length === 0 ? "(nothing)" : Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
+}

@@ -1,0 +1,109 @@
+// MNIST (LeCun, Cortes, Burges): 60,000 training and 10,000 test digits of 28x28, from a folder the user names, the cache,
+// or the network. It never substitutes other data.
+
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { DataError, UsageError } from "../tensor/errors.js";
+import type { ImageDataset, LabelledImages } from "./dataset.js";
+import { type FetchOptions, type FileSpec, fetchFile } from "./fetch.js";
+import { type IdxArray, parseIdx, readIdx } from "./idx.js";
+
+/** Options of {@link loadMnist}; those of the download apply only where one is needed. */
+export interface MnistOptions extends FetchOptions {
+  /** The folder with the four IDX files, `.gz` or plain, or its parent with a folder `mnist`. Default: `KILOGRAD_DATA_DIR`. */
+  readonly dataDir?: string | undefined;
+}
+
+const mirrors = ["https://ossci-datasets.s3.amazonaws.com/mnist", "https://storage.googleapis.com/cvdf-datasets/mnist"];
+
+/** File names as published (there with `.gz`), and the checksums of their uncompressed bytes. */
+const files = {
+  trainImages: [
+    "train-images-idx3-ubyte",
+    "sha256",
+    "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+  ],
+  trainLabels: ["train-labels-idx1-ubyte", "md5", "a25bea736e30d166cdddb491f175f624"],
+  testImages: ["t10k-images-idx3-ubyte", "sha256", "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"],
+  testLabels: ["t10k-labels-idx1-ubyte", "md5", "27ae3e4e09519cfbb04c329615203637"],
+} as const satisfies Record<string, readonly [name: string, algorithm: FileSpec["checksum"]["algorithm"], hex: string]>;
+type FileKey = keyof typeof files;
+
+interface NamedArray extends IdxArray {
+  readonly path: string;
+}
+
+/**
+ * Loads MNIST from `dataDir`, else the folder in `KILOGRAD_DATA_DIR`, else the cache, else the network into the cache.
+ *
+ * @throws UsageError when a folder named by the user is not there or misses a file
+ * @throws DataError for a malformed file, or when the data can neither be found nor downloaded
+ */
+export async function loadMnist(options: MnistOptions = {}): Promise<ImageDataset> {
+  const folder = folderNamedByUser(options.dataDir);
+  let downloaded = false;
+  const read = async (key: FileKey, rank: number): Promise<NamedArray> => {
+    const [name, algorithm, hex] = files[key];
+    if (folder) {
+      const path = findFile(folder, name)!;
+      return { path, ...(await readIdx(path, rank)) };
+    }
+    const spec = { name: `mnist/${name}.gz`, mirrors: mirrors.map((mirror) => `${mirror}/${name}.gz`) };
+    const { path, bytes, downloadedFrom } = await fetchFile({ ...spec, checksum: { algorithm, hex } }, options);
+    downloaded ||= downloadedFrom !== undefined;
+    return { path, ...parseIdx(bytes, { name: path, rank }) };
+  };
+  const trainImages = await read("trainImages", 3);
+  const train = labelledImages(trainImages, await read("trainLabels", 1));
+  const test = labelledImages(await read("testImages", 3), await read("testLabels", 1));
+  const source = `MNIST, ${downloaded ? "downloaded into" : "from"} ${dirname(trainImages.path)}`;
+  return { name: "mnist", train, test, classCount: 10, source };
+}
+
+/** The folder that holds the files, when the user named one; it must hold all four. */
+function folderNamedByUser(dataDir: string | undefined): string | undefined {
+  const named = dataDir ?? (process.env["KILOGRAD_DATA_DIR"] || undefined);
+  const by = dataDir === undefined ? "KILOGRAD_DATA_DIR" : "--data-dir";
+  if (named === undefined) return undefined;
+  if (!existsSync(named)) throw new UsageError(`mnist: the folder ${named} (${by}) does not exist`);
+  const names = Object.values(files).map(([name]) => name);
+  const folder = [named, join(named, "mnist")].find((candidate) => names.some((name) => findFile(candidate, name)));
+  if (!folder)
+    throw new UsageError(`mnist: neither ${named} (${by}) nor its folder mnist has ${names[0]}.gz or ${names[0]}`);
+  const missing = names.filter((name) => !findFile(folder, name));
+  if (missing.length > 0) {
+    throw new UsageError(
+      `mnist: ${folder} (${by}) misses ${missing.join(", ")} (with or without .gz); add what is missing`,
+    );
+  }
+  return folder;
+}
+
+function findFile(folder: string, name: string): string | undefined {
+  return [join(folder, `${name}.gz`), join(folder, name)].find((path) => existsSync(path));
+}
+
+/** Bytes 0..255 to [0, 1]; checks that images and labels belong together. */
+function labelledImages(images: NamedArray, labels: NamedArray): LabelledImages {
+  const [count, height, width] = images.shape as [number, number, number];
+  if (height !== 28 || width !== 28 || count === 0) {
+    throw new DataError(`mnist: ${images.path} must hold images of 28x28, has shape [${images.shape.join(", ")}]`);
+  }
+  if (labels.shape[0] !== count) {
+    throw new DataError(
+      `mnist: ${images.path} has ${count} images, but ${labels.path} has ${labels.shape[0]} labels; are both of one part?`,
+    );
+  }
+  const wrong = labels.data.findIndex((label) => label > 9);
+  if (wrong >= 0) {
+    throw new DataError(`mnist: ${labels.path} must hold labels 0 to 9, label ${wrong} is ${labels.data[wrong]}`);
+  }
+  const values = new Float32Array(images.data.length);
+  for (let i = 0; i < values.length; i++) values[i] = images.data[i]! / 255;
+  return {
+    images: values,
+    labels: Int32Array.from(labels.data),
+    count,
+    imageShape: [28, 28, 1],
+  };
+}
