@@ -60,7 +60,7 @@ export interface DatasetChoice {
 export async function loadMnistOrDigits(options: LoadDatasetOptions = {}): Promise<DatasetChoice> {
   try {
     // Without a network this must not take long: two mirrors, two attempts each.
-    return { dataset: await loadMnist({ ...options, attempts: 2, connectTimeout: 4_000 }) };
+    return { dataset: await loadMnist({ attempts: 2, connectTimeout: 4_000, ...options }) };
   } catch (error) {
     const namedByUser = options.dataDir ?? process.env["KILOGRAD_DATA_DIR"];
     if (namedByUser || !(error instanceof DataError)) throw error;

@@ -110,7 +110,11 @@ export async function fetchFile(spec: FileSpec, options: FetchOptions = {}): Pro
   try {
     for (const url of spec.mirrors) {
       try {
-        return { path, bytes: await fetchFromMirror(spec, url, path, dispatcher, options), downloadedFrom: url };
+        const bytes = await fetchFromMirror(spec, url, path, dispatcher, options);
+        await local(path, () =>
+          Promise.all(spec.mirrors.map((mirror) => rm(freePartial(path, mirror), { force: true }))),
+        );
+        return { path, bytes, downloadedFrom: url };
       } catch (error) {
         if (!(error instanceof MirrorFault)) throw error;
         faults.push(`  ${url}: ${error.message}`);
@@ -133,7 +137,9 @@ async function readCached(spec: FileSpec, path: string, options: FetchOptions): 
   try {
     return await verified(spec, raw);
   } catch (error) {
-    options.onMessage?.(`${path} is damaged (${(error as Error).message}); downloading it again`);
+    options.onMessage?.(
+      `${path} is damaged (${(error as Error).message})${options.offline ? "" : "; downloading it again"}`,
+    );
     return undefined;
   }
 }
@@ -250,6 +256,7 @@ async function verified(spec: FileSpec, raw: Uint8Array): Promise<Uint8Array> {
 
 // Partial files are named `FILE.URLHASH.OWNER.partial`. OWNER is `HOSTHASH-PID-RANDOM`, or `free` after its process gave up.
 const hash8 = (text: string): string => createHash("sha256").update(text).digest("hex").slice(0, 8);
+const freePartial = (path: string, url: string): string => `${path}.${hash8(url)}.free.partial`;
 const abandonedAfter = 10 * 60_000; // ms without a write; a live download writes or gives up much sooner
 
 /** A partial file name of our own; an abandoned download of the same URL is taken over by renaming it (one wins). */
@@ -281,7 +288,7 @@ async function claimPartial(path: string, url: string): Promise<string> {
 async function releasePartial(partial: string, path: string, url: string): Promise<void> {
   const size = (await stat(partial).catch(absent))?.size;
   if (size === 0) await rm(partial);
-  else if (size) await rename(partial, join(dirname(path), `${basename(path)}.${hash8(url)}.free.partial`));
+  else if (size) await rename(partial, freePartial(path, url));
 }
 
 function isAlive(pid: number): boolean {

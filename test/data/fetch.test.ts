@@ -240,6 +240,12 @@ describe("a mirror with a fault", () => {
     expect(cacheEntries()).toEqual(["file.gz"]);
   });
 
+  it("leaves nothing behind when another one gives the file", async () => {
+    const spec = fileAt({ "/drops": dropMidway, "/good": full });
+    expect((await fetchFile(spec, quick({ attempts: 2 }))).downloadedFrom).toBe(`${base}/good`);
+    expect(cacheEntries()).toEqual(["file.gz"]);
+  });
+
   it("is tried again for 500, 503 and 429, later and later", async () => {
     const spec = fileAt({
       "/a": (request, response, hit) => [status(500), status(503), status(429), full][hit - 1]!(request, response, hit),
