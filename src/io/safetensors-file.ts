@@ -1,0 +1,69 @@
+// Safetensors files on disk, written and read tensor by tensor. The format itself is in safetensors.ts.
+import { type FileHandle, open } from "node:fs/promises";
+import { DataError } from "../tensor/errors.js";
+import { writeFileAtomic } from "./files.js";
+import {
+  type DeferredTensor,
+  emptyTensor,
+  headerLength,
+  parseHeader,
+  prefixBytes,
+  type Safetensors,
+  type StoredTensor,
+  streamSafetensors,
+} from "./safetensors.js";
+
+/**
+ * Writes a safetensors file atomically. At most one deferred tensor's data is held at a time.
+ * @throws UsageError where data and shape differ, KilogradError `FILE_WRITE`; an existing file is then as it was
+ */
+export async function writeSafetensors(
+  path: string,
+  tensors: ReadonlyMap<string, StoredTensor | DeferredTensor>,
+  metadata: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  await writeFileAtomic(path, streamSafetensors(tensors, metadata));
+}
+
+/**
+ * Reads a safetensors file, each tensor straight into its own array.
+ * @throws DataError for a file that is missing, unreadable, foreign, truncated or malformed
+ */
+export async function readSafetensors(path: string): Promise<Safetensors> {
+  await using file = await readable(path, () => open(path));
+  const { size } = await readable(path, () => file.stat());
+  const start = await readAt(file, path, new Uint8Array(Math.min(size, prefixBytes + 1)), 0);
+  const header = new Uint8Array(headerLength(start, size, path));
+  await readAt(file, path, header, prefixBytes);
+  const dataStart = prefixBytes + header.length;
+  const { entries, metadata } = parseHeader(header, size - dataStart, path);
+  const tensors = new Map<string, StoredTensor>();
+  for (const entry of entries) {
+    const { name, tensor, target } = emptyTensor(entry);
+    await readAt(file, path, target, dataStart + entry.begin);
+    tensors.set(name, tensor);
+  }
+  return { tensors, metadata };
+}
+
+/** Bytes; Node refuses 2 GiB and more. */
+const largestRead = 2 ** 30;
+
+/** Fills `target` from byte `position`; the system may deliver in several pieces. */
+async function readAt<T extends Uint8Array>(file: FileHandle, path: string, target: T, position: number): Promise<T> {
+  for (let done = 0; done < target.length; ) {
+    const length = Math.min(target.length - done, largestRead);
+    const { bytesRead } = await readable(path, () => file.read(target, done, length, position + done));
+    if (bytesRead === 0) throw new DataError(`${path}: became shorter while it was read; try again`);
+    done += bytesRead;
+  }
+  return target;
+}
+
+async function readable<T>(path: string, call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (error) {
+    throw new DataError(`cannot read ${path}: ${(error as Error).message}`, { cause: error });
+  }
+}

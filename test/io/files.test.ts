@@ -1,0 +1,105 @@
+// Atomic writing, out folders and JSON.
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { prepareOutputFolder, toJson, writeFileAtomic, writeJson } from "../../src/io/files.js";
+import { KilogradError, UsageError } from "../../src/tensor/errors.js";
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "kilograd-files-"));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+describe("writeFileAtomic", () => {
+  test("writes text, bytes and pieces, replaces, and leaves nothing else behind", async () => {
+    const inside = await mkdtemp(join(folder, "whole-"));
+    const path = join(inside, "file");
+    for (const [content, text] of [
+      ["a longer text ä", "a longer text ä"],
+      [Buffer.from("bytes"), "bytes"],
+      [[Buffer.from("pie"), Buffer.alloc(0), Buffer.from("ces")], "pieces"],
+    ] as const) {
+      await writeFileAtomic(path, content);
+      expect(await readFile(path, "utf8")).toBe(text);
+    }
+    expect(await readdir(inside)).toEqual(["file"]);
+  });
+
+  test("keeps the old file when the content fails halfway", async () => {
+    const inside = await mkdtemp(join(folder, "failing-"));
+    const path = join(inside, "file");
+    await writeFile(path, "old");
+    const failing = async function* () {
+      yield Buffer.from("new");
+      expect((await readdir(inside)).length).toBe(2);
+      throw new RangeError("device lost");
+    };
+    await expect(writeFileAtomic(path, failing())).rejects.toThrow(RangeError);
+    expect(await readFile(path, "utf8")).toBe("old");
+    expect(await readdir(inside)).toEqual(["file"]);
+  });
+
+  test("refuses a path that cannot be written, and says why", async () => {
+    const refused = async (path: string) => {
+      const error = await writeFileAtomic(path, "x").catch((error: unknown) => error);
+      expect(error).toBeInstanceOf(KilogradError);
+      expect((error as KilogradError).code).toBe("FILE_WRITE");
+      expect((error as KilogradError).message).toContain(path);
+    };
+    await refused(join(folder, "missing", "file"));
+    await mkdir(join(folder, "taken"));
+    await refused(join(folder, "taken"));
+    expect((await readdir(folder)).filter((name) => name.endsWith(".tmp"))).toEqual([]);
+  });
+});
+
+describe("prepareOutputFolder", () => {
+  test("creates parents, accepts what exists, leaves it empty", async () => {
+    const path = join(folder, "out", "deep", "run");
+    expect(await prepareOutputFolder(path)).toBe(path);
+    expect(await prepareOutputFolder(path)).toBe(path);
+    expect(await readdir(path)).toEqual([]);
+  });
+
+  test("names the path when it is a file, goes through one, or cannot be written", async () => {
+    const file = join(folder, "a-file");
+    await writeFile(file, "");
+    for (const path of [file, join(file, "run"), "/proc/kilograd"]) {
+      const error = await prepareOutputFolder(path).catch((error: unknown) => error);
+      expect(error).toBeInstanceOf(UsageError);
+      expect((error as UsageError).message).toContain(`given ${path}: `);
+    }
+  });
+});
+
+describe("toJson", () => {
+  test("numbers on one line, not-numbers as null, typed arrays as arrays", () => {
+    const value = {
+      loss: [0.5, Number.NaN, 1e-7, -2],
+      top: Number.POSITIVE_INFINITY,
+      weights: new Float32Array([0.5, 1]),
+      names: ["null", "1,\n2"],
+      nested: [[1, 2], []],
+    };
+    expect(toJson(value)).toBe(`{
+  "loss": [0.5, null, 1e-7, -2],
+  "top": null,
+  "weights": [0.5, 1],
+  "names": [
+    "null",
+    "1,\\n2"
+  ],
+  "nested": [
+    [1, 2],
+    []
+  ]
+}`);
+  });
+
+  test("is written with a final line break", async () => {
+    await writeJson(join(folder, "metrics.json"), { seed: 1 });
+    expect(await readFile(join(folder, "metrics.json"), "utf8")).toBe('{\n  "seed": 1\n}\n');
+  });
+});
