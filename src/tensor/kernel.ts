@@ -1,0 +1,36 @@
+// The contract between a device and a kernel. A kernel is one computation with two implementations: the float64 CPU
+// reference and WGSL dispatches. It knows nothing of tensors or gradients: it reads input views and writes output views
+// that the caller has allocated.
+import type { DType, Spec } from "./dtype.js";
+import type { GpuCall } from "./webgpu-program.js";
+
+/** A tensor as the CPU reference sees it: contiguous, row-major; f32 data is a Float64Array. */
+export interface CpuView extends Spec {
+  readonly size: number;
+  readonly data: Float64Array | Int32Array | Uint32Array;
+}
+
+export interface CpuCall<Params> {
+  readonly inputs: readonly CpuView[];
+  readonly outputs: readonly CpuView[];
+  readonly params: Params;
+}
+
+/**
+ * One computation on both devices. Outputs arrive allocated with undefined content and must be written completely;
+ * an output may be the same memory as an input only where a kernel says so (in-place optimizer steps).
+ */
+export interface Kernel<Params> {
+  /** As it appears in errors, profiles and dispatch counts, e.g. "matmul". */
+  readonly name: string;
+  readonly cpu: (call: CpuCall<Params>) => void;
+  readonly webgpu: (call: GpuCall<Params>) => void;
+}
+
+/** Identity with inference: `export const reluKernel = defineKernel<ReluParams>({ ... })`. */
+export function defineKernel<Params>(kernel: Kernel<Params>): Kernel<Params> {
+  return kernel;
+}
+
+/** WGSL element type of a dtype. */
+export const WGSL_TYPE = { f32: "f32", i32: "i32", u32: "u32" } as const satisfies Record<DType, string>;

@@ -1,0 +1,205 @@
+// The tensor: shape, dtype, device memory, and its place on the tape. What one can compute with it is added by
+// autograd/methods.ts, which declares the methods on this class.
+import type { Device, Storage } from "./device.js";
+import type { DType, Spec, TypedArray } from "./dtype.js";
+import { DisposedError, ShapeError } from "./errors.js";
+import type { Kernel } from "./kernel.js";
+import { register, type Scoped } from "./scope.js";
+import { checkShape, formatShape, type Shape, sizeOf } from "./shape.js";
+
+/** One recorded operation; defined by the autograd module, which alone looks inside. */
+export interface TapeNode extends Scoped {
+  readonly op: string;
+  readonly inputs: readonly Tensor[];
+}
+
+/** Numbers, nested to the depth of the rank. */
+export type NestedArray = number | readonly NestedArray[];
+
+// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: autograd/methods.ts adds the operations to this interface.
+export class Tensor implements Spec, Scoped {
+  readonly size: number;
+  /** Set by the user on leaves; results of differentiable operations carry a `node` instead. */
+  requiresGrad = false;
+  /** Accumulated by backward() on leaves that require it. */
+  grad: Tensor | null = null;
+  /** The operation that made this tensor, when a gradient may flow through it. */
+  node: TapeNode | null = null;
+  /** A name for errors and summaries, e.g. "conv2d/kernel". */
+  name = "";
+  private memory: Storage | undefined;
+
+  /** Takes over one reference of `storage`. Users make tensors with `tensor()`, `zeros()`, ... */
+  constructor(
+    storage: Storage,
+    readonly shape: Shape,
+    readonly dtype: DType,
+  ) {
+    this.memory = storage;
+    this.size = sizeOf(shape);
+    register(this);
+  }
+
+  get device(): Device {
+    return this.storage.device;
+  }
+
+  get rank(): number {
+    return this.shape.length;
+  }
+
+  /** The device memory; throws after dispose(). */
+  get storage(): Storage {
+    if (this.memory === undefined) {
+      throw new DisposedError(
+        `tensor${this.name === "" ? "" : ` "${this.name}"`} ${formatShape(this.shape)}: used after dispose(); keep() it, or return it from its scope`,
+      );
+    }
+    return this.memory;
+  }
+
+  get disposed(): boolean {
+    return this.memory === undefined;
+  }
+
+  /** Whether a gradient flows through or ends here. */
+  get tracked(): boolean {
+    return this.requiresGrad || this.node !== null;
+  }
+
+  /** Another handle on the same memory with a shape of equal size, without history. */
+  alias(shape: Shape = this.shape): Tensor {
+    const storage = this.storage.retain();
+    return new Tensor(storage, shape, this.dtype);
+  }
+
+  /** The elements, row-major: Float32Array, Int32Array or Uint32Array; Float64Array for f32 on the CPU reference. */
+  async data(): Promise<TypedArray> {
+    const all = await this.storage.device.read(this.storage);
+    return all.length === this.size ? all : all.subarray(0, this.size);
+  }
+
+  /** The only element of a tensor of size 1. */
+  async item(): Promise<number> {
+    if (this.size !== 1) {
+      throw new ShapeError(`item: the tensor must have one element, it has shape ${formatShape(this.shape)}; use data()`);
+    }
+    return (await this.data())[0]!;
+  }
+
+  /** Overwrites the elements, keeping the memory. Not recorded on the tape. */
+  assign(values: ArrayLike<number>): this {
+    if (values.length !== this.size) {
+      throw new ShapeError(
+        `assign: ${formatShape(this.shape)} needs ${this.size} values, got ${values.length}`,
+      );
+    }
+    this.storage.device.write(this.storage, values);
+    return this;
+  }
+
+  /** Frees this handle's share of the memory (and its gradient). Idempotent. */
+  dispose(): void {
+    this.memory?.release();
+    this.memory = undefined;
+    this.grad?.dispose();
+    this.grad = null;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/** A tensor of the given shape with undefined content. */
+export function empty(device: Device, shape: Shape, dtype: DType = "f32"): Tensor {
+  checkShape("empty", shape);
+  return new Tensor(device.allocate(dtype, sizeOf(shape)), [...shape], dtype);
+}
+
+/**
+ * A tensor from host values.
+ * @param values a number, nested arrays, or a flat array-like together with `shape`
+ */
+export function tensor(
+  device: Device,
+  values: NestedArray | ArrayLike<number>,
+  options: { readonly shape?: Shape; readonly dtype?: DType } = {},
+): Tensor {
+  const { flat, shape: found } = flatten(values);
+  const shape = options.shape ?? found;
+  if (sizeOf(shape) !== flat.length) {
+    throw new ShapeError(
+      `tensor: shape ${formatShape(shape)} needs ${sizeOf(shape)} values, got ${flat.length}`,
+    );
+  }
+  const dtype = options.dtype ?? (values instanceof Int32Array ? "i32" : values instanceof Uint32Array ? "u32" : "f32");
+  const result = empty(device, shape, dtype);
+  device.write(result.storage, flat);
+  return result;
+}
+
+/** Runs a kernel on existing tensors; `outputs` may repeat inputs only for in-place kernels. */
+export function runInto<Params>(
+  kernel: Kernel<Params>,
+  inputs: readonly Tensor[],
+  outputs: readonly Tensor[],
+  params: Params,
+): void {
+  const device = (inputs[0] ?? outputs[0])!.device;
+  for (const t of inputs) checkDevice(kernel.name, device, t);
+  for (const t of outputs) checkDevice(kernel.name, device, t);
+  device.run(kernel, inputs, outputs, params);
+}
+
+/** Runs a kernel with one new output. */
+export function run<Params>(kernel: Kernel<Params>, inputs: readonly Tensor[], output: Spec, params: Params): Tensor {
+  return runMany(kernel, inputs, [output], params)[0]!;
+}
+
+/** Runs a kernel with several new outputs. */
+export function runMany<Params>(
+  kernel: Kernel<Params>,
+  inputs: readonly Tensor[],
+  outputs: readonly Spec[],
+  params: Params,
+): Tensor[] {
+  for (const t of inputs) {
+    if (t.disposed) {
+      throw new DisposedError(
+        `${kernel.name}: input${t.name === "" ? "" : ` "${t.name}"`} ${formatShape(t.shape)} was used after dispose(); keep() it, or return it from its scope`,
+      );
+    }
+  }
+  const device = inputs[0]!.device;
+  const results = outputs.map((spec) => empty(device, spec.shape, spec.dtype));
+  runInto(kernel, inputs, results, params);
+  return results;
+}
+
+function checkDevice(op: string, device: Device, t: Tensor): void {
+  if (t.device !== device) {
+    throw new ShapeError(
+      `${op}: all tensors must be on one device, got ${device.kind} and ${t.device.kind} (${formatShape(t.shape)})`,
+    );
+  }
+}
+
+function flatten(values: NestedArray | ArrayLike<number>): { flat: ArrayLike<number>; shape: number[] } {
+  if (typeof values === "number") return { flat: [values], shape: [] };
+  if (!Array.isArray(values)) return { flat: values as ArrayLike<number>, shape: [(values as ArrayLike<number>).length] };
+  const shape: number[] = [];
+  for (let level: unknown = values; Array.isArray(level); level = level[0]) shape.push(level.length);
+  const flat: number[] = [];
+  const visit = (level: unknown, depth: number): void => {
+    if (Array.isArray(level)) {
+      if (level.length !== shape[depth]) {
+        throw new ShapeError(`tensor: nested arrays must be rectangular, found lengths ${shape[depth]} and ${level.length}`);
+      }
+      for (const entry of level) visit(entry, depth + 1);
+    } else if (typeof level === "number" && depth === shape.length) flat.push(level);
+    else throw new ShapeError(`tensor: nested arrays must hold numbers at one depth, found ${String(level)}`);
+  };
+  visit(values, 0);
+  return { flat, shape };
+}
