@@ -1,0 +1,81 @@
+// WGSL text of the register tile that the software profile's matrix kernels share (matmul, conv2d): one subgroup of
+// eight lanes keeps a tile of `rows` x `32 * vectors` float32 sums in registers and adds one rank-one update per k.
+// Loading the operands and storing the sums is the kernel's own business; nothing here knows about shapes.
+//
+//   c[row][vector] (vec4f) += a[row] (a scalar of some lane, broadcast) * b[vector] (vec4f of the lane itself)
+//
+// Lane l holds the columns 4 l + {0, 1, 2, 3} of every 32-column vector. Why this form: lavapipe emits a load as eight
+// scalar loads, so only multiplications per load count; it has no shared memory to win from; and values carried around
+// a loop pass a select per iteration, which folds into the multiply-add only with ONE k per iteration: do not unroll.
+// Registers must be named variables (`c3_1`), since an indexed array would live in memory.
+
+/** Lanes of the subgroup; `profile.subgroupSize` must equal this. */
+export const SUBGROUP_LANES = 8;
+
+/**
+ * Sums of one subgroup: `rows` rows of `vectors` vec4 per lane, i.e. 32 * vectors columns. 32 rows and 2 vectors are
+ * the fastest where the matrix fills them; compile time grows with rows * vectors (1.2 s at 64, 4.5 s at 128).
+ */
+export interface SubgroupTile {
+  readonly rows: 8 | 16 | 32 | 64;
+  readonly vectors: 1 | 2;
+}
+
+/**
+ * How the `rows` left scalars of one k lie in the lanes' registers `a0`, `a1`, ...:
+ * - "k-major": one vec4f load per 32 rows; row 32 g + 4 l + i is component i of lane l's `a{g}`. Matrices stored [K, M].
+ * - "row-major": one register per 8 rows; row 8 g + l is component x of lane l's `a{g}`. Matrices stored [M, K]: load
+ *   four k at once as vec4f and call `rotate` after each k; or load one k at a time and set only x.
+ */
+export type LeftLayout = "k-major" | "row-major";
+
+/** Number of left registers `a0` ... that `multiplyAccumulate` reads. */
+export function leftRegisters(tile: SubgroupTile, layout: LeftLayout): number {
+  return Math.ceil(tile.rows / (layout === "k-major" ? 32 : 8));
+}
+
+/** Columns of a tile. */
+export function tileColumns(tile: SubgroupTile): number {
+  return 32 * tile.vectors;
+}
+
+/** Declares the sums `c{row}_{vector}`, zero. */
+export function accumulators(tile: SubgroupTile): string {
+  return eachAccumulator(tile, ({ name }) => `var ${name} = vec4f();`);
+}
+
+/**
+ * One rank-one update: reads the registers `a0`, ... and `b0` (and `b1`), updates every `c{row}_{vector}`. Must stand in
+ * control flow that is uniform over the subgroup.
+ */
+export function multiplyAccumulate(tile: SubgroupTile, layout: LeftLayout): string {
+  const lines: string[] = [];
+  for (let row = 0; row < tile.rows; row++) {
+    const source =
+      layout === "k-major" ? `a${row >> 5}.${"xyzw"[row & 3]}, ${(row >> 2) & 7}u` : `a${row >> 3}.x, ${row & 7}u`;
+    lines.push(`{ let t = vec4f(subgroupBroadcast(${source}));`);
+    for (let vector = 0; vector < tile.vectors; vector++) {
+      lines.push(`  c${row}_${vector} = fma(t, b${vector}, c${row}_${vector});`);
+    }
+    lines.push("}");
+  }
+  return lines.join("\n");
+}
+
+/** Row-major layout: brings the next k of every left register into component x. */
+export function rotate(tile: SubgroupTile): string {
+  return repeat(leftRegisters(tile, "row-major"), (g) => `a${g} = a${g}.yzwx;`);
+}
+
+/** Emits a statement per sum, row by row: stores, epilogues. `row` and `vector` are numbers within the tile. */
+export function eachAccumulator(
+  tile: SubgroupTile,
+  emit: (sum: { readonly row: number; readonly vector: number; readonly name: string }) => string,
+): string {
+  return repeat(tile.rows, (row) => repeat(tile.vectors, (vector) => emit({ row, vector, name: `c${row}_${vector}` })));
+}
+
+/** `emit(0)` ... `emit(count - 1)`, one per line. */
+export function repeat(count: number, emit: (index: number) => string): string {
+  return Array.from({ length: count }, (_, index) => emit(index)).join("\n");
+}
