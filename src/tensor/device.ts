@@ -38,6 +38,11 @@ export abstract class Storage {
     return this.references > 0;
   }
 
+  /** Whether only one handle refers to this memory, so that it may be overwritten unseen. */
+  get exclusive(): boolean {
+    return this.references === 1;
+  }
+
   retain(): this {
     if (this.references === 0) throw new DisposedError("internal: retain of a freed storage");
     this.references++;

@@ -35,7 +35,9 @@ export function scope<T>(fn: () => T): T {
   try {
     result = fn();
     if (result instanceof Promise) {
-      throw new TypeError("scope: fn must be synchronous, it returned a promise; await outside and keep() what you need");
+      throw new TypeError(
+        "scope: fn must be synchronous, it returned a promise; await outside and keep() what you need",
+      );
     }
   } catch (error) {
     frames.pop();
@@ -69,7 +71,8 @@ function collect(value: unknown, into: Set<Scoped>): void {
   }
   if (Array.isArray(value) || value instanceof Set) for (const entry of value) collect(entry, into);
   else if (value instanceof Map) for (const entry of value.values()) collect(entry, into);
-  else if (Object.getPrototypeOf(value) === Object.prototype) for (const entry of Object.values(value)) collect(entry, into);
+  else if (Object.getPrototypeOf(value) === Object.prototype)
+    for (const entry of Object.values(value)) collect(entry, into);
 }
 
 function isTensor(value: object): value is Tensor {

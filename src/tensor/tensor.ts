@@ -4,7 +4,7 @@ import type { Device, Storage } from "./device.js";
 import type { DType, Spec, TypedArray } from "./dtype.js";
 import { DisposedError, ShapeError } from "./errors.js";
 import type { Kernel } from "./kernel.js";
-import { register, type Scoped } from "./scope.js";
+import { keep, register, type Scoped } from "./scope.js";
 import { checkShape, formatShape, type Shape, sizeOf } from "./shape.js";
 
 /** One recorded operation; defined by the autograd module, which alone looks inside. */
@@ -16,7 +16,6 @@ export interface TapeNode extends Scoped {
 /** Numbers, nested to the depth of the rank. */
 export type NestedArray = number | readonly NestedArray[];
 
-// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: autograd/methods.ts adds the operations to this interface.
 export class Tensor implements Spec, Scoped {
   readonly size: number;
   /** Set by the user on leaves; results of differentiable operations carry a `node` instead. */
@@ -38,6 +37,11 @@ export class Tensor implements Spec, Scoped {
     this.memory = storage;
     this.size = sizeOf(shape);
     register(this);
+  }
+
+  /** A tensor that no scope around it frees. */
+  static unscoped(storage: Storage, shape: Shape, dtype: DType): Tensor {
+    return keep(new Tensor(storage, shape, dtype));
   }
 
   get device(): Device {
@@ -82,7 +86,9 @@ export class Tensor implements Spec, Scoped {
   /** The only element of a tensor of size 1. */
   async item(): Promise<number> {
     if (this.size !== 1) {
-      throw new ShapeError(`item: the tensor must have one element, it has shape ${formatShape(this.shape)}; use data()`);
+      throw new ShapeError(
+        `item: the tensor must have one element, it has shape ${formatShape(this.shape)}; use data()`,
+      );
     }
     return (await this.data())[0]!;
   }
@@ -90,9 +96,7 @@ export class Tensor implements Spec, Scoped {
   /** Overwrites the elements, keeping the memory. Not recorded on the tape. */
   assign(values: ArrayLike<number>): this {
     if (values.length !== this.size) {
-      throw new ShapeError(
-        `assign: ${formatShape(this.shape)} needs ${this.size} values, got ${values.length}`,
-      );
+      throw new ShapeError(`assign: ${formatShape(this.shape)} needs ${this.size} values, got ${values.length}`);
     }
     this.storage.device.write(this.storage, values);
     return this;
@@ -129,9 +133,7 @@ export function tensor(
   const { flat, shape: found } = flatten(values);
   const shape = options.shape ?? found;
   if (sizeOf(shape) !== flat.length) {
-    throw new ShapeError(
-      `tensor: shape ${formatShape(shape)} needs ${sizeOf(shape)} values, got ${flat.length}`,
-    );
+    throw new ShapeError(`tensor: shape ${formatShape(shape)} needs ${sizeOf(shape)} values, got ${flat.length}`);
   }
   const dtype = options.dtype ?? (values instanceof Int32Array ? "i32" : values instanceof Uint32Array ? "u32" : "f32");
   const result = empty(device, shape, dtype);
@@ -187,14 +189,17 @@ function checkDevice(op: string, device: Device, t: Tensor): void {
 
 function flatten(values: NestedArray | ArrayLike<number>): { flat: ArrayLike<number>; shape: number[] } {
   if (typeof values === "number") return { flat: [values], shape: [] };
-  if (!Array.isArray(values)) return { flat: values as ArrayLike<number>, shape: [(values as ArrayLike<number>).length] };
+  if (!Array.isArray(values))
+    return { flat: values as ArrayLike<number>, shape: [(values as ArrayLike<number>).length] };
   const shape: number[] = [];
   for (let level: unknown = values; Array.isArray(level); level = level[0]) shape.push(level.length);
   const flat: number[] = [];
   const visit = (level: unknown, depth: number): void => {
     if (Array.isArray(level)) {
       if (level.length !== shape[depth]) {
-        throw new ShapeError(`tensor: nested arrays must be rectangular, found lengths ${shape[depth]} and ${level.length}`);
+        throw new ShapeError(
+          `tensor: nested arrays must be rectangular, found lengths ${shape[depth]} and ${level.length}`,
+        );
       }
       for (const entry of level) visit(entry, depth + 1);
     } else if (typeof level === "number" && depth === shape.length) flat.push(level);

@@ -121,7 +121,8 @@ export function paddedBytes(size: number): number {
 /** Identity of a program: kernel, key, and everything that the generated header depends on. */
 export function programKey(kernel: string, dispatch: Dispatch): string {
   let key = `${kernel}/${dispatch.key}`;
-  for (const { name, type, access } of dispatch.bindings) key += `|${name}:${type}${access === "read_write" ? "!" : ""}`;
+  for (const { name, type, access } of dispatch.bindings)
+    key += `|${name}:${type}${access === "read_write" ? "!" : ""}`;
   if (dispatch.sizes !== undefined) for (const name in dispatch.sizes) key += `,${name}`;
   if (dispatch.numbers !== undefined) for (const name in dispatch.numbers) key += `;${name}`;
   return key;

@@ -12,8 +12,8 @@ import {
   type Dispatch,
   type GpuView,
   MAX_WORKGROUPS,
-  paddedBytes,
   type PooledBuffer,
+  paddedBytes,
   programKey,
   programSource,
 } from "./webgpu-program.js";
@@ -261,7 +261,10 @@ export class WebGpuDevice extends Device {
     const [x, y = 1, z = 1] = dispatch.workgroups;
     if (x === 0 || y === 0 || z === 0) return;
     if (Math.max(x, y, z) > MAX_WORKGROUPS) {
-      throw new DeviceError("LIMIT", `internal: ${kernel} dispatches ${x} x ${y} x ${z} workgroups; fold with gridOf()`);
+      throw new DeviceError(
+        "LIMIT",
+        `internal: ${kernel} dispatches ${x} x ${y} x ${z} workgroups; fold with gridOf()`,
+      );
     }
     const program = this.programOf(kernel, dispatch);
     let groupKey = "";
@@ -341,9 +344,13 @@ export class WebGpuDevice extends Device {
         program.pipeline = pipeline;
       },
       (cause: Error) => {
-        program.error = new DeviceError("VALIDATION", `${kernel}: its WGSL did not compile (${key}): ${cause.message}`, {
-          cause,
-        });
+        program.error = new DeviceError(
+          "VALIDATION",
+          `${kernel}: its WGSL did not compile (${key}): ${cause.message}`,
+          {
+            cause,
+          },
+        );
       },
     );
     this.programs.set(key, program);

@@ -1,0 +1,157 @@
+// Proving gradients: analytic gradients against central differences in float64 on the CPU reference, and gradients of a
+// WebGPU device against those of the reference.
+import { CpuDevice } from "../tensor/cpu.js";
+import type { Device } from "../tensor/device.js";
+import { KilogradError } from "../tensor/errors.js";
+import { scope } from "../tensor/scope.js";
+import { formatShape, type Shape, sizeOf } from "../tensor/shape.js";
+import { type NestedArray, type Tensor, tensor } from "../tensor/tensor.js";
+import { mul } from "./ops/elementwise.js";
+import { sum } from "./ops/reduce.js";
+import { noGrad, valueAndGrad } from "./tape.js";
+
+/** A gradcheck input: values with an optional shape, or nested arrays. */
+export type GradcheckInput = NestedArray | { readonly shape: Shape; readonly values: ArrayLike<number> };
+
+export interface GradcheckOptions {
+  /** Step of the central difference; default 1e-6, for float64 (PyTorch's). */
+  readonly eps?: number;
+  /** Absolute tolerance; default 1e-5 (PyTorch's). */
+  readonly atol?: number;
+  /** Relative tolerance; default 1e-3 (PyTorch's). */
+  readonly rtol?: number;
+  /**
+   * "finite-differences" (default) compares with central differences on the float64 reference; a WebGPU device compares
+   * its gradients with the reference's, within rtol of the largest element.
+   */
+  readonly against?: "finite-differences" | Device;
+  /** Throw on a mismatch (default true) or only report it. */
+  readonly raise?: boolean;
+}
+
+/** One compared element, the worst of all. */
+export interface GradcheckReport {
+  readonly ok: boolean;
+  /** How many gradient elements were compared. */
+  readonly compared: number;
+  /** Element with the largest error relative to its tolerance; undefined when nothing was compared. */
+  readonly worst:
+    | {
+        readonly input: number;
+        readonly index: number;
+        readonly analytic: number;
+        readonly expected: number;
+        readonly tolerance: number;
+      }
+    | undefined;
+}
+
+function toTensor(device: Device, input: GradcheckInput): Tensor {
+  if (typeof input === "object" && "shape" in input) return tensor(device, input.values, { shape: input.shape });
+  return tensor(device, input as NestedArray);
+}
+
+/** Scalar with a different weight for every output element, so that no error cancels in a sum. */
+function weightedSum(output: Tensor): Tensor {
+  const weights = Float64Array.from({ length: output.size }, (_, i) => Math.sin(i * 0.7 + 1) + 1.5);
+  return sum(mul(output, tensor(output.device, weights, { shape: output.shape })));
+}
+
+/**
+ * Checks the gradients of `fn`, which maps tensors to one tensor of any shape and must work on any device. Passes when
+ * every element has |analytic - expected| <= atol + rtol |expected|.
+ *
+ * @example await gradcheck((x) => tanh(x), [[0.1, -0.4]]);
+ * @throws KilogradError "GRADCHECK" naming the worst element, unless `raise` is false
+ */
+export async function gradcheck(
+  fn: (...inputs: Tensor[]) => Tensor,
+  inputs: readonly GradcheckInput[],
+  options: GradcheckOptions = {},
+): Promise<GradcheckReport> {
+  const { eps = 1e-6, atol = 1e-5, rtol = 1e-3, against = "finite-differences", raise = true } = options;
+  const reference = new CpuDevice();
+  const scalar = (...tensors: Tensor[]) => weightedSum(fn(...tensors));
+  const gradientsOn = async (device: Device) => {
+    const tensors = inputs.map((input) => toTensor(device, input));
+    const { value, grads } = valueAndGrad(scalar)(...tensors);
+    const result: Float64Array[] = [];
+    for (const g of grads) result.push(Float64Array.from(await g.data()));
+    for (const t of [value, ...grads, ...tensors]) t.dispose();
+    return result;
+  };
+
+  const analytic = await gradientsOn(against === "finite-differences" ? reference : against);
+  const expected =
+    against === "finite-differences"
+      ? await centralDifferences(scalar, inputs, reference, eps)
+      : await gradientsOn(reference);
+
+  let compared = 0;
+  let worst: GradcheckReport["worst"];
+  let worstRatio = -1;
+  for (const [input, values] of expected.entries()) {
+    const largest = values.reduce((m, v) => Math.max(m, Math.abs(v)), 0);
+    for (const [index, value] of values.entries()) {
+      const found = analytic[input]![index]!;
+      const tolerance = atol + rtol * (against === "finite-differences" ? Math.abs(value) : largest);
+      const error = Math.abs(found - value);
+      const ratio = Number.isNaN(error) ? Number.POSITIVE_INFINITY : error / tolerance;
+      if (ratio > worstRatio) {
+        worstRatio = ratio;
+        worst = { input, index, analytic: found, expected: value, tolerance };
+      }
+      compared++;
+    }
+  }
+  const report: GradcheckReport = { ok: worstRatio <= 1, compared, worst };
+  if (!report.ok && raise) {
+    const { input, index, analytic: found, expected: wanted, tolerance } = worst!;
+    const shapes = inputs.map((i) => formatShape(toShape(i))).join(", ");
+    throw new KilogradError(
+      "GRADCHECK",
+      `gradcheck: the gradient of input ${input} at element ${index} is ${found}, expected ${wanted} within ${tolerance.toExponential(2)} (inputs ${shapes}; eps ${eps}, atol ${atol}, rtol ${rtol})`,
+    );
+  }
+  return report;
+}
+
+function toShape(input: GradcheckInput): Shape {
+  const device = new CpuDevice();
+  return toTensor(device, input).shape;
+}
+
+async function centralDifferences(
+  scalar: (...tensors: Tensor[]) => Tensor,
+  inputs: readonly GradcheckInput[],
+  device: Device,
+  eps: number,
+): Promise<Float64Array[]> {
+  const tensors = inputs.map((input) => toTensor(device, input));
+  const evaluate = async () => {
+    const value = scope(() => noGrad(() => scalar(...tensors)));
+    const result = await value.item();
+    value.dispose();
+    return result;
+  };
+  const result: Float64Array[] = [];
+  for (const t of tensors) {
+    const values = Float64Array.from(await t.data());
+    const gradient = new Float64Array(sizeOf(t.shape));
+    for (let i = 0; i < values.length; i++) {
+      const center = values[i]!;
+      values[i] = center + eps;
+      t.assign(values);
+      const above = await evaluate();
+      values[i] = center - eps;
+      t.assign(values);
+      const below = await evaluate();
+      values[i] = center;
+      t.assign(values);
+      gradient[i] = (above - below) / (2 * eps);
+    }
+    result.push(gradient);
+  }
+  for (const t of tensors) t.dispose();
+  return result;
+}

@@ -1,0 +1,161 @@
+// Differentiable elementwise operations, generated from the tables in kernels/elementwise-table.ts.
+import { binaryKernels, castKernel, unaryKernels, whereKernel } from "../../kernels/elementwise.js";
+import {
+  type BinaryName,
+  type BinaryRow,
+  binaryTable,
+  type UnaryName,
+  type UnaryRow,
+  unaryTable,
+} from "../../kernels/elementwise-table.js";
+import type { DType } from "../../tensor/dtype.js";
+import { ShapeError } from "../../tensor/errors.js";
+import { broadcastAxes, broadcastShapes, formatShape, type Shape, sameShape } from "../../tensor/shape.js";
+import { run, type Tensor } from "../../tensor/tensor.js";
+import { record } from "../tape.js";
+import { sum } from "./reduce.js";
+
+/** A tensor, or a number that stands for a tensor of any shape. */
+export type Operand = Tensor | number;
+
+/** Sums a gradient of the broadcast shape to the shape of the operand it belongs to. */
+export function sumTo(gradient: Tensor, shape: Shape): Tensor {
+  if (sameShape(gradient.shape, shape)) return gradient;
+  const axes = broadcastAxes(shape, gradient.shape);
+  return sum(gradient, { axes, keepDims: true }).alias(shape);
+}
+
+function requireFloat(op: string, x: Tensor): void {
+  if (x.dtype !== "f32") {
+    throw new ShapeError(`${op}: needs an f32 tensor, got ${x.dtype} ${formatShape(x.shape)}; use cast(x, "f32")`);
+  }
+}
+
+/** Applies a row of the unary table; `p` and `q` are its parameters. */
+export function unary(name: UnaryName, x: Tensor, p?: number, q?: number): Tensor {
+  requireFloat(name, x);
+  const row: UnaryRow = unaryTable[name];
+  const params = { p: p ?? row.parameters?.[0]?.value ?? 0, q: q ?? row.parameters?.[1]?.value ?? 0 };
+  const { forward, gradient } = unaryKernels[name];
+  const y = run(forward, [x], x, params);
+  return record(y, {
+    op: name,
+    inputs: [x],
+    saved: [row.gradient?.from === "y" ? y : x],
+    backward: (dy, [v]) => [gradient === null ? null : () => run(gradient, [dy, v!], dy, params)],
+  });
+}
+
+/** Applies a row of the binary table with broadcasting. At least one operand is a tensor. */
+export function binary(name: BinaryName, a: Operand, b: Operand): Tensor {
+  const row: BinaryRow = binaryTable[name];
+  const tensors = [a, b].filter((operand): operand is Tensor => typeof operand !== "number");
+  const first = tensors[0];
+  if (first === undefined) throw new ShapeError(`${name}: at least one operand must be a tensor, got two numbers`);
+  for (const t of tensors) {
+    if (!row.integer) requireFloat(name, t);
+    if (t.dtype !== first.dtype) {
+      throw new ShapeError(`${name}: operands must have one dtype, got ${first.dtype} and ${t.dtype}; use cast()`);
+    }
+  }
+  const params = { ...(typeof a === "number" && { a }), ...(typeof b === "number" && { b }) };
+  const shape = tensors.length === 2 ? broadcastShapes(name, tensors[0]!.shape, tensors[1]!.shape) : first.shape;
+  const { forward, gradient } = binaryKernels[name];
+  const y = run(forward, tensors, { shape, dtype: row.result ?? first.dtype }, params);
+  return record(y, {
+    op: name,
+    inputs: tensors,
+    saved: row.gradient === null || row.gradient.a.wgsl === "dy" ? [] : tensors,
+    backward: (dy, saved) => {
+      if (gradient === null || row.gradient === null) return tensors.map(() => null);
+      const sides = (["a", "b"] as const).filter((side) => params[side] === undefined);
+      return sides.map((side, k) => () => {
+        const passesThrough = row.gradient![side].wgsl === "dy";
+        // Kernels of add and sub read dy alone, so the saved operands may be absent.
+        const full = passesThrough ? dy.alias() : run(gradient[side], [dy, ...saved], dy, params);
+        return sumTo(full, tensors[k]!.shape);
+      });
+    },
+  });
+}
+
+type Unary = (x: Tensor) => Tensor;
+type Binary = (a: Operand, b: Operand) => Tensor;
+const unaryOf =
+  (name: UnaryName): Unary =>
+  (x) =>
+    unary(name, x);
+const binaryOf =
+  (name: BinaryName): Binary =>
+  (a, b) =>
+    binary(name, a, b);
+
+export const neg = unaryOf("neg");
+export const exp = unaryOf("exp");
+export const log = unaryOf("log");
+export const sqrt = unaryOf("sqrt");
+export const square = unaryOf("square");
+export const reciprocal = unaryOf("reciprocal");
+export const abs = unaryOf("abs");
+export const sign = unaryOf("sign");
+export const floor = unaryOf("floor");
+export const sin = unaryOf("sin");
+export const cos = unaryOf("cos");
+export const tanh = unaryOf("tanh");
+export const sigmoid = unaryOf("sigmoid");
+export const relu = unaryOf("relu");
+export const softplus = unaryOf("softplus");
+export const gelu = unaryOf("gelu");
+export const lecunTanh = unaryOf("lecunTanh");
+
+/** x for x > 0, else `negativeSlope` * x. */
+export function leakyRelu(x: Tensor, options: { readonly negativeSlope?: number } = {}): Tensor {
+  return unary("leakyRelu", x, options.negativeSlope);
+}
+
+/** x limited to [minimum, maximum]; the gradient passes inside and on the bounds. */
+export function clip(x: Tensor, minimum: number, maximum: number): Tensor {
+  if (!(minimum <= maximum)) {
+    throw new ShapeError(`clip: minimum must not exceed maximum, got ${minimum} and ${maximum}`);
+  }
+  return unary("clip", x, minimum, maximum);
+}
+
+export const add = binaryOf("add");
+export const sub = binaryOf("sub");
+export const mul = binaryOf("mul");
+export const div = binaryOf("div");
+export const pow = binaryOf("pow");
+export const maximum = binaryOf("maximum");
+export const minimum = binaryOf("minimum");
+/** Comparisons give u32 tensors of 0 and 1. */
+export const equal = binaryOf("equal");
+export const notEqual = binaryOf("notEqual");
+export const less = binaryOf("less");
+export const lessEqual = binaryOf("lessEqual");
+export const greater = binaryOf("greater");
+export const greaterEqual = binaryOf("greaterEqual");
+
+/** condition != 0 ? a : b, with broadcasting of all three. */
+export function where(condition: Tensor, a: Tensor, b: Tensor): Tensor {
+  if (a.dtype !== b.dtype) {
+    throw new ShapeError(`where: a and b must have one dtype, got ${a.dtype} and ${b.dtype}; use cast()`);
+  }
+  const shape = broadcastShapes("where", condition.shape, broadcastShapes("where", a.shape, b.shape));
+  const y = run(whereKernel, [condition, a, b], { shape, dtype: a.dtype }, {});
+  return record(y, {
+    op: "where",
+    inputs: [condition, a, b],
+    saved: [condition],
+    backward: (dy, [mask]) => [
+      null,
+      () => sumTo(where(mask!, dy, mul(dy, 0)), a.shape),
+      () => sumTo(where(mask!, mul(dy, 0), dy), b.shape),
+    ],
+  });
+}
+
+/** x in another dtype; floats are truncated towards zero. Gradients do not flow through integers. */
+export function cast(x: Tensor, dtype: DType): Tensor {
+  return x.dtype === dtype ? x.alias() : run(castKernel, [x], { shape: x.shape, dtype }, {});
+}

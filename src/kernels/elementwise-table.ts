@@ -1,0 +1,295 @@
+// Every elementwise operation is one row: WGSL, float64 reference, and derivatives. Kernels, tensor methods, gradient
+// checks, parity tests and benchmarks all iterate over these tables. WGSL expressions are written for a type `T`
+// (vec4f, or f32 in scalar loops) and its boolean `select`; `p` and `q` are the row's parameters.
+
+/** A function of one f32 tensor. */
+export interface UnaryRow {
+  /** y from x. */
+  readonly wgsl: string;
+  readonly cpu: (x: number, p: number, q: number) => number;
+  /** dx from dy and x or y (`from`); null where the derivative is zero almost everywhere. */
+  readonly gradient: {
+    readonly from: "x" | "y";
+    readonly wgsl: string;
+    readonly cpu: (dy: number, v: number, p: number, q: number) => number;
+  } | null;
+  /** Interval on which tests draw x; default [-3, 3]. */
+  readonly domain?: readonly [number, number];
+  /** Points where the derivative jumps; tests keep away from them. */
+  readonly kinks?: readonly number[];
+  /** Names and defaults of up to two parameters. */
+  readonly parameters?: readonly { readonly name: string; readonly value: number }[];
+}
+
+/** erf in float64: Maclaurin series below 3, Lentz's continued fraction for erfc above (DLMF 7.6.1, 7.9.1). */
+function erf(x: number): number {
+  const z = Math.abs(x);
+  if (z < 3) {
+    let term = z;
+    let sum = z;
+    for (let n = 1; Math.abs(term) > 1e-17 * Math.abs(sum); n++) {
+      term *= (-z * z) / n;
+      sum += term / (2 * n + 1);
+    }
+    return (Math.sign(x) * 2 * sum) / Math.sqrt(Math.PI);
+  }
+  let fraction = 0;
+  for (let n = 60; n > 0; n--) fraction = n / 2 / (z + fraction);
+  return Math.sign(x) * (1 - Math.exp(-z * z) / (Math.sqrt(Math.PI) * (z + fraction)));
+}
+
+const softplus = (x: number) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
+const sigmoid = (x: number) => (x >= 0 ? 1 / (1 + Math.exp(-x)) : Math.exp(x) / (1 + Math.exp(x)));
+const normalDensity = (x: number) => Math.exp(-0.5 * x * x) / Math.sqrt(2 * Math.PI);
+
+/**
+ * WGSL functions that rows may call. erf: Abramowitz and Stegun 7.1.26, error below 1.5e-7. log1p: Kahan's correction of
+ * log(1 + e). power: real powers as in C, also of negative bases with integer exponents.
+ */
+export const ELEMENTWISE_FUNCTIONS = /* wgsl */ `
+fn safeTanh(x: T) -> T { return tanh(clamp(x, T(-15), T(15))); }
+fn sigmoid(x: T) -> T { return T(1) / (T(1) + exp(-x)); }
+fn log1p(e: T) -> T { let v = T(1) + e; return select(log(v) * e / (v - T(1)), e, v == T(1)); }
+fn erf(x: T) -> T {
+  let t = T(1) / (T(1) + 0.3275911 * abs(x));
+  let s = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
+  return sign(x) * (T(1) - s * exp(-x * x));
+}
+fn power(a: T, b: T) -> T {
+  let r = pow(abs(a), b);
+  let odd = abs(b - 2.0 * floor(b * 0.5)) == T(1);
+  return select(select(r, T(1), b == T(0)), -r, (a < T(0)) & odd);
+}
+`;
+
+/** SELU and friends can be added here: one row is all an operation needs. */
+export const unaryTable = {
+  neg: { wgsl: "-x", cpu: (x) => -x, gradient: { from: "y", wgsl: "-dy", cpu: (dy) => -dy } },
+  exp: { wgsl: "exp(x)", cpu: Math.exp, gradient: { from: "y", wgsl: "dy * y", cpu: (dy, y) => dy * y } },
+  log: {
+    wgsl: "log(x)",
+    cpu: Math.log,
+    gradient: { from: "x", wgsl: "dy / x", cpu: (dy, x) => dy / x },
+    domain: [0.1, 4],
+  },
+  sqrt: {
+    wgsl: "sqrt(x)",
+    cpu: Math.sqrt,
+    gradient: { from: "y", wgsl: "0.5 * dy / y", cpu: (dy, y) => (0.5 * dy) / y },
+    domain: [0.1, 4],
+  },
+  square: {
+    wgsl: "x * x",
+    cpu: (x) => x * x,
+    gradient: { from: "x", wgsl: "2.0 * x * dy", cpu: (dy, x) => 2 * x * dy },
+  },
+  reciprocal: {
+    wgsl: "T(1) / x",
+    cpu: (x) => 1 / x,
+    gradient: { from: "y", wgsl: "-dy * y * y", cpu: (dy, y) => -dy * y * y },
+    domain: [0.3, 4],
+  },
+  abs: {
+    wgsl: "abs(x)",
+    cpu: Math.abs,
+    gradient: { from: "x", wgsl: "dy * sign(x)", cpu: (dy, x) => dy * Math.sign(x) },
+    kinks: [0],
+  },
+  sign: { wgsl: "sign(x)", cpu: Math.sign, gradient: null, kinks: [0] },
+  floor: { wgsl: "floor(x)", cpu: Math.floor, gradient: null, kinks: [-3, -2, -1, 0, 1, 2, 3] },
+  sin: {
+    wgsl: "sin(x)",
+    cpu: Math.sin,
+    gradient: { from: "x", wgsl: "dy * cos(x)", cpu: (dy, x) => dy * Math.cos(x) },
+  },
+  cos: {
+    wgsl: "cos(x)",
+    cpu: Math.cos,
+    gradient: { from: "x", wgsl: "-dy * sin(x)", cpu: (dy, x) => -dy * Math.sin(x) },
+  },
+  tanh: {
+    wgsl: "safeTanh(x)",
+    cpu: Math.tanh,
+    gradient: { from: "y", wgsl: "dy * (T(1) - y * y)", cpu: (dy, y) => dy * (1 - y * y) },
+  },
+  sigmoid: {
+    wgsl: "sigmoid(x)",
+    cpu: sigmoid,
+    gradient: { from: "y", wgsl: "dy * y * (T(1) - y)", cpu: (dy, y) => dy * y * (1 - y) },
+  },
+  /** max(x, 0); the derivative at 0 is 0. */
+  relu: {
+    wgsl: "max(x, T(0))",
+    cpu: (x) => Math.max(x, 0),
+    gradient: { from: "y", wgsl: "select(T(0), dy, y > T(0))", cpu: (dy, y) => (y > 0 ? dy : 0) },
+    kinks: [0],
+  },
+  /** x for x > 0, slope * x else; Keras's default slope. */
+  leakyRelu: {
+    wgsl: "select(T(p) * x, x, x > T(0))",
+    cpu: (x, slope) => (x > 0 ? x : slope * x),
+    gradient: {
+      from: "x",
+      wgsl: "select(T(p) * dy, dy, x > T(0))",
+      cpu: (dy, x, slope) => (x > 0 ? dy : slope * dy),
+    },
+    kinks: [0],
+    parameters: [{ name: "negativeSlope", value: 0.3 }],
+  },
+  /** log(1 + e^x). */
+  softplus: {
+    wgsl: "max(x, T(0)) + log1p(exp(-abs(x)))",
+    cpu: softplus,
+    gradient: { from: "x", wgsl: "dy * sigmoid(x)", cpu: (dy, x) => dy * sigmoid(x) },
+  },
+  /** x Phi(x) with the normal distribution function Phi (Hendrycks and Gimpel 2016), the exact form. */
+  gelu: {
+    wgsl: "0.5 * x * (T(1) + erf(x * 0.7071067811865476))",
+    cpu: (x) => 0.5 * x * (1 + erf(x * Math.SQRT1_2)),
+    gradient: {
+      from: "x",
+      wgsl: "dy * (0.5 * (T(1) + erf(x * 0.7071067811865476)) + x * exp(-0.5 * x * x) * 0.3989422804014327)",
+      cpu: (dy, x) => dy * (0.5 * (1 + erf(x * Math.SQRT1_2)) + x * normalDensity(x)),
+    },
+  },
+  /** 1.7159 tanh(2x/3) + 0.01x (LeCun, Bottou, Orr, Mueller: "Efficient BackProp", 1998, with a linear twist). */
+  lecunTanh: {
+    wgsl: "1.7159 * safeTanh(x * 0.6666666666666667) + 0.01 * x",
+    cpu: (x) => 1.7159 * Math.tanh((2 * x) / 3) + 0.01 * x,
+    gradient: {
+      from: "x",
+      wgsl: "dy * (1.1439333333333333 * (T(1) - safeTanh(x * 0.6666666666666667) * safeTanh(x * 0.6666666666666667)) + 0.01)",
+      cpu: (dy, x) => dy * (((1.7159 * 2) / 3) * (1 - Math.tanh((2 * x) / 3) ** 2) + 0.01),
+    },
+  },
+  /** x limited to [minimum, maximum]; the gradient passes inside and on the bounds. */
+  clip: {
+    wgsl: "clamp(x, T(p), T(q))",
+    cpu: (x, low, high) => Math.min(Math.max(x, low), high),
+    gradient: {
+      from: "x",
+      wgsl: "select(T(0), dy, (x >= T(p)) & (x <= T(q)))",
+      cpu: (dy, x, low, high) => (x >= low && x <= high ? dy : 0),
+    },
+    kinks: [0, 1],
+    parameters: [
+      { name: "minimum", value: 0 },
+      { name: "maximum", value: 1 },
+    ],
+  },
+} as const satisfies Record<string, UnaryRow>;
+
+export type UnaryName = keyof typeof unaryTable;
+
+/** A function of two tensors with broadcasting; either may be a number. */
+export interface BinaryRow {
+  /** y from a and b. Comparisons give a boolean and have `result: "u32"`. */
+  readonly wgsl: string;
+  readonly cpu: (a: number, b: number) => number;
+  readonly result?: "u32";
+  /** Gradients of a and b; null for comparisons. */
+  readonly gradient: {
+    readonly a: { readonly wgsl: string; readonly cpu: (dy: number, a: number, b: number) => number };
+    readonly b: { readonly wgsl: string; readonly cpu: (dy: number, a: number, b: number) => number };
+  } | null;
+  /** Whether i32 and u32 tensors are accepted. */
+  readonly integer: boolean;
+  /** Intervals on which tests draw a and b; default [-3, 3]. */
+  readonly domain?: { readonly a?: readonly [number, number]; readonly b?: readonly [number, number] };
+}
+
+const comparison = (operator: string, cpu: (a: number, b: number) => boolean): BinaryRow => ({
+  wgsl: `a ${operator} b`,
+  cpu: (a, b) => (cpu(a, b) ? 1 : 0),
+  result: "u32",
+  gradient: null,
+  integer: true,
+});
+
+export const binaryTable = {
+  add: {
+    wgsl: "a + b",
+    cpu: (a, b) => a + b,
+    gradient: { a: { wgsl: "dy", cpu: (dy) => dy }, b: { wgsl: "dy", cpu: (dy) => dy } },
+    integer: true,
+  },
+  sub: {
+    wgsl: "a - b",
+    cpu: (a, b) => a - b,
+    gradient: { a: { wgsl: "dy", cpu: (dy) => dy }, b: { wgsl: "-dy", cpu: (dy) => -dy } },
+    integer: true,
+  },
+  mul: {
+    wgsl: "a * b",
+    cpu: (a, b) => a * b,
+    gradient: { a: { wgsl: "dy * b", cpu: (dy, _a, b) => dy * b }, b: { wgsl: "dy * a", cpu: (dy, a) => dy * a } },
+    integer: true,
+  },
+  div: {
+    wgsl: "a / b",
+    cpu: (a, b) => a / b,
+    gradient: {
+      a: { wgsl: "dy / b", cpu: (dy, _a, b) => dy / b },
+      b: { wgsl: "-dy * a / (b * b)", cpu: (dy, a, b) => (-dy * a) / (b * b) },
+    },
+    integer: false,
+    domain: { b: [0.3, 3] },
+  },
+  /** a to the power b; the gradient of b exists for a > 0 only (0 elsewhere). */
+  pow: {
+    wgsl: "power(a, b)",
+    cpu: (a, b) => a ** b,
+    gradient: {
+      a: {
+        wgsl: "select(dy * b * power(a, b - T(1)), T(0), b == T(0))",
+        cpu: (dy, a, b) => (b === 0 ? 0 : dy * b * a ** (b - 1)),
+      },
+      b: {
+        wgsl: "select(T(0), dy * power(a, b) * log(max(a, T(1e-38))), a > T(0))",
+        cpu: (dy, a, b) => (a > 0 ? dy * a ** b * Math.log(a) : 0),
+      },
+    },
+    integer: false,
+    domain: { a: [0.2, 3] },
+  },
+  /** Larger of both; ties share the gradient, as in PyTorch. */
+  maximum: {
+    wgsl: "max(a, b)",
+    cpu: Math.max,
+    gradient: {
+      a: {
+        wgsl: "dy * select(select(T(0), T(1), a > b), T(0.5), a == b)",
+        cpu: (dy, a, b) => (a > b ? dy : a === b ? dy / 2 : 0),
+      },
+      b: {
+        wgsl: "dy * select(select(T(0), T(1), b > a), T(0.5), a == b)",
+        cpu: (dy, a, b) => (b > a ? dy : a === b ? dy / 2 : 0),
+      },
+    },
+    integer: true,
+  },
+  /** Smaller of both; ties share the gradient, as in PyTorch. */
+  minimum: {
+    wgsl: "min(a, b)",
+    cpu: Math.min,
+    gradient: {
+      a: {
+        wgsl: "dy * select(select(T(0), T(1), a < b), T(0.5), a == b)",
+        cpu: (dy, a, b) => (a < b ? dy : a === b ? dy / 2 : 0),
+      },
+      b: {
+        wgsl: "dy * select(select(T(0), T(1), b < a), T(0.5), a == b)",
+        cpu: (dy, a, b) => (b < a ? dy : a === b ? dy / 2 : 0),
+      },
+    },
+    integer: true,
+  },
+  equal: comparison("==", (a, b) => a === b),
+  notEqual: comparison("!=", (a, b) => a !== b),
+  less: comparison("<", (a, b) => a < b),
+  lessEqual: comparison("<=", (a, b) => a <= b),
+  greater: comparison(">", (a, b) => a > b),
+  greaterEqual: comparison(">=", (a, b) => a >= b),
+} as const satisfies Record<string, BinaryRow>;
+
+export type BinaryName = keyof typeof binaryTable;

@@ -1,0 +1,387 @@
+// Kernels of the elementwise tables: unary, binary with broadcasting, their gradients, where, cast, in-place addition.
+// Same-shape operands stream through vec4 loops; broadcast operands are read through collapsed strides. Tensors larger
+// than a binding are processed in windows where no operand is broadcast.
+import type { DType } from "../tensor/dtype.js";
+import { defineKernel, type Kernel } from "../tensor/kernel.js";
+import { broadcastStrides, type Shape, sizeOf } from "../tensor/shape.js";
+import { run, runInto, type Tensor } from "../tensor/tensor.js";
+import { type Binding, type GpuCall, type GpuView, windowOf } from "../tensor/webgpu-program.js";
+import {
+  type BinaryName,
+  type BinaryRow,
+  binaryTable,
+  ELEMENTWISE_FUNCTIONS,
+  type UnaryName,
+  type UnaryRow,
+  unaryTable,
+} from "./elementwise-table.js";
+import { rolledLoop, windows } from "./rolled.js";
+
+/** Parameters of a unary row. */
+export interface UnaryParams {
+  readonly p: number;
+  readonly q: number;
+}
+
+const VECTOR = { f32: "vec4f", i32: "vec4i", u32: "vec4u" } as const satisfies Record<DType, string>;
+
+/** WGSL of an elementwise result, given the vector (or scalar) type of each dtype: `(v) => \`\${v("f32")}(1) - x\``. */
+type Expression = (vector: (dtype: DType) => string) => string;
+
+interface ElementwiseOptions {
+  /** Type `T` of the expression. */
+  readonly type: DType;
+  /** Parameters, in scope by their names as `T`. */
+  readonly numbers?: Readonly<Record<string, number>>;
+  /** Puts the output's old value in scope as `y`. */
+  readonly inPlace?: boolean;
+}
+
+const vectorOf = (dtype: DType) => VECTOR[dtype];
+const scalarOf = (dtype: DType) => dtype;
+
+/** Streams same-sized tensors: `y[i] = expression` over vec4s. */
+function stream<P>(
+  call: GpuCall<P>,
+  inputs: Readonly<Record<string, GpuView>>,
+  expression: Expression,
+  options: ElementwiseOptions,
+): void {
+  const y = call.outputs[0]!;
+  const names = Object.keys(inputs);
+  for (const [start, count] of windows(call.profile, y.size)) {
+    const cut = (view: GpuView) => (count === y.size ? view : windowOf(view, start, count));
+    const loop = rolledLoop(call.profile, Math.ceil(count / 4));
+    call.dispatch({
+      key: `stream ${options.type}`,
+      program: () => ({
+        workgroupSize: loop.workgroupSize,
+        declarations: declarations(VECTOR[options.type], options.type),
+        body:
+          numberLines(options.numbers) +
+          loop.body(
+            `${names.map((name) => `let ${name} = ${name}Values[i];`).join(" ")} ${
+              options.inPlace ? "let y = yValues[i];" : ""
+            } yValues[i] = ${expression(vectorOf)};`,
+          ),
+      }),
+      bindings: [
+        ...names.map(
+          (name): Binding => ({ name: `${name}Values`, view: cut(inputs[name]!), type: VECTOR[inputs[name]!.dtype] }),
+        ),
+        { name: "yValues", view: cut(y), type: VECTOR[y.dtype], access: "read_write" },
+      ],
+      sizes: loop.sizes,
+      ...(options.numbers && { numbers: options.numbers }),
+      workgroups: loop.workgroups,
+    });
+  }
+}
+
+const declarations = (vector: string, type: DType) =>
+  `alias T = ${vector};\n${type === "f32" ? ELEMENTWISE_FUNCTIONS : ""}`;
+
+const numberLines = (numbers: ElementwiseOptions["numbers"] = {}) =>
+  Object.keys(numbers)
+    .map((name) => `let ${name} = T(u.${name});\n`)
+    .join("");
+
+/** y = f(x), x: f32[...], y: f32[...]. */
+function unaryKernel(name: string, row: UnaryRow): Kernel<UnaryParams> {
+  return defineKernel<UnaryParams>({
+    name,
+    cpu: ({ inputs: [x], outputs: [y], params: { p, q } }) => {
+      for (let i = 0; i < y!.size; i++) y!.data[i] = row.cpu(x!.data[i]!, p, q);
+    },
+    webgpu: (call) =>
+      stream(call, { x: call.inputs[0]! }, () => row.wgsl, { type: "f32", numbers: { ...call.params } }),
+  });
+}
+
+/** dx = f'(v) dy with v = x or y; inputs [dy, v]. */
+function unaryGradientKernel(name: string, row: UnaryRow): Kernel<UnaryParams> {
+  const gradient = row.gradient!;
+  return defineKernel<UnaryParams>({
+    name: `${name}Gradient`,
+    cpu: ({ inputs: [dy, v], outputs: [dx], params: { p, q } }) => {
+      for (let i = 0; i < dx!.size; i++) dx!.data[i] = gradient.cpu(dy!.data[i]!, v!.data[i]!, p, q);
+    },
+    webgpu: (call) =>
+      stream(call, { dy: call.inputs[0]!, [gradient.from]: call.inputs[1]! }, () => gradient.wgsl, {
+        type: "f32",
+        numbers: { ...call.params },
+      }),
+  });
+}
+
+function mapTable<Name extends string, Row, Result>(
+  table: Readonly<Record<Name, Row>>,
+  make: (name: Name, row: Row) => Result,
+): Record<Name, Result> {
+  return Object.fromEntries(
+    Object.keys(table).map((name) => [name, make(name as Name, table[name as Name])]),
+  ) as Record<Name, Result>;
+}
+
+export const unaryKernels = mapTable<
+  UnaryName,
+  UnaryRow,
+  { forward: Kernel<UnaryParams>; gradient: Kernel<UnaryParams> | null }
+>(unaryTable, (name, row) => ({
+  forward: unaryKernel(name, row),
+  gradient: row.gradient === null ? null : unaryGradientKernel(name, row),
+}));
+
+/** Inputs are the tensors among the operands; a number operand comes in `params`. */
+export interface BinaryParams {
+  readonly a?: number;
+  readonly b?: number;
+}
+
+/** A tensor that an expression reads by name. */
+interface Operand {
+  readonly name: string;
+  readonly view: GpuView;
+}
+
+/** y = expression of the operands, each read as y's shape. */
+function broadcast<P>(
+  call: GpuCall<P>,
+  operands: readonly Operand[],
+  expression: Expression,
+  options: ElementwiseOptions,
+): void {
+  const y = call.outputs[0]!;
+  if (y.size === 0) return;
+  if (operands.every(({ view }) => view.size === y.size)) {
+    stream(call, Object.fromEntries(operands.map(({ name, view }) => [name, view])), expression, options);
+    return;
+  }
+  const { sizes, strides } = collapse(
+    y.shape,
+    operands.map(({ view }) => view.shape),
+  );
+  const axes = sizes.length;
+  const inner = sizes.at(-1)!;
+  // vec4 along the innermost axis where it allows; an operand that is stretched along it is read once and splatted.
+  const vectorised = inner % 4 === 0;
+  const step = vectorised ? 4 : 1;
+  const typeOf = vectorised ? vectorOf : scalarOf;
+  const kinds = strides.map((s) => (s.at(-1) === 0 ? "splat" : "walk"));
+  const loop = rolledLoop(call.profile, y.size / step);
+  const parameters: Record<string, number> = { ...loop.sizes };
+  for (let axis = 1; axis < axes; axis++) parameters[`size${axis}`] = axis === axes - 1 ? inner / step : sizes[axis]!;
+  for (const [k, { name }] of operands.entries()) {
+    for (let axis = 0; axis < axes - 1; axis++) {
+      parameters[`${name}Stride${axis}`] = strides[k]![axis]! / (kinds[k] === "walk" ? step : 1);
+    }
+  }
+  call.dispatch({
+    key: `broadcast ${options.type} by ${step} over ${axes} ${kinds.join()}`,
+    program: () => {
+      const decode: string[] = ["var rest = i;"];
+      for (let axis = axes - 1; axis > 0; axis--) {
+        decode.push(`let i${axis} = rest % u.size${axis}; rest /= u.size${axis};`);
+      }
+      decode.push("let i0 = rest;");
+      const loads = operands.map(({ name, view }, k) => {
+        const terms = Array.from({ length: axes - 1 }, (_, axis) => `i${axis} * u.${name}Stride${axis}`);
+        if (kinds[k] === "splat")
+          return `let ${name} = ${typeOf(view.dtype)}(${name}Values[${terms.join(" + ") || "0"}]);`;
+        return `let ${name} = ${name}Values[${[...terms, `i${axes - 1}`].join(" + ")}];`;
+      });
+      return {
+        workgroupSize: loop.workgroupSize,
+        declarations: declarations(typeOf(options.type), options.type),
+        body:
+          numberLines(options.numbers) +
+          loop.body(`${decode.join(" ")}\n    ${loads.join("\n    ")}\n    yValues[i] = ${expression(typeOf)};`),
+      };
+    },
+    bindings: [
+      ...operands.map(
+        ({ name, view }, k): Binding => ({
+          name: `${name}Values`,
+          view,
+          type: kinds[k] === "walk" ? typeOf(view.dtype) : view.dtype,
+        }),
+      ),
+      { name: "yValues", view: y, type: typeOf(y.dtype), access: "read_write" },
+    ],
+    sizes: parameters,
+    ...(options.numbers && { numbers: options.numbers }),
+    workgroups: loop.workgroups,
+  });
+}
+
+/** Merges neighbouring axes that every operand walks in one stride; outermost first, at least one axis. */
+function collapse(shape: Shape, operands: readonly Shape[]): { sizes: number[]; strides: number[][] } {
+  const all = operands.map((operand) => broadcastStrides(operand, shape));
+  const sizes: number[] = [];
+  const strides: number[][] = operands.map(() => []);
+  shape.forEach((size, axis) => {
+    if (size === 1) return;
+    const merges = sizes.length > 0 && all.every((s, k) => strides[k]!.at(-1) === s[axis]! * size);
+    if (merges) {
+      sizes[sizes.length - 1]! *= size;
+      for (const [k, s] of all.entries()) strides[k]![sizes.length - 1] = s[axis]!;
+    } else {
+      sizes.push(size);
+      for (const [k, s] of all.entries()) strides[k]!.push(s[axis]!);
+    }
+  });
+  if (sizes.length === 0) {
+    sizes.push(1);
+    for (const s of strides) s.push(0);
+  }
+  return { sizes, strides };
+}
+
+/** Element index of each operand for every element of `shape`, on the host. */
+function forEachBroadcast(
+  shape: Shape,
+  operands: readonly Shape[],
+  visit: (index: number, operandIndex: readonly number[]) => void,
+): void {
+  const strides = operands.map((operand) => broadcastStrides(operand, shape));
+  const size = sizeOf(shape);
+  const position = new Array<number>(shape.length).fill(0);
+  const offsets = operands.map(() => 0);
+  for (let index = 0; index < size; index++) {
+    visit(index, offsets);
+    for (let axis = shape.length - 1; axis >= 0; axis--) {
+      position[axis]!++;
+      for (const [k, s] of strides.entries()) offsets[k]! += s[axis]!;
+      if (position[axis]! < shape[axis]!) break;
+      for (const [k, s] of strides.entries()) offsets[k]! -= s[axis]! * shape[axis]!;
+      position[axis] = 0;
+    }
+  }
+}
+
+const wrapInteger = { f32: (x: number) => x, i32: (x: number) => x | 0, u32: (x: number) => x >>> 0 };
+
+/** y = f(a, b) with broadcasting; the inputs are those of a and b that are tensors. */
+function binaryKernel(name: string, row: BinaryRow): Kernel<BinaryParams> {
+  return defineKernel<BinaryParams>({
+    name,
+    cpu: ({ inputs, outputs: [y], params }) => {
+      const wrap = wrapInteger[y!.dtype];
+      if (params.a !== undefined || params.b !== undefined) {
+        const x = inputs[0]!.data;
+        for (let i = 0; i < y!.size; i++) y!.data[i] = wrap(row.cpu(params.a ?? x[i]!, params.b ?? x[i]!));
+        return;
+      }
+      const [a, b] = inputs;
+      forEachBroadcast(y!.shape, [a!.shape, b!.shape], (i, [ia, ib]) => {
+        y!.data[i] = wrap(row.cpu(a!.data[ia!]!, b!.data[ib!]!));
+      });
+    },
+    webgpu: (call) => {
+      const operands = tensorNames(["a", "b"], call.params).map((name, k) => ({ name, view: call.inputs[k]! }));
+      const expression: Expression = (v) =>
+        row.result === "u32" ? `select(${v("u32")}(0), ${v("u32")}(1), ${row.wgsl})` : row.wgsl;
+      broadcast(call, operands, expression, { type: call.inputs[0]!.dtype, numbers: { ...call.params } });
+    },
+  });
+}
+
+/** Gradient of a or b before it is summed to the operand's shape; inputs [dy, a?, b?] (tensors only). */
+function binaryGradientKernel(name: string, side: "a" | "b", row: BinaryRow): Kernel<BinaryParams> {
+  const gradient = row.gradient![side];
+  return defineKernel<BinaryParams>({
+    name: `${name}Gradient`,
+    cpu: ({ inputs: [dy, ...rest], outputs: [dx], params }) => {
+      const names = tensorNames(["a", "b"], params);
+      forEachBroadcast(dx!.shape, [dy!.shape, ...rest.map((t) => t.shape)], (i, [id, ...ids]) => {
+        const value = (operand: "a" | "b") =>
+          params[operand] ?? rest[names.indexOf(operand)]!.data[ids[names.indexOf(operand)]!]!;
+        dx!.data[i] = gradient.cpu(dy!.data[id!]!, value("a"), value("b"));
+      });
+    },
+    webgpu: (call) => {
+      const [dy, ...rest] = call.inputs;
+      const reads = (name: string) => new RegExp(`\\b${name}\\b`).test(gradient.wgsl);
+      const operands = tensorNames(["a", "b"], call.params).map((operand, k) => ({ name: operand, view: rest[k]! }));
+      const numbers = Object.fromEntries(Object.entries(call.params).filter(([operand]) => reads(operand)));
+      broadcast(
+        call,
+        [{ name: "dy", view: dy! }, ...operands.filter(({ name: operand }) => reads(operand))],
+        () => gradient.wgsl,
+        { type: "f32", numbers },
+      );
+    },
+  });
+}
+
+function tensorNames<Name extends string>(
+  names: readonly Name[],
+  numbers: Readonly<Partial<Record<Name, number>>>,
+): Name[] {
+  return names.filter((name) => numbers[name] === undefined);
+}
+
+export const binaryKernels = mapTable<
+  BinaryName,
+  BinaryRow,
+  { forward: Kernel<BinaryParams>; gradient: { a: Kernel<BinaryParams>; b: Kernel<BinaryParams> } | null }
+>(binaryTable, (name, row) => ({
+  forward: binaryKernel(name, row),
+  gradient:
+    row.gradient === null
+      ? null
+      : { a: binaryGradientKernel(`${name}A`, "a", row), b: binaryGradientKernel(`${name}B`, "b", row) },
+}));
+
+/** y = condition != 0 ? a : b with broadcasting; condition u32, i32 or f32. */
+export const whereKernel = defineKernel<Record<never, never>>({
+  name: "where",
+  cpu: ({ inputs: [condition, a, b], outputs: [y] }) => {
+    forEachBroadcast(y!.shape, [condition!.shape, a!.shape, b!.shape], (i, [ic, ia, ib]) => {
+      y!.data[i] = condition!.data[ic!] !== 0 ? a!.data[ia!]! : b!.data[ib!]!;
+    });
+  },
+  webgpu: (call) => {
+    const [c, a, b] = call.inputs;
+    broadcast(
+      call,
+      [
+        { name: "c", view: c! },
+        { name: "a", view: a! },
+        { name: "b", view: b! },
+      ],
+      (v) => `select(b, a, c != ${v(c!.dtype)}(0))`,
+      { type: a!.dtype },
+    );
+  },
+});
+
+/** y = x in another dtype; floats are truncated towards zero. */
+export const castKernel = defineKernel<Record<never, never>>({
+  name: "cast",
+  cpu: ({ inputs: [x], outputs: [y] }) => {
+    const wrap = wrapInteger[y!.dtype];
+    for (let i = 0; i < y!.size; i++) y!.data[i] = wrap(x!.data[i]!);
+  },
+  webgpu: (call) =>
+    stream(call, { x: call.inputs[0]! }, (v) => `${v(call.outputs[0]!.dtype)}(x)`, { type: call.inputs[0]!.dtype }),
+});
+
+/** y += x in place, same shapes. */
+const accumulateKernel = defineKernel<Record<never, never>>({
+  name: "accumulate",
+  cpu: ({ inputs: [x], outputs: [y] }) => {
+    for (let i = 0; i < y!.size; i++) y!.data[i]! += x!.data[i]!;
+  },
+  webgpu: (call) =>
+    stream(call, { x: call.inputs[0]! }, () => "y + x", { type: call.outputs[0]!.dtype, inPlace: true }),
+});
+
+/** a + b of equal shapes: in the memory of `a` where only this handle sees it (then `a` is returned), else anew. */
+export function addInto(a: Tensor, b: Tensor): Tensor {
+  if (a.storage.exclusive) {
+    runInto(accumulateKernel, [b], [a], {});
+    return a;
+  }
+  return run(binaryKernels.add.forward, [a, b], a, {});
+}
