@@ -313,6 +313,7 @@ function referenceLine({ value, label }: ReferenceLine, axis: "x" | "y", categor
     silent: true,
     markLine: {
       symbol: "none",
+      precision: 20, // Otherwise the line is drawn at two decimals: 0.9879 at 0.99.
       silent: true,
       lineStyle: { color: colour("axis"), type: [5, 4], width: 1.5 },
       label: {

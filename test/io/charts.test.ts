@@ -101,6 +101,16 @@ describe("line charts", () => {
     expect(svg).toMatch(/stroke="var\(--series-0\)"[^>]*stroke-dasharray/);
   });
 
+  test("a reference line lies exactly at its value", () => {
+    const svg = lineChart({
+      series: [{ name: "a", y: [0.9879, 0.97] }],
+      referenceLines: [{ value: 0.9879, label: "r" }],
+    });
+    const [curve] = pathsOf(svg, "stroke", "series-0");
+    const line = pathsOf(svg, "stroke", "axis").at(-1)!;
+    expect(Math.abs(line[0]![1] - curve![0]![1])).toBeLessThan(1);
+  });
+
   test("error bars reach from value - error to value + error", () => {
     const svg = lineChart({
       x: { min: 0, max: 3 },
