@@ -61,15 +61,15 @@ function stream<P>(
           numberLines(options.numbers) +
           loop.body(
             `${names.map((name) => `let ${name} = ${name}Values[i];`).join(" ")} ${
-              options.inPlace ? "let y = yValues[i];" : ""
-            } yValues[i] = ${expression(vectorOf)};`,
+              options.inPlace ? "let y = result[i];" : ""
+            } result[i] = ${expression(vectorOf)};`,
           ),
       }),
       bindings: [
         ...names.map(
           (name): Binding => ({ name: `${name}Values`, view: cut(inputs[name]!), type: VECTOR[inputs[name]!.dtype] }),
         ),
-        { name: "yValues", view: cut(y), type: VECTOR[y.dtype], access: "read_write" },
+        { name: "result", view: cut(y), type: VECTOR[y.dtype], access: "read_write" },
       ],
       sizes: loop.sizes,
       ...(options.numbers && { numbers: options.numbers }),
@@ -195,7 +195,7 @@ function broadcast<P>(
         declarations: declarations(typeOf(options.type), options.type),
         body:
           numberLines(options.numbers) +
-          loop.body(`${decode.join(" ")}\n    ${loads.join("\n    ")}\n    yValues[i] = ${expression(typeOf)};`),
+          loop.body(`${decode.join(" ")}\n    ${loads.join("\n    ")}\n    result[i] = ${expression(typeOf)};`),
       };
     },
     bindings: [
@@ -206,7 +206,7 @@ function broadcast<P>(
           type: kinds[k] === "walk" ? typeOf(view.dtype) : view.dtype,
         }),
       ),
-      { name: "yValues", view: y, type: typeOf(y.dtype), access: "read_write" },
+      { name: "result", view: y, type: typeOf(y.dtype), access: "read_write" },
     ],
     sizes: parameters,
     ...(options.numbers && { numbers: options.numbers }),
@@ -268,8 +268,10 @@ function binaryKernel(name: string, row: BinaryRow): Kernel<BinaryParams> {
     cpu: ({ inputs, outputs: [y], params }) => {
       const wrap = wrapInteger[y!.dtype];
       if (params.a !== undefined || params.b !== undefined) {
-        const x = inputs[0]!.data;
-        for (let i = 0; i < y!.size; i++) y!.data[i] = wrap(row.cpu(params.a ?? x[i]!, params.b ?? x[i]!));
+        const [x] = inputs;
+        forEachBroadcast(y!.shape, [x!.shape], (i, [ix]) => {
+          y!.data[i] = wrap(row.cpu(params.a ?? x!.data[ix!]!, params.b ?? x!.data[ix!]!));
+        });
         return;
       }
       const [a, b] = inputs;
