@@ -5,7 +5,7 @@ import type { DType } from "../tensor/dtype.js";
 import { defineKernel, type Kernel } from "../tensor/kernel.js";
 import { broadcastStrides, type Shape, sizeOf } from "../tensor/shape.js";
 import { run, runInto, type Tensor } from "../tensor/tensor.js";
-import { type Binding, type GpuCall, type GpuView, windowOf } from "../tensor/webgpu-program.js";
+import type { Binding, GpuCall, GpuView } from "../tensor/webgpu-program.js";
 import {
   type BinaryName,
   type BinaryRow,
@@ -15,7 +15,8 @@ import {
   type UnaryRow,
   unaryTable,
 } from "./elementwise-table.js";
-import { rolledLoop, windows } from "./rolled.js";
+import { rolledLoop } from "./rolled.js";
+import { stream } from "./stream.js";
 
 /** Parameters of a unary row. */
 export interface UnaryParams {
@@ -40,42 +41,32 @@ interface ElementwiseOptions {
 const vectorOf = (dtype: DType) => VECTOR[dtype];
 const scalarOf = (dtype: DType) => dtype;
 
-/** Streams same-sized tensors: `y[i] = expression` over vec4s. */
-function stream<P>(
+/** y = expression of same-sized inputs, over vec4s. */
+function streamExpression<P>(
   call: GpuCall<P>,
   inputs: Readonly<Record<string, GpuView>>,
   expression: Expression,
-  options: ElementwiseOptions,
+  { type, numbers = {}, inPlace = false }: ElementwiseOptions,
 ): void {
-  const y = call.outputs[0]!;
   const names = Object.keys(inputs);
-  for (const [start, count] of windows(call.profile, y.size)) {
-    const cut = (view: GpuView) => (count === y.size ? view : windowOf(view, start, count));
-    const loop = rolledLoop(call.profile, Math.ceil(count / 4));
-    call.dispatch({
-      key: `stream ${options.type}`,
-      program: () => ({
-        workgroupSize: loop.workgroupSize,
-        declarations: declarations(VECTOR[options.type], options.type),
-        body:
-          numberLines(options.numbers) +
-          loop.body(
-            `${names.map((name) => `let ${name} = ${name}Values[i];`).join(" ")} ${
-              options.inPlace ? "let y = result[i];" : ""
-            } result[i] = ${expression(vectorOf)};`,
-          ),
-      }),
-      bindings: [
-        ...names.map(
-          (name): Binding => ({ name: `${name}Values`, view: cut(inputs[name]!), type: VECTOR[inputs[name]!.dtype] }),
-        ),
-        { name: "result", view: cut(y), type: VECTOR[y.dtype], access: "read_write" },
-      ],
-      sizes: loop.sizes,
-      ...(options.numbers && { numbers: options.numbers }),
-      workgroups: loop.workgroups,
-    });
-  }
+  const y = call.outputs[0]!;
+  stream(call, {
+    key: `stream ${type}`,
+    bindings: [
+      { name: "result", view: y, type: VECTOR[y.dtype], access: "read_write" },
+      ...names.map(
+        (name): Binding => ({ name: `${name}Values`, view: inputs[name]!, type: VECTOR[inputs[name]!.dtype] }),
+      ),
+    ],
+    numbers,
+    declarations: declarations(VECTOR[type], type),
+    statement: [
+      ...Object.keys(numbers).map((name) => `let ${name} = T(u.${name});`),
+      ...names.map((name) => `let ${name} = ${name}Values[i];`),
+      ...(inPlace ? ["let y = result[i];"] : []),
+      `result[i] = ${expression(vectorOf)};`,
+    ].join(" "),
+  });
 }
 
 const declarations = (vector: string, type: DType) =>
@@ -94,7 +85,7 @@ function unaryKernel(name: string, row: UnaryRow): Kernel<UnaryParams> {
       for (let i = 0; i < y!.size; i++) y!.data[i] = row.cpu(x!.data[i]!, p, q);
     },
     webgpu: (call) =>
-      stream(call, { x: call.inputs[0]! }, () => row.wgsl, { type: "f32", numbers: { ...call.params } }),
+      streamExpression(call, { x: call.inputs[0]! }, () => row.wgsl, { type: "f32", numbers: { ...call.params } }),
   });
 }
 
@@ -107,7 +98,7 @@ function unaryGradientKernel(name: string, row: UnaryRow): Kernel<UnaryParams> {
       for (let i = 0; i < dx!.size; i++) dx!.data[i] = gradient.cpu(dy!.data[i]!, v!.data[i]!, p, q);
     },
     webgpu: (call) =>
-      stream(call, { dy: call.inputs[0]!, [gradient.from]: call.inputs[1]! }, () => gradient.wgsl, {
+      streamExpression(call, { dy: call.inputs[0]!, [gradient.from]: call.inputs[1]! }, () => gradient.wgsl, {
         type: "f32",
         numbers: { ...call.params },
       }),
@@ -154,7 +145,7 @@ function broadcast<P>(
   const y = call.outputs[0]!;
   if (y.size === 0) return;
   if (operands.every(({ view }) => view.size === y.size)) {
-    stream(call, Object.fromEntries(operands.map(({ name, view }) => [name, view])), expression, options);
+    streamExpression(call, Object.fromEntries(operands.map(({ name, view }) => [name, view])), expression, options);
     return;
   }
   const { sizes, strides } = collapse(
@@ -366,7 +357,9 @@ export const castKernel = defineKernel<Record<never, never>>({
     for (let i = 0; i < y!.size; i++) y!.data[i] = wrap(x!.data[i]!);
   },
   webgpu: (call) =>
-    stream(call, { x: call.inputs[0]! }, (v) => `${v(call.outputs[0]!.dtype)}(x)`, { type: call.inputs[0]!.dtype }),
+    streamExpression(call, { x: call.inputs[0]! }, (v) => `${v(call.outputs[0]!.dtype)}(x)`, {
+      type: call.inputs[0]!.dtype,
+    }),
 });
 
 /** y += x in place, same shapes. */
@@ -376,7 +369,7 @@ const accumulateKernel = defineKernel<Record<never, never>>({
     for (let i = 0; i < y!.size; i++) y!.data[i]! += x!.data[i]!;
   },
   webgpu: (call) =>
-    stream(call, { x: call.inputs[0]! }, () => "y + x", { type: call.outputs[0]!.dtype, inPlace: true }),
+    streamExpression(call, { x: call.inputs[0]! }, () => "y + x", { type: call.outputs[0]!.dtype, inPlace: true }),
 });
 
 /** a + b of equal shapes: in the memory of `a` where only this handle sees it (then `a` is returned), else anew. */

@@ -1,35 +1,13 @@
-// Opening devices. In Node, WebGPU comes from the npm package `webgpu` (Dawn); in a browser from navigator.gpu.
+// Opening devices by name; how an adapter is found is in webgpu-open.ts.
 import { CpuDevice } from "./cpu.js";
 import type { Device } from "./device.js";
 import { DeviceError, UsageError } from "./errors.js";
-import { wait } from "./wait.js";
-import { WebGpuDevice } from "./webgpu.js";
-import { chooseProfile } from "./webgpu-profile.js";
+import type { WebGpuDevice } from "./webgpu.js";
+import { type OpenDeviceOptions, openWebGpu } from "./webgpu-open.js";
+
+export type { OpenDeviceOptions };
 
 export type DeviceKind = "webgpu" | "cpu" | "auto";
-
-export interface OpenDeviceOptions {
-  /** Tuning profile, "software" or "hardware"; by default chosen from the adapter, or by KILOGRAD_PROFILE. */
-  readonly profile?: string;
-  /** Told which device "auto" took, and why. */
-  readonly onMessage?: (message: string) => void;
-  /** Dawn flags for Node, e.g. ["adapter=llvmpipe"]. */
-  readonly dawnFlags?: readonly string[];
-}
-
-/** Dawn's instance must stay referenced as long as anything of it is used. */
-const instances = new Set<GPU>();
-
-const isNode = typeof process !== "undefined" && process.versions?.node !== undefined;
-
-async function findGpu(flags: readonly string[]): Promise<GPU | undefined> {
-  if (!isNode) return globalThis.navigator?.gpu;
-  const { create, globals } = await import("webgpu");
-  for (const [name, value] of Object.entries(globals)) {
-    if (!(name in globalThis)) Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
-  }
-  return create([...flags]);
-}
 
 /**
  * Opens a device.
@@ -62,41 +40,4 @@ export async function openDevice(kind: DeviceKind, options: OpenDeviceOptions = 
     default:
       throw new UsageError(`openDevice: kind must be "webgpu", "cpu" or "auto", got "${String(kind)}"`);
   }
-}
-
-async function openWebGpu(options: OpenDeviceOptions): Promise<WebGpuDevice> {
-  const gpu = await findGpu(options.dawnFlags ?? []);
-  const adapter = gpu === undefined ? null : await wait(gpu.requestAdapter({ powerPreference: "high-performance" }));
-  if (gpu === undefined || adapter === null) {
-    throw new DeviceError(
-      "NO_ADAPTER",
-      "webgpu: no adapter was found; install a Vulkan driver (Debian, Ubuntu: mesa-vulkan-drivers 25 or newer) or run `npm start`, which does",
-    );
-  }
-  const { description, device, vendor } = adapter.info;
-  if (/null backend/i.test(`${description} ${device}`)) {
-    throw new DeviceError(
-      "NO_ADAPTER",
-      "webgpu: only Dawn's null backend was found, which computes nothing; unset DAWNNODE_BACKEND or install a Vulkan driver",
-    );
-  }
-  const wanted: GPUFeatureName[] = ["subgroups", "timestamp-query", "shader-f16"];
-  const gpuDevice = await wait(
-    adapter.requestDevice({
-      requiredFeatures: wanted.filter((feature) => adapter.features.has(feature)),
-      requiredLimits: {
-        maxStorageBufferBindingSize: adapter.limits.maxStorageBufferBindingSize,
-        maxBufferSize: adapter.limits.maxBufferSize,
-        maxStorageBuffersPerShaderStage: adapter.limits.maxStorageBuffersPerShaderStage,
-        maxComputeWorkgroupStorageSize: adapter.limits.maxComputeWorkgroupStorageSize,
-        maxComputeInvocationsPerWorkgroup: adapter.limits.maxComputeInvocationsPerWorkgroup,
-        maxComputeWorkgroupSizeX: adapter.limits.maxComputeWorkgroupSizeX,
-        minUniformBufferOffsetAlignment: adapter.limits.minUniformBufferOffsetAlignment,
-      },
-      label: `kilograd on ${vendor}`,
-    }),
-  );
-  instances.add(gpu);
-  const forced = options.profile ?? (isNode ? process.env["KILOGRAD_PROFILE"] : undefined);
-  return new WebGpuDevice(adapter, gpuDevice, chooseProfile(adapter, forced), () => instances.delete(gpu));
 }

@@ -2,7 +2,8 @@
 // as easy as 1, 2, 3", SC 2011). A number depends only on (seed, stream, index), never on what was drawn before, so CPU
 // and GPU give the same bits in any order. The WGSL twin is in kernels/random.ts.
 
-const ROTATIONS = [13, 15, 26, 6, 17, 29, 16, 24] as const;
+/** Rotation of each round, in turn. */
+export const THREEFRY_ROTATIONS = [13, 15, 26, 6, 17, 29, 16, 24] as const;
 
 /** Key-schedule parity constant of Threefry-2x32. */
 export const THREEFRY_PARITY = 0x1bd11bda;
@@ -13,7 +14,7 @@ export function threefry(key0: number, key1: number, counter0: number, counter1:
   let x0 = (counter0 + key0) | 0;
   let x1 = (counter1 + key1) | 0;
   for (let round = 0; round < 20; round++) {
-    const rotation = ROTATIONS[round & 7]!;
+    const rotation = THREEFRY_ROTATIONS[round & 7]!;
     x0 = (x0 + x1) | 0;
     x1 = (x1 << rotation) | (x1 >>> (32 - rotation));
     x1 ^= x0;
