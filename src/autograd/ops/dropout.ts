@@ -1,0 +1,33 @@
+// Inverted dropout. Whether a model is training is its caller's business: this always drops.
+import { dropoutKernel } from "../../kernels/dropout.js";
+import { ShapeError, UsageError } from "../../tensor/errors.js";
+import type { RandomKey } from "../../tensor/random.js";
+import { formatShape } from "../../tensor/shape.js";
+import { run, type Tensor } from "../../tensor/tensor.js";
+import { record } from "../tape.js";
+import { checkOffset, type RandomOptions } from "./random.js";
+
+export interface DropoutOptions extends RandomOptions {
+  /** Probability of dropping an element, in [0, 1). */
+  readonly rate: number;
+  readonly key: RandomKey;
+}
+
+/**
+ * Zero with probability `rate`, else x / (1 - rate). The mask depends on key and offset alone: advance the offset by
+ * `randomCounters(x.size)` for the next step. With rate 0 it is x itself.
+ */
+export function dropout(x: Tensor, { rate, key, offset = 0 }: DropoutOptions): Tensor {
+  checkOffset("dropout", offset);
+  if (!(rate >= 0 && rate < 1)) throw new UsageError(`dropout: rate must lie in [0, 1), got ${rate}`);
+  if (x.dtype !== "f32") {
+    throw new ShapeError(`dropout: needs an f32 tensor, got ${x.dtype} ${formatShape(x.shape)}; use cast(x, "f32")`);
+  }
+  if (rate === 0) return record(x.alias(), { op: "dropout", inputs: [x], backward: (dy) => [() => dy.alias()] });
+  const params = { rate, key, offset };
+  return record(run(dropoutKernel, [x], x, params), {
+    op: "dropout",
+    inputs: [x],
+    backward: (dy) => [() => run(dropoutKernel, [dy], dy, params)],
+  });
+}

@@ -1,0 +1,48 @@
+// Picking rows by index, and one-hot encoding.
+import { gatherGradientKernel, gatherKernel, oneHotKernel } from "../../kernels/gather.js";
+import { ShapeError } from "../../tensor/errors.js";
+import { formatShape, normalizeAxis } from "../../tensor/shape.js";
+import { run, type Tensor } from "../../tensor/tensor.js";
+import { record } from "../tape.js";
+
+/**
+ * Slices of x along `axis` by index: x [..., n, ...] and indices [k...] give [..., k..., ...]. Indices out of [0, n) are an
+ * error on the CPU reference; WebGPU takes the nearest. The gradient adds up in the order of the indices.
+ * @param indices i32, any shape
+ */
+export function gather(x: Tensor, indices: Tensor, axis = 0): Tensor {
+  const along = normalizeAxis("gather", axis, x.rank);
+  if (indices.dtype !== "i32") {
+    throw new ShapeError(`gather: indices must be i32, got ${indices.dtype}; use cast(indices, "i32")`);
+  }
+  if (x.shape[along] === 0 && indices.size > 0) {
+    throw new ShapeError(
+      `gather: axis ${along} of ${formatShape(x.shape)} has nothing to pick ${indices.size} slices from`,
+    );
+  }
+  const before = x.shape;
+  const spec = { shape: before.toSpliced(along, 1, ...indices.shape), dtype: x.dtype };
+  return record(run(gatherKernel, [x, indices], spec, { axis: along }), {
+    op: "gather",
+    inputs: [x, indices],
+    saved: [indices],
+    backward: (dy, [picked]) => [
+      () => run(gatherGradientKernel, [dy, picked!], { shape: before, dtype: "f32" }, { axis: along }),
+      null,
+    ],
+  });
+}
+
+/**
+ * Rows with a 1 at the index and 0 elsewhere: indices [k...] give f32 [k..., depth]. Indices out of [0, depth) are an error
+ * on the CPU reference; WebGPU gives rows of zeros.
+ * @param indices i32 or u32
+ */
+export function oneHot(indices: Tensor, depth: number): Tensor {
+  if (indices.dtype === "f32" || !Number.isInteger(depth) || depth < 1) {
+    throw new ShapeError(
+      `oneHot: needs i32 or u32 indices and a positive integer depth, got ${indices.dtype} and ${depth}; use cast(indices, "i32")`,
+    );
+  }
+  return run(oneHotKernel, [indices], { shape: [...indices.shape, depth], dtype: "f32" }, {});
+}

@@ -1,0 +1,207 @@
+// Operations that move elements: reshape, squeeze, expandDims (which only rename axes), transpose, slice, pad, flip,
+// concat, stack. Any dtype and rank.
+import { type Copy, copyKernel } from "../../kernels/transform.js";
+import { ShapeError } from "../../tensor/errors.js";
+import {
+  formatShape,
+  normalizeAxes,
+  normalizeAxis,
+  type Shape,
+  sameShape,
+  sizeOf,
+  stridesOf,
+} from "../../tensor/shape.js";
+import { run, type Tensor } from "../../tensor/tensor.js";
+import { record } from "../tape.js";
+
+/** A new tensor of `shape` that one copy from x fills, or what it leaves is `fill`. */
+function moved(x: Tensor, shape: Shape, copy: Partial<Copy>, fill?: number): Tensor {
+  const params: Copy = {
+    shape,
+    inputOffset: 0,
+    inputStrides: stridesOf(x.shape),
+    outputOffset: 0,
+    outputStrides: stridesOf(shape),
+    ...copy,
+  };
+  return run(copyKernel, [x], { shape, dtype: x.dtype }, { copies: [params], ...(fill !== undefined && { fill }) });
+}
+
+/** Position of an element in a flat array. */
+function offsetOf(position: readonly number[], strides: readonly number[]): number {
+  return position.reduce((offset, p, axis) => offset + p * strides[axis]!, 0);
+}
+
+/** The same elements, row-major, with another shape; shares memory with x. */
+function renamed(op: string, x: Tensor, shape: Shape): Tensor {
+  const before = x.shape;
+  return record(x.alias(shape), { op, inputs: [x], backward: (dy) => [() => dy.alias(before)] });
+}
+
+/**
+ * The same elements, row-major, with another shape. One size may be -1: what remains. Shares memory with x.
+ * @example reshape(x, [32, -1]) // [32, 14, 14, 24] to [32, 4704]
+ */
+export function reshape(x: Tensor, shape: Shape): Tensor {
+  const given = sizeOf(shape.filter((n) => n !== -1));
+  const result = shape.map((n) => (n === -1 ? x.size / given : n));
+  const inferred = shape.filter((n) => n === -1).length;
+  if (inferred > 1 || !result.every((n) => Number.isInteger(n) && n >= 0) || sizeOf(result) !== x.size) {
+    throw new ShapeError(
+      `reshape: the new shape must have the ${x.size} elements of ${formatShape(x.shape)}, got ${formatShape(shape)}; one size may be -1`,
+    );
+  }
+  return renamed("reshape", x, result);
+}
+
+/** Adds an axis of size 1 before `axis`; negative counts from the end of the result. */
+export function expandDims(x: Tensor, axis: number): Tensor {
+  return renamed("expandDims", x, x.shape.toSpliced(normalizeAxis("expandDims", axis, x.rank + 1), 0, 1));
+}
+
+/** Removes axes of size 1: the given ones, or all of them. */
+export function squeeze(x: Tensor, axes?: number | readonly number[]): Tensor {
+  const ones = x.shape.flatMap((n, axis) => (n === 1 ? [axis] : []));
+  const removed = axes === undefined ? ones : normalizeAxes("squeeze", axes, x.rank);
+  if (!removed.every((axis) => x.shape[axis] === 1)) {
+    throw new ShapeError(`squeeze: axes must have size 1, got [${removed}] of ${formatShape(x.shape)}`);
+  }
+  return renamed(
+    "squeeze",
+    x,
+    x.shape.filter((_, axis) => !removed.includes(axis)),
+  );
+}
+
+/** Axis k of the result is axis axes[k] of x; by default the axes are reversed. */
+export function transpose(x: Tensor, axes: readonly number[] = x.shape.map((_, k) => x.rank - 1 - k)): Tensor {
+  const order = axes.map((axis) => normalizeAxis("transpose", axis, x.rank));
+  if (order.length !== x.rank || new Set(order).size !== x.rank) {
+    throw new ShapeError(
+      `transpose: axes must name every axis of ${formatShape(x.shape)} once, got [${axes}]; e.g. [1, 0] for a matrix`,
+    );
+  }
+  const shape = order.map((axis) => x.shape[axis]!);
+  // Where only axes of size 1 change places, elements stay where they are.
+  const long = order.filter((axis) => x.shape[axis] !== 1);
+  const inPlace = long.every((axis, k) => k === 0 || long[k - 1]! < axis);
+  const strides = stridesOf(x.shape);
+  const y = inPlace ? x.alias(shape) : moved(x, shape, { inputStrides: order.map((axis) => strides[axis]!) });
+  const inverse = order.map((_, axis) => order.indexOf(axis));
+  return record(y, { op: "transpose", inputs: [x], backward: (dy) => [() => transpose(dy, inverse)] });
+}
+
+/**
+ * The box of `size` elements per axis that starts at `begin`; a size of -1 takes the rest of the axis.
+ * @example slice(images, [0, 2, 2, 0], [-1, 24, 24, -1])
+ */
+export function slice(x: Tensor, begin: readonly number[], size: readonly number[]): Tensor {
+  const shape = size.map((n, axis) => (n === -1 ? x.shape[axis]! - begin[axis]! : n));
+  const fits = (n: number, axis: number) =>
+    Number.isInteger(begin[axis]) &&
+    Number.isInteger(n) &&
+    begin[axis]! >= 0 &&
+    n >= 0 &&
+    begin[axis]! + n <= x.shape[axis]!;
+  if (begin.length !== x.rank || size.length !== x.rank || !shape.every(fits)) {
+    throw new ShapeError(
+      `slice: begin and size must lie within ${formatShape(x.shape)}, got begin [${begin}] and size [${size}]; a size of -1 takes the rest`,
+    );
+  }
+  const before = x.shape;
+  const y = moved(x, shape, { inputOffset: offsetOf(begin, stridesOf(before)) });
+  return record(y, {
+    op: "slice",
+    inputs: [x],
+    backward: (dy) => [
+      () =>
+        pad(
+          dy,
+          before.map((n, axis) => [begin[axis]!, n - begin[axis]! - shape[axis]!]),
+        ),
+    ],
+  });
+}
+
+/**
+ * Adds `value` around x: paddings[axis] = [before, after].
+ * @example pad(images, [[0, 0], [2, 2], [2, 2], [0, 0]])
+ */
+export function pad(x: Tensor, paddings: readonly (readonly number[])[], value = 0): Tensor {
+  const valid = paddings.every((p) => p.length === 2 && p.every((n) => Number.isInteger(n) && n >= 0));
+  if (!valid || paddings.length !== x.rank) {
+    throw new ShapeError(
+      `pad: paddings must be one pair [before, after] of non-negative integers per axis of ${formatShape(x.shape)}, got ${JSON.stringify(paddings)}`,
+    );
+  }
+  const inner = x.shape;
+  const begin = paddings.map(([before]) => before!);
+  const shape = inner.map((n, axis) => n + paddings[axis]![0]! + paddings[axis]![1]!);
+  const outputStrides = stridesOf(shape);
+  const copy = { shape: inner, outputOffset: offsetOf(begin, outputStrides), outputStrides };
+  const y = moved(x, shape, copy, sameShape(inner, shape) ? undefined : value);
+  return record(y, { op: "pad", inputs: [x], backward: (dy) => [() => slice(dy, begin, inner)] });
+}
+
+/** Reverses the order of elements along the axes. */
+export function flip(x: Tensor, axes: number | readonly number[]): Tensor {
+  const flipped = normalizeAxes("flip", axes, x.rank);
+  const strides = stridesOf(x.shape);
+  const y = moved(x, x.shape, {
+    inputOffset: flipped.reduce((offset, axis) => offset + (x.shape[axis]! - 1) * strides[axis]!, 0),
+    inputStrides: strides.map((stride, axis) => (flipped.includes(axis) ? -stride : stride)),
+  });
+  return record(y, { op: "flip", inputs: [x], backward: (dy) => [() => flip(dy, flipped)] });
+}
+
+/** Tensors of one dtype, one behind the other along `axis`; all other sizes must agree. */
+export function concat(list: readonly Tensor[], axis: number): Tensor {
+  const [first] = list;
+  if (first === undefined) throw new ShapeError("concat: needs at least one tensor, got none");
+  const along = normalizeAxis("concat", axis, first.rank);
+  for (const x of list) {
+    if (x.dtype !== first.dtype || !sameShape(x.shape.toSpliced(along, 1), first.shape.toSpliced(along, 1))) {
+      throw new ShapeError(
+        `concat: tensors must agree in dtype and in every size but that of axis ${along}, got ${first.dtype} ${formatShape(first.shape)} and ${x.dtype} ${formatShape(x.shape)}`,
+      );
+    }
+  }
+  const begins: number[] = [];
+  let total = 0;
+  for (const x of list) {
+    begins.push(total);
+    total += x.shape[along]!;
+  }
+  const shape = first.shape.with(along, total);
+  const outputStrides = stridesOf(shape);
+  const copies = list.map(
+    (x, k): Copy => ({
+      shape: x.shape,
+      inputOffset: 0,
+      inputStrides: stridesOf(x.shape),
+      outputOffset: begins[k]! * outputStrides[along]!,
+      outputStrides,
+    }),
+  );
+  const shapes = list.map((x) => x.shape);
+  const origin = shape.map(() => 0);
+  return record(run(copyKernel, list, { shape, dtype: first.dtype }, { copies }), {
+    op: "concat",
+    inputs: list,
+    backward: (dy) => shapes.map((part, k) => () => slice(dy, origin.with(along, begins[k]!), part)),
+  });
+}
+
+/** Tensors of one shape and dtype along a new axis. */
+export function stack(list: readonly Tensor[], axis = 0): Tensor {
+  const differing = list.find((x) => !sameShape(x.shape, list[0]!.shape));
+  if (differing !== undefined) {
+    throw new ShapeError(
+      `stack: tensors must have one shape, got ${formatShape(list[0]!.shape)} and ${formatShape(differing.shape)}; use concat() along an existing axis`,
+    );
+  }
+  return concat(
+    list.map((x) => expandDims(x, axis)),
+    axis,
+  );
+}

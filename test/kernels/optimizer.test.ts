@@ -1,0 +1,137 @@
+// Optimizer steps: golden values, GPU against the float64 reference over many steps, windows, no recompilation.
+import { describe, expect, it, vi } from "vitest";
+import { full, zerosLike } from "../../src/autograd/ops/create.js";
+import {
+  type AdamParams,
+  adamKernel,
+  clipByNormKernel,
+  type SgdParams,
+  sgdKernel,
+} from "../../src/kernels/optimizer.js";
+import type { Device } from "../../src/tensor/device.js";
+import { RandomStream } from "../../src/tensor/random.js";
+import { runInto, tensor } from "../../src/tensor/tensor.js";
+import { cpu, describeProfiles, withSmallBindings } from "./devices.js";
+
+const adamDefaults = { learningRate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-7, weightDecay: 0 };
+const optimizers: Record<string, { slots: number; step: (t: number) => { sgd: SgdParams } | { adam: AdamParams } }> = {
+  sgd: { slots: 0, step: () => ({ sgd: { learningRate: 0.1 } }) },
+  "sgd with weight decay": { slots: 0, step: () => ({ sgd: { learningRate: 0.1, weightDecay: 0.01 } }) },
+  "sgd with momentum": { slots: 1, step: () => ({ sgd: { learningRate: 0.05, momentum: 0.9, weightDecay: 0.01 } }) },
+  "sgd with Nesterov's momentum": {
+    slots: 1,
+    step: (t) => ({ sgd: { learningRate: 0.05 / t, momentum: 0.9, nesterov: true } }),
+  },
+  adam: { slots: 2, step: (t) => ({ adam: { ...adamDefaults, step: t } }) },
+  "adamW with a schedule": {
+    slots: 2,
+    step: (t) => ({ adam: { ...adamDefaults, learningRate: 0.01 / t, weightDecay: 0.1, step: t } }),
+  },
+};
+
+/** Parameter and slots after steps with the given gradients. */
+async function train(device: Device, name: string, start: Float32Array, gradients: readonly Float32Array[]) {
+  const { slots, step } = optimizers[name]!;
+  const parameter = tensor(device, start);
+  const state = [parameter, ...Array.from({ length: slots }, () => zerosLike(parameter))];
+  for (const [i, gradient] of gradients.entries()) {
+    const params = step(i + 1);
+    const g = tensor(device, gradient);
+    if ("sgd" in params) runInto(sgdKernel, [g], state, params.sgd);
+    else runInto(adamKernel, [g], state, params.adam);
+    g.dispose();
+  }
+  return Promise.all(state.map(async (t) => Float64Array.from(await t.data())));
+}
+
+const random = new RandomStream(9, "optimizer");
+const normals = (size: number) => Float32Array.from({ length: size }, () => random.normal());
+
+describeProfiles((device) => {
+  it.each(Object.keys(optimizers))("%s follows the reference", async (name) => {
+    for (const size of [1, 7, 1000, 3001]) {
+      const start = normals(size);
+      const gradients = Array.from({ length: 12 }, () => normals(size));
+      const expected = await train(cpu, name, start, gradients);
+      for (const d of [device(), withSmallBindings(device(), 1024)]) {
+        const found = await train(d, name, start, gradients);
+        for (const [k, values] of expected.entries()) {
+          const worst = values.reduce((most, value, i) => Math.max(most, Math.abs(value - found[k]![i]!)), 0);
+          expect(worst, `${name}, output ${k}, ${size} elements`).toBeLessThan(3e-6);
+        }
+      }
+    }
+  });
+
+  it("a changed learning rate or step compiles nothing", async () => {
+    for (const name of Object.keys(optimizers)) {
+      await train(device(), name, normals(50), [normals(50)]);
+      const compile = vi.spyOn(device().gpu, "createShaderModule");
+      await train(device(), name, normals(50), [normals(50), normals(50), normals(50)]);
+      expect(compile, name).not.toHaveBeenCalled();
+      compile.mockRestore();
+    }
+  });
+
+  it("scales gradients down to a norm, never up", async () => {
+    for (const [squared, expected] of [
+      [100, 0.2],
+      [4, 1],
+      [1, 1],
+      [0, 1],
+    ] as const) {
+      for (const d of [device(), cpu]) {
+        const g = full(d, [77], 3);
+        runInto(clipByNormKernel, [full(d, [1], squared)], [g], { maximumNorm: 2 });
+        for (const value of await g.data()) expect(value).toBeCloseTo(3 * expected, 6);
+      }
+    }
+  });
+});
+
+describe("the reference", () => {
+  const start = Float32Array.of(1, -2, 0.5);
+  const gradients = [Float32Array.of(0.5, -1, 0), Float32Array.of(0.25, 3, -1)];
+
+  it("sgd: w - learningRate g, and momentum by hand", async () => {
+    expect(await train(cpu, "sgd", start, gradients)).toEqual([
+      Float64Array.of(1 - 0.1 * 0.5 - 0.1 * 0.25, -2 + 0.1 - 0.1 * 3, 0.5 + 0.1),
+    ]);
+    const [w, m] = await train(cpu, "sgd with Nesterov's momentum", start, gradients);
+    const m1 = -0.05 * 0.5;
+    const m2 = 0.9 * m1 - 0.025 * 0.25;
+    expect(m![0]).toBeCloseTo(m2, 14);
+    expect(w![0]).toBeCloseTo(1 + (0.9 * m1 - 0.05 * 0.5) + (0.9 * m2 - 0.025 * 0.25), 14);
+  });
+
+  it("adam: with a constant gradient each step is learningRate, whatever the gradient's size", async () => {
+    for (const size of [0.1, 1, 1e4]) {
+      const [w] = await train(
+        cpu,
+        "adam",
+        Float32Array.of(0),
+        [1, 2, 3, 4].map(() => Float32Array.of(size)),
+      );
+      expect(w![0]).toBeCloseTo(-0.004, 5);
+    }
+  });
+
+  it("adam: two steps by the textbook's bias-corrected form", async () => {
+    let [m, v, w] = [0, 0, 1];
+    for (const [k, g] of [0.5, 0.25].entries()) {
+      m = 0.9 * m + 0.1 * g;
+      v = 0.999 * v + 0.001 * g * g;
+      const correction = Math.sqrt(1 - 0.999 ** (k + 1));
+      w -= (1e-3 * (m / (1 - 0.9 ** (k + 1)))) / (Math.sqrt(v) / correction + 1e-7 / correction);
+    }
+    const found = await train(cpu, "adam", start, gradients);
+    expect(found[0]![0]).toBeCloseTo(w, 14);
+    expect(found[1]![0]).toBeCloseTo(m, 14);
+    expect(found[2]![0]).toBeCloseTo(v, 14);
+  });
+
+  it("adamW: decays by learningRate weightDecay apart from the gradient", async () => {
+    const [w] = await train(cpu, "adamW with a schedule", Float32Array.of(2), [Float32Array.of(0)]);
+    expect(w![0]).toBeCloseTo(2 * (1 - 0.01 * 0.1), 14);
+  });
+});
