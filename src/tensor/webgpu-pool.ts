@@ -41,11 +41,14 @@ export class BufferPool {
     else list.push(buffer);
   }
 
-  /** Destroys every pooled buffer. */
-  trim(): void {
-    for (const list of this.free.values()) for (const buffer of list) buffer.gpu.destroy();
-    this.free.clear();
-    this.info.pooledBytes = 0;
+  /** Destroys the pooled buffers that no submit after number `idleSince` uses. */
+  trim(idleSince: number): void {
+    for (const [size, list] of this.free) {
+      const needed = list.filter((buffer) => buffer.lastSubmit > idleSince);
+      for (const buffer of list) if (buffer.lastSubmit <= idleSince) buffer.gpu.destroy();
+      this.info.pooledBytes -= (list.length - needed.length) * size;
+      this.free.set(size, needed);
+    }
   }
 
   memory(): MemoryInfo {

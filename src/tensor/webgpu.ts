@@ -49,7 +49,14 @@ type Command =
       readonly parameterOffset: number;
       readonly workgroups: readonly [number, number?, number?];
     }
-  | { readonly kind: "copy"; readonly from: GPUBuffer; readonly to: GPUBuffer; readonly bytes: number };
+  | {
+      readonly kind: "copy";
+      readonly from: GPUBuffer;
+      readonly to: GPUBuffer;
+      readonly bytes: number;
+      /** Set once it was part of a submit without errors. */
+      submitted: boolean;
+    };
 
 class GpuStorage extends Storage {
   constructor(
@@ -173,17 +180,24 @@ export class WebGpuDevice extends Device {
     const bytes = size * 4;
     const staging = this.takeStaging(bytes);
     try {
-      this.commands.push({ kind: "copy", from: buffer.gpu, to: staging, bytes });
+      const copy: Command = { kind: "copy", from: buffer.gpu, to: staging, bytes, submitted: false };
+      this.commands.push(copy);
       buffer.lastSubmit = this.submitNumber;
       await this.flush();
+      if (!copy.submitted) {
+        throw new DeviceError(
+          "VALIDATION",
+          "webgpu: this read was dropped together with other work that failed; that error was raised where it was awaited",
+        );
+      }
       await wait(staging.mapAsync(GPUMapMode.READ, 0, bytes)).catch((cause: unknown) => {
         throw this.failure ?? new DeviceError("DEVICE_LOST", "webgpu: reading back failed", { cause });
       });
       this.raise();
-      const copy = staging.getMappedRange(0, bytes).slice(0);
+      const data = staging.getMappedRange(0, bytes).slice(0);
       staging.unmap();
       this.returnStaging(staging);
-      return dtype === "f32" ? new Float32Array(copy) : dtype === "i32" ? new Int32Array(copy) : new Uint32Array(copy);
+      return dtype === "f32" ? new Float32Array(data) : dtype === "i32" ? new Int32Array(data) : new Uint32Array(data);
     } catch (error) {
       staging.destroy();
       throw error;
@@ -222,7 +236,7 @@ export class WebGpuDevice extends Device {
 
   /** Destroys the buffers that are kept for reuse, e.g. after a model was dropped. */
   trim(): void {
-    this.pool.trim();
+    this.pool.trim(this.submitNumber - 1);
   }
 
   destroy(): void {
@@ -281,7 +295,9 @@ export class WebGpuDevice extends Device {
     let bindGroup = program.bindGroups.get(groupKey);
     if (bindGroup === undefined) {
       if (program.bindGroups.size >= BIND_GROUPS_PER_PROGRAM) program.bindGroups.clear();
+      checkAliases(kernel, dispatch);
       bindGroup = this.gpu.createBindGroup({
+        label: program.key,
         layout: program.layout,
         entries: dispatch.bindings.map(({ view }, binding) => ({
           binding,
@@ -319,7 +335,9 @@ export class WebGpuDevice extends Device {
       throw new DeviceError("LIMIT", `internal: ${kernel} has ${parameterNames} parameters, at most 64 fit`);
     }
     const layout = this.layoutOf(dispatch);
+    this.gpu.pushErrorScope("validation");
     const module = this.gpu.createShaderModule({ code, label: key });
+    const diagnosis = this.gpu.popErrorScope();
     const descriptor: GPUComputePipelineDescriptor = {
       label: key,
       layout: this.gpu.createPipelineLayout({
@@ -343,14 +361,11 @@ export class WebGpuDevice extends Device {
       (pipeline) => {
         program.pipeline = pipeline;
       },
-      (cause: Error) => {
-        program.error = new DeviceError(
-          "VALIDATION",
-          `${kernel}: its WGSL did not compile (${key}): ${cause.message}`,
-          {
-            cause,
-          },
-        );
+      async (cause: Error) => {
+        const { message } = (await diagnosis) ?? cause;
+        program.error = new DeviceError("VALIDATION", `${kernel}: its WGSL did not compile (${key}): ${message}`, {
+          cause,
+        });
       },
     );
     this.programs.set(key, program);
@@ -439,6 +454,9 @@ export class WebGpuDevice extends Device {
     }
     pass?.end();
     this.gpu.queue.submit([encoder.finish()]);
+    // Dawn reports what is wrong with a submit at once; nothing of it was executed then.
+    if (this.failure === undefined)
+      for (const command of commands) if (command.kind === "copy") command.submitted = true;
     this.counters.submits++;
     this.parameterBytes = 0;
     this.submitNumber++;
@@ -461,6 +479,20 @@ export class WebGpuDevice extends Device {
     else {
       this.staging?.destroy();
       this.staging = staging;
+    }
+  }
+}
+
+/** WebGPU rejects a whole submit in which a dispatch writes a buffer that it also binds elsewhere: say which dispatch. */
+function checkAliases(kernel: string, { bindings }: Dispatch): void {
+  for (const { name, view, access } of bindings) {
+    if (access !== "read_write") continue;
+    const other = bindings.find((b) => b.name !== name && b.view.buffer === view.buffer);
+    if (other !== undefined) {
+      throw new DeviceError(
+        "VALIDATION",
+        `${kernel}: "${name}" is written and must not share memory with "${other.name}"; pass two tensors`,
+      );
     }
   }
 }

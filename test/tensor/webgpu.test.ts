@@ -1,0 +1,329 @@
+// The WebGPU device itself: order of writes, kernels and reads; long queues; memory books; errors. The kernels here are
+// small ones of this file, so that a fault of the device shows as such.
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { DeviceError } from "../../src/tensor/errors.js";
+import { defineKernel, type Kernel } from "../../src/tensor/kernel.js";
+import { openDevice } from "../../src/tensor/open.js";
+import { RandomStream } from "../../src/tensor/random.js";
+import { empty, run, runInto, type Tensor, tensor } from "../../src/tensor/tensor.js";
+import type { WebGpuDevice } from "../../src/tensor/webgpu.js";
+import { gridOf } from "../../src/tensor/webgpu-program.js";
+import { cpu } from "../support.js";
+
+/** y += factor * x + shift, element by element. */
+const addScaled = defineKernel<{ factor: number; shift: number }>({
+  name: "addScaled",
+  cpu: ({ inputs: [x], outputs: [y], params: { factor, shift } }) => {
+    for (let i = 0; i < y!.size; i++) y!.data[i]! += factor * x!.data[i]! + shift;
+  },
+  webgpu: ({ inputs: [x], outputs: [y], params: { factor, shift }, dispatch }) =>
+    dispatch({
+      key: "vec4",
+      program: () => ({
+        workgroupSize: [64],
+        body: "if (global.x < u.count) { y[global.x] += u.factor * x[global.x] + u.shift; }",
+      }),
+      bindings: [
+        { name: "x", view: x!, type: "vec4f" },
+        { name: "y", view: y!, type: "vec4f", access: "read_write" },
+      ],
+      sizes: { count: Math.ceil(y!.size / 4) },
+      numbers: { factor, shift },
+      workgroups: gridOf(Math.ceil(y!.size / 256)),
+    }),
+});
+
+/** A kernel of one dispatch with the given WGSL, for errors. */
+function faulty(name: string, body: string, workgroups: [number, number?, number?] = [1]): Kernel<object> {
+  return defineKernel<object>({
+    name,
+    cpu: () => {},
+    webgpu: ({ inputs: [x], outputs: [y], dispatch }) =>
+      dispatch({
+        key: "only",
+        program: () => ({ workgroupSize: [64], body }),
+        bindings: [
+          { name: "x", view: x!, type: "f32" },
+          { name: "y", view: y!, type: "f32", access: "read_write" },
+        ],
+        workgroups,
+      }),
+  });
+}
+
+let device: WebGpuDevice;
+beforeAll(async () => {
+  device = await openDevice("webgpu");
+});
+afterAll(() => device.destroy());
+
+const filled = (value: number, size = 100) => tensor(device, new Float32Array(size).fill(value));
+const first = async (t: Tensor) => (await t.data())[0];
+
+describe("order", () => {
+  it("a write after recorded reads of the same memory does not reach back", async () => {
+    const x = filled(1);
+    const sums: Tensor[] = [];
+    for (let round = 1; round <= 5; round++) {
+      x.assign(new Float32Array(100).fill(round));
+      const y = filled(0);
+      runInto(addScaled, [x], [y], { factor: 1, shift: 0 });
+      sums.push(y);
+    }
+    x.assign(new Float32Array(100).fill(-1));
+    for (const [i, y] of sums.entries()) expect(await first(y)).toBe(i + 1);
+    expect(await first(x)).toBe(-1);
+    for (const t of [x, ...sums]) t.dispose();
+  });
+
+  it("memory freed while recorded work still reads it is not overwritten by new tensors", async () => {
+    const y = filled(0);
+    for (let i = 1; i <= 300; i++) {
+      const x = filled(i);
+      runInto(addScaled, [x], [y], { factor: 1, shift: 0 });
+      x.dispose();
+    }
+    expect(await first(y)).toBe((300 * 301) / 2);
+    y.dispose();
+  });
+
+  it("random programs of writes, kernels, reads and frees give what the reference gives", async () => {
+    const random = new RandomStream(4, "programs");
+    for (let program = 0; program < 20; program++) {
+      const size = 1 + random.integer(700);
+      const pairs = Array.from({ length: 4 }, () => [
+        tensor(device, new Float32Array(size)),
+        tensor(cpu, new Float32Array(size)),
+      ]);
+      const reads: Promise<void>[] = [];
+      for (let step = 0; step < 80; step++) {
+        const [from, to] = [random.integer(4), random.integer(4)];
+        const chance = random.uniform();
+        if (chance < 0.3) {
+          const values = Float32Array.from({ length: size }, () => random.integer(100));
+          for (const t of pairs[from]!) t.assign(values);
+        } else if (chance < 0.9) {
+          if (from === to) continue;
+          // Small integers and halves stay exact in float32.
+          const params = { factor: [0.5, -0.5, 1, -1][random.integer(4)]!, shift: random.integer(5) };
+          for (const which of [0, 1]) runInto(addScaled, [pairs[from]![which]!], [pairs[to]![which]!], params);
+          if (step % 10 === 9) for (const t of pairs[to]!) t.assign(new Float32Array(size));
+        } else if (chance < 0.95) {
+          const expected = pairs[from]![1]!.data();
+          reads.push(pairs[from]![0]!.data().then(async (found) => expect([...found]).toEqual([...(await expected)])));
+        } else {
+          for (const t of pairs[from]!) t.dispose();
+          pairs[from] = [tensor(device, new Float32Array(size)), tensor(cpu, new Float32Array(size))];
+        }
+      }
+      await Promise.all(reads);
+      for (const [found, expected] of pairs) expect([...(await found!.data())]).toEqual([...(await expected!.data())]);
+      for (const t of pairs.flat()) t.dispose();
+    }
+  });
+
+  it("concurrent reads of different sizes each get their own values", async () => {
+    const tensors = [1, 1000, 5, 70_000, 3].map((size, i) => filled(i, size));
+    const results = await Promise.all(tensors.map((t) => t.data()));
+    results.forEach((values, i) => {
+      expect(values.length).toBe(tensors[i]!.size);
+      expect(values.every((v) => v === i)).toBe(true);
+    });
+    for (const t of tensors) t.dispose();
+  });
+});
+
+describe("long queues", () => {
+  it("more commands than a submit takes are submitted along the way", async () => {
+    const [x, y] = [filled(1), filled(0)];
+    await device.sync();
+    device.resetCounters();
+    for (let i = 0; i < 1000; i++) runInto(addScaled, [x], [y], { factor: 1, shift: 0 });
+    expect(device.counters.dispatches).toBe(1000);
+    expect(device.counters.byKernel).toEqual(new Map([["addScaled", 1000]]));
+    // The pipeline was compiled by earlier tests, so submits did not wait for the read.
+    expect(device.counters.submits).toBeGreaterThanOrEqual(10);
+    expect(await first(y)).toBe(1000);
+    x.dispose();
+    y.dispose();
+  });
+
+  it("more parameters than the uniform buffer holds, before the pipeline is compiled", async () => {
+    // A device of its own: nothing is compiled, so nothing is submitted until the parameters overflow.
+    await using fresh = await openDevice("webgpu");
+    const [x, y] = [tensor(fresh, [1, 1, 1, 1]), tensor(fresh, [0, 0, 0, 0])];
+    const count = Math.ceil((3 * 65536) / fresh.gpu.limits.minUniformBufferOffsetAlignment);
+    let expected = 0;
+    for (let i = 0; i < count; i++) {
+      runInto(addScaled, [x], [y], { factor: i % 3, shift: i % 5 });
+      expected += (i % 3) + (i % 5);
+    }
+    expect(await first(y)).toBe(expected);
+  });
+
+  it("sync returns when everything is done, flush before", async () => {
+    const [x, y] = [filled(1), filled(0)];
+    device.resetCounters();
+    runInto(addScaled, [x], [y], { factor: 1, shift: 0 });
+    await device.flush();
+    expect(device.counters.submits).toBe(1);
+    await device.sync();
+    await device.sync();
+    expect(device.counters.submits).toBe(1);
+    for (const t of [x, y]) t.dispose();
+  });
+});
+
+describe("memory", () => {
+  it("counts live, pooled and peak bytes in size classes, and reuses them", async () => {
+    await using fresh = await openDevice("webgpu");
+    expect(fresh.memory()).toEqual({ liveBytes: 0, pooledBytes: 0, peakBytes: 0, liveCount: 0 });
+    const x = empty(fresh, [1000]); // 4000 bytes, in a class of 4096
+    const y = empty(fresh, [3]); // at least 256
+    expect(fresh.memory()).toEqual({ liveBytes: 4096 + 256, pooledBytes: 0, peakBytes: 4352, liveCount: 2 });
+    x.dispose();
+    expect(fresh.memory()).toEqual({ liveBytes: 256, pooledBytes: 4096, peakBytes: 4352, liveCount: 1 });
+    const z = empty(fresh, [10, 100]);
+    expect(fresh.memory()).toEqual({ liveBytes: 4352, pooledBytes: 0, peakBytes: 4352, liveCount: 2 });
+    y.dispose();
+    z.dispose();
+    fresh.trim();
+    expect(fresh.memory()).toEqual({ liveBytes: 0, pooledBytes: 0, peakBytes: 4352, liveCount: 0 });
+  });
+
+  it("wastes at most a quarter", () => {
+    for (let size = 64; size < 5e6; size = Math.ceil(size * 1.37)) {
+      const before = device.memory().liveBytes;
+      const t = empty(device, [size]);
+      const held = device.memory().liveBytes - before;
+      expect(held).toBeGreaterThanOrEqual(size * 4);
+      expect(held).toBeLessThanOrEqual(Math.max(256, size * 4 * 1.25 + 256));
+      t.dispose();
+    }
+    device.trim();
+  });
+
+  it("trim leaves alone what recorded work still needs", async () => {
+    const y = filled(0);
+    const x = filled(3);
+    runInto(addScaled, [x], [y], { factor: 2, shift: 0 });
+    x.dispose();
+    device.trim();
+    expect(await first(y)).toBe(6);
+    y.dispose();
+  });
+
+  it("a loop of equal steps allocates nothing new", async () => {
+    const step = async () => {
+      const [x, y] = [filled(1, 5000), filled(2, 5000)];
+      const z = run(addScaledInto, [x, y], x, {});
+      for (const t of [x, y]) t.dispose();
+      expect(await first(z)).toBe(3);
+      z.dispose();
+    };
+    const addScaledInto = faulty("plus", "if (global.x < arrayLength(&y)) { y[global.x] = x[global.x] + 2.0; }", [80]);
+    await step();
+    await step();
+    const { peakBytes, liveBytes } = device.memory();
+    for (let i = 0; i < 20; i++) await step();
+    expect(device.memory()).toMatchObject({ peakBytes, liveBytes });
+  });
+});
+
+describe("errors", () => {
+  it("WGSL that does not compile names the kernel", async () => {
+    const x = filled(1);
+    const y = run(faulty("crooked", "y[0] = nonsense;"), [x], x, {});
+    await expect(y.data()).rejects.toThrow(/crooked.*did not compile.*nonsense/s);
+    // The device is usable afterwards.
+    runInto(addScaled, [x], [y], { factor: 1, shift: 0 });
+    await device.sync();
+    expect(await first(x)).toBe(1);
+    for (const t of [x, y]) t.dispose();
+  });
+
+  it("a dispatch that writes what it also reads is refused by name, the rest is done", async () => {
+    const [x, y] = [filled(1), filled(0)];
+    runInto(addScaled, [x], [y], { factor: 2, shift: 0 });
+    expect(() => runInto(addScaled, [x], [x], { factor: 1, shift: 0 })).toThrow(
+      'addScaled: "y" is written and must not share memory with "x"; pass two tensors',
+    );
+    expect(await first(y)).toBe(2);
+    for (const t of [x, y]) t.dispose();
+  });
+
+  it("a validation error is a DeviceError, raised once, and names the kernel", async () => {
+    const x = filled(1);
+    const unaligned = defineKernel<object>({
+      name: "unaligned",
+      cpu: () => {},
+      webgpu: ({ inputs: [input], dispatch }) =>
+        dispatch({
+          key: "only",
+          program: () => ({ workgroupSize: [1], body: "x[0] = 1.0;" }),
+          bindings: [{ name: "x", view: { ...input!, byteOffset: 4 }, type: "f32", access: "read_write" }],
+          workgroups: [1],
+        }),
+    });
+    const error = await (async () => {
+      runInto(unaligned, [x], [], {});
+      await device.sync();
+    })().catch((e: unknown) => e);
+    expect(error).toBeInstanceOf(DeviceError);
+    expect(error).toMatchObject({ code: "VALIDATION" });
+    expect((error as Error).message).toContain("unaligned/only");
+    await device.sync();
+    expect(await first(x)).toBe(1);
+    x.dispose();
+  });
+
+  it("too many workgroups or too large a binding are refused by name", () => {
+    const x = filled(1);
+    expect(() => run(faulty("endless", "y[0] = x[0];", [65536]), [x], x, {})).toThrow(
+      "internal: endless dispatches 65536 x 1 x 1 workgroups; fold with gridOf()",
+    );
+    expect(() => empty(device, [2 ** 40])).toThrow(/allocate: a buffer may hold at most \d+ bytes/);
+    x.dispose();
+  });
+
+  it("concurrent reads all fail when their common submit does", async () => {
+    const [x, broken] = [filled(1), filled(1)];
+    // Not compiled before, so that both reads wait for the same submit; it fails by a buffer that is gone.
+    const copy = faulty("copy", "y[0] = x[0];");
+    const [good, bad] = [run(copy, [x], x, {}), run(copy, [broken], x, {})];
+    (broken.storage as unknown as { buffer: { gpu: GPUBuffer } }).buffer.gpu.destroy();
+    const results = await Promise.allSettled([bad.data(), good.data()]);
+    expect(results).toMatchObject([
+      { status: "rejected", reason: { code: "VALIDATION", message: expect.stringContaining("destroyed") } },
+      { status: "rejected", reason: { code: "VALIDATION", message: expect.stringContaining("was dropped") } },
+    ]);
+    expect(await first(x)).toBe(1);
+    for (const t of [x, bad, good]) t.dispose();
+  });
+
+  it("a device lost behind its back is named, again and again", async () => {
+    const lost = await openDevice("webgpu");
+    const x = tensor(lost, [1, 2, 3]);
+    await x.data();
+    lost.gpu.destroy();
+    await lost.gpu.lost;
+    for (let i = 0; i < 3; i++) {
+      const error = await x.data().catch((e: unknown) => e);
+      expect(error).toBeInstanceOf(DeviceError);
+      expect(error).toMatchObject({ code: "DEVICE_LOST" });
+      expect((error as Error).message).toContain("the device was lost");
+    }
+    expect(() => tensor(lost, [1])).toThrow("the device was lost");
+    await expect(lost.sync()).rejects.toThrow("the device was lost");
+    lost.destroy();
+  });
+
+  it("a device lost while a read is under way rejects it", async () => {
+    const lost = await openDevice("webgpu");
+    const x = tensor(lost, new Float32Array(1e6));
+    const reading = x.data();
+    lost.gpu.destroy();
+    await expect(reading).rejects.toMatchObject({ code: "DEVICE_LOST" });
+    lost.destroy();
+  });
+});
