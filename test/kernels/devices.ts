@@ -1,9 +1,7 @@
 // Devices for kernel tests: each family of kernels, the float64 reference, and an adapter with tiny bindings.
 import { afterAll, beforeAll, describe } from "vitest";
 import { CpuDevice } from "../../src/tensor/cpu.js";
-import type { Device } from "../../src/tensor/device.js";
 import { openDevice } from "../../src/tensor/open.js";
-import { empty, type Tensor, tensor } from "../../src/tensor/tensor.js";
 import { WebGpuDevice } from "../../src/tensor/webgpu.js";
 
 const probe = await openDevice("webgpu");
@@ -31,11 +29,3 @@ export function withSmallBindings(device: WebGpuDevice, bytes: number): WebGpuDe
 }
 
 export const cpu = new CpuDevice();
-
-/** The same values as an f32 tensor on each device: `pair(device, values, shape)` gives [on the device, on the reference]. */
-export function pair(device: Device, values: ArrayLike<number>, shape: readonly number[]): [Tensor, Tensor] {
-  const rounded = Float32Array.from(values);
-  return [tensor(device, rounded, { shape }), tensor(cpu, rounded, { shape })];
-}
-
-export { empty };

@@ -10,7 +10,7 @@ import {
 } from "../../src/kernels/random.js";
 import type { Device } from "../../src/tensor/device.js";
 import type { Kernel } from "../../src/tensor/kernel.js";
-import { RandomStream, randomKey } from "../../src/tensor/random.js";
+import { RandomStream, randomKey, threefry } from "../../src/tensor/random.js";
 import { empty, runInto } from "../../src/tensor/tensor.js";
 import { cpu, describeProfiles, withSmallBindings } from "./devices.js";
 
@@ -71,6 +71,19 @@ describeProfiles((device) => {
 });
 
 describe("sequences", () => {
+  it("have the published words of Threefry-2x32", () => {
+    // Known answers of the authors' Random123 library: key, counter, words.
+    for (const [key0, key1, counter0, counter1, word0, word1] of [
+      [0, 0, 0, 0, 0x6b200159, 0x99ba4efe],
+      [0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0x1cb996fc, 0xbb002be7],
+      [0x13198a2e, 0x03707344, 0x243f6a88, 0x85a308d3, 0xc4923a9c, 0x483df7a0],
+    ] as const) {
+      const words = new Uint32Array(2);
+      threefry(key0, key1, counter0, counter1, words);
+      expect(Array.from(words)).toEqual([word0, word1]);
+    }
+  });
+
   it("are those of RandomStream with the same key", async () => {
     const stream = new RandomStream(7, "test");
     const values = await draw(cpu, randomUniformKernel, 99, { key, offset: 0, low: 0, high: 1 });
