@@ -34,7 +34,7 @@ describe("flow", () => {
   it("sums both ways of a diamond, visiting each node once", async () => {
     const x = leaf([0.5, -1]);
     let visits = 0;
-    const counted = record(mul(x, 2).detach(), {
+    const counted = record(detach(mul(x, 2)), {
       op: "double",
       inputs: [x],
       backward: (dy) => {
@@ -138,7 +138,7 @@ describe("flow", () => {
 
   it("an operation that gives a gradient of the wrong shape is named", () => {
     const x = leaf([1, 2]);
-    const y = record(sum(x).detach(), { op: "crooked", inputs: [x], backward: (dy) => [() => dy.alias([])] });
+    const y = record(detach(sum(x)), { op: "crooked", inputs: [x], backward: (dy) => [() => dy.alias([])] });
     expect(() => backward(y)).toThrow('internal: "crooked" gave a gradient of shape [] for an input of shape [2]');
     expect(() => backward(y)).toThrow(ShapeError);
   });
@@ -227,7 +227,7 @@ describe("life of the tape", () => {
     const start = device.memory().liveCount;
     expect(() =>
       scope(() => {
-        const y = record(mul(x, 2).detach(), {
+        const y = record(detach(mul(x, 2)), {
           op: "failing",
           inputs: [x],
           backward: () => [
