@@ -27,8 +27,8 @@ export interface CopyParams {
 }
 
 /** Inputs of one dtype, outputs [y] of that dtype. */
-export const copyKernel = defineKernel<CopyParams>({
-  name: "copy",
+export const stridedCopyKernel = defineKernel<CopyParams>({
+  name: "stridedCopy",
   cpu: ({ inputs, outputs: [y], params: { copies, fill } }) => {
     if (fill !== undefined) y!.data.fill(fill);
     for (const [k, { shape, inputStrides, outputStrides, ...offsets }] of copies.entries()) {

@@ -1,6 +1,6 @@
 // Operations that move elements: reshape, squeeze, expandDims (which only rename axes), transpose, slice, pad, flip,
 // concat, stack. Any dtype and rank.
-import { type Copy, copyKernel } from "../../kernels/transform.js";
+import { type Copy, stridedCopyKernel } from "../../kernels/transform.js";
 import { ShapeError } from "../../tensor/errors.js";
 import {
   formatShape,
@@ -24,7 +24,12 @@ function moved(x: Tensor, shape: Shape, copy: Partial<Copy>, fill?: number): Ten
     outputStrides: stridesOf(shape),
     ...copy,
   };
-  return run(copyKernel, [x], { shape, dtype: x.dtype }, { copies: [params], ...(fill !== undefined && { fill }) });
+  return run(
+    stridedCopyKernel,
+    [x],
+    { shape, dtype: x.dtype },
+    { copies: [params], ...(fill !== undefined && { fill }) },
+  );
 }
 
 /** Position of an element in a flat array. */
@@ -185,7 +190,7 @@ export function concat(list: readonly Tensor[], axis: number): Tensor {
   );
   const shapes = list.map((x) => x.shape);
   const origin = shape.map(() => 0);
-  return record(run(copyKernel, list, { shape, dtype: first.dtype }, { copies }), {
+  return record(run(stridedCopyKernel, list, { shape, dtype: first.dtype }, { copies }), {
     op: "concat",
     inputs: list,
     backward: (dy) => shapes.map((part, k) => () => slice(dy, origin.with(along, begins[k]!), part)),
