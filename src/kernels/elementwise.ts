@@ -6,6 +6,7 @@ import { defineKernel, type Kernel } from "../tensor/kernel.js";
 import { broadcastStrides, type Shape, sizeOf } from "../tensor/shape.js";
 import { run, runInto, type Tensor } from "../tensor/tensor.js";
 import type { Binding, GpuCall, GpuView } from "../tensor/webgpu-program.js";
+import { boxLoop } from "./box.js";
 import {
   type BinaryName,
   type BinaryRow,
@@ -15,7 +16,6 @@ import {
   type UnaryRow,
   unaryTable,
 } from "./elementwise-table.js";
-import { rolledLoop } from "./rolled.js";
 import { stream } from "./stream.js";
 
 /** Parameters of a unary row. */
@@ -159,9 +159,8 @@ function broadcast<P>(
   const step = vectorised ? 4 : 1;
   const typeOf = vectorised ? vectorOf : scalarOf;
   const kinds = strides.map((s) => (s.at(-1) === 0 ? "splat" : "walk"));
-  const loop = rolledLoop(call.profile, y.size / step);
+  const loop = boxLoop(call.profile, [...sizes.slice(0, -1), inner / step]);
   const parameters: Record<string, number> = { ...loop.sizes };
-  for (let axis = 1; axis < axes; axis++) parameters[`size${axis}`] = axis === axes - 1 ? inner / step : sizes[axis]!;
   for (const [k, { name }] of operands.entries()) {
     for (let axis = 0; axis < axes - 1; axis++) {
       parameters[`${name}Stride${axis}`] = strides[k]![axis]! / (kinds[k] === "walk" ? step : 1);
@@ -170,23 +169,17 @@ function broadcast<P>(
   call.dispatch({
     key: `broadcast ${options.type} by ${step} over ${axes} ${kinds.join()}`,
     program: () => {
-      const decode: string[] = ["var rest = i;"];
-      for (let axis = axes - 1; axis > 0; axis--) {
-        decode.push(`let i${axis} = rest % u.size${axis}; rest /= u.size${axis};`);
-      }
-      decode.push("let i0 = rest;");
       const loads = operands.map(({ name, view }, k) => {
-        const terms = Array.from({ length: axes - 1 }, (_, axis) => `i${axis} * u.${name}Stride${axis}`);
+        const terms = Array.from({ length: axes - 1 }, (_, axis) => `c${axis} * u.${name}Stride${axis}`);
         if (kinds[k] === "splat")
           return `let ${name} = ${typeOf(view.dtype)}(${name}Values[${terms.join(" + ") || "0"}]);`;
-        return `let ${name} = ${name}Values[${[...terms, `i${axes - 1}`].join(" + ")}];`;
+        return `let ${name} = ${name}Values[${[...terms, `c${axes - 1}`].join(" + ")}];`;
       });
       return {
         workgroupSize: loop.workgroupSize,
         declarations: declarations(typeOf(options.type), options.type),
         body:
-          numberLines(options.numbers) +
-          loop.body(`${decode.join(" ")}\n    ${loads.join("\n    ")}\n    result[i] = ${expression(typeOf)};`),
+          numberLines(options.numbers) + loop.body(`${loads.join("\n    ")}\n    result[i] = ${expression(typeOf)};`),
       };
     },
     bindings: [
