@@ -172,49 +172,63 @@ export const pool2dGradientKernel = defineKernel<Pool2dParams>({
   },
   webgpu(call) {
     const { kind, y, x } = call.params;
-    if (kind === "mean") meanGradient(call);
+    if (unrolls(call.params) && y.stride === y.kernel && x.stride === x.kernel) tiledGradient(call);
+    else if (kind === "mean") meanGradient(call);
     else if (y.stride < y.kernel || x.stride < x.kernel) overlappingGradient(call);
     else blockGradient(call);
   },
 });
 
-/** A block [oy, ox] is one stride in each direction; the last ones may reach over the image's end and hold no window. */
+/** Windows that tile the image from its corner on, unrolled; then zeros for the rows and columns that are left over. */
+function tiledGradient(call: GpuCall<Pool2dParams>): void {
+  const { params } = call;
+  const dx = call.outputs[0]!;
+  const views = params.kind === "max" ? { dy: call.inputs[0]!, x: call.inputs[1]!, dx } : { dy: call.inputs[0]!, dx };
+  const cells = cellsOf(params);
+  overBox(call, "tiled", overWindows(params), views, ({ v, vb }) => {
+    if (params.kind === "mean") {
+      return `let share = dy[i] * ${1 / cells.length}; ${cells.map((at) => `dx[${at}] = share;`).join(" ")}`;
+    }
+    return /* wgsl */ `
+    ${cells.map((at, k) => `let x${k} = x[${at}];`).join("\n    ")}
+    let best = ${cells.map((_, k) => `x${k}`).reduce((a, b) => `max(${a}, ${b})`)};
+    let gradient = dy[i];
+    var free = ${vb}(true);
+    ${cells
+      .map((at, k) => `dx[${at}] = select(${v}(0), gradient, free & (x${k} == best)); free = free & (x${k} != best);`)
+      .join("\n    ")}`;
+  });
+  const [bottom, right] = [params.y, params.x].map((a) => a.input - a.output * a.stride) as [number, number];
+  const cellsLeft = bottom * params.x.input + right * (params.y.input - bottom);
+  // The rows below the last window, then what is to the right of it.
+  const rest = { names: ["none", "k"], sizes: [1, cellsLeft] } as const;
+  overBox(
+    call,
+    `rest ${right}`,
+    rest,
+    { dx },
+    ({ v }) => /* wgsl */ `
+    var row = u.out_height * ${params.y.stride} + k / u.width;
+    var column = k % u.width;
+    if (row >= u.height) {
+      let beside = k - (u.height - u.out_height * ${params.y.stride}) * u.width;
+      row = beside / ${Math.max(1, right)};
+      column = u.out_width * ${params.x.stride} + beside % ${Math.max(1, right)};
+    }
+    dx[${CELL}] = ${v}(0);`,
+  );
+}
+
+/** Non-overlapping windows. A block [oy, ox] is one stride in each direction and holds at most one window. */
 function blockGradient(call: GpuCall<Pool2dParams>): void {
   const [dy, x] = call.inputs as [GpuView, GpuView];
   const { y: rows, x: columns } = call.params;
-  const views = { dy, x, dx: call.outputs[0]! };
   const sizes = [rows, columns].map((a) => Math.ceil((a.input + a.padding) / a.stride)) as [number, number];
-  const box = { names: ["oy", "ox"], sizes } as const;
-  if (unrolls(call.params) && rows.stride === rows.kernel && columns.stride === columns.kernel) {
-    const exact = [rows, columns].every((a) => a.input === a.output * a.stride);
-    overBox(call, exact ? "exact blocks" : "whole blocks", box, views, ({ v, vb }) => {
-      const cells = cellsOf(call.params);
-      const inside = (k: number) =>
-        `oy * ${rows.stride} + ${Math.floor(k / columns.kernel)} < u.height && ox * ${columns.stride} + ${k % columns.kernel} < u.width`;
-      return /* wgsl */ `
-    ${cells.map((at, k) => `let x${k} = x[${at}];`).join("\n    ")}
-    let best = ${cells.map((_, k) => `x${k}`).reduce((a, b) => `max(${a}, ${b})`)};
-    ${
-      exact
-        ? "let gradient = dy[i];"
-        : /* wgsl */ `var gradient = ${v}(0);
-    if (oy < u.out_height && ox < u.out_width) { gradient = dy[${WINDOW}]; }`
-    }
-    var free = ${vb}(true);
-    ${cells
-      .map((at, k) => {
-        const store = `dx[${at}] = select(${v}(0), gradient, free & (x${k} == best));`;
-        return `${exact ? store : `if (${inside(k)}) { ${store} }`} free = free & (x${k} != best);`;
-      })
-      .join("\n    ")}`;
-    });
-    return;
-  }
   overBox(
     call,
     "blocks",
-    box,
-    views,
+    { names: ["oy", "ox"], sizes },
+    { dy, x, dx: call.outputs[0]! },
     ({ v, vb }) => /* wgsl */ `${bounds(call.params)}
     let covered = oy < u.out_height && ox < u.out_width;
     var gradient = ${v}(0);
