@@ -1,0 +1,73 @@
+// Differentiable softmax, logSoftmax and softmax cross-entropy.
+import {
+  type SoftmaxParams,
+  softmaxCrossEntropyGradientKernel,
+  softmaxCrossEntropyKernel,
+  softmaxGradientKernel,
+  softmaxKernel,
+} from "../../kernels/softmax.js";
+import { ShapeError } from "../../tensor/errors.js";
+import { formatShape, normalizeAxis, sameShape } from "../../tensor/shape.js";
+import { run, runMany, type Tensor } from "../../tensor/tensor.js";
+import { record } from "../tape.js";
+import { mul, neg } from "./elementwise.js";
+
+/** exp(x) / sum(exp(x)) along an axis, by default the last. */
+export function softmax(x: Tensor, axis = -1): Tensor {
+  return along("softmax", x, axis, false);
+}
+
+/** log(softmax(x)) along an axis, by default the last; right where softmax underflows. */
+export function logSoftmax(x: Tensor, axis = -1): Tensor {
+  return along("logSoftmax", x, axis, true);
+}
+
+function along(op: string, x: Tensor, axis: number, log: boolean): Tensor {
+  if (x.dtype !== "f32" || x.rank === 0) {
+    throw new ShapeError(`${op}: needs an f32 tensor of rank 1 or more, got ${x.dtype} ${formatShape(x.shape)}`);
+  }
+  const params: SoftmaxParams = { axis: normalizeAxis(op, axis, x.rank), log };
+  const output = run(softmaxKernel, [x], x, params);
+  return record(output, {
+    op,
+    inputs: [x],
+    saved: [output],
+    backward: (dy, [y]) => [() => run(softmaxGradientKernel, [dy, y!], y!, params)],
+  });
+}
+
+/**
+ * Cross-entropy of softmax(logits) with the targets, one loss per sample: [N]. Its mean is the loss of a batch.
+ * @param logits f32 [N, C]
+ * @param targets class ids, i32 or u32 [N] (an id outside [0, C) gives NaN), or f32 [N, C]: a distribution per sample
+ */
+export function softmaxCrossEntropy(logits: Tensor, targets: Tensor): Tensor {
+  const soft = targets.dtype === "f32";
+  const expected = soft ? logits.shape : logits.shape.slice(0, 1);
+  if (logits.rank !== 2 || logits.dtype !== "f32" || !sameShape(targets.shape, expected)) {
+    throw new ShapeError(
+      `softmaxCrossEntropy: needs f32 logits [N, C] and targets i32 or u32 [N] or f32 [N, C], got ${logits.dtype} ${formatShape(logits.shape)} and ${targets.dtype} ${formatShape(targets.shape)}; class ids must be integers, distributions floats`,
+    );
+  }
+  const batch = logits.shape[0]!;
+  const [loss, statistics] = runMany(
+    softmaxCrossEntropyKernel,
+    [logits, targets],
+    [
+      { shape: [batch], dtype: "f32" },
+      { shape: [batch, 4], dtype: "f32" },
+    ],
+    {},
+  ) as [Tensor, Tensor];
+  record(loss, {
+    op: "softmaxCrossEntropy",
+    inputs: [logits, targets],
+    saved: [logits, targets, statistics],
+    backward: (dy, [x, t, s]) => [
+      () => run(softmaxCrossEntropyGradientKernel, [dy, x!, t!, s!], x!, {}),
+      soft ? () => mul(logSoftmax(x!), neg(dy).alias([batch, 1])) : null,
+    ],
+  });
+  statistics.dispose();
+  return loss;
+}

@@ -1,0 +1,140 @@
+// Softmax and cross-entropy: the reference against formulas and finite differences, both profiles against the reference.
+import { describe, expect, it } from "vitest";
+import { gradcheck } from "../../src/autograd/gradcheck.js";
+import { logSoftmax, softmax, softmaxCrossEntropy } from "../../src/autograd/ops/softmax.js";
+import { RandomStream } from "../../src/tensor/random.js";
+import type { Shape } from "../../src/tensor/shape.js";
+import { tensor } from "../../src/tensor/tensor.js";
+import { cpu, describeProfiles } from "./devices.js";
+import { expectClose, expectParity, type Input, randomInput, randomIntegers } from "./parity.js";
+
+const cases: [Shape, number][] = [
+  [[1], 0],
+  [[5], -1],
+  [[128, 10], -1],
+  [[33, 7], 0],
+  [[3, 1000], 1],
+  [[70, 64], 1],
+  [[2, 63], -1],
+  [[1, 4099], -1],
+  [[4, 5, 6], 1],
+  [[2, 100, 3, 4], 1],
+  [[900, 2], 1],
+];
+
+const batches: [number, number][] = [
+  [1, 1],
+  [128, 10],
+  [37, 3],
+  [5, 64],
+  [9, 1001],
+  [300, 100],
+];
+
+/** Non-negative rows that sum to 1. */
+function distributions(stream: RandomStream, [rows, classes]: readonly [number, number]): Input {
+  const values = new Float32Array(rows * classes);
+  for (let row = 0; row < rows; row++) {
+    const parts = Array.from({ length: classes }, () => stream.uniform());
+    const total = parts.reduce((a, b) => a + b, 0);
+    values.set(
+      parts.map((part) => part / total),
+      row * classes,
+    );
+  }
+  return { shape: [rows, classes], values, dtype: "f32" };
+}
+
+describe("reference", () => {
+  const stream = new RandomStream(1, "softmax");
+
+  it("is exp(x) / sum(exp(x))", async () => {
+    const { values, shape } = randomInput(stream, [3, 5]);
+    const x = tensor(cpu, values, { shape });
+    const expected: number[] = [];
+    for (let row = 0; row < 3; row++) {
+      const powers = Array.from({ length: 5 }, (_, j) => Math.exp(values[row * 5 + j]!));
+      expected.push(...powers.map((power) => power / powers.reduce((a, b) => a + b, 0)));
+    }
+    expectClose(await softmax(x).data(), expected, 1e-14, "softmax");
+    expectClose(await logSoftmax(x).data(), expected.map(Math.log), 1e-14, "logSoftmax");
+    const ids = [4, 0, 2];
+    const losses = ids.map((id, row) => -Math.log(expected[row * 5 + id]!));
+    expectClose(await softmaxCrossEntropy(x, tensor(cpu, ids, { dtype: "i32" })).data(), losses, 1e-14, "ids");
+    const oneHot = tensor(
+      cpu,
+      ids.map((id) => Array.from({ length: 5 }, (_, j) => Number(j === id))),
+    );
+    expectClose(await softmaxCrossEntropy(x, oneHot).data(), losses, 1e-14, "one-hot");
+  });
+
+  it("passes gradcheck", async () => {
+    for (const [shape, axis] of [
+      [[6], 0],
+      [[3, 4], 1],
+      [[2, 3, 4], 1],
+    ] as const) {
+      await gradcheck((x) => softmax(x, axis), [randomInput(stream, shape)]);
+      await gradcheck((x) => logSoftmax(x, axis), [randomInput(stream, shape)]);
+    }
+    const logits = randomInput(stream, [3, 5]);
+    await gradcheck((x) => softmaxCrossEntropy(x, tensor(x.device, [4, 0, 2], { dtype: "u32" })), [logits]);
+    // Both inputs; the second need not sum to 1 for the formula to hold.
+    await gradcheck(softmaxCrossEntropy, [logits, distributions(stream, [3, 5])]);
+    await gradcheck(softmaxCrossEntropy, [logits, randomInput(stream, [3, 5])]);
+  });
+
+  it("refuses targets of another shape or type", () => {
+    const logits = tensor(cpu, new Float32Array(6), { shape: [2, 3] });
+    for (const targets of [
+      tensor(cpu, [0, 1]),
+      tensor(cpu, [0, 1, 2], { dtype: "i32" }),
+      tensor(cpu, new Int32Array(6), { shape: [2, 3] }),
+    ]) {
+      expect(() => softmaxCrossEntropy(logits, targets)).toThrow("softmaxCrossEntropy: needs f32 logits [N, C]");
+    }
+    expect(() => softmax(logits, 2)).toThrow("softmax: axis must be an integer in [-2, 1]");
+    expect(() => softmax(tensor(cpu, 3))).toThrow("softmax: needs an f32 tensor of rank 1");
+  });
+});
+
+describeProfiles((device) => {
+  const stream = new RandomStream(2, "softmax");
+
+  it.each(cases)("%j along %i", async (shape, axis) => {
+    for (const [label, operation] of Object.entries({ softmax, logSoftmax })) {
+      await expectParity(device(), (x) => operation(x, axis), [randomInput(stream, shape)], { label });
+    }
+  });
+
+  it.each(batches)("cross-entropy of [%i, %i]", async (rows, classes) => {
+    const logits = randomInput(stream, [rows, classes]);
+    for (const dtype of ["i32", "u32"] as const) {
+      await expectParity(device(), softmaxCrossEntropy, [logits, randomIntegers(stream, [rows], dtype, [0, classes])]);
+    }
+    await expectParity(device(), softmaxCrossEntropy, [logits, distributions(stream, [rows, classes])]);
+  });
+
+  it("stays finite and right for logits of 1e4", async () => {
+    for (const classes of [10, 100]) {
+      const logits = randomInput(stream, [20, classes], () => (stream.integer(2) === 0 ? 1e4 : -1e4) + stream.normal());
+      const ids = randomIntegers(stream, [20], "i32", [0, classes]);
+      const losses = await expectParity(device(), softmaxCrossEntropy, [logits, ids]);
+      expect(losses.every(Number.isFinite)).toBe(true);
+      await expectParity(device(), softmaxCrossEntropy, [logits, distributions(stream, [20, classes])]);
+      for (const operation of [softmax, logSoftmax]) {
+        const values = await expectParity(device(), (x) => operation(x), [logits]);
+        expect(values.every(Number.isFinite)).toBe(true);
+      }
+    }
+  });
+
+  it("gives NaN for an id that is no class", async () => {
+    const ids: Input = { shape: [4], values: [0, 10, -1, 9], dtype: "i32" };
+    const losses = await expectParity(device(), (x, t) => softmaxCrossEntropy(x, t), [
+      randomInput(stream, [4, 10]),
+      ids,
+    ]);
+    expect(Array.from(losses, Number.isNaN)).toEqual([false, true, true, false]);
+  });
+});
