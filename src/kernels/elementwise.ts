@@ -280,8 +280,9 @@ function binaryGradientKernel(name: string, side: "a" | "b", row: BinaryRow): Ke
     cpu: ({ inputs: [dy, ...rest], outputs: [dx], params }) => {
       const names = tensorNames(["a", "b"], params);
       forEachBroadcast(dx!.shape, [dy!.shape, ...rest.map((t) => t.shape)], (i, [id, ...ids]) => {
+        // Absent where the formula reads dy alone.
         const value = (operand: "a" | "b") =>
-          params[operand] ?? rest[names.indexOf(operand)]!.data[ids[names.indexOf(operand)]!]!;
+          params[operand] ?? rest[names.indexOf(operand)]?.data[ids[names.indexOf(operand)]!] ?? Number.NaN;
         dx!.data[i] = gradient.cpu(dy!.data[id!]!, value("a"), value("b"));
       });
     },

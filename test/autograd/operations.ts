@@ -1,0 +1,518 @@
+// One table of every operation: a function of tensors, and random inputs for it. Finite differences, the comparison of
+// devices and the check that nothing is missing all iterate over it. Elementwise rows come from the kernels' tables.
+import { dropout } from "../../src/autograd/ops/dropout.js";
+import { binary, cast, clip, leakyRelu, unary, where } from "../../src/autograd/ops/elementwise.js";
+import { gather, oneHot } from "../../src/autograd/ops/gather.js";
+import { type MatmulOptions, matmul } from "../../src/autograd/ops/matmul.js";
+import { avgPool2d, globalAvgPool2d, maxPool2d } from "../../src/autograd/ops/pool2d.js";
+import { argmax, logSumExp, max, mean, min, sum } from "../../src/autograd/ops/reduce.js";
+import { logSoftmax, softmax, softmaxCrossEntropy } from "../../src/autograd/ops/softmax.js";
+import {
+  concat,
+  expandDims,
+  flip,
+  pad,
+  reshape,
+  slice,
+  squeeze,
+  stack,
+  transpose,
+} from "../../src/autograd/ops/transform.js";
+import { FUSED_ACTIVATIONS } from "../../src/kernels/activation.js";
+import type { Padding, Pair } from "../../src/kernels/conv2d/geometry.js";
+import {
+  type BinaryName,
+  type BinaryRow,
+  binaryTable,
+  type UnaryName,
+  type UnaryRow,
+  unaryTable,
+} from "../../src/kernels/elementwise-table.js";
+import type { DType } from "../../src/tensor/dtype.js";
+import { RandomStream, randomKey } from "../../src/tensor/random.js";
+import { formatShape, type Shape, sizeOf } from "../../src/tensor/shape.js";
+import { type Tensor, tensor } from "../../src/tensor/tensor.js";
+import { type Input, randomInput, randomIntegers } from "../support.js";
+
+/** An operation applied to one set of inputs. Integer operands that are no inputs are made inside `fn`. */
+export interface Case {
+  readonly fn: (...inputs: Tensor[]) => Tensor;
+  readonly inputs: readonly Input[];
+  /** What was drawn besides the shapes, for messages. */
+  readonly note?: string;
+}
+
+export interface Operation {
+  /** Name of the exported function. */
+  readonly op: string;
+  /** Which of its forms, for the titles of tests. */
+  readonly form?: string;
+  /** Whether finite differences exist at the drawn inputs: no integers, ties or jumps. Default true. */
+  readonly smooth?: boolean;
+  readonly draw: (random: Draw) => Case;
+}
+
+/** Draws inputs: tiny ones for finite differences, or larger ones, of no tile's multiple, for comparing devices. */
+export class Draw {
+  readonly stream: RandomStream;
+
+  constructor(
+    seed: number,
+    name: string,
+    readonly large: boolean,
+  ) {
+    this.stream = new RandomStream(seed, name);
+  }
+
+  /** An integer in [1, small], or in [1, large]. */
+  size(small: number, large: number): number {
+    return 1 + this.stream.integer(this.large ? large : small);
+  }
+
+  integer(low: number, high: number): number {
+    return low + this.stream.integer(high - low + 1);
+  }
+
+  pick<T>(list: readonly T[]): T {
+    return list[this.stream.integer(list.length)]!;
+  }
+
+  /** Of rank 1 to 4, with at most 24 or 40,000 elements. */
+  shape(rank = this.integer(1, 4)): number[] {
+    const [extent, most] = this.large ? [this.pick([9, 70, 1000]), 40_000] : [5, 24];
+    const shape: number[] = [];
+    for (let axis = 0; axis < rank; axis++) {
+      shape.push(this.integer(1, Math.max(1, Math.min(extent, Math.floor(most / sizeOf(shape))))));
+    }
+    return shape;
+  }
+
+  /** Some axes, possibly none, sorted. */
+  axes(rank: number): number[] {
+    return Array.from({ length: rank }, (_, axis) => axis).filter(() => this.stream.uniform() < 0.5);
+  }
+
+  normal(shape: Shape): Input {
+    return randomInput(this.stream, shape);
+  }
+
+  /** Uniform, away from the points in `kinks`. */
+  uniform(shape: Shape, [low, high]: readonly [number, number] = [-3, 3], kinks: readonly number[] = []): Input {
+    return randomInput(this.stream, shape, () => {
+      for (;;) {
+        const x = low + (high - low) * this.stream.uniform();
+        if (kinks.every((kink) => Math.abs(x - kink) > 1e-3)) return x;
+      }
+    });
+  }
+
+  /** Shuffled values at least 0.01 apart, so that a small step changes no maximum. */
+  distinct(shape: Shape): Input {
+    const values = Float32Array.from({ length: sizeOf(shape) }, (_, i) => 0.01 * (i - sizeOf(shape) / 2));
+    for (let i = values.length - 1; i > 0; i--) {
+      const j = this.stream.integer(i + 1);
+      [values[i], values[j]] = [values[j]!, values[i]!];
+    }
+    return { shape, values, dtype: "f32" };
+  }
+
+  /** f32 values that are small integers: many ties. */
+  ties(shape: Shape): Input {
+    return randomInput(this.stream, shape, () => this.integer(-2, 2));
+  }
+
+  /** A permutation of 0 to n - 1. */
+  permutation(n: number): number[] {
+    const order = Array.from({ length: n }, (_, i) => i);
+    for (let i = n - 1; i > 0; i--) {
+      const j = this.stream.integer(i + 1);
+      [order[i], order[j]] = [order[j]!, order[i]!];
+    }
+    return order;
+  }
+
+  /** Shapes that broadcast to one: leading axes dropped, others set to 1. */
+  broadcast(count: number): number[][] {
+    const shape = this.shape();
+    const shapes = Array.from({ length: count }, () => {
+      const drop = this.stream.uniform() < 0.3 ? this.integer(0, shape.length) : 0;
+      return shape.slice(drop).map((n) => (this.stream.uniform() < 0.3 ? 1 : n));
+    });
+    return this.stream.uniform() < 0.3 ? shapes.map(() => shape) : shapes;
+  }
+}
+
+const DTYPES = ["f32", "i32", "u32"] as const satisfies readonly DType[];
+
+function integers(random: Draw, shape: Shape, dtype: "i32" | "u32"): Input {
+  return randomIntegers(random.stream, shape, dtype, dtype === "i32" ? [-3, 4] : [0, 6]);
+}
+
+const unaryOperations = (Object.entries(unaryTable) as [UnaryName, UnaryRow][]).map(
+  ([op, { domain, kinks }]): Operation => ({
+    op,
+    draw: (random) => ({ fn: (x) => unary(op, x!), inputs: [random.uniform(random.shape(), domain, kinks)] }),
+  }),
+);
+
+const binaryOperations = (Object.entries(binaryTable) as [BinaryName, BinaryRow][]).flatMap(
+  ([op, { domain, gradient, integer }]): Operation[] => [
+    {
+      op,
+      smooth: gradient !== null,
+      draw: (random) => {
+        const [a, b] = random.broadcast(2) as [number[], number[]];
+        const inputs = [random.uniform(a, domain?.a), random.uniform(b, domain?.b)];
+        return { fn: (x, y) => binary(op, x!, y!), inputs };
+      },
+    },
+    {
+      op,
+      form: "with a number",
+      smooth: gradient !== null,
+      draw: (random) => {
+        const side = random.pick(["a", "b"] as const);
+        const number = Math.fround(random.uniform([1], domain?.[side]).values[0]!);
+        const fn = (x?: Tensor) => (side === "a" ? binary(op, number, x!) : binary(op, x!, number));
+        const inputs = [random.uniform(random.shape(), domain?.[side === "a" ? "b" : "a"])];
+        return { fn, inputs, note: `${side} = ${number}` };
+      },
+    },
+    ...(integer
+      ? [
+          {
+            op,
+            form: "with ties and integers",
+            smooth: false,
+            draw: (random: Draw) => {
+              const dtype = random.pick(DTYPES);
+              const inputs = random
+                .broadcast(2)
+                .map((shape) => (dtype === "f32" ? random.ties(shape) : integers(random, shape, dtype)));
+              return { fn: (x?: Tensor, y?: Tensor) => binary(op, x!, y!), inputs, note: dtype };
+            },
+          },
+        ]
+      : []),
+  ],
+);
+
+/** A reduction over random axes. */
+function reduction(
+  op: string,
+  apply: (x: Tensor, options: { axes: readonly number[]; keepDims: boolean }) => Tensor,
+): Operation {
+  return {
+    op,
+    draw: (random) => {
+      const shape = random.shape();
+      const options = { axes: random.axes(shape.length), keepDims: random.pick([true, false]) };
+      return { fn: (x) => apply(x!, options), inputs: [random.distinct(shape)], note: JSON.stringify(options) };
+    },
+  };
+}
+
+/** Matrices of random sizes; `batched` adds axes that broadcast. */
+function product(form: string, batched: boolean, choose: (random: Draw) => Omit<MatmulOptions, "bias">): Operation {
+  return {
+    op: "matmul",
+    form,
+    draw: (random) => {
+      const most = batched ? 40 : 150;
+      const [m, k, n] = [random.size(4, most), random.size(4, most), random.size(4, most)];
+      const options = choose(random);
+      const a = options.transposeA ? [k, m] : [m, k];
+      const b = options.transposeB ? [n, k] : [k, n];
+      let batch: number[][] = [[], []];
+      if (batched) {
+        const outer = [random.size(2, 5), random.size(2, 4)];
+        batch = [a, b].map(() => outer.slice(random.integer(0, 2)).map((s) => random.pick([s, s, 1])));
+      }
+      const bias = options.activation !== undefined || random.pick([true, false]);
+      const inputs = [[...batch[0]!, ...a], [...batch[1]!, ...b], ...(bias ? [[n]] : [])].map((s) => random.normal(s));
+      const fn = (x?: Tensor, y?: Tensor, z?: Tensor) => matmul(x!, y!, { ...options, ...(z && { bias: z }) });
+      return { fn, inputs, note: JSON.stringify(options) };
+    },
+  };
+}
+
+/** Padding of a window: none, "same", or random and explicit, smaller than the window. */
+function padding(random: Draw, [height, width]: readonly [number, number]): Padding {
+  const explicit = ([height, width] as const).map((n) => [random.integer(0, n - 1), random.integer(0, n - 1)]);
+  return random.pick(["valid", "same", explicit as unknown as Padding] as const);
+}
+
+const pools = { maxPool2d, avgPool2d };
+
+function pooling(op: keyof typeof pools, form: string, values: (random: Draw, shape: Shape) => Input): Operation {
+  return {
+    op,
+    form,
+    smooth: form !== "with ties",
+    draw: (random) => {
+      const poolSize: [number, number] = [random.integer(1, 3), random.integer(1, 3)];
+      const strides: Pair | undefined = random.pick([undefined, 1, 2, [2, 3]] as const);
+      const options = { poolSize, ...(strides && { strides }), padding: padding(random, poolSize) };
+      const shape = [random.size(2, 6), 2 + random.size(2, 15), 2 + random.size(2, 15), random.size(2, 21)];
+      return { fn: (x) => pools[op](x!, options), inputs: [values(random, shape)], note: JSON.stringify(options) };
+    },
+  };
+}
+
+/** Integer indices as a tensor that is no input. */
+function indices(random: Draw, shape: Shape, below: number): (device: Tensor["device"]) => Tensor {
+  const { values } = randomIntegers(random.stream, shape, "i32", [0, below]);
+  return (device) => tensor(device, values, { shape, dtype: "i32" });
+}
+
+const structural: Operation[] = [
+  {
+    op: "leakyRelu",
+    form: "with a slope",
+    draw: (random) => ({
+      fn: (x) => leakyRelu(x!, { negativeSlope: 0.07 }),
+      inputs: [random.uniform(random.shape(), [-3, 3], [0])],
+    }),
+  },
+  {
+    op: "clip",
+    form: "with bounds",
+    draw: (random) => ({
+      fn: (x) => clip(x!, -0.75, 1.5),
+      inputs: [random.uniform(random.shape(), [-3, 3], [-0.75, 1.5])],
+    }),
+  },
+  {
+    op: "where",
+    draw: (random) => {
+      const [c, a, b] = random.broadcast(3) as [number[], number[], number[]];
+      const condition = randomIntegers(random.stream, c, "u32", [0, 2]);
+      return {
+        fn: (x, y) => where(tensor(x!.device, condition.values, { shape: c, dtype: "u32" }), x!, y!),
+        inputs: [random.normal(a), random.normal(b)],
+        note: `condition ${formatShape(c)}`,
+      };
+    },
+  },
+  {
+    op: "where",
+    form: "of integers",
+    smooth: false,
+    draw: (random) => {
+      const shapes = random.broadcast(3);
+      const [kind, dtype] = [random.pick(DTYPES), random.pick(["i32", "u32"] as const)];
+      const condition = kind === "f32" ? random.ties(shapes[0]!) : integers(random, shapes[0]!, kind);
+      const inputs = [condition, ...shapes.slice(1).map((shape) => integers(random, shape, dtype))];
+      return { fn: (c, a, b) => where(c!, a!, b!), inputs, note: `${kind}, ${dtype}` };
+    },
+  },
+  {
+    op: "cast",
+    smooth: false,
+    draw: (random) => {
+      const [from, to, shape] = [random.pick(DTYPES), random.pick(DTYPES), random.shape()];
+      const input = from === "f32" ? random.uniform(shape, [to === "u32" ? 0 : -9, 9]) : integers(random, shape, from);
+      return { fn: (x) => cast(x!, to), inputs: [input], note: `${from} to ${to}` };
+    },
+  },
+  reduction("sum", sum),
+  reduction("mean", mean),
+  reduction("max", max),
+  reduction("min", min),
+  reduction("logSumExp", logSumExp),
+  {
+    op: "max",
+    form: "with ties",
+    smooth: false,
+    draw: (random) => {
+      const shape = random.shape();
+      const axes = random.axes(shape.length);
+      return { fn: (x) => max(x!, { axes }), inputs: [random.ties(shape)], note: `axes [${axes}]` };
+    },
+  },
+  {
+    op: "argmax",
+    smooth: false,
+    draw: (random) => {
+      const shape = random.shape();
+      const axis = random.stream.integer(shape.length);
+      return { fn: (x) => argmax(x!, { axis }), inputs: [random.ties(shape)], note: `axis ${axis}` };
+    },
+  },
+  {
+    op: "reshape",
+    draw: (random) => {
+      const shape = random.shape(3);
+      return { fn: (x) => reshape(x!, [shape[1]! * shape[2]!, -1]), inputs: [random.normal(shape)] };
+    },
+  },
+  {
+    op: "expandDims",
+    draw: (random) => {
+      const shape = random.shape();
+      const axis = random.integer(-shape.length - 1, shape.length);
+      return { fn: (x) => expandDims(x!, axis), inputs: [random.normal(shape)], note: `axis ${axis}` };
+    },
+  },
+  {
+    op: "squeeze",
+    draw: (random) => {
+      const shape = random.shape().flatMap((n) => (random.pick([true, false]) ? [n, 1] : [n]));
+      return { fn: (x) => squeeze(x!), inputs: [random.normal(shape)] };
+    },
+  },
+  {
+    op: "transpose",
+    draw: (random) => {
+      const shape = random.shape();
+      const axes = random.permutation(shape.length);
+      return { fn: (x) => transpose(x!, axes), inputs: [random.normal(shape)], note: `axes [${axes}]` };
+    },
+  },
+  {
+    op: "slice",
+    draw: (random) => {
+      const shape = random.shape();
+      const begin = shape.map((n) => random.integer(0, n - 1));
+      const size = shape.map((n, axis) => random.integer(1, n - begin[axis]!));
+      return { fn: (x) => slice(x!, begin, size), inputs: [random.normal(shape)], note: `[${begin}] size [${size}]` };
+    },
+  },
+  {
+    op: "pad",
+    draw: (random) => {
+      const shape = random.shape(random.integer(1, 3));
+      const around = shape.map(() => [random.integer(0, 3), random.integer(0, 3)]);
+      return { fn: (x) => pad(x!, around, 0.5), inputs: [random.normal(shape)], note: JSON.stringify(around) };
+    },
+  },
+  {
+    op: "flip",
+    draw: (random) => {
+      const shape = random.shape();
+      const axes = random.axes(shape.length);
+      return { fn: (x) => flip(x!, axes), inputs: [random.normal(shape)], note: `axes [${axes}]` };
+    },
+  },
+  {
+    op: "concat",
+    draw: (random) => {
+      const shape = random.shape();
+      const axis = random.stream.integer(shape.length);
+      const shapes = Array.from({ length: random.integer(1, 4) }, () => shape.with(axis, random.size(3, 50)));
+      return { fn: (...list) => concat(list, axis), inputs: shapes.map((s) => random.normal(s)), note: `axis ${axis}` };
+    },
+  },
+  {
+    op: "stack",
+    draw: (random) => {
+      const shape = random.shape(random.integer(1, 3));
+      const axis = random.integer(0, shape.length);
+      const inputs = Array.from({ length: random.integer(1, 4) }, () => random.normal(shape));
+      return { fn: (...list) => stack(list, axis), inputs, note: `axis ${axis}` };
+    },
+  },
+  {
+    op: "gather",
+    draw: (random) => {
+      const shape = random.shape();
+      const axis = random.stream.integer(shape.length);
+      const rows = [[random.size(4, 30)], [], [2, random.size(2, 9)]];
+      const picked = indices(random, random.pick(rows), shape[axis]!);
+      return { fn: (x) => gather(x!, picked(x!.device), axis), inputs: [random.normal(shape)], note: `axis ${axis}` };
+    },
+  },
+  {
+    op: "oneHot",
+    smooth: false,
+    draw: (random) => {
+      const depth = random.size(5, 30);
+      const shape = random.shape(random.integer(1, 2));
+      return { fn: (x) => oneHot(x!, depth), inputs: [randomIntegers(random.stream, shape, "i32", [0, depth])] };
+    },
+  },
+  {
+    op: "dropout",
+    draw: (random) => {
+      const options = { rate: random.pick([0, 0.1, 0.5, 0.9]), key: randomKey(random.stream.bits()), offset: 3 };
+      return { fn: (x) => dropout(x!, options), inputs: [random.normal(random.shape())], note: `rate ${options.rate}` };
+    },
+  },
+  product("of matrices", false, () => ({})),
+  product("with transposed operands", false, (random) =>
+    random.pick([{ transposeA: true }, { transposeB: true }, { transposeA: true, transposeB: true }]),
+  ),
+  product("of batches", true, (random) => ({
+    transposeA: random.pick([true, false]),
+    transposeB: random.pick([true, false]),
+  })),
+  ...FUSED_ACTIVATIONS.map((activation) =>
+    product(`with bias and ${activation}`, false, (random) => ({
+      activation,
+      transposeB: random.pick([true, false]),
+    })),
+  ),
+  pooling("maxPool2d", "of distinct values", (random, shape) => random.distinct(shape)),
+  pooling("maxPool2d", "with ties", (random, shape) => random.ties(shape)),
+  pooling("avgPool2d", "", (random, shape) => random.normal(shape)),
+  {
+    op: "globalAvgPool2d",
+    draw: (random) => {
+      const shape = [random.size(2, 6), random.size(3, 15), random.size(3, 15), random.size(3, 40)];
+      return { fn: (x) => globalAvgPool2d(x!), inputs: [random.normal(shape)] };
+    },
+  },
+  ...Object.entries({ softmax, logSoftmax }).map(
+    ([op, apply]): Operation => ({
+      op,
+      draw: (random) => {
+        const shape = random.shape();
+        const axis = random.integer(-shape.length, shape.length - 1);
+        return { fn: (x) => apply(x!, axis), inputs: [random.normal(shape)], note: `axis ${axis}` };
+      },
+    }),
+  ),
+  {
+    op: "softmaxCrossEntropy",
+    form: "with class ids",
+    draw: (random) => {
+      const [batch, classes] = [random.size(4, 200), random.size(6, 70)];
+      const ids = indices(random, [batch], classes);
+      return { fn: (x) => softmaxCrossEntropy(x!, ids(x!.device)), inputs: [random.normal([batch, classes])] };
+    },
+  },
+  {
+    op: "softmaxCrossEntropy",
+    form: "with soft targets",
+    draw: (random) => {
+      const shape = [random.size(4, 200), random.size(6, 70)];
+      const inputs = [random.normal(shape), random.uniform(shape, [0, 1])];
+      return { fn: (x, t) => softmaxCrossEntropy(x!, t!), inputs };
+    },
+  },
+];
+
+export const operations: readonly Operation[] = [...unaryOperations, ...binaryOperations, ...structural];
+
+export function titleOf({ op, form }: Operation): string {
+  return form ? `${op} ${form}` : op;
+}
+
+/** Exported functions of src/autograd/ops that the table leaves out, and why. */
+export const leftOut: Readonly<Record<string, string>> = {
+  unary: "applies the rows of the unary table",
+  binary: "applies the rows of the binary table",
+  sumTo: "a part of other gradients",
+  full: "has no inputs",
+  zeros: "has no inputs",
+  ones: "has no inputs",
+  zerosLike: "does not depend on its input's values",
+  onesLike: "does not depend on its input's values",
+  arange: "has no inputs",
+  eye: "has no inputs",
+  randomUniform: "has no inputs",
+  randomNormal: "has no inputs",
+  randomBernoulli: "has no inputs",
+  randomCounters: "is no operation",
+  checkOffset: "is no operation",
+};
