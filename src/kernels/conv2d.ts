@@ -1,0 +1,65 @@
+// Two-dimensional convolution (cross-correlation, as in every deep learning library) of NHWC activations with HWIO
+// kernels, and its two gradients. With iy = oy * stride - padding + ky * dilation, likewise ix:
+//   y[n, oy, ox, co]       = act(bias[co] + sum_{ky, kx, ci} x[n, iy, ix, ci] * kernel[ky, kx, ci, co])
+//   dx[n, iy, ix, ci]      = sum_{ky, kx, co} dz[n, oy, ox, co] * kernel[ky, kx, ci, co]
+//   dkernel[ky, kx, ci, co] = sum_{n, oy, ox} x[n, iy, ix, ci] * dz[n, oy, ox, co],   dbias[co] = sum dz
+// The reference is in conv2d/reference.ts, the two WebGPU families in conv2d/software.ts and conv2d/hardware.ts. The
+// forward pass and the input gradient are one kernel with two index maps (conv2d/geometry.ts, Gather).
+import { defineKernel } from "../tensor/kernel.js";
+import type { TuningProfile } from "../tensor/webgpu-profile.js";
+import { activationCpu, type FusedActivation } from "./activation.js";
+import { type Conv2dGeometry, forwardGather, inputGradientGather } from "./conv2d/geometry.js";
+import { gatherHardware, kernelGradientHardware } from "./conv2d/hardware.js";
+import { conv2dReference, inputGradientReference, kernelGradientReference } from "./conv2d/reference.js";
+import { gatherSoftware, kernelGradientSoftware } from "./conv2d/software.js";
+import { SUBGROUP_LANES } from "./subgroup-tile.js";
+
+const software = { gather: gatherSoftware, kernelGradient: kernelGradientSoftware };
+const hardware = { gather: gatherHardware, kernelGradient: kernelGradientHardware };
+
+function familyOf({ subgroupSize }: TuningProfile) {
+  return subgroupSize === SUBGROUP_LANES ? software : hardware;
+}
+
+export interface Conv2dParams {
+  readonly geometry: Conv2dGeometry;
+  readonly activation: FusedActivation;
+}
+
+/** Inputs: x [N, H, W, Cin], kernel [kh, kw, Cin, Cout] and, if there is one, bias [Cout]. Output: y [N, OH, OW, Cout]. */
+export const conv2dKernel = defineKernel<Conv2dParams>({
+  name: "conv2d",
+  cpu({ inputs: [x, kernel, bias], outputs: [y], params: { geometry, activation } }) {
+    conv2dReference(geometry, x!, kernel!, bias, y!, activationCpu(activation));
+  },
+  webgpu(call) {
+    const { geometry, activation } = call.params;
+    const [source, kernel, bias] = call.inputs;
+    const views = { source: source!, kernel: kernel!, target: call.outputs[0]!, ...(bias ? { bias } : {}) };
+    familyOf(call.profile).gather(call, forwardGather(geometry), views, activation);
+  },
+});
+
+/** Inputs: dz [N, OH, OW, Cout], kernel [kh, kw, Cin, Cout]. Output: dx [N, H, W, Cin]. */
+export const conv2dInputGradientKernel = defineKernel<Conv2dGeometry>({
+  name: "conv2dInputGradient",
+  cpu({ inputs: [dz, kernel], outputs: [dx], params }) {
+    inputGradientReference(params, dz!, kernel!, dx!);
+  },
+  webgpu(call) {
+    const [source, kernel] = call.inputs;
+    const views = { source: source!, kernel: kernel!, target: call.outputs[0]! };
+    familyOf(call.profile).gather(call, inputGradientGather(call.params), views, "linear");
+  },
+});
+
+/** Inputs: x [N, H, W, Cin], dz [N, OH, OW, Cout]. Outputs: dkernel [kh, kw, Cin, Cout] and, if wanted, dbias [Cout]. */
+export const conv2dKernelGradientKernel = defineKernel<Conv2dGeometry>({
+  name: "conv2dKernelGradient",
+  cpu({ inputs: [x, dz], outputs: [dkernel, dbias], params }) {
+    kernelGradientReference(params, x!, dz!, dkernel!, dbias);
+  },
+  webgpu(call) {
+    familyOf(call.profile).kernelGradient(call);
+  },
+});

@@ -1,0 +1,217 @@
+// Sizes of a two-dimensional convolution: output shape and padding from the user's options, with Keras's rules. Pure
+// arithmetic; the index maps that the kernels use are at the end.
+import { ShapeError } from "../../tensor/errors.js";
+import { formatShape, type Shape } from "../../tensor/shape.js";
+
+/** [height, width], or one number for both. */
+export type Pair = number | readonly [number, number];
+
+/**
+ * Padding of the input with zeros. "valid": none. "same": output size ceil(input / stride), an odd pixel at the bottom
+ * or right, as Keras. Or explicitly [[top, bottom], [left, right]].
+ */
+export type Padding = "valid" | "same" | readonly [readonly [number, number], readonly [number, number]];
+
+export interface Conv2dOptions {
+  /** Default 1. */
+  readonly strides?: Pair;
+  /** Default "valid". */
+  readonly padding?: Padding;
+  /** Distance between kernel elements, default 1. */
+  readonly dilations?: Pair;
+}
+
+/** One spatial axis of a sliding window. */
+export interface WindowAxis {
+  readonly input: number;
+  readonly output: number;
+  readonly kernel: number;
+  readonly stride: number;
+  readonly dilation: number;
+  /** Zeros before the first element; those after the last follow from the other sizes. */
+  readonly padding: number;
+}
+
+/** x [batch, y.input, x.input, inputs] * kernel [y.kernel, x.kernel, inputs, outputs] -> [batch, y.output, x.output, outputs]. */
+export interface Conv2dGeometry {
+  readonly batch: number;
+  readonly inputs: number;
+  readonly outputs: number;
+  readonly y: WindowAxis;
+  readonly x: WindowAxis;
+}
+
+/** Number pairs of an option, checked to be positive integers. */
+export function positivePair(op: string, name: string, value: Pair): readonly [number, number] {
+  const pair: readonly [number, number] = typeof value === "number" ? [value, value] : value;
+  if (!pair.every((n) => Number.isSafeInteger(n) && n >= 1)) {
+    throw new ShapeError(`${op}: ${name} must be positive integers, got [${pair.join(", ")}]`);
+  }
+  return pair;
+}
+
+/** Output size and padding of one axis: output = floor((input + padding - dilation (kernel - 1) - 1) / stride) + 1. */
+export function windowAxis(
+  op: string,
+  sizes: { readonly input: number; readonly kernel: number; readonly stride: number; readonly dilation: number },
+  padding: "valid" | "same" | readonly [number, number],
+): WindowAxis {
+  const { input, kernel, stride, dilation } = sizes;
+  const extent = dilation * (kernel - 1) + 1;
+  let before = 0;
+  let total = 0;
+  if (padding === "same") {
+    total = Math.max(0, (Math.ceil(input / stride) - 1) * stride + extent - input);
+    before = Math.floor(total / 2);
+  } else if (padding !== "valid") {
+    if (!padding.every((n) => Number.isSafeInteger(n) && n >= 0)) {
+      throw new ShapeError(`${op}: padding must be non-negative integers, got [${padding.join(", ")}]`);
+    }
+    before = padding[0];
+    total = padding[0] + padding[1];
+  }
+  const output = Math.floor((input + total - extent) / stride) + 1;
+  if (output < 1) {
+    throw new ShapeError(
+      `${op}: the kernel must fit into the padded input, it spans ${extent} and the input ${input} + ${total}; use padding "same" or a smaller kernel`,
+    );
+  }
+  return { input, output, kernel, stride, dilation, padding: before };
+}
+
+/** Geometry of conv2d for x [N, H, W, inputs] and kernel [kh, kw, inputs, outputs]. */
+export function conv2dGeometry(x: Shape, kernel: Shape, options: Conv2dOptions = {}): Conv2dGeometry {
+  if (x.length !== 4 || kernel.length !== 4) {
+    throw new ShapeError(
+      `conv2d: needs x [N, H, W, Cin] and kernel [kh, kw, Cin, Cout], got ${formatShape(x)} and ${formatShape(kernel)}; reshape the input`,
+    );
+  }
+  const [batch, height, width, inputs] = x as [number, number, number, number];
+  const [kernelHeight, kernelWidth, kernelInputs, outputs] = kernel as [number, number, number, number];
+  if (!kernel.every((n) => n >= 1)) {
+    throw new ShapeError(`conv2d: the kernel's sizes must be at least 1, got ${formatShape(kernel)}`);
+  }
+  if (inputs !== kernelInputs) {
+    throw new ShapeError(
+      `conv2d: x ${formatShape(x)} has ${inputs} channels, kernel ${formatShape(kernel)} needs ${kernelInputs}; the last axis of x must equal the kernel's third`,
+    );
+  }
+  const [strideY, strideX] = positivePair("conv2d", "strides", options.strides ?? 1);
+  const [dilationY, dilationX] = positivePair("conv2d", "dilations", options.dilations ?? 1);
+  const { padding = "valid" } = options;
+  if (typeof padding === "string" && padding !== "valid" && padding !== "same") {
+    throw new ShapeError(
+      `conv2d: padding must be "valid", "same" or [[top, bottom], [left, right]], got "${String(padding)}"`,
+    );
+  }
+  const explicit = typeof padding !== "string";
+  return {
+    batch,
+    inputs,
+    outputs,
+    y: windowAxis(
+      "conv2d",
+      { input: height, kernel: kernelHeight, stride: strideY, dilation: dilationY },
+      explicit ? padding[0] : padding,
+    ),
+    x: windowAxis(
+      "conv2d",
+      { input: width, kernel: kernelWidth, stride: strideX, dilation: dilationX },
+      explicit ? padding[1] : padding,
+    ),
+  };
+}
+
+export function inputShape({ batch, y, x, inputs }: Conv2dGeometry): Shape {
+  return [batch, y.input, x.input, inputs];
+}
+
+export function outputShape({ batch, y, x, outputs }: Conv2dGeometry): Shape {
+  return [batch, y.output, x.output, outputs];
+}
+
+export function kernelShape({ y, x, inputs, outputs }: Conv2dGeometry): Shape {
+  return [y.kernel, x.kernel, inputs, outputs];
+}
+
+/**
+ * One axis of a gather: the target at position d takes from the source, for each tap t, position
+ * p / divisor with p = d scale + offset + t step, where p >= 0, p is a multiple of the divisor and p / divisor < source.
+ */
+export interface GatherAxis {
+  readonly source: number;
+  readonly target: number;
+  readonly taps: number;
+  readonly scale: number;
+  readonly offset: number;
+  readonly step: number;
+  readonly divisor: number;
+}
+
+/**
+ * The common form of the forward pass and the input gradient: for every image
+ * target[y, x, c] = sum over taps ty, tx and channels k of source[p(y, ty), p(x, tx), k] * kernel[ty, tx, ...].
+ */
+export interface Gather {
+  readonly batch: number;
+  readonly y: GatherAxis;
+  readonly x: GatherAxis;
+  readonly sourceChannels: number;
+  readonly targetChannels: number;
+  /** Strides, in elements, of the kernel's source and target channel. */
+  readonly kernelStrides: { readonly source: number; readonly target: number };
+}
+
+/** y[d] takes x[d stride - padding + t dilation]. */
+export function forwardGather({ batch, inputs, outputs, y, x }: Conv2dGeometry): Gather {
+  const axis = (a: WindowAxis): GatherAxis => ({
+    source: a.input,
+    target: a.output,
+    taps: a.kernel,
+    scale: a.stride,
+    offset: -a.padding,
+    step: a.dilation,
+    divisor: 1,
+  });
+  return {
+    batch,
+    y: axis(y),
+    x: axis(x),
+    sourceChannels: inputs,
+    targetChannels: outputs,
+    kernelStrides: { source: outputs, target: 1 },
+  };
+}
+
+/** dx[d] takes dy[(d + padding - t dilation) / stride]. */
+export function inputGradientGather({ batch, inputs, outputs, y, x }: Conv2dGeometry): Gather {
+  const axis = (a: WindowAxis): GatherAxis => ({
+    source: a.output,
+    target: a.input,
+    taps: a.kernel,
+    scale: 1,
+    offset: a.padding,
+    step: -a.dilation,
+    divisor: a.stride,
+  });
+  return {
+    batch,
+    y: axis(y),
+    x: axis(x),
+    sourceChannels: outputs,
+    targetChannels: inputs,
+    kernelStrides: { source: 1, target: outputs },
+  };
+}
+
+/** The (target, tap) pairs of an axis whose source position exists, as a share of all. */
+export function usedShare({ source, target, taps, scale, offset, step, divisor }: GatherAxis): number {
+  let used = 0;
+  for (let d = 0; d < target; d++) {
+    for (let t = 0; t < taps; t++) {
+      const p = d * scale + offset + t * step;
+      if (p >= 0 && p % divisor === 0 && p / divisor < source) used++;
+    }
+  }
+  return used / (target * taps);
+}

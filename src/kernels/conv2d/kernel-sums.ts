@@ -1,0 +1,64 @@
+// The second half of a kernel gradient: its sum over all output pixels is cut into splits of rows (n, oy) that are
+// computed side by side, then added here in a fixed order, so that equal inputs give equal bits.
+import { sizeOf } from "../../tensor/shape.js";
+import type { GpuCall, GpuView } from "../../tensor/webgpu-program.js";
+import { rolledLoop } from "../rolled.js";
+import { type Conv2dGeometry, kernelShape } from "./geometry.js";
+
+/** `rows` cut into at least one and at most `wanted` splits of equal length; the last may be shorter. */
+export function splitRows(rows: number, wanted: number): { readonly count: number; readonly rows: number } {
+  const perSplit = Math.max(1, Math.ceil(rows / Math.max(1, wanted)));
+  return { count: Math.max(1, Math.ceil(rows / perSplit)), rows: perSplit };
+}
+
+/**
+ * Lets `record` compute the sums of every split, kernelSums [splits, kh, kw, Cin, Cout] and (where the call has a second
+ * output) biasSums [splits, Cout], and adds them into the outputs dkernel and dbias.
+ */
+export function collectKernelSums(
+  call: GpuCall<Conv2dGeometry>,
+  splits: number,
+  record: (kernelSums: GpuView, biasSums: GpuView | undefined) => void,
+): void {
+  const [dkernel, dbias] = call.outputs as readonly [GpuView, GpuView | undefined];
+  if (splits === 1) {
+    record(dkernel, dbias);
+    return;
+  }
+  const { outputs } = call.params;
+  const kernelSums = call.scratch({ shape: [splits, sizeOf(kernelShape(call.params))], dtype: "f32" });
+  const biasSums = dbias && call.scratch({ shape: [splits, outputs], dtype: "f32" });
+  record(kernelSums, biasSums);
+  const width = outputs % 4 === 0 ? 4 : 1;
+  const type = width === 4 ? "vec4f" : "f32";
+  const kernelCount = dkernel.size / width;
+  const loop = rolledLoop(call.profile, kernelCount + (dbias ? outputs / width : 0));
+  const add = (name: string, index: string, count: string) => /* wgsl */ `
+    var sum = ${name}Sums[${index}];
+    for (var split = 1u; split < u.splits; split++) { sum += ${name}Sums[split * ${count} + ${index}]; }
+    d${name}[${index}] = sum;`;
+  call.dispatch({
+    key: `sum ${type}`,
+    program: () => ({
+      workgroupSize: loop.workgroupSize,
+      body: loop.body(
+        dbias
+          ? `if (i < u.kernelCount) { ${add("kernel", "i", "u.kernelCount")} }
+    else { let j = i - u.kernelCount; ${add("bias", "j", "(u.count - u.kernelCount)")} }`
+          : add("kernel", "i", "u.kernelCount"),
+      ),
+    }),
+    bindings: [
+      { name: "kernelSums", view: kernelSums, type },
+      { name: "dkernel", view: dkernel, type, access: "read_write" },
+      ...(dbias && biasSums
+        ? [
+            { name: "biasSums", view: biasSums, type },
+            { name: "dbias", view: dbias, type, access: "read_write" } as const,
+          ]
+        : []),
+    ],
+    sizes: { ...loop.sizes, kernelCount, splits },
+    workgroups: loop.workgroups,
+  });
+}

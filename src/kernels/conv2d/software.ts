@@ -1,0 +1,439 @@
+// Convolution for software adapters (lavapipe) with subgroups of eight lanes, one subgroup per workgroup, operands in
+// registers.
+//
+// Gather (forward and input gradient): a tile is `channels` target channels at 8 * groups positions. A lane holds one
+// position of every group; the kernel's values are broadcast:
+//   c[q][g] (vec4f: channels 4 q ... 4 q + 3 at the lane's position of group g) += kernel[k][4 q ...] * source[g][k]
+// No lane is wasted on channels that do not exist, whatever their number: 24 and 36 are as fast as 32. Loads are the
+// cost on lavapipe (a vec4f load as much as 36 multiply-adds of 8 lanes): a tile of 32 x 64 loads 12 vec4f per 1024.
+import type { GpuView } from "../../tensor/webgpu-program.js";
+import { type GpuCall, GRID_INDEX, gridOf } from "../../tensor/webgpu-program.js";
+import { activationWgsl, type FusedActivation } from "../activation.js";
+import { repeat } from "../subgroup-tile.js";
+import { type Conv2dGeometry, forwardGather, type Gather, usedShare } from "./geometry.js";
+import { collectKernelSums, splitRows } from "./kernel-sums.js";
+
+const LANES = 8;
+
+/** How a tile is cut and read: what the WGSL of a gather depends on. */
+interface GatherShape {
+  /** Channels of a tile, a multiple of 4. */
+  readonly channels: number;
+  /** Groups of 8 positions of a tile. */
+  readonly groups: number;
+  /** Source channels are read four at a time. */
+  readonly vectorSource: boolean;
+  /**
+   * - "rows": lane l of register q holds target channels 32 q + 4 l ... + 3 of one source channel
+   * - "columns": lane l of register q holds four source channels of target channel 8 q + l
+   * - "scalars": lane l of register q holds one source channel of target channel 8 q + l
+   */
+  readonly weights: "rows" | "columns" | "scalars";
+  readonly vectorTarget: boolean;
+  /** "none": every tap lies inside the source. "strided": positions are divided, too. */
+  readonly mask: "none" | "range" | "strided";
+  readonly activation: FusedActivation;
+  readonly bias: boolean;
+}
+
+export function gatherSoftware<P>(
+  call: GpuCall<P>,
+  gather: Gather,
+  views: { readonly source: GpuView; readonly kernel: GpuView; readonly bias?: GpuView; readonly target: GpuView },
+  activation: FusedActivation,
+): void {
+  const { batch, y, x, sourceChannels, targetChannels, kernelStrides } = gather;
+  const used = usedShare(y) * usedShare(x);
+  const shape: GatherShape = {
+    ...gatherTile(targetChannels),
+    vectorSource: sourceChannels % 4 === 0,
+    weights:
+      kernelStrides.target === 1 && targetChannels % 4 === 0
+        ? "rows"
+        : kernelStrides.source === 1 && sourceChannels % 4 === 0
+          ? "columns"
+          : "scalars",
+    vectorTarget: targetChannels % 4 === 0,
+    mask: y.divisor * x.divisor > 1 ? "strided" : used < 1 ? "range" : "none",
+    activation,
+    bias: views.bias !== undefined,
+  };
+  const { channels, groups } = shape;
+  // Positions of the target, padded to whole phases where they are divided.
+  const phaseHeight = Math.ceil(y.target / y.divisor);
+  const phaseWidth = Math.ceil(x.target / x.divisor);
+  const pixels = phaseHeight * phaseWidth * y.divisor * x.divisor;
+  // Images fastest where much of the kernel lies outside the source: then a tile's positions skip the same taps.
+  const imagesFirst = used < 0.9;
+  const [tilesX, tilesY] = gridOf(Math.ceil((batch * pixels) / (LANES * groups)));
+  call.dispatch({
+    key: `gather ${Object.values(shape).join(" ")}`,
+    program: () => ({
+      workgroupSize: [LANES],
+      subgroups: true,
+      declarations: activationWgsl(activation, "vec4f"),
+      body: gatherBody(shape),
+    }),
+    bindings: [
+      { name: "source", view: views.source, type: shape.vectorSource ? "vec4f" : "f32" },
+      { name: "weights", view: views.kernel, type: shape.weights === "scalars" ? "f32" : "vec4f" },
+      ...(views.bias ? [{ name: "bias", view: views.bias, type: "vec4f" }] : []),
+      { name: "result", view: views.target, type: shape.vectorTarget ? "vec4f" : "f32", access: "read_write" },
+    ],
+    sizes: {
+      rows: batch * pixels,
+      batch,
+      pixels,
+      imageStride: imagesFirst ? 1 : pixels,
+      pixelStride: imagesFirst ? batch : 1,
+      phaseHeight,
+      phaseWidth,
+      sourceHeight: y.source,
+      sourceWidth: x.source,
+      sourceChannels,
+      targetHeight: y.target,
+      targetWidth: x.target,
+      targetChannels,
+      tapsY: y.taps,
+      tapsX: x.taps,
+      scaleY: y.scale,
+      scaleX: x.scale,
+      offsetY: y.offset,
+      offsetX: x.offset,
+      stepY: y.step,
+      stepX: x.step,
+      divisorY: y.divisor,
+      divisorX: x.divisor,
+      kernelSource: kernelStrides.source,
+      kernelTarget: kernelStrides.target,
+    },
+    workgroups: [tilesX, tilesY, Math.ceil(targetChannels / channels)],
+  });
+}
+
+/** Channels spread evenly over the tiles, and as many positions as give about 288 registers of sums. */
+function gatherTile(targetChannels: number): { channels: number; groups: number } {
+  const quads = Math.ceil(targetChannels / 4);
+  const channels = 4 * Math.ceil(quads / Math.ceil(quads / 9));
+  return { channels, groups: channels <= 24 ? 12 : 8 };
+}
+
+function gatherBody({ channels, groups, vectorSource, weights, vectorTarget, mask, bias }: GatherShape): string {
+  const quads = channels / 4;
+  const each = (emit: (g: number) => string) => repeat(groups, emit);
+  const eachSum = (emit: (q: number, g: number) => string) => repeat(quads, (q) => each((g) => emit(q, g)));
+  const perRegister = weights === "rows" ? 32 : 8;
+  const weightRegisters = Math.ceil(channels / perRegister);
+  const component = weights === "columns" ? ".x" : "";
+  const weight = (q: number) =>
+    weights === "rows"
+      ? `subgroupBroadcast(w${q >> 3}, ${q & 7}u)`
+      : `vec4f(${[0, 1, 2, 3]
+          .map((i) => 4 * q + i)
+          .map((channel) => `subgroupBroadcast(w${channel >> 3}${component}, ${channel & 7}u)`)
+          .join(", ")})`;
+  const loadWeights = repeat(weightRegisters, (r) => {
+    const offset = weights === "rows" ? `${r * 8}u` : `${r * 8}u * weightStride`;
+    return weights === "columns"
+      ? `var w${r} = weights[weightIndex + ${offset}];`
+      : `let w${r} = weights[weightIndex + ${offset}];`;
+  });
+  const multiply = (a: (g: number) => string) =>
+    repeat(
+      quads,
+      (q) => `{ let w = ${weight(q)};\n${each((g) => `c${q}_${g} = fma(w, vec4f(${a(g)}), c${q}_${g});`)}\n}`,
+    );
+  const read = (g: number) => {
+    const zero = vectorSource ? "vec4f()" : "0f";
+    return mask === "none" ? `source[at${g} + k]` : `select(${zero}, source[at${g} + k], ok${g})`;
+  };
+  // Weight indices count elements of the binding's type.
+  const inner = vectorSource
+    ? /* wgsl */ `
+      ${each((g) => `var a${g} = ${read(g)};`)}
+      ${weights === "columns" ? `${loadWeights}\nweightIndex += weightStep;` : ""}
+      for (var j = 0u; j < 4u; j++) {
+        ${weights === "columns" ? "" : `${loadWeights}\nweightIndex += weightStep;`}
+        ${multiply((g) => `a${g}.x`)}
+        ${each((g) => `a${g} = a${g}.yzwx;`)}
+        ${weights === "columns" ? repeat(weightRegisters, (r) => `w${r} = w${r}.yzwx;`) : ""}
+      }`
+    : /* wgsl */ `
+      ${each((g) => `let a${g} = ${read(g)};`)}
+      ${loadWeights}
+      weightIndex += weightStep;
+      ${multiply((g) => `a${g}`)}`;
+  const locate = (g: number) => /* wgsl */ `
+  let row${g} = first + ${g * LANES}u;
+  let image${g} = row${g} / u.imageStride % u.batch;
+  let pixel${g} = row${g} / u.pixelStride % u.pixels;
+  ${
+    mask === "strided"
+      ? /* wgsl */ `
+  let phase${g} = pixel${g} / (u.phaseHeight * u.phaseWidth);
+  let targetY${g} = pixel${g} / u.phaseWidth % u.phaseHeight * u.divisorY + phase${g} / u.divisorX;
+  let targetX${g} = pixel${g} % u.phaseWidth * u.divisorX + phase${g} % u.divisorX;`
+      : /* wgsl */ `
+  let targetY${g} = pixel${g} / u.targetWidth;
+  let targetX${g} = pixel${g} % u.targetWidth;`
+  }
+  let inside${g} = row${g} < u.rows && targetY${g} < u.targetHeight && targetX${g} < u.targetWidth;
+  let y${g} = targetY${g} * u.scaleY + u.offsetY;
+  let x${g} = targetX${g} * u.scaleX + u.offsetX;
+  ${mask === "strided" ? "" : `let base${g} = ((image${g} * u.sourceHeight + y${g}) * u.sourceWidth + x${g}) * depth;`}`;
+  // u32 arithmetic wraps: a negative position is a huge one.
+  const tap = (g: number) => {
+    switch (mask) {
+      case "none":
+        return `let at${g} = base${g} + tapOffset;`;
+      case "range":
+        return /* wgsl */ `
+      let ok${g} = inside${g} && y${g} + tapY < u.sourceHeight && x${g} + tapX < u.sourceWidth;
+      let at${g} = base${g} + tapOffset;`;
+      case "strided":
+        return /* wgsl */ `
+      let sourceY${g} = (y${g} + tapY) / u.divisorY;
+      let sourceX${g} = (x${g} + tapX) / u.divisorX;
+      let ok${g} = inside${g} && sourceY${g} < u.sourceHeight && sourceX${g} < u.sourceWidth
+        && sourceY${g} * u.divisorY == y${g} + tapY && sourceX${g} * u.divisorX == x${g} + tapX;
+      let at${g} = ((image${g} * u.sourceHeight + sourceY${g}) * u.sourceWidth + sourceX${g}) * depth;`;
+    }
+  };
+  const weightStart = {
+    rows: "(tap * u.sourceChannels * u.targetChannels + firstChannel) / 4u + lane",
+    columns: "(tap * u.sourceChannels * u.targetChannels + (firstChannel + lane) * u.kernelTarget) / 4u",
+    scalars: "tap * u.sourceChannels * u.targetChannels + (firstChannel + lane) * u.kernelTarget",
+  }[weights];
+  const store = (q: number, g: number) => {
+    const value = `activation(c${q}_${g}${bias ? ` + bias${q}` : ""})`;
+    return vectorTarget
+      ? `if (inside${g}) { result[to${g} + ${q}u] = ${value}; }`
+      : `if (inside${g}) { let v = ${value};\n${repeat(4, (i) => `if (firstChannel + ${4 * q + i}u < u.targetChannels) { result[to${g} + ${4 * q + i}u] = v[${i}]; }`)}\n}`;
+  };
+  return /* wgsl */ `
+  let first = ${GRID_INDEX} * ${groups * LANES}u + lane;
+  let firstChannel = group.z * ${channels}u;
+  let depth = u.sourceChannels${vectorSource ? " / 4u" : ""};
+  let weightStride = u.kernelTarget${weights === "columns" ? " / 4u" : ""};
+  let weightStep = ${weights === "rows" ? "u.kernelSource / 4u" : weights === "columns" ? "1u" : "u.kernelSource"};
+  ${each(locate)}
+  ${eachSum((q, g) => `var c${q}_${g} = vec4f();`)}
+  for (var ky = 0u; ky < u.tapsY; ky++) {
+    @diagnostic(off, subgroup_uniformity)
+    for (var kx = 0u; kx < u.tapsX; kx++) {
+      let tap = ky * u.tapsX + kx;
+      let tapY = ky * u.stepY;
+      let tapX = kx * u.stepX;
+      let tapOffset = (tapY * u.sourceWidth + tapX) * depth;
+      ${each(tap)}
+      ${mask === "none" ? "" : `if (!subgroupAny(${Array.from({ length: groups }, (_, g) => `ok${g}`).join(" || ")})) { continue; }`}
+      var weightIndex = ${weightStart};
+      for (var k = 0u; k < depth; k++) {
+        ${inner}
+      }
+    }
+  }
+  ${bias ? repeat(quads, (q) => `let bias${q} = bias[firstChannel / 4u + ${q}u];`) : ""}
+  ${each((g) => `let to${g} = ((image${g} * u.targetHeight + targetY${g}) * u.targetWidth + targetX${g}) * u.targetChannels${vectorTarget ? " / 4u + firstChannel / 4u" : " + firstChannel"};`)}
+  ${repeat(quads, (q) => `if (firstChannel + ${4 * q}u < u.targetChannels) {\n${each((g) => store(q, g))}\n}`)}
+`;
+}
+
+/** What the WGSL of a kernel gradient depends on. */
+interface KernelGradientShape {
+  /** Output channels of a tile, a multiple of 4. */
+  readonly channels: number;
+  /** Registers of kernel elements of a tile: 32 elements each, or 8 where x is read one channel at a time. */
+  readonly groups: number;
+  readonly vectorInput: boolean;
+  /** Output channels are a multiple of 4. */
+  readonly vectorOutput: boolean;
+  /** Some taps lie outside the input. */
+  readonly masked: boolean;
+  readonly bias: boolean;
+}
+
+/** Inputs x and dz, outputs dkernel and, if wanted, dbias. */
+export function kernelGradientSoftware(call: GpuCall<Conv2dGeometry>): void {
+  const { batch, inputs, outputs, y, x } = call.params;
+  const { y: gatherY, x: gatherX } = forwardGather(call.params);
+  const elements = y.kernel * x.kernel * inputs;
+  const tile = kernelGradientTile(elements, outputs, inputs % 4 === 0);
+  const shape: KernelGradientShape = {
+    ...tile,
+    vectorInput: inputs % 4 === 0,
+    vectorOutput: outputs % 4 === 0,
+    masked: usedShare(gatherY) * usedShare(gatherX) < 1,
+    bias: call.outputs.length === 2,
+  };
+  const elementTiles = Math.ceil(elements / (tile.groups * (shape.vectorInput ? 32 : 8)));
+  const channelTiles = Math.ceil(outputs / tile.channels);
+  const splits = splitRows(batch * y.output, Math.min(16, Math.ceil(32 / (elementTiles * channelTiles))));
+  const type = shape.vectorOutput ? "vec4f" : "f32";
+  collectKernelSums(call, splits.count, (kernelSums, biasSums) => {
+    call.dispatch({
+      key: `kernel gradient ${Object.values(shape).join(" ")}`,
+      program: () => ({ workgroupSize: [LANES], subgroups: true, body: kernelGradientBody(shape) }),
+      bindings: [
+        { name: "activations", view: call.inputs[0]!, type: shape.vectorInput ? "vec4f" : "f32" },
+        { name: "dy", view: call.inputs[1]!, type },
+        { name: "kernelSums", view: kernelSums, type, access: "read_write" },
+        ...(biasSums ? [{ name: "biasSums", view: biasSums, type, access: "read_write" } as const] : []),
+      ],
+      sizes: {
+        rows: batch * y.output,
+        rowsPerSplit: splits.rows,
+        elements,
+        inputs,
+        outputs,
+        kernelWidth: x.kernel,
+        inputHeight: y.input,
+        inputWidth: x.input,
+        outputHeight: y.output,
+        outputWidth: x.output,
+        strideY: y.stride,
+        strideX: x.stride,
+        dilationY: y.dilation,
+        dilationX: x.dilation,
+        paddingY: y.padding,
+        paddingX: x.padding,
+      },
+      workgroups: [elementTiles, channelTiles, splits.count],
+    });
+  });
+}
+
+/**
+ * The cheapest tile of at most 300 registers of sums, by the adapter's prices in nanoseconds: a load of eight vec4f 12, of
+ * eight scalars 5, a multiply-add of eight lanes 0.33, and a trip through the loop 15.
+ */
+function kernelGradientTile(
+  elements: number,
+  outputs: number,
+  vectorInput: boolean,
+): { channels: number; groups: number } {
+  const [perGroup, scalars, load] = vectorInput ? [32, 4, 12] : [8, 1, 5];
+  const quads = Math.ceil(outputs / 4);
+  let best = { channels: 4, groups: 1 };
+  let bestPrice = Number.POSITIVE_INFINITY;
+  for (let channelTiles = Math.ceil(quads / 16); channelTiles <= quads; channelTiles++) {
+    const channels = 4 * Math.ceil(quads / channelTiles);
+    for (let groups = 1; groups <= 8 && groups * scalars * channels <= 300; groups++) {
+      const trip = groups * scalars * channels * 0.33 + groups * load + Math.ceil(channels / 32) * 12 + 15;
+      const price = channelTiles * Math.ceil(elements / (groups * perGroup)) * trip;
+      if (price < bestPrice) {
+        best = { channels, groups };
+        bestPrice = price;
+      }
+    }
+  }
+  return best;
+}
+
+// Kernel gradient: lane l holds kernel elements e = (ky, kx, ci) of every group; dy is broadcast:
+//   c[q][g][i] (vec4f: channels 4 q ... 4 q + 3 at element i of the lane's group g) += dy[pixel][4 q ...] * x[pixel + e]
+// over the output rows (n, oy) of this split and all ox. Sums of dy over the same loop are the bias gradient.
+function kernelGradientBody(shape: KernelGradientShape): string {
+  const { channels, groups, vectorInput, vectorOutput, masked, bias } = shape;
+  const quads = channels / 4;
+  const [perLane, zero] = vectorInput ? [4, "vec4f()"] : [1, "0f"];
+  const parts = vectorInput ? [".x", ".y", ".z", ".w"] : [""];
+  const each = (emit: (g: number) => string) => repeat(groups, emit);
+  const registers = Math.ceil(channels / (vectorOutput ? 32 : LANES));
+  const eachRegister = (emit: (r: number) => string) => repeat(registers, emit);
+  const quad = (q: number) =>
+    vectorOutput
+      ? `subgroupBroadcast(b${q >> 3}, ${q & 7}u)`
+      : `vec4f(${[0, 1, 2, 3]
+          .map((i) => 4 * q + i)
+          .map((c) => `subgroupBroadcast(b${c >> 3}, ${c & 7}u)`)
+          .join(", ")})`;
+  const eachPart = (emit: (q: number, g: number, i: number) => string) =>
+    repeat(quads, (q) => each((g) => repeat(parts.length, (i) => emit(q, g, i))));
+  const divide = vectorInput ? " / 4u" : "";
+  const store = (q: number, g: number, i: number) => {
+    const at = `(to${g} + ${i}u) * stride + first + ${vectorOutput ? q : 4 * q}u`;
+    return vectorOutput
+      ? `kernelSums[${at}] = c${q}_${g}_${i};`
+      : repeat(
+          4,
+          (j) => `if (channel + ${4 * q + j}u < u.outputs) { kernelSums[${at} + ${j}u] = c${q}_${g}_${i}[${j}]; }`,
+        );
+  };
+  return /* wgsl */ `
+  let element = group.x * ${groups * LANES * perLane}u + ${perLane}u * lane;
+  let channel = group.y * ${channels}u;
+  let stride = u.outputs${vectorOutput ? " / 4u" : ""};
+  let first = channel${vectorOutput ? " / 4u" : ""};
+  let depth = u.inputs${divide};
+  let step = u.strideX * depth;
+  ${each(
+    (g) => /* wgsl */ `
+  let element${g} = element + ${g * LANES * perLane}u;
+  let tap${g} = element${g} / u.inputs;
+  let tapY${g} = tap${g} / u.kernelWidth * u.dilationY - u.paddingY;
+  let tapX${g} = tap${g} % u.kernelWidth * u.dilationX - u.paddingX;
+  let offset${g} = (tapY${g} * u.inputWidth + tapX${g}) * depth + element${g} % u.inputs${divide};`,
+  )}
+  ${eachPart((q, g, i) => `var c${q}_${g}_${i} = vec4f();`)}
+  ${bias ? eachRegister((r) => `var sum${r} = ${vectorOutput ? "vec4f()" : "0f"};`) : ""}
+  let firstRow = group.z * u.rowsPerSplit;
+  let endRow = min(firstRow + u.rowsPerSplit, u.rows);
+  for (var row = firstRow; row < endRow; row++) {
+    let image = row / u.outputHeight;
+    let rowY = row % u.outputHeight * u.strideY;
+    let rowStart = (image * u.inputHeight + rowY) * u.inputWidth * depth;
+    ${each(
+      (g) => /* wgsl */ `
+    var at${g} = rowStart + offset${g};
+    ${
+      masked
+        ? `let okY${g} = element${g} < u.elements && rowY + tapY${g} < u.inputHeight;
+var x${g} = tapX${g};`
+        : ""
+    }`,
+    )}
+    var dyAt = row * u.outputWidth * stride + first + lane;
+    for (var ox = 0u; ox < u.outputWidth; ox++) {
+      ${each((g) =>
+        masked
+          ? `let a${g} = select(${zero}, activations[at${g}], okY${g} && x${g} < u.inputWidth); x${g} += u.strideX; at${g} += step;`
+          : `let a${g} = activations[at${g}]; at${g} += step;`,
+      )}
+      ${eachRegister((r) => `let b${r} = dy[dyAt + ${r * LANES}u];`)}
+      dyAt += stride;
+      ${repeat(
+        quads,
+        (q) =>
+          `{ let b = ${quad(q)};
+${each((g) => repeat(parts.length, (i) => `c${q}_${g}_${i} = fma(b, vec4f(a${g}${parts[i]}), c${q}_${g}_${i});`))}
+}`,
+      )}
+      ${bias ? eachRegister((r) => `sum${r} += b${r};`) : ""}
+    }
+  }
+  ${each(
+    (g) => /* wgsl */ `
+  if (element${g} < u.elements) {
+    let to${g} = group.z * u.elements + element${g};
+    ${repeat(
+      quads,
+      (q) => `if (channel + ${4 * q}u < u.outputs) {
+${repeat(parts.length, (i) => store(q, g, i))}
+}`,
+    )}
+  }`,
+  )}
+  ${
+    bias
+      ? /* wgsl */ `if (group.x == 0u) {
+    ${eachRegister((r) => {
+      const at = `${r * LANES}u + lane`;
+      const inTile = `${vectorOutput ? `4u * (${at})` : at}`;
+      return `if (${inTile} < ${channels}u && channel + ${inTile} < u.outputs) { biasSums[group.z * stride + first + ${at}] = sum${r}; }`;
+    })}
+  }`
+      : ""
+  }
+`;
+}
