@@ -1,0 +1,235 @@
+// Matrix products of the software profile: one subgroup of eight lanes per workgroup holds a register tile of C (see
+// subgroup-tile.ts), reads A and B straight from their buffers and stores the tile once. No shared memory.
+//
+// Loads are the cost, so each storage order has its own way of filling the registers (ns per k at 32 x 64 in brackets):
+//   A [K, M]: one vec4 per 32 rows and k.  A [M, K]: one vec4 per 8 rows and 4 k, rotated.
+//   B [K, N]: one vec4 per 32 columns and k.  B [N, K]: four vec4 per 32 columns and 4 k, rotated; component i of lane l
+//   is then column 8 i + l, so C is stored element by element.
+// Rows that do not begin on a multiple of four elements are read element by element.
+// Rows and columns beyond M and N are computed from whatever lies there and not stored.
+import type { GpuCall } from "../tensor/webgpu-program.js";
+import { activationWgsl } from "./activation.js";
+import type { MatmulParams } from "./matmul.js";
+import {
+  isAligned,
+  type Matrix,
+  PRODUCT_PREAMBLE,
+  type Product,
+  type ProductFamily,
+  productSizes,
+} from "./matmul-product.js";
+import { rolledLoop } from "./rolled.js";
+import {
+  accumulators,
+  eachAccumulator,
+  type LeftLayout,
+  leftRegisters,
+  multiplyAccumulate,
+  repeat,
+  rotate,
+  SUBGROUP_LANES,
+  type SubgroupTile,
+  tileColumns,
+} from "./subgroup-tile.js";
+
+/** WGSL by which an operand fills its registers. `quad` runs once per four k, `each` and `next` around every k. */
+interface Loader {
+  readonly start: string;
+  readonly quad?: string;
+  readonly each?: string;
+  readonly next: string;
+}
+
+function leftLoader(tile: SubgroupTile, layout: LeftLayout, aligned: boolean): Loader {
+  const registers = leftRegisters(tile, layout);
+  if (layout === "k-major") {
+    return aligned
+      ? {
+          start: "var ia = (aBase + kBegin * u.aStride + m0) / 4u + lane; let aStep = u.aStride / 4u;",
+          each: repeat(registers, (g) => `let a${g} = a[ia + ${8 * g}u];`),
+          next: "ia += aStep;",
+        }
+      : {
+          start: "var ia = aBase + kBegin * u.aStride + m0 + 4u * lane; let aStep = u.aStride;",
+          each: repeat(registers, (g) => `let a${g} = ${fourScalars("a", `ia + ${32 * g}u`, "1u")};`),
+          next: "ia += aStep;",
+        };
+  }
+  return aligned
+    ? {
+        start: "var ia = (aBase + (m0 + lane) * u.aStride + kBegin) / 4u; let aGroup = 2u * u.aStride;",
+        quad: `${repeat(registers, (g) => `var a${g} = a[ia + ${g}u * aGroup];`)}\nia++;`,
+        next: rotate(tile),
+      }
+    : {
+        start: "var ia = aBase + (m0 + lane) * u.aStride + kBegin; let aGroup = 8u * u.aStride;",
+        each: repeat(registers, (g) => `let a${g} = vec4f(a[ia + ${g}u * aGroup]);`),
+        next: "ia++;",
+      };
+}
+
+function rightLoader({ vectors }: SubgroupTile, transposed: boolean, aligned: boolean): Loader {
+  if (!transposed) {
+    return aligned
+      ? {
+          start: "var ib = (bBase + kBegin * u.bStride + n0) / 4u + lane; let bStep = u.bStride / 4u;",
+          each: repeat(vectors, (v) => `let b${v} = b[ib + ${8 * v}u];`),
+          next: "ib += bStep;",
+        }
+      : {
+          start: "var ib = bBase + kBegin * u.bStride + n0 + 4u * lane; let bStep = u.bStride;",
+          each: repeat(vectors, (v) => `let b${v} = ${fourScalars("b", `ib + ${32 * v}u`, "1u")};`),
+          next: "ib += bStep;",
+        };
+  }
+  return aligned
+    ? {
+        start: "var ib = (bBase + (n0 + lane) * u.bStride + kBegin) / 4u; let bGroup = 2u * u.bStride;",
+        quad: `${repeat(4 * vectors, (g) => `var w${g} = b[ib + ${g}u * bGroup];`)}\nib++;`,
+        each: repeat(vectors, (v) => `let b${v} = vec4f(${[0, 1, 2, 3].map((i) => `w${4 * v + i}.x`).join(", ")});`),
+        next: repeat(4 * vectors, (g) => `w${g} = w${g}.yzwx;`),
+      }
+    : {
+        start: "var ib = bBase + (n0 + lane) * u.bStride + kBegin; let bGroup = 8u * u.bStride;",
+        each: repeat(vectors, (v) => `let b${v} = ${fourScalars("b", `ib + ${4 * v}u * bGroup`, "bGroup")};`),
+        next: "ib++;",
+      };
+}
+
+function fourScalars(name: string, first: string, step: string): string {
+  return `vec4f(${[0, 1, 2, 3].map((i) => `${name}[${first} + ${i}u * ${step}]`).join(", ")})`;
+}
+
+/** The sums of every k of the piece; with a four-k loader as a loop of four inside, for one multiply-add per trip. */
+function mainLoop(tile: SubgroupTile, layout: LeftLayout, left: Loader, right: Loader): string {
+  const each = [left.each, right.each, multiplyAccumulate(tile, layout), left.next, right.next].join("\n");
+  if (left.quad === undefined && right.quad === undefined) {
+    return `for (var k = kBegin; k < kEnd; k++) {\n${each}\n}`;
+  }
+  return `for (var k = kBegin; k < kEnd; k += 4u) {
+${left.quad ?? ""}
+${right.quad ?? ""}
+for (var inner = 0u; inner < 4u; inner++) {
+${each}
+}
+}`;
+}
+
+/** Stores what lies inside C, after bias and activation. */
+function epilogue(tile: SubgroupTile, options: { scattered: boolean; vectorStores: boolean; bias: boolean }): string {
+  const column = (vector: number, component: number) =>
+    options.scattered ? `n0 + lane + ${32 * vector + 8 * component}u` : `n0 + 4u * lane + ${32 * vector + component}u`;
+  const bias = (vector: number) =>
+    `let bias${vector} = vec4f(${[0, 1, 2, 3].map((i) => `bias[u.biasOffset + ${column(vector, i)}]`).join(", ")});`;
+  const value = (name: string, vector: number) => `activation(${name}${options.bias ? ` + bias${vector}` : ""})`;
+  const store = (vector: number, name: string) =>
+    options.vectorStores
+      ? `if (${column(vector, 0)} < u.n) { c[(at + ${column(vector, 0)}) / 4u] = ${value(name, vector)}; }`
+      : `{ let y = ${value(name, vector)}; ${[0, 1, 2, 3]
+          .map((i) => `if (${column(vector, i)} < u.n) { c[at + ${column(vector, i)}] = y.${"xyzw"[i]}; }`)
+          .join(" ")} }`;
+  return `
+${options.bias ? repeat(tile.vectors, bias) : ""}
+var at = cBase + m0 * u.cStride;
+let rows = u.m - m0;
+${eachAccumulator(tile, ({ row, vector, name }) => {
+  const text = `if (rows > ${row}u) { ${store(vector, name)} }`;
+  return vector === tile.vectors - 1 ? `${text}\nat += u.cStride;` : text;
+})}`;
+}
+
+/** Workgroups that keep a few cores busy to the end, and the least multiply-adds of a piece of k worth a second pass. */
+const WANTED_WORKGROUPS = 4;
+const LEAST_WORK = 2 ** 20;
+
+/** Rows of C from which copying a transposed B pays: the copy costs 1.5 ns an element, reading it as it lies 30 % more. */
+const ROWS_FOR_COPY = 96;
+
+function copyPays({ profile }: GpuCall<MatmulParams>, { m, n, k, batch, b }: Product): boolean {
+  const fits = (n + 3) * k * 4 <= profile.maxBindingBytes;
+  return b.transposed && isAligned(b) && batch === 1 && m >= ROWS_FOR_COPY && fits;
+}
+
+/**
+ * B [N, K] as [K, N'] in scratch memory, N' = N rounded up to four; 4 x 4 blocks of vec4s. What lies beyond N is garbage.
+ */
+function transposedCopy(call: GpuCall<MatmulParams>, { n, k, b }: Product): Matrix {
+  const stride = Math.ceil(n / 4) * 4;
+  const view = call.scratch({ shape: [k, stride], dtype: "f32" });
+  const loop = rolledLoop(call.profile, (stride / 4) * (k / 4));
+  call.dispatch({
+    key: "transpose",
+    program: () => ({
+      workgroupSize: loop.workgroupSize,
+      body: loop.body(/* wgsl */ `
+    let row = i / u.columns; let column = i % u.columns;
+    let at = u.offset + 4u * row * u.stride + column;
+    let block = transpose(mat4x4f(b[at], b[at + u.stride], b[at + 2u * u.stride], b[at + 3u * u.stride]));
+    let to = 4u * column * u.rows + row;
+    ${repeat(4, (j) => `copy[to + ${j}u * u.rows] = block[${j}];`)}`),
+    }),
+    bindings: [
+      { name: "b", view: b.view, type: "vec4f" },
+      { name: "copy", view, type: "vec4f", access: "read_write" },
+    ],
+    sizes: { ...loop.sizes, rows: stride / 4, columns: k / 4, stride: b.stride / 4, offset: b.offset / 4 },
+    workgroups: loop.workgroups,
+  });
+  return { view, offset: 0, stride, batchStride: 0, transposed: false };
+}
+
+/**
+ * The tile that wastes least: fewer rows for a short C, one vector where two would hang over the edge. Stores by element
+ * double the text of a tile (and seconds of compilation), so those tiles are small; for B [N, K] that costs no speed.
+ */
+function tileFor(m: number, n: number, transposedB: boolean, vectorStores: boolean): SubgroupTile {
+  const padded = (columns: number) => Math.ceil(n / columns) * columns;
+  return {
+    rows: m <= 8 ? 8 : m <= 16 || transposedB ? 16 : 32,
+    vectors: vectorStores && 0.9 * padded(64) <= padded(32) ? 2 : 1,
+  };
+}
+
+export const subgroupFamily: ProductFamily = {
+  splitsFor({ m, n, k, batch }) {
+    const tile = tileFor(m, n, false, n % 4 === 0);
+    const tiles = Math.ceil(m / tile.rows) * Math.ceil(n / tileColumns(tile)) * batch;
+    return Math.max(1, Math.min(Math.ceil(WANTED_WORKGROUPS / tiles), Math.floor((m * n * k) / LEAST_WORK)));
+  },
+  run(call: GpuCall<MatmulParams>, product: Product): void {
+    const { m, n, batch, splits, a, c, bias, activation } = product;
+    const b = copyPays(call, product) ? transposedCopy(call, product) : product.b;
+    const alignedA = isAligned(a);
+    const alignedB = isAligned(b);
+    const vectorStores = !b.transposed && isAligned(c) && product.splitStride % 4 === 0;
+    const tile = tileFor(m, n, b.transposed, vectorStores);
+    const layout: LeftLayout = a.transposed ? "k-major" : "row-major";
+    const left = leftLoader(tile, layout, alignedA);
+    const right = rightLoader(tile, b.transposed, alignedB);
+    call.dispatch({
+      key: `${tile.rows}x${tileColumns(tile)} ${a.transposed ? "T" : "N"}${b.transposed ? "T" : "N"} ${activation}`,
+      program: () => ({
+        workgroupSize: [SUBGROUP_LANES],
+        subgroups: true,
+        declarations: activationWgsl(activation, "vec4f"),
+        body: [
+          `let m0 = group.y * ${tile.rows}u; let n0 = group.x * ${tileColumns(tile)}u;`,
+          PRODUCT_PREAMBLE,
+          accumulators(tile),
+          left.start,
+          right.start,
+          mainLoop(tile, layout, left, right),
+          epilogue(tile, { scattered: b.transposed, vectorStores, bias: bias !== undefined }),
+        ].join("\n"),
+      }),
+      bindings: [
+        { name: "a", view: a.view, type: alignedA ? "vec4f" : "f32" },
+        { name: "b", view: b.view, type: alignedB ? "vec4f" : "f32" },
+        ...(bias === undefined ? [] : [{ name: "bias", view: bias.view, type: "f32" }]),
+        { name: "c", view: c.view, type: vectorStores ? "vec4f" : "f32", access: "read_write" },
+      ],
+      sizes: productSizes({ ...product, b }),
+      workgroups: [Math.ceil(n / tileColumns(tile)), Math.ceil(m / tile.rows), batch * splits],
+    });
+  },
+};
