@@ -1,0 +1,88 @@
+// Differentiable batch normalisation.
+import {
+  batchNormFrozenGradientKernel,
+  batchNormGradientKernel,
+  batchNormKernel,
+  batchNormStatisticsKernel,
+  batchNormSumsKernel,
+} from "../../kernels/batchnorm.js";
+import { ShapeError } from "../../tensor/errors.js";
+import { formatShape, sameShape } from "../../tensor/shape.js";
+import { empty, run, runInto, runMany, type Tensor } from "../../tensor/tensor.js";
+import { record } from "../tape.js";
+
+export interface BatchNormOptions {
+  /** Scale per channel, [C]. */
+  readonly gamma: Tensor;
+  /** Offset per channel, [C]. */
+  readonly beta: Tensor;
+  /** Mean per channel over many batches, [C]; read when not training, updated in place when training. */
+  readonly runningMean: Tensor;
+  /** Biased variance per channel over many batches, [C]; as runningMean. */
+  readonly runningVariance: Tensor;
+  /** Normalise by the batch's own statistics (true) or by the running ones (false). */
+  readonly training: boolean;
+  /** Weight of the old running statistics: running = momentum * running + (1 - momentum) * batch. Default 0.99. */
+  readonly momentum?: number;
+  /** Added to the variance under the root; default 1e-3. */
+  readonly epsilon?: number;
+}
+
+/**
+ * (x - mean) / sqrt(variance + epsilon) * gamma + beta per channel (last axis), over all other axes. Defaults, and the
+ * biased variance in the running statistics, are Keras's.
+ * @param x f32 [..., C], rank 2 or more
+ */
+export function batchNorm(x: Tensor, options: BatchNormOptions): Tensor {
+  const { gamma, beta, runningMean, runningVariance, training, momentum = 0.99, epsilon = 1e-3 } = options;
+  if (x.dtype !== "f32" || x.rank < 2 || x.size === 0) {
+    throw new ShapeError(
+      `batchNorm: needs f32 [..., C] of rank 2 or more and not empty, got ${x.dtype} ${formatShape(x.shape)}`,
+    );
+  }
+  const channels = x.shape.slice(-1);
+  for (const [name, t] of Object.entries({ gamma, beta, runningMean, runningVariance })) {
+    if (t.dtype !== "f32" || !sameShape(t.shape, channels)) {
+      throw new ShapeError(
+        `batchNorm: ${name} must be f32 ${formatShape(channels)} for x ${formatShape(x.shape)}, got ${t.dtype} ${formatShape(t.shape)}`,
+      );
+    }
+  }
+  if (!(momentum >= 0 && momentum <= 1) || !(epsilon >= 0)) {
+    throw new ShapeError(
+      `batchNorm: momentum must be in [0, 1] and epsilon not negative, got ${momentum} and ${epsilon}`,
+    );
+  }
+  const [mean, variance] = training
+    ? [empty(x.device, channels), empty(x.device, channels)]
+    : [runningMean.alias(), runningVariance.alias()];
+  if (training) {
+    runInto(batchNormStatisticsKernel, [x], [mean, variance, runningMean, runningVariance], { momentum });
+  }
+  const params = { epsilon };
+  const y = run(batchNormKernel, [x, mean, variance, gamma, beta], x, params);
+  record(y, {
+    op: "batchNorm",
+    inputs: [x, gamma, beta],
+    saved: [x, mean, variance, gamma],
+    backward: (dy, [input, m, v, scale]) => {
+      let sums: Tensor[] | undefined;
+      // Both of [dgamma, dbeta], once, when the first of the gradients asks.
+      const sum = (index: 0 | 1): Tensor => {
+        sums ??= runMany(batchNormSumsKernel, [dy, input!, m!, v!], [scale!, scale!], params);
+        return sums[index]!;
+      };
+      return [
+        () =>
+          training
+            ? run(batchNormGradientKernel, [dy, input!, m!, v!, scale!, sum(0), sum(1)], dy, params)
+            : run(batchNormFrozenGradientKernel, [dy, v!, scale!], dy, params),
+        () => sum(0),
+        () => sum(1),
+      ];
+    },
+  });
+  mean.dispose();
+  variance.dispose();
+  return y;
+}

@@ -1,0 +1,357 @@
+// Batch normalisation over all axes but the last. x is seen as [rows, C]; per channel c:
+//   mean = sum_r x / rows,  variance = sum_r (x - mean)^2 / rows (biased),  s = 1 / sqrt(variance + epsilon)
+//   y = (x - mean) s gamma + beta
+//   dbeta = sum_r dy,  dgamma = sum_r dy (x - mean) s
+//   dx = gamma s (dy - dbeta / rows - (x - mean) s dgamma / rows)      with statistics of the batch
+//   dx = gamma s dy                                                    with frozen statistics
+//
+// Statistics stay right for |mean| >> sqrt(variance): a part of the rows sums differences from its own first row, and
+// parts are merged by their means and squared deviations (Chan, Golub, LeVeque 1983), never by sums of squares.
+//
+// Every pass walks down columns (vec4 along C where C % 4 = 0), so that a channel's parameters are read once per
+// invocation. On profile "software" an invocation owns a column of a part; on "hardware" a workgroup of 256 owns a tile of
+// columns of a part, and sums are added over its row lanes in shared memory.
+import { type CpuView, defineKernel } from "../tensor/kernel.js";
+import { type Binding, type GpuCall, type GpuView, GRID_INDEX, gridOf } from "../tensor/webgpu-program.js";
+import { rolledLoop } from "./rolled.js";
+
+export interface BatchNormParams {
+  readonly epsilon: number;
+}
+
+export interface BatchNormStatisticsParams {
+  /** Weight of the old running statistics. */
+  readonly momentum: number;
+}
+
+/** Inputs by name as the reference reads them: `at(r, c)`. */
+function forEachChannel(x: CpuView, visit: (channel: number, rows: readonly number[]) => void): void {
+  const channels = x.shape.at(-1)!;
+  const rows = x.size / channels;
+  for (let c = 0; c < channels; c++) {
+    visit(
+      c,
+      Array.from({ length: rows }, (_, r) => r * channels + c),
+    );
+  }
+}
+
+interface Walk {
+  readonly key: string;
+  /** f32 views: [rows, C] or [C], read by `column` or `at`; the ones in `out` are written. */
+  readonly views: Readonly<Record<string, GpuView>>;
+  readonly out: Readonly<Record<string, GpuView>>;
+  readonly numbers?: Readonly<Record<string, number>>;
+  /** WGSL before the rows: constants of the channel. In scope: `column`, `part`, `first` and `last` row of the part. */
+  readonly before: string;
+  /** WGSL for the element `at` of each row; may add to `a` and `b`. */
+  readonly each: string;
+  /** WGSL after the rows with the part's sums `a` and `b`, run once per column and part. */
+  readonly after?: string;
+}
+
+/** How the rows of [rows, C] are cut: `parts` of `chunk` rows. */
+interface Cut {
+  readonly parts: number;
+  readonly chunk: number;
+}
+
+const HARDWARE_SIZE = 256;
+
+/** Columns are vec4s or scalars; a hardware workgroup covers `across` of them. */
+function layout(call: Pick<GpuCall<unknown>, "profile">, x: GpuView) {
+  const channels = x.shape.at(-1)!;
+  const width = channels % 4 === 0 ? 4 : 1;
+  const columns = channels / width;
+  const software = call.profile.name === "software";
+  const across = software ? 1 : Math.min(32, 2 ** Math.ceil(Math.log2(columns)));
+  return { rows: x.size / channels, channels, width, columns, software, across } as const;
+}
+
+/** Parts for sums: enough to fill the device, few enough for one invocation per channel to merge. */
+function cutForSums(call: Pick<GpuCall<unknown>, "profile">, x: GpuView): Cut {
+  const { rows, columns, software, across } = layout(call, x);
+  const [wanted, shortest] = software
+    ? [Math.ceil(256 / columns), 64]
+    : [Math.min(128, Math.ceil(1024 / Math.ceil(columns / across))), (8 * HARDWARE_SIZE) / across];
+  const chunk = Math.ceil(rows / Math.max(1, Math.min(wanted, Math.floor(rows / shortest))));
+  return { chunk, parts: Math.ceil(rows / chunk) };
+}
+
+/** Parts for passes that write every element. */
+function cutForElements(call: Pick<GpuCall<unknown>, "profile">, x: GpuView): Cut {
+  const { rows, columns, software, across } = layout(call, x);
+  const chunk = software ? Math.max(1, Math.min(128, Math.ceil((rows * columns) / 256))) : (8 * HARDWARE_SIZE) / across;
+  return { chunk, parts: Math.ceil(rows / chunk) };
+}
+
+function walk(call: GpuCall<unknown>, x: GpuView, { chunk, parts }: Cut, text: Walk): void {
+  const { rows, width, columns, software, across } = layout(call, x);
+  const size = software ? 8 : HARDWARE_SIZE;
+  const rowLanes = software ? 1 : size / across;
+  const type = width === 4 ? "vec4f" : "f32";
+  const tiles = Math.ceil(columns / across);
+  const items = software ? columns * parts : tiles * parts;
+  call.dispatch({
+    key: `${text.key} ${across}`,
+    program: () => ({
+      workgroupSize: [size],
+      declarations: `alias V = ${type};${
+        software || text.after === undefined
+          ? ""
+          : `\nvar<workgroup> sums_a: array<V, ${size}>;\nvar<workgroup> sums_b: array<V, ${size}>;`
+      }`,
+      body: /* wgsl */ `
+  let item = ${GRID_INDEX}${software ? " * 8 + lane" : ""};
+  let column = ${software ? "item % u.columns" : `item % u.tiles * ${across} + lane % ${across}`};
+  let part = item / ${software ? "u.columns" : "u.tiles"};
+  let first = part * u.chunk;
+  let last = select(0, min(first + u.chunk, u.rows), column < u.columns && part < u.parts);
+  var a = V(0);
+  var b = V(0);
+  ${text.before}
+  for (var row = first + ${rowLanes === 1 ? "0u" : `lane / ${across}`}; row < last; row += ${rowLanes}) {
+    let at = row * u.columns + column;
+    ${text.each}
+  }
+  ${
+    text.after === undefined
+      ? ""
+      : software
+        ? /* wgsl */ `if (first < last) { ${text.after} }`
+        : /* wgsl */ `
+  sums_a[lane] = a;
+  sums_b[lane] = b;
+  workgroupBarrier();
+  for (var rest = ${size / 2}u; rest >= ${across}; rest /= 2) {
+    if (lane < rest) {
+      sums_a[lane] += sums_a[lane + rest];
+      sums_b[lane] += sums_b[lane + rest];
+    }
+    workgroupBarrier();
+  }
+  if (lane < ${across} && first < last) {
+    a = sums_a[lane];
+    b = sums_b[lane];
+    ${text.after}
+  }`
+  }`,
+    }),
+    bindings: [
+      ...Object.entries(text.views).map(([name, view]): Binding => ({ name, view, type })),
+      ...Object.entries(text.out).map(([name, view]): Binding => ({ name, view, type, access: "read_write" })),
+    ],
+    sizes: { rows, columns, tiles, parts, chunk },
+    numbers: text.numbers ?? {},
+    workgroups: gridOf(software ? Math.ceil(items / 8) : items),
+  });
+}
+
+/** Runs `statement` for each channel `i` with the partial results of `parts`. */
+function mergeParts(
+  call: GpuCall<unknown>,
+  x: GpuView,
+  { chunk, parts }: Cut,
+  text: {
+    readonly views: Readonly<Record<string, GpuView>>;
+    readonly out: Readonly<Record<string, GpuView>>;
+    readonly numbers: Readonly<Record<string, number>>;
+    readonly statement: string;
+  },
+): void {
+  const { rows, channels } = layout(call, x);
+  const loop = rolledLoop(call.profile, channels);
+  call.dispatch({
+    key: "merge",
+    program: () => ({ workgroupSize: loop.workgroupSize, body: loop.body(text.statement) }),
+    bindings: [
+      ...Object.entries(text.views).map(([name, view]): Binding => ({ name, view, type: "f32" })),
+      ...Object.entries(text.out).map(([name, view]): Binding => ({ name, view, type: "f32", access: "read_write" })),
+    ],
+    sizes: { ...loop.sizes, rows, channels, parts, chunk },
+    numbers: text.numbers,
+    workgroups: loop.workgroups,
+  });
+}
+
+/**
+ * Inputs [x [..., C]], outputs [mean [C], variance [C], running mean [C], running variance [C]]; the last two are updated
+ * in place: running = momentum * running + (1 - momentum) * batch.
+ */
+export const batchNormStatisticsKernel = defineKernel<BatchNormStatisticsParams>({
+  name: "batchNormStatistics",
+  cpu({ inputs: [x], outputs, params: { momentum } }) {
+    const [mean, variance, runningMean, runningVariance] = outputs.map((view) => view.data);
+    forEachChannel(x!, (c, rows) => {
+      mean![c] = rows.reduce((total, at) => total + x!.data[at]!, 0) / rows.length;
+      variance![c] = rows.reduce((total, at) => total + (x!.data[at]! - mean![c]!) ** 2, 0) / rows.length;
+      runningMean![c] = momentum * runningMean![c]! + (1 - momentum) * mean![c]!;
+      runningVariance![c] = momentum * runningVariance![c]! + (1 - momentum) * variance![c]!;
+    });
+  },
+  webgpu(call) {
+    const [x] = call.inputs as [GpuView];
+    const [mean, variance, running_mean, running_variance] = call.outputs as [GpuView, GpuView, GpuView, GpuView];
+    const cut = cutForSums(call, x);
+    const partial = { shape: [cut.parts, x.shape.at(-1)!], dtype: "f32" } as const;
+    const [means, deviations] = [call.scratch(partial), call.scratch(partial)];
+    walk(call, x, cut, {
+      key: "statistics",
+      views: { x },
+      out: { means, deviations },
+      before: "let shift = x[first * u.columns + column];",
+      each: "let d = x[at] - shift; a += d; b += d * d;",
+      after: /* wgsl */ `
+    let n = f32(last - first);
+    means[part * u.columns + column] = shift + a / n;
+    deviations[part * u.columns + column] = max(b - a * a / n, V(0));`,
+    });
+    const { momentum } = call.params;
+    mergeParts(call, x, cut, {
+      views: { means, deviations },
+      out: { mean, variance, running_mean, running_variance },
+      numbers: { momentum, share: 1 - momentum },
+      statement: /* wgsl */ `
+    // Relative to the first part's mean, whose size would drown the differences.
+    var offset = 0.0;
+    for (var k = 0u; k < u.parts; k++) {
+      let n = f32(min(u.chunk, u.rows - k * u.chunk));
+      offset += n * (means[k * u.channels + i] - means[i]);
+    }
+    let batch_mean = means[i] + offset / f32(u.rows);
+    var total = 0.0;
+    for (var k = 0u; k < u.parts; k++) {
+      let n = f32(min(u.chunk, u.rows - k * u.chunk));
+      let d = means[k * u.channels + i] - batch_mean;
+      total += deviations[k * u.channels + i] + n * d * d;
+    }
+    let batch_variance = total / f32(u.rows);
+    mean[i] = batch_mean;
+    variance[i] = batch_variance;
+    running_mean[i] = u.momentum * running_mean[i] + u.share * batch_mean;
+    running_variance[i] = u.momentum * running_variance[i] + u.share * batch_variance;`,
+    });
+  },
+});
+
+/** Inputs [x [..., C], mean [C], variance [C], gamma [C], beta [C]], outputs [y like x]. */
+export const batchNormKernel = defineKernel<BatchNormParams>({
+  name: "batchNorm",
+  cpu({ inputs: [x, ...channels], outputs: [y], params: { epsilon } }) {
+    const [mean, variance, gamma, beta] = channels.map((view) => view.data);
+    forEachChannel(x!, (c, rows) => {
+      const scale = gamma![c]! / Math.sqrt(variance![c]! + epsilon);
+      for (const at of rows) y!.data[at] = (x!.data[at]! - mean![c]!) * scale + beta![c]!;
+    });
+  },
+  webgpu(call) {
+    const [x, mean, variance, gamma, beta] = call.inputs as [GpuView, GpuView, GpuView, GpuView, GpuView];
+    walk(call, x, cutForElements(call, x), {
+      key: "normalise",
+      views: { x, mean, variance, gamma, beta },
+      out: { y: call.outputs[0]! },
+      numbers: { epsilon: call.params.epsilon },
+      before: /* wgsl */ `
+  let center = mean[column];
+  let scale = gamma[column] / sqrt(variance[column] + u.epsilon);
+  let shift = beta[column];`,
+      each: "y[at] = (x[at] - center) * scale + shift;",
+    });
+  },
+});
+
+/** Inputs [dy [..., C], x like dy, mean [C], variance [C]], outputs [dgamma [C], dbeta [C]]. */
+export const batchNormSumsKernel = defineKernel<BatchNormParams>({
+  name: "batchNormSums",
+  cpu({ inputs: [dy, x, mean, variance], outputs: [dgamma, dbeta], params: { epsilon } }) {
+    forEachChannel(x!, (c, rows) => {
+      const scale = 1 / Math.sqrt(variance!.data[c]! + epsilon);
+      dbeta!.data[c] = rows.reduce((total, at) => total + dy!.data[at]!, 0);
+      dgamma!.data[c] = rows.reduce((total, at) => total + dy!.data[at]! * (x!.data[at]! - mean!.data[c]!) * scale, 0);
+    });
+  },
+  webgpu(call) {
+    const [dy, x, mean, variance] = call.inputs as [GpuView, GpuView, GpuView, GpuView];
+    const [dgamma, dbeta] = call.outputs as [GpuView, GpuView];
+    const cut = cutForSums(call, x);
+    const partial = { shape: [cut.parts, x.shape.at(-1)!], dtype: "f32" } as const;
+    const [products, sums] = [call.scratch(partial), call.scratch(partial)];
+    walk(call, x, cut, {
+      key: "sums",
+      views: { dy, x, mean },
+      out: { products, sums },
+      before: "let center = mean[column];",
+      each: "let g = dy[at]; a += g; b += g * (x[at] - center);",
+      after: /* wgsl */ `
+    sums[part * u.columns + column] = a;
+    products[part * u.columns + column] = b;`,
+    });
+    mergeParts(call, x, cut, {
+      views: { products, sums, variance },
+      out: { dgamma, dbeta },
+      numbers: { epsilon: call.params.epsilon },
+      statement: /* wgsl */ `
+    var product = 0.0;
+    var sum = 0.0;
+    for (var k = 0u; k < u.parts; k++) {
+      product += products[k * u.channels + i];
+      sum += sums[k * u.channels + i];
+    }
+    dgamma[i] = product / sqrt(variance[i] + u.epsilon);
+    dbeta[i] = sum;`,
+    });
+  },
+});
+
+/** Gradient of x with the batch's statistics. Inputs [dy, x, mean, variance, gamma, dgamma, dbeta], outputs [dx]. */
+export const batchNormGradientKernel = defineKernel<BatchNormParams>({
+  name: "batchNormGradient",
+  cpu({ inputs: [dy, x, ...channels], outputs: [dx], params: { epsilon } }) {
+    const [mean, variance, gamma, dgamma, dbeta] = channels.map((view) => view.data);
+    forEachChannel(x!, (c, rows) => {
+      const scale = 1 / Math.sqrt(variance![c]! + epsilon);
+      for (const at of rows) {
+        const normalised = (x!.data[at]! - mean![c]!) * scale;
+        dx!.data[at] = gamma![c]! * scale * (dy!.data[at]! - (dbeta![c]! + normalised * dgamma![c]!) / rows.length);
+      }
+    });
+  },
+  webgpu(call) {
+    const [dy, x, mean, variance, gamma, dgamma, dbeta] = call.inputs as GpuView[];
+    walk(call, x!, cutForElements(call, x!), {
+      key: "gradient",
+      views: { dy: dy!, x: x!, mean: mean!, variance: variance!, gamma: gamma!, dgamma: dgamma!, dbeta: dbeta! },
+      out: { dx: call.outputs[0]! },
+      numbers: { epsilon: call.params.epsilon },
+      before: /* wgsl */ `
+  let center = mean[column];
+  let deviation = sqrt(variance[column] + u.epsilon);
+  let scale = gamma[column] / deviation;
+  let constant = dbeta[column] / f32(u.rows);
+  let slope = dgamma[column] / (deviation * f32(u.rows));`,
+      each: "dx[at] = scale * (dy[at] - constant - (x[at] - center) * slope);",
+    });
+  },
+});
+
+/** Gradient of x with frozen statistics. Inputs [dy, variance [C], gamma [C]], outputs [dx]. */
+export const batchNormFrozenGradientKernel = defineKernel<BatchNormParams>({
+  name: "batchNormFrozenGradient",
+  cpu({ inputs: [dy, variance, gamma], outputs: [dx], params: { epsilon } }) {
+    forEachChannel(dy!, (c, rows) => {
+      const scale = gamma!.data[c]! / Math.sqrt(variance!.data[c]! + epsilon);
+      for (const at of rows) dx!.data[at] = dy!.data[at]! * scale;
+    });
+  },
+  webgpu(call) {
+    const [dy, variance, gamma] = call.inputs as [GpuView, GpuView, GpuView];
+    walk(call, dy, cutForElements(call, dy), {
+      key: "frozen",
+      views: { dy, variance, gamma },
+      out: { dx: call.outputs[0]! },
+      numbers: { epsilon: call.params.epsilon },
+      before: "let scale = gamma[column] / sqrt(variance[column] + u.epsilon);",
+      each: "dx[at] = dy[at] * scale;",
+    });
+  },
+});
