@@ -153,6 +153,19 @@ describeProfiles((device) => {
     }
   });
 
+  it("agrees on random shapes", async () => {
+    const stream = new RandomStream(7, "shapes");
+    for (let i = 0; i < 25; i++) {
+      const shape = Array.from({ length: 1 + stream.integer(4) }, () => 1 + stream.integer(stream.integer(2) ? 5 : 40));
+      const axes = shape.map((_, axis) => axis).filter(() => stream.integer(2) === 0);
+      for (const [label, operation] of Object.entries(operations)) {
+        await expectParity(device(), (x) => operation(x, { axes }), [randomInput(stream, shape)], {
+          label: `${label} over ${axes}`,
+        });
+      }
+    }
+  });
+
   it("reduces integers exactly, sums wrapping", async () => {
     const stream = new RandomStream(3, "integers");
     for (const shape of [[5003], [900, 12], [70, 3]]) {
