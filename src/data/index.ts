@@ -1,0 +1,17 @@
+// The public names of `data`.
+export { gatherRows, shuffledIndices } from "./batches.js";
+export {
+  type DatasetChoice,
+  type DatasetName,
+  datasetNames,
+  type ImageDataset,
+  type LabelledImages,
+  type LoadDatasetOptions,
+  limitImages,
+  loadDataset,
+  loadMnistOrDigits,
+  sliceImages,
+  splitImages,
+} from "./dataset.js";
+export { type DigitsOptions, digits } from "./digits.js";
+export { loadMnist, type MnistOptions } from "./mnist.js";

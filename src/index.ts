@@ -1,0 +1,79 @@
+// The public API of Kilograd: devices and tensors, differentiable operations, and the namespaces nn, optim, loss, data
+// and io. What is not listed here is internal.
+import "./autograd/methods.js";
+
+export { type GradcheckInput, type GradcheckOptions, type GradcheckReport, gradcheck } from "./autograd/gradcheck.js";
+export { batchNorm } from "./autograd/ops/batchnorm.js";
+export { conv2d } from "./autograd/ops/conv2d.js";
+export { arange, eye, full, ones, onesLike, zeros, zerosLike } from "./autograd/ops/create.js";
+export { dropout } from "./autograd/ops/dropout.js";
+export {
+  abs,
+  add,
+  cast,
+  clip,
+  cos,
+  div,
+  equal,
+  exp,
+  floor,
+  gelu,
+  greater,
+  greaterEqual,
+  leakyRelu,
+  lecunTanh,
+  less,
+  lessEqual,
+  log,
+  maximum,
+  minimum,
+  mul,
+  neg,
+  notEqual,
+  type Operand,
+  pow,
+  reciprocal,
+  relu,
+  sigmoid,
+  sign,
+  sin,
+  softplus,
+  sqrt,
+  square,
+  sub,
+  tanh,
+  where,
+} from "./autograd/ops/elementwise.js";
+export { gather, oneHot } from "./autograd/ops/gather.js";
+export { matmul } from "./autograd/ops/matmul.js";
+export { avgPool2d, globalAvgPool2d, maxPool2d } from "./autograd/ops/pool2d.js";
+export { randomBernoulli, randomCounters, randomNormal, randomUniform } from "./autograd/ops/random.js";
+export { argmax, logSumExp, max, mean, min, sum } from "./autograd/ops/reduce.js";
+export { logSoftmax, softmax, softmaxCrossEntropy } from "./autograd/ops/softmax.js";
+export {
+  concat,
+  expandDims,
+  flip,
+  pad,
+  reshape,
+  slice,
+  squeeze,
+  stack,
+  transpose,
+} from "./autograd/ops/transform.js";
+export { backward, detach, grad, isRecording, noGrad, valueAndGrad } from "./autograd/tape.js";
+export * as data from "./data/index.js";
+export * as io from "./io/index.js";
+export * as nn from "./nn/index.js";
+export * as loss from "./nn/losses.js";
+export * as optim from "./nn/optim.js";
+export type { CpuDevice } from "./tensor/cpu.js";
+export type { Counters, Device, MemoryInfo } from "./tensor/device.js";
+export type { DType, TypedArray } from "./tensor/dtype.js";
+export { DataError, DeviceError, DisposedError, KilogradError, ShapeError, UsageError } from "./tensor/errors.js";
+export { type DeviceKind, type OpenDeviceOptions, openDevice } from "./tensor/open.js";
+export { type RandomKey, RandomStream, randomKey } from "./tensor/random.js";
+export { keep, scope } from "./tensor/scope.js";
+export type { Shape } from "./tensor/shape.js";
+export { type NestedArray, Tensor, tensor } from "./tensor/tensor.js";
+export type { WebGpuDevice } from "./tensor/webgpu.js";

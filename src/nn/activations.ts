@@ -1,0 +1,30 @@
+// Activations by name. relu, tanh and sigmoid are applied by matmul and conv2d while they store their result; the others
+// are elementwise operations after it, and softmax runs over the last axis.
+import { unary } from "../autograd/ops/elementwise.js";
+import { softmax } from "../autograd/ops/softmax.js";
+import { FUSED_ACTIVATIONS, type FusedActivation } from "../kernels/activation.js";
+import { type UnaryName, unaryTable } from "../kernels/elementwise-table.js";
+import { UsageError } from "../tensor/errors.js";
+import type { Tensor } from "../tensor/tensor.js";
+
+/** "linear", "softmax", or any operation of one tensor: "relu", "tanh", "sigmoid", "leakyRelu", "gelu", "lecunTanh", ... */
+export type ActivationName = "linear" | "softmax" | UnaryName;
+
+/** @throws UsageError for a name that is no activation */
+export function checkActivation(owner: string, name: ActivationName): void {
+  if (name === "linear" || name === "softmax" || Object.hasOwn(unaryTable, name)) return;
+  const known = ["linear", "softmax", ...Object.keys(unaryTable)].join(", ");
+  throw new UsageError(`${owner}: activation must be one of ${known}, got "${name}"`);
+}
+
+/** What a matrix product applies itself, and what is left to do after it. */
+export function splitActivation(name: ActivationName): { fused: FusedActivation; after: ActivationName } {
+  const fused = FUSED_ACTIVATIONS.find((candidate) => candidate === name);
+  return fused === undefined ? { fused: "linear", after: name } : { fused, after: "linear" };
+}
+
+/** The activation of x [N, ...]; softmax over the last axis. */
+export function activate(x: Tensor, name: ActivationName): Tensor {
+  if (name === "linear") return x;
+  return name === "softmax" ? softmax(x) : unary(name, x);
+}

@@ -1,0 +1,86 @@
+// What a callback may do. Callbacks act on the figures that fit reports; all methods are optional and may be async except
+// onStepEnd, which is told of many steps at once.
+import { UsageError } from "../../tensor/errors.js";
+import type { Tensor } from "../../tensor/tensor.js";
+import type { History } from "../history.js";
+import type { Sequential } from "../model.js";
+import type { Optimizer } from "../optimizers.js";
+
+/** Figures of an epoch: loss, accuracy, val_loss, val_accuracy, learning_rate. */
+export type EpochLogs = Readonly<Record<string, number>>;
+
+/** Figures of a step. */
+export interface StepLogs {
+  readonly epoch: number;
+  /** From 0 in each epoch. */
+  readonly stepInEpoch: number;
+  /** Finished optimizer steps, this one included. */
+  readonly step: number;
+  readonly loss: number;
+  /** Running mean of the epoch so far. */
+  readonly meanLoss: number;
+  /** Running mean of the epoch so far, where accuracy is counted. */
+  readonly meanAccuracy?: number;
+}
+
+/** The training that a callback belongs to. */
+export interface TrainingContext {
+  readonly model: Sequential;
+  readonly optimizer: Optimizer;
+  readonly epochs: number;
+  readonly stepsPerEpoch: number;
+  readonly batchSize: number;
+  readonly history: History;
+  /** Ends training after the current epoch's (or step's) callbacks, with a reason for the history. */
+  stop(reason: string): void;
+}
+
+/** What a callback must remember for a resumed training to go on as if nothing had happened. */
+export interface CallbackState {
+  /** JSON; infinities and NaN are kept. */
+  readonly values: Readonly<Record<string, unknown>>;
+  readonly tensors?: ReadonlyMap<string, Tensor>;
+}
+
+export interface Callback {
+  /** Its state is stored under this name: unique among the callbacks of a run. */
+  readonly name: string;
+  /** A non-finite loss ends training, with the layer that caused it as the reason. */
+  readonly stopsOnNonFinite?: boolean;
+  onTrainBegin?(context: TrainingContext): void | Promise<void>;
+  onEpochBegin?(epoch: number, context: TrainingContext): void | Promise<void>;
+  onStepEnd?(logs: StepLogs, context: TrainingContext): void;
+  onEpochEnd?(epoch: number, logs: EpochLogs, context: TrainingContext): void | Promise<void>;
+  /** Also after an interruption, but not after an error. */
+  onTrainEnd?(history: History, context: TrainingContext): void | Promise<void>;
+  /** Called last, whatever happened: frees what the callback holds. */
+  dispose?(): void;
+  exportState?(): CallbackState;
+  /** After onTrainBegin of a resumed training; the tensors are the callback's only during the call. */
+  importState?(values: CallbackState["values"], tensors: ReadonlyMap<string, Tensor>): void;
+}
+
+/** Whether larger or smaller is better. */
+export type MonitorMode = "min" | "max" | "auto";
+
+export interface MonitorOptions {
+  /** Figure to watch; default "val_loss". */
+  readonly monitor?: string;
+  /** "auto" (default) knows figures that end in loss or accuracy. */
+  readonly mode?: MonitorMode;
+}
+
+/** +1 where larger is better, -1 where smaller is. */
+export function monitorSign(owner: string, monitor: string, mode: MonitorMode): 1 | -1 {
+  if (mode === "min" || (mode === "auto" && monitor.endsWith("loss"))) return -1;
+  if (mode === "max" || (mode === "auto" && monitor.endsWith("accuracy"))) return 1;
+  throw new UsageError(`${owner}: cannot tell whether "${monitor}" should rise or fall; give mode "min" or "max"`);
+}
+
+/** @throws UsageError when the figure is not there */
+export function monitored(owner: string, monitor: string, logs: EpochLogs): number {
+  const value = logs[monitor];
+  if (value !== undefined) return value;
+  const hint = monitor.startsWith("val_") ? "; give fit validationSplit or validationData" : "";
+  throw new UsageError(`${owner}: monitor must be one of ${Object.keys(logs).join(", ")}, got "${monitor}"${hint}`);
+}

@@ -1,0 +1,56 @@
+// Lowers the learning rate when a figure no longer improves. Keras's ReduceLROnPlateau.
+import { UsageError } from "../../tensor/errors.js";
+import { type Callback, type MonitorOptions, monitored, monitorSign } from "./callback.js";
+
+export interface ReduceLrOnPlateauOptions extends MonitorOptions {
+  /** What the rate is multiplied by, below 1; default 0.1. */
+  readonly factor?: number;
+  /** Epochs without improvement that are borne; default 10. */
+  readonly patience?: number;
+  /** Smaller changes are no improvement; default 1e-4. */
+  readonly minDelta?: number;
+  /** Epochs after a reduction in which none is counted; default 0. */
+  readonly cooldown?: number;
+  /** The rate never falls below it; default 0. */
+  readonly minLearningRate?: number;
+}
+
+export function reduceLrOnPlateau(options: ReduceLrOnPlateauOptions = {}): Callback {
+  const { monitor = "val_loss", mode = "auto", factor = 0.1, patience = 10, minDelta = 1e-4 } = options;
+  const { cooldown = 0, minLearningRate = 0 } = options;
+  if (!(factor > 0 && factor < 1)) {
+    throw new UsageError(`reduceLrOnPlateau: factor must be between 0 and 1, got ${factor}`);
+  }
+  const sign = monitorSign("reduceLrOnPlateau", monitor, mode);
+  let best: number | undefined;
+  let wait = 0;
+  let cooling = 0;
+
+  return {
+    name: "reduceLrOnPlateau",
+    onTrainBegin() {
+      best = undefined;
+      wait = 0;
+      cooling = 0;
+    },
+    onEpochEnd(_, logs, { optimizer }) {
+      const value = monitored("reduceLrOnPlateau", monitor, logs);
+      if (cooling > 0) {
+        cooling--;
+        wait = 0;
+      }
+      if (best === undefined || sign * value - minDelta > sign * best) {
+        best = value;
+        wait = 0;
+      } else if (cooling === 0 && ++wait >= patience && optimizer.learningRate > minLearningRate) {
+        optimizer.learningRate = Math.max(optimizer.learningRate * factor, minLearningRate);
+        cooling = cooldown;
+        wait = 0;
+      }
+    },
+    exportState: () => ({ values: { best, wait, cooling } }),
+    importState(values) {
+      ({ best, wait, cooling } = values as { best: number | undefined; wait: number; cooling: number });
+    },
+  };
+}

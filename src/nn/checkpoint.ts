@@ -1,0 +1,195 @@
+// Models and trainings in safetensors files: weights under their names, optimizer slots and callbacks' tensors beside them,
+// everything else as JSON in the metadata. A checkpoint is a model file, too.
+
+import type { DeferredTensor, StoredTensor } from "../io/safetensors.js";
+import { readSafetensors, writeSafetensors } from "../io/safetensors-file.js";
+import type { Device } from "../tensor/device.js";
+import { DataError, UsageError } from "../tensor/errors.js";
+import { formatShape, type Shape, sameShape } from "../tensor/shape.js";
+import { type Tensor, tensor } from "../tensor/tensor.js";
+import { architectureFromConfig, type ModelConfig } from "./architecture.js";
+import type { FigureSums } from "./figures.js";
+import type { Sequential } from "./model.js";
+import type { OptimizerConfig } from "./optimizers.js";
+
+const FORMAT = "kilograd-model";
+const VERSION = "1";
+
+/** Where a training stands, besides its tensors. */
+export interface TrainingState {
+  readonly seed: number;
+  readonly batchSize: number;
+  readonly sampleCount: number;
+  readonly shuffle: boolean;
+  /** Epoch in progress, from 0, and its finished steps. */
+  readonly epoch: number;
+  readonly stepInEpoch: number;
+  /** Figures of the finished steps of that epoch. */
+  readonly sums: FigureSums;
+  readonly optimizer: OptimizerConfig;
+  readonly learningRate: number;
+  readonly iterations: number;
+  /** Why a callback ended the training, where one did. */
+  readonly stopReason?: string;
+  readonly epochs: readonly number[];
+  readonly history: Readonly<Record<string, readonly number[]>>;
+  /** By callback name. */
+  readonly callbacks: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+}
+
+/** What a model file holds. */
+export interface ModelFile {
+  readonly path: string;
+  readonly config: ModelConfig;
+  readonly seed: number;
+  /** Weights by name. */
+  readonly weights: ReadonlyMap<string, StoredTensor>;
+  /** Optimizer slots by "WEIGHT/SLOT". */
+  readonly slots: ReadonlyMap<string, StoredTensor>;
+  /** Tensors of callbacks by "CALLBACK/NAME". */
+  readonly callbackTensors: ReadonlyMap<string, StoredTensor>;
+  /** Present in checkpoints. */
+  readonly training: TrainingState | undefined;
+  /** Whatever the writer added. */
+  readonly notes: Readonly<Record<string, unknown>>;
+}
+
+/** What to write besides the model. */
+export interface SaveOptions {
+  readonly training?: TrainingState;
+  readonly slots?: Iterable<readonly [string, Tensor]>;
+  readonly callbackTensors?: Iterable<readonly [string, Tensor]>;
+  /** JSON to keep with the model: figures, the data it was trained on. */
+  readonly notes?: Readonly<Record<string, unknown>>;
+}
+
+const OPTIMIZER_PREFIX = "optimizer:";
+const CALLBACK_PREFIX = "callback:";
+
+/**
+ * Writes a model's configuration, seed and weights, atomically.
+ * @throws KilogradError `FILE_WRITE`; an existing file is then as it was
+ */
+export async function saveModel(path: string, model: Sequential, options: SaveOptions = {}): Promise<void> {
+  const { training, slots = [], callbackTensors = [], notes = {} } = options;
+  const tensors = new Map<string, DeferredTensor>();
+  for (const [name, t] of model.namedTensors()) tensors.set(name, deferred(t));
+  for (const [name, t] of slots) tensors.set(OPTIMIZER_PREFIX + name, deferred(t));
+  for (const [name, t] of callbackTensors) tensors.set(CALLBACK_PREFIX + name, deferred(t));
+  await writeSafetensors(path, tensors, {
+    format: FORMAT,
+    version: VERSION,
+    model: toText(model.config()),
+    seed: String(model.seed),
+    ...(training && { training: toText(training) }),
+    notes: toText(notes),
+  });
+}
+
+/** In the precision of the device: float64 on the CPU reference. */
+function deferred(t: Tensor): DeferredTensor {
+  const { shape } = t;
+  const data = async () => (await t.data()) as never;
+  return { dtype: t.device.kind === "cpu" ? "F64" : "F32", shape, data };
+}
+
+/** JSON text that keeps what JSON has no word for. */
+function toText(value: unknown): string {
+  const words = (_: string, part: unknown) =>
+    typeof part === "number" && !Number.isFinite(part) ? { $number: String(part) } : part;
+  return JSON.stringify(value, words);
+}
+
+function fromText(text: string): unknown {
+  return JSON.parse(text, (_, part) =>
+    typeof part === "object" && part !== null && "$number" in part ? Number(part.$number) : part,
+  );
+}
+
+/** @throws DataError for a file that is missing, truncated or foreign */
+export async function readModelFile(path: string): Promise<ModelFile> {
+  const { tensors, metadata } = await readSafetensors(path);
+  if (metadata["format"] !== FORMAT) {
+    throw new DataError(
+      `${path}: is a safetensors file, but not a model that Kilograd wrote; it lacks the model's layers`,
+    );
+  }
+  if (metadata["version"] !== VERSION) {
+    throw new DataError(`${path}: is of version ${metadata["version"]}, this Kilograd reads version ${VERSION}`);
+  }
+  const part = (key: string): unknown => {
+    try {
+      return metadata[key] === undefined ? undefined : fromText(metadata[key]);
+    } catch (cause) {
+      throw new DataError(`${path}: its "${key}" is damaged: ${(cause as Error).message}`, { cause });
+    }
+  };
+  const withPrefix = (prefix: string) =>
+    new Map([...tensors].flatMap(([name, t]) => (name.startsWith(prefix) ? [[name.slice(prefix.length), t]] : [])));
+  const special = (name: string) => name.startsWith(OPTIMIZER_PREFIX) || name.startsWith(CALLBACK_PREFIX);
+  return {
+    path,
+    config: part("model") as ModelConfig,
+    seed: Number(metadata["seed"]),
+    weights: new Map([...tensors].filter(([name]) => !special(name))),
+    slots: withPrefix(OPTIMIZER_PREFIX),
+    callbackTensors: withPrefix(CALLBACK_PREFIX),
+    training: part("training") as TrainingState | undefined,
+    notes: (part("notes") ?? {}) as Record<string, unknown>,
+  };
+}
+
+/**
+ * A model from a file, on `device`, with the weights it was saved with.
+ * @throws DataError for a file that is missing, truncated, foreign, or whose weights do not fit its layers
+ */
+export async function loadModel(path: string, { device }: { readonly device: Device }): Promise<Sequential> {
+  return buildModel(await readModelFile(path), device);
+}
+
+/** The model of a file that was read. */
+export function buildModel(file: ModelFile, device: Device): Sequential {
+  const architecture = architectureFromConfig(file.config);
+  const difference = firstDifference(
+    architecture.layers.flatMap(({ name, weights }) =>
+      weights.map((spec) => ({ name: `${name}/${spec.name}`, shape: spec.shape })),
+    ),
+    file.weights,
+  );
+  if (difference !== undefined) throw new DataError(`${file.path}: its weights do not fit its layers: ${difference}`);
+  return architecture.build({
+    device,
+    seed: file.seed,
+    weights: (name, { shape }) => tensor(device, file.weights.get(name)!.data, { shape, dtype: "f32" }),
+  });
+}
+
+/**
+ * Gives a model the weights of a file.
+ * @throws UsageError naming the first tensor that differs when the file is of another architecture
+ */
+export function assignWeights(model: Sequential, file: ModelFile): void {
+  const wanted = model.weights().map(({ name, tensor: { shape } }) => ({ name, shape }));
+  const difference = firstDifference(wanted, file.weights);
+  if (difference !== undefined) {
+    throw new UsageError(`${file.path}: is of another architecture than "${model.name}": ${difference}`);
+  }
+  for (const { name, tensor: t } of model.weights()) t.assign(file.weights.get(name)!.data);
+}
+
+/** The first tensor, in the order of the model, that a file lacks or has in another shape; then what it has besides. */
+function firstDifference(
+  wanted: readonly { readonly name: string; readonly shape: Shape }[],
+  found: ReadonlyMap<string, StoredTensor>,
+): string | undefined {
+  for (const { name, shape } of wanted) {
+    const stored = found.get(name);
+    if (stored === undefined) return `"${name}" ${formatShape(shape)} is missing`;
+    if (!sameShape(stored.shape, shape)) {
+      return `"${name}" should be ${formatShape(shape)}, is ${formatShape(stored.shape)}`;
+    }
+  }
+  const names = new Set(wanted.map(({ name }) => name));
+  const extra = [...found.keys()].find((name) => !names.has(name));
+  return extra === undefined ? undefined : `"${extra}" is more than the layers have`;
+}

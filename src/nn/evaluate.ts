@@ -1,0 +1,97 @@
+// Loss, accuracy and outputs of a model over a data set, batch by batch. Nothing is recorded for gradients.
+import { noGrad } from "../autograd/tape.js";
+import type { TypedArray } from "../tensor/dtype.js";
+import { scope } from "../tensor/scope.js";
+import { type Shape, sizeOf } from "../tensor/shape.js";
+import { addFigures, type FigureSums, FigureTable, type Metric, MOST_UNREAD, meansOf } from "./figures.js";
+import type { Loss } from "./losses.js";
+import type { Sequential } from "./model.js";
+import { checkBatchSize, type InputData, InputSet, type LabelledData, SampleSet } from "./samples.js";
+import { lossInput } from "./train-step.js";
+
+/** Samples at a time; what comes out does not depend on it, apart from rounding. */
+const DEFAULT_BATCH = 128;
+
+export interface EvaluateOptions {
+  readonly loss: Loss;
+  /** Default 128, or the number of samples; a matter of memory and speed only. */
+  readonly batchSize?: number;
+  /** Default: accuracy where the loss is one of classes. */
+  readonly metrics?: readonly Metric[];
+  /** Ends the evaluation early with the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+export interface Evaluation {
+  /** Mean per sample, with the layers' L2 penalties, as Keras. */
+  readonly loss: number;
+  /** Share of samples classified correctly, where it is counted. */
+  readonly accuracy?: number;
+}
+
+export async function evaluate(model: Sequential, data: LabelledData, options: EvaluateOptions): Promise<Evaluation> {
+  return evaluateSet(model, new SampleSet(model, data), options);
+}
+
+/** @throws the signal's reason when it is raised before the end */
+export async function evaluateSet(model: Sequential, set: SampleSet, options: EvaluateOptions): Promise<Evaluation> {
+  const { loss, batchSize = Math.min(DEFAULT_BATCH, set.count), metrics, signal } = options;
+  checkBatchSize("evaluate", batchSize, set.count);
+  const table = new FigureTable(model, loss, metrics);
+  const penalty = noGrad(() => scope(() => model.penalty()));
+  const sums: FigureSums = { loss: 0, correct: 0, samples: 0 };
+  try {
+    for (let start = 0; start < set.count; ) {
+      const sizes: number[] = [];
+      for (; start < set.count && sizes.length < MOST_UNREAD; start += batchSize) {
+        const end = Math.min(start + batchSize, set.count);
+        noGrad(() =>
+          scope(() => {
+            const prediction = lossInput(model, loss, set.inputRange(start, end));
+            const target = set.targetRange(start, end);
+            table.record(loss(prediction, target), prediction, target);
+          }),
+        );
+        sizes.push(end - start);
+      }
+      for (const [i, figures] of (await table.read()).entries()) addFigures(sums, figures, sizes[i]!);
+      signal?.throwIfAborted();
+    }
+    const means = meansOf(sums, table.accuracy !== "none");
+    return penalty === undefined ? means : { ...means, loss: means.loss + (await penalty.item()) };
+  } finally {
+    table.dispose();
+    penalty?.dispose();
+  }
+}
+
+export interface PredictOptions {
+  /** Default 128, or the number of samples; a matter of memory and speed only. */
+  readonly batchSize?: number;
+}
+
+/** A model's outputs, row-major. */
+export interface Predictions {
+  readonly data: TypedArray;
+  /** [N, ...outputShape] */
+  readonly shape: Shape;
+}
+
+export async function predict(model: Sequential, data: InputData, options: PredictOptions = {}): Promise<Predictions> {
+  const set = new InputSet(model, data);
+  const { batchSize = Math.max(1, Math.min(DEFAULT_BATCH, set.count)) } = options;
+  checkBatchSize("predict", batchSize, Math.max(1, set.count));
+  const outputSize = sizeOf(model.outputShape);
+  const size = set.count * outputSize;
+  const all = model.device.kind === "cpu" ? new Float64Array(size) : new Float32Array(size);
+  for (let start = 0; start < set.count; start += batchSize) {
+    const end = Math.min(start + batchSize, set.count);
+    const output = noGrad(() => scope(() => model.call(set.inputRange(start, end))));
+    try {
+      all.set(await output.data(), start * outputSize);
+    } finally {
+      output.dispose();
+    }
+  }
+  return { data: all, shape: [set.count, ...model.outputShape] };
+}

@@ -1,0 +1,86 @@
+// Loss and accuracy of steps, kept on the device in a small table and read many steps at a time: the read is what makes
+// the host wait for the device.
+
+import { COUNT_LANES, FIGURE_COLUMNS, type StepFiguresParams, stepFiguresKernel } from "../kernels/step-figures.js";
+import { keep } from "../tensor/scope.js";
+import { empty, runInto, type Tensor } from "../tensor/tensor.js";
+import type { Loss } from "./losses.js";
+import type { Sequential } from "./model.js";
+
+/** What a batch came to. */
+export interface BatchFigures {
+  /** Mean over the batch. */
+  readonly loss: number;
+  /** How many samples were classified correctly; 0 where accuracy is not asked for. */
+  readonly correct: number;
+}
+
+/** Metrics besides the loss. */
+export type Metric = "accuracy";
+
+/** Most batches between two reads. */
+export const MOST_UNREAD = 32;
+
+/** A table of the last batches' figures on a device. */
+export class FigureTable {
+  readonly accuracy: StepFiguresParams["accuracy"];
+  private readonly threshold: number;
+  private readonly table: Tensor;
+  private rows = 0;
+
+  /** By default accuracy is counted where the loss is one of classes. */
+  constructor(model: Sequential, loss: Loss, metrics?: readonly Metric[]) {
+    const binary = model.outputShape.length === 1 && model.outputShape[0] === 1;
+    const wanted = metrics?.includes("accuracy") ?? (loss.classifies || (binary && loss.lossName.startsWith("binary")));
+    this.accuracy = wanted ? (binary ? "binary" : "classes") : "none";
+    this.threshold = loss.includes === "sigmoid" ? 0 : 0.5;
+    this.table = keep(empty(model.device, [MOST_UNREAD, FIGURE_COLUMNS]));
+  }
+
+  /** Batches recorded since the last read. */
+  get unread(): number {
+    return this.rows;
+  }
+
+  /** Records a batch; at most MOST_UNREAD between two reads. */
+  record(loss: Tensor, prediction: Tensor, target: Tensor): void {
+    const { accuracy, threshold } = this;
+    const inputs = accuracy === "none" ? [loss] : [loss, prediction, target];
+    runInto(stepFiguresKernel, inputs, [this.table], { row: this.rows++, accuracy, threshold });
+  }
+
+  /** Waits for the recorded batches and gives their figures, in order. */
+  async read(): Promise<BatchFigures[]> {
+    const values = await this.table.data();
+    const figures = Array.from({ length: this.rows }, (_, row): BatchFigures => {
+      const start = row * FIGURE_COLUMNS;
+      let correct = 0;
+      if (this.accuracy !== "none") for (let i = 1; i <= COUNT_LANES; i++) correct += values[start + i]!;
+      return { loss: values[start]!, correct };
+    });
+    this.rows = 0;
+    return figures;
+  }
+
+  dispose(): void {
+    this.table.dispose();
+  }
+}
+
+/** Sums over an epoch, in float64 and in the order of the batches. */
+export interface FigureSums {
+  loss: number;
+  correct: number;
+  samples: number;
+}
+
+export function addFigures(sums: FigureSums, { loss, correct }: BatchFigures, samples: number): void {
+  sums.loss += loss * samples;
+  sums.correct += correct;
+  sums.samples += samples;
+}
+
+/** Means per sample, as Keras reports them. */
+export function meansOf(sums: FigureSums, accuracy: boolean): { loss: number; accuracy?: number } {
+  return { loss: sums.loss / sums.samples, ...(accuracy && { accuracy: sums.correct / sums.samples }) };
+}

@@ -1,0 +1,460 @@
+// Training over a data set: epochs, batches, validation, callbacks, checkpoints. Steps are recorded without waiting; their
+// figures stay on the device and are read every so often, which also keeps the host from running ahead of the device.
+// What a step does depends on (seed, epoch, step) alone, so a resumed training ends with the same bits.
+import { shuffledIndices } from "../data/batches.js";
+import { DeviceError, UsageError } from "../tensor/errors.js";
+import { RandomStream } from "../tensor/random.js";
+import { scope } from "../tensor/scope.js";
+import type { Shape } from "../tensor/shape.js";
+import { type Tensor, tensor } from "../tensor/tensor.js";
+import type { Callback, StepLogs, TrainingContext } from "./callbacks/callback.js";
+import { assignWeights, type ModelFile, readModelFile, saveModel, type TrainingState } from "./checkpoint.js";
+import { findNonFinite } from "./diagnose.js";
+import { evaluateSet } from "./evaluate.js";
+import {
+  addFigures,
+  type BatchFigures,
+  type FigureSums,
+  FigureTable,
+  type Metric,
+  MOST_UNREAD,
+  meansOf,
+} from "./figures.js";
+import { appendEpoch, emptyHistory, type History, StepTimer } from "./history.js";
+import type { Loss } from "./losses.js";
+import type { Sequential } from "./model.js";
+import type { Optimizer } from "./optimizers.js";
+import { checkBatchSize, type LabelledData, SampleSet, splitSamples } from "./samples.js";
+import { Snapshot } from "./snapshot.js";
+import { trainStep } from "./train-step.js";
+
+export type { History } from "./history.js";
+
+/** Where and how often a training is saved. */
+export interface CheckpointOptions {
+  readonly path: string;
+  /** Default 1. */
+  readonly everyEpochs?: number;
+  /** Also after every so many steps; by default not. */
+  readonly everySteps?: number;
+  /** JSON to keep in the file, see `ModelFile.notes`. */
+  readonly notes?: Readonly<Record<string, unknown>>;
+}
+
+/** What an augmentation is told about a batch. */
+export interface AugmentContext {
+  readonly count: number;
+  /** Of one sample. */
+  readonly shape: Shape;
+  /** Depends on (seed, step) alone. */
+  readonly random: RandomStream;
+}
+
+export interface FitOptions {
+  readonly optimizer: Optimizer;
+  readonly loss: Loss;
+  /** Epochs in all, those before a resumed run included; default 1. */
+  readonly epochs?: number;
+  /** Default 32. */
+  readonly batchSize?: number;
+  /** Share of the data, its last part, that is held out for validation. */
+  readonly validationSplit?: number;
+  readonly validationData?: LabelledData;
+  /** A new order in every epoch; default true. */
+  readonly shuffle?: boolean;
+  /** Of the order and the augmentation; by default the model's. */
+  readonly seed?: number;
+  readonly callbacks?: readonly Callback[];
+  /** Number of the first epoch, from 0; default 0. */
+  readonly initialEpoch?: number;
+  /** Ends training after this many optimizer steps in all, those before a resumed run included. */
+  readonly maxSteps?: number;
+  /** Default: accuracy where the loss is one of classes. */
+  readonly metrics?: readonly Metric[];
+  /** Changes a batch of inputs in place before it is uploaded. */
+  readonly augment?: (inputs: Float32Array, context: AugmentContext) => void;
+  readonly checkpoint?: CheckpointOptions;
+  /** Checkpoint to go on from: a path, or the file as read. */
+  readonly resume?: string | ModelFile;
+  /** Ends training after the steps on their way, with a checkpoint, when it is aborted. */
+  readonly signal?: AbortSignal;
+}
+
+/** Wall time between two reads that steps are gathered to, in milliseconds. */
+const READ_EVERY_MS = 150;
+
+export async function train(model: Sequential, data: LabelledData, options: FitOptions): Promise<History> {
+  const training = new Training(model, data, options);
+  try {
+    return await training.run();
+  } catch (error) {
+    throw training.explain(error);
+  } finally {
+    training.dispose();
+  }
+}
+
+class Training {
+  private readonly set: SampleSet;
+  private readonly validation: SampleSet | undefined;
+  private readonly batchSize: number;
+  private readonly epochs: number;
+  private readonly stepsPerEpoch: number;
+  private readonly shuffle: boolean;
+  private readonly callbacks: readonly Callback[];
+  private readonly table: FigureTable;
+  private readonly timer = new StepTimer();
+  private readonly history: History = emptyHistory();
+  private readonly context: TrainingContext;
+  private readonly optimizer: Optimizer;
+  private seed: number;
+  private epoch: number;
+  private stepInEpoch = 0;
+  private sums: FigureSums = { loss: 0, correct: 0, samples: 0 };
+  private order: Uint32Array = new Uint32Array(0);
+  /** State before the steps on their way, kept only for callbacks that ask where a loss stopped being finite. */
+  private readonly before: Snapshot | undefined;
+  /** Optimizer steps known to be done, and those that the checkpoint holds. */
+  private doneSteps: number;
+  private savedStep: number | undefined;
+
+  constructor(
+    private readonly model: Sequential,
+    data: LabelledData,
+    private readonly options: FitOptions,
+  ) {
+    const { validationSplit, validationData, initialEpoch = 0, epochs = 1, batchSize = 32 } = options;
+    if (validationSplit !== undefined && validationData !== undefined) {
+      throw new UsageError("fit: takes validationSplit or validationData, got both");
+    }
+    const [training, held] =
+      validationSplit === undefined ? [data, validationData] : splitSamples(model, data, validationSplit);
+    this.set = new SampleSet(model, training);
+    this.validation = held && new SampleSet(model, held);
+    checkBatchSize("fit", batchSize, this.set.count);
+    for (const [name, value] of Object.entries({ epochs, initialEpoch, maxSteps: options.maxSteps ?? 0 })) {
+      if (Number.isSafeInteger(value) && value >= 0) continue;
+      throw new UsageError(`fit: ${name} must be a whole number from 0, got ${value}`);
+    }
+    if (model.parameters().length === 0) {
+      throw new UsageError(`fit: "${model.name}" has no trainable weights; set trainable = true on a layer`);
+    }
+    this.batchSize = batchSize;
+    this.epochs = epochs;
+    this.epoch = initialEpoch;
+    this.stepsPerEpoch = Math.ceil(this.set.count / batchSize);
+    this.shuffle = options.shuffle ?? true;
+    this.seed = options.seed ?? model.seed;
+    this.optimizer = options.optimizer;
+    this.doneSteps = this.optimizer.iterations;
+    this.callbacks = options.callbacks ?? [];
+    const names = this.callbacks.map(({ name }) => name);
+    const twice = names.find((name, i) => names.indexOf(name) !== i);
+    if (twice !== undefined) throw new UsageError(`fit: two callbacks have the name "${twice}"; rename one of them`);
+    this.before = this.callbacks.some((callback) => callback.stopsOnNonFinite) ? new Snapshot() : undefined;
+    this.table = new FigureTable(model, options.loss, options.metrics);
+    this.context = {
+      model,
+      optimizer: this.optimizer,
+      epochs,
+      batchSize,
+      stepsPerEpoch: this.stepsPerEpoch,
+      history: this.history,
+      stop: (reason) => {
+        this.history.stopReason ??= reason;
+      },
+    };
+  }
+
+  async run(): Promise<History> {
+    const { history, context, callbacks, options } = this;
+    for (const callback of callbacks) await callback.onTrainBegin?.(context);
+    if (options.resume !== undefined) await this.resume(options.resume);
+    while (this.epoch < this.epochs && !this.ended) {
+      this.order = this.orderOf(this.epoch);
+      for (const callback of callbacks) await callback.onEpochBegin?.(this.epoch, context);
+      await this.runSteps();
+      if (this.stepInEpoch < this.stepsPerEpoch) {
+        // Cut short. A resumed training finishes this epoch, so the file knows nothing of its figures so far.
+        await this.save();
+        const logs = this.sums.samples === 0 ? undefined : await this.epochLogs();
+        if (logs !== undefined) appendEpoch(history, this.epoch, logs);
+        break;
+      }
+      const logs = await this.epochLogs();
+      if (logs === undefined) {
+        await this.save();
+        break;
+      }
+      appendEpoch(history, this.epoch, logs);
+      for (const callback of callbacks) await callback.onEpochEnd?.(this.epoch, logs, context);
+      this.epoch++;
+      this.stepInEpoch = 0;
+      this.sums = { loss: 0, correct: 0, samples: 0 };
+      const due = this.epoch % (options.checkpoint?.everyEpochs ?? 1) === 0;
+      if (due || this.ended || this.epoch === this.epochs) await this.save();
+    }
+    this.history.steps = this.optimizer.iterations;
+    this.history.interrupted = this.aborted && this.epoch < this.epochs;
+    if (this.limitReached) this.history.stopReason ??= `the limit of ${options.maxSteps} steps was reached`;
+    Object.assign(this.history, { timing: this.timer.report() });
+    for (const callback of callbacks) await callback.onTrainEnd?.(history, context);
+    return history;
+  }
+
+  private get aborted(): boolean {
+    return this.options.signal?.aborted ?? false;
+  }
+
+  private get limitReached(): boolean {
+    return this.optimizer.iterations >= (this.options.maxSteps ?? Number.POSITIVE_INFINITY);
+  }
+
+  private get ended(): boolean {
+    return this.aborted || this.limitReached || this.history.stopReason !== undefined;
+  }
+
+  private orderOf(epoch: number): Uint32Array {
+    const { count } = this.set;
+    return this.shuffle ? shuffledIndices(count, this.seed, epoch) : Uint32Array.from({ length: count }, (_, i) => i);
+  }
+
+  /** The rest of the epoch's steps, in runs that are waited for. */
+  private async runSteps(): Promise<void> {
+    while (this.stepInEpoch < this.stepsPerEpoch && !this.ended) {
+      const count = this.nextRunLength();
+      this.before?.take(this.stateTensors());
+      const start = performance.now();
+      for (let i = 0; i < count; i++) this.step(this.stepInEpoch + i);
+      const figures = await this.table.read();
+      this.timer.add(performance.now() - start, count);
+      await this.account(figures);
+      const { everySteps } = this.options.checkpoint ?? {};
+      if (everySteps !== undefined && this.optimizer.iterations % everySteps === 0) await this.save();
+    }
+  }
+
+  /** Steps until the next read: what fits into READ_EVERY_MS, but not past a limit or a checkpoint. */
+  private nextRunLength(): number {
+    const { iterations } = this.optimizer;
+    const { maxSteps = Number.POSITIVE_INFINITY, checkpoint } = this.options;
+    const { lastStepMs } = this.timer;
+    const inTime = lastStepMs === undefined ? 1 : Math.max(1, Math.round(READ_EVERY_MS / lastStepMs));
+    const everySteps = checkpoint?.everySteps ?? Number.POSITIVE_INFINITY;
+    const toSave = Number.isFinite(everySteps) ? everySteps - (iterations % everySteps) : everySteps;
+    return Math.min(inTime, MOST_UNREAD, this.stepsPerEpoch - this.stepInEpoch, maxSteps - iterations, toSave);
+  }
+
+  /** Records a step of this epoch and its figures. */
+  private step(index: number): void {
+    const { model, optimizer, table } = this;
+    scope(() => {
+      const [x, y] = this.batch(index);
+      const { loss, prediction } = trainStep(model, x, y, { optimizer, loss: this.options.loss });
+      table.record(loss, prediction, y);
+    });
+  }
+
+  private indicesOf(index: number): Uint32Array {
+    return this.order.subarray(index * this.batchSize, Math.min((index + 1) * this.batchSize, this.set.count));
+  }
+
+  private batch(index: number): [x: Tensor, y: Tensor] {
+    const indices = this.indicesOf(index);
+    const { augment } = this.options;
+    const change = (values: Float32Array) =>
+      augment?.(values, {
+        count: indices.length,
+        shape: this.model.inputShape,
+        random: new RandomStream(this.seed, `augment/${this.optimizer.iterations}`),
+      });
+    return [this.set.inputRows(indices, change), this.set.targetRows(indices)];
+  }
+
+  /** Takes the figures of a run of steps into the epoch's. */
+  private async account(figures: readonly BatchFigures[]): Promise<void> {
+    const { iterations } = this.optimizer;
+    for (const [i, batch] of figures.entries()) {
+      if (this.before !== undefined && !Number.isFinite(batch.loss)) {
+        return this.rewindTo(i, figures.length, batch.loss);
+      }
+      addFigures(this.sums, batch, this.indicesOf(this.stepInEpoch).length);
+      const { loss: meanLoss, accuracy } = meansOf(this.sums, this.table.accuracy !== "none");
+      const logs: StepLogs = {
+        epoch: this.epoch,
+        stepInEpoch: this.stepInEpoch++,
+        step: (this.doneSteps = iterations - figures.length + i + 1),
+        loss: batch.loss,
+        meanLoss,
+        ...(accuracy !== undefined && { meanAccuracy: accuracy }),
+      };
+      for (const callback of this.callbacks) callback.onStepEnd?.(logs, this.context);
+    }
+  }
+
+  /** Goes back to just before step `index` of a run of `count`, whose loss was not finite, and finds out where that began. */
+  private async rewindTo(index: number, count: number, loss: number): Promise<void> {
+    const { optimizer, model } = this;
+    this.before!.restore(this.stateTensors());
+    optimizer.iterations -= count;
+    for (let i = 0; i < index; i++) this.step(this.stepInEpoch - index + i);
+    await this.table.read();
+    const [x, y] = this.batch(this.stepInEpoch);
+    try {
+      const where = await findNonFinite(model, this.options.loss, x, y, optimizer.iterations);
+      const cause = where === undefined ? "" : `: ${where} is not finite`;
+      this.context.stop(`the loss became ${loss} in step ${optimizer.iterations + 1}${cause}`);
+    } finally {
+      x.dispose();
+      y.dispose();
+    }
+  }
+
+  /** Figures of the epoch with validation; undefined when the training is aborted meanwhile. */
+  private async epochLogs(): Promise<Record<string, number> | undefined> {
+    const { loss, metrics, signal } = this.options;
+    if (this.aborted) return undefined;
+    const logs: Record<string, number> = { ...meansOf(this.sums, this.table.accuracy !== "none") };
+    if (this.validation !== undefined) {
+      try {
+        const figures = await evaluateSet(this.model, this.validation, {
+          loss,
+          ...(metrics && { metrics }),
+          ...(signal && { signal }),
+        });
+        for (const [name, value] of Object.entries(figures)) logs[`val_${name}`] = value;
+      } catch (error) {
+        if (this.aborted && error === signal?.reason) return undefined;
+        throw error;
+      }
+    }
+    return { ...logs, learning_rate: this.optimizer.learningRate };
+  }
+
+  /** Weights and optimizer slots by name. */
+  private stateTensors(): (readonly [string, Tensor])[] {
+    return [...this.model.namedTensors(), ...this.slots()];
+  }
+
+  private slots(): (readonly [string, Tensor])[] {
+    return this.model
+      .weights()
+      .filter(({ trainable }) => trainable)
+      .flatMap(({ name, tensor: parameter }) =>
+        this.optimizer.slotTensors(parameter).map((slot) => [`${name}/${slot.name}`, slot.tensor] as const),
+      );
+  }
+
+  /** Writes the checkpoint, where one is asked for. */
+  private async save(): Promise<void> {
+    const { checkpoint } = this.options;
+    if (checkpoint === undefined) return;
+    const states = this.callbacks.flatMap((callback) => {
+      const state = callback.exportState?.();
+      return state === undefined ? [] : [{ name: callback.name, ...state }];
+    });
+    const { stopReason } = this.history;
+    const training: TrainingState = {
+      seed: this.seed,
+      batchSize: this.batchSize,
+      sampleCount: this.set.count,
+      shuffle: this.shuffle,
+      epoch: this.epoch,
+      stepInEpoch: this.stepInEpoch,
+      sums: this.sums,
+      optimizer: this.optimizer.config(),
+      learningRate: this.optimizer.learningRate,
+      iterations: this.optimizer.iterations,
+      epochs: this.history.epoch,
+      history: this.history.history,
+      ...(stopReason !== undefined && { stopReason }),
+      callbacks: Object.fromEntries(states.map(({ name, values }) => [name, values])),
+    };
+    await saveModel(checkpoint.path, this.model, {
+      training,
+      slots: this.slots(),
+      callbackTensors: states.flatMap(({ name, tensors = new Map<string, Tensor>() }) =>
+        [...tensors].map(([key, value]) => [`${name}/${key}`, value] as const),
+      ),
+      ...(checkpoint.notes && { notes: checkpoint.notes }),
+    });
+    this.savedStep = this.optimizer.iterations;
+  }
+
+  /** Goes on where a checkpoint was written. */
+  private async resume(source: string | ModelFile): Promise<void> {
+    const file = typeof source === "string" ? await readModelFile(source) : source;
+    const { training: state, path } = file;
+    if (state === undefined) {
+      throw new UsageError(`${path}: holds a model but no training to resume; load it with loadModel and train anew`);
+    }
+    const settings: [name: string, given: unknown, stored: unknown][] = [
+      ["the model's seed", this.model.seed, file.seed],
+      ["seed", this.options.seed ?? state.seed, state.seed],
+      ["batchSize", this.batchSize, state.batchSize],
+      ["the number of training samples", this.set.count, state.sampleCount],
+      ["shuffle", this.shuffle, state.shuffle],
+      ["the optimizer", JSON.stringify(this.optimizer.config()), JSON.stringify(state.optimizer)],
+    ];
+    for (const [name, given, stored] of settings) {
+      if (given === stored) continue;
+      throw new UsageError(`${path}: to resume it, ${name} must be as before, ${stored}, got ${given}`);
+    }
+    assignWeights(this.model, file);
+    for (const [name, slot] of this.slots()) {
+      const stored = file.slots.get(name);
+      if (stored === undefined) {
+        throw new UsageError(`${path}: lacks the optimizer's "${name}"; resume with the same layers trainable`);
+      }
+      slot.assign(stored.data);
+    }
+    this.optimizer.resumeAt(state.iterations, state.learningRate);
+    this.seed = state.seed;
+    this.epoch = state.epoch;
+    this.stepInEpoch = state.stepInEpoch;
+    this.sums = { ...state.sums };
+    this.history.epoch.push(...state.epochs);
+    for (const [name, values] of Object.entries(state.history)) this.history.history[name] = [...values];
+    if (state.stopReason !== undefined) this.history.stopReason = state.stopReason;
+    this.doneSteps = this.savedStep = state.iterations;
+    for (const callback of this.callbacks) {
+      const values = state.callbacks[callback.name];
+      if (values !== undefined) scope(() => callback.importState?.(values, this.uploaded(file, callback.name)));
+    }
+  }
+
+  /** Tensors that a checkpoint holds for a callback. */
+  private uploaded(file: ModelFile, callback: string): Map<string, Tensor> {
+    const prefix = `${callback}/`;
+    const found = [...file.callbackTensors].filter(([name]) => name.startsWith(prefix));
+    return new Map(
+      found.map(([name, { shape, data }]) => [
+        name.slice(prefix.length),
+        tensor(this.model.device, data, { shape, dtype: "f32" }),
+      ]),
+    );
+  }
+
+  /** A lost device is reported with the step, and with what is saved. */
+  explain(error: unknown): unknown {
+    if (!(error instanceof DeviceError && error.code === "DEVICE_LOST")) return error;
+    const { checkpoint } = this.options;
+    const saved =
+      checkpoint === undefined || this.savedStep === undefined
+        ? "nothing was saved; give fit a checkpoint"
+        : `${checkpoint.path} holds the training after step ${this.savedStep}; resume it`;
+    return new DeviceError(
+      "DEVICE_LOST",
+      `fit: the device was lost after step ${this.doneSteps}; ${saved} (${error.message})`,
+      {
+        cause: error,
+      },
+    );
+  }
+
+  dispose(): void {
+    this.table.dispose();
+    this.before?.dispose();
+    for (const callback of this.callbacks) callback.dispose?.();
+  }
+}

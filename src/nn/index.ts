@@ -1,0 +1,50 @@
+// The public names of `nn`: layers, initialisers, models, callbacks, files. Losses and optimizers have namespaces of their
+// own (`loss`, `optim`).
+export type { ActivationName } from "./activations.js";
+export {
+  Architecture,
+  type ArchitectureOptions,
+  architecture,
+  architectureFromConfig,
+  type BuildOptions,
+  fromConfig,
+  type ModelConfig,
+  sequential,
+} from "./architecture.js";
+export * from "./callbacks/index.js";
+export {
+  loadModel,
+  type ModelFile,
+  readModelFile,
+  type SaveOptions,
+  saveModel,
+  type TrainingState,
+} from "./checkpoint.js";
+export type { EvaluateOptions, Evaluation, Predictions, PredictOptions } from "./evaluate.js";
+export type { BatchFigures, Metric } from "./figures.js";
+export type { AugmentContext, CheckpointOptions, FitOptions } from "./fit.js";
+export type { History, Timing } from "./history.js";
+export {
+  constant,
+  glorotNormal,
+  glorotUniform,
+  heNormal,
+  heUniform,
+  type Initializer,
+  type InitializerName,
+  lecunNormal,
+  lecunUniform,
+  normal,
+  ones,
+  uniform,
+  zeros,
+} from "./initializers.js";
+export type { CallContext, Layer, LayerConfig, LayerOptions, WeightSpec } from "./layer.js";
+export { type BatchNormOptions, batchNorm } from "./layers/batch-norm.js";
+export { type Conv2dOptions, conv2d } from "./layers/conv2d.js";
+export { activation, type DropoutOptions, dropout, flatten, reshape } from "./layers/core.js";
+export { type DenseOptions, dense, type KernelOptions } from "./layers/dense.js";
+export { avgPool2d, globalAvgPool2d, maxPool2d, type Pool2dOptions } from "./layers/pooling.js";
+export { BoundLayer, type CallOptions, compose, type ModelWeight, Sequential } from "./model.js";
+export type { InputData, LabelledData, Samples } from "./samples.js";
+export type { ParameterCount } from "./summary.js";

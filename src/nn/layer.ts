@@ -1,0 +1,77 @@
+// What a layer is: a description that knows shapes, weights and how to compute, but owns no tensor. A model binds it to
+// weights (model.ts); the same description can be built any number of times.
+import { UsageError } from "../tensor/errors.js";
+import type { RandomKey } from "../tensor/random.js";
+import type { Shape } from "../tensor/shape.js";
+import type { Tensor } from "../tensor/tensor.js";
+import type { ActivationName } from "./activations.js";
+import type { Initializer } from "./initializers.js";
+
+/** One weight of a layer. */
+export interface WeightSpec {
+  /** Within the layer: "kernel", "bias", "gamma", ... */
+  readonly name: string;
+  readonly shape: Shape;
+  readonly initializer: Initializer;
+  /** Whether an optimizer changes it; false for running statistics. */
+  readonly trainable: boolean;
+  /** Adds l2 * sum(w^2) to the training loss. */
+  readonly l2: number;
+}
+
+/** How a layer is called. */
+export interface CallContext {
+  /** Dropout drops, batch normalisation uses the batch's statistics. */
+  readonly training: boolean;
+  /** Key of this layer's random numbers in this step. */
+  readonly key: RandomKey;
+  /** Leaves out the layer's own activation, so that a loss can work on logits. */
+  readonly omitActivation: boolean;
+}
+
+/** Options that every layer has. */
+export interface LayerOptions {
+  /** Unique in its model; by default the class in snake case and a number, as in Keras: "conv2d", "conv2d_1", ... */
+  readonly name?: string;
+  /** false: the layer's weights are not trained; default true. */
+  readonly trainable?: boolean;
+}
+
+/** A layer's options as JSON, defaults filled in. */
+export interface LayerConfig extends LayerOptions {
+  readonly [setting: string]: unknown;
+}
+
+/** A layer's description. Shapes are of one sample, without the batch axis. */
+export interface Layer {
+  /** Keras's name of it: "Conv2D", "Dense", ... */
+  readonly className: string;
+  readonly config: LayerConfig;
+  /** Activation applied last, "linear" where there is none. */
+  readonly activation: ActivationName;
+  /** @throws ShapeError when the input does not fit */
+  outputShape(inputShape: Shape): Shape;
+  weights(inputShape: Shape): readonly WeightSpec[];
+  /** x [N, ...inputShape] to [N, ...outputShape]; `weights` by their names. */
+  call(x: Tensor, weights: Readonly<Record<string, Tensor>>, context: CallContext): Tensor;
+}
+
+/** Fills in what many layers do without: an activation, weights. */
+export function defineLayer(
+  layer: Pick<Layer, "className" | "config" | "outputShape" | "call"> & Partial<Pick<Layer, "activation" | "weights">>,
+): Layer {
+  return { activation: "linear", weights: () => [], ...layer };
+}
+
+/** A weight; without more it is trained, starts at zero and has no penalty. */
+export function weight(spec: Pick<WeightSpec, "name" | "shape"> & Partial<WeightSpec>): WeightSpec {
+  return { initializer: { name: "constant", value: 0 }, trainable: true, l2: 0, ...spec };
+}
+
+/** @throws UsageError unless every value is an integer from 1 */
+export function checkPositive(owner: string, values: Readonly<Record<string, number | readonly number[]>>): void {
+  for (const [name, value] of Object.entries(values)) {
+    if ([value].flat().every((n) => Number.isSafeInteger(n) && n >= 1)) continue;
+    throw new UsageError(`${owner}: ${name} must be a whole number from 1, got ${JSON.stringify(value)}`);
+  }
+}

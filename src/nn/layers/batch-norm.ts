@@ -1,0 +1,42 @@
+// Batch normalisation over all axes but the last: gamma (x - mean) / sqrt(variance + epsilon) + beta. While training with
+// the batch's mean and (biased) variance, else with their running means. A frozen layer always uses the running means.
+import { batchNorm as batchNormOp } from "../../autograd/ops/batchnorm.js";
+import { defineLayer, type Layer, type LayerOptions, weight } from "../layer.js";
+import { commonConfig } from "./dense.js";
+
+export interface BatchNormOptions extends LayerOptions {
+  /** Share of the old running mean that a step keeps; default 0.99. */
+  readonly momentum?: number;
+  /** Added to the variance; default 1e-3. */
+  readonly epsilon?: number;
+}
+
+/** Batch normalisation over all axes but the last. */
+export function batchNorm(options: BatchNormOptions = {}): Layer {
+  const { momentum = 0.99, epsilon = 1e-3 } = options;
+  const one = { name: "constant", value: 1 } as const;
+  return defineLayer({
+    className: "BatchNormalization",
+    config: { momentum, epsilon, ...commonConfig(options) },
+    outputShape: (shape) => shape,
+    weights(inputShape) {
+      const shape = [inputShape.at(-1)!];
+      return [
+        weight({ name: "gamma", shape, initializer: one }),
+        weight({ name: "beta", shape }),
+        weight({ name: "movingMean", shape, trainable: false }),
+        weight({ name: "movingVariance", shape, initializer: one, trainable: false }),
+      ];
+    },
+    call: (x, { gamma, beta, movingMean, movingVariance }, { training }) =>
+      batchNormOp(x, {
+        gamma: gamma!,
+        beta: beta!,
+        runningMean: movingMean!,
+        runningVariance: movingVariance!,
+        training,
+        momentum,
+        epsilon,
+      }),
+  });
+}

@@ -1,0 +1,50 @@
+// Convolution of images: y = activation(x * kernel + bias), x [N, H, W, Cin], kernel [kh, kw, Cin, filters].
+import { conv2d as conv2dOp } from "../../autograd/ops/conv2d.js";
+import { activate, splitActivation } from "../activations.js";
+import { checkPositive, defineLayer, type Layer, weight } from "../layer.js";
+import { type KernelOptions, kernelConfig } from "./dense.js";
+import { checkPadding, type Padding, type Pair, pairOf, slide } from "./window.js";
+
+export interface Conv2dOptions extends KernelOptions {
+  /** Number of output channels. */
+  readonly filters: number;
+  readonly kernelSize: Pair;
+  /** Default 1. */
+  readonly strides?: Pair;
+  /** Default "valid". */
+  readonly padding?: Padding;
+  /** Default 1. */
+  readonly dilations?: Pair;
+}
+
+/** Convolution of [N, height, width, channels]. */
+export function conv2d(options: Conv2dOptions): Layer {
+  const { filters, padding = "valid" } = options;
+  const kernelSize = pairOf(options.kernelSize);
+  const strides = pairOf(options.strides ?? 1);
+  const dilations = pairOf(options.dilations ?? 1);
+  const config = kernelConfig("Conv2D", options);
+  checkPositive("Conv2D", { filters, kernelSize, strides, dilations });
+  checkPadding("Conv2D", padding);
+  const { fused, after } = splitActivation(config.activation);
+  return defineLayer({
+    className: "Conv2D",
+    config: { filters, kernelSize, strides, padding, dilations, ...config },
+    activation: config.activation,
+    outputShape: (shape) => [...slide(shape, { size: kernelSize, strides, padding, dilations }), filters],
+    weights: (shape) => [
+      weight({
+        name: "kernel",
+        shape: [...kernelSize, shape[2]!, filters],
+        initializer: config.kernelInitializer,
+        l2: config.kernelL2,
+      }),
+      ...(config.useBias ? [weight({ name: "bias", shape: [filters], initializer: config.biasInitializer })] : []),
+    ],
+    call(x, { kernel, bias }, { omitActivation }) {
+      const activation = omitActivation ? "linear" : fused;
+      const y = conv2dOp(x, kernel!, { strides, padding, dilations, ...(bias && { bias }), activation });
+      return omitActivation ? y : activate(y, after);
+    },
+  });
+}

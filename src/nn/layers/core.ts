@@ -1,0 +1,65 @@
+// Layers without weights: dropout, activation, flatten, reshape.
+import { dropout as dropoutOp } from "../../autograd/ops/dropout.js";
+import { reshape as reshapeOp } from "../../autograd/ops/transform.js";
+import { ShapeError, UsageError } from "../../tensor/errors.js";
+import { formatShape, type Shape, sizeOf } from "../../tensor/shape.js";
+import { type ActivationName, activate, checkActivation } from "../activations.js";
+import { defineLayer, type Layer, type LayerOptions } from "../layer.js";
+import { commonConfig } from "./dense.js";
+
+export interface DropoutOptions extends LayerOptions {
+  /** Share of elements set to 0 while training, in [0, 1); the others grow by 1 / (1 - rate). */
+  readonly rate: number;
+}
+
+/** Drops elements while training; `dropout(0.5)` is short for `dropout({ rate: 0.5 })`. */
+export function dropout(given: number | DropoutOptions): Layer {
+  const options: DropoutOptions = typeof given === "number" ? { rate: given } : given;
+  const { rate } = options;
+  if (!(rate >= 0 && rate < 1)) throw new UsageError(`Dropout: rate must be in [0, 1), got ${rate}`);
+  return defineLayer({
+    className: "Dropout",
+    config: { rate, ...commonConfig(options) },
+    outputShape: (shape) => shape,
+    call: (x, _, { training, key }) => (training && rate > 0 ? dropoutOp(x, { rate, key }) : x),
+  });
+}
+
+/** An activation as a layer of its own. */
+export function activation(name: ActivationName, options: LayerOptions = {}): Layer {
+  checkActivation("Activation", name);
+  return defineLayer({
+    className: "Activation",
+    config: { activation: name, ...commonConfig(options) },
+    activation: name,
+    outputShape: (shape) => shape,
+    call: (x, _, { omitActivation }) => (omitActivation ? x : activate(x, name)),
+  });
+}
+
+/** [N, ...] to [N, product of the rest]. */
+export function flatten(options: LayerOptions = {}): Layer {
+  return defineLayer({
+    className: "Flatten",
+    config: commonConfig(options),
+    outputShape: (shape) => [sizeOf(shape)],
+    call: (x) => reshapeOp(x, [x.shape[0]!, sizeOf(x.shape.slice(1))]),
+  });
+}
+
+/** [N, ...] to [N, ...targetShape] of the same size. */
+export function reshape(targetShape: Shape, options: LayerOptions = {}): Layer {
+  return defineLayer({
+    className: "Reshape",
+    config: { targetShape, ...commonConfig(options) },
+    outputShape(shape) {
+      if (sizeOf(shape) !== sizeOf(targetShape)) {
+        throw new ShapeError(
+          `a target shape must keep the size, got ${formatShape(targetShape)} (${sizeOf(targetShape)}) for ${formatShape(shape)} (${sizeOf(shape)})`,
+        );
+      }
+      return targetShape;
+    },
+    call: (x) => reshapeOp(x, [x.shape[0]!, ...targetShape]),
+  });
+}

@@ -1,0 +1,72 @@
+// Fully connected layer: y = activation(x kernel + bias), x [N, in], kernel [in, units], bias [units].
+import { matmul } from "../../autograd/ops/matmul.js";
+import { ShapeError } from "../../tensor/errors.js";
+import { formatShape } from "../../tensor/shape.js";
+import { type ActivationName, activate, checkActivation, splitActivation } from "../activations.js";
+import { type InitializerOption, initializerOf } from "../initializers.js";
+import { checkPositive, defineLayer, type Layer, type LayerConfig, type LayerOptions, weight } from "../layer.js";
+
+/** Options of layers with a kernel; Keras's defaults. */
+export interface KernelOptions extends LayerOptions {
+  /** Default "linear". */
+  readonly activation?: ActivationName;
+  /** Default true. */
+  readonly useBias?: boolean;
+  /** Default "glorotUniform". */
+  readonly kernelInitializer?: InitializerOption;
+  /** Default "zeros". */
+  readonly biasInitializer?: InitializerOption;
+  /** Adds kernelL2 * sum(kernel^2) to the training loss; default 0. */
+  readonly kernelL2?: number;
+}
+
+/** Checks and completes the options of a layer with a kernel. */
+export function kernelConfig(className: string, options: KernelOptions) {
+  const { activation = "linear", useBias = true, kernelL2 = 0 } = options;
+  checkActivation(className, activation);
+  return {
+    activation,
+    useBias,
+    kernelInitializer: initializerOf(className, options.kernelInitializer ?? "glorotUniform"),
+    biasInitializer: initializerOf(className, options.biasInitializer ?? "zeros"),
+    kernelL2,
+    ...commonConfig(options),
+  };
+}
+
+/** Name and trainable flag where given. */
+export function commonConfig({ name, trainable }: LayerOptions): LayerConfig {
+  return { ...(name !== undefined && { name }), ...(trainable !== undefined && { trainable }) };
+}
+
+export interface DenseOptions extends KernelOptions {
+  /** Size of the output. */
+  readonly units: number;
+}
+
+/** Fully connected layer on [N, in]. */
+export function dense(options: DenseOptions): Layer {
+  const { units } = options;
+  const config = kernelConfig("Dense", options);
+  checkPositive("Dense", { units });
+  const { fused, after } = splitActivation(config.activation);
+  return defineLayer({
+    className: "Dense",
+    config: { units, ...config },
+    activation: config.activation,
+    outputShape(shape) {
+      if (shape.length !== 1) {
+        throw new ShapeError(`needs inputs of one axis, got ${formatShape(shape)}; put nn.flatten() before it`);
+      }
+      return [units];
+    },
+    weights: ([size]) => [
+      weight({ name: "kernel", shape: [size!, units], initializer: config.kernelInitializer, l2: config.kernelL2 }),
+      ...(config.useBias ? [weight({ name: "bias", shape: [units], initializer: config.biasInitializer })] : []),
+    ],
+    call(x, { kernel, bias }, { omitActivation }) {
+      const y = matmul(x, kernel!, { ...(bias && { bias }), activation: omitActivation ? "linear" : fused });
+      return omitActivation ? y : activate(y, after);
+    },
+  });
+}

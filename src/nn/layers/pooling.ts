@@ -1,0 +1,59 @@
+// Pooling of images [N, H, W, C]: the maximum or mean of windows, or the mean of each whole channel.
+import {
+  avgPool2d as avgPool2dOp,
+  globalAvgPool2d as globalAvgPool2dOp,
+  maxPool2d as maxPool2dOp,
+} from "../../autograd/ops/pool2d.js";
+import { ShapeError } from "../../tensor/errors.js";
+import { formatShape } from "../../tensor/shape.js";
+import { checkPositive, defineLayer, type Layer, type LayerOptions } from "../layer.js";
+import { commonConfig } from "./dense.js";
+import { checkPadding, type Padding, type Pair, pairOf, slide } from "./window.js";
+
+export interface Pool2dOptions extends LayerOptions {
+  readonly poolSize: Pair;
+  /** By default the pool size. */
+  readonly strides?: Pair;
+  /** Default "valid". */
+  readonly padding?: Padding;
+}
+
+function pool2d(className: string, op: typeof maxPool2dOp, given: Pair | Pool2dOptions): Layer {
+  const options: Pool2dOptions = typeof given === "object" && "poolSize" in given ? given : { poolSize: given };
+  const { padding = "valid" } = options;
+  const poolSize = pairOf(options.poolSize);
+  const strides = pairOf(options.strides ?? options.poolSize);
+  checkPositive(className, { poolSize, strides });
+  checkPadding(className, padding);
+  return defineLayer({
+    className,
+    config: { poolSize, strides, padding, ...commonConfig(options) },
+    outputShape: (shape) => [...slide(shape, { size: poolSize, strides, padding }), shape[2]!],
+    call: (x) => op(x, { poolSize, strides, padding }),
+  });
+}
+
+/** Maximum of each window; `maxPool2d(2)` is short for `maxPool2d({ poolSize: 2 })`. */
+export function maxPool2d(options: Pair | Pool2dOptions): Layer {
+  return pool2d("MaxPooling2D", maxPool2dOp, options);
+}
+
+/** Mean of each window, without the cells that padding adds. */
+export function avgPool2d(options: Pair | Pool2dOptions): Layer {
+  return pool2d("AveragePooling2D", avgPool2dOp, options);
+}
+
+/** Mean of each channel: [N, H, W, C] to [N, C]. */
+export function globalAvgPool2d(options: LayerOptions = {}): Layer {
+  return defineLayer({
+    className: "GlobalAveragePooling2D",
+    config: commonConfig(options),
+    outputShape(shape) {
+      if (shape.length !== 3) {
+        throw new ShapeError(`needs images [height, width, channels], got ${formatShape(shape)}`);
+      }
+      return [shape[2]!];
+    },
+    call: (x) => globalAvgPool2dOp(x),
+  });
+}

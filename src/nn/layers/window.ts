@@ -1,0 +1,45 @@
+// Options of what slides over images, kernels and pooling windows, and the size of what comes out.
+import { type Padding, type Pair, windowAxis } from "../../kernels/conv2d/geometry.js";
+import { ShapeError, UsageError } from "../../tensor/errors.js";
+import { formatShape, type Shape } from "../../tensor/shape.js";
+
+export type { Padding, Pair } from "../../kernels/conv2d/geometry.js";
+
+export function pairOf(value: Pair): readonly [number, number] {
+  return typeof value === "number" ? [value, value] : value;
+}
+
+/** @throws UsageError */
+export function checkPadding(owner: string, padding: Padding): void {
+  if (padding === "valid" || padding === "same") return;
+  if (Array.isArray(padding) && padding.length === 2 && padding.every((side) => side?.length === 2)) return;
+  throw new UsageError(
+    `${owner}: padding must be "valid", "same" or [[top, bottom], [left, right]], got ${JSON.stringify(padding)}`,
+  );
+}
+
+export interface Window {
+  readonly size: readonly [number, number];
+  readonly strides: readonly [number, number];
+  readonly padding: Padding;
+  readonly dilations?: readonly [number, number];
+}
+
+/**
+ * Height and width of the output for images [height, width, channels].
+ * @throws ShapeError for other inputs, and images smaller than the window
+ */
+export function slide(shape: Shape, { size, strides, padding, dilations = [1, 1] }: Window): [number, number] {
+  if (shape.length !== 3) {
+    throw new ShapeError(
+      `needs images [height, width, channels], got ${formatShape(shape)}; put nn.reshape([height, width, channels]) before it`,
+    );
+  }
+  const along = (axis: 0 | 1) =>
+    windowAxis(
+      `on ${formatShape(shape)}`,
+      { input: shape[axis]!, kernel: size[axis], stride: strides[axis], dilation: dilations[axis] },
+      typeof padding === "string" ? padding : padding[axis],
+    ).output;
+  return [along(0), along(1)];
+}

@@ -1,0 +1,105 @@
+// Losses: functions of a prediction and its target, each as the mean over the batch and per sample. Formulas, clipping
+// and reductions are Keras's.
+import { add, clip, div, log, mul, neg, softplus, square, sub } from "../autograd/ops/elementwise.js";
+import { oneHot } from "../autograd/ops/gather.js";
+import { mean, sum } from "../autograd/ops/reduce.js";
+import { softmaxCrossEntropy } from "../autograd/ops/softmax.js";
+import { ShapeError } from "../tensor/errors.js";
+import { scope } from "../tensor/scope.js";
+import { formatShape, sameShape } from "../tensor/shape.js";
+import type { Tensor } from "../tensor/tensor.js";
+import type { ActivationName } from "./activations.js";
+
+/** Mean loss of a batch, a scalar; `perSample` gives [N]. */
+export interface Loss {
+  (prediction: Tensor, target: Tensor): Tensor;
+  readonly lossName: string;
+  /** One loss per sample, [N]. */
+  readonly perSample: (prediction: Tensor, target: Tensor) => Tensor;
+  /** The activation that is part of the loss: a model that ends in it is trained without it, on its logits. */
+  readonly includes: ActivationName | undefined;
+  /** Whether accuracy means something for what is predicted: classes. */
+  readonly classifies: boolean;
+}
+
+/** Probabilities are kept away from 0 and 1 by Keras's epsilon. */
+const EPSILON = 1e-7;
+
+function defineLoss(
+  lossName: string,
+  perSample: Loss["perSample"],
+  options: { readonly includes?: ActivationName; readonly classifies: boolean },
+): Loss {
+  const inScope: Loss["perSample"] = (prediction, target) => scope(() => perSample(prediction, target));
+  const loss = (prediction: Tensor, target: Tensor) => scope(() => mean(perSample(prediction, target)));
+  return Object.assign(loss, {
+    lossName,
+    perSample: inScope,
+    includes: options.includes,
+    classifies: options.classifies,
+  });
+}
+
+/** Mean over all axes but the first. */
+function sampleMeans(x: Tensor): Tensor {
+  return x.rank <= 1 ? x : mean(x, { axes: x.shape.map((_, axis) => axis).slice(1) });
+}
+
+function requireSameShape(op: string, prediction: Tensor, target: Tensor): void {
+  if (sameShape(prediction.shape, target.shape) && target.dtype === "f32") return;
+  throw new ShapeError(
+    `${op}: needs an f32 target of the prediction's shape ${formatShape(prediction.shape)}, got ${target.dtype} ${formatShape(target.shape)}`,
+  );
+}
+
+/**
+ * Categorical cross-entropy of logits [N, C] with class ids (i32 [N]) or distributions (f32 [N, C]):
+ * -sum(target * logSoftmax(logits)).
+ */
+export const crossEntropy = defineLoss("crossEntropy", softmaxCrossEntropy, { includes: "softmax", classifies: true });
+
+/**
+ * Categorical cross-entropy of probabilities [N, C], rescaled to sum 1 and kept within [1e-7, 1 - 1e-7], with class ids
+ * (i32 [N]) or distributions (f32 [N, C]).
+ */
+export const crossEntropyFromProbabilities = defineLoss(
+  "crossEntropyFromProbabilities",
+  (probabilities, target) => {
+    const soft = target.dtype === "f32" ? target : oneHot(target, probabilities.shape.at(-1)!);
+    requireSameShape("crossEntropyFromProbabilities", probabilities, soft);
+    const rescaled = div(probabilities, sum(probabilities, { axes: -1, keepDims: true }));
+    return neg(sum(mul(soft, log(clip(rescaled, EPSILON, 1 - EPSILON))), { axes: -1 }));
+  },
+  { classifies: true },
+);
+
+/** Binary cross-entropy of probabilities with targets of the same shape, mean over a sample's elements. */
+export const binaryCrossEntropy = defineLoss(
+  "binaryCrossEntropy",
+  (probabilities, target) => {
+    requireSameShape("binaryCrossEntropy", probabilities, target);
+    const p = clip(probabilities, EPSILON, 1 - EPSILON);
+    return neg(sampleMeans(add(mul(target, log(p)), mul(sub(1, target), log(sub(1, p))))));
+  },
+  { classifies: false },
+);
+
+/** Binary cross-entropy of logits x with targets t: softplus(x) - x t, mean over a sample's elements. */
+export const binaryCrossEntropyFromLogits = defineLoss(
+  "binaryCrossEntropyFromLogits",
+  (logits, target) => {
+    requireSameShape("binaryCrossEntropyFromLogits", logits, target);
+    return sampleMeans(sub(softplus(logits), mul(logits, target)));
+  },
+  { includes: "sigmoid", classifies: false },
+);
+
+/** Mean of the squared differences of a sample's elements. */
+export const meanSquaredError = defineLoss(
+  "meanSquaredError",
+  (prediction, target) => {
+    requireSameShape("meanSquaredError", prediction, target);
+    return sampleMeans(square(sub(prediction, target)));
+  },
+  { classifies: false },
+);

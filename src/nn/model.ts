@@ -1,0 +1,280 @@
+// A sequential model: layers bound to their weights. It computes, names and counts; training is in fit.ts, prediction over
+// data sets in evaluate.ts, files in checkpoint.ts.
+import { add, mul, square } from "../autograd/ops/elementwise.js";
+import { sum } from "../autograd/ops/reduce.js";
+import type { Device } from "../tensor/device.js";
+import { ShapeError, UsageError } from "../tensor/errors.js";
+import { randomKey } from "../tensor/random.js";
+import { scope } from "../tensor/scope.js";
+import { formatShape, type Shape, sameShape } from "../tensor/shape.js";
+import type { Tensor } from "../tensor/tensor.js";
+import type { ActivationName } from "./activations.js";
+import type { ModelConfig, PlacedLayer } from "./architecture.js";
+import {
+  type EvaluateOptions,
+  type Evaluation,
+  evaluate,
+  type Predictions,
+  type PredictOptions,
+  predict,
+} from "./evaluate.js";
+import { type FitOptions, type History, train } from "./fit.js";
+import type { InputData, LabelledData } from "./samples.js";
+import { countParameters, formatSummary, type ParameterCount } from "./summary.js";
+import { type TrainStepOptions, trainStep } from "./train-step.js";
+
+/** A layer of a model with its weights. */
+export class BoundLayer {
+  constructor(
+    readonly placed: PlacedLayer,
+    /** By their names within the layer: kernel, bias, ... */
+    readonly weights: Readonly<Record<string, Tensor>>,
+  ) {}
+
+  get name(): string {
+    return this.placed.name;
+  }
+
+  /**
+   * Whether training changes the layer. A frozen layer costs no weight gradients, and its batch normalisation uses the
+   * running statistics and leaves them as they are.
+   */
+  get trainable(): boolean {
+    const own = this.trainableWeights();
+    return own.length === 0 || own.some((tensor) => tensor.requiresGrad);
+  }
+
+  set trainable(value: boolean) {
+    for (const tensor of this.trainableWeights()) tensor.requiresGrad = value;
+  }
+
+  private trainableWeights(): Tensor[] {
+    return this.placed.weights.flatMap(({ name, trainable }) => (trainable ? [this.weights[name]!] : []));
+  }
+}
+
+/** A weight of a model. */
+export interface ModelWeight {
+  /** Unique in the model: "conv2d/kernel". */
+  readonly name: string;
+  readonly tensor: Tensor;
+  /** Whether training changes it: false for running statistics and frozen layers. */
+  readonly trainable: boolean;
+}
+
+export interface CallOptions {
+  /** Default false. */
+  readonly training?: boolean;
+  /** Number of the training step, which dropout's random numbers depend on; by default a running count of this model. */
+  readonly step?: number;
+}
+
+export interface SequentialOptions {
+  readonly name: string;
+  readonly inputShape: Shape;
+  readonly device: Device;
+  readonly seed: number;
+}
+
+/** A model of layers one after the other. Made by `sequential`, `Architecture.build`, `fromConfig`, `compose`, `loadModel`. */
+export class Sequential {
+  readonly name: string;
+  /** Of one sample, without the batch axis. */
+  readonly inputShape: Shape;
+  readonly device: Device;
+  readonly seed: number;
+  private trainingCalls = 0;
+
+  constructor(
+    options: SequentialOptions,
+    readonly layers: readonly BoundLayer[],
+  ) {
+    this.name = options.name;
+    this.inputShape = options.inputShape;
+    this.device = options.device;
+    this.seed = options.seed;
+  }
+
+  /** Of one sample, without the batch axis. */
+  get outputShape(): Shape {
+    return this.layers.at(-1)!.placed.outputShape;
+  }
+
+  /** Activation of the last layer, "linear" where there is none. */
+  get finalActivation(): ActivationName {
+    return this.layers.at(-1)!.placed.layer.activation;
+  }
+
+  /**
+   * Output [N, ...outputShape] for x [N, ...inputShape]. Differentiable in x and in the weights, and so are models put
+   * together: `classifier.call(generator.call(x))`.
+   */
+  call(x: Tensor, options: CallOptions = {}): Tensor {
+    return this.run(x, options, this.layers.length);
+  }
+
+  /** As `call`, without the activation of the last layer: what a softmax is taken of. */
+  logits(x: Tensor, options: CallOptions = {}): Tensor {
+    return this.run(x, options, this.layers.length - 1);
+  }
+
+  /** Outputs of every layer for x, in order; for looking inside a model. */
+  layerOutputs(x: Tensor, options: CallOptions = {}): { readonly name: string; readonly output: Tensor }[] {
+    return scope(() => this.walk(x, options, this.layers.length));
+  }
+
+  private run(x: Tensor, options: CallOptions, bareFrom: number): Tensor {
+    return scope(() => this.walk(x, options, bareFrom).at(-1)!.output);
+  }
+
+  /** Calls layer after layer; those from `bareFrom` on leave out their activation. */
+  private walk(x: Tensor, { training = false, step }: CallOptions, bareFrom: number) {
+    if (!sameShape(x.shape.slice(1), this.inputShape) || x.rank === 0) {
+      throw new ShapeError(
+        `${this.name}: needs inputs [N, ${this.inputShape.join(", ")}], got ${formatShape(x.shape)}${
+          sameShape(x.shape, this.inputShape) ? `; add the batch axis with reshape([1, ${x.shape.join(", ")}])` : ""
+        }`,
+      );
+    }
+    const now = training ? (step ?? this.trainingCalls++) : 0;
+    let value = x;
+    return this.layers.map(({ name, placed, weights, trainable }, index) => {
+      value = placed.layer.call(value, weights, {
+        training: training && trainable,
+        key: randomKey(this.seed, `${name}/${now}`),
+        omitActivation: index >= bareFrom,
+      });
+      return { name, output: value };
+    });
+  }
+
+  /** Sum of the layers' L2 penalties; undefined where there is none. */
+  penalty(): Tensor | undefined {
+    const terms = this.layers.flatMap(({ placed, weights }) =>
+      placed.weights.filter(({ l2 }) => l2 !== 0).map(({ name, l2 }) => mul(sum(square(weights[name]!)), l2)),
+    );
+    return terms.length === 0 ? undefined : terms.reduce(add);
+  }
+
+  /** All weights, in the order of the layers. */
+  weights(): ModelWeight[] {
+    return this.layers.flatMap(({ name, placed, weights }) =>
+      placed.weights.map((spec) => {
+        const tensor = weights[spec.name]!;
+        return { name: `${name}/${spec.name}`, tensor, trainable: tensor.requiresGrad };
+      }),
+    );
+  }
+
+  /** All weights by their names. */
+  namedTensors(): (readonly [string, Tensor])[] {
+    return this.weights().map(({ name, tensor }) => [name, tensor]);
+  }
+
+  /** The weights that training changes. */
+  parameters(): Tensor[] {
+    return this.weights().flatMap(({ tensor, trainable }) => (trainable ? [tensor] : []));
+  }
+
+  /** Whether any layer with weights is trained; setting it sets all layers. */
+  get trainable(): boolean {
+    return this.layers.some(({ trainable, placed }) => trainable && placed.weights.length > 0);
+  }
+
+  set trainable(value: boolean) {
+    for (const layer of this.layers) layer.trainable = value;
+  }
+
+  /** @throws UsageError for an unknown name */
+  layer(name: string): BoundLayer {
+    const found = this.layers.find((layer) => layer.name === name);
+    if (found !== undefined) return found;
+    throw new UsageError(`${this.name}: has no layer "${name}"; it has ${this.layers.map((l) => l.name).join(", ")}`);
+  }
+
+  /** The table that Keras prints. */
+  summary(): string {
+    return formatSummary(this.name, this.rows());
+  }
+
+  /** Scalars in the weights, as Keras counts them. */
+  countParameters(): ParameterCount {
+    return countParameters(this.rows());
+  }
+
+  private rows() {
+    return this.layers.map(({ placed, trainable }) => ({ ...placed, trainable }));
+  }
+
+  /** The model without its weights, as JSON: `fromConfig(model.config(), { device })`. */
+  config(): ModelConfig {
+    return {
+      className: "Sequential",
+      name: this.name,
+      inputShape: this.inputShape,
+      layers: this.layers.map(({ name, placed, trainable }) => ({
+        className: placed.layer.className,
+        config: { ...placed.layer.config, name, ...(!trainable && { trainable }) },
+      })),
+    };
+  }
+
+  /** Trains the model; see `FitOptions`. */
+  fit(data: LabelledData, options: FitOptions): Promise<History> {
+    return train(this, data, options);
+  }
+
+  /** One training step on a batch; gives its loss, on the device. */
+  trainStep(x: Tensor, y: Tensor, options: TrainStepOptions): Tensor {
+    return scope(() => trainStep(this, x, y, options).loss);
+  }
+
+  /** Loss and accuracy over a data set. */
+  evaluate(data: LabelledData, options: EvaluateOptions): Promise<Evaluation> {
+    return evaluate(this, data, options);
+  }
+
+  /** Outputs for a data set, batch by batch. */
+  predict(data: InputData, options?: PredictOptions): Promise<Predictions> {
+    return predict(this, data, options);
+  }
+
+  /** Frees the weights. */
+  dispose(): void {
+    for (const { tensor } of this.weights()) tensor.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/**
+ * Models one after the other as one model, which shares their weights: training it trains those that are not frozen.
+ * Layers are named after their model: "generator/dense".
+ * @throws ShapeError when an output does not fit the next model
+ */
+export function compose(models: readonly Sequential[], options: { readonly name?: string } = {}): Sequential {
+  const [first] = models;
+  if (first === undefined) throw new UsageError("compose: needs at least one model");
+  models.forEach((model, i) => {
+    const before = models[i - 1];
+    if (before !== undefined && !sameShape(before.outputShape, model.inputShape)) {
+      throw new ShapeError(
+        `compose: "${model.name}" needs inputs ${formatShape(model.inputShape)}, "${before.name}" gives ${formatShape(before.outputShape)}`,
+      );
+    }
+  });
+  const names = models.map(({ name }, i) =>
+    models.some((m, j) => m.name === name && j !== i) ? `${name}_${i}` : name,
+  );
+  const layers = models.flatMap((model, i) =>
+    model.layers.map(
+      ({ placed, weights }) => new BoundLayer({ ...placed, name: `${names[i]}/${placed.name}` }, weights),
+    ),
+  );
+  return new Sequential(
+    { name: options.name ?? names.join("_"), inputShape: first.inputShape, device: first.device, seed: first.seed },
+    layers,
+  );
+}

@@ -1,0 +1,21 @@
+// The public names of `optim`: optimizers and learning rate schedules.
+export {
+  type AdamOptions,
+  type AdamWOptions,
+  adam,
+  adamW,
+  type Optimizer,
+  type OptimizerConfig,
+  type SgdOptions,
+  sgd,
+} from "./optimizers.js";
+export {
+  type CosineDecayOptions,
+  constantRate,
+  cosineDecay,
+  type ExponentialDecayOptions,
+  exponentialDecay,
+  type Schedule,
+  type StepDecayOptions,
+  stepDecay,
+} from "./schedules.js";

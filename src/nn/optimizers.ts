@@ -1,0 +1,189 @@
+// Optimizers: they change parameters in place from their gradients and keep slots (momenta) of the same shape per
+// parameter. Defaults are Keras's. The arithmetic is in kernels/optimizer.ts.
+import { zerosLike } from "../autograd/ops/create.js";
+import { adamKernel, sgdKernel } from "../kernels/optimizer.js";
+import { ShapeError, UsageError } from "../tensor/errors.js";
+import { keep } from "../tensor/scope.js";
+import { formatShape, sameShape } from "../tensor/shape.js";
+import { runInto, type Tensor } from "../tensor/tensor.js";
+import { constantRate, type Schedule } from "./schedules.js";
+
+/** An optimizer's kind and settings, as JSON. */
+export interface OptimizerConfig {
+  readonly name: string;
+  readonly schedule: { readonly name: string; readonly [setting: string]: number | boolean | string };
+  readonly [setting: string]: unknown;
+}
+
+export abstract class Optimizer {
+  /** Finished steps. */
+  iterations = 0;
+  private schedule: Schedule;
+  private readonly initialSchedule: Schedule;
+  private readonly slots = new Map<Tensor, Tensor[]>();
+
+  protected constructor(
+    readonly name: string,
+    learningRate: number | Schedule,
+    /** Names of the slots that every parameter has. */
+    readonly slotNames: readonly string[],
+    private readonly settings: Readonly<Record<string, unknown>>,
+  ) {
+    this.schedule = typeof learningRate === "number" ? constantRate(learningRate) : learningRate;
+    this.initialSchedule = this.schedule;
+    if (!(this.learningRate >= 0)) {
+      throw new UsageError(`${name}: learningRate must be a number from 0, got ${this.learningRate}`);
+    }
+  }
+
+  /** Learning rate of the next step. */
+  get learningRate(): number {
+    return this.schedule.at(this.iterations);
+  }
+
+  /** @throws UsageError where a schedule sets the rate */
+  set learningRate(value: number) {
+    if (this.schedule.name !== "constant") {
+      throw new UsageError(
+        `${this.name}: its learning rate follows the schedule ${this.schedule.name}; it cannot be set`,
+      );
+    }
+    this.schedule = constantRate(value);
+  }
+
+  /**
+   * One step: changes each parameter in place. Without `gradients`, those that backward() left in `.grad` are used and
+   * cleared; parameters without one stay as they are.
+   * @throws UsageError when no parameter has a gradient
+   */
+  step(parameters: readonly Tensor[], gradients?: readonly Tensor[]): void {
+    const { learningRate } = this;
+    let updated = 0;
+    parameters.forEach((parameter, i) => {
+      const gradient = gradients?.[i] ?? parameter.grad;
+      if (gradient === null) return;
+      if (!sameShape(gradient.shape, parameter.shape)) {
+        throw new ShapeError(
+          `${this.name}: a gradient must have its parameter's shape ${formatShape(parameter.shape)}, got ${formatShape(gradient.shape)}`,
+        );
+      }
+      this.update(parameter, gradient, this.slotsOf(parameter), learningRate);
+      updated++;
+      if (gradients === undefined) {
+        gradient.dispose();
+        parameter.grad = null;
+      }
+    });
+    if (updated === 0) {
+      throw new UsageError(
+        `${this.name}: no parameter has a gradient; call backward(loss) first, with layers that are trainable`,
+      );
+    }
+    this.iterations++;
+  }
+
+  protected abstract update(w: Tensor, g: Tensor, slots: readonly Tensor[], learningRate: number): void;
+
+  /** The slots of a parameter by name; made, as zeros, where there are none yet. */
+  slotTensors(parameter: Tensor): { readonly name: string; readonly tensor: Tensor }[] {
+    return this.slotsOf(parameter).map((tensor, i) => ({ name: this.slotNames[i]!, tensor }));
+  }
+
+  private slotsOf(parameter: Tensor): Tensor[] {
+    let slots = this.slots.get(parameter);
+    if (slots === undefined) {
+      slots = this.slotNames.map(() => keep(zerosLike(parameter)));
+      this.slots.set(parameter, slots);
+    }
+    return slots;
+  }
+
+  /** Kind and settings, as it was made. */
+  config(): OptimizerConfig {
+    const { name, config } = this.initialSchedule;
+    return { name: this.name, schedule: { name, ...config }, ...this.settings };
+  }
+
+  /** Continues after `iterations` steps, at a learning rate that may have been set since the start. */
+  resumeAt(iterations: number, learningRate: number): void {
+    this.iterations = iterations;
+    if (this.schedule.name === "constant") this.learningRate = learningRate;
+  }
+
+  /** Frees the slots. */
+  dispose(): void {
+    for (const slots of this.slots.values()) for (const slot of slots) slot.dispose();
+    this.slots.clear();
+  }
+}
+
+export interface SgdOptions {
+  /** Default 0.01. */
+  readonly learningRate?: number | Schedule;
+  /** Default 0. */
+  readonly momentum?: number;
+  /** Default false. */
+  readonly nesterov?: boolean;
+  /** Each step shrinks the parameters by learningRate * weightDecay of themselves; default 0. */
+  readonly weightDecay?: number;
+}
+
+class Sgd extends Optimizer {
+  constructor(private readonly options: Required<SgdOptions>) {
+    const { learningRate, ...settings } = options;
+    super("sgd", learningRate, options.momentum === 0 ? [] : ["momentum"], settings);
+  }
+
+  protected update(w: Tensor, g: Tensor, slots: readonly Tensor[], learningRate: number): void {
+    runInto(sgdKernel, [g], [w, ...slots], { ...this.options, learningRate });
+  }
+}
+
+/** Stochastic gradient descent: w -= learningRate * g, with momentum v <- momentum v - learningRate g, w += v. */
+export function sgd(options: SgdOptions = {}): Optimizer {
+  const { learningRate = 0.01, momentum = 0, nesterov = false, weightDecay = 0 } = options;
+  if (!(momentum >= 0 && momentum < 1)) throw new UsageError(`sgd: momentum must be in [0, 1), got ${momentum}`);
+  return new Sgd({ learningRate, momentum, nesterov, weightDecay });
+}
+
+export interface AdamOptions {
+  /** Default 0.001. */
+  readonly learningRate?: number | Schedule;
+  /** Default 0.9. */
+  readonly beta1?: number;
+  /** Default 0.999. */
+  readonly beta2?: number;
+  /** Default 1e-7. */
+  readonly epsilon?: number;
+}
+
+export interface AdamWOptions extends AdamOptions {
+  /** Each step shrinks the parameters by learningRate * weightDecay of themselves; default 0.004. */
+  readonly weightDecay?: number;
+}
+
+class Adam extends Optimizer {
+  constructor(
+    name: string,
+    private readonly options: Required<AdamWOptions>,
+  ) {
+    const { learningRate, ...settings } = options;
+    super(name, learningRate, ["momentum", "velocity"], settings);
+  }
+
+  protected update(w: Tensor, g: Tensor, slots: readonly Tensor[], learningRate: number): void {
+    runInto(adamKernel, [g], [w, ...slots], { ...this.options, learningRate, step: this.iterations + 1 });
+  }
+}
+
+const adamDefaults = { learningRate: 0.001, beta1: 0.9, beta2: 0.999, epsilon: 1e-7 } as const;
+
+/** Adam (Kingma, Ba, 2015). */
+export function adam(options: AdamOptions = {}): Optimizer {
+  return new Adam("adam", { ...adamDefaults, ...options, weightDecay: 0 });
+}
+
+/** Adam with decoupled weight decay (Loshchilov, Hutter, 2019). */
+export function adamW(options: AdamWOptions = {}): Optimizer {
+  return new Adam("adamW", { ...adamDefaults, weightDecay: 0.004, ...options });
+}

@@ -1,0 +1,160 @@
+// Training data as the loops of fit, evaluate and predict see it: flat host arrays with a row per sample, checked against
+// the model once.
+
+import { gatherRows } from "../data/batches.js";
+import type { LabelledImages } from "../data/dataset.js";
+import { DataError, ShapeError, UsageError } from "../tensor/errors.js";
+import { formatShape, type Shape, sizeOf } from "../tensor/shape.js";
+import { type Tensor, tensor } from "../tensor/tensor.js";
+import type { Sequential } from "./model.js";
+
+/** Inputs and targets, one row after the other. */
+export interface Samples {
+  /** [N, ...inputShape] */
+  readonly inputs: Float32Array;
+  /** Class ids [N], or values of the model's output shape [N, ...outputShape]. */
+  readonly targets: Int32Array | Float32Array;
+}
+
+/** Labelled images, as the data loaders give them, or plain arrays. */
+export type LabelledData = LabelledImages | Samples;
+/** Data without a need for targets. */
+export type InputData =
+  | LabelledData
+  | Float32Array
+  | { readonly images: Float32Array }
+  | { readonly inputs: Float32Array };
+
+const inputsOf = (data: InputData) =>
+  data instanceof Float32Array ? data : "images" in data ? data.images : data.inputs;
+const targetsOf = (data: LabelledData) => ("labels" in data ? data.labels : data.targets);
+
+/** Batches of inputs [n, ...inputShape] for one model. */
+export class InputSet {
+  readonly count: number;
+  protected readonly inputs: Float32Array;
+  protected readonly inputSize: number;
+  private buffer = new Float32Array(0);
+
+  /** @throws ShapeError where the rows are not of the model's input shape */
+  constructor(
+    protected readonly model: Sequential,
+    data: InputData,
+  ) {
+    this.inputs = inputsOf(data);
+    this.inputSize = sizeOf(model.inputShape);
+    this.count = this.inputs.length / this.inputSize;
+    if (!Number.isInteger(this.count)) {
+      throw new ShapeError(
+        `${model.name}: needs rows of ${formatShape(model.inputShape)} (${this.inputSize} values), got ${this.inputs.length} values`,
+      );
+    }
+    if ("imageShape" in Object(data)) this.checkImageShape((data as LabelledImages).imageShape);
+  }
+
+  /** Images that happen to have as many values are other images all the same. */
+  private checkImageShape(imageShape: Shape): void {
+    const { inputShape, name } = this.model;
+    if (inputShape.length === 1 || imageShape.every((size, axis) => size === inputShape[axis])) return;
+    throw new ShapeError(`${name}: needs images ${formatShape(inputShape)}, got ${formatShape(imageShape)}`);
+  }
+
+  /** Samples [start, end), uploaded. */
+  inputRange(start: number, end: number): Tensor {
+    return this.upload(this.inputs.subarray(start * this.inputSize, end * this.inputSize), end - start);
+  }
+
+  /** The samples at `indices`, uploaded; `change` may alter the values before. */
+  inputRows(indices: Uint32Array, change?: (values: Float32Array) => void): Tensor {
+    const size = indices.length * this.inputSize;
+    if (this.buffer.length < size) this.buffer = new Float32Array(size);
+    gatherRows(this.inputs, this.inputSize, indices, this.buffer);
+    const values = this.buffer.subarray(0, size);
+    change?.(values);
+    return this.upload(values, indices.length);
+  }
+
+  private upload(values: Float32Array, count: number): Tensor {
+    return tensor(this.model.device, values, { shape: [count, ...this.model.inputShape] });
+  }
+}
+
+/** Batches of inputs and targets for one model. */
+export class SampleSet extends InputSet {
+  private readonly targets: Int32Array | Float32Array;
+  private readonly targetShape: Shape;
+
+  /** @throws UsageError, ShapeError or DataError where the targets do not fit */
+  constructor(model: Sequential, data: LabelledData) {
+    super(model, data);
+    this.targets = targetsOf(data);
+    const classes = this.targets instanceof Int32Array;
+    this.targetShape = classes ? [] : model.outputShape;
+    if (this.count === 0) throw new UsageError(`${model.name}: needs at least one sample, got none`);
+    const needed = this.count * sizeOf(this.targetShape);
+    if (this.targets.length !== needed) {
+      throw new ShapeError(
+        `${model.name}: ${this.count} samples need ${needed} target values (${formatShape(this.targetShape)} each), got ${this.targets.length}`,
+      );
+    }
+    if (this.targets instanceof Int32Array) checkClasses(model, this.targets);
+  }
+
+  targetRange(start: number, end: number): Tensor {
+    const size = sizeOf(this.targetShape);
+    return this.uploadTargets(this.targets.subarray(start * size, end * size), end - start);
+  }
+
+  targetRows(indices: Uint32Array): Tensor {
+    const { targets } = this;
+    const size = sizeOf(this.targetShape);
+    const length = indices.length * size;
+    const rows =
+      targets instanceof Int32Array
+        ? gatherRows(targets, size, indices, new Int32Array(length))
+        : gatherRows(targets, size, indices, new Float32Array(length));
+    return this.uploadTargets(rows, indices.length);
+  }
+
+  private uploadTargets(values: Int32Array | Float32Array, count: number): Tensor {
+    const dtype = values instanceof Int32Array ? "i32" : "f32";
+    return tensor(this.model.device, values, { shape: [count, ...this.targetShape], dtype });
+  }
+}
+
+function checkClasses(model: Sequential, labels: Int32Array): void {
+  const classes = model.outputShape.at(-1)!;
+  const wrong = labels.findIndex((label) => label < 0 || label >= classes);
+  if (wrong < 0) return;
+  throw new DataError(
+    `${model.name}: class ids must be from 0 to ${classes - 1} for ${classes} outputs, sample ${wrong} has ${labels[wrong]}`,
+  );
+}
+
+/** The last `fraction` of the rows split off, before any shuffling, as Keras's validation_split. */
+export function splitSamples(model: Sequential, data: LabelledData, fraction: number): [Samples, Samples] {
+  if (!(fraction > 0 && fraction < 1)) {
+    throw new UsageError(`fit: validationSplit must be between 0 and 1, got ${fraction}`);
+  }
+  const inputs = inputsOf(data);
+  const targets = targetsOf(data);
+  const inputSize = sizeOf(model.inputShape);
+  const count = inputs.length / inputSize;
+  const boundary = Math.floor(count * (1 - fraction));
+  if (boundary === 0 || boundary === count) {
+    throw new UsageError(
+      `fit: validationSplit ${fraction} leaves no samples on one side, of ${count}; use another share`,
+    );
+  }
+  const targetSize = targets.length / count;
+  return [
+    { inputs: inputs.subarray(0, boundary * inputSize), targets: targets.subarray(0, boundary * targetSize) },
+    { inputs: inputs.subarray(boundary * inputSize), targets: targets.subarray(boundary * targetSize) },
+  ];
+}
+
+/** @throws UsageError unless 1 <= batchSize <= count */
+export function checkBatchSize(op: string, batchSize: number, count: number): void {
+  if (Number.isSafeInteger(batchSize) && batchSize >= 1 && batchSize <= count) return;
+  throw new UsageError(`${op}: batchSize must be a whole number from 1 to the ${count} samples, got ${batchSize}`);
+}
