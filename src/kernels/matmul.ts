@@ -145,15 +145,25 @@ function multiply(call: GpuCall<MatmulParams>, { sizes: { m, n, k }, batch, offs
   const most = Math.floor(call.profile.maxBindingBytes / 4);
 
   const alone = c.size === m * n;
-  const fitting = (rows: number, columns: number) => (alone ? rowsPerWindow(most, rows, columns) : rows);
-  let mStep = Math.min(fitting(m, n), transposeA ? m : fitting(m, k));
-  const nStep = transposeB ? fitting(n, k) : n;
-  const kWindow = Math.max(1, Math.min(transposeA ? fitting(k, m) : k, transposeB ? k : fitting(k, n)));
+  const tooLarge = (view: GpuView) => alone && view.size > most;
+  /** Rows as stored, `length` elements each, of which no more than a binding holds are taken at a time. */
+  const rowsOf = (view: GpuView, length: number): Limit[] => (tooLarge(view) ? [{ length, most, aligned: true }] : []);
+  const [aLength, bLength] = [transposeA ? m : k, transposeB ? k : n];
+  const nStep = rowsPerWindow(n, transposeB ? rowsOf(b, bLength) : []);
+  const kWindow = rowsPerWindow(k, [
+    ...(transposeA ? rowsOf(a, aLength) : []),
+    ...(transposeB ? [] : rowsOf(b, bLength)),
+  ]);
   const kWindows = Math.max(1, Math.ceil(k / kWindow));
+  const partialC = { length: n, most: Math.floor(most / kWindows / 4) * 4, aligned: false };
+  const mStep = rowsPerWindow(m, [
+    ...(transposeA ? [] : rowsOf(a, aLength)),
+    ...rowsOf(c, n),
+    ...(kWindows > 1 ? [partialC] : []),
+  ]);
   let splits = 1;
   let kStep = kWindow;
-  if (kWindows > 1) mStep = Math.min(mStep, rowsPerWindow(Math.floor(most / kWindows / 4) * 4, m, n));
-  else if (mStep === m && nStep === n) {
+  if (kWindows === 1 && mStep >= m && nStep >= n) {
     const wanted = family.splitsFor({ m, n, k, batch: batch.size });
     const affordable = Math.max(1, Math.min(MAX_SPLITS, Math.floor(most / (batch.size * m * n + 3))));
     kStep = Math.max(4, Math.ceil(k / Math.min(wanted, affordable) / 4) * 4);
@@ -161,53 +171,59 @@ function multiply(call: GpuCall<MatmulParams>, { sizes: { m, n, k }, batch, offs
   }
   const partials = kWindows * splits;
 
+  const cut = (view: GpuView, offset: number, first: number, count: number, length: number) =>
+    tooLarge(view)
+      ? { view: windowOf(view, first * length, count * length), offset }
+      : { view, offset: offset + first * length };
   for (const [m0, rows] of steps(m, mStep)) {
     const size = batch.size * rows * n;
     const splitStride = Math.ceil(size / 4) * 4;
-    const cRows = rows === m ? c : windowOf(c, m0 * n, rows * n);
-    const target = partials === 1 ? cRows : call.scratch({ shape: [partials * splitStride], dtype: "f32" });
+    const result = cut(c, offsetC, m0, rows, n);
+    const scratch = partials > 1 ? call.scratch({ shape: [partials * splitStride], dtype: "f32" }) : undefined;
     for (const [n0, columns] of steps(n, nStep)) {
       for (const [k0, depth] of steps(k, kWindow)) {
-        const aRows = transposeA ? ([k0, depth, m] as const) : ([m0, rows, k] as const);
-        const bRows = transposeB ? ([n0, columns, k] as const) : ([k0, depth, n] as const);
-        const aWhole = aRows[1] === (transposeA ? k : m);
-        const bWhole = bRows[1] === (transposeB ? n : k);
+        const partial = scratch && { view: scratch, offset: Math.floor(k0 / kWindow) * splitStride };
+        const [aFirst, aCount, aColumn] = transposeA ? [k0, depth, m0] : [m0, rows, k0];
+        const [bFirst, bCount, bColumn] = transposeB ? [n0, columns, k0] : [k0, depth, n0];
+        const target = partial ?? result;
         family.run(call, {
           m: rows,
           n: columns,
           k: depth,
           batch: batch.size,
           a: {
-            view: aWhole ? a : windowOf(a, aRows[0] * aRows[2], aRows[1] * aRows[2]),
-            offset: offsetA + (transposeA ? m0 : k0),
-            stride: aRows[2],
+            ...cut(a, offsetA + aColumn, aFirst, aCount, aLength),
+            stride: aLength,
             batchStride: batch.strideA,
             transposed: transposeA,
           },
           b: {
-            view: bWhole ? b : windowOf(b, bRows[0] * bRows[2], bRows[1] * bRows[2]),
-            offset: offsetB + (transposeB ? k0 : n0),
-            stride: bRows[2],
+            ...cut(b, offsetB + bColumn, bFirst, bCount, bLength),
+            stride: bLength,
             batchStride: batch.strideB,
             transposed: transposeB,
           },
-          c: {
-            view: target,
-            offset: n0 + (partials === 1 ? offsetC : Math.floor(k0 / kWindow) * splitStride),
-            stride: n,
-            batchStride: rows * n,
-            transposed: false,
-          },
+          c: { view: target.view, offset: target.offset + n0, stride: n, batchStride: rows * n, transposed: false },
           splits,
           kStep: kWindows === 1 ? kStep : depth,
           splitStride,
-          bias: partials === 1 && bias !== undefined ? { view: bias, offset: n0 } : undefined,
-          activation: partials === 1 ? activation : "linear",
+          bias: partial === undefined && bias !== undefined ? { view: bias, offset: n0 } : undefined,
+          activation: partial === undefined ? activation : "linear",
         });
       }
     }
-    if (partials > 1)
-      addPartials(call, { from: target, partials, splitStride, size, to: cRows, offset: offsetC, n, bias });
+    if (scratch !== undefined) {
+      addPartials(call, {
+        from: scratch,
+        partials,
+        splitStride,
+        size,
+        to: result.view,
+        offset: result.offset,
+        n,
+        bias,
+      });
+    }
   }
 }
 
@@ -218,12 +234,23 @@ function steps(total: number, step: number): [number, number][] {
   return pieces.length === 0 ? [[0, 0]] : pieces;
 }
 
-/** Rows of a [rows, columns] matrix that fit `most` elements, such that windows of them begin where a binding may. */
-function rowsPerWindow(most: number, rows: number, columns: number): number {
-  if (rows * columns <= most) return Math.max(1, rows);
+/** Matrices whose rows have `length` elements, taken `most` elements at a time; as windows if `aligned`. */
+interface Limit {
+  readonly length: number;
+  readonly most: number;
+  readonly aligned: boolean;
+}
+
+/**
+ * Rows to take at a time, at least one. Windows begin where a binding may, on a multiple of 64 elements; where too many
+ * rows would be needed for that, they exceed the limit, and the dispatch says so.
+ */
+function rowsPerWindow(rows: number, limits: readonly Limit[]): number {
+  const fitting = Math.min(...limits.map(({ length, most }) => Math.floor(most / length)));
+  if (rows <= fitting) return Math.max(1, rows);
   let unit = 4;
-  while ((unit * columns) % 64 !== 0) unit *= 2;
-  return Math.max(unit, Math.floor(most / columns / unit) * unit);
+  while (limits.some(({ aligned, length }) => aligned && (unit * length) % 64 !== 0)) unit *= 2;
+  return Math.max(unit, Math.floor(fitting / unit) * unit);
 }
 
 interface Partials {
