@@ -1,7 +1,10 @@
 // One table of every operation: a function of tensors, and random inputs for it. Finite differences, the comparison of
 // devices and the check that nothing is missing all iterate over it. Elementwise rows come from the kernels' tables.
+import { batchNorm } from "../../src/autograd/ops/batchnorm.js";
+import { type Conv2dOptions, conv2d } from "../../src/autograd/ops/conv2d.js";
+import { zerosLike } from "../../src/autograd/ops/create.js";
 import { dropout } from "../../src/autograd/ops/dropout.js";
-import { binary, cast, clip, leakyRelu, unary, where } from "../../src/autograd/ops/elementwise.js";
+import { binary, cast, clip, leakyRelu, relu, unary, where } from "../../src/autograd/ops/elementwise.js";
 import { gather, oneHot } from "../../src/autograd/ops/gather.js";
 import { type MatmulOptions, matmul } from "../../src/autograd/ops/matmul.js";
 import { avgPool2d, globalAvgPool2d, maxPool2d } from "../../src/autograd/ops/pool2d.js";
@@ -259,6 +262,102 @@ function pooling(op: keyof typeof pools, form: string, values: (random: Draw, sh
   };
 }
 
+/** Images and kernels of random sizes; explicit padding may exceed the kernel. */
+function convolution(form: string, choose: (random: Draw) => Omit<Conv2dOptions, "bias">): Operation {
+  return {
+    op: "conv2d",
+    form,
+    draw: (random) => {
+      const options = choose(random);
+      for (;;) {
+        const kernel = [random.integer(1, 4), random.integer(1, 4), random.size(2, 40), random.size(2, 70)];
+        const [height, width] = [3 + random.size(4, 16), 3 + random.size(4, 16)];
+        const x = [random.size(2, 9), height, width, kernel[2]!];
+        const work = (sizeOf(x) * sizeOf(kernel)) / kernel[2]!;
+        const dilation = typeof options.dilations === "number" ? options.dilations : 1;
+        const fits = Math.max(kernel[0]!, kernel[1]!) * dilation <= Math.min(height, width);
+        if (!fits || work > 2e7 || (!random.large && sizeOf(x) + sizeOf(kernel) > 300)) continue;
+        const bias = options.activation !== undefined;
+        return {
+          fn: (images, weights, offset) => conv2d(images!, weights!, { ...options, ...(offset && { bias: offset }) }),
+          inputs: [x, kernel, ...(bias ? [kernel.slice(3)] : [])].map((shape) => random.normal(shape)),
+          note: JSON.stringify(options),
+        };
+      }
+    },
+  };
+}
+
+/** Batch normalisation with its own statistics, or with given ones. */
+function normalization(training: boolean): Operation {
+  return {
+    op: "batchNorm",
+    form: training ? "while training" : "with frozen statistics",
+    draw: (random) => {
+      const channels = random.size(3, 70);
+      const shape = random.pick([
+        [1 + random.size(6, 300), channels],
+        [1 + random.size(2, 5), random.size(2, 12), random.size(2, 12), channels],
+      ]);
+      const [mean, variance] = [random.normal([channels]), random.uniform([channels], [0.1, 3])];
+      return {
+        fn: (x, gamma, beta) =>
+          batchNorm(x!, {
+            gamma: gamma!,
+            beta: beta!,
+            runningMean: tensor(x!.device, mean.values),
+            runningVariance: tensor(x!.device, variance.values),
+            training,
+            epsilon: 0.01,
+          }),
+        inputs: [shape, [channels], [channels]].map((s) => random.normal(s)),
+      };
+    },
+  };
+}
+
+/** A whole network: convolution, batch normalisation, relu, pooling, convolution, dense layer, cross-entropy. */
+const network: Operation = {
+  op: "softmaxCrossEntropy",
+  form: "of a convolutional network",
+  draw: (random) => {
+    const [batch, size] = [1 + random.size(2, 20), 7 + random.size(2, 9)];
+    const [channels, first, second] = [random.size(2, 3), random.size(3, 20), random.size(3, 30)];
+    const classes = 1 + random.size(3, 12);
+    // 3x3 valid, 2x2 pooling, 2x2 valid.
+    const features = second * (Math.floor((size - 2) / 2) - 1) ** 2;
+    const labels = indices(random, [batch], classes);
+    const shapes = [
+      [batch, size, size, channels],
+      [3, 3, channels, first],
+      [first],
+      [first],
+      [2, 2, first, second],
+      [second],
+      [features, classes],
+      [classes],
+    ];
+    return {
+      fn: (...tensors) => {
+        const [x, kernel1, gamma, beta, kernel2, bias2, dense, bias] = tensors as [
+          Tensor,
+          Tensor,
+          Tensor,
+          Tensor,
+          ...Tensor[],
+        ];
+        const statistics = { runningMean: zerosLike(gamma), runningVariance: zerosLike(gamma) };
+        const normalized = batchNorm(conv2d(x, kernel1), { gamma, beta, ...statistics, training: true });
+        const pooled = maxPool2d(relu(normalized), { poolSize: 2 });
+        const convolved = conv2d(pooled, kernel2!, { bias: bias2!, activation: "tanh" });
+        const logits = matmul(reshape(convolved, [batch, features]), dense!, { bias: bias! });
+        return softmaxCrossEntropy(logits, labels(x.device));
+      },
+      inputs: shapes.map((shape) => random.normal(shape)),
+    };
+  },
+};
+
 /** Integer indices as a tensor that is no input. */
 function indices(random: Draw, shape: Shape, below: number): (device: Tensor["device"]) => Tensor {
   const { values } = randomIntegers(random.stream, shape, "i32", [0, below]);
@@ -452,6 +551,28 @@ const structural: Operation[] = [
       transposeB: random.pick([true, false]),
     })),
   ),
+  convolution("", () => ({})),
+  convolution("with same padding", () => ({ padding: "same" })),
+  convolution("with strides", (random) => ({
+    strides: random.pick([2, 3, [1, 2]] as const),
+    padding: random.pick(["same", "valid"] as const),
+  })),
+  convolution("with dilation and explicit padding", (random) => ({
+    dilations: 2,
+    strides: random.pick([1, 2]),
+    padding: [
+      [random.integer(0, 3), random.integer(0, 3)],
+      [random.integer(0, 3), random.integer(0, 3)],
+    ],
+  })),
+  ...FUSED_ACTIVATIONS.map((activation) =>
+    convolution(`with bias and ${activation}`, (random) => ({
+      activation,
+      padding: random.pick(["same", "valid"] as const),
+    })),
+  ),
+  normalization(true),
+  normalization(false),
   pooling("maxPool2d", "of distinct values", (random, shape) => random.distinct(shape)),
   pooling("maxPool2d", "with ties", (random, shape) => random.ties(shape)),
   pooling("avgPool2d", "", (random, shape) => random.normal(shape)),
@@ -492,7 +613,7 @@ const structural: Operation[] = [
   },
 ];
 
-export const operations: readonly Operation[] = [...unaryOperations, ...binaryOperations, ...structural];
+export const operations: readonly Operation[] = [...unaryOperations, ...binaryOperations, ...structural, network];
 
 export function titleOf({ op, form }: Operation): string {
   return form ? `${op} ${form}` : op;
