@@ -41,28 +41,42 @@ interface ElementwiseOptions {
 const vectorOf = (dtype: DType) => VECTOR[dtype];
 const scalarOf = (dtype: DType) => dtype;
 
-/** y = expression of same-sized inputs, over vec4s. */
+/** A tensor that an expression reads by name. */
+interface Operand {
+  readonly name: string;
+  readonly view: GpuView;
+}
+
+/** y = expression over vec4s of operands that have y's size, or a single element. */
 function streamExpression<P>(
   call: GpuCall<P>,
-  inputs: Readonly<Record<string, GpuView>>,
+  operands: readonly Operand[],
   expression: Expression,
   { type, numbers = {}, inPlace = false }: ElementwiseOptions,
 ): void {
-  const names = Object.keys(inputs);
   const y = call.outputs[0]!;
+  const [whole, single] = [
+    operands.filter(({ view }) => view.size === y.size),
+    operands.filter(({ view }) => view.size !== y.size),
+  ];
+  const bind = ({ name, view }: Operand, elementType: string): Binding => ({
+    name: `${name}Values`,
+    view,
+    type: elementType,
+  });
   stream(call, {
-    key: `stream ${type}`,
+    key: `stream ${type} ${single.map(({ name }) => name).join()}`,
     bindings: [
       { name: "result", view: y, type: VECTOR[y.dtype], access: "read_write" },
-      ...names.map(
-        (name): Binding => ({ name: `${name}Values`, view: inputs[name]!, type: VECTOR[inputs[name]!.dtype] }),
-      ),
+      ...whole.map((operand) => bind(operand, VECTOR[operand.view.dtype])),
     ],
+    tables: single.map((operand) => bind(operand, operand.view.dtype)),
     numbers,
     declarations: declarations(VECTOR[type], type),
     statement: [
       ...Object.keys(numbers).map((name) => `let ${name} = T(u.${name});`),
-      ...names.map((name) => `let ${name} = ${name}Values[i];`),
+      ...whole.map(({ name }) => `let ${name} = ${name}Values[i];`),
+      ...single.map(({ name, view }) => `let ${name} = ${VECTOR[view.dtype]}(${name}Values[0]);`),
       ...(inPlace ? ["let y = result[i];"] : []),
       `result[i] = ${expression(vectorOf)};`,
     ].join(" "),
@@ -85,7 +99,10 @@ function unaryKernel(name: string, row: UnaryRow): Kernel<UnaryParams> {
       for (let i = 0; i < y!.size; i++) y!.data[i] = row.cpu(x!.data[i]!, p, q);
     },
     webgpu: (call) =>
-      streamExpression(call, { x: call.inputs[0]! }, () => row.wgsl, { type: "f32", numbers: { ...call.params } }),
+      streamExpression(call, [{ name: "x", view: call.inputs[0]! }], () => row.wgsl, {
+        type: "f32",
+        numbers: { ...call.params },
+      }),
   });
 }
 
@@ -98,10 +115,18 @@ function unaryGradientKernel(name: string, row: UnaryRow): Kernel<UnaryParams> {
       for (let i = 0; i < dx!.size; i++) dx!.data[i] = gradient.cpu(dy!.data[i]!, v!.data[i]!, p, q);
     },
     webgpu: (call) =>
-      streamExpression(call, { dy: call.inputs[0]!, [gradient.from]: call.inputs[1]! }, () => gradient.wgsl, {
-        type: "f32",
-        numbers: { ...call.params },
-      }),
+      streamExpression(
+        call,
+        [
+          { name: "dy", view: call.inputs[0]! },
+          { name: gradient.from, view: call.inputs[1]! },
+        ],
+        () => gradient.wgsl,
+        {
+          type: "f32",
+          numbers: { ...call.params },
+        },
+      ),
   });
 }
 
@@ -129,12 +154,6 @@ export interface BinaryParams {
   readonly b?: number;
 }
 
-/** A tensor that an expression reads by name. */
-interface Operand {
-  readonly name: string;
-  readonly view: GpuView;
-}
-
 /** y = expression of the operands, each read as y's shape. */
 function broadcast<P>(
   call: GpuCall<P>,
@@ -144,8 +163,8 @@ function broadcast<P>(
 ): void {
   const y = call.outputs[0]!;
   if (y.size === 0) return;
-  if (operands.every(({ view }) => view.size === y.size)) {
-    streamExpression(call, Object.fromEntries(operands.map(({ name, view }) => [name, view])), expression, options);
+  if (operands.every(({ view }) => view.size === y.size || view.size === 1)) {
+    streamExpression(call, operands, expression, options);
     return;
   }
   const { sizes, strides } = collapse(
@@ -351,7 +370,7 @@ export const castKernel = defineKernel<Record<never, never>>({
     for (let i = 0; i < y!.size; i++) y!.data[i] = wrap(x!.data[i]!);
   },
   webgpu: (call) =>
-    streamExpression(call, { x: call.inputs[0]! }, (v) => `${v(call.outputs[0]!.dtype)}(x)`, {
+    streamExpression(call, [{ name: "x", view: call.inputs[0]! }], (v) => `${v(call.outputs[0]!.dtype)}(x)`, {
       type: call.inputs[0]!.dtype,
     }),
 });
@@ -363,7 +382,10 @@ const accumulateKernel = defineKernel<Record<never, never>>({
     for (let i = 0; i < y!.size; i++) y!.data[i]! += x!.data[i]!;
   },
   webgpu: (call) =>
-    streamExpression(call, { x: call.inputs[0]! }, () => "y + x", { type: call.outputs[0]!.dtype, inPlace: true }),
+    streamExpression(call, [{ name: "x", view: call.inputs[0]! }], () => "y + x", {
+      type: call.outputs[0]!.dtype,
+      inPlace: true,
+    }),
 });
 
 /** a + b of equal shapes: in the memory of `a` where only this handle sees it (then `a` is returned), else anew. */
