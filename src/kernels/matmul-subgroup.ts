@@ -1,7 +1,7 @@
 // Matrix products of the software profile: one subgroup of eight lanes per workgroup holds a register tile of C (see
 // subgroup-tile.ts), reads A and B straight from their buffers and stores the tile once. No shared memory.
 //
-// Loads are the cost, so each storage order has its own way of filling the registers (ns per k at 32 x 64 in brackets):
+// Loads are the cost, so each storage order has its own way of filling the registers:
 //   A [K, M]: one vec4 per 32 rows and k.  A [M, K]: one vec4 per 8 rows and 4 k, rotated.
 //   B [K, N]: one vec4 per 32 columns and k.  B [N, K]: four vec4 per 32 columns and 4 k, rotated; component i of lane l
 //   is then column 8 i + l, so C is stored element by element.
