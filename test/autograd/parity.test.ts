@@ -2,15 +2,15 @@
 import { expect, it } from "vitest";
 import { cast, mul, sub, tanh, where } from "../../src/autograd/ops/elementwise.js";
 import { cpu, describeProfiles, expectParity, withSmallBindings } from "../support.js";
-import { Draw, operations, titleOf } from "./operations.js";
+import { Draw, type Operation, operations, titleOf } from "./operations.js";
 
-/** Random cases of each row of the table. */
-const ROUNDS = 4;
+/** Random cases of a row of the table. */
+const roundsOf = ({ slow }: Operation) => (slow ? 2 : 4);
 
 it("compares at least 200 random shapes", () => {
   const shapes = new Set<string>();
   for (const operation of operations) {
-    for (let seed = 0; seed < ROUNDS; seed++) {
+    for (let seed = 0; seed < roundsOf(operation); seed++) {
       const { inputs } = operation.draw(new Draw(seed, titleOf(operation), true));
       shapes.add(`${operation.op} ${inputs.map(({ shape }) => `[${shape}]`)}`);
     }
@@ -22,7 +22,7 @@ describeProfiles((device) => {
   for (const operation of operations) {
     const title = titleOf(operation);
     it(title, async () => {
-      for (let seed = 0; seed < ROUNDS; seed++) {
+      for (let seed = 0; seed < roundsOf(operation); seed++) {
         const { fn, inputs, note } = operation.draw(new Draw(seed, title, true));
         await expectParity(device(), fn, inputs, { label: `${title}, seed ${seed}, ${note ?? ""}` });
       }
