@@ -43,27 +43,40 @@ function formatBytes(parameters: number): string {
 
 const grouped = (n: number) => n.toLocaleString("en-US");
 
-/** Inner widths of the columns, as Keras draws them on 78 columns; longer texts widen theirs. */
-const COLUMN_WIDTHS = [33, 24, 15] as const;
+/** Widths of the columns as Keras draws them on a terminal of 80; a word that is longer widens its column. */
+const COLUMN_WIDTHS = [31, 22, 13] as const;
 
 /** The table that Keras 3 prints, in its words. */
 export function formatSummary(model: string, rows: readonly SummaryRow[]): string {
-  const cells = rows.map(({ name, layer, outputShape, weights }) => [
-    `${name} (${layer.className})`,
-    `(${["None", ...outputShape].join(", ")})`,
-    grouped(count(weights)),
-  ]);
-  const header = ["Layer (type)", "Output Shape", "Param #"];
-  const widths = COLUMN_WIDTHS.map((width, column) => Math.max(width, ...cells.map((row) => row[column]!.length + 2)));
-  const line = (row: readonly string[], bar: string) => {
-    const padded = row.map((text, column) => {
-      const width = widths[column]! - 2;
+  const cells = rows.map(({ name, layer, outputShape, weights }) => {
+    const title = `${name} (${layer.className})`;
+    return [
+      title.length <= COLUMN_WIDTHS[0] ? [title] : [name, `(${layer.className})`],
+      [`(${["None", ...outputShape].join(", ")})`],
+      [grouped(count(weights))],
+    ];
+  });
+  const widths = COLUMN_WIDTHS.map((width, column) =>
+    Math.max(width, ...cells.flatMap((row) => row[column]!.map((text) => text.length))),
+  );
+  const line = (texts: readonly string[], bar: string) => {
+    const padded = texts.map((text, column) => {
+      const width = widths[column]!;
       return ` ${column === 2 ? text.padStart(width) : text.padEnd(width)} `;
     });
     return `${bar}${padded.join(bar)}${bar}`;
   };
+  const lines = (row: readonly (readonly string[])[]) =>
+    row[0]!
+      .map((_, i) =>
+        line(
+          row.map((texts) => texts[i] ?? ""),
+          "│",
+        ),
+      )
+      .join("\n");
   const rule = ([left, fill, cross, right]: string) =>
-    `${left}${widths.map((width) => fill!.repeat(width)).join(cross)}${right}`;
+    `${left}${widths.map((width) => fill!.repeat(width + 2)).join(cross)}${right}`;
   const { total, trainable, nonTrainable } = countParameters(rows);
   const totals = [
     ["Total", total],
@@ -73,9 +86,9 @@ export function formatSummary(model: string, rows: readonly SummaryRow[]): strin
   return [
     `Model: "${model}"`,
     rule("┏━┳┓"),
-    line(header, "┃"),
+    line(["Layer (type)", "Output Shape", "Param #"], "┃"),
     rule("┡━╇┩"),
-    cells.map((row) => line(row, "│")).join(`\n${rule("├─┼┤")}\n`),
+    cells.map(lines).join(`\n${rule("├─┼┤")}\n`),
     rule("└─┴┘"),
     ...totals.map(([label, n]) => ` ${label} params: ${grouped(n)} (${formatBytes(n)})`),
   ].join("\n");

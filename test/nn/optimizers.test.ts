@@ -1,0 +1,117 @@
+// Optimizers against figures from NumPy in float64: four steps from w = [1, -2, 0.5] with g = w^2 k / 10 + [0.1, -0.2, 0.3]
+// in step k. Momentum: v = m v - r g, w += v (Nesterov: m v - r g). Adam: m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2,
+// w -= r sqrt(1 - b2^k) / (1 - b1^k) m / (sqrt(v) + 1e-7). Weight decay first: w -= r decay w.
+import { expect, test } from "vitest";
+import { adam, adamW, type Optimizer, sgd } from "../../src/nn/optimizers.js";
+import { constantRate, cosineDecay, exponentialDecay, stepDecay } from "../../src/nn/schedules.js";
+import { ShapeError, UsageError } from "../../src/tensor/errors.js";
+import { tensor } from "../../src/tensor/tensor.js";
+import { describeDevices } from "./small.js";
+
+const cases: [name: string, make: () => Optimizer, expected: number[]][] = [
+  ["sgd", () => sgd({ learningRate: 0.1 }), [0.8702799881396929, -2.3637253109126375, 0.361180579097938]],
+  [
+    "momentum",
+    () => sgd({ learningRate: 0.1, momentum: 0.9 }),
+    [0.7442841411013907, -2.6375897958077794, 0.1949020850501459],
+  ],
+  [
+    "nesterov",
+    () => sgd({ learningRate: 0.1, momentum: 0.9, nesterov: true }),
+    [0.6619326508498785, -3.0549352754364953, 0.09829148287830372],
+  ],
+  [
+    "weight decay",
+    () => sgd({ learningRate: 0.1, momentum: 0.9, weightDecay: 0.1 }),
+    [0.7120841066441026, -2.528261401896482, 0.17935505524300746],
+  ],
+  ["adam", () => adam({ learningRate: 0.01 }), [0.9602848557742115, -2.0376076339412412, 0.45990299516469596]],
+  ["adamW", () => adamW({ learningRate: 0.01 }), [0.9601270400793157, -2.0372858365503426, 0.459825418405937]],
+];
+
+describeDevices((device, kind) => {
+  test.each(cases)("%s", async (_, make, expected) => {
+    const optimizer = make();
+    const w = tensor(device(), [1, -2, 0.5]);
+    for (let k = 1; k <= 4; k++) {
+      const values = Array.from(await w.data(), (x, i) => (x * x * k) / 10 + [0.1, -0.2, 0.3][i]!);
+      if (k % 2 === 0) {
+        const gradient = tensor(device(), values);
+        optimizer.step([w], [gradient]);
+        expect(gradient.disposed).toBe(false);
+        gradient.dispose();
+      } else {
+        w.grad = tensor(device(), values);
+        optimizer.step([w]);
+        expect(w.grad).toBeNull();
+      }
+    }
+    expect(optimizer.iterations).toBe(4);
+    const found = await w.data();
+    for (const [i, value] of expected.entries()) expect(found[i]).toBeCloseTo(value, kind === "cpu" ? 12 : 6);
+    w.dispose();
+    optimizer.dispose();
+  });
+
+  test("frees its slots", () => {
+    const before = device().memory().liveCount;
+    const optimizer = adam();
+    const w = tensor(device(), [1, 2]);
+    const g = tensor(device(), [3, 4]);
+    optimizer.step([w], [g]);
+    expect(device().memory().liveCount).toBe(before + 4);
+    for (const t of [w, g]) t.dispose();
+    optimizer.dispose();
+    expect(device().memory().liveCount).toBe(before);
+  });
+
+  test("says what is missing", () => {
+    const w = tensor(device(), [1, 2]);
+    const g = tensor(device(), [1, 2, 3]);
+    expect(() => sgd().step([w])).toThrow(UsageError);
+    expect(() => sgd().step([w])).toThrow("no parameter has a gradient; call backward(loss) first");
+    expect(() => sgd().step([w], [g])).toThrow(ShapeError);
+    w.dispose();
+    g.dispose();
+  });
+});
+
+test("defaults are Keras's", () => {
+  expect(adam().config()).toEqual({
+    name: "adam",
+    schedule: { name: "constant", learningRate: 0.001 },
+    beta1: 0.9,
+    beta2: 0.999,
+    epsilon: 1e-7,
+    weightDecay: 0,
+  });
+  expect(adamW().config()["weightDecay"]).toBe(0.004);
+  expect(sgd().learningRate).toBe(0.01);
+  expect(() => sgd({ momentum: 1 })).toThrow("momentum must be in [0, 1), got 1");
+  expect(() => adam({ learningRate: Number.NaN })).toThrow("learningRate must be a number from 0");
+});
+
+/** Keras: ExponentialDecay(0.1, 10, 0.5), CosineDecay(0, 10, alpha=0.1, warmup_target=0.1, warmup_steps=4); PyTorch: StepLR(10). */
+test("schedules", () => {
+  const at = (schedule: { at(step: number): number }, steps: number[]) => steps.map((step) => schedule.at(step));
+  expect(at(constantRate(0.3), [0, 1000])).toEqual([0.3, 0.3]);
+  expect(at(stepDecay({ learningRate: 1, everySteps: 10, factor: 0.5 }), [0, 9, 10, 25])).toEqual([1, 1, 0.5, 0.25]);
+  const exponential = at(exponentialDecay({ learningRate: 0.1, decaySteps: 10, decayRate: 0.5 }), [0, 5, 20]);
+  expect(exponential).toEqual([0.1, 0.1 * Math.SQRT1_2, 0.025].map((x) => expect.closeTo(x, 12)));
+  const cosine = cosineDecay({ learningRate: 0.1, decaySteps: 10, finalShare: 0.1, warmupSteps: 4 });
+  const expected = [0, 0.05, 0.1, 0.1 * (0.9 * 0.5 * (1 + Math.SQRT1_2) + 0.1), 0.055, 0.01, 0.01];
+  expect(at(cosine, [0, 2, 4, 6.5, 9, 14, 99])).toEqual(expected.map((x) => expect.closeTo(x, 12)));
+  expect(() => cosineDecay({ learningRate: 1, decaySteps: 0 })).toThrow("decaySteps must be a whole number from 1");
+});
+
+test("a rate can be set unless a schedule sets it", () => {
+  const optimizer = adam();
+  optimizer.learningRate = 0.5;
+  expect(optimizer.learningRate).toBe(0.5);
+  const scheduled = sgd({ learningRate: stepDecay({ learningRate: 1, everySteps: 1 }) });
+  scheduled.iterations = 2;
+  expect(scheduled.learningRate).toBeCloseTo(0.01, 12);
+  expect(() => {
+    scheduled.learningRate = 1;
+  }).toThrow("follows the schedule stepDecay");
+});
