@@ -38,7 +38,7 @@ export async function openWebGpu(options: OpenDeviceOptions): Promise<WebGpuDevi
     );
   }
   const { description, device, vendor } = adapter.info;
-  if (/null backend/i.test(`${description} ${device}`)) {
+  if (/null[- ]backend/i.test(`${description} ${device}`)) {
     throw new DeviceError(
       "NO_ADAPTER",
       "webgpu: only Dawn's null backend was found, which computes nothing; unset DAWNNODE_BACKEND or install a Vulkan driver",

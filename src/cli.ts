@@ -1,0 +1,218 @@
+#!/usr/bin/env node
+// The `kilograd` command: options, exit codes, output. What the commands do is in experiments/, loaded when one is called.
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import type { RunContext } from "./experiments/lib/run.js";
+import type { OptimizeOptions } from "./experiments/optimize.js";
+import type { StartOptions } from "./experiments/start.js";
+import type { TrainOptions } from "./experiments/train.js";
+import { toJson } from "./io/files.js";
+import { DataError, KilogradError, UsageError } from "./tensor/errors.js";
+import type { WebGpuDevice } from "./tensor/webgpu.js";
+
+/** What a run is aborted with by a signal. */
+class Interrupted extends Error {
+  constructor(readonly exitCode: number) {
+    super("interrupted");
+  }
+}
+
+const stdout = (text: string) => process.stdout.write(`${text}\n`);
+const stderr = (text: string) => process.stderr.write(`${text}\n`);
+
+/** Runs an experiment with a device that is opened when asked for and destroyed at the end, and signals that abort it. */
+async function running<T>(experiment: (context: RunContext) => Promise<T>): Promise<T> {
+  const { openDevice } = await import("./tensor/open.js");
+  const abort = new AbortController();
+  const onSignal = (_: string, number: number) => {
+    if (abort.signal.aborted) process.exit(128 + number); // Asked twice.
+    stderr("\nInterrupted: stopping after the work on its way. Once more ends at once.");
+    abort.abort(new Interrupted(128 + number));
+  };
+  process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
+  let opening: Promise<WebGpuDevice> | undefined;
+  try {
+    const context: RunContext = {
+      openDevice: () => (opening ??= openDevice("webgpu")),
+      signal: abort.signal,
+      say: stderr,
+    };
+    return await experiment(context);
+  } finally {
+    process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
+    // A device that did not open needs no end; its error was thrown where it was awaited.
+    (await opening?.catch(() => undefined))?.destroy();
+  }
+}
+
+/** What an experiment leaves, as text or JSON. */
+function printResult(
+  { folder, metrics, summary }: { folder: string; metrics: Record<string, unknown>; summary: string },
+  json = false,
+): void {
+  stdout(json ? toJson({ ...metrics, folder }) : `\n${summary}\n\nReport: ${folder}/report.html`);
+}
+
+const wholeNumber =
+  (least: number, most = Number.MAX_SAFE_INTEGER) =>
+  (text: string): number => {
+    const value = Number(text);
+    if (/^\d+$/.test(text) && value >= least && value <= most) return value;
+    throw new InvalidArgumentError(
+      `It must be a whole number from ${least}${most === Number.MAX_SAFE_INTEGER ? "" : ` to ${most}`}.`,
+    );
+  };
+const decimalNumber =
+  ({ above, from }: { above?: number; from?: number }) =>
+  (text: string): number => {
+    const value = Number(text);
+    const fits = text.trim() !== "" && Number.isFinite(value) && (above === undefined ? value >= from! : value > above);
+    if (fits) return value;
+    throw new InvalidArgumentError(`It must be a number ${above === undefined ? `from ${from}` : `above ${above}`}.`);
+  };
+
+const option = (flags: string, description: string, parse?: (text: string) => unknown) => {
+  const made = new Option(flags, description);
+  return parse === undefined ? made : made.argParser(parse);
+};
+const options = {
+  json: option("--json", "print the result as JSON on stdout, everything else on stderr"),
+  dataDir: option(
+    "--data-dir <folder>",
+    "folder with the data set's files (default: $KILOGRAD_DATA_DIR, cache, download)",
+  ),
+  seed: option("--seed <n>", "seed of everything random", wholeNumber(0, 2 ** 32 - 1)),
+  out: option("--out <folder>", "where results are written"),
+};
+
+const program = new Command("kilograd")
+  .description("Train CNNs and optimise their inputs on a WebGPU engine written from scratch.")
+  .configureHelp({ showGlobalOptions: true })
+  .exitOverride();
+
+program
+  .command("doctor")
+  .description("show adapter, driver, limits and tuning profile, and check a training step against the CPU reference")
+  .addOption(options.json)
+  .action(async ({ json }: { json?: boolean }) => {
+    const { doctor, doctorText } = await import("./experiments/doctor.js");
+    const findings = await running(doctor);
+    stdout(json ? toJson(findings) : doctorText(findings));
+    if (!findings.selfTest.passed) process.exitCode = 1;
+  });
+
+program
+  .command("list")
+  .description("list the models that can be trained, with their settings")
+  .addOption(options.json)
+  .action(async ({ json }: { json?: boolean }) => {
+    const { zooListing, zooListingText } = await import("./experiments/lib/models.js");
+    stdout(json ? toJson(zooListing()) : zooListingText());
+  });
+
+program
+  .command("summary")
+  .description("show a model's layers and numbers of parameters")
+  .argument("<model>", "name of a model, see `kilograd list`")
+  .addOption(options.json)
+  .action(async (model: string, { json }: { json?: boolean }) => {
+    const { zooArchitecture, zooModel, zooSummary } = await import("./experiments/lib/models.js");
+    stdout(json ? toJson(zooSummary(model)) : zooArchitecture(zooModel(model)).summary());
+  });
+
+program
+  .command("train")
+  .description("train a model, measure it, write model, figures and report")
+  .argument("<model>", "name of a model, see `kilograd list`")
+  .addOption(option("--data <name>", "mnist or digits (built in); default mnist"))
+  .addOption(options.dataDir)
+  .addOption(option("--epochs <n>", "passes over the training images", wholeNumber(1)))
+  .addOption(
+    option(
+      "--steps <n>",
+      "end after so many steps; then also at most max(1000, steps x batch) images are evaluated",
+      wholeNumber(1),
+    ),
+  )
+  .addOption(option("--batch <n>", "images per step", wholeNumber(1)))
+  .addOption(option("--limit-train <n>", "train on the first n images only", wholeNumber(1)))
+  .addOption(option("--limit-test <n>", "validate and test on the first n images only", wholeNumber(1)))
+  .addOption(option("--lr <x>", "learning rate", decimalNumber({ above: 0 })))
+  .addOption(options.seed)
+  .addOption(option("--resume <file>", "go on from a checkpoint, with its settings where none are given"))
+  .addOption(options.out)
+  .addOption(options.json)
+  .action(async (model: string, { json, ...given }: Omit<TrainOptions, "model"> & { json?: boolean }) => {
+    const { train } = await import("./experiments/train.js");
+    printResult(await running((context) => train({ model, ...given }, context)), json);
+  });
+
+program
+  .command("optimize")
+  .description("find images for which a trained model gives the asked answers")
+  .addOption(option("--model <file>", "model that `train` wrote").makeOptionMandatory())
+  .addOption(option("--target <t>", "3, all, 2:0.5,3:0.5 or ten numbers that sum to 1").makeOptionMandatory())
+  .addOption(
+    option("--start <s>", "noise, real (a digit of the target with noise) or the index of a test image").default(
+      "noise",
+    ),
+  )
+  .addOption(option("--count <k>", "starts per target", wholeNumber(1)).default(1))
+  .addOption(option("--steps <n>", "optimisation steps; default 500", wholeNumber(1)))
+  .addOption(option("--lr <x>", "learning rate of Adam; default 0.05", decimalNumber({ above: 0 })))
+  .addOption(option("--l2 <x>", "penalty on the sum of squared pixels; default 1e-4", decimalNumber({ from: 0 })))
+  .addOption(option("--tv <x>", "penalty on the total variation; default 0", decimalNumber({ from: 0 })))
+  .addOption(
+    option(
+      "--blur <x>",
+      "Gaussian blur in pixels that the image is seen through; default 0",
+      decimalNumber({ from: 0 }),
+    ),
+  )
+  .addOption(option("--jitter <n>", "largest random shift in pixels at every step; default 0", wholeNumber(0, 14)))
+  .addOption(options.seed)
+  .addOption(option("--data <name>", "data set of real starts; default: the model's own"))
+  .addOption(options.dataDir)
+  .addOption(options.out)
+  .addOption(options.json)
+  .action(async ({ json, ...given }: OptimizeOptions & { json?: boolean }) => {
+    const { optimize } = await import("./experiments/optimize.js");
+    printResult(await running((context) => optimize(given, context)), json);
+  });
+
+program
+  .command("start")
+  .description("the main job: train small-cnn, measure it, find images for every digit, write one report")
+  .addOption(
+    option("--preset <name>", "quick (minutes) or reference (the full settings)")
+      .choices(["quick", "reference"])
+      .default("quick"),
+  )
+  .addOption(option("--data <name>", "mnist or digits; default mnist where it can be had, else digits"))
+  .addOption(options.dataDir)
+  .addOption(options.seed)
+  .addOption(options.out)
+  .addOption(options.json)
+  .action(async ({ json, ...given }: StartOptions & { json?: boolean }) => {
+    const { start } = await import("./experiments/start.js");
+    printResult(await running((context) => start(given, context)), json);
+  });
+
+/** What went wrong, in words where it was foreseen, and the exit code. */
+function report(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2; // It has printed its message.
+  if (error instanceof Interrupted) return error.exitCode;
+  const foreseen = error instanceof KilogradError && !process.env["KILOGRAD_DEBUG"];
+  stderr(foreseen ? `kilograd: ${error.message}` : String((error as Error)?.stack ?? error));
+  return error instanceof UsageError || error instanceof DataError ? 2 : 1;
+}
+
+// A reader that has seen enough (`kilograd list | head`) is no error.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+});
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.exitCode = report(error);
+}

@@ -1,0 +1,77 @@
+// Random distortions of training images, drawn on the host while the adapter works on the step before: rotation, scaling,
+// shear, shift, and a smooth elastic displacement (Simard, Steinkraus, Platt, ICDAR 2003) from a coarse grid.
+import type { AugmentContext } from "../../nn/fit.js";
+
+/** How strong the distortions are; all are drawn evenly from +- the value, elastic ones as normal numbers. */
+const strength = {
+  /** Radians: 12 degrees. */
+  rotation: 0.21,
+  /** Share of the size. */
+  scale: 0.12,
+  shear: 0.15,
+  /** Pixels. */
+  shift: 2,
+  /** Standard deviation in pixels, at the points of a grid. */
+  elastic: 0.7,
+};
+
+/** Intervals of the elastic grid along each side. */
+const CELLS = 4;
+const POINTS = CELLS + 1;
+
+/**
+ * Distorts a batch [count, height, width, 1] in place, each image in its own way, with bilinear interpolation; what comes
+ * from outside of an image is 0. Depends on `random` alone.
+ */
+export function distort(images: Float32Array, { count, shape, random }: AugmentContext): void {
+  const [height, width] = shape as [number, number, number];
+  const source = new Float32Array(height * width);
+  const displacement = new Float64Array(2 * POINTS * POINTS);
+  const between = (limit: number) => limit * (2 * random.uniform() - 1);
+  for (let image = 0; image < count; image++) {
+    const target = images.subarray(image * height * width, (image + 1) * height * width);
+    source.set(target);
+    const angle = between(strength.rotation);
+    const [cos, sin] = [Math.cos(angle), Math.sin(angle)];
+    const [scaleX, scaleY] = [1 + between(strength.scale), 1 + between(strength.scale)];
+    const shear = between(strength.shear);
+    const [shiftX, shiftY] = [between(strength.shift), between(strength.shift)];
+    for (let i = 0; i < displacement.length; i++) displacement[i] = strength.elastic * random.normal();
+
+    const [middleX, middleY] = [(width - 1) / 2, (height - 1) / 2];
+    for (let row = 0; row < height; row++) {
+      const gridY = (row / height) * CELLS;
+      const top = Math.floor(gridY);
+      const b = gridY - top;
+      for (let column = 0; column < width; column++) {
+        const gridX = (column / width) * CELLS;
+        const left = Math.floor(gridX);
+        const a = gridX - left;
+        const at = 2 * (top * POINTS + left);
+        const below = at + 2 * POINTS;
+        const elastic = (axis: 0 | 1) =>
+          (1 - b) * ((1 - a) * displacement[at + axis]! + a * displacement[at + 2 + axis]!) +
+          b * ((1 - a) * displacement[below + axis]! + a * displacement[below + 2 + axis]!);
+        const x = (column - middleX) * scaleX;
+        const y = (row - middleY) * scaleY;
+        const sheared = x + shear * y;
+        const fromX = middleX + cos * sheared - sin * y + shiftX + elastic(0);
+        const fromY = middleY + sin * sheared + cos * y + shiftY + elastic(1);
+        target[row * width + column] = bilinear(source, height, width, fromY, fromX);
+      }
+    }
+  }
+}
+
+/** The image between its pixels' centres; 0 outside. */
+function bilinear(source: Float32Array, height: number, width: number, y: number, x: number): number {
+  const row = Math.floor(y);
+  const column = Math.floor(x);
+  if (row < -1 || row >= height || column < -1 || column >= width) return 0;
+  const pixel = (r: number, c: number) => (r >= 0 && r < height && c >= 0 && c < width ? source[r * width + c]! : 0);
+  const [b, a] = [y - row, x - column];
+  return (
+    (1 - b) * ((1 - a) * pixel(row, column) + a * pixel(row, column + 1)) +
+    b * ((1 - a) * pixel(row + 1, column) + a * pixel(row + 1, column + 1))
+  );
+}

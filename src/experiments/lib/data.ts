@@ -1,0 +1,50 @@
+// Data sets as the experiments load them: with messages for the user, and telling a fault in what the user gave from a
+// network that fails.
+import {
+  type DatasetChoice,
+  datasetNames,
+  type ImageDataset,
+  loadDataset,
+  loadMnistOrDigits,
+} from "../../data/dataset.js";
+import { DataError, KilogradError, UsageError } from "../../tensor/errors.js";
+
+export interface LoadOptions {
+  /** The folder with the files; default `KILOGRAD_DATA_DIR`, the cache, a download. */
+  readonly dataDir?: string | undefined;
+  readonly say: (message: string) => void;
+}
+
+/** @throws UsageError for an unknown name, before anything is loaded */
+export function checkDataName(name: string): void {
+  if ((datasetNames as readonly string[]).includes(name)) return;
+  throw new UsageError(`data: must be one of ${datasetNames.join(", ")}, given "${name}"`);
+}
+
+/** A data set by name, never another one. */
+export function loadData(name: string, options: LoadOptions): Promise<ImageDataset> {
+  return told(options, () => loadDataset(name, loaderOptions(options)));
+}
+
+/** MNIST, or the built-in digits where it cannot be had, with the reason. */
+export function loadMnistOrBuiltIn(options: LoadOptions): Promise<DatasetChoice> {
+  return told(options, () => loadMnistOrDigits(loaderOptions(options)));
+}
+
+const loaderOptions = ({ dataDir, say }: LoadOptions) => ({
+  ...(dataDir !== undefined && { dataDir }),
+  onMessage: say,
+});
+
+/** A data set that the user named no folder for is no mistake of the user: its absence is a failure while running. */
+async function told<T>({ dataDir }: LoadOptions, load: () => Promise<T>): Promise<T> {
+  try {
+    return await load();
+  } catch (error) {
+    const namedByUser = dataDir ?? process.env["KILOGRAD_DATA_DIR"];
+    if (namedByUser || !(error instanceof DataError)) throw error;
+    throw new KilogradError("NO_DATA", `${error.message}; or name a folder with --data-dir, or use --data digits`, {
+      cause: error,
+    });
+  }
+}

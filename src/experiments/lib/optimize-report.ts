@@ -1,0 +1,313 @@
+// What a report tells of an input optimisation: the found images, how they came about, how much the start matters, and
+// remarks that follow from the figures of the run.
+import { lineChart } from "../../io/charts.js";
+import { type GridCell, pictureGrid } from "../../io/png.js";
+import type { KeyFigure, Report, Section, TableCell } from "../../io/report.js";
+import { type FoundImage, groupedByTarget, MIXED_BAR, metText, ONE_HOT_BAR, type OptimizeRun } from "./optimize-run.js";
+import { targetText } from "./target.js";
+import { counted, duration, lossText, milliseconds, percent } from "./text.js";
+import { rowsOf } from "./train-report.js";
+
+/** Most columns of a snapshot grid. */
+const MOST_SNAPSHOTS = 7;
+/** Most rows of a snapshot grid. */
+const MOST_SNAPSHOT_ROWS = 14;
+/** Images per row where they do not make a table of targets and starts. */
+const ROW = 10;
+
+/** The cards at the top. */
+export function optimizationCards(run: OptimizeRun): KeyFigure[] {
+  const { images, course, seconds } = run;
+  const met = images.filter((image) => image.met).length;
+  const singles = images.filter(({ stepsTo99 }) => stepsTo99 !== undefined);
+  const mixed = images.filter(({ stepsTo99 }) => stepsTo99 === undefined);
+  const cards: KeyFigure[] = [
+    {
+      label: "Targets met",
+      value: `${met} of ${images.length}`,
+      note: "99 %, or within 0.01 of each share",
+      tone: met === images.length ? "good" : "bad",
+    },
+  ];
+  if (singles.length > 0) {
+    const lowest = Math.min(...singles.map(({ target, probabilities }) => probabilities[target.likeliest]!));
+    cards.push({ label: "Least sure of one digit", value: percent(lowest), note: counted(singles.length, "image") });
+    const steps = median(stepsTo99(singles));
+    if (steps !== undefined) {
+      cards.push({ label: "Steps to 99 %", value: steps, note: `median, at rate ${run.settings.learningRate}` });
+    }
+  }
+  if (mixed.length > 0) {
+    cards.push({
+      label: "Shares missed by",
+      value: Math.max(...mixed.map(largestMiss)).toPrecision(2),
+      note: `at most, in ${counted(mixed.length, "mixed target")}`,
+    });
+  }
+  const { stepMsMedian } = course.timing;
+  cards.push({
+    label: "Time for the images",
+    value: duration(seconds),
+    note: stepMsMedian === undefined ? "" : `${milliseconds(stepMsMedian)} a step for all`,
+  });
+  return cards;
+}
+
+const stepsTo99 = (images: readonly FoundImage[]) => images.flatMap(({ stepsTo99: steps }) => steps ?? []);
+
+function median(values: readonly number[]): number | undefined {
+  return values.toSorted((a, b) => a - b)[Math.floor((values.length - 1) / 2)];
+}
+
+/** How far the answer is from the asked share of any digit. */
+function largestMiss({ target, probabilities }: FoundImage): number {
+  return Math.max(...probabilities.map((p, digit) => Math.abs(p - target.probabilities[digit]!)));
+}
+
+/** Appends everything that is to be told of an optimisation. */
+export function addOptimizationSections(
+  report: Report,
+  run: OptimizeRun,
+  config: Readonly<Record<string, unknown>>,
+): void {
+  const everyImage = run.images.map((_, index) => index);
+  report.section("Found images", (section) => {
+    section.text(answersRemark(run, everyImage));
+    addFoundImages(section, run, everyImage);
+  });
+  report.section("On the way", (section) => addSnapshots(section, run, onePerTarget(run)));
+  report.section("Course and starts", (section) => {
+    addCourse(section, run, everyImage);
+    addSpread(section, run, everyImage);
+  });
+  report.section("Settings", (section) => section.text(methodText(run)).properties(config));
+}
+
+const sentence = (text: string) => `${text[0]!.toUpperCase()}${text.slice(1)}.`;
+
+/** How the images were found. */
+export function methodText({ settings }: OptimizeRun): string {
+  const { l2, totalVariation, blur, jitter } = settings.regularizers;
+  const priors = [
+    ...(l2 > 0 ? [`${l2} times the sum of squared pixels`] : []),
+    ...(totalVariation > 0 ? [`${totalVariation} times the total variation`] : []),
+  ];
+  return (
+    `The model is frozen. Each pixel follows the gradient of the cross-entropy to the target${priors.map((prior) => ` + ${prior}`).join("")}: ` +
+    `Adam, learning rate ${settings.learningRate} over the first 60 % of ${counted(settings.steps, "step")}, then falling to almost 0 so that shares such as 0.5 and 0.5 settle; ` +
+    "pixels are clipped to [0, 1] after every step." +
+    (blur > 0
+      ? ` The model sees the image through a Gaussian blur of ${blur} pixels; what is shown is what it sees.`
+      : "") +
+    (jitter > 0
+      ? ` At every step the image is shifted at random by up to ${counted(jitter, "pixel")} each way; the answers shown are for the image in its place.`
+      : "")
+  );
+}
+
+/** Whether images met their targets, and how soon. */
+export function answersRemark({ images }: OptimizeRun, indices: readonly number[]): string {
+  const chosen = indices.map((index) => images[index]!);
+  const mixed = chosen.filter(({ stepsTo99: steps }) => steps === undefined);
+  const missed =
+    mixed.length === 0
+      ? ""
+      : `Of mixed targets no share is missed by more than ${Math.max(...mixed.map(largestMiss)).toPrecision(2)}. `;
+  return `${sentence(metText({ images: chosen }))} ${missed}${firstStepsRemark(chosen)}`;
+}
+
+/** How far images went from their starts. */
+export function changeRemark({ images }: Pick<OptimizeRun, "images">, indices: readonly number[]): string {
+  const changes = indices.map((index) => changeOf(images[index]!));
+  const mean = changes.reduce((a, b) => a + b, 0) / changes.length;
+  return `A pixel ends ${mean.toFixed(3)} from where it began, on average.`;
+}
+
+/** How soon single digits are answered with 99 %. */
+function firstStepsRemark(images: readonly FoundImage[]): string {
+  const singles = images.filter((image) => image.stepsTo99 !== undefined);
+  const steps = median(stepsTo99(singles));
+  if (steps === undefined) return "";
+  const atOnce = singles.filter((image) => image.stepsTo99 === 0).length;
+  return (
+    `Half of the single digits are answered with 99 % after ${counted(steps, "step")} or fewer` +
+    (atOnce > 0 ? `, ${atOnce} of them by the start already. ` : ". ") +
+    "What convinces the model is far less than what a reader needs to see a digit."
+  );
+}
+
+/** The final images: targets across and starts down where they make a table, else one after the other. */
+export function addFoundImages(section: Section, { images }: OptimizeRun, indices: readonly number[]): void {
+  const chosen = indices.map((index) => images[index]!);
+  const targets = groupedByTarget(chosen);
+  const starts = [...new Set(chosen.map(({ start }) => start.label))];
+  const isTable = targets.length * starts.length === chosen.length && targets.length > 1 && targets.length <= ROW;
+  const cell = (image: FoundImage): GridCell => ({
+    pixels: image.pixels,
+    width: 28,
+    height: 28,
+    caption: [...(isTable ? [] : [`${targetText(image.target)}`]), ...shareTexts(image)],
+    highlight: image.met ? "good" : "bad",
+  });
+  const picture = isTable
+    ? pictureGrid(
+        starts.map((label) => targets.map((group) => cell(group.find(({ start }) => start.label === label)!))),
+        { columnLabels: targets.map((group) => targetText(group[0]!.target)), rowLabels: starts },
+      )
+    : pictureGrid(rowsOf(chosen.map(cell), ROW));
+  section.picture(picture, {
+    alt: "Found images with the model's answers",
+    caption: `Under each image the model's probability of what was asked; green where that is ${percent(ONE_HOT_BAR, 0)} or, for several digits, within ${MIXED_BAR} of each share.`,
+  });
+}
+
+/** The probability of every asked digit. */
+function shareTexts({ target, probabilities }: FoundImage): string[] {
+  const asked = target.probabilities.flatMap((p, digit) => (p > 0 ? [digit] : []));
+  if (asked.length === 1) return [percent(probabilities[asked[0]!]!, 1)];
+  return asked.slice(0, 3).map((digit) => `${digit}: ${percent(probabilities[digit]!, 1)}`);
+}
+
+/** Indices of the first image of each target. */
+export function onePerTarget({ images }: OptimizeRun): number[] {
+  return groupedByTarget(images).map(([first]) => images.indexOf(first!));
+}
+
+/** How images became what they are: a row each, steps across. */
+export function addSnapshots(section: Section, { images, course }: OptimizeRun, indices: readonly number[]): void {
+  const last = course.snapshots.length - 1;
+  const columns = Math.min(MOST_SNAPSHOTS, last + 1);
+  const shown = Array.from({ length: columns }, (_, column) => {
+    return course.snapshots[columns === 1 ? last : Math.round((column * last) / (columns - 1))]!;
+  });
+  const rows = indices.slice(0, MOST_SNAPSHOT_ROWS);
+  const size = 28 * 28;
+  const cells = rows.map((index) =>
+    shown.map((snapshot): GridCell => {
+      const probabilities = Array.from(snapshot.probabilities.subarray(index * 10, (index + 1) * 10));
+      const confidence = Math.max(...probabilities);
+      return {
+        pixels: snapshot.images.subarray(index * size, (index + 1) * size),
+        width: 28,
+        height: 28,
+        caption: [
+          `${probabilities.indexOf(confidence)}  ${percent(confidence, 1)}`,
+          `loss ${lossText(snapshot.loss[index]!)}`,
+        ],
+      };
+    }),
+  );
+  const picture = pictureGrid(cells, {
+    columnLabels: shown.map(({ step }) => `step ${step}`),
+    rowLabels: rows.map((index) => `${targetText(images[index]!.target)}, ${images[index]!.start.label}`),
+  });
+  section.picture(picture, {
+    alt: "Snapshots of images during the optimisation",
+    caption:
+      "A row for each image: its target and start. Under each snapshot the likeliest digit with its probability, and the loss." +
+      (rows.length < indices.length ? ` The first ${rows.length} of ${indices.length} images.` : ""),
+  });
+}
+
+/** Cross-entropy over the steps, a curve for each target. */
+export function addCourse(section: Section, { images, course }: OptimizeRun, indices: readonly number[]): void {
+  const groups = groupedByTarget(indices.map((index) => images[index]!)).slice(0, ROW);
+  const every = Math.max(1, Math.floor(course.crossEntropy.length / 250));
+  const steps = course.crossEntropy.flatMap((_, step) => (step % every === 0 ? [step] : []));
+  const series = groups.map((group) => {
+    const places = group.map((image) => images.indexOf(image));
+    const { probabilities } = group[0]!.target;
+    // Of a mixed target the cross-entropy has a floor, its entropy: only what lies above can be optimised away.
+    const floor = -probabilities.reduce((sum, p) => sum + (p > 0 ? p * Math.log(p) : 0), 0);
+    return {
+      name: targetText(group[0]!.target),
+      x: steps,
+      y: steps.map((step) => {
+        const total = places.reduce((sum, place) => sum + course.crossEntropy[step]![place]!, 0);
+        return Math.max(total / places.length - floor, 1e-7);
+      }),
+    };
+  });
+  section.chart(
+    lineChart({
+      title: "Distance to the target",
+      width: 900,
+      series,
+      x: { label: "step" },
+      y: { label: "cross-entropy above the least possible", scale: "log" },
+    }),
+    "Mean over the starts of each target.",
+  );
+}
+
+/** Table of what the start makes of the result. */
+export function addSpread(section: Section, { images }: Pick<OptimizeRun, "images">, indices: readonly number[]): void {
+  const groups = groupedByTarget(indices.map((index) => images[index]!));
+  const several = groups.some((group) => group.length > 1);
+  const range = (values: readonly number[], text: (value: number) => string): TableCell => {
+    const [low, high] = [text(Math.min(...values)), text(Math.max(...values))];
+    return { text: low === high ? low : `${low} – ${high}`, numeric: true };
+  };
+  const changes = groups.map((group) => group.map(changeOf));
+  section.table({
+    ...(several && { caption: "From the lowest to the highest over the starts of each target." }),
+    columns: [
+      "Target",
+      "Starts",
+      "Met",
+      "Probability of the target",
+      "Loss",
+      "Steps to 99 %",
+      "Mean change of a pixel",
+    ],
+    rows: groups.map((group, i) => {
+      const met = group.filter((image) => image.met).length;
+      const reached = stepsTo99(group);
+      const { target } = group[0]!;
+      return [
+        targetText(target),
+        group.length,
+        { text: `${met}`, tone: met === group.length ? "good" : "bad", numeric: true },
+        target.probabilities[target.likeliest] === 1
+          ? range(
+              group.map(({ probabilities }) => probabilities[target.likeliest]!),
+              (p) => percent(p),
+            )
+          : { text: shareRanges(group), numeric: true },
+        range(
+          group.map(({ loss }) => loss),
+          lossText,
+        ),
+        reached.length === 0 ? null : range(reached, String),
+        range(changes[i]!, (change) => change.toFixed(3)),
+      ];
+    }),
+  });
+  if (!several) return;
+  const spread = Math.max(...groups.map(lossSpread));
+  section.text(
+    `Between starts of one target the loss differs by at most ${lossText(spread)}. ${changeRemark({ images }, indices)}`,
+  );
+}
+
+const lossSpread = (group: readonly FoundImage[]) => {
+  const losses = group.map(({ loss }) => loss);
+  return Math.max(...losses) - Math.min(...losses);
+};
+
+/** Mean |pixel - pixel of the start|. */
+function changeOf({ pixels, start }: FoundImage): number {
+  return pixels.reduce((sum, pixel, i) => sum + Math.abs(pixel - start.image[i]!), 0) / pixels.length;
+}
+
+function shareRanges(group: readonly FoundImage[]): string {
+  const { probabilities } = group[0]!.target;
+  const asked = probabilities.flatMap((p, digit) => (p > 0 ? [digit] : []));
+  return asked
+    .map((digit) => {
+      const values = group.map((image) => image.probabilities[digit]!);
+      const [low, high] = [Math.min(...values).toFixed(4), Math.max(...values).toFixed(4)];
+      return `${digit}: ${low === high ? low : `${low}–${high}`}`;
+    })
+    .join("  ");
+}

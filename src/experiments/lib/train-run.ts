@@ -1,0 +1,222 @@
+// A training of a model of the zoo as a run: its images, fitting with checkpoints, testing, and what came out, as figures
+// and text. Where settings come from and where results go is up to the commands.
+import { join } from "node:path";
+import { type ImageDataset, type LabelledImages, limitImages, splitImages } from "../../data/dataset.js";
+import type { Architecture } from "../../nn/architecture.js";
+import { type Callback, progressBar, terminateOnNaN } from "../../nn/callbacks/index.js";
+import type { ModelFile } from "../../nn/checkpoint.js";
+import type { History } from "../../nn/history.js";
+import { crossEntropy } from "../../nn/losses.js";
+import type { Sequential } from "../../nn/model.js";
+import { KilogradError, UsageError } from "../../tensor/errors.js";
+import type { WebGpuDevice } from "../../tensor/webgpu.js";
+import { distort } from "./augment.js";
+import { type Classification, classify } from "./classify.js";
+import { type ZooModel, zooArchitecture } from "./models.js";
+import { showProgress } from "./progress.js";
+import { describeAdapter, type Figures, type RunContext, versions } from "./run.js";
+import { counted, lossText, mebibytes, milliseconds, percent } from "./text.js";
+
+/** Everything that fixes a training; `metrics.json` has it as `config`. */
+export interface TrainConfig {
+  readonly model: string;
+  readonly data: string;
+  readonly epochs: number;
+  readonly steps?: number;
+  readonly batch: number;
+  readonly limitTrain?: number;
+  readonly limitTest?: number;
+  readonly lr: number;
+  readonly seed: number;
+}
+
+/** The images of a training. */
+export interface TrainSets {
+  readonly train: LabelledImages;
+  readonly validation: LabelledImages;
+  readonly test: LabelledImages;
+  /** What validates: "test part" or "last 10 % of the training part". */
+  readonly validationText: string;
+}
+
+/** What a training came to. */
+export interface TrainRun {
+  readonly config: TrainConfig;
+  readonly zoo: ZooModel;
+  readonly architecture: Architecture;
+  readonly dataset: ImageDataset;
+  readonly sets: TrainSets;
+  /** The caller disposes it. */
+  readonly model: Sequential;
+  readonly history: History;
+  /** Means over the steps of the last epoch, as Keras reports them. */
+  readonly train: Figures;
+  readonly validation: Figures;
+  readonly test: Classification;
+  readonly seconds: number;
+  readonly peakBytes: number;
+}
+
+/** Steps between two checkpoints within an epoch. */
+const CHECKPOINT_EVERY = 500;
+/** With `--steps`, validation and test take as many images as were trained on, but at least so many. */
+const LEAST_EVALUATED = 1000;
+/** Beyond so many parameters, keeping a copy of the state to find the layer where a loss diverged costs too much memory. */
+const MOST_GUARDED_PARAMETERS = 10e6;
+
+/** @throws UsageError when the batch is larger than the data */
+export function setsOf(zoo: ZooModel, config: TrainConfig, dataset: ImageDataset): TrainSets {
+  const all = config.limitTrain === undefined ? dataset.train : limitImages(dataset.train, config.limitTrain);
+  const split = zoo.validationSplit === undefined ? undefined : splitImages(all, zoo.validationSplit);
+  const training = split?.first ?? all;
+  if (config.batch > training.count) {
+    throw new UsageError(
+      `batch: must be from 1 to the ${counted(training.count, "training image")}, given ${config.batch}; use a smaller --batch${
+        config.limitTrain === undefined ? "" : " or a larger --limit-train"
+      }`,
+    );
+  }
+  const evaluated =
+    config.limitTest ??
+    (config.steps === undefined ? undefined : Math.max(LEAST_EVALUATED, config.steps * config.batch));
+  const limited = (set: LabelledImages) => (evaluated === undefined ? set : limitImages(set, evaluated));
+  return {
+    train: training,
+    validation: limited(split?.last ?? dataset.test),
+    test: limited(dataset.test),
+    validationText:
+      zoo.validationSplit === undefined
+        ? "test part"
+        : `last ${Math.round(100 * zoo.validationSplit)} % of the training part`,
+  };
+}
+
+export interface TrainingSetup {
+  /** Untrained; trained in place. */
+  readonly model: Sequential;
+  readonly zoo: ZooModel;
+  readonly config: TrainConfig;
+  readonly dataset: ImageDataset;
+  readonly sets: TrainSets;
+  /** Where the checkpoint is kept. */
+  readonly folder: string;
+  readonly resume?: ModelFile;
+}
+
+/** Trains and measures. @throws the signal's reason, with a checkpoint written, when it is aborted */
+export async function runTraining(setup: TrainingSetup, { signal, say }: RunContext): Promise<TrainRun> {
+  const { model, zoo, config, dataset, sets, folder, resume } = setup;
+  const begun = performance.now();
+  const architecture = zooArchitecture(zoo);
+  const parameters = architecture.countParameters().total;
+  say(
+    `${zoo.name}: ${counted(parameters, "parameter")}, ${counted(sets.train.count, "image")} of ${dataset.name}, ` +
+      `${counted(config.epochs, "epoch")}, batch ${config.batch}, ${zoo.optimizerText(config.lr)}`,
+  );
+  const checkpoint = join(folder, "checkpoint.safetensors");
+  const optimizer = zoo.optimizer(config.lr, config.epochs * Math.ceil(sets.train.count / config.batch));
+  const history = await model
+    .fit(sets.train, {
+      optimizer,
+      loss: crossEntropy,
+      epochs: config.epochs,
+      batchSize: config.batch,
+      ...(config.steps !== undefined && { maxSteps: config.steps }),
+      validationData: sets.validation,
+      callbacks: [progressBar(), parameters > MOST_GUARDED_PARAMETERS ? stopOnNonFinite() : terminateOnNaN()],
+      ...(zoo.augmented && { augment: distort }),
+      checkpoint: { path: checkpoint, everySteps: CHECKPOINT_EVERY, notes: { config } },
+      ...(resume && { resume }),
+      signal,
+    })
+    .finally(() => optimizer.dispose());
+  if (history.interrupted) {
+    say(
+      `Interrupted after step ${history.steps}. The checkpoint is kept; go on with\n` +
+        `  kilograd train ${zoo.name} --resume ${checkpoint}`,
+    );
+    throw signal.reason;
+  }
+  if (history.stopReason !== undefined && history.steps !== config.steps) {
+    throw new KilogradError("DIVERGED", `train: ${history.stopReason}; use a smaller --lr than ${config.lr}`);
+  }
+  const last = (name: string) => history.history[name]?.at(-1) ?? Number.NaN;
+  const progress = showProgress("Test", sets.test.count);
+  try {
+    const test = await classify(model, sets.test, { signal, onProgress: (done) => progress.update(done) });
+    progress.end(`loss ${lossText(test.loss)}  accuracy ${test.accuracy.toFixed(4)}`);
+    return {
+      ...{ config, zoo, architecture, dataset, sets, model, history, test },
+      train: { loss: last("loss"), accuracy: last("accuracy") },
+      validation: { loss: last("val_loss"), accuracy: last("val_accuracy") },
+      seconds: (performance.now() - begun) / 1000,
+      peakBytes: model.device.memory().peakBytes,
+    };
+  } finally {
+    progress.end();
+  }
+}
+
+/** Ends training at a loss that is not finite, without looking for the layer. */
+function stopOnNonFinite(): Callback {
+  return {
+    name: "stopOnNonFinite",
+    onStepEnd({ loss, step }, { stop }) {
+      if (!Number.isFinite(loss)) stop(`the loss became ${loss} in step ${step}`);
+    },
+  };
+}
+
+const figuresOf = ({ loss, accuracy }: Figures): Figures => ({ loss, accuracy });
+
+/** What a model file says of its training; `optimize` reads it. */
+export function modelNotes(run: TrainRun): Record<string, unknown> {
+  const { config, train, validation, test } = run;
+  return { config, train, validation, test: figuresOf(test) };
+}
+
+/** metrics.json of a training. */
+export function trainingMetrics(run: TrainRun, device: WebGpuDevice) {
+  const { config, zoo, dataset, sets, history, seconds, architecture } = run;
+  return {
+    command: "train",
+    config: {
+      ...config,
+      optimizer: zoo.optimizerText(config.lr),
+      augmented: zoo.augmented ?? false,
+      dataSource: dataset.source,
+      trainImages: sets.train.count,
+      validationImages: sets.validation.count,
+      validation: sets.validationText,
+      testImages: sets.test.count,
+    },
+    seed: config.seed,
+    adapter: describeAdapter(device),
+    versions: versions(),
+    parameters: architecture.countParameters(),
+    history: { epoch: history.epoch.map((epoch) => epoch + 1), ...history.history },
+    train: run.train,
+    validation: run.validation,
+    test: figuresOf(run.test),
+    confusion: run.test.confusion,
+    timing: { ...history.timing, totalSeconds: seconds },
+    steps: history.steps,
+    memory: { peakBytes: run.peakBytes },
+    ...(zoo.reference && { reference: zoo.reference }),
+  };
+}
+
+/** Last lines in the terminal. */
+export function trainingSummary({ train, validation, test, history, peakBytes, zoo, config }: TrainRun): string {
+  const { firstStepMs, stepMsMedian } = history.timing;
+  const reference = zoo.reference ? ` (reference ${percent(zoo.reference.testAccuracy)})` : "";
+  const row = (name: string, { loss, accuracy }: Figures, remark = "") =>
+    `  ${name.padEnd(11)} ${percent(accuracy).padStart(9)}   loss ${lossText(loss)}${remark}`;
+  return [
+    `${zoo.name}, ${counted(history.steps, "step")} of batch ${config.batch}:`,
+    row("train", train),
+    row("validation", validation),
+    row("test", test, reference),
+    `  ${stepMsMedian === undefined ? "" : `${milliseconds(stepMsMedian)} a step, `}first step ${milliseconds(firstStepMs ?? Number.NaN)}, at most ${mebibytes(peakBytes)} on the adapter`,
+  ].join("\n");
+}

@@ -1,0 +1,118 @@
+// `kilograd optimize`: images that make a trained model give the asked answers, found by gradient descent on the input.
+import { basename, join } from "node:path";
+import { prepareOutputFolder } from "../io/files.js";
+import { Report } from "../io/report.js";
+import { buildModel, readModelFile } from "../nn/checkpoint.js";
+import type { Sequential } from "../nn/model.js";
+import { UsageError } from "../tensor/errors.js";
+import { formatShape, sameShape } from "../tensor/shape.js";
+import { checkDataName, loadData } from "./lib/data.js";
+import { addOptimizationSections, optimizationCards } from "./lib/optimize-report.js";
+import {
+  defaultSettings,
+  type OptimizeSettings,
+  optimizationConfig,
+  optimizationMetrics,
+  optimizationSummary,
+  picturesOf,
+  runOptimization,
+  targetsText,
+  wishesFor,
+} from "./lib/optimize-run.js";
+import { describeAdapter, type Figures, machineText, type RunContext, versions, writeResults } from "./lib/run.js";
+import { parseStart } from "./lib/starts.js";
+import { parseTargets } from "./lib/target.js";
+import { counted } from "./lib/text.js";
+
+/** As the command line gives them; what is absent has its default. */
+export interface OptimizeOptions {
+  /** Model file that `train` wrote. */
+  readonly model: string;
+  readonly target: string;
+  /** noise (default), real or the index of a test image. */
+  readonly start?: string;
+  /** Images per target; default 1. */
+  readonly count?: number;
+  readonly steps?: number;
+  readonly lr?: number;
+  readonly l2?: number;
+  readonly tv?: number;
+  readonly blur?: number;
+  readonly jitter?: number;
+  readonly seed?: number;
+  /** Data set of the real starts; default: that of the model's training. */
+  readonly data?: string;
+  readonly dataDir?: string;
+  readonly out?: string;
+}
+
+/** Runs the command. Gives what `metrics.json` holds, and where. */
+export async function optimize(options: OptimizeOptions, context: RunContext) {
+  const targets = parseTargets(options.target);
+  const startKind = parseStart(options.start ?? "noise");
+  const file = await readModelFile(options.model);
+  const notes = file.notes as { config?: { data?: string } } & Partial<
+    Record<"train" | "validation" | "test", Figures>
+  >;
+  const data = options.data ?? notes.config?.data ?? "mnist";
+  checkDataName(data);
+  const real = startKind === "noise" ? undefined : await loadData(data, { dataDir: options.dataDir, say: context.say });
+  const { regularizers } = defaultSettings;
+  const settings: OptimizeSettings = {
+    steps: options.steps ?? defaultSettings.steps,
+    learningRate: options.lr ?? defaultSettings.learningRate,
+    regularizers: {
+      l2: options.l2 ?? regularizers.l2,
+      totalVariation: options.tv ?? regularizers.totalVariation,
+      blur: options.blur ?? regularizers.blur,
+      jitter: options.jitter ?? regularizers.jitter,
+    },
+    seed: options.seed ?? defaultSettings.seed,
+  };
+  const count = options.count ?? 1;
+  const wishes = wishesFor(targets, startKind, { count, seed: settings.seed, images: real?.test });
+
+  const device = await context.openDevice();
+  const model = buildModel(file, device);
+  try {
+    checkClassifier(model, options.model);
+    const folder = await prepareOutputFolder(options.out ?? join("out", `optimize-${model.name.replace(/\W+/g, "-")}`));
+    const run = await runOptimization(model, wishes, settings, context);
+    const config = {
+      model: options.model,
+      target: options.target,
+      start: startKind,
+      count,
+      ...optimizationConfig(settings),
+      data: real === undefined ? null : data,
+    };
+    const metrics = {
+      command: "optimize",
+      config,
+      seed: settings.seed,
+      adapter: describeAdapter(device),
+      versions: versions(),
+      // The frozen model's own figures, as its file has them.
+      ...{ train: notes.train ?? null, validation: notes.validation ?? null, test: notes.test ?? null },
+      ...optimizationMetrics(run),
+      memory: { peakBytes: run.peakBytes },
+    };
+    const report = new Report({
+      title: `Images for ${targetsText(wishes)}`,
+      subtitle: `Gradient descent on the input of ${model.name} (${basename(options.model)}), ${counted(wishes.length, "image")} in one batch`,
+      footer: machineText(device),
+    }).figures(optimizationCards(run));
+    addOptimizationSections(report, run, config);
+    await writeResults(folder, { pictures: picturesOf(run), report: report.html(), metrics });
+    return { folder, metrics, summary: optimizationSummary(run) };
+  } finally {
+    model.dispose();
+  }
+}
+
+function checkClassifier(model: Sequential, path: string): void {
+  if (sameShape(model.inputShape, [28, 28, 1]) && sameShape(model.outputShape, [10])) return;
+  throw new UsageError(
+    `optimize: needs a model from [28, 28, 1] to [10], ${path} goes from ${formatShape(model.inputShape)} to ${formatShape(model.outputShape)}`,
+  );
+}

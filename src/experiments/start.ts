@@ -1,0 +1,195 @@
+// `kilograd start`, the main job: trains small-cnn, measures it, freezes it, and finds images that make it answer each
+// digit, mixtures of digits, and other digits than real ones show. One report tells all of it.
+import { join } from "node:path";
+import type { LabelledImages } from "../data/dataset.js";
+import { prepareOutputFolder } from "../io/files.js";
+import { Report } from "../io/report.js";
+import { saveModel } from "../nn/checkpoint.js";
+import { answersFor, type Classification } from "./lib/classify.js";
+import { checkDataName, loadData, loadMnistOrBuiltIn } from "./lib/data.js";
+import { zooArchitecture, zooModel } from "./lib/models.js";
+import { optimizationCards } from "./lib/optimize-report.js";
+import {
+  defaultSettings,
+  optimizationConfig,
+  optimizationMetrics,
+  optimizationSummary,
+  picturesOf,
+  runOptimization,
+  type Wish,
+  wishesFor,
+} from "./lib/optimize-run.js";
+import { machineText, type RunContext, writeResults } from "./lib/run.js";
+import { addStartSections, noiseFigures, type WishGroups } from "./lib/start-report.js";
+import { imageStart, noiseStart } from "./lib/starts.js";
+import { oneHot, parseTargets } from "./lib/target.js";
+import { counted, duration } from "./lib/text.js";
+import { addTrainingSections, trainingCards, trainingPictures } from "./lib/train-report.js";
+import {
+  modelNotes,
+  runTraining,
+  setsOf,
+  type TrainConfig,
+  trainingMetrics,
+  trainingSummary,
+} from "./lib/train-run.js";
+
+/** As the command line gives them; what is absent has its default. */
+export interface StartOptions {
+  readonly preset?: "quick" | "reference";
+  readonly data?: string;
+  readonly dataDir?: string;
+  readonly seed?: number;
+  readonly out?: string;
+}
+
+/** What the presets differ in. `reference` is the experiments' description. */
+const presets = {
+  quick: { epochs: 2, batch: 64, starts: 1, steps: 500 },
+  reference: { starts: 3, steps: 1000 },
+} as const;
+
+const mixedTargets = ["2:0.5,3:0.5", "1:0.5,7:0.5"].flatMap((text) => parseTargets(text));
+/** A real digit of the first class is to become one of the second. */
+const conversions = [
+  [5, 7],
+  [7, 2],
+  [5, 9],
+  [2, 5],
+] as const;
+const CONVERSIONS_OF_QUICK = 2;
+/** Random images that are only classified. */
+const NOISE_COUNT = 1000;
+
+/** Runs the command. Gives what `metrics.json` holds, and where. */
+export async function start(options: StartOptions, context: RunContext) {
+  const begun = performance.now();
+  const { say } = context;
+  const presetName = options.preset ?? "quick";
+  const preset = presets[presetName];
+  if (options.data !== undefined) checkDataName(options.data);
+  const loading = { dataDir: options.dataDir, say };
+  const { dataset, fallbackReason } =
+    options.data === undefined
+      ? await loadMnistOrBuiltIn(loading)
+      : { dataset: await loadData(options.data, loading), fallbackReason: undefined };
+  if (fallbackReason !== undefined) {
+    say(`MNIST cannot be had (${fallbackReason}). Using the built-in digits instead.`);
+  }
+  const zoo = zooModel("small-cnn");
+  const config: TrainConfig = {
+    ...{ model: zoo.name, data: dataset.name, epochs: zoo.epochs, batch: zoo.batchSize, lr: zoo.learningRate },
+    ...(presetName === "quick" && { epochs: presets.quick.epochs, batch: presets.quick.batch }),
+    seed: options.seed ?? 0,
+  };
+  const sets = setsOf(zoo, config, dataset);
+  const device = await context.openDevice();
+  const folder = await prepareOutputFolder(options.out ?? join("out", "start"));
+  const model = zooArchitecture(zoo).build({ device, seed: config.seed });
+  try {
+    const training = await runTraining({ model, zoo, config, dataset, sets, folder }, context);
+    await saveModel(join(folder, "model.safetensors"), model, { notes: modelNotes(training) });
+    const onNoise = await answersFor(model, noiseImages(config.seed), { signal: context.signal });
+
+    const { wishes, groups } = wishesOf(training.test, {
+      count: preset.starts,
+      seed: config.seed,
+      conversions: conversions.slice(0, presetName === "quick" ? CONVERSIONS_OF_QUICK : undefined),
+    });
+    const settings = { ...defaultSettings, steps: preset.steps, seed: config.seed };
+    const optimization = await runOptimization(model, wishes, settings, context);
+
+    const seconds = (performance.now() - begun) / 1000;
+    const { images, targetsMet, history, timing } = optimizationMetrics(optimization);
+    const trained = trainingMetrics(training, device);
+    const metrics = {
+      ...trained,
+      command: "start",
+      config: { ...trained.config, preset: presetName, optimization: optimizationConfig(settings) },
+      timing: { ...trained.timing, totalSeconds: seconds },
+      memory: { peakBytes: optimization.peakBytes },
+      ...(fallbackReason !== undefined && { fallbackReason }),
+      noise: noiseFigures(onNoise),
+      optimization: { targetsMet, history, timing },
+      images,
+    };
+    const report = new Report({
+      title: `A CNN for ${dataset.name === "mnist" ? "handwritten" : "built-in"} digits, and the images it asks for`,
+      subtitle: `${zoo.name} trained on ${counted(sets.train.count, "image")}, then frozen; ${counted(wishes.length, "image")} found by gradient descent on its input. ${presetName} preset, ${duration(seconds)} in all.`,
+      footer: machineText(device),
+    });
+    const [accuracy, , step, ...rest] = trainingCards(training);
+    report.figures([accuracy!, ...optimizationCards(optimization).slice(0, 4), step!, ...rest.slice(1)]);
+    addStartSections(report, {
+      ...{ optimization, groups, onNoise, fallbackReason },
+      addTraining: () => addTrainingSections(report, training, device),
+    });
+    const pictures = new Map([...trainingPictures(training), ...picturesOf(optimization)]);
+    await writeResults(folder, { pictures, report: report.html(), metrics });
+    const summary = [
+      `Data: ${dataset.source}${fallbackReason === undefined ? "" : ", because MNIST cannot be had"}`,
+      trainingSummary(training),
+      optimizationSummary(optimization),
+      `${duration(seconds)} in all`,
+    ].join("\n");
+    return { folder, metrics, summary };
+  } finally {
+    model.dispose();
+  }
+}
+
+/** NOISE_COUNT uniform random images in a row. */
+function noiseImages(seed: number): Float32Array {
+  const size = 28 * 28;
+  const images = new Float32Array(NOISE_COUNT * size);
+  for (let i = 0; i < NOISE_COUNT; i++) images.set(noiseStart(i, { seed, size }).image, i * size);
+  return images;
+}
+
+/** All wishes of the main job in the order of one batch, and which belong together. */
+function wishesOf(
+  test: Classification,
+  options: {
+    readonly count: number;
+    readonly seed: number;
+    readonly conversions: readonly (readonly [number, number])[];
+  },
+): { wishes: Wish[]; groups: WishGroups } {
+  const { count, seed } = options;
+  const digits = parseTargets("all");
+  const all = { count, seed, images: test.images };
+  const eight = imageStart(test.images, recognisedPlace(test, 8));
+  const parts: Record<keyof WishGroups, Wish[]> = {
+    noise: wishesFor(digits, "noise", all),
+    real: wishesFor(digits, "real", all),
+    mixed: [
+      ...wishesFor(mixedTargets, "noise", { ...all, count: 1 }),
+      ...mixedTargets.map((target) => ({ target, start: eight })),
+    ],
+    conversions: options.conversions.map(([from, to]) => ({
+      target: oneHot(to),
+      start: imageStart(test.images, recognisedPlace(test, from)),
+    })),
+  };
+  const wishes = Object.values(parts).flat();
+  const indicesOf = (part: readonly Wish[]) => part.map((wish) => wishes.indexOf(wish));
+  return {
+    wishes,
+    groups: {
+      noise: indicesOf(parts.noise),
+      real: indicesOf(parts.real),
+      mixed: indicesOf(parts.mixed),
+      conversions: indicesOf(parts.conversions),
+    },
+  };
+}
+
+/** The first test image of a digit that the model recognises; the first of that digit where it recognises none. */
+function recognisedPlace({ images, predicted }: Classification, digit: number): number {
+  const recognised = images.labels.findIndex((label, i) => label === digit && predicted[i] === digit);
+  return recognised >= 0 ? recognised : placeOf(images, digit);
+}
+
+function placeOf({ labels }: LabelledImages, digit: number): number {
+  return Math.max(0, labels.indexOf(digit));
+}

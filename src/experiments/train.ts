@@ -1,0 +1,98 @@
+// `kilograd train`: trains a model of the zoo, measures it, and leaves model, figures and a report in a folder.
+import { join } from "node:path";
+import { prepareOutputFolder } from "../io/files.js";
+import { Report } from "../io/report.js";
+import { assignWeights, type ModelFile, readModelFile, saveModel } from "../nn/checkpoint.js";
+import { UsageError } from "../tensor/errors.js";
+import type { WebGpuDevice } from "../tensor/webgpu.js";
+import { checkDataName, loadData } from "./lib/data.js";
+import { type ZooModel, zooArchitecture, zooModel } from "./lib/models.js";
+import { machineText, type RunContext, writeResults } from "./lib/run.js";
+import { counted } from "./lib/text.js";
+import { addTrainingSections, trainingCards, trainingPictures } from "./lib/train-report.js";
+import {
+  modelNotes,
+  runTraining,
+  setsOf,
+  type TrainConfig,
+  type TrainRun,
+  trainingMetrics,
+  trainingSummary,
+} from "./lib/train-run.js";
+
+/** As the command line gives them; what is absent has the model's default. */
+export interface TrainOptions {
+  readonly model: string;
+  readonly data?: string;
+  readonly dataDir?: string;
+  readonly epochs?: number;
+  /** Ends training after so many steps. */
+  readonly steps?: number;
+  readonly batch?: number;
+  readonly limitTrain?: number;
+  readonly limitTest?: number;
+  readonly lr?: number;
+  readonly seed?: number;
+  /** Checkpoint to go on from; the settings above then default to its own. */
+  readonly resume?: string;
+  readonly out?: string;
+}
+
+/** Runs the command. Gives what `metrics.json` holds, and where. */
+export async function train(options: TrainOptions, context: RunContext) {
+  const zoo = zooModel(options.model);
+  const resume = options.resume === undefined ? undefined : await readModelFile(options.resume);
+  const config = configOf(zoo, options, resume);
+  const dataset = await loadData(config.data, { dataDir: options.dataDir, say: context.say });
+  const sets = setsOf(zoo, config, dataset);
+  const device = await context.openDevice();
+  const model = zooArchitecture(zoo).build({ device, seed: config.seed });
+  try {
+    if (resume !== undefined) assignWeights(model, resume); // Before anything is written: does it fit?
+    const folder = await prepareOutputFolder(options.out ?? join("out", `train-${zoo.name}`));
+    const run = await runTraining({ model, zoo, config, dataset, sets, folder, ...(resume && { resume }) }, context);
+    const metrics = trainingMetrics(run, device);
+    await saveModel(join(folder, "model.safetensors"), model, { notes: modelNotes(run) });
+    await writeResults(folder, { pictures: trainingPictures(run), report: trainReport(run, device), metrics });
+    return { folder, metrics, summary: trainingSummary(run) };
+  } finally {
+    model.dispose();
+  }
+}
+
+/** Settings: what was given, else what the checkpoint was trained with, else the model's own. */
+function configOf(zoo: ZooModel, options: TrainOptions, resume: ModelFile | undefined): TrainConfig {
+  const stored = (resume?.notes["config"] ?? {}) as Partial<TrainConfig>;
+  if (resume !== undefined && resume.training === undefined) {
+    throw new UsageError(
+      `resume: needs a checkpoint, ${resume.path} holds a finished model; name a file checkpoint.safetensors`,
+    );
+  }
+  const data = options.data ?? stored.data ?? "mnist";
+  checkDataName(data);
+  const limitTrain = options.limitTrain ?? stored.limitTrain;
+  const limitTest = options.limitTest ?? stored.limitTest;
+  return {
+    model: zoo.name,
+    data,
+    epochs: options.epochs ?? stored.epochs ?? zoo.epochs,
+    ...(options.steps !== undefined && { steps: options.steps }),
+    batch: options.batch ?? stored.batch ?? zoo.batchSize,
+    ...(limitTrain !== undefined && { limitTrain }),
+    ...(limitTest !== undefined && { limitTest }),
+    lr: options.lr ?? stored.lr ?? zoo.learningRate,
+    seed: options.seed ?? stored.seed ?? 0,
+  };
+}
+
+function trainReport(run: TrainRun, device: WebGpuDevice): string {
+  const { zoo, dataset, config, sets } = run;
+  const report = new Report({
+    title: `${zoo.name} on ${dataset.name === "mnist" ? "MNIST" : "the built-in digits"}`,
+    subtitle: `${counted(sets.train.count, "image")}, ${counted(config.epochs, "epoch")}, batch ${config.batch}, ${zoo.optimizerText(config.lr)}, seed ${config.seed}`,
+    footer: machineText(device),
+  });
+  report.figures(trainingCards(run));
+  addTrainingSections(report, run, device);
+  return report.html();
+}
