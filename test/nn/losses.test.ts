@@ -53,13 +53,7 @@ const cases: Case[] = [
     new Int32Array([1, 0]),
     [0.4700036292457356, 16.11809565095832],
   ],
-  [
-    "from probabilities, soft",
-    loss.crossEntropyFromProbabilities,
-    probabilities,
-    soft,
-    [1.1360931493507966, Math.LN2],
-  ],
+  ["from probabilities, soft", loss.crossEntropyFromProbabilities, probabilities, soft, [1.1360931493507966, Math.LN2]],
   ["binaryCrossEntropy", loss.binaryCrossEntropy, binary, binaryTargets, [5.442938894091324, 0.34994074149956095]],
   [
     "binaryCrossEntropyFromLogits",
