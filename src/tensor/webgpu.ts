@@ -17,6 +17,7 @@ import {
   programKey,
   programSource,
 } from "./webgpu-program.js";
+import { DispatchTimer, type ProgramTime } from "./webgpu-timer.js";
 
 /** Commands after which recorded work is submitted without being asked, so that the adapter does not idle. */
 const COMMANDS_PER_SUBMIT = 96;
@@ -92,6 +93,7 @@ export class WebGpuDevice extends Device {
   private failure: Error | undefined;
   private closed = false;
   private staging: GPUBuffer | undefined;
+  private timer: DispatchTimer | undefined;
   private scratchInUse: PooledBuffer[] = [];
 
   constructor(
@@ -228,6 +230,27 @@ export class WebGpuDevice extends Device {
       throw this.failure ?? new DeviceError("DEVICE_LOST", "webgpu: waiting for the queue failed", { cause });
     });
     this.raise();
+  }
+
+  /**
+   * Times every dispatch while `fn` runs: kernels by time, longest first. For looking, not for running: each dispatch
+   * gets a pass of its own. Needs the adapter's "timestamp-query"; exact when opened with `{ profiling: true }`.
+   */
+  async profileDispatches(fn: () => void | Promise<void>): Promise<ProgramTime[]> {
+    if (!this.gpu.features.has("timestamp-query")) {
+      throw new DeviceError("LIMIT", "profileDispatches: this adapter has no timestamp queries");
+    }
+    await this.sync();
+    const timer = new DispatchTimer(this.gpu);
+    this.timer = timer;
+    try {
+      await fn();
+      await this.sync();
+      return await timer.report();
+    } finally {
+      this.timer = undefined;
+      timer.destroy();
+    }
   }
 
   memory(): MemoryInfo {
@@ -442,6 +465,11 @@ export class WebGpuDevice extends Device {
         encoder.copyBufferToBuffer(command.from, 0, command.to, 0, command.bytes);
         continue;
       }
+      if (this.timer !== undefined) {
+        pass?.end();
+        current = undefined;
+        pass = encoder.beginComputePass(this.timer.pass(command.program.kernel, command.program.key));
+      }
       pass ??= encoder.beginComputePass();
       if (current !== command.program) {
         current = command.program;
@@ -453,6 +481,7 @@ export class WebGpuDevice extends Device {
       pass.dispatchWorkgroups(x, y, z);
     }
     pass?.end();
+    this.timer?.resolve(encoder);
     this.gpu.queue.submit([encoder.finish()]);
     // Dawn reports what is wrong with a submit at once; nothing of it was executed then.
     if (this.failure === undefined)
