@@ -292,18 +292,31 @@ class Training {
     }
   }
 
-  /** Goes back to just before step `index` of a run of `count`, whose loss was not finite, and finds out where that began. */
+  /**
+   * Finds where the loss of step `index` of a run of `count` stopped being finite: in that step, or in the gradients of the
+   * one before. The model is left as it was before that.
+   */
   private async rewindTo(index: number, count: number, loss: number): Promise<void> {
-    const { optimizer, model } = this;
+    const { optimizer } = this;
+    const failed = optimizer.iterations - count + index + 1;
     this.before!.restore(this.stateTensors());
     optimizer.iterations -= count;
-    for (let i = 0; i < index; i++) this.step(this.stepInEpoch - index + i);
+    this.stepInEpoch -= index;
+    let where: string | undefined;
+    for (let i = 0; ; i++, this.stepInEpoch++) {
+      if (i >= index - 1) where = await this.diagnose();
+      if (where !== undefined || i === index) break;
+      this.step(this.stepInEpoch);
+    }
     await this.table.read();
+    const first = where === undefined ? "" : `; first not finite: ${where} in step ${optimizer.iterations + 1}`;
+    this.context.stop(`the loss became ${loss} in step ${failed}${first}`);
+  }
+
+  private async diagnose(): Promise<string | undefined> {
     const [x, y] = this.batch(this.stepInEpoch);
     try {
-      const where = await findNonFinite(model, this.options.loss, x, y, optimizer.iterations);
-      const cause = where === undefined ? "" : `: ${where} is not finite`;
-      this.context.stop(`the loss became ${loss} in step ${optimizer.iterations + 1}${cause}`);
+      return await findNonFinite(this.model, this.options.loss, x, y, this.optimizer.iterations);
     } finally {
       x.dispose();
       y.dispose();
