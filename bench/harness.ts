@@ -1,0 +1,319 @@
+// Measuring kernels with benchmark.js: one cycle enqueues a kernel many times and waits once for the device. Also the
+// adapter's ceilings, the table, and the JSON file. What is measured is in kernels.ts and steps.ts.
+import { availableParallelism, cpus } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import Benchmark from "benchmark";
+import { Option, program } from "commander";
+import { describeAdapter, versions } from "../src/experiments/lib/run.js";
+import { prepareOutputFolder, writeFileAtomic } from "../src/io/files.js";
+import type { Spec } from "../src/tensor/dtype.js";
+import { defineKernel, type Kernel } from "../src/tensor/kernel.js";
+import { openDevice } from "../src/tensor/open.js";
+import { scope } from "../src/tensor/scope.js";
+import { sizeOf } from "../src/tensor/shape.js";
+import { empty, runInto, type Tensor, tensor } from "../src/tensor/tensor.js";
+import type { WebGpuDevice } from "../src/tensor/webgpu.js";
+
+export interface Options {
+  /** Part of the name, or a regular expression for it. */
+  readonly filter: RegExp;
+  readonly quick: boolean;
+  readonly profile: string | undefined;
+  readonly out: string;
+}
+
+/** Options of the command line. */
+export function parseOptions(description: string): Options {
+  const { filter, quick, profile, out } = program
+    .description(description)
+    .option("--filter <pattern>", "only benchmarks whose name matches this regular expression", "")
+    .option("--quick", "fewer samples", false)
+    .addOption(new Option("--profile <name>", "tuning profile").choices(["software", "hardware"]))
+    .option("--out <folder>", "where the JSON goes", fileURLToPath(new URL("../../bench/results", import.meta.url)))
+    .parse()
+    .opts<{ filter: string; quick: boolean; profile?: string; out: string }>();
+  return { filter: new RegExp(filter), quick, profile, out };
+}
+
+/** Work of one call: arithmetic, or memory traffic at the least. */
+export type Work = { readonly flops: number } | { readonly bytes: number };
+
+/** One kernel at one shape. */
+export interface KernelCase {
+  readonly group: string;
+  readonly name: string;
+  readonly work: Work;
+  /** Makes inputs and outputs; `run` records one call. */
+  readonly prepare: (device: WebGpuDevice) => { readonly tensors: readonly Tensor[]; readonly run: () => void };
+}
+
+/** Random values in [-1, 1), quickly made: a tensor of 38 million elements is among those measured. */
+function randomTensor(device: WebGpuDevice, { shape, dtype }: Spec): Tensor {
+  const size = sizeOf(shape);
+  if (dtype !== "f32") return tensor(device, new Int32Array(size), { shape, dtype });
+  const values = new Float32Array(size);
+  let state = 1;
+  for (let i = 0; i < size; i++) {
+    state = (Math.imul(state, 1664525) + 1013904223) | 0;
+    values[i] = state * 2 ** -31;
+  }
+  return tensor(device, values, { shape });
+}
+
+interface KernelCaseOptions<Params> {
+  readonly kernel: Kernel<Params>;
+  /** Shapes (f32) or specs. */
+  readonly inputs: readonly (readonly number[] | Spec)[];
+  readonly outputs: readonly (readonly number[] | Spec)[];
+  readonly params: Params;
+  /** Floating-point operations; without it, all inputs and outputs count once as memory traffic. */
+  readonly flops?: number;
+  /** Outputs are read, too. */
+  readonly inPlace?: boolean;
+}
+
+const specOf = (given: readonly number[] | Spec): Spec => ("dtype" in given ? given : { shape: given, dtype: "f32" });
+
+/** A case that runs a kernel on random inputs. */
+export function kernelCase<Params>(group: string, name: string, options: KernelCaseOptions<Params>): KernelCase {
+  const { kernel, params, flops, inPlace = false } = options;
+  const [inputs, outputs] = [options.inputs.map(specOf), options.outputs.map(specOf)];
+  const elements = (specs: readonly Spec[]) => specs.reduce((sum, { shape }) => sum + sizeOf(shape), 0);
+  return {
+    group,
+    name,
+    work: flops === undefined ? { bytes: 4 * (elements(inputs) + elements(outputs) * (inPlace ? 2 : 1)) } : { flops },
+    prepare(device) {
+      const from = inputs.map((spec) => randomTensor(device, spec));
+      const to = outputs.map((spec) => (inPlace ? randomTensor(device, spec) : empty(device, spec.shape, spec.dtype)));
+      return { tensors: [...from, ...to], run: () => runInto(kernel, from, to, params) };
+    },
+  };
+}
+
+/** What benchmark.js found, per call. */
+export interface Timing {
+  readonly medianMs: number;
+  readonly minMs: number;
+  readonly meanMs: number;
+  /** Relative margin of error of the mean at 95 %, in percent. */
+  readonly rmePercent: number;
+  readonly samples: number;
+  /** Calls per cycle. */
+  readonly calls: number;
+}
+
+/** A cycle lasts at least this long, so that the wait at its end does not matter. */
+const CYCLE_MS = 50;
+
+/** Times `call`, which records work on the device. */
+export async function measure(device: WebGpuDevice, name: string, call: () => void, quick: boolean): Promise<Timing> {
+  const cycle = async (count: number) => {
+    for (let i = 0; i < count; i++) scope(call);
+    await device.sync();
+  };
+  // The first call compiles, the second finds the memory pool filled.
+  await cycle(1);
+  let calls = 1;
+  for (;;) {
+    const start = performance.now();
+    await cycle(calls);
+    const elapsed = performance.now() - start;
+    if (elapsed >= CYCLE_MS) break;
+    calls = Math.ceil(calls * Math.min(10, Math.max(1.2, (1.1 * CYCLE_MS) / elapsed)));
+  }
+  const stats = await new Promise<Benchmark.Stats>((resolve, reject) => {
+    const benchmark = new Benchmark(
+      name,
+      (deferred: Benchmark.Deferred) => {
+        cycle(calls).then(
+          () => deferred.resolve(),
+          (error: Error) => {
+            reject(error);
+            benchmark.abort();
+          },
+        );
+      },
+      {
+        defer: true,
+        initCount: 1,
+        minTime: CYCLE_MS / 1000,
+        minSamples: quick ? 3 : 8,
+        maxTime: quick ? 0.2 : 1,
+        onComplete: () => resolve(benchmark.stats),
+        onError: () => reject(benchmark.error),
+      },
+    );
+    benchmark.run({ async: true });
+  });
+  const sorted = (stats.sample as number[]).toSorted((a, b) => a - b);
+  const perCall = (seconds: number) => (seconds * 1000) / calls;
+  return {
+    medianMs: perCall(sorted[sorted.length >> 1]!),
+    minMs: perCall(sorted[0]!),
+    meanMs: perCall(stats.mean),
+    rmePercent: stats.rme,
+    samples: sorted.length,
+    calls,
+  };
+}
+
+/** Prepares, measures and frees a case. */
+export async function measureCase(device: WebGpuDevice, item: KernelCase, quick: boolean): Promise<Timing> {
+  const { tensors, run } = item.prepare(device);
+  try {
+    return await measure(device, item.name, run, quick);
+  } finally {
+    for (const t of tensors) t.dispose();
+    device.trim();
+  }
+}
+
+/** What the adapter reaches in loops that do nothing else. */
+export interface Ceilings {
+  /** 10^9 multiply and add operations per second. */
+  readonly gflops: number;
+  /** 10^9 bytes per second, read and written. */
+  readonly gbs: number;
+}
+
+const onWebGpuOnly = () => {
+  throw new Error("ceilings are measured on WebGPU only");
+};
+
+/** Every invocation multiplies and adds in `chains` independent chains of vec4f. Output [invocations, 4]. */
+const multiplyAdd = (chains: number, unrolled: number) =>
+  defineKernel<{ trips: number; workgroups: number }>({
+    name: "multiplyAdd",
+    cpu: onWebGpuOnly,
+    webgpu: ({ outputs: [y], profile, params: { trips, workgroups }, dispatch }) => {
+      const names = Array.from({ length: chains }, (_, i) => `a${i}`);
+      dispatch({
+        key: `${chains} ${unrolled}`,
+        program: () => ({
+          workgroupSize: [profile.subgroupSize ?? 256],
+          body: `
+  let x = vec4f(u.factor);
+  let z = vec4f(f32(lane));
+  ${names.map((name, i) => `var ${name} = vec4f(${i}.0);`).join(" ")}
+  for (var k = 0u; k < u.trips; k++) {
+    ${`${names.map((name) => `${name} = fma(${name}, x, z);`).join(" ")}\n    `.repeat(unrolled)}
+  }
+  y[global.x] = ${names.join(" + ")};`,
+        }),
+        bindings: [{ name: "y", view: y!, type: "vec4f", access: "read_write" }],
+        sizes: { trips },
+        numbers: { factor: 0.5 },
+        workgroups: [workgroups],
+      });
+    },
+  });
+
+/** y = x; every invocation copies `trips` vec4f, a workgroup's width apart. */
+const copyLoop = defineKernel<{ trips: number }>({
+  name: "copyLoop",
+  cpu: onWebGpuOnly,
+  webgpu: ({ inputs: [x], outputs: [y], profile, params: { trips }, dispatch }) => {
+    const width = profile.subgroupSize ?? 256;
+    dispatch({
+      key: "vec4f",
+      program: () => ({
+        workgroupSize: [width],
+        body: `
+  let first = group.x * u.trips * ${width} + lane;
+  for (var k = 0u; k < u.trips; k++) { y[first + k * ${width}] = x[first + k * ${width}]; }`,
+      }),
+      bindings: [
+        { name: "x", view: x!, type: "vec4f" },
+        { name: "y", view: y!, type: "vec4f", access: "read_write" },
+      ],
+      sizes: { trips },
+      workgroups: [y!.size / 4 / width / trips],
+    });
+  },
+});
+
+/** Best of several forms of each loop. */
+export async function measureCeilings(device: WebGpuDevice): Promise<Ceilings> {
+  const width = device.profile.subgroupSize ?? 256;
+  const software = device.profile.name === "software";
+  const [workgroups, trips] = software ? [64, 2048] : [4096, 512];
+  let gflops = 0;
+  for (const [chains, unrolled] of [
+    [4, 4],
+    [8, 4],
+    [16, 1],
+    [16, 4],
+    [32, 1],
+  ] as const) {
+    const flops = 8 * workgroups * width * trips * chains * unrolled;
+    const outputs = [[workgroups * width, 4]];
+    const params = { trips, workgroups };
+    const item = kernelCase("ceiling", "multiply-add", {
+      kernel: multiplyAdd(chains, unrolled),
+      inputs: [],
+      outputs,
+      params,
+      flops,
+    });
+    const { minMs } = await measureCase(device, item, true);
+    gflops = Math.max(gflops, flops / minMs / 1e6);
+  }
+  let gbs = 0;
+  for (const size of [2 ** 20, 2 ** 24]) {
+    for (const length of software ? [128, 512] : [1, 8]) {
+      const item = kernelCase("ceiling", "copy", {
+        kernel: copyLoop,
+        inputs: [[size]],
+        outputs: [[size]],
+        params: { trips: length },
+      });
+      const { minMs } = await measureCase(device, item, true);
+      gbs = Math.max(gbs, (8 * size) / minMs / 1e6);
+    }
+  }
+  return { gflops, gbs };
+}
+
+/** Opens the device, tells what it is, runs `body`, closes it. Errors end the process with code 1. */
+export async function withDevice(options: Options, body: (device: WebGpuDevice) => Promise<void>): Promise<void> {
+  try {
+    await using device = await openDevice("webgpu", options.profile === undefined ? {} : { profile: options.profile });
+    const { description, device: name, profile } = describeAdapter(device);
+    console.log(`${description || name}, profile ${profile}, ${availableParallelism()} x ${cpus()[0]?.model ?? "?"}`);
+    await body(device);
+  } catch (error) {
+    console.error((error as Error).stack);
+    process.exitCode = 1;
+  }
+}
+
+/** Writes `NAME-PROFILE-DATE.json` with what the figures depend on, and says where. */
+export async function writeResults(
+  device: WebGpuDevice,
+  options: Options,
+  name: string,
+  results: Readonly<Record<string, unknown>>,
+): Promise<void> {
+  const date = new Date();
+  const folder = await prepareOutputFolder(options.out);
+  const stamp = date.toISOString().slice(0, 19).replaceAll(":", "-");
+  const path = join(folder, `${name}-${device.profile.name}-${stamp}.json`);
+  const header = {
+    date: date.toISOString(),
+    adapter: describeAdapter(device),
+    versions: versions(),
+    host: { processor: cpus()[0]?.model, cores: availableParallelism(), platform: process.platform },
+    quick: options.quick,
+  };
+  await writeFileAtomic(path, `${JSON.stringify({ ...header, ...results }, null, 2)}\n`);
+  console.log(`\nwritten: ${path}`);
+}
+
+/** Columns aligned, the first to the left. */
+export function tableLine(cells: readonly (string | number)[], widths: readonly number[]): string {
+  return cells
+    .map((cell, i) => (i === 0 ? String(cell).padEnd(widths[i]!) : String(cell).padStart(widths[i]!)))
+    .join("  ");
+}

@@ -1,0 +1,355 @@
+// `npm run bench`: every kind of kernel at the shapes of the experiments, with its rate and the share of what the
+// adapter reaches at all. `-- --filter conv --quick` for some of them.
+import {
+  batchNormGradientKernel,
+  batchNormKernel,
+  batchNormStatisticsKernel,
+  batchNormSumsKernel,
+} from "../src/kernels/batchnorm.js";
+import { type Conv2dOptions, conv2dGeometry, outputShape, windowAxis } from "../src/kernels/conv2d/geometry.js";
+import { conv2dInputGradientKernel, conv2dKernel, conv2dKernelGradientKernel } from "../src/kernels/conv2d.js";
+import { dropoutKernel } from "../src/kernels/dropout.js";
+import { binaryKernels, unaryKernels } from "../src/kernels/elementwise.js";
+import { matmulKernel } from "../src/kernels/matmul.js";
+import { adamKernel, sgdKernel } from "../src/kernels/optimizer.js";
+import { pool2dGradientKernel, pool2dKernel } from "../src/kernels/pool2d.js";
+import { randomNormalKernel } from "../src/kernels/random.js";
+import { reduceKernel } from "../src/kernels/reduce.js";
+import {
+  softmaxCrossEntropyGradientKernel,
+  softmaxCrossEntropyKernel,
+  softmaxGradientKernel,
+  softmaxKernel,
+} from "../src/kernels/softmax.js";
+import { stridedCopyKernel } from "../src/kernels/transform.js";
+import { randomKey } from "../src/tensor/random.js";
+import {
+  type KernelCase,
+  kernelCase,
+  measureCase,
+  measureCeilings,
+  parseOptions,
+  tableLine,
+  withDevice,
+  writeResults,
+} from "./harness.js";
+
+/** A product [m, k] x [k, n], and with `gradients` those of both operands. */
+function matmuls(label: string, [m, k, n]: readonly [number, number, number], gradients = false): KernelCase[] {
+  const linear = { transposeA: false, transposeB: false, activation: "linear" } as const;
+  const flops = 2 * m * k * n;
+  const size = `${m} x ${k} x ${n}`;
+  const [a, b, c] = [
+    [m, k],
+    [k, n],
+    [m, n],
+  ] as const;
+  const forms = [
+    { name: "", inputs: [a, b], output: c, params: linear },
+    { name: " gradient of a", inputs: [c, b], output: a, params: { ...linear, transposeB: true } },
+    { name: " gradient of b", inputs: [a, c], output: b, params: { ...linear, transposeA: true } },
+  ];
+  return forms.slice(0, gradients ? 3 : 1).map(({ name, inputs, output, params }) =>
+    kernelCase("matmul", `matmul ${label} ${size}${name}`, {
+      kernel: matmulKernel,
+      inputs,
+      outputs: [output],
+      params,
+      flops,
+    }),
+  );
+}
+
+/** A convolution of square images with its gradients; `first` has none of its input. */
+function convolutions(
+  label: string,
+  [batch, size, inputs, outputs]: readonly [number, number, number, number],
+  padding: NonNullable<Conv2dOptions["padding"]>,
+  first = false,
+): KernelCase[] {
+  const [x, kernel] = [
+    [batch, size, size, inputs],
+    [3, 3, inputs, outputs],
+  ];
+  const geometry = conv2dGeometry(x, kernel, { padding });
+  const y = outputShape(geometry);
+  // Of the direct algorithm, products with padding included.
+  const flops = 2 * y.reduce((a, b) => a * b) * 9 * inputs;
+  const name = `${label} ${inputs} to ${outputs}, ${size} x ${size}, b${batch}`;
+  return [
+    kernelCase("conv2d", `conv2d ${name}`, {
+      kernel: conv2dKernel,
+      inputs: [x, kernel, [outputs]],
+      outputs: [y],
+      params: { geometry, activation: "relu" },
+      flops,
+    }),
+    ...(first
+      ? []
+      : [
+          kernelCase("conv2d input gradient", `conv2d dx ${name}`, {
+            kernel: conv2dInputGradientKernel,
+            inputs: [y, kernel],
+            outputs: [x],
+            params: geometry,
+            flops,
+          }),
+        ]),
+    kernelCase("conv2d weight gradient", `conv2d dw ${name}`, {
+      kernel: conv2dKernelGradientKernel,
+      inputs: [x, y],
+      outputs: [kernel, [outputs]],
+      params: geometry,
+      flops,
+    }),
+  ];
+}
+
+function pools(
+  label: string,
+  kind: "max" | "mean",
+  x: readonly [number, number, number, number],
+  stride = 2,
+): KernelCase[] {
+  const [rows, columns] = [x[1], x[2]].map((input) =>
+    windowAxis("pool", { input, kernel: 2, stride, dilation: 1 }, "valid"),
+  ) as [ReturnType<typeof windowAxis>, ReturnType<typeof windowAxis>];
+  const y = [x[0], rows.output, columns.output, x[3]];
+  const params = { kind, y: rows, x: columns };
+  const name = `${kind} pool 2 x 2 / ${stride} [${x.join(", ")}]${label && ` ${label}`}`;
+  return [
+    kernelCase("pooling", name, { kernel: pool2dKernel, inputs: [x], outputs: [y], params }),
+    kernelCase("pooling", `${name} gradient`, {
+      kernel: pool2dGradientKernel,
+      inputs: kind === "max" ? [y, x] : [y],
+      outputs: [x],
+      params,
+    }),
+  ];
+}
+
+function batchNorms(x: readonly number[]): KernelCase[] {
+  const c = x.slice(-1);
+  const at = `[${x.join(", ")}]`;
+  const epsilon = 1e-3;
+  const four = [c, c, c, c];
+  return [
+    kernelCase("batchNorm", `batchNorm statistics ${at}`, {
+      kernel: batchNormStatisticsKernel,
+      inputs: [x],
+      outputs: four,
+      params: { momentum: 0.99 },
+    }),
+    kernelCase("batchNorm", `batchNorm normalise ${at}`, {
+      kernel: batchNormKernel,
+      inputs: [x, ...four],
+      outputs: [x],
+      params: { epsilon },
+    }),
+    kernelCase("batchNorm", `batchNorm gradient sums ${at}`, {
+      kernel: batchNormSumsKernel,
+      inputs: [x, x, c, c],
+      outputs: [c, c],
+      params: { epsilon },
+    }),
+    kernelCase("batchNorm", `batchNorm gradient of x ${at}`, {
+      kernel: batchNormGradientKernel,
+      inputs: [x, x, c, c, c, c, c],
+      outputs: [x],
+      params: { epsilon },
+    }),
+  ];
+}
+
+function softmaxes(rows: number, columns: number): KernelCase[] {
+  const x = [rows, columns];
+  const at = `[${x.join(", ")}]`;
+  const params = { axis: 1, log: false };
+  const labels = { shape: [rows], dtype: "i32" } as const;
+  return [
+    kernelCase("softmax", `softmax ${at}`, { kernel: softmaxKernel, inputs: [x], outputs: [x], params }),
+    kernelCase("softmax", `softmax gradient ${at}`, {
+      kernel: softmaxGradientKernel,
+      inputs: [x, x],
+      outputs: [x],
+      params,
+    }),
+    kernelCase("softmax", `softmax cross-entropy ${at}`, {
+      kernel: softmaxCrossEntropyKernel,
+      inputs: [x, labels],
+      outputs: [[rows], [rows, 4]],
+      params: {},
+    }),
+    kernelCase("softmax", `softmax cross-entropy gradient ${at}`, {
+      kernel: softmaxCrossEntropyGradientKernel,
+      inputs: [[rows], x, labels, [rows, 4]],
+      outputs: [x],
+      params: {},
+    }),
+  ];
+}
+
+const MILLION = 2 ** 20;
+
+function elementwise(): KernelCase[] {
+  const x = [MILLION];
+  const plain = { p: 0, q: 0 };
+  const unary = (["relu", "exp", "tanh", "gelu"] as const).flatMap((name) => [
+    kernelCase("elementwise", `${name} 1 M`, {
+      kernel: unaryKernels[name].forward,
+      inputs: [x],
+      outputs: [x],
+      params: plain,
+    }),
+    kernelCase("elementwise", `${name} gradient 1 M`, {
+      kernel: unaryKernels[name].gradient!,
+      inputs: [x, x],
+      outputs: [x],
+      params: plain,
+    }),
+  ]);
+  const features = [128, 11, 11, 64];
+  const matrix = [1024, 1024];
+  const key = randomKey(1);
+  return [
+    ...unary,
+    kernelCase("elementwise", "add 1 M", {
+      kernel: binaryKernels.add.forward,
+      inputs: [x, x],
+      outputs: [x],
+      params: {},
+    }),
+    kernelCase("elementwise", "add [64] to [128, 11, 11, 64]", {
+      kernel: binaryKernels.add.forward,
+      inputs: [features, [64]],
+      outputs: [features],
+      params: {},
+    }),
+    kernelCase("elementwise", "multiply [1024, 1] and [1024, 1024]", {
+      kernel: binaryKernels.mul.forward,
+      inputs: [[1024, 1], matrix],
+      outputs: [matrix],
+      params: {},
+    }),
+    kernelCase("elementwise", "dropout 1 M", {
+      kernel: dropoutKernel,
+      inputs: [x],
+      outputs: [x],
+      params: { rate: 0.5, key, offset: 0 },
+    }),
+    kernelCase("elementwise", "random normal 1 M", {
+      kernel: randomNormalKernel,
+      inputs: [],
+      outputs: [x],
+      params: { key, offset: 0, mean: 0, standardDeviation: 1 },
+    }),
+    kernelCase("reduction", "sum of 1 M", {
+      kernel: reduceKernel,
+      inputs: [x],
+      outputs: [[]],
+      params: { reduction: "sum", axes: [0] },
+    }),
+    kernelCase("reduction", "sum of rows [1024, 1024]", {
+      kernel: reduceKernel,
+      inputs: [matrix],
+      outputs: [[1024]],
+      params: { reduction: "sum", axes: [1] },
+    }),
+    kernelCase("reduction", "sum to channels [128, 11, 11, 64]", {
+      kernel: reduceKernel,
+      inputs: [features],
+      outputs: [[64]],
+      params: { reduction: "sum", axes: [0, 1, 2] },
+    }),
+    kernelCase("movement", "transpose [1024, 1024]", {
+      kernel: stridedCopyKernel,
+      inputs: [matrix],
+      outputs: [matrix],
+      params: {
+        copies: [{ shape: matrix, inputOffset: 0, inputStrides: [1, 1024], outputOffset: 0, outputStrides: [1024, 1] }],
+      },
+    }),
+  ];
+}
+
+function optimizers(size: number, label: string): KernelCase[] {
+  const w = [size];
+  const inPlace = true;
+  return [
+    kernelCase("optimizer", `sgd ${label}`, {
+      kernel: sgdKernel,
+      inputs: [w],
+      outputs: [w],
+      params: { learningRate: 1e-3 },
+      inPlace,
+    }),
+    kernelCase("optimizer", `sgd with momentum ${label}`, {
+      kernel: sgdKernel,
+      inputs: [w],
+      outputs: [w, w],
+      params: { learningRate: 1e-3, momentum: 0.9 },
+      inPlace,
+    }),
+    kernelCase("optimizer", `adam ${label}`, {
+      kernel: adamKernel,
+      inputs: [w],
+      outputs: [w, w, w],
+      params: { learningRate: 1e-6, step: 1, beta1: 0.9, beta2: 0.999, epsilon: 1e-7, weightDecay: 0 },
+      inPlace,
+    }),
+  ];
+}
+
+const cases: readonly KernelCase[] = [
+  ...matmuls("square", [512, 512, 512]),
+  ...matmuls("square", [1024, 1024, 1024]),
+  ...matmuls("sgd-cnn", [128, 1600, 200], true),
+  ...matmuls("sgd-cnn", [128, 200, 128], true),
+  ...matmuls("mlp-64", [128, 784, 64], true),
+  ...matmuls("small-cnn", [32, 576, 64], true),
+  ...matmuls("alexnet-plus", [16, 9216, 4096]),
+  ...convolutions("sgd-cnn", [128, 28, 1, 32], "valid", true),
+  ...convolutions("sgd-cnn", [128, 13, 32, 64], "valid"),
+  ...convolutions("small-cnn", [32, 28, 1, 24], "valid", true),
+  ...convolutions("small-cnn", [32, 13, 24, 36], "valid"),
+  ...convolutions("small-cnn", [32, 5, 36, 64], "valid"),
+  ...convolutions("alexnet-plus", [16, 28, 96, 96], "same"),
+  ...convolutions("alexnet-plus", [16, 14, 256, 256], "same"),
+  ...convolutions("alexnet-plus", [16, 7, 384, 384], "same"),
+  ...pools("sgd-cnn", "max", [128, 26, 26, 32]),
+  ...pools("small-cnn", "max", [32, 11, 11, 36]),
+  ...pools("alexnet-plus", "max", [16, 7, 7, 256], 1),
+  ...pools("", "mean", [128, 26, 26, 32]),
+  ...batchNorms([16, 28, 28, 96]),
+  ...softmaxes(128, 10),
+  ...softmaxes(1024, 1000),
+  ...elementwise(),
+  ...optimizers(MILLION, "1 M"),
+];
+
+const options = parseOptions("Times every kind of kernel at the shapes of the experiments.");
+const WIDTHS = [58, 9, 7, 8, 7, 6];
+
+await withDevice(options, async (device) => {
+  const chosen = cases.filter(({ group, name }) => options.filter.test(`${group} ${name}`));
+  if (chosen.length === 0) throw new Error(`--filter ${options.filter.source}: no benchmark has such a name`);
+  const ceilings = await measureCeilings(device);
+  console.log(
+    `ceilings: ${ceilings.gflops.toFixed(1)} GFLOP/s in a multiply-add loop, ${ceilings.gbs.toFixed(1)} GB/s in a copy\n`,
+  );
+  console.log(tableLine(["", "ms", "+- %", "rate", "", "share"], WIDTHS));
+  const results = [];
+  for (const item of chosen) {
+    const timing = await measureCase(device, item, options.quick);
+    const { work } = item;
+    const [rate, unit, ceiling] =
+      "flops" in work
+        ? [work.flops / timing.medianMs / 1e6, "GFLOP/s", ceilings.gflops]
+        : [work.bytes / timing.medianMs / 1e6, "GB/s", ceilings.gbs];
+    const share = rate / ceiling;
+    const figures = [timing.medianMs.toFixed(3), timing.rmePercent.toFixed(1), rate.toFixed(1), unit];
+    console.log(tableLine([item.name, ...figures, `${(100 * share).toFixed(0)} %`], WIDTHS));
+    results.push({ group: item.group, name: item.name, ...work, ...timing, rate, unit, share });
+  }
+  await writeResults(device, options, "kernels", { ceilings, results });
+});
