@@ -29,7 +29,7 @@ const versionOf = (name: string): string => require(name).version;
 /** Versions of this package and of what it ran on. */
 export function versions(): Record<string, string> {
   return {
-    kilograd: versionOf("../../../package.json"),
+    kilograd: versionOf("kilograd/package.json"),
     node: process.versions.node,
     webgpu: versionOf("webgpu/package.json"),
   };
