@@ -1,0 +1,255 @@
+// Model files and checkpoints: what comes back, resuming to the same bits from any interruption, and files that do not fit.
+import { copyFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { writeSafetensors } from "../../src/io/safetensors-file.js";
+import { architecture } from "../../src/nn/architecture.js";
+import { earlyStopping, reduceLrOnPlateau } from "../../src/nn/callbacks/index.js";
+import { loadModel, readModelFile, saveModel } from "../../src/nn/checkpoint.js";
+import type { FitOptions } from "../../src/nn/fit.js";
+import { batchNorm } from "../../src/nn/layers/batch-norm.js";
+import { flatten } from "../../src/nn/layers/core.js";
+import { dense } from "../../src/nn/layers/dense.js";
+import { crossEntropy } from "../../src/nn/losses.js";
+import { adam, adamW, sgd } from "../../src/nn/optimizers.js";
+import { DataError, DeviceError, UsageError } from "../../src/tensor/errors.js";
+import { openDevice } from "../../src/tensor/open.js";
+import { cpu } from "../support.js";
+import { describeDevices, plain, small, stripes, weightsOf } from "./small.js";
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "kilograd-checkpoint-"));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+const data = stripes(100);
+
+describeDevices((device, kind) => {
+  const at = (name: string) => join(folder, `${kind}-${name}`);
+
+  test("a model comes back as it was saved, also on the other device", async () => {
+    const model = small().build({ device: device(), seed: 9 });
+    await model.fit(data, { optimizer: adam(), loss: crossEntropy });
+    model.layer("conv2d").trainable = false;
+    await saveModel(at("model"), model, { notes: { accuracy: 0.5, diverged: Number.NaN } });
+    const again = await loadModel(at("model"), { device: device() });
+    expect(await weightsOf(again)).toEqual(await weightsOf(model));
+    expect(again.config()).toEqual(model.config());
+    expect([again.seed, again.parameters().length]).toEqual([9, 6]);
+    expect((await readModelFile(at("model"))).notes).toEqual({ accuracy: 0.5, diverged: Number.NaN });
+    const reference = await loadModel(at("model"), { device: cpu });
+    const [here, there] = [await again.predict(data.inputs), await reference.predict(data.inputs)];
+    for (const [i, p] of here.data.entries()) expect(p).toBeCloseTo(there.data[i]!, 5);
+    for (const m of [model, again, reference]) m.dispose();
+  });
+
+  /** Everything that has a state: dropout, momentum, running statistics, a rate that falls, best weights. */
+  const run = async (options: Partial<FitOptions> & { readonly seed?: number }) => {
+    const model = small().build({ device: device(), seed: 5 });
+    const optimizer = adam({ learningRate: 0.05 });
+    try {
+      const history = await model.fit(data, {
+        optimizer,
+        loss: crossEntropy,
+        epochs: 4,
+        batchSize: 16,
+        validationSplit: 0.2,
+        ...options,
+        callbacks: [
+          earlyStopping({ patience: 3, restoreBestWeights: true }),
+          reduceLrOnPlateau({ monitor: "val_accuracy", patience: 0, minDelta: 1, factor: 0.5 }),
+          ...(options.callbacks ?? []),
+        ],
+      });
+      const { interrupted, stopReason, epoch, history: figures } = history;
+      return { weights: await weightsOf(model), epoch, figures, interrupted, stopReason };
+    } finally {
+      optimizer.dispose();
+      model.dispose();
+    }
+  };
+
+  let whole: Awaited<ReturnType<typeof run>>;
+  test("an uninterrupted training with checkpoints is as one without", async () => {
+    whole = await run({});
+    // The plateau halves the rate from the second epoch on.
+    expect(whole.figures["learning_rate"]).toEqual([0.05, 0.05, 0.025, 0.0125]);
+    expect(await run({ checkpoint: { path: at("whole"), everySteps: 2 } })).toEqual(whole);
+  });
+
+  test.each([1, 3, 5, 10, 15])("interrupted after step %i and resumed, it ends with the same bits", async (step) => {
+    const path = at(`signal-${step}`);
+    const controller = new AbortController();
+    const interrupted = await run({
+      checkpoint: { path },
+      signal: controller.signal,
+      callbacks: [{ name: "switch", onStepEnd: (logs) => void (logs.step === step && controller.abort()) }],
+    });
+    expect(interrupted.interrupted).toBe(true);
+    expect(interrupted.epoch.length).toBeLessThan(4);
+    expect(await run({ resume: path })).toEqual(whole);
+  });
+
+  test("killed at any moment, it resumes from what was written last", async () => {
+    const path = at("kill");
+    const copies: string[] = [];
+    const callback = {
+      name: "thief",
+      onEpochBegin: async (epoch: number) => {
+        if (epoch > 0) await copyFile(path, copies[copies.push(at(`copy-${epoch}`)) - 1]!);
+      },
+    };
+    await run({ checkpoint: { path, everySteps: 3, everyEpochs: 2 }, callbacks: [callback] });
+    expect((await readModelFile(copies[0]!)).training).toMatchObject({ epoch: 0, stepInEpoch: 3, iterations: 3 });
+    expect((await readModelFile(copies[1]!)).training).toMatchObject({ epoch: 2, stepInEpoch: 0, iterations: 10 });
+    for (const copy of copies) expect(await run({ resume: copy })).toEqual(whole);
+    // After its end there is nothing left to do.
+    expect(await run({ resume: path })).toEqual(whole);
+  });
+
+  test("interrupted by a step limit, and twice", async () => {
+    const path = at("limit");
+    const first = await run({ checkpoint: { path }, maxSteps: 7 });
+    // The figures so far are told, but a resumed training has the whole epoch's.
+    expect(first.epoch).toEqual([0, 1]);
+    expect(first.figures["val_loss"]).toHaveLength(2);
+    await run({ checkpoint: { path }, maxSteps: 9, resume: path });
+    expect(await run({ checkpoint: { path }, resume: path })).toEqual(whole);
+  });
+
+  test("interrupted during validation", async () => {
+    const path = at("validation");
+    const controller = new AbortController();
+    const last = {
+      name: "switch",
+      onStepEnd: ({ step }: { step: number }) => void (step === 10 && setTimeout(() => controller.abort(), 0)),
+    };
+    const interrupted = await run({ checkpoint: { path }, signal: controller.signal, callbacks: [last] });
+    if (interrupted.interrupted) expect(interrupted.epoch.length).toBeLessThanOrEqual(2);
+    expect(await run({ resume: path })).toEqual(whole);
+  });
+
+  test("a training that a callback ended stays ended", async () => {
+    const path = at("stopped");
+    const callbacks = [
+      {
+        name: "stop",
+        onEpochEnd: (epoch: number, _: unknown, { stop }: { stop(reason: string): void }) =>
+          void (epoch === 1 && stop("enough")),
+      },
+    ];
+    const stopped = await run({ checkpoint: { path }, callbacks });
+    expect([stopped.epoch, stopped.stopReason]).toEqual([[0, 1], "enough"]);
+    expect(await run({ resume: path })).toEqual(stopped);
+  });
+
+  test.each<[string, Partial<FitOptions>, string]>([
+    ["batch size", { batchSize: 8 }, "to resume it, batchSize must be as before, 16, got 8"],
+    ["data", { validationSplit: 0.3 }, "the number of training samples must be as before, 80, got 70"],
+    ["seed", { seed: 6 }, "seed must be as before, 5, got 6"],
+    ["order", { shuffle: false }, "shuffle must be as before, true, got false"],
+    ["optimizer", { optimizer: sgd() }, "the optimizer must be as before"],
+    ["optimizer's settings", { optimizer: adamW({ learningRate: 0.05 }) }, "the optimizer must be as before"],
+  ])("another %s cannot resume", async (_, options, message) => {
+    const path = at("other");
+    await run({ checkpoint: { path }, maxSteps: 2 });
+    await expect(run({ resume: path, ...options })).rejects.toThrow(UsageError);
+    await expect(run({ resume: path, ...options })).rejects.toThrow(message);
+  });
+});
+
+describe("files that do not fit", () => {
+  const at = (name: string) => join(folder, name);
+  const options = { optimizer: sgd(), loss: crossEntropy } as const;
+
+  test("no checkpoint, but a model", async () => {
+    const model = plain().build({ device: cpu });
+    await saveModel(at("plain"), model);
+    const resumed = model.fit(data, { ...options, resume: at("plain") });
+    await expect(resumed).rejects.toThrow("holds a model but no training to resume");
+  });
+
+  test("another architecture: the first tensor that differs is named", async () => {
+    const image = { inputShape: [6, 6, 1], name: "mine" };
+    const layers = (units: number) => [flatten(), dense({ units, activation: "relu" as const }), dense({ units: 4 })];
+    const build = (...parts: Parameters<typeof architecture>) => architecture(...parts).build({ device: cpu });
+    const path = at("eight");
+    await build(image, layers(8)).fit(data, { ...options, optimizer: sgd(), maxSteps: 1, checkpoint: { path } });
+    const resumed = (model: ReturnType<typeof build>) => expect(model.fit(data, { ...options, resume: path })).rejects;
+    await resumed(build(image, layers(9))).toThrow(
+      `${path}: is of another architecture than "mine": "dense/kernel" should be [36, 9], is [36, 8]`,
+    );
+    await resumed(build(image, layers(9))).toThrow(UsageError);
+    await resumed(build(image, [...layers(8), batchNorm()])).toThrow('"batch_normalization/gamma" [4] is missing');
+    await resumed(build(image, [flatten(), dense({ units: 8 })])).toThrow(
+      '"dense_1/kernel" is more than the layers have',
+    );
+  });
+
+  test("truncated, foreign, missing, damaged", async () => {
+    const model = plain().build({ device: cpu });
+    await saveModel(at("good"), model);
+    const bytes = await readFile(at("good"));
+    const open = async (content: Uint8Array | string | undefined) => {
+      if (content !== undefined) await writeFile(at("bad"), content);
+      return loadModel(at(content === undefined ? "none" : "bad"), { device: cpu });
+    };
+    for (const length of [0, 7, 100, bytes.length - 1]) {
+      await expect(open(bytes.subarray(0, length))).rejects.toThrow(DataError);
+    }
+    await expect(open("PK\x03\x04 and more")).rejects.toThrow("ZIP archive");
+    await expect(open(undefined)).rejects.toThrow("cannot read");
+    const data_ = new Float32Array([1]);
+    await writeSafetensors(at("foreign"), new Map([["a", { dtype: "F32", shape: [1], data: data_ }]]));
+    const foreign = loadModel(at("foreign"), { device: cpu });
+    await expect(foreign).rejects.toThrow(DataError);
+    await expect(foreign).rejects.toThrow("is a safetensors file, but not a model that Kilograd wrote");
+    const text = bytes.toString("latin1");
+    await expect(open(Buffer.from(text.replace('Dense\\"', 'Dance\\"'), "latin1"))).rejects.toThrow(UsageError);
+    await expect(open(Buffer.from(text.replace('units\\":8', 'units\\":9'), "latin1"))).rejects.toThrow(
+      'its weights do not fit its layers: "dense/kernel" should be [36, 9], is [36, 8]',
+    );
+    await expect(open(Buffer.from(text.replace('{\\"className', '[\\"className'), "latin1"))).rejects.toThrow(
+      'its "model" is damaged',
+    );
+  });
+
+  test("a checkpoint that cannot be written ends the training with an error", async () => {
+    const model = plain().build({ device: cpu });
+    const run = model.fit(data, { ...options, optimizer: sgd(), checkpoint: { path: at("no/such/folder") } });
+    await expect(run).rejects.toMatchObject({ code: "FILE_WRITE" });
+  });
+});
+
+test("a lost device is an error that names the step, and the checkpoint is kept", async () => {
+  const device = await openDevice("webgpu");
+  const path = join(folder, "lost");
+  const model = plain().build({ device, seed: 1 });
+  const lose = {
+    name: "lose",
+    onStepEnd: ({ step }: { step: number }) => {
+      if (step === 4) device.gpu.destroy();
+    },
+  };
+  const run = model.fit(data, {
+    optimizer: adam(),
+    loss: crossEntropy,
+    batchSize: 5,
+    epochs: 2,
+    checkpoint: { path, everySteps: 2 },
+    callbacks: [lose],
+  });
+  const error = await run.then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  expect(error).toBeInstanceOf(DeviceError);
+  expect(error).toMatchObject({ code: "DEVICE_LOST" });
+  expect((error as Error).message).toMatch(
+    /^fit: the device was lost after step 4; .*lost holds the training after step [24]; resume it/,
+  );
+  expect((await readModelFile(path)).training!.iterations).toBeGreaterThanOrEqual(2);
+  device.destroy();
+});
