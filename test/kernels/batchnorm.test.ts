@@ -8,8 +8,7 @@ import type { Device } from "../../src/tensor/device.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import type { Shape } from "../../src/tensor/shape.js";
 import { type Tensor, tensor } from "../../src/tensor/tensor.js";
-import { cpu, describeProfiles } from "./devices.js";
-import { expectClose, expectParity, type Input, randomInput } from "./parity.js";
+import { cpu, describeProfiles, expectClose, expectParity, type Input, randomInput } from "../support.js";
 
 const shapes: Shape[] = [
   [1, 1],
@@ -61,17 +60,18 @@ describe("reference", () => {
     const channels = { gamma: tensor(cpu, [2, 1]), beta: tensor(cpu, [0.5, 0]) };
     const y = batchNorm(x, { ...channels, ...state, training: true, momentum: 0.9, epsilon: 0 });
     const [a, b] = [2 / Math.sqrt(5), 1 / Math.sqrt(50)];
-    expectClose(await y.data(), [0.5 - 3 * a, -10 * b, 0.5 - a, 10 * b, 0.5 + a, 0, 0.5 + 3 * a, 0], 1e-14, "y");
-    expectClose(await state.runningMean.data(), [0.4, 92], 1e-14, "mean");
-    expectClose(await state.runningVariance.data(), [1.4, 6.8], 1e-14, "variance");
+    expectClose(await y.data(), [0.5 - 3 * a, -10 * b, 0.5 - a, 10 * b, 0.5 + a, 0, 0.5 + 3 * a, 0], {
+      rtol: 1e-14,
+      label: "y",
+    });
+    expectClose(await state.runningMean.data(), [0.4, 92], { rtol: 1e-14, label: "mean" });
+    expectClose(await state.runningVariance.data(), [1.4, 6.8], { rtol: 1e-14, label: "variance" });
     const frozen = batchNorm(x, { ...channels, ...state, training: false, epsilon: 0.1 });
-    expectClose(
-      (await frozen.data()).slice(0, 2),
-      [0.5 + (2 * 0.6) / Math.sqrt(1.5), -82 / Math.sqrt(6.9)],
-      1e-14,
-      "frozen",
-    );
-    expectClose(await state.runningMean.data(), [0.4, 92], 1e-14, "mean");
+    expectClose((await frozen.data()).slice(0, 2), [0.5 + (2 * 0.6) / Math.sqrt(1.5), -82 / Math.sqrt(6.9)], {
+      rtol: 1e-14,
+      label: "frozen",
+    });
+    expectClose(await state.runningMean.data(), [0.4, 92], { rtol: 1e-14, label: "mean" });
   });
 
   it.each([[[4, 3]], [[2, 3, 2]], [[2, 2, 3, 2]]])("passes gradcheck for %j", async (shape) => {
@@ -135,8 +135,8 @@ describeProfiles((device) => {
       batchNorm(batch, { ...channels, ...state, training: false }).dispose();
       results.push([await state.runningMean.data(), await state.runningVariance.data()]);
     }
-    expectClose(results[0]![0]!, results[1]![0]!, 1e-5, "mean");
-    expectClose(results[0]![1]!, results[1]![1]!, 1e-5, "variance");
+    expectClose(results[0]![0]!, results[1]![0]!, { rtol: 1e-5, label: "mean" });
+    expectClose(results[0]![1]!, results[1]![1]!, { rtol: 1e-5, label: "variance" });
   });
 
   it("computes no sums for the gradient of a frozen layer's input", async () => {

@@ -8,7 +8,7 @@ import { valueAndGrad } from "../../src/autograd/tape.js";
 import { ShapeError, UsageError } from "../../src/tensor/errors.js";
 import { randomKey } from "../../src/tensor/random.js";
 import { tensor } from "../../src/tensor/tensor.js";
-import { cpu, describeProfiles, withSmallBindings } from "./devices.js";
+import { cpu, describeProfiles, withSmallBindings } from "../support.js";
 
 const key = randomKey(5, "dropout");
 const dropped = (values: ArrayLike<number>) => Array.from(values, (value) => value === 0);

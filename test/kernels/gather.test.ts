@@ -10,7 +10,7 @@ import { ShapeError, UsageError } from "../../src/tensor/errors.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import { sizeOf } from "../../src/tensor/shape.js";
 import { tensor } from "../../src/tensor/tensor.js";
-import { cpu, describeProfiles, withSmallBindings } from "./devices.js";
+import { cpu, describeProfiles, withSmallBindings } from "../support.js";
 
 const random = new RandomStream(4, "gather");
 const pick = <T>(list: readonly T[]): T => list[random.integer(list.length)]!;

@@ -10,7 +10,7 @@ import { ShapeError } from "../../src/tensor/errors.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import { sizeOf } from "../../src/tensor/shape.js";
 import { type Tensor, tensor } from "../../src/tensor/tensor.js";
-import { cpu, describeProfiles, withSmallBindings } from "./devices.js";
+import { cpu, describeProfiles, withSmallBindings } from "../support.js";
 
 const random = new RandomStream(7, "matmul test");
 const uniform = (length: number) => Float64Array.from({ length }, () => random.uniform() * 2 - 1);

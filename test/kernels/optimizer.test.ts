@@ -11,7 +11,7 @@ import {
 import type { Device } from "../../src/tensor/device.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import { runInto, tensor } from "../../src/tensor/tensor.js";
-import { cpu, describeProfiles, withSmallBindings } from "./devices.js";
+import { cpu, describeProfiles, withSmallBindings } from "../support.js";
 
 const adamDefaults = { learningRate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-7, weightDecay: 0 };
 const optimizers: Record<string, { slots: number; step: (t: number) => { sgd: SgdParams } | { adam: AdamParams } }> = {

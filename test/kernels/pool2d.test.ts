@@ -5,8 +5,7 @@ import { avgPool2d, globalAvgPool2d, maxPool2d, type Pool2dOptions } from "../..
 import { backward } from "../../src/autograd/tape.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import { tensor } from "../../src/tensor/tensor.js";
-import { cpu, describeProfiles } from "./devices.js";
-import { expectParity, randomInput } from "./parity.js";
+import { cpu, describeProfiles, expectParity, randomInput } from "../support.js";
 
 type Case = [readonly [number, number, number, number], Pool2dOptions];
 

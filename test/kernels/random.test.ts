@@ -12,7 +12,7 @@ import type { Device } from "../../src/tensor/device.js";
 import type { Kernel } from "../../src/tensor/kernel.js";
 import { RandomStream, randomKey, threefry } from "../../src/tensor/random.js";
 import { empty, runInto } from "../../src/tensor/tensor.js";
-import { cpu, describeProfiles, withSmallBindings } from "./devices.js";
+import { cpu, describeProfiles, withSmallBindings } from "../support.js";
 
 const key = randomKey(7, "test");
 

@@ -7,8 +7,15 @@ import { reducePasses } from "../../src/kernels/reduce.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import type { Shape } from "../../src/tensor/shape.js";
 import { tensor } from "../../src/tensor/tensor.js";
-import { cpu, describeProfiles, withSmallBindings } from "./devices.js";
-import { expectClose, expectParity, randomInput, randomIntegers } from "./parity.js";
+import {
+  cpu,
+  describeProfiles,
+  expectClose,
+  expectParity,
+  randomInput,
+  randomIntegers,
+  withSmallBindings,
+} from "../support.js";
 
 const operations = { sum, mean, max, min, logSumExp };
 
@@ -88,7 +95,7 @@ describe("reference", () => {
     const x = tensor(cpu, values, { shape });
     for (const name of Object.keys(operations) as (keyof typeof operations)[]) {
       const expected = [...groups.values()].map(plain[name]);
-      expectClose(await operations[name](x, { axes }).data(), expected, 1e-12, name);
+      expectClose(await operations[name](x, { axes }).data(), expected, { rtol: 1e-12, label: name });
     }
   });
 

@@ -5,8 +5,15 @@ import { logSoftmax, softmax, softmaxCrossEntropy } from "../../src/autograd/ops
 import { RandomStream } from "../../src/tensor/random.js";
 import type { Shape } from "../../src/tensor/shape.js";
 import { tensor } from "../../src/tensor/tensor.js";
-import { cpu, describeProfiles } from "./devices.js";
-import { expectClose, expectParity, type Input, randomInput, randomIntegers } from "./parity.js";
+import {
+  cpu,
+  describeProfiles,
+  expectClose,
+  expectParity,
+  type Input,
+  randomInput,
+  randomIntegers,
+} from "../support.js";
 
 const cases: [Shape, number][] = [
   [[1], 0],
@@ -56,16 +63,19 @@ describe("reference", () => {
       const powers = Array.from({ length: 5 }, (_, j) => Math.exp(values[row * 5 + j]!));
       expected.push(...powers.map((power) => power / powers.reduce((a, b) => a + b, 0)));
     }
-    expectClose(await softmax(x).data(), expected, 1e-14, "softmax");
-    expectClose(await logSoftmax(x).data(), expected.map(Math.log), 1e-14, "logSoftmax");
+    expectClose(await softmax(x).data(), expected, { rtol: 1e-14, label: "softmax" });
+    expectClose(await logSoftmax(x).data(), expected.map(Math.log), { rtol: 1e-14, label: "logSoftmax" });
     const ids = [4, 0, 2];
     const losses = ids.map((id, row) => -Math.log(expected[row * 5 + id]!));
-    expectClose(await softmaxCrossEntropy(x, tensor(cpu, ids, { dtype: "i32" })).data(), losses, 1e-14, "ids");
+    expectClose(await softmaxCrossEntropy(x, tensor(cpu, ids, { dtype: "i32" })).data(), losses, {
+      rtol: 1e-14,
+      label: "ids",
+    });
     const oneHot = tensor(
       cpu,
       ids.map((id) => Array.from({ length: 5 }, (_, j) => Number(j === id))),
     );
-    expectClose(await softmaxCrossEntropy(x, oneHot).data(), losses, 1e-14, "one-hot");
+    expectClose(await softmaxCrossEntropy(x, oneHot).data(), losses, { rtol: 1e-14, label: "one-hot" });
   });
 
   it("passes gradcheck", async () => {

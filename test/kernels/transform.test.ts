@@ -19,7 +19,7 @@ import { RandomStream } from "../../src/tensor/random.js";
 import { scope } from "../../src/tensor/scope.js";
 import { type Shape, sizeOf, stridesOf } from "../../src/tensor/shape.js";
 import { type Tensor, tensor } from "../../src/tensor/tensor.js";
-import { cpu, describeProfiles, withSmallBindings } from "./devices.js";
+import { cpu, describeProfiles, withSmallBindings } from "../support.js";
 
 /** Every position of a shape, row-major. */
 function positions(shape: Shape): number[][] {
