@@ -60,12 +60,6 @@ export function randomIntegers(
   return { shape, values: Array.from({ length: sizeOf(shape) }, () => low + stream.integer(high - low)), dtype };
 }
 
-/** The same values as an f32 tensor on `device` and on the reference. */
-export function pair(device: Device, values: ArrayLike<number>, shape: Shape): [Tensor, Tensor] {
-  const rounded = Float32Array.from(values);
-  return [tensor(device, rounded, { shape }), tensor(cpu, rounded, { shape })];
-}
-
 export interface Closeness {
   /** Largest error, relative to the largest expected magnitude; 0 asks for equality. */
   readonly rtol: number;
