@@ -46,6 +46,17 @@ export function activationWgsl(activation: FusedActivation, type: "f32" | "vec4f
   return `fn activation(z: ${type}) -> ${type} { return ${rowOf(activation).wgsl.replaceAll("T(", `${type}(`)}; }`;
 }
 
+/** Declares WGSL `fn activationGradient(dy: T, y: T) -> T`, which gives dz, for `type` "f32" or "vec4f". */
+export function activationGradientWgsl(activation: FusedActivation, type: "f32" | "vec4f"): string {
+  const gradient = rowOf(activation).gradient?.wgsl ?? "dy";
+  return `fn activationGradient(dy: ${type}, y: ${type}) -> ${type} { return ${gradient.replaceAll("T(", `${type}(`)}; }`;
+}
+
+/** dz from dy and y on the CPU. */
+export function activationGradientCpu(activation: FusedActivation): (dy: number, y: number) => number {
+  return rowOf(activation).gradient?.cpu ?? ((dy) => dy);
+}
+
 /** The activation on the CPU. */
 export function activationCpu(activation: FusedActivation): (z: number) => number {
   return rowOf(activation).cpu;
@@ -63,20 +74,20 @@ export function isLinear(activation: FusedActivation): boolean {
 export const activationGradientKernel = defineKernel<{ readonly activation: FusedActivation }>({
   name: "activationGradient",
   cpu({ inputs: [dy, y], outputs: [dz], params }) {
-    const gradient = rowOf(params.activation).gradient?.cpu ?? ((value: number) => value);
+    const gradient = activationGradientCpu(params.activation);
     for (let i = 0; i < dz!.size; i++) dz!.data[i] = gradient(dy!.data[i]!, y!.data[i]!);
   },
   webgpu(call) {
     const [dy, y] = call.inputs as readonly [GpuView, GpuView];
-    const gradient = rowOf(call.params.activation).gradient?.wgsl ?? "dy";
     stream(call, {
       key: call.params.activation,
+      declarations: activationGradientWgsl(call.params.activation, "vec4f"),
       bindings: [
         { name: "gradients", view: dy, type: "vec4f" },
         { name: "values", view: y, type: "vec4f" },
         { name: "outputs", view: call.outputs[0]!, type: "vec4f", access: "read_write" },
       ],
-      statement: `let dy = gradients[i]; let y = values[i]; outputs[i] = ${gradient.replaceAll("T(", "vec4f(")};`,
+      statement: "outputs[i] = activationGradient(gradients[i], values[i]);",
     });
   },
 });

@@ -11,16 +11,49 @@
 // - overlapping windows: one pass over the outputs writes which cell was the maximum, a second gathers for every input
 //   cell from the windows that contain it.
 // The gradient of the mean gathers in both cases.
+import { ShapeError } from "../tensor/errors.js";
 import { type CpuView, defineKernel } from "../tensor/kernel.js";
 import type { GpuCall, GpuView } from "../tensor/webgpu-program.js";
 import { boxLoop } from "./box.js";
-import type { WindowAxis } from "./conv2d/geometry.js";
+import { type Padding, type Pair, positivePair, type WindowAxis, windowAxis } from "./conv2d/geometry.js";
+
+export interface Pool2dOptions {
+  /** Window, [height, width] or one number for both. */
+  readonly poolSize: Pair;
+  /** Distance between windows; by default the window's size. */
+  readonly strides?: Pair;
+  /** "valid" (default), "same", or [[top, bottom], [left, right]] smaller than the window. */
+  readonly padding?: Padding;
+}
 
 export interface Pool2dParams {
   readonly kind: "max" | "mean";
   /** Vertical and horizontal axis; dilation 1, padding smaller than the window. */
   readonly y: WindowAxis;
   readonly x: WindowAxis;
+}
+
+/** Windows over images of [height, width]. */
+export function pool2dParams(
+  op: string,
+  kind: Pool2dParams["kind"],
+  image: readonly [number, number],
+  options: Pool2dOptions,
+): Pool2dParams {
+  const window = positivePair(op, "poolSize", options.poolSize);
+  const strides = positivePair(op, "strides", options.strides ?? window);
+  const { padding = "valid" } = options;
+  const along = (axis: 0 | 1) => {
+    const sizes = { input: image[axis], kernel: window[axis], stride: strides[axis], dilation: 1 };
+    const around = typeof padding === "string" ? padding : padding[axis];
+    if (typeof around !== "string" && around.some((n) => n >= sizes.kernel)) {
+      throw new ShapeError(
+        `${op}: padding must be smaller than the window, got [${around.join(", ")}] for a window of ${sizes.kernel}`,
+      );
+    }
+    return windowAxis(op, sizes, around);
+  };
+  return { kind, y: along(0), x: along(1) };
 }
 
 /** First and one past the last input position of window `o` along an axis. */

@@ -54,11 +54,14 @@ export interface Layer {
   weights(inputShape: Shape): readonly WeightSpec[];
   /** x [N, ...inputShape] to [N, ...outputShape]; `weights` by their names. */
   call(x: Tensor, weights: Readonly<Record<string, Tensor>>, context: CallContext): Tensor;
+  /** `call` of this layer and the next as one, where that gives the same result at a lower price. */
+  fuse?(next: Layer): ((x: Tensor, weights: Readonly<Record<string, Tensor>>) => Tensor) | undefined;
 }
 
 /** Fills in what many layers do without: an activation, weights. */
 export function defineLayer(
-  layer: Pick<Layer, "className" | "config" | "outputShape" | "call"> & Partial<Pick<Layer, "activation" | "weights">>,
+  layer: Pick<Layer, "className" | "config" | "outputShape" | "call"> &
+    Partial<Pick<Layer, "activation" | "weights" | "fuse">>,
 ): Layer {
   return { activation: "linear", weights: () => [], ...layer };
 }

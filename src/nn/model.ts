@@ -120,15 +120,22 @@ export class Sequential {
 
   /** Outputs of every layer for x, in order; for looking inside a model. */
   layerOutputs(x: Tensor, options: CallOptions = {}): { readonly name: string; readonly output: Tensor }[] {
-    return scope(() => this.walk(x, options, this.layers.length));
+    return scope(() => this.walk(x, options, { bareFrom: this.layers.length, fuse: false }));
   }
 
   private run(x: Tensor, options: CallOptions, bareFrom: number): Tensor {
-    return scope(() => this.walk(x, options, bareFrom).at(-1)!.output);
+    return scope(() => this.walk(x, options, { bareFrom, fuse: true }).at(-1)!.output);
   }
 
-  /** Calls layer after layer; those from `bareFrom` on leave out their activation. */
-  private walk(x: Tensor, { training = false, step }: CallOptions, bareFrom: number) {
+  /**
+   * Calls layer after layer; those from `bareFrom` on leave out their activation. With `fuse`, layers that are cheaper
+   * together are called together, and the first of them has no output of its own.
+   */
+  private walk(
+    x: Tensor,
+    { training = false, step }: CallOptions,
+    { bareFrom, fuse }: { readonly bareFrom: number; readonly fuse: boolean },
+  ) {
     if (!sameShape(x.shape.slice(1), this.inputShape) || x.rank === 0) {
       throw new ShapeError(
         `${this.name}: needs inputs [N, ${this.inputShape.join(", ")}], got ${formatShape(x.shape)}${
@@ -137,15 +144,25 @@ export class Sequential {
       );
     }
     const now = training ? (step ?? this.trainingCalls++) : 0;
-    let value = x;
-    return this.layers.map(({ name, placed, weights, trainable }, index) => {
-      value = placed.layer.call(value, weights, {
+    const outputs: { readonly name: string; readonly output: Tensor }[] = [];
+    for (let index = 0; index < this.layers.length; index++) {
+      const input = outputs.at(-1)?.output ?? x;
+      const { name, placed, weights, trainable } = this.layers[index]!;
+      const next = this.layers[index + 1];
+      const together = fuse && next !== undefined ? placed.layer.fuse?.(next.placed.layer) : undefined;
+      if (together !== undefined) {
+        outputs.push({ name: next!.name, output: together(input, weights) });
+        index++;
+        continue;
+      }
+      const output = placed.layer.call(input, weights, {
         training: training && trainable,
         key: randomKey(this.seed, `${name}/${now}`),
         omitActivation: index >= bareFrom,
       });
-      return { name, output: value };
-    });
+      outputs.push({ name, output });
+    }
+    return outputs;
   }
 
   /** Sum of the layers' L2 penalties; undefined where there is none. */

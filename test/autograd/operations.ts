@@ -2,6 +2,7 @@
 // devices and the check that nothing is missing all iterate over it. Elementwise rows come from the kernels' tables.
 import { batchNorm } from "../../src/autograd/ops/batchnorm.js";
 import { type Conv2dOptions, conv2d } from "../../src/autograd/ops/conv2d.js";
+import { conv2dMaxPool2d } from "../../src/autograd/ops/conv2d-pool.js";
 import { zerosLike } from "../../src/autograd/ops/create.js";
 import { dropout } from "../../src/autograd/ops/dropout.js";
 import { binary, cast, clip, leakyRelu, relu, unary, where } from "../../src/autograd/ops/elementwise.js";
@@ -296,6 +297,25 @@ function convolution(form: string, choose: (random: Draw) => Omit<Conv2dOptions,
   };
 }
 
+/** Both forms: pooling of what remains after cropping, and the kernel for one input channel and windows of 2 x 2. */
+const pooledConvolution: Operation = {
+  op: "conv2dMaxPool2d",
+  slow: true,
+  draw: (random) => {
+    const [channels, poolSize] = random.pick([
+      [1, 2],
+      [3, 3],
+    ]);
+    const [height, width] = [5 + random.size(3, 20), 5 + random.size(3, 20)];
+    const shapes = [[random.size(2, 9), height, width, channels!], [3, 3, channels!, 4], [4]];
+    return {
+      fn: (x, kernel, bias) =>
+        conv2dMaxPool2d(x!, kernel!, { bias: bias!, activation: "tanh", pool: { poolSize: poolSize! } }),
+      inputs: shapes.map((shape) => random.normal(shape)),
+    };
+  },
+};
+
 /** Batch normalisation with its own statistics, or with given ones. */
 function normalization(training: boolean): Operation {
   return {
@@ -575,6 +595,7 @@ const structural: Operation[] = [
   })),
   normalization(true),
   normalization(false),
+  pooledConvolution,
   pooling("maxPool2d", "of distinct values", (random, shape) => random.distinct(shape)),
   pooling("maxPool2d", "with ties", (random, shape) => random.ties(shape)),
   pooling("avgPool2d", "", (random, shape) => random.normal(shape)),

@@ -1,6 +1,7 @@
 // Differentiable two-dimensional convolution with optional bias and activation.
 import { activationGradientKernel, type FusedActivation, isLinear } from "../../kernels/activation.js";
 import {
+  checkConv2dInputs,
   conv2dGeometry,
   inputShape,
   kernelShape,
@@ -8,8 +9,6 @@ import {
   type Conv2dOptions as WindowOptions,
 } from "../../kernels/conv2d/geometry.js";
 import { conv2dInputGradientKernel, conv2dKernel, conv2dKernelGradientKernel } from "../../kernels/conv2d.js";
-import { ShapeError } from "../../tensor/errors.js";
-import { formatShape } from "../../tensor/shape.js";
 import { run, runMany, type Tensor } from "../../tensor/tensor.js";
 import { record } from "../tape.js";
 import { sumTo } from "./elementwise.js";
@@ -36,14 +35,7 @@ export function conv2d(x: Tensor, kernel: Tensor, options: Conv2dOptions = {}): 
   const { bias, activation = "linear" } = options;
   const geometry = conv2dGeometry(x.shape, kernel.shape, options);
   const { outputs } = geometry;
-  if (x.dtype !== "f32" || kernel.dtype !== "f32") {
-    throw new ShapeError(`conv2d: x and kernel must be f32, got ${x.dtype} and ${kernel.dtype}; use cast()`);
-  }
-  if (bias !== undefined && (bias.rank !== 1 || bias.size !== outputs || bias.dtype !== "f32")) {
-    throw new ShapeError(
-      `conv2d: bias must be f32 of shape [${outputs}], one number per output channel, got ${bias.dtype} ${formatShape(bias.shape)}`,
-    );
-  }
+  checkConv2dInputs(geometry, x, kernel, bias);
   const inputs = bias === undefined ? [x, kernel] : [x, kernel, bias];
   const y = run(conv2dKernel, inputs, { shape: outputShape(geometry), dtype: "f32" }, { geometry, activation });
   const linear = isLinear(activation);

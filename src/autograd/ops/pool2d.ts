@@ -1,20 +1,18 @@
 // Differentiable pooling over windows of images.
-import { type Padding, type Pair, positivePair, windowAxis } from "../../kernels/conv2d/geometry.js";
-import { type Pool2dParams, pool2dGradientKernel, pool2dKernel } from "../../kernels/pool2d.js";
+import {
+  type Pool2dOptions,
+  type Pool2dParams,
+  pool2dGradientKernel,
+  pool2dKernel,
+  pool2dParams,
+} from "../../kernels/pool2d.js";
 import { ShapeError } from "../../tensor/errors.js";
 import { formatShape } from "../../tensor/shape.js";
 import { run, type Tensor } from "../../tensor/tensor.js";
 import { record } from "../tape.js";
 import { mean } from "./reduce.js";
 
-export interface Pool2dOptions {
-  /** Window, [height, width] or one number for both. */
-  readonly poolSize: Pair;
-  /** Distance between windows; by default the window's size. */
-  readonly strides?: Pair;
-  /** "valid" (default), "same", or [[top, bottom], [left, right]] smaller than the window. */
-  readonly padding?: Padding;
-}
+export type { Pool2dOptions } from "../../kernels/pool2d.js";
 
 /**
  * Maximum over windows: x [N, H, W, C] -> [N, OH, OW, C]. Padding never wins. Where several cells of a window are the
@@ -46,21 +44,9 @@ function requireImages(op: string, x: Tensor): void {
 function pool(op: string, kind: Pool2dParams["kind"], input: Tensor, options: Pool2dOptions): Tensor {
   requireImages(op, input);
   const [batch, height, width, channels] = input.shape as [number, number, number, number];
-  const window = positivePair(op, "poolSize", options.poolSize);
-  const strides = positivePair(op, "strides", options.strides ?? window);
-  const { padding = "valid" } = options;
-  const [y, x] = [height, width].map((size, axis) => {
-    const sizes = { input: size, kernel: window[axis]!, stride: strides[axis]!, dilation: 1 };
-    const around = typeof padding === "string" ? padding : padding[axis]!;
-    if (typeof around !== "string" && around.some((n) => n >= sizes.kernel)) {
-      throw new ShapeError(
-        `${op}: padding must be smaller than the window, got [${around.join(", ")}] for a window of ${sizes.kernel}`,
-      );
-    }
-    return windowAxis(op, sizes, around);
-  }) as [Pool2dParams["y"], Pool2dParams["x"]];
-  const params: Pool2dParams = { kind, y, x };
-  const output = run(pool2dKernel, [input], { shape: [batch, y.output, x.output, channels], dtype: "f32" }, params);
+  const params = pool2dParams(op, kind, [height, width], options);
+  const shape = [batch, params.y.output, params.x.output, channels];
+  const output = run(pool2dKernel, [input], { shape, dtype: "f32" }, params);
   return record(output, {
     op,
     inputs: [input],

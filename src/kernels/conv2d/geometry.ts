@@ -1,5 +1,6 @@
 // Sizes of a two-dimensional convolution: output shape and padding from the user's options, with Keras's rules. Pure
 // arithmetic; the index maps that the kernels use are at the end.
+import type { Spec } from "../../tensor/dtype.js";
 import { ShapeError } from "../../tensor/errors.js";
 import { formatShape, type Shape } from "../../tensor/shape.js";
 
@@ -8,7 +9,8 @@ export type Pair = number | readonly [number, number];
 
 /**
  * Padding of the input with zeros. "valid": none. "same": output size ceil(input / stride), an odd pixel at the bottom
- * or right, as Keras. Or explicitly [[top, bottom], [left, right]].
+ * or right, as Keras. Or explicitly [[top, bottom], [left, right]]; a negative bottom or right leaves out rows or columns
+ * of the input.
  */
 export type Padding = "valid" | "same" | readonly [readonly [number, number], readonly [number, number]];
 
@@ -64,8 +66,10 @@ export function windowAxis(
     total = Math.max(0, (Math.ceil(input / stride) - 1) * stride + extent - input);
     before = Math.floor(total / 2);
   } else if (padding !== "valid") {
-    if (!padding.every((n) => Number.isSafeInteger(n) && n >= 0)) {
-      throw new ShapeError(`${op}: padding must be non-negative integers, got [${padding.join(", ")}]`);
+    if (!padding.every(Number.isSafeInteger) || padding[0] < 0) {
+      throw new ShapeError(
+        `${op}: padding must be non-negative integers (negative at the bottom or right to crop), got [${padding.join(", ")}]`,
+      );
     }
     before = padding[0];
     total = padding[0] + padding[1];
@@ -120,6 +124,18 @@ export function conv2dGeometry(x: Shape, kernel: Shape, options: Conv2dOptions =
       explicit ? padding[1] : padding,
     ),
   };
+}
+
+/** @throws ShapeError unless all are f32 and bias has one number per output channel */
+export function checkConv2dInputs({ outputs }: Conv2dGeometry, x: Spec, kernel: Spec, bias: Spec | undefined): void {
+  if (x.dtype !== "f32" || kernel.dtype !== "f32") {
+    throw new ShapeError(`conv2d: x and kernel must be f32, got ${x.dtype} and ${kernel.dtype}; use cast()`);
+  }
+  if (bias !== undefined && (bias.shape.length !== 1 || bias.shape[0] !== outputs || bias.dtype !== "f32")) {
+    throw new ShapeError(
+      `conv2d: bias must be f32 of shape [${outputs}], one number per output channel, got ${bias.dtype} ${formatShape(bias.shape)}`,
+    );
+  }
 }
 
 export function inputShape({ batch, y, x, inputs }: Conv2dGeometry): Shape {

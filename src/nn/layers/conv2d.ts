@@ -1,5 +1,7 @@
 // Convolution of images: y = activation(x * kernel + bias), x [N, H, W, Cin], kernel [kh, kw, Cin, filters].
 import { conv2d as conv2dOp } from "../../autograd/ops/conv2d.js";
+import { conv2dMaxPool2d } from "../../autograd/ops/conv2d-pool.js";
+import type { Pool2dOptions } from "../../autograd/ops/pool2d.js";
 import { activate, splitActivation } from "../activations.js";
 import { checkPositive, defineLayer, type Layer, weight } from "../layer.js";
 import { type KernelOptions, kernelConfig } from "./dense.js";
@@ -45,6 +47,13 @@ export function conv2d(options: Conv2dOptions): Layer {
       const activation = omitActivation ? "linear" : fused;
       const y = conv2dOp(x, kernel!, { strides, padding, dilations, ...(bias && { bias }), activation });
       return omitActivation ? y : activate(y, after);
+    },
+    fuse(next) {
+      // The pooling commutes with the fused activations, which increase.
+      if (next.className !== "MaxPooling2D" || after !== "linear") return undefined;
+      const pool = next.config as unknown as Pool2dOptions;
+      return (x, { kernel, bias }) =>
+        conv2dMaxPool2d(x, kernel!, { strides, padding, dilations, ...(bias && { bias }), activation: fused, pool });
     },
   });
 }
