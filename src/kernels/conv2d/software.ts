@@ -24,11 +24,10 @@ interface GatherShape {
   /** Source channels are read four at a time. */
   readonly vectorSource: boolean;
   /**
-   * - "rows": lane l of register q holds target channels 32 q + 4 l ... + 3 of one source channel
-   * - "columns": lane l of register q holds four source channels of target channel 8 q + l
-   * - "scalars": lane l of register q holds one source channel of target channel 8 q + l
+   * Four target channels lie side by side in the kernel: lane l of register r holds channels 32 r + 4 l ... + 3 of one
+   * source channel; otherwise channel 8 r + l.
    */
-  readonly weights: "rows" | "columns" | "scalars";
+  readonly vectorWeights: boolean;
   readonly vectorTarget: boolean;
   /** "none": every tap lies inside the source. "strided": positions are divided, too. */
   readonly mask: "none" | "range" | "strided";
@@ -47,12 +46,7 @@ export function gatherSoftware<P>(
   const shape: GatherShape = {
     ...gatherTile(targetChannels),
     vectorSource: sourceChannels % 4 === 0,
-    weights:
-      kernelStrides.target === 1 && targetChannels % 4 === 0
-        ? "rows"
-        : kernelStrides.source === 1 && sourceChannels % 4 === 0
-          ? "columns"
-          : "scalars",
+    vectorWeights: kernelStrides.target === 1 && targetChannels % 4 === 0,
     vectorTarget: targetChannels % 4 === 0,
     mask: y.divisor * x.divisor > 1 ? "strided" : used < 1 ? "range" : "none",
     activation,
@@ -76,7 +70,7 @@ export function gatherSoftware<P>(
     }),
     bindings: [
       { name: "source", view: views.source, type: shape.vectorSource ? "vec4f" : "f32" },
-      { name: "weights", view: views.kernel, type: shape.weights === "scalars" ? "f32" : "vec4f" },
+      { name: "weights", view: views.kernel, type: shape.vectorWeights ? "vec4f" : "f32" },
       ...(views.bias ? [{ name: "bias", view: views.bias, type: "vec4f" }] : []),
       { name: "result", view: views.target, type: shape.vectorTarget ? "vec4f" : "f32", access: "read_write" },
     ],
@@ -118,26 +112,22 @@ function gatherTile(targetChannels: number): { channels: number; groups: number 
   return { channels, groups: channels <= 24 ? 12 : 8 };
 }
 
-function gatherBody({ channels, groups, vectorSource, weights, vectorTarget, mask, bias }: GatherShape): string {
+function gatherBody({ channels, groups, vectorSource, vectorWeights, vectorTarget, mask, bias }: GatherShape): string {
   const quads = channels / 4;
   const each = (emit: (g: number) => string) => repeat(groups, emit);
   const eachSum = (emit: (q: number, g: number) => string) => repeat(quads, (q) => each((g) => emit(q, g)));
-  const perRegister = weights === "rows" ? 32 : 8;
-  const weightRegisters = Math.ceil(channels / perRegister);
-  const component = weights === "columns" ? ".x" : "";
   const weight = (q: number) =>
-    weights === "rows"
+    vectorWeights
       ? `subgroupBroadcast(w${q >> 3}, ${q & 7}u)`
       : `vec4f(${[0, 1, 2, 3]
           .map((i) => 4 * q + i)
-          .map((channel) => `subgroupBroadcast(w${channel >> 3}${component}, ${channel & 7}u)`)
+          .map((channel) => `subgroupBroadcast(w${channel >> 3}, ${channel & 7}u)`)
           .join(", ")})`;
-  const loadWeights = repeat(weightRegisters, (r) => {
-    const offset = weights === "rows" ? `${r * 8}u` : `${r * 8}u * weightStride`;
-    return weights === "columns"
-      ? `var w${r} = weights[weightIndex + ${offset}];`
-      : `let w${r} = weights[weightIndex + ${offset}];`;
-  });
+  const loadWeights = `${repeat(
+    Math.ceil(channels / (vectorWeights ? 32 : LANES)),
+    (r) => `let w${r} = weights[weightIndex + ${r * LANES}u${vectorWeights ? "" : " * u.kernelTarget"}];`,
+  )}
+      weightIndex += weightStep;`;
   const multiply = (a: (g: number) => string) =>
     repeat(
       quads,
@@ -147,22 +137,18 @@ function gatherBody({ channels, groups, vectorSource, weights, vectorTarget, mas
     const zero = vectorSource ? "vec4f()" : "0f";
     return mask === "none" ? `source[at${g} + k]` : `select(${zero}, source[at${g} + k], ok${g})`;
   };
-  // Weight indices count elements of the binding's type.
   const inner = vectorSource
     ? /* wgsl */ `
-      ${each((g) => `var a${g} = ${read(g)};`)}
-      ${weights === "columns" ? `${loadWeights}\nweightIndex += weightStep;` : ""}
-      for (var j = 0u; j < 4u; j++) {
-        ${weights === "columns" ? "" : `${loadWeights}\nweightIndex += weightStep;`}
-        ${multiply((g) => `a${g}.x`)}
-        ${each((g) => `a${g} = a${g}.yzwx;`)}
-        ${weights === "columns" ? repeat(weightRegisters, (r) => `w${r} = w${r}.yzwx;`) : ""}
-      }`
+        ${each((g) => `var a${g} = ${read(g)};`)}
+        for (var j = 0u; j < 4u; j++) {
+          ${loadWeights}
+          ${multiply((g) => `a${g}.x`)}
+          ${each((g) => `a${g} = a${g}.yzwx;`)}
+        }`
     : /* wgsl */ `
-      ${each((g) => `let a${g} = ${read(g)};`)}
-      ${loadWeights}
-      weightIndex += weightStep;
-      ${multiply((g) => `a${g}`)}`;
+        ${each((g) => `let a${g} = ${read(g)};`)}
+        ${loadWeights}
+        ${multiply((g) => `a${g}`)}`;
   const locate = (g: number) => /* wgsl */ `
   let row${g} = first + ${g * LANES}u;
   let image${g} = row${g} / u.imageStride % u.batch;
@@ -199,23 +185,22 @@ function gatherBody({ channels, groups, vectorSource, weights, vectorTarget, mas
       let at${g} = ((image${g} * u.sourceHeight + sourceY${g}) * u.sourceWidth + sourceX${g}) * depth;`;
     }
   };
-  const weightStart = {
-    rows: "(tap * u.sourceChannels * u.targetChannels + firstChannel) / 4u + lane",
-    columns: "(tap * u.sourceChannels * u.targetChannels + (firstChannel + lane) * u.kernelTarget) / 4u",
-    scalars: "tap * u.sourceChannels * u.targetChannels + (firstChannel + lane) * u.kernelTarget",
-  }[weights];
-  const store = (q: number, g: number) => {
-    const value = `activation(c${q}_${g}${bias ? ` + bias${q}` : ""})`;
-    return vectorTarget
-      ? `if (inside${g}) { result[to${g} + ${q}u] = ${value}; }`
-      : `if (inside${g}) { let v = ${value};\n${repeat(4, (i) => `if (firstChannel + ${4 * q + i}u < u.targetChannels) { result[to${g} + ${4 * q + i}u] = v[${i}]; }`)}\n}`;
+  const weightStart = vectorWeights
+    ? "(tap * u.sourceChannels * u.targetChannels + firstChannel) / 4u + lane"
+    : "tap * u.sourceChannels * u.targetChannels + (firstChannel + lane) * u.kernelTarget";
+  const store = (g: number) => {
+    const value = `activation(c0_${g}${bias ? " + shift" : ""})`;
+    return `if (inside${g}) { ${
+      vectorTarget
+        ? `result[(to${g} + channel) / 4u] = ${value};`
+        : `let v = ${value};\n${repeat(4, (i) => `if (channel + ${i}u < u.targetChannels) { result[to${g} + channel + ${i}u] = v[${i}]; }`)}`
+    } }`;
   };
   return /* wgsl */ `
   let first = ${GRID_INDEX} * ${groups * LANES}u + lane;
   let firstChannel = group.z * ${channels}u;
   let depth = u.sourceChannels${vectorSource ? " / 4u" : ""};
-  let weightStride = u.kernelTarget${weights === "columns" ? " / 4u" : ""};
-  let weightStep = ${weights === "rows" ? "u.kernelSource / 4u" : weights === "columns" ? "1u" : "u.kernelSource"};
+  let weightStep = u.kernelSource${vectorWeights ? " / 4u" : ""};
   ${each(locate)}
   ${eachSum((q, g) => `var c${q}_${g} = vec4f();`)}
   for (var ky = 0u; ky < u.tapsY; ky++) {
@@ -233,9 +218,18 @@ function gatherBody({ channels, groups, vectorSource, weights, vectorTarget, mas
       }
     }
   }
-  ${bias ? repeat(quads, (q) => `let bias${q} = bias[firstChannel / 4u + ${q}u];`) : ""}
-  ${each((g) => `let to${g} = ((image${g} * u.targetHeight + targetY${g}) * u.targetWidth + targetX${g}) * u.targetChannels${vectorTarget ? " / 4u + firstChannel / 4u" : " + firstChannel"};`)}
-  ${repeat(quads, (q) => `if (firstChannel + ${4 * q}u < u.targetChannels) {\n${each((g) => store(q, g))}\n}`)}
+  ${each(
+    (g) =>
+      `let to${g} = ((image${g} * u.targetHeight + targetY${g}) * u.targetWidth + targetX${g}) * u.targetChannels;`,
+  )}
+  // One quad at a time moves to the front, so that the store's code (large on lavapipe) is there once per group. The
+  // bound depends on parameters, or else the driver unrolls the loop.
+  let endChannel = min(firstChannel + ${channels}u, u.targetChannels);
+  for (var channel = firstChannel; channel < endChannel; channel += 4u) {
+    ${bias ? "let shift = bias[channel / 4u];" : ""}
+    ${each(store)}
+    ${repeat(quads - 1, (q) => each((g) => `c${q}_${g} = c${q + 1}_${g};`))}
+  }
 `;
 }
 
@@ -341,7 +335,7 @@ function kernelGradientBody(shape: KernelGradientShape): string {
   const each = (emit: (g: number) => string) => repeat(groups, emit);
   const registers = Math.ceil(channels / (vectorOutput ? 32 : LANES));
   const eachRegister = (emit: (r: number) => string) => repeat(registers, emit);
-  const quad = (q: number) =>
+  const gradient = (q: number) =>
     vectorOutput
       ? `subgroupBroadcast(b${q >> 3}, ${q & 7}u)`
       : `vec4f(${[0, 1, 2, 3]
@@ -351,20 +345,19 @@ function kernelGradientBody(shape: KernelGradientShape): string {
   const eachPart = (emit: (q: number, g: number, i: number) => string) =>
     repeat(quads, (q) => each((g) => repeat(parts.length, (i) => emit(q, g, i))));
   const divide = vectorInput ? " / 4u" : "";
-  const store = (q: number, g: number, i: number) => {
-    const at = `(to${g} + ${i}u) * stride + first + ${vectorOutput ? q : 4 * q}u`;
-    return vectorOutput
-      ? `kernelSums[${at}] = c${q}_${g}_${i};`
+  const store = (g: number, i: number) =>
+    vectorOutput
+      ? `kernelSums[(to${g} + channel) / 4u + ${i}u * stride] = c0_${g}_${i};`
       : repeat(
           4,
-          (j) => `if (channel + ${4 * q + j}u < u.outputs) { kernelSums[${at} + ${j}u] = c${q}_${g}_${i}[${j}]; }`,
+          (j) =>
+            `if (channel + ${j}u < u.outputs) { kernelSums[to${g} + ${i}u * stride + channel + ${j}u] = c0_${g}_${i}[${j}]; }`,
         );
-  };
   return /* wgsl */ `
   let element = group.x * ${groups * LANES * perLane}u + ${perLane}u * lane;
-  let channel = group.y * ${channels}u;
+  let firstChannel = group.y * ${channels}u;
   let stride = u.outputs${vectorOutput ? " / 4u" : ""};
-  let first = channel${vectorOutput ? " / 4u" : ""};
+  let first = firstChannel${vectorOutput ? " / 4u" : ""};
   let depth = u.inputs${divide};
   let step = u.strideX * depth;
   ${each(
@@ -405,32 +398,26 @@ var x${g} = tapX${g};`
       ${repeat(
         quads,
         (q) =>
-          `{ let b = ${quad(q)};
+          `{ let b = ${gradient(q)};
 ${each((g) => repeat(parts.length, (i) => `c${q}_${g}_${i} = fma(b, vec4f(a${g}${parts[i]}), c${q}_${g}_${i});`))}
 }`,
       )}
       ${bias ? eachRegister((r) => `sum${r} += b${r};`) : ""}
     }
   }
-  ${each(
-    (g) => /* wgsl */ `
-  if (element${g} < u.elements) {
-    let to${g} = group.z * u.elements + element${g};
-    ${repeat(
-      quads,
-      (q) => `if (channel + ${4 * q}u < u.outputs) {
-${repeat(parts.length, (i) => store(q, g, i))}
-}`,
-    )}
-  }`,
-  )}
+  ${each((g) => `let to${g} = (group.z * u.elements + element${g}) * u.outputs;`)}
+  let endChannel = min(firstChannel + ${channels}u, u.outputs);
+  for (var channel = firstChannel; channel < endChannel; channel += 4u) {
+    ${each((g) => `if (element${g} < u.elements) {\n${repeat(parts.length, (i) => store(g, i))}\n}`)}
+    ${repeat(quads - 1, (q) => each((g) => repeat(parts.length, (i) => `c${q}_${g}_${i} = c${q + 1}_${g}_${i};`)))}
+  }
   ${
     bias
       ? /* wgsl */ `if (group.x == 0u) {
     ${eachRegister((r) => {
       const at = `${r * LANES}u + lane`;
       const inTile = `${vectorOutput ? `4u * (${at})` : at}`;
-      return `if (${inTile} < ${channels}u && channel + ${inTile} < u.outputs) { biasSums[group.z * stride + first + ${at}] = sum${r}; }`;
+      return `if (${inTile} < ${channels}u && firstChannel + ${inTile} < u.outputs) { biasSums[group.z * stride + first + ${at}] = sum${r}; }`;
     })}
   }`
       : ""
