@@ -238,8 +238,8 @@ class Training {
   private nextRunLength(): number {
     const { iterations } = this.optimizer;
     const { maxSteps = Number.POSITIVE_INFINITY, checkpoint } = this.options;
-    const { lastStepMs } = this.timer;
-    const inTime = lastStepMs === undefined ? 1 : Math.max(1, Math.round(READ_EVERY_MS / lastStepMs));
+    const { recentStepMs } = this.timer;
+    const inTime = recentStepMs === undefined ? 1 : Math.max(1, Math.round(READ_EVERY_MS / recentStepMs));
     const everySteps = checkpoint?.everySteps ?? Number.POSITIVE_INFINITY;
     const toSave = Number.isFinite(everySteps) ? everySteps - (iterations % everySteps) : everySteps;
     return Math.min(inTime, MOST_UNREAD, this.stepsPerEpoch - this.stepInEpoch, maxSteps - iterations, toSave);

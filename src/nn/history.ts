@@ -47,9 +47,9 @@ export class StepTimer implements Timing {
     else this.runs.push({ ms: ms / steps, steps });
   }
 
-  /** Time of a step in the last run; the first step does not count. */
-  get lastStepMs(): number | undefined {
-    return this.runs.at(-1)?.ms;
+  /** Time of a step lately, without hiccups: the shortest of the last runs. The first step does not count. */
+  get recentStepMs(): number | undefined {
+    return this.runs.length === 0 ? undefined : Math.min(...this.runs.slice(-5).map(({ ms }) => ms));
   }
 
   get stepMsMedian(): number | undefined {

@@ -15,8 +15,9 @@ import {
 import { adam, sgd } from "../../src/nn/optimizers.js";
 import { stepDecay } from "../../src/nn/schedules.js";
 import { DataError, ShapeError, UsageError } from "../../src/tensor/errors.js";
+import { openDevice } from "../../src/tensor/open.js";
 import { tensor } from "../../src/tensor/tensor.js";
-import { cpu } from "../support.js";
+import { cpu, expectClose } from "../support.js";
 import { describeDevices, plain, small, stripes, weightsOf } from "./small.js";
 
 const data = stripes(100);
@@ -201,6 +202,22 @@ describeDevices((device, kind) => {
     expect(await weightsOf(one!)).toEqual(await weightsOf(other!));
     for (const t of [x, y, loss, one!, other!]) t.dispose();
   });
+});
+
+test("both devices take the same steps", async () => {
+  await using webgpu = await openDevice("webgpu");
+  const [there, here] = await Promise.all(
+    [cpu, webgpu].map(async (device) => {
+      const model = small().build({ device, seed: 2 });
+      const { history } = await model.fit(data, { optimizer: sgd({ momentum: 0.9 }), loss: crossEntropy, epochs: 3 });
+      return { history, weights: await weightsOf(model) };
+    }),
+  );
+  for (const [name, values] of Object.entries(there!.weights)) {
+    expectClose(here!.weights[name]!, values, { rtol: 1e-4, label: name });
+  }
+  expectClose(here!.history["loss"]!, there!.history["loss"]!, { rtol: 1e-5, label: "loss" });
+  expect(here!.history["accuracy"]).toEqual(there!.history["accuracy"]);
 });
 
 test.each<[string, Partial<FitOptions>, string]>([
