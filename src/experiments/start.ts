@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import type { LabelledImages } from "../data/dataset.js";
 import { prepareOutputFolder } from "../io/files.js";
-import { Report } from "../io/report.js";
+import { type KeyFigure, Report } from "../io/report.js";
 import { saveModel } from "../nn/checkpoint.js";
 import { answersFor, type Classification } from "./lib/classify.js";
 import { checkDataName, loadData, loadMnistOrBuiltIn } from "./lib/data.js";
@@ -74,7 +74,7 @@ export async function start(options: StartOptions, context: RunContext) {
       ? await loadMnistOrBuiltIn(loading)
       : { dataset: await loadData(options.data, loading), fallbackReason: undefined };
   if (fallbackReason !== undefined) {
-    say(`MNIST cannot be had (${fallbackReason}). Using the built-in digits instead.`);
+    say(`MNIST cannot be had: ${fallbackReason}\nUsing the built-in digits instead.`);
   }
   const zoo = zooModel("small-cnn");
   const config: TrainConfig = {
@@ -118,8 +118,10 @@ export async function start(options: StartOptions, context: RunContext) {
       subtitle: `${zoo.name} trained on ${counted(sets.train.count, "image")}, then frozen; ${counted(wishes.length, "image")} found by gradient descent on its input. ${presetName} preset, ${duration(seconds)} in all.`,
       footer: machineText(device),
     });
-    const [accuracy, , step, ...rest] = trainingCards(training);
-    report.figures([accuracy!, ...optimizationCards(optimization).slice(0, 4), step!, ...rest.slice(1)]);
+    report.figures([
+      ...pickCards(trainingCards(training), ["Test accuracy", "Training step"]),
+      ...pickCards(optimizationCards(optimization), ["Targets met", "Steps to 99 %", "Shares missed by"]),
+    ]);
     addStartSections(report, {
       ...{ optimization, groups, onNoise, fallbackReason },
       addTraining: () => addTrainingSections(report, training, device),
@@ -137,6 +139,9 @@ export async function start(options: StartOptions, context: RunContext) {
     model.dispose();
   }
 }
+
+const pickCards = (cards: readonly KeyFigure[], labels: readonly string[]) =>
+  cards.filter(({ label }) => labels.includes(label));
 
 /** NOISE_COUNT uniform random images in a row. */
 function noiseImages(seed: number): Float32Array {

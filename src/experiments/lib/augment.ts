@@ -4,15 +4,15 @@ import type { AugmentContext } from "../../nn/fit.js";
 
 /** How strong the distortions are; all are drawn evenly from +- the value, elastic ones as normal numbers. */
 const strength = {
-  /** Radians: 12 degrees. */
-  rotation: 0.21,
+  /** Radians: 10 degrees. */
+  rotation: 0.175,
   /** Share of the size. */
-  scale: 0.12,
-  shear: 0.15,
+  scale: 0.1,
+  shear: 0.1,
   /** Pixels. */
-  shift: 2,
+  shift: 1.5,
   /** Standard deviation in pixels, at the points of a grid. */
-  elastic: 0.7,
+  elastic: 0.6,
 };
 
 /** Intervals of the elastic grid along each side. */

@@ -147,7 +147,7 @@ export async function optimizeInputs(model: Sequential, options: OptimizeInputOp
       const end = done === 0 ? 1 : Math.min(done + STEPS_PER_READ, nextSnapshot);
       const begun = performance.now();
       for (let index = done; index < end; index++) step(index);
-      const [read] = await valuesOf([noGrad(() => stack(unread))]);
+      const [read] = await valuesOf([noGrad(() => scope(() => stack(unread)))]);
       for (const t of unread) t.dispose();
       unread = [];
       timer.add(performance.now() - begun, end - done);

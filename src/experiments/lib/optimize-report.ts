@@ -10,10 +10,11 @@ import { rowsOf } from "./train-report.js";
 
 /** Most columns of a snapshot grid. */
 const MOST_SNAPSHOTS = 7;
-/** Most rows of a snapshot grid. */
-const MOST_SNAPSHOT_ROWS = 14;
-/** Images per row where they do not make a table of targets and starts. */
-const ROW = 10;
+/** Most images of a snapshot grid, and how many of them are shown large. */
+const MOST_SNAPSHOT_IMAGES = 10;
+const FEW = 5;
+/** Most columns of a table of targets and starts. */
+const MOST_TARGETS = 10;
 
 /** The cards at the top. */
 export function optimizationCards(run: OptimizeRun): KeyFigure[] {
@@ -72,10 +73,12 @@ export function addOptimizationSections(
 ): void {
   const everyImage = run.images.map((_, index) => index);
   report.section("Found images", (section) => {
-    section.text(answersRemark(run, everyImage));
+    section.text(
+      `${answersRemark(run, everyImage)} ${changeRemark(run, everyImage)} ${lateStepsRemark(run, everyImage)}`,
+    );
     addFoundImages(section, run, everyImage);
   });
-  report.section("On the way", (section) => addSnapshots(section, run, onePerTarget(run)));
+  report.section("On the way", (section) => addSnapshots(section, run, onePerTarget(run, everyImage)));
   report.section("Course and starts", (section) => {
     addCourse(section, run, everyImage);
     addSpread(section, run, everyImage);
@@ -117,10 +120,13 @@ export function answersRemark({ images }: OptimizeRun, indices: readonly number[
 }
 
 /** How far images went from their starts. */
-export function changeRemark({ images }: Pick<OptimizeRun, "images">, indices: readonly number[]): string {
-  const changes = indices.map((index) => changeOf(images[index]!));
-  const mean = changes.reduce((a, b) => a + b, 0) / changes.length;
-  return `A pixel ends ${mean.toFixed(3)} from where it began, on average.`;
+export function changeRemark(run: Pick<OptimizeRun, "images">, indices: readonly number[]): string {
+  return `A pixel ends ${meanChange(run, indices).toFixed(3)} from where it began, on average.`;
+}
+
+/** Mean |pixel - pixel of the start| over images. */
+export function meanChange({ images }: Pick<OptimizeRun, "images">, indices: readonly number[]): number {
+  return indices.reduce((sum, index) => sum + changeOf(images[index]!), 0) / indices.length;
 }
 
 /** How soon single digits are answered with 99 %. */
@@ -129,32 +135,64 @@ function firstStepsRemark(images: readonly FoundImage[]): string {
   const steps = median(stepsTo99(singles));
   if (steps === undefined) return "";
   const atOnce = singles.filter((image) => image.stepsTo99 === 0).length;
+  const slowest = Math.max(...stepsTo99(singles));
   return (
-    `Half of the single digits are answered with 99 % after ${counted(steps, "step")} or fewer` +
-    (atOnce > 0 ? `, ${atOnce} of them by the start already. ` : ". ") +
-    "What convinces the model is far less than what a reader needs to see a digit."
+    `99 % for a single digit is reached after ${counted(steps, "step")} in the median` +
+    (slowest > steps ? ` and ${slowest} at most` : "") +
+    (atOnce > 0 ? `, by ${atOnce} of ${singles.length} with the start already.` : ".")
   );
 }
 
-/** The final images: targets across and starts down where they make a table, else one after the other. */
+/** What the later steps do: the part of the loss that is still falling. */
+export function lateStepsRemark({ course }: OptimizeRun, indices: readonly number[]): string {
+  const { snapshots, loss, crossEntropy } = course;
+  const early = snapshots[1];
+  if (snapshots.length < 3 || early === undefined || early.step >= loss.length) return "";
+  const mean = (values: Float32Array) => indices.reduce((sum, index) => sum + values[index]!, 0) / indices.length;
+  const at = (step: number) => ({
+    entropy: mean(crossEntropy[step]!),
+    penalty: mean(loss[step]!) - mean(crossEntropy[step]!),
+  });
+  const [before, after] = [at(early.step), at(loss.length - 1)];
+  const share = (before.penalty - after.penalty) / (before.penalty + before.entropy - after.penalty - after.entropy);
+  if (!(share > 0 && share <= 1)) return "";
+  return `${percent(share, 0)} of what the loss still loses after step ${early.step} is penalty (${lossText(before.penalty)} to ${lossText(after.penalty)}): the later steps mostly ${share > 0.5 ? "clear away what the answer does not need" : "sharpen the answer"}.`;
+}
+
+/** The final images: targets across and starts down where there are several of both, else large ones in rows. */
 export function addFoundImages(section: Section, { images }: OptimizeRun, indices: readonly number[]): void {
   const chosen = indices.map((index) => images[index]!);
   const targets = groupedByTarget(chosen);
   const starts = [...new Set(chosen.map(({ start }) => start.label))];
-  const isTable = targets.length * starts.length === chosen.length && targets.length > 1 && targets.length <= ROW;
-  const cell = (image: FoundImage): GridCell => ({
+  const isTable = starts.length > 1 && targets.length > 1 && targets.length <= MOST_TARGETS;
+  const complete = targets.length * starts.length === chosen.length;
+  const cell = (image: FoundImage, caption: readonly string[]): GridCell => ({
     pixels: image.pixels,
     width: 28,
     height: 28,
-    caption: [...(isTable ? [] : [`${targetText(image.target)}`]), ...shareTexts(image)],
+    caption,
     highlight: image.met ? "good" : "bad",
   });
-  const picture = isTable
-    ? pictureGrid(
-        starts.map((label) => targets.map((group) => cell(group.find(({ start }) => start.label === label)!))),
-        { columnLabels: targets.map((group) => targetText(group[0]!.target)), rowLabels: starts },
-      )
-    : pictureGrid(rowsOf(chosen.map(cell), ROW));
+  const picture =
+    isTable && complete
+      ? pictureGrid(
+          starts.map((label) =>
+            targets.map((group) => {
+              const image = group.find(({ start }) => start.label === label)!;
+              return cell(image, shareTexts(image));
+            }),
+          ),
+          { scale: 2, columnLabels: targets.map((group) => targetText(group[0]!.target)), rowLabels: starts },
+        )
+      : pictureGrid(
+          rowsOf(
+            chosen.map((image) =>
+              cell(image, [`${targetText(image.target)} from ${image.start.shortText}`, ...shareTexts(image)]),
+            ),
+            FEW,
+          ),
+          { scale: 4 },
+        );
   section.picture(picture, {
     alt: "Found images with the model's answers",
     caption: `Under each image the model's probability of what was asked; green where that is ${percent(ONE_HOT_BAR, 0)} or, for several digits, within ${MIXED_BAR} of each share.`,
@@ -168,21 +206,21 @@ function shareTexts({ target, probabilities }: FoundImage): string[] {
   return asked.slice(0, 3).map((digit) => `${digit}: ${percent(probabilities[digit]!, 1)}`);
 }
 
-/** Indices of the first image of each target. */
-export function onePerTarget({ images }: OptimizeRun): number[] {
-  return groupedByTarget(images).map(([first]) => images.indexOf(first!));
+/** Of some images, the indices of the first of each target. */
+export function onePerTarget({ images }: OptimizeRun, indices: readonly number[]): number[] {
+  return groupedByTarget(indices.map((index) => images[index]!)).map(([first]) => images.indexOf(first!));
 }
 
-/** How images became what they are: a row each, steps across. */
+/** How images became what they are: few with a row each and steps across, many side by side and small, steps down. */
 export function addSnapshots(section: Section, { images, course }: OptimizeRun, indices: readonly number[]): void {
   const last = course.snapshots.length - 1;
   const columns = Math.min(MOST_SNAPSHOTS, last + 1);
   const shown = Array.from({ length: columns }, (_, column) => {
     return course.snapshots[columns === 1 ? last : Math.round((column * last) / (columns - 1))]!;
   });
-  const rows = indices.slice(0, MOST_SNAPSHOT_ROWS);
+  const chosen = indices.slice(0, MOST_SNAPSHOT_IMAGES);
   const size = 28 * 28;
-  const cells = rows.map((index) =>
+  const cells = chosen.map((index) =>
     shown.map((snapshot): GridCell => {
       const probabilities = Array.from(snapshot.probabilities.subarray(index * 10, (index + 1) * 10));
       const confidence = Math.max(...probabilities);
@@ -197,21 +235,26 @@ export function addSnapshots(section: Section, { images, course }: OptimizeRun, 
       };
     }),
   );
-  const picture = pictureGrid(cells, {
-    columnLabels: shown.map(({ step }) => `step ${step}`),
-    rowLabels: rows.map((index) => `${targetText(images[index]!.target)}, ${images[index]!.start.label}`),
-  });
+  const steps = shown.map(({ step }) => `step ${step}`);
+  const names = chosen.map((index) => `${targetText(images[index]!.target)} from ${images[index]!.start.shortText}`);
+  const few = chosen.length <= FEW;
+  const picture = few
+    ? pictureGrid(cells, { columnLabels: steps, rowLabels: names })
+    : pictureGrid(
+        shown.map((_, step) => cells.map((ofImage) => ofImage[step]!)),
+        { scale: 2, columnLabels: chosen.map((index) => targetText(images[index]!.target)), rowLabels: steps },
+      );
   section.picture(picture, {
     alt: "Snapshots of images during the optimisation",
     caption:
-      "A row for each image: its target and start. Under each snapshot the likeliest digit with its probability, and the loss." +
-      (rows.length < indices.length ? ` The first ${rows.length} of ${indices.length} images.` : ""),
+      `${few ? "A row for each image, steps from left to right." : "A column for each target, steps from top to bottom."} Under each snapshot the likeliest digit with its probability, and the loss.` +
+      (chosen.length < indices.length ? ` The first ${chosen.length} of ${indices.length} images.` : ""),
   });
 }
 
 /** Cross-entropy over the steps, a curve for each target. */
 export function addCourse(section: Section, { images, course }: OptimizeRun, indices: readonly number[]): void {
-  const groups = groupedByTarget(indices.map((index) => images[index]!)).slice(0, ROW);
+  const groups = groupedByTarget(indices.map((index) => images[index]!)).slice(0, MOST_TARGETS);
   const every = Math.max(1, Math.floor(course.crossEntropy.length / 250));
   const steps = course.crossEntropy.flatMap((_, step) => (step % every === 0 ? [step] : []));
   const series = groups.map((group) => {
@@ -265,7 +308,7 @@ export function addSpread(section: Section, { images }: Pick<OptimizeRun, "image
       const reached = stepsTo99(group);
       const { target } = group[0]!;
       return [
-        targetText(target),
+        targetText(target).replaceAll(" ", "\u00a0"),
         group.length,
         { text: `${met}`, tone: met === group.length ? "good" : "bad", numeric: true },
         target.probabilities[target.likeliest] === 1

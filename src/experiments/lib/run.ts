@@ -89,7 +89,7 @@ async function picturesOf(metricsPath: string): Promise<string[]> {
   const images: unknown = parsed(text)?.["images"];
   if (!Array.isArray(images)) return [];
   // Only names that a run gives: nothing outside of the folder, whatever the file says.
-  return images.flatMap(({ file }) => (/^[\w+-]+\.png$/.test(String(file)) ? [String(file)] : []));
+  return images.flatMap((image) => (/^[\w+-]+\.png$/.test(String(image?.file)) ? [String(image.file)] : []));
 }
 
 function parsed(text: string): Record<string, unknown> | undefined {

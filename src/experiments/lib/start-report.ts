@@ -10,7 +10,10 @@ import {
   addSpread,
   answersRemark,
   changeRemark,
+  lateStepsRemark,
+  meanChange,
   methodText,
+  onePerTarget,
 } from "./optimize-report.js";
 import type { OptimizeRun } from "./optimize-run.js";
 import { counted, percent } from "./text.js";
@@ -59,15 +62,19 @@ export function addStartSections(report: Report, findings: StartFindings): void 
     });
   }
   report.section("Digits from noise", (section) => {
-    section.text(`${answersRemark(run, groups.noise)} ${changeRemark(run, groups.noise)}`);
+    section.text(
+      `${answersRemark(run, groups.noise)} ${changeRemark(run, groups.noise)} ${lateStepsRemark(run, groups.noise)}`,
+    );
     addFoundImages(section, run, groups.noise);
-    addSnapshots(section, run, groups.noise.slice(0, 10));
+    addSnapshots(section, run, onePerTarget(run, groups.noise));
     addCourse(section, run, groups.noise);
   });
   report.section("Digits from noisy real digits", (section) => {
-    section.text(`${answersRemark(run, groups.real)} ${changeRemark(run, groups.real)}`);
+    section.text(
+      `${answersRemark(run, groups.real)} ${changeRemark(run, groups.real)} From noise it is ${meanChange(run, groups.noise).toFixed(3)}.`,
+    );
     addFoundImages(section, run, groups.real);
-    addSnapshots(section, run, groups.real.slice(0, 10));
+    addSnapshots(section, run, onePerTarget(run, groups.real));
   });
   report.section("Mixed digits", (section) => {
     section.text(

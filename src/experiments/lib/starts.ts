@@ -9,6 +9,8 @@ export interface Start {
   readonly label: string;
   /** For reports: "a real 3 with noise (test image 18)". */
   readonly text: string;
+  /** For captions: "noise", "noisy 3", "a real 8". */
+  readonly shortText: string;
   /** [H, W, C], in [0, 1]. */
   readonly image: Float32Array;
 }
@@ -30,7 +32,7 @@ export function parseStart(text: string): StartKind {
 export function noiseStart(index: number, { seed, size }: { readonly seed: number; readonly size: number }): Start {
   const random = new RandomStream(seed, `start/noise/${index}`);
   const image = Float32Array.from({ length: size }, () => random.uniform());
-  return { label: `noise${index}`, text: "uniform noise", image };
+  return { label: `noise${index}`, text: "uniform noise", shortText: "noise", image };
 }
 
 /** The `index`-th image of a digit with Gaussian noise, clipped to [0, 1]. @throws UsageError where there are not so many */
@@ -48,7 +50,8 @@ export function noisyRealStart(
   const image = imageOf(images, place).map((pixel) =>
     Math.min(1, Math.max(0, pixel + NOISE_ON_REAL * random.normal())),
   );
-  return { label: `real${index}`, text: `a real ${digit} with noise (test image ${place})`, image };
+  const text = `a real ${digit} with noise (test image ${place})`;
+  return { label: `real${index}`, text, shortText: `noisy ${digit}`, image };
 }
 
 /** Test image `place` as it is. @throws UsageError where there is none */
@@ -59,6 +62,7 @@ export function imageStart(images: LabelledImages, place: number): Start {
   return {
     label: String(place),
     text: `a real ${images.labels[place]} (test image ${place})`,
+    shortText: `a real ${images.labels[place]}`,
     image: imageOf(images, place),
   };
 }

@@ -116,7 +116,7 @@ export function addTrainingSections(report: Report, run: TrainRun, device: WebGp
         );
       }
     });
-    if (history.epoch.length === 1) section.text("One epoch: each curve is a single point.");
+    if (run.stepLosses.length > 1) section.chart(stepLossChart(run));
     section.text(
       "Training figures are means over an epoch's steps, while the weights change and dropout is at work; those of the " +
         `${sets.validationText} are taken at the epoch's end.`,
@@ -157,7 +157,32 @@ export function addTrainingSections(report: Report, run: TrainRun, device: WebGp
   });
 }
 
-function comparison({ zoo, test, train, validation, history, dataset }: TrainRun) {
+/** Most points of the curve over steps. */
+const STEP_POINTS = 200;
+
+/** Training loss over the steps of this run, means of groups of steps. */
+function stepLossChart({ stepLosses, history }: TrainRun): string {
+  const group = Math.ceil(stepLosses.length / STEP_POINTS);
+  const first = history.steps - stepLosses.length;
+  const groups = rowsOf(stepLosses, group);
+  const average = group > 1 ? `, mean of every ${group} steps` : "";
+  return lineChart({
+    title: `Training loss by step${average}`,
+    width: 900,
+    height: 260,
+    series: [
+      {
+        name: "training",
+        x: groups.map((_, i) => first + Math.min(stepLosses.length, (i + 1) * group)),
+        y: groups.map((losses) => losses.reduce((a, b) => a + b) / losses.length),
+      },
+    ],
+    x: { label: "step" },
+    y: { scale: "log" },
+  });
+}
+
+function comparison({ zoo, test, train, validation, history, dataset, sets }: TrainRun) {
   const { reference } = zoo;
   const share = (value: number | undefined): TableCell =>
     value === undefined ? null : { text: percent(value), numeric: true };
@@ -167,8 +192,12 @@ function comparison({ zoo, test, train, validation, history, dataset }: TrainRun
   const rows: [name: string, ours: TableCell, theirs: TableCell][] = [
     ["Test accuracy", share(test.accuracy), share(reference?.testAccuracy)],
     ["Test loss", loss(test.loss), loss(reference?.testLoss)],
-    ["Validation accuracy", share(validation.accuracy), share(reference?.validationAccuracy)],
-    ["Validation loss", loss(validation.loss), null],
+    ...(sets.validationText === "test part"
+      ? []
+      : ([
+          ["Validation accuracy", share(validation.accuracy), share(reference?.validationAccuracy)],
+          ["Validation loss", loss(validation.loss), null],
+        ] satisfies typeof rows)),
     ["Training accuracy", share(train.accuracy), share(reference?.trainAccuracy)],
     ["Training loss", loss(train.loss), null],
     [
@@ -212,7 +241,7 @@ function resultRemark({ test, zoo, dataset, config, history, sets }: TrainRun): 
   return `${base} Against the reference that is ${points(difference)}: ${size}.${shorter}`;
 }
 
-function curvesRemark({ history, train, validation, sets }: TrainRun): string {
+function curvesRemark({ history, train, validation, sets, zoo }: TrainRun): string {
   const losses = history.history["val_loss"] ?? [];
   const trainLosses = history.history["loss"] ?? [];
   const best = losses.indexOf(Math.min(...losses));
@@ -227,12 +256,13 @@ function curvesRemark({ history, train, validation, sets }: TrainRun): string {
         : `The loss on the ${sets.validationText} was lowest after epoch ${history.epoch[best]! + 1} (${lossText(losses[best]!)}, at the end ${lossText(losses.at(-1)!)}): what came later fitted the training images only. `
       : "";
   const gap = train.accuracy - validation.accuracy;
+  const size = `${Math.abs(100 * gap).toFixed(2)} points`;
   const fit =
     gap > 0.005
-      ? `Training accuracy lies ${points(gap)} above: the model knows its training images better than new ones.`
+      ? `Training accuracy is ${size} higher than that on the ${sets.validationText}: the model knows its training images better than new ones.`
       : gap < -0.005
-        ? `Training accuracy lies ${points(gap)} off, as a mean over an epoch in which the model still learns, on images that dropout or distortion makes harder.`
-        : "Training accuracy and that on unseen images lie within half a point: no overfitting to speak of.";
+        ? `Training accuracy is ${size} lower than that on the ${sets.validationText}: it is the mean over an epoch in which the model still learned${zoo.augmented ? ", on distorted images" : ""}.`
+        : "Training accuracy and that on unseen images lie within half a point of each other: no overfitting to speak of.";
   return fall + lowest + fit;
 }
 

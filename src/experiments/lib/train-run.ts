@@ -49,6 +49,8 @@ export interface TrainRun {
   /** The caller disposes it. */
   readonly model: Sequential;
   readonly history: History;
+  /** Loss of every step of this run. */
+  readonly stepLosses: readonly number[];
   /** Means over the steps of the last epoch, as Keras reports them. */
   readonly train: Figures;
   readonly validation: Figures;
@@ -113,6 +115,8 @@ export async function runTraining(setup: TrainingSetup, { signal, say }: RunCont
     `${zoo.name}: ${counted(parameters, "parameter")}, ${counted(sets.train.count, "image")} of ${dataset.name}, ` +
       `${counted(config.epochs, "epoch")}, batch ${config.batch}, ${zoo.optimizerText(config.lr)}`,
   );
+  const stepLosses: number[] = [];
+  const recorder: Callback = { name: "stepLosses", onStepEnd: ({ loss }) => void stepLosses.push(loss) };
   const checkpoint = join(folder, "checkpoint.safetensors");
   const optimizer = zoo.optimizer(config.lr, config.epochs * Math.ceil(sets.train.count / config.batch));
   const history = await model
@@ -123,7 +127,7 @@ export async function runTraining(setup: TrainingSetup, { signal, say }: RunCont
       batchSize: config.batch,
       ...(config.steps !== undefined && { maxSteps: config.steps }),
       validationData: sets.validation,
-      callbacks: [progressBar(), parameters > MOST_GUARDED_PARAMETERS ? stopOnNonFinite() : terminateOnNaN()],
+      callbacks: [recorder, progressBar(), parameters > MOST_GUARDED_PARAMETERS ? stopOnNonFinite() : terminateOnNaN()],
       ...(zoo.augmented && { augment: distort }),
       checkpoint: { path: checkpoint, everySteps: CHECKPOINT_EVERY, notes: { config } },
       ...(resume && { resume }),
@@ -146,7 +150,7 @@ export async function runTraining(setup: TrainingSetup, { signal, say }: RunCont
     const test = await classify(model, sets.test, { signal, onProgress: (done) => progress.update(done) });
     progress.end(`loss ${lossText(test.loss)}  accuracy ${test.accuracy.toFixed(4)}`);
     return {
-      ...{ config, zoo, architecture, dataset, sets, model, history, test },
+      ...{ config, zoo, architecture, dataset, sets, model, history, stepLosses, test },
       train: { loss: last("loss"), accuracy: last("accuracy") },
       validation: { loss: last("val_loss"), accuracy: last("val_accuracy") },
       seconds: (performance.now() - begun) / 1000,
@@ -209,7 +213,8 @@ export function trainingMetrics(run: TrainRun, device: WebGpuDevice) {
 /** Last lines in the terminal. */
 export function trainingSummary({ train, validation, test, history, peakBytes, zoo, config }: TrainRun): string {
   const { firstStepMs, stepMsMedian } = history.timing;
-  const reference = zoo.reference ? ` (reference ${percent(zoo.reference.testAccuracy)})` : "";
+  const reference =
+    zoo.reference && config.data === "mnist" ? ` (reference ${percent(zoo.reference.testAccuracy)})` : "";
   const row = (name: string, { loss, accuracy }: Figures, remark = "") =>
     `  ${name.padEnd(11)} ${percent(accuracy).padStart(9)}   loss ${lossText(loss)}${remark}`;
   return [
