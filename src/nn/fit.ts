@@ -6,9 +6,9 @@ import { DeviceError, UsageError } from "../tensor/errors.js";
 import { RandomStream } from "../tensor/random.js";
 import { scope } from "../tensor/scope.js";
 import type { Shape } from "../tensor/shape.js";
-import { type Tensor, tensor } from "../tensor/tensor.js";
+import type { Tensor } from "../tensor/tensor.js";
 import type { Callback, StepLogs, TrainingContext } from "./callbacks/callback.js";
-import { assignWeights, type ModelFile, readModelFile, saveModel, type TrainingState } from "./checkpoint.js";
+import { type ModelFile, readModelFile } from "./checkpoint.js";
 import { findNonFinite } from "./diagnose.js";
 import { evaluateSet } from "./evaluate.js";
 import {
@@ -24,6 +24,14 @@ import { appendEpoch, emptyHistory, type History, StepTimer } from "./history.js
 import type { Loss } from "./losses.js";
 import type { Sequential } from "./model.js";
 import type { Optimizer } from "./optimizers.js";
+import {
+  restoreTraining,
+  saveTraining,
+  slotsOf,
+  type TrainingParts,
+  type TrainingSettings,
+  trainingOf,
+} from "./resume.js";
 import { checkBatchSize, type LabelledData, SampleSet, splitSamples } from "./samples.js";
 import { Snapshot } from "./snapshot.js";
 import { trainStep } from "./train-step.js";
@@ -107,6 +115,7 @@ class Training {
   private readonly history: History = emptyHistory();
   private readonly context: TrainingContext;
   private readonly optimizer: Optimizer;
+  private readonly parts: TrainingParts;
   private seed: number;
   private epoch: number;
   private stepInEpoch = 0;
@@ -151,6 +160,7 @@ class Training {
     const names = this.callbacks.map(({ name }) => name);
     const twice = names.find((name, i) => names.indexOf(name) !== i);
     if (twice !== undefined) throw new UsageError(`fit: two callbacks have the name "${twice}"; rename one of them`);
+    this.parts = { model, optimizer: this.optimizer, callbacks: this.callbacks };
     this.before = this.callbacks.some((callback) => callback.stopsOnNonFinite) ? new Snapshot() : undefined;
     this.table = new FigureTable(model, options.loss, options.metrics);
     this.context = {
@@ -194,10 +204,10 @@ class Training {
       const due = this.epoch % (options.checkpoint?.everyEpochs ?? 1) === 0;
       if (due || this.ended || this.epoch === this.epochs) await this.save();
     }
-    this.history.steps = this.optimizer.iterations;
-    this.history.interrupted = this.aborted && this.epoch < this.epochs;
-    if (this.limitReached) this.history.stopReason ??= `the limit of ${options.maxSteps} steps was reached`;
-    Object.assign(this.history, { timing: this.timer.report() });
+    history.steps = this.optimizer.iterations;
+    history.interrupted = this.aborted && this.epoch < this.epochs;
+    history.timing = this.timer.report();
+    if (this.limitReached) history.stopReason ??= `the limit of ${options.maxSteps} steps was reached`;
     for (const callback of callbacks) await callback.onTrainEnd?.(history, context);
     return history;
   }
@@ -346,83 +356,26 @@ class Training {
 
   /** Weights and optimizer slots by name. */
   private stateTensors(): (readonly [string, Tensor])[] {
-    return [...this.model.namedTensors(), ...this.slots()];
-  }
-
-  private slots(): (readonly [string, Tensor])[] {
-    return this.model
-      .weights()
-      .filter(({ trainable }) => trainable)
-      .flatMap(({ name, tensor: parameter }) =>
-        this.optimizer.slotTensors(parameter).map((slot) => [`${name}/${slot.name}`, slot.tensor] as const),
-      );
+    return [...this.model.namedTensors(), ...slotsOf(this.parts)];
   }
 
   /** Writes the checkpoint, where one is asked for. */
   private async save(): Promise<void> {
     const { checkpoint } = this.options;
     if (checkpoint === undefined) return;
-    const states = this.callbacks.flatMap((callback) => {
-      const state = callback.exportState?.();
-      return state === undefined ? [] : [{ name: callback.name, ...state }];
-    });
-    const { stopReason } = this.history;
-    const training: TrainingState = {
-      seed: this.seed,
-      batchSize: this.batchSize,
-      sampleCount: this.set.count,
-      shuffle: this.shuffle,
-      epoch: this.epoch,
-      stepInEpoch: this.stepInEpoch,
-      sums: this.sums,
-      optimizer: this.optimizer.config(),
-      learningRate: this.optimizer.learningRate,
-      iterations: this.optimizer.iterations,
-      epochs: this.history.epoch,
-      history: this.history.history,
-      ...(stopReason !== undefined && { stopReason }),
-      callbacks: Object.fromEntries(states.map(({ name, values }) => [name, values])),
-    };
-    await saveModel(checkpoint.path, this.model, {
-      training,
-      slots: this.slots(),
-      callbackTensors: states.flatMap(({ name, tensors = new Map<string, Tensor>() }) =>
-        [...tensors].map(([key, value]) => [`${name}/${key}`, value] as const),
-      ),
-      ...(checkpoint.notes && { notes: checkpoint.notes }),
-    });
+    const { epoch: epochs, history, stopReason } = this.history;
+    const { epoch, stepInEpoch, sums } = this;
+    const position = { epoch, stepInEpoch, sums, epochs, history, ...(stopReason !== undefined && { stopReason }) };
+    await saveTraining(checkpoint.path, this.parts, { ...this.settings, ...position }, checkpoint.notes);
     this.savedStep = this.optimizer.iterations;
   }
 
   /** Goes on where a checkpoint was written. */
   private async resume(source: string | ModelFile): Promise<void> {
     const file = typeof source === "string" ? await readModelFile(source) : source;
-    const { training: state, path } = file;
-    if (state === undefined) {
-      throw new UsageError(`${path}: holds a model but no training to resume; load it with loadModel and train anew`);
-    }
-    const settings: [name: string, given: unknown, stored: unknown][] = [
-      ["the model's seed", this.model.seed, file.seed],
-      ["seed", this.options.seed ?? state.seed, state.seed],
-      ["batchSize", this.batchSize, state.batchSize],
-      ["the number of training samples", this.set.count, state.sampleCount],
-      ["shuffle", this.shuffle, state.shuffle],
-      ["the optimizer", JSON.stringify(this.optimizer.config()), JSON.stringify(state.optimizer)],
-    ];
-    for (const [name, given, stored] of settings) {
-      if (given === stored) continue;
-      throw new UsageError(`${path}: to resume it, ${name} must be as before, ${stored}, got ${given}`);
-    }
-    assignWeights(this.model, file);
-    for (const [name, slot] of this.slots()) {
-      const stored = file.slots.get(name);
-      if (stored === undefined) {
-        throw new UsageError(`${path}: lacks the optimizer's "${name}"; resume with the same layers trainable`);
-      }
-      slot.assign(stored.data);
-    }
-    this.optimizer.resumeAt(state.iterations, state.learningRate);
-    this.seed = state.seed;
+    const state = trainingOf(file);
+    this.seed = this.options.seed ?? state.seed;
+    restoreTraining(file, this.parts, this.settings);
     this.epoch = state.epoch;
     this.stepInEpoch = state.stepInEpoch;
     this.sums = { ...state.sums };
@@ -430,22 +383,11 @@ class Training {
     for (const [name, values] of Object.entries(state.history)) this.history.history[name] = [...values];
     if (state.stopReason !== undefined) this.history.stopReason = state.stopReason;
     this.doneSteps = this.savedStep = state.iterations;
-    for (const callback of this.callbacks) {
-      const values = state.callbacks[callback.name];
-      if (values !== undefined) scope(() => callback.importState?.(values, this.uploaded(file, callback.name)));
-    }
   }
 
-  /** Tensors that a checkpoint holds for a callback. */
-  private uploaded(file: ModelFile, callback: string): Map<string, Tensor> {
-    const prefix = `${callback}/`;
-    const found = [...file.callbackTensors].filter(([name]) => name.startsWith(prefix));
-    return new Map(
-      found.map(([name, { shape, data }]) => [
-        name.slice(prefix.length),
-        tensor(this.model.device, data, { shape, dtype: "f32" }),
-      ]),
-    );
+  private get settings(): TrainingSettings {
+    const { seed, batchSize, shuffle, set } = this;
+    return { seed, batchSize, sampleCount: set.count, shuffle };
   }
 
   /** A lost device is reported with the step, and with what is saved. */
@@ -459,9 +401,7 @@ class Training {
     return new DeviceError(
       "DEVICE_LOST",
       `fit: the device was lost after step ${this.doneSteps}; ${saved} (${error.message})`,
-      {
-        cause: error,
-      },
+      { cause: error },
     );
   }
 

@@ -5,7 +5,7 @@ export interface History {
   readonly epoch: number[];
   /** One value per epoch: loss, accuracy, val_loss, val_accuracy, learning_rate. */
   readonly history: Record<string, number[]>;
-  readonly timing: Timing;
+  timing: Timing;
   /** Optimizer steps since the start of training, those before a resumed run included. */
   steps: number;
   /** Whether a signal ended the training; it can be resumed from the checkpoint. */

@@ -1,0 +1,112 @@
+// A training in a file, and back: what fit writes into a checkpoint besides the weights, and going on from one.
+import { UsageError } from "../tensor/errors.js";
+import { scope } from "../tensor/scope.js";
+import { type Tensor, tensor } from "../tensor/tensor.js";
+import type { Callback } from "./callbacks/callback.js";
+import { assignWeights, type ModelFile, saveModel, type TrainingState } from "./checkpoint.js";
+import type { Sequential } from "./model.js";
+import type { Optimizer } from "./optimizers.js";
+
+/** What has a state of its own in a training. */
+export interface TrainingParts {
+  readonly model: Sequential;
+  readonly optimizer: Optimizer;
+  readonly callbacks: readonly Callback[];
+}
+
+/** What must be as it was for a training to go on to the same bits. */
+export type TrainingSettings = Pick<TrainingState, "seed" | "batchSize" | "sampleCount" | "shuffle">;
+
+/** Where it stands. */
+export type TrainingPosition = Pick<
+  TrainingState,
+  "epoch" | "stepInEpoch" | "sums" | "epochs" | "history" | "stopReason"
+>;
+
+/** An optimizer's slots for the trained weights of a model, by "WEIGHT/SLOT". */
+export function slotsOf({ model, optimizer }: TrainingParts): (readonly [string, Tensor])[] {
+  return model
+    .weights()
+    .filter(({ trainable }) => trainable)
+    .flatMap(({ name, tensor: parameter }) =>
+      optimizer.slotTensors(parameter).map((slot) => [`${name}/${slot.name}`, slot.tensor] as const),
+    );
+}
+
+/** Writes model, optimizer, callbacks and position, atomically. */
+export async function saveTraining(
+  path: string,
+  parts: TrainingParts,
+  state: TrainingSettings & TrainingPosition,
+  notes: Readonly<Record<string, unknown>> = {},
+): Promise<void> {
+  const { model, optimizer, callbacks } = parts;
+  const states = callbacks.flatMap((callback) => {
+    const exported = callback.exportState?.();
+    return exported === undefined ? [] : [{ name: callback.name, ...exported }];
+  });
+  await saveModel(path, model, {
+    training: {
+      ...state,
+      optimizer: optimizer.config(),
+      learningRate: optimizer.learningRate,
+      iterations: optimizer.iterations,
+      callbacks: Object.fromEntries(states.map(({ name, values }) => [name, values])),
+    },
+    slots: slotsOf(parts),
+    callbackTensors: states.flatMap(({ name, tensors = [] }) =>
+      [...tensors].map(([key, value]) => [`${name}/${key}`, value] as const),
+    ),
+    notes,
+  });
+}
+
+/** The training of a checkpoint. @throws UsageError for a file that holds a model alone */
+export function trainingOf({ training, path }: ModelFile): TrainingState {
+  if (training !== undefined) return training;
+  throw new UsageError(`${path}: holds a model but no training to resume; load it with loadModel and train anew`);
+}
+
+/**
+ * Gives model, optimizer and callbacks the state of a checkpoint.
+ * @throws UsageError naming what is not as it was
+ */
+export function restoreTraining(file: ModelFile, parts: TrainingParts, settings: TrainingSettings): void {
+  const { model, optimizer, callbacks } = parts;
+  const { path } = file;
+  const state = trainingOf(file);
+  const same: [name: string, given: unknown, stored: unknown][] = [
+    ["the model's seed", model.seed, file.seed],
+    ["seed", settings.seed, state.seed],
+    ["batchSize", settings.batchSize, state.batchSize],
+    ["the number of training samples", settings.sampleCount, state.sampleCount],
+    ["shuffle", settings.shuffle, state.shuffle],
+    ["the optimizer", JSON.stringify(optimizer.config()), JSON.stringify(state.optimizer)],
+  ];
+  for (const [name, given, stored] of same) {
+    if (given === stored) continue;
+    throw new UsageError(`${path}: to resume it, ${name} must be as before, ${stored}, got ${given}`);
+  }
+  assignWeights(model, file);
+  for (const [name, slot] of slotsOf(parts)) {
+    const stored = file.slots.get(name);
+    if (stored === undefined) {
+      throw new UsageError(`${path}: lacks the optimizer's "${name}"; resume with the same layers trainable`);
+    }
+    slot.assign(stored.data);
+  }
+  optimizer.resumeAt(state.iterations, state.learningRate);
+  for (const callback of callbacks) {
+    const values = state.callbacks[callback.name];
+    if (values === undefined) continue;
+    scope(() => callback.importState?.(values, callbackTensors(file, callback.name, model)));
+  }
+}
+
+function callbackTensors(file: ModelFile, callback: string, { device }: Sequential): Map<string, Tensor> {
+  const prefix = `${callback}/`;
+  const found = [...file.callbackTensors].filter(([name]) => name.startsWith(prefix));
+  return new Map(
+    found.map(([name, { shape, data }]) => [name.slice(prefix.length), tensor(device, data, { shape, dtype: "f32" })]),
+  );
+}
