@@ -23,7 +23,8 @@ test("a network of 62.7 million parameters is counted at once", () => {
   ]);
   expect(model.countParameters()).toEqual({ total: 62_735_658, trainable: 62_734_250, nonTrainable: 1408 });
   expect(model.summary()).toContain("Total params: 62,735,658 (239.32 MB)");
-  expect(performance.now() - begun).toBeLessThan(200);
+  // Milliseconds when nothing else runs; drawing the weights would take many seconds.
+  expect(performance.now() - begun).toBeLessThan(2000);
 });
 
 /** Keras 3's words, widths and units. */
