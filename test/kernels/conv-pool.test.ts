@@ -6,7 +6,7 @@ import { conv2d } from "../../src/autograd/ops/conv2d.js";
 import { type Conv2dMaxPool2dOptions, conv2dMaxPool2d } from "../../src/autograd/ops/conv2d-pool.js";
 import { maxPool2d } from "../../src/autograd/ops/pool2d.js";
 import { sum } from "../../src/autograd/ops/reduce.js";
-import { backward } from "../../src/autograd/tape.js";
+import { backward, valueAndGrad } from "../../src/autograd/tape.js";
 import { sequential } from "../../src/nn/architecture.js";
 import { conv2d as conv2dLayer } from "../../src/nn/layers/conv2d.js";
 import { flatten } from "../../src/nn/layers/core.js";
@@ -140,6 +140,38 @@ describeProfiles((device) => {
     );
     await expectEqualForms(device(), test, constant);
     await expectParity(device(), (x, kernel, bias) => fused(test, x!, kernel!, bias), constant);
+  });
+
+  it("runs only the kernels that were asked for", async () => {
+    const [x, kernel, bias] = inputsOf(CASES[0]!).map(({ values, shape }) => tensor(device(), values, { shape })) as [
+      Tensor,
+      Tensor,
+      Tensor,
+    ];
+    const loss = (x: Tensor, kernel: Tensor, bias: Tensor) => sum(fused(CASES[0]!, x, kernel, bias));
+    const kernelsOf = (fn: () => { value: Tensor; grads: readonly Tensor[] }) => {
+      device().resetCounters();
+      const { value, grads } = fn();
+      for (const t of [value, ...grads]) t.dispose();
+      return [...device().counters.byKernel.keys()].filter((name) => /conv|pool|activation/i.test(name));
+    };
+    const inputGradient = ["convPool", "convPoolUnpool", "conv2dInputGradient"];
+    const weightGradient = ["convPool", "convPoolKernelGradient"];
+    expect(kernelsOf(() => valueAndGrad((x: Tensor) => loss(x, kernel, bias))(x))).toEqual(inputGradient);
+    expect(kernelsOf(() => valueAndGrad((k: Tensor) => loss(x, k, bias))(kernel))).toEqual(weightGradient);
+    expect(kernelsOf(() => valueAndGrad((b: Tensor) => loss(x, kernel, b))(bias))).toEqual(weightGradient);
+    device().resetCounters();
+    valueAndGrad((k: Tensor, b: Tensor) => loss(x, k, b))(kernel, bias).value.dispose();
+    // The sums of runs are added in a second dispatch.
+    expect(device().counters.byKernel.get("convPoolKernelGradient")).toBe(2);
+    await device().sync();
+    for (const t of [x, kernel, bias]) t.dispose();
+  });
+
+  it("gives equal bits on every run", async () => {
+    const inputs = inputsOf(CASES[1]!);
+    const results = [1, 2].map(() => evaluate(device(), fused, CASES[1]!, inputs));
+    expect(await results[0]).toEqual(await results[1]);
   });
 
   it("a model's layers give the same one by one", async () => {

@@ -3,9 +3,26 @@
 // maxPool(act(z)) = act(maxPool(z)), because all fused activations increase: the activation and its gradient run on the
 // pooled tensor. Convolution results that no pooling window reads are not computed, forward or backward.
 import type { FusedActivation } from "../../kernels/activation.js";
-import { conv2dGeometry, type Padding, type WindowAxis } from "../../kernels/conv2d/geometry.js";
+import {
+  type ConvPoolParams,
+  convPoolKernel,
+  convPoolKernelGradientKernel,
+  convPoolUnpoolKernel,
+  fitsConvPool,
+  pooledShape,
+  winnerShape,
+} from "../../kernels/conv-pool.js";
+import {
+  checkConv2dInputs,
+  conv2dGeometry,
+  outputShape,
+  type Padding,
+  type WindowAxis,
+} from "../../kernels/conv2d/geometry.js";
+import { conv2dInputGradientKernel } from "../../kernels/conv2d.js";
 import { pool2dParams } from "../../kernels/pool2d.js";
-import type { Tensor } from "../../tensor/tensor.js";
+import { run, runMany, type Tensor } from "../../tensor/tensor.js";
+import { isRecording, record } from "../tape.js";
 import { type Conv2dOptions, conv2d } from "./conv2d.js";
 import { unary } from "./elementwise.js";
 import { maxPool2d, type Pool2dOptions } from "./pool2d.js";
@@ -27,8 +44,45 @@ export function conv2dMaxPool2d(x: Tensor, kernel: Tensor, options: Conv2dMaxPoo
   const { y: rows, x: columns } = conv2dGeometry(x.shape, kernel.shape, options);
   const windows = pool2dParams("conv2dMaxPool2d", "max", [rows.output, columns.output], pool);
   const padding: Padding = [croppedPadding(rows, windows.y), croppedPadding(columns, windows.x)];
+  const geometry = conv2dGeometry(x.shape, kernel.shape, { ...options, padding });
+  if (fitsConvPool(geometry, windows)) return inOnePass(x, kernel, options.bias, { geometry, activation });
   const pooled = maxPool2d(conv2d(x, kernel, { ...convolution, padding }), pool);
   return activate(pooled, activation);
+}
+
+function inOnePass(x: Tensor, kernel: Tensor, bias: Tensor | undefined, params: ConvPoolParams): Tensor {
+  const { geometry } = params;
+  checkConv2dInputs(geometry, x, kernel, bias);
+  const inputs = bias === undefined ? [x, kernel] : [x, kernel, bias];
+  const pooled = { shape: pooledShape(geometry), dtype: "f32" } as const;
+  // Only the gradients ask which cell won.
+  if (!isRecording() || !inputs.some((input) => input.tracked)) return run(convPoolKernel, inputs, pooled, params);
+  const outputs = [pooled, { shape: winnerShape(geometry), dtype: "u32" } as const];
+  const [y, winner] = runMany(convPoolKernel, inputs, outputs, params) as [Tensor, Tensor];
+  return record(y, {
+    op: "conv2dMaxPool2d",
+    inputs,
+    saved: [x, kernel, y, winner],
+    backward: (dy, [x, kernel, y, winner]) => {
+      const from = [x!, dy, y!, winner!];
+      // Both come out of one loop.
+      let weights: readonly Tensor[] | undefined;
+      const weightGradient = (index: number) => {
+        const shapes = [kernel!.shape, ...(bias === undefined ? [] : [[geometry.outputs]])];
+        const specs = shapes.map((shape) => ({ shape, dtype: "f32" as const }));
+        weights ??= runMany(convPoolKernelGradientKernel, from, specs, params);
+        return weights[index]!;
+      };
+      return [
+        () => {
+          const dz = run(convPoolUnpoolKernel, from, { shape: outputShape(geometry), dtype: "f32" }, params);
+          return run(conv2dInputGradientKernel, [dz, kernel!], x!, geometry);
+        },
+        () => weightGradient(0),
+        () => weightGradient(1),
+      ].slice(0, inputs.length);
+    },
+  });
 }
 
 const activate = (z: Tensor, activation: FusedActivation) => (activation === "linear" ? z : unary(activation, z));
