@@ -112,13 +112,12 @@ export const convPoolKernel = defineKernel<ConvPoolParams>({
     const quads = geometry.outputs / 4;
     const { size, runs } = walk(call.profile, rows, quads);
     const taps = tapsOf(geometry);
-    const cells = CELLS.map(({ cy, cx }, cell) =>
-      taps
-        .map(
-          ({ ky, kx }, t) =>
-            `${t === 0 ? `var z${cell} = ` : `z${cell} = fma(w${t}, vec4f(`}${t === 0 ? `w0 * p${cy}_${cx}` : `p${cy + ky}_${cx + kx}), z${cell})`};`,
-        )
-        .join("\n"),
+    // The bias, equal in all cells, is added to the maximum.
+    const sums = CELLS.flatMap(({ cy, cx }, cell) =>
+      taps.map(({ ky, kx }, t) => {
+        const pixel = `p${cy + ky}_${cx + kx}`;
+        return t === 0 ? `var z${cell} = w0 * ${pixel};` : `z${cell} = fma(w${t}, vec4f(${pixel}), z${cell});`;
+      }),
     ).join("\n");
     call.dispatch({
       key: `forward ${geometry.y.kernel}x${geometry.x.kernel} ${activation} ${bias !== undefined} ${winner !== undefined}`,
@@ -134,7 +133,7 @@ export const convPoolKernel = defineKernel<ConvPoolParams>({
   ${overWindows(
     geometry,
     /* wgsl */ `
-      ${cells}
+      ${sums}
       var best = z0;
       ${winner ? "var cell = vec4u();" : ""}
       ${[1, 2, 3]
