@@ -8,6 +8,7 @@
 import { defineKernel } from "../tensor/kernel.js";
 import type { TuningProfile } from "../tensor/webgpu-profile.js";
 import { activationCpu, type FusedActivation } from "./activation.js";
+import { goesByColumns, inputGradientByColumns } from "./conv2d/columns.js";
 import { type Conv2dGeometry, forwardGather, inputGradientGather } from "./conv2d/geometry.js";
 import { gatherHardware, kernelGradientHardware } from "./conv2d/hardware.js";
 import { conv2dReference, inputGradientReference, kernelGradientReference } from "./conv2d/reference.js";
@@ -49,7 +50,9 @@ export const conv2dInputGradientKernel = defineKernel<Conv2dGeometry>({
   webgpu(call) {
     const [source, kernel] = call.inputs;
     const views = { source: source!, kernel: kernel!, target: call.outputs[0]! };
-    familyOf(call.profile).gather(call, inputGradientGather(call.params), views, "linear");
+    const { gather } = familyOf(call.profile);
+    if (goesByColumns(call)) inputGradientByColumns(call, gather);
+    else gather(call, inputGradientGather(call.params), views, "linear");
   },
 });
 

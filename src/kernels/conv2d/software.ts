@@ -9,6 +9,7 @@
 import type { GpuView } from "../../tensor/webgpu-program.js";
 import { type GpuCall, GRID_INDEX, gridOf } from "../../tensor/webgpu-program.js";
 import { activationWgsl, type FusedActivation } from "../activation.js";
+import { rolledLoop } from "../rolled.js";
 import { repeat } from "../subgroup-tile.js";
 import { type Conv2dGeometry, forwardGather, type Gather, usedShare } from "./geometry.js";
 import { collectKernelSums, splitRows } from "./kernel-sums.js";
@@ -35,31 +36,41 @@ interface GatherShape {
   readonly bias: boolean;
 }
 
+/** Positions from which on a product is worth transposing the kernel for. */
+const TRANSPOSE_ROWS = 512;
+
 export function gatherSoftware<P>(
   call: GpuCall<P>,
   gather: Gather,
   views: { readonly source: GpuView; readonly kernel: GpuView; readonly bias?: GpuView; readonly target: GpuView },
   activation: FusedActivation,
 ): void {
-  const { batch, y, x, sourceChannels, targetChannels, kernelStrides } = gather;
-  const used = usedShare(y) * usedShare(x);
-  const shape: GatherShape = {
-    ...gatherTile(targetChannels),
-    vectorSource: sourceChannels % 4 === 0,
-    vectorWeights: kernelStrides.target === 1 && targetChannels % 4 === 0,
-    vectorTarget: targetChannels % 4 === 0,
-    mask: y.divisor * x.divisor > 1 ? "strided" : used < 1 ? "range" : "none",
-    activation,
-    bias: views.bias !== undefined,
-  };
-  const { channels, groups } = shape;
+  const { batch, y, x, sourceChannels, targetChannels } = gather;
   // Positions of the target, padded to whole phases where they are divided.
   const phaseHeight = Math.ceil(y.target / y.divisor);
   const phaseWidth = Math.ceil(x.target / x.divisor);
   const pixels = phaseHeight * phaseWidth * y.divisor * x.divisor;
+  const rows = batch * pixels;
+  const used = usedShare(y) * usedShare(x);
+  const vectorTarget = targetChannels % 4 === 0;
+  let { kernelStrides } = gather;
+  let { kernel } = views;
+  if (vectorTarget && kernelStrides.target !== 1 && rows >= TRANSPOSE_ROWS) {
+    kernel = transposeKernel(call, gather, kernel);
+    kernelStrides = { source: targetChannels, target: 1 };
+  }
+  const shape: GatherShape = {
+    ...gatherTile(targetChannels),
+    vectorSource: sourceChannels % 4 === 0,
+    vectorWeights: kernelStrides.target === 1 && vectorTarget,
+    vectorTarget,
+    mask: y.divisor * x.divisor > 1 ? "strided" : used < 1 ? "range" : "none",
+    activation,
+    bias: views.bias !== undefined,
+  };
   // Images fastest where much of the kernel lies outside the source: then a tile's positions skip the same taps.
   const imagesFirst = used < 0.9;
-  const [tilesX, tilesY] = gridOf(Math.ceil((batch * pixels) / (LANES * groups)));
+  const [tilesX, tilesY] = gridOf(Math.ceil(rows / (LANES * shape.groups)));
   call.dispatch({
     key: `gather ${Object.values(shape).join(" ")}`,
     program: () => ({
@@ -70,12 +81,12 @@ export function gatherSoftware<P>(
     }),
     bindings: [
       { name: "source", view: views.source, type: shape.vectorSource ? "vec4f" : "f32" },
-      { name: "weights", view: views.kernel, type: shape.vectorWeights ? "vec4f" : "f32" },
+      { name: "weights", view: kernel, type: shape.vectorWeights ? "vec4f" : "f32" },
       ...(views.bias ? [{ name: "bias", view: views.bias, type: "vec4f" }] : []),
-      { name: "result", view: views.target, type: shape.vectorTarget ? "vec4f" : "f32", access: "read_write" },
+      { name: "result", view: views.target, type: vectorTarget ? "vec4f" : "f32", access: "read_write" },
     ],
     sizes: {
-      rows: batch * pixels,
+      rows,
       batch,
       pixels,
       imageStride: imagesFirst ? 1 : pixels,
@@ -101,15 +112,42 @@ export function gatherSoftware<P>(
       kernelSource: kernelStrides.source,
       kernelTarget: kernelStrides.target,
     },
-    workgroups: [tilesX, tilesY, Math.ceil(targetChannels / channels)],
+    workgroups: [tilesX, tilesY, Math.ceil(targetChannels / shape.channels)],
   });
 }
 
-/** Channels spread evenly over the tiles, and as many positions as give about 288 registers of sums. */
+/** A scratch copy [taps, source, target] of a kernel [taps, target, source]; target channels are a multiple of 4. */
+function transposeKernel<P>(call: GpuCall<P>, { sourceChannels, targetChannels }: Gather, kernel: GpuView): GpuView {
+  const transposed = call.scratch({ shape: [kernel.size], dtype: "f32" });
+  const loop = rolledLoop(call.profile, kernel.size / 4);
+  call.dispatch({
+    key: "transpose kernel",
+    program: () => ({
+      workgroupSize: loop.workgroupSize,
+      body: loop.body(/* wgsl */ `
+    let row = i / u.quads;
+    let at = (row / u.sourceChannels * u.quads * 4u + i % u.quads * 4u) * u.sourceChannels + row % u.sourceChannels;
+    transposed[i] = vec4f(weights[at], weights[at + u.sourceChannels], weights[at + 2u * u.sourceChannels],
+      weights[at + 3u * u.sourceChannels]);`),
+    }),
+    bindings: [
+      { name: "weights", view: kernel, type: "f32" },
+      { name: "transposed", view: transposed, type: "vec4f", access: "read_write" },
+    ],
+    sizes: { ...loop.sizes, sourceChannels, quads: targetChannels / 4 },
+    workgroups: loop.workgroups,
+  });
+  return transposed;
+}
+
+/**
+ * Channels spread evenly over tiles of at most 64, and as many positions as give at most 288 registers of sums: more
+ * fall out of the cache.
+ */
 function gatherTile(targetChannels: number): { channels: number; groups: number } {
   const quads = Math.ceil(targetChannels / 4);
-  const channels = 4 * Math.ceil(quads / Math.ceil(quads / 9));
-  return { channels, groups: channels <= 24 ? 12 : 8 };
+  const channels = 4 * Math.ceil(quads / Math.ceil(quads / 16));
+  return { channels, groups: Math.min(8, Math.floor(288 / channels)) };
 }
 
 function gatherBody({ channels, groups, vectorSource, vectorWeights, vectorTarget, mask, bias }: GatherShape): string {

@@ -1,0 +1,114 @@
+// Input gradient of a convolution with few input channels, such as an image's. A tile of channels would be nearly empty
+// then, so taps and input channels together become the columns of one matrix product over output pixels, and each input
+// element adds the columns that belong to it (col2im):
+//   columns[n, oy, ox, (ky, kx, ci)] = sum_co dz[n, oy, ox, co] * kernel[ky, kx, ci, co]
+//   dx[n, iy, ix, ci] = sum_{ky, kx} columns[n, oy, ox, (ky, kx, ci)] where iy = oy stride - padding + ky dilation
+import type { GpuCall, GpuView } from "../../tensor/webgpu-program.js";
+import type { FusedActivation } from "../activation.js";
+import { rolledLoop } from "../rolled.js";
+import type { Conv2dGeometry, Gather, GatherAxis } from "./geometry.js";
+
+/** With more input channels than this, they fill a tile by themselves. */
+const FEW_CHANNELS = 4;
+
+/** Computes a gather of either profile. */
+export type GatherProgram = (
+  call: GpuCall<Conv2dGeometry>,
+  gather: Gather,
+  views: { readonly source: GpuView; readonly kernel: GpuView; readonly target: GpuView },
+  activation: FusedActivation,
+) => void;
+
+/** The columns' width, a multiple of 4; those past kh * kw * Cin hold anything. */
+function columnsOf({ y, x, inputs }: Conv2dGeometry): number {
+  return 4 * Math.ceil((y.kernel * x.kernel * inputs) / 4);
+}
+
+/** Whether a call's input gradient goes by columns: few input channels, and they fit a binding. */
+export function goesByColumns({ params, profile }: GpuCall<Conv2dGeometry>): boolean {
+  const { batch, inputs, y, x } = params;
+  return inputs <= FEW_CHANNELS && batch * y.output * x.output * columnsOf(params) * 4 <= profile.maxBindingBytes;
+}
+
+/** Inputs dz and kernel, output dx. */
+export function inputGradientByColumns(call: GpuCall<Conv2dGeometry>, gather: GatherProgram): void {
+  const { batch, inputs, outputs, y, x } = call.params;
+  const [dz, kernel] = call.inputs as readonly [GpuView, GpuView];
+  const dx = call.outputs[0]!;
+  const width = columnsOf(call.params);
+  const columns = call.scratch({ shape: [batch, y.output, x.output, width], dtype: "f32" });
+  const pointwise = (size: number): GatherAxis => ({
+    source: size,
+    target: size,
+    taps: 1,
+    scale: 1,
+    offset: 0,
+    step: 0,
+    divisor: 1,
+  });
+  gather(
+    call,
+    {
+      batch,
+      y: pointwise(y.output),
+      x: pointwise(x.output),
+      sourceChannels: outputs,
+      targetChannels: width,
+      kernelStrides: { source: 1, target: outputs },
+    },
+    { source: dz, kernel, target: columns },
+    "linear",
+  );
+  const strided = y.stride * x.stride > 1;
+  const loop = rolledLoop(call.profile, dx.size);
+  // u32 arithmetic wraps: a negative position is a huge one.
+  const position = (axis: "Y" | "X", at: string) =>
+    strided
+      ? `let source${axis} = (${at}) / u.stride${axis}; let fits${axis} = source${axis} * u.stride${axis} == ${at};`
+      : `let source${axis} = ${at};`;
+  call.dispatch({
+    key: `columns ${strided}`,
+    program: () => ({
+      workgroupSize: loop.workgroupSize,
+      body: loop.body(/* wgsl */ `
+    let pixel = i / u.inputs;
+    let startY = pixel / u.inputWidth % u.inputHeight + u.paddingY;
+    let startX = pixel % u.inputWidth + u.paddingX;
+    let image = pixel / (u.inputWidth * u.inputHeight);
+    var sum = 0f;
+    for (var ky = 0u; ky < u.kernelHeight; ky++) {
+      ${position("Y", "startY - ky * u.dilationY")}
+      for (var kx = 0u; kx < u.kernelWidth; kx++) {
+        ${position("X", "startX - kx * u.dilationX")}
+        let at = (image * u.outputHeight + sourceY) * u.outputWidth + sourceX;
+        let column = (ky * u.kernelWidth + kx) * u.inputs + i % u.inputs;
+        let inside = sourceY < u.outputHeight && sourceX < u.outputWidth${strided ? " && fitsY && fitsX" : ""};
+        sum += select(0f, columns[at * u.columns + column], inside);
+      }
+    }
+    dx[i] = sum;`),
+    }),
+    bindings: [
+      { name: "columns", view: columns, type: "f32" },
+      { name: "dx", view: dx, type: "f32", access: "read_write" },
+    ],
+    sizes: {
+      ...loop.sizes,
+      inputs,
+      columns: width,
+      inputHeight: y.input,
+      inputWidth: x.input,
+      outputHeight: y.output,
+      outputWidth: x.output,
+      kernelHeight: y.kernel,
+      kernelWidth: x.kernel,
+      paddingY: y.padding,
+      paddingX: x.padding,
+      strideY: y.stride,
+      strideX: x.stride,
+      dilationY: y.dilation,
+      dilationX: x.dilation,
+    },
+    workgroups: loop.workgroups,
+  });
+}
