@@ -7,12 +7,20 @@
 // forward pass and the input gradient are one kernel with two index maps (conv2d/geometry.ts, Gather).
 import { defineKernel } from "../tensor/kernel.js";
 import type { TuningProfile } from "../tensor/webgpu-profile.js";
+import type { GpuCall } from "../tensor/webgpu-program.js";
 import { activationCpu, type FusedActivation } from "./activation.js";
 import { goesByColumns, inputGradientByColumns } from "./conv2d/columns.js";
-import { type Conv2dGeometry, forwardGather, inputGradientGather } from "./conv2d/geometry.js";
+import {
+  type Conv2dGeometry,
+  forwardGather,
+  type Gather,
+  type GatherViews,
+  inputGradientGather,
+} from "./conv2d/geometry.js";
 import { gatherHardware, kernelGradientHardware } from "./conv2d/hardware.js";
 import { conv2dReference, inputGradientReference, kernelGradientReference } from "./conv2d/reference.js";
 import { gatherSoftware, kernelGradientSoftware } from "./conv2d/software.js";
+import { imagesOf, imageWindows } from "./conv2d/windows.js";
 import { SUBGROUP_LANES } from "./subgroup-tile.js";
 
 const software = { gather: gatherSoftware, kernelGradient: kernelGradientSoftware };
@@ -20,6 +28,16 @@ const hardware = { gather: gatherHardware, kernelGradient: kernelGradientHardwar
 
 function familyOf({ subgroupSize }: TuningProfile) {
   return subgroupSize === SUBGROUP_LANES ? software : hardware;
+}
+
+/** A gather of the profile's family, over as many images at a time as fit its bindings. */
+function gatherWindows<P>(call: GpuCall<P>, gather: Gather, views: GatherViews, activation: FusedActivation): void {
+  const { batch } = gather;
+  const { source, target } = views;
+  for (const window of imageWindows(call.profile, batch, [source, target])) {
+    const part = { ...views, source: imagesOf(source, batch, window), target: imagesOf(target, batch, window) };
+    familyOf(call.profile).gather(call, { ...gather, batch: window.count }, part, activation);
+  }
 }
 
 export interface Conv2dParams {
@@ -37,7 +55,7 @@ export const conv2dKernel = defineKernel<Conv2dParams>({
     const { geometry, activation } = call.params;
     const [source, kernel, bias] = call.inputs;
     const views = { source: source!, kernel: kernel!, target: call.outputs[0]!, ...(bias ? { bias } : {}) };
-    familyOf(call.profile).gather(call, forwardGather(geometry), views, activation);
+    gatherWindows(call, forwardGather(geometry), views, activation);
   },
 });
 
@@ -50,9 +68,8 @@ export const conv2dInputGradientKernel = defineKernel<Conv2dGeometry>({
   webgpu(call) {
     const [source, kernel] = call.inputs;
     const views = { source: source!, kernel: kernel!, target: call.outputs[0]! };
-    const { gather } = familyOf(call.profile);
-    if (goesByColumns(call)) inputGradientByColumns(call, gather);
-    else gather(call, inputGradientGather(call.params), views, "linear");
+    if (goesByColumns(call)) inputGradientByColumns(call, familyOf(call.profile).gather);
+    else gatherWindows(call, inputGradientGather(call.params), views, "linear");
   },
 });
 

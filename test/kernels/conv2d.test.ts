@@ -10,7 +10,15 @@ import { conv2dGeometry, outputShape, type Conv2dOptions as WindowOptions } from
 import { RandomStream } from "../../src/tensor/random.js";
 import type { Shape } from "../../src/tensor/shape.js";
 import { type Tensor, tensor } from "../../src/tensor/tensor.js";
-import { cpu, describeProfiles, expectClose, expectParity, type Input, randomInput } from "../support.js";
+import {
+  cpu,
+  describeProfiles,
+  expectClose,
+  expectParity,
+  type Input,
+  randomInput,
+  withSmallBindings,
+} from "../support.js";
 
 const random = new RandomStream(11, "conv2d test");
 const integer = (low: number, high: number) => low + random.integer(high - low + 1);
@@ -122,6 +130,18 @@ describeProfiles((device) => {
     ]);
     expect(counts(() => valueAndGrad((b: Tensor) => loss(x, kernel, b))(bias))).toEqual(["conv2d"]);
     await device().sync();
+  });
+
+  it("goes through activations larger than a binding in windows over the batch", async () => {
+    // 2304 and 1536 elements an image; 16 images of x are 147,456 bytes.
+    const small = withSmallBindings(device(), 65536);
+    const test: Case = {
+      x: [37, 12, 12, 16],
+      kernel: [3, 3, 16, 12],
+      options: { padding: "same", activation: "relu" },
+    };
+    await expectParity(small, (x, kernel, bias) => apply(test, x!, kernel!, bias), inputsOf(test));
+    expect(small.counters.byKernel.get("conv2d")).toBeGreaterThan(1);
   });
 
   it("takes a batch of nothing", async () => {

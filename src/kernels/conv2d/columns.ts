@@ -6,7 +6,7 @@
 import type { GpuCall, GpuView } from "../../tensor/webgpu-program.js";
 import type { FusedActivation } from "../activation.js";
 import { rolledLoop } from "../rolled.js";
-import type { Conv2dGeometry, Gather, GatherAxis } from "./geometry.js";
+import type { Conv2dGeometry, Gather, GatherAxis, GatherViews } from "./geometry.js";
 
 /** With more input channels than this, they fill a tile by themselves. */
 const FEW_CHANNELS = 4;
@@ -15,7 +15,7 @@ const FEW_CHANNELS = 4;
 export type GatherProgram = (
   call: GpuCall<Conv2dGeometry>,
   gather: Gather,
-  views: { readonly source: GpuView; readonly kernel: GpuView; readonly target: GpuView },
+  views: GatherViews,
   activation: FusedActivation,
 ) => void;
 

@@ -3,6 +3,7 @@
 import type { Spec } from "../../tensor/dtype.js";
 import { ShapeError } from "../../tensor/errors.js";
 import { formatShape, type Shape } from "../../tensor/shape.js";
+import type { GpuView } from "../../tensor/webgpu-program.js";
 
 /** [height, width], or one number for both. */
 export type Pair = number | readonly [number, number];
@@ -176,6 +177,14 @@ export interface Gather {
   readonly targetChannels: number;
   /** Strides, in elements, of the kernel's source and target channel. */
   readonly kernelStrides: { readonly source: number; readonly target: number };
+}
+
+/** What a gather reads and writes: source and target [batch, height, width, channels], kernel, bias [targetChannels]. */
+export interface GatherViews {
+  readonly source: GpuView;
+  readonly kernel: GpuView;
+  readonly bias?: GpuView;
+  readonly target: GpuView;
 }
 
 /** y[d] takes x[d stride - padding + t dilation]. */

@@ -3,11 +3,12 @@
 //   gather (forward, input gradient): rows = target positions, columns = target channels, k = (tap, source channel)
 //   kernel gradient:                  rows = (tap, input channel), columns = output channels, k = output pixel
 // 256 invocations make a tile of 64 x 64, 4 x 4 sums each, in steps of 16 k.
-import { type GpuCall, type GpuView, GRID_INDEX, gridOf } from "../../tensor/webgpu-program.js";
+import { type GpuCall, GRID_INDEX, gridOf } from "../../tensor/webgpu-program.js";
 import { activationWgsl, type FusedActivation } from "../activation.js";
 import { repeat } from "../subgroup-tile.js";
-import type { Conv2dGeometry, Gather } from "./geometry.js";
-import { collectKernelSums, splitRows } from "./kernel-sums.js";
+import type { Conv2dGeometry, Gather, GatherViews } from "./geometry.js";
+import { collectKernelSums, splitImages } from "./kernel-sums.js";
+import { imagesOf } from "./windows.js";
 
 const TILE = 64;
 const K_STEP = 16;
@@ -29,7 +30,7 @@ interface GatherShape {
 export function gatherHardware<P>(
   call: GpuCall<P>,
   gather: Gather,
-  views: { readonly source: GpuView; readonly kernel: GpuView; readonly bias?: GpuView; readonly target: GpuView },
+  views: GatherViews,
   activation: FusedActivation,
 ): void {
   const { batch, y, x, sourceChannels, targetChannels, kernelStrides } = gather;
@@ -180,45 +181,53 @@ export function kernelGradientHardware(call: GpuCall<Conv2dGeometry>): void {
   const elements = y.kernel * x.kernel * inputs;
   const elementTiles = Math.ceil(elements / TILE);
   const channelTiles = Math.ceil(outputs / TILE);
-  const pixels = batch * y.output * x.output;
-  const fitting = Math.floor(call.profile.maxBindingBytes / (4 * elements * outputs));
-  const wanted = Math.min(Math.ceil(WORKGROUPS_WANTED / (elementTiles * channelTiles)), Math.ceil(pixels / 256));
-  const splits = splitRows(pixels, Math.min(wanted, fitting));
+  const pixels = y.output * x.output;
+  const wanted = Math.min(
+    Math.ceil(WORKGROUPS_WANTED / (elementTiles * channelTiles)),
+    Math.ceil((batch * pixels) / 256),
+  );
+  const splits = splitImages(call, pixels, wanted);
   const type = shape.vectorOutput ? "vec4f" : "f32";
-  collectKernelSums(call, splits.count, (kernelSums, biasSums) => {
-    call.dispatch({
-      key: `kernel gradient ${Object.values(shape).join(" ")}`,
-      program: () => ({
-        workgroupSize: [INVOCATIONS],
-        declarations: /* wgsl */ `${sharedTiles}\n${kernelGradientFunctions(shape)}`,
-        body: kernelGradientBody(shape),
-      }),
-      bindings: [
-        { name: "activations", view: call.inputs[0]!, type: shape.vectorInput ? "vec4f" : "f32" },
-        { name: "dy", view: call.inputs[1]!, type },
-        { name: "kernelSums", view: kernelSums, type, access: "read_write" },
-        ...(biasSums ? [{ name: "biasSums", view: biasSums, type, access: "read_write" } as const] : []),
-      ],
-      sizes: {
-        pixels,
-        pixelsPerSplit: splits.rows,
-        elements,
-        inputs,
-        outputs,
-        kernelWidth: x.kernel,
-        inputHeight: y.input,
-        inputWidth: x.input,
-        outputHeight: y.output,
-        outputWidth: x.output,
-        strideY: y.stride,
-        strideX: x.stride,
-        dilationY: y.dilation,
-        dilationX: x.dilation,
-        paddingY: y.padding,
-        paddingX: x.padding,
-      },
-      workgroups: [elementTiles, channelTiles, splits.count],
-    });
+  collectKernelSums(call, splits.windows.length * splits.count, (kernelSums, biasSums) => {
+    for (const [index, window] of splits.windows.entries())
+      call.dispatch({
+        key: `kernel gradient ${Object.values(shape).join(" ")}`,
+        program: () => ({
+          workgroupSize: [INVOCATIONS],
+          declarations: /* wgsl */ `${sharedTiles}\n${kernelGradientFunctions(shape)}`,
+          body: kernelGradientBody(shape),
+        }),
+        bindings: [
+          {
+            name: "activations",
+            view: imagesOf(call.inputs[0]!, batch, window),
+            type: shape.vectorInput ? "vec4f" : "f32",
+          },
+          { name: "dy", view: imagesOf(call.inputs[1]!, batch, window), type },
+          { name: "kernelSums", view: kernelSums, type, access: "read_write" },
+          ...(biasSums ? [{ name: "biasSums", view: biasSums, type, access: "read_write" } as const] : []),
+        ],
+        sizes: {
+          pixels: window.count * pixels,
+          firstSplit: index * splits.count,
+          pixelsPerSplit: splits.rows,
+          elements,
+          inputs,
+          outputs,
+          kernelWidth: x.kernel,
+          inputHeight: y.input,
+          inputWidth: x.input,
+          outputHeight: y.output,
+          outputWidth: x.output,
+          strideY: y.stride,
+          strideX: x.stride,
+          dilationY: y.dilation,
+          dilationX: x.dilation,
+          paddingY: y.padding,
+          paddingX: x.padding,
+        },
+        workgroups: [elementTiles, channelTiles, splits.count],
+      });
   });
 }
 
@@ -270,7 +279,7 @@ function kernelGradientBody({ vectorInput, vectorOutput, bias }: KernelGradientS
     workgroupBarrier();
   }
   let element = group.x * ${TILE}u + tileY * 4u;
-  ${repeat(4, (i) => storeChannels("kernelSums", `group.z * u.elements + element + ${i}u`, `c${i}`, `element + ${i}u < u.elements`, vectorOutput))}
+  ${repeat(4, (i) => storeChannels("kernelSums", `(u.firstSplit + group.z) * u.elements + element + ${i}u`, `c${i}`, `element + ${i}u < u.elements`, vectorOutput))}
   ${
     bias
       ? /* wgsl */ `
@@ -278,7 +287,7 @@ function kernelGradientBody({ vectorInput, vectorOutput, bias }: KernelGradientS
   workgroupBarrier();
   if (group.x == 0u && tileY == 0u) {
     for (var k = 1u; k < ${K_STEP}u; k++) { biasSum += rightTile[k * 16u + tileX]; }
-    ${storeChannels("biasSums", "group.z", "biasSum", "true", vectorOutput)}
+    ${storeChannels("biasSums", "u.firstSplit + group.z", "biasSum", "true", vectorOutput)}
   }`
       : ""
   }

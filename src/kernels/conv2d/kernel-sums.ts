@@ -4,11 +4,28 @@ import { sizeOf } from "../../tensor/shape.js";
 import type { GpuCall, GpuView } from "../../tensor/webgpu-program.js";
 import { rolledLoop } from "../rolled.js";
 import { type Conv2dGeometry, kernelShape } from "./geometry.js";
+import { type ImageWindow, imageWindows } from "./windows.js";
 
 /** `rows` cut into at least one and at most `wanted` splits of equal length; the last may be shorter. */
 export function splitRows(rows: number, wanted: number): { readonly count: number; readonly rows: number } {
-  const perSplit = Math.max(1, Math.ceil(rows / Math.max(1, wanted)));
+  const perSplit = Math.max(1, Math.ceil(rows / Math.max(1, Math.floor(wanted))));
   return { count: Math.max(1, Math.ceil(rows / perSplit)), rows: perSplit };
+}
+
+/** Splits of a call's rows, over windows of images that fit a binding. */
+export interface KernelSplits {
+  readonly windows: readonly ImageWindow[];
+  /** Splits of every window. */
+  readonly count: number;
+  /** Rows of every split; those at the end of a window may have fewer or none. */
+  readonly rows: number;
+}
+
+/** About `wanted` splits of a call's `rowsPerImage` rows an image, as far as their sums fit a binding. */
+export function splitImages(call: GpuCall<Conv2dGeometry>, rowsPerImage: number, wanted: number): KernelSplits {
+  const windows = imageWindows(call.profile, call.params.batch, call.inputs);
+  const fitting = call.profile.maxBindingBytes / call.outputs[0]!.byteLength;
+  return { windows, ...splitRows(windows[0]!.count * rowsPerImage, Math.min(wanted, fitting) / windows.length) };
 }
 
 /**

@@ -6,13 +6,13 @@
 //   c[q][g] (vec4f: channels 4 q ... 4 q + 3 at the lane's position of group g) += kernel[k][4 q ...] * source[g][k]
 // No lane is wasted on channels that do not exist, whatever their number: 24 and 36 are as fast as 32. Loads are the
 // cost on lavapipe (a vec4f load as much as 36 multiply-adds of 8 lanes): a tile of 32 x 64 loads 12 vec4f per 1024.
-import type { GpuView } from "../../tensor/webgpu-program.js";
-import { type GpuCall, GRID_INDEX, gridOf } from "../../tensor/webgpu-program.js";
+import { type GpuCall, type GpuView, GRID_INDEX, gridOf } from "../../tensor/webgpu-program.js";
 import { activationWgsl, type FusedActivation } from "../activation.js";
 import { rolledLoop } from "../rolled.js";
 import { repeat } from "../subgroup-tile.js";
-import { type Conv2dGeometry, forwardGather, type Gather, usedShare } from "./geometry.js";
-import { collectKernelSums, splitRows } from "./kernel-sums.js";
+import { type Conv2dGeometry, forwardGather, type Gather, type GatherViews, usedShare } from "./geometry.js";
+import { collectKernelSums, splitImages } from "./kernel-sums.js";
+import { imagesOf } from "./windows.js";
 
 const LANES = 8;
 
@@ -42,7 +42,7 @@ const TRANSPOSE_ROWS = 512;
 export function gatherSoftware<P>(
   call: GpuCall<P>,
   gather: Gather,
-  views: { readonly source: GpuView; readonly kernel: GpuView; readonly bias?: GpuView; readonly target: GpuView },
+  views: GatherViews,
   activation: FusedActivation,
 ): void {
   const { batch, y, x, sourceChannels, targetChannels } = gather;
@@ -117,9 +117,12 @@ export function gatherSoftware<P>(
 }
 
 /** A scratch copy [taps, source, target] of a kernel [taps, target, source]; target channels are a multiple of 4. */
-function transposeKernel<P>(call: GpuCall<P>, { sourceChannels, targetChannels }: Gather, kernel: GpuView): GpuView {
-  const transposed = call.scratch({ shape: [kernel.size], dtype: "f32" });
-  const loop = rolledLoop(call.profile, kernel.size / 4);
+function transposeKernel<P>(call: GpuCall<P>, gather: Gather, kernel: GpuView): GpuView {
+  const { y, x, sourceChannels, targetChannels } = gather;
+  // Columns may be more than the kernel has, then not equal to its size.
+  const size = y.taps * x.taps * sourceChannels * targetChannels;
+  const transposed = call.scratch({ shape: [size], dtype: "f32" });
+  const loop = rolledLoop(call.profile, size / 4);
   call.dispatch({
     key: "transpose kernel",
     program: () => ({
@@ -300,38 +303,44 @@ export function kernelGradientSoftware(call: GpuCall<Conv2dGeometry>): void {
   };
   const elementTiles = Math.ceil(elements / (tile.groups * (shape.vectorInput ? 32 : 8)));
   const channelTiles = Math.ceil(outputs / tile.channels);
-  const splits = splitRows(batch * y.output, Math.min(16, Math.ceil(32 / (elementTiles * channelTiles))));
+  const splits = splitImages(call, y.output, Math.min(16, Math.ceil(32 / (elementTiles * channelTiles))));
   const type = shape.vectorOutput ? "vec4f" : "f32";
-  collectKernelSums(call, splits.count, (kernelSums, biasSums) => {
-    call.dispatch({
-      key: `kernel gradient ${Object.values(shape).join(" ")}`,
-      program: () => ({ workgroupSize: [LANES], subgroups: true, body: kernelGradientBody(shape) }),
-      bindings: [
-        { name: "activations", view: call.inputs[0]!, type: shape.vectorInput ? "vec4f" : "f32" },
-        { name: "dy", view: call.inputs[1]!, type },
-        { name: "kernelSums", view: kernelSums, type, access: "read_write" },
-        ...(biasSums ? [{ name: "biasSums", view: biasSums, type, access: "read_write" } as const] : []),
-      ],
-      sizes: {
-        rows: batch * y.output,
-        rowsPerSplit: splits.rows,
-        elements,
-        inputs,
-        outputs,
-        kernelWidth: x.kernel,
-        inputHeight: y.input,
-        inputWidth: x.input,
-        outputHeight: y.output,
-        outputWidth: x.output,
-        strideY: y.stride,
-        strideX: x.stride,
-        dilationY: y.dilation,
-        dilationX: x.dilation,
-        paddingY: y.padding,
-        paddingX: x.padding,
-      },
-      workgroups: [elementTiles, channelTiles, splits.count],
-    });
+  collectKernelSums(call, splits.windows.length * splits.count, (kernelSums, biasSums) => {
+    for (const [index, window] of splits.windows.entries())
+      call.dispatch({
+        key: `kernel gradient ${Object.values(shape).join(" ")}`,
+        program: () => ({ workgroupSize: [LANES], subgroups: true, body: kernelGradientBody(shape) }),
+        bindings: [
+          {
+            name: "activations",
+            view: imagesOf(call.inputs[0]!, batch, window),
+            type: shape.vectorInput ? "vec4f" : "f32",
+          },
+          { name: "dy", view: imagesOf(call.inputs[1]!, batch, window), type },
+          { name: "kernelSums", view: kernelSums, type, access: "read_write" },
+          ...(biasSums ? [{ name: "biasSums", view: biasSums, type, access: "read_write" } as const] : []),
+        ],
+        sizes: {
+          rows: window.count * y.output,
+          firstSplit: index * splits.count,
+          rowsPerSplit: splits.rows,
+          elements,
+          inputs,
+          outputs,
+          kernelWidth: x.kernel,
+          inputHeight: y.input,
+          inputWidth: x.input,
+          outputHeight: y.output,
+          outputWidth: x.output,
+          strideY: y.stride,
+          strideX: x.stride,
+          dilationY: y.dilation,
+          dilationX: x.dilation,
+          paddingY: y.padding,
+          paddingX: x.padding,
+        },
+        workgroups: [elementTiles, channelTiles, splits.count],
+      });
   });
 }
 
@@ -443,7 +452,7 @@ ${each((g) => repeat(parts.length, (i) => `c${q}_${g}_${i} = fma(b, vec4f(a${g}$
       ${bias ? eachRegister((r) => `sum${r} += b${r};`) : ""}
     }
   }
-  ${each((g) => `let to${g} = (group.z * u.elements + element${g}) * u.outputs;`)}
+  ${each((g) => `let to${g} = ((u.firstSplit + group.z) * u.elements + element${g}) * u.outputs;`)}
   let endChannel = min(firstChannel + ${channels}u, u.outputs);
   for (var channel = firstChannel; channel < endChannel; channel += 4u) {
     ${each((g) => `if (element${g} < u.elements) {\n${repeat(parts.length, (i) => store(g, i))}\n}`)}
@@ -455,7 +464,7 @@ ${each((g) => repeat(parts.length, (i) => `c${q}_${g}_${i} = fma(b, vec4f(a${g}$
     ${eachRegister((r) => {
       const at = `${r * LANES}u + lane`;
       const inTile = `${vectorOutput ? `4u * (${at})` : at}`;
-      return `if (${inTile} < ${channels}u && firstChannel + ${inTile} < u.outputs) { biasSums[group.z * stride + first + ${at}] = sum${r}; }`;
+      return `if (${inTile} < ${channels}u && firstChannel + ${inTile} < u.outputs) { biasSums[(u.firstSplit + group.z) * stride + first + ${at}] = sum${r}; }`;
     })}
   }`
       : ""
