@@ -3,9 +3,15 @@
 import { Presets, SingleBar } from "cli-progress";
 import type { Callback, EpochLogs, StepLogs } from "./callback.js";
 
+/** Where progress goes: a Node stream such as process.stdout, or anything that takes text. */
+export interface ProgressStream {
+  readonly isTTY?: boolean;
+  write(text: string): unknown;
+}
+
 export interface ProgressBarOptions {
   /** Default process.stderr. */
-  readonly stream?: NodeJS.WriteStream;
+  readonly stream?: ProgressStream;
   /** Seconds between two plain lines within an epoch; default 10. */
   readonly everySeconds?: number;
 }
@@ -37,7 +43,7 @@ export function progressBar(options: ProgressBarOptions = {}): Callback {
       begun = lastLine = performance.now();
       if (!stream.isTTY) return;
       const format = "{title} [{bar}] {value}/{total}  {duration_formatted}  {figures}";
-      bar = new SingleBar({ format, barsize: 20, fps: 10, stream }, Presets.legacy);
+      bar = new SingleBar({ format, barsize: 20, fps: 10, stream: stream as NodeJS.WriteStream }, Presets.legacy);
       bar.start(stepsPerEpoch, 0, { title, figures: "" });
     },
     onStepEnd(logs, { stepsPerEpoch }) {
