@@ -6,6 +6,9 @@ import { UsageError } from "../tensor/errors.js";
 import { RandomStream } from "../tensor/random.js";
 import type { ImageDataset, LabelledImages } from "./dataset.js";
 
+/** How many digits there are by default. */
+export const digitsCounts = { train: 10_000, test: 2_000 } as const;
+
 /** Options of {@link digits}. */
 export interface DigitsOptions {
   /** Same seed, same images. Default 1. */
@@ -72,7 +75,7 @@ function parseWay(text: string): Stroke[] {
  * const { train } = digits({ seed: 7, trainCount: 100 }); // train.images: [100, 28, 28, 1]
  */
 export function digits(options: DigitsOptions = {}): ImageDataset {
-  const { seed = 1, trainCount = 10_000, testCount = 2_000 } = options;
+  const { seed = 1, trainCount = digitsCounts.train, testCount = digitsCounts.test } = options;
   return {
     name: "digits",
     train: drawPart(new RandomStream(seed, "digits/train"), trainCount),

@@ -56,7 +56,10 @@ export async function optimize(options: OptimizeOptions, context: RunContext) {
   >;
   const data = options.data ?? notes.config?.data ?? "mnist";
   checkDataName(data);
-  const real = startKind === "noise" ? undefined : await loadData(data, { dataDir: options.dataDir, say: context.say });
+  const real =
+    startKind === "noise"
+      ? undefined
+      : await loadData(data, { dataDir: options.dataDir, trainCount: 1, say: context.say });
   const { regularizers } = defaultSettings;
   const settings: OptimizeSettings = {
     steps: options.steps ?? defaultSettings.steps,

@@ -11,6 +11,7 @@ import { machineText, type RunContext, writeResults } from "./lib/run.js";
 import { counted } from "./lib/text.js";
 import { addTrainingSections, trainingCards, trainingPictures } from "./lib/train-report.js";
 import {
+  evaluatedCount,
   modelNotes,
   runTraining,
   setsOf,
@@ -43,12 +44,17 @@ export async function train(options: TrainOptions, context: RunContext) {
   const zoo = zooModel(options.model);
   const resume = options.resume === undefined ? undefined : await readModelFile(options.resume);
   const config = configOf(zoo, options, resume);
-  const dataset = await loadData(config.data, { dataDir: options.dataDir, say: context.say });
-  const sets = setsOf(zoo, config, dataset);
   const device = await context.openDevice();
   const model = zooArchitecture(zoo).build({ device, seed: config.seed });
   try {
-    if (resume !== undefined) assignWeights(model, resume); // Before anything is written: does it fit?
+    if (resume !== undefined) assignWeights(model, resume); // Before anything is loaded or written: does it fit?
+    const dataset = await loadData(config.data, {
+      dataDir: options.dataDir,
+      trainCount: config.limitTrain,
+      testCount: evaluatedCount(config),
+      say: context.say,
+    });
+    const sets = setsOf(zoo, config, dataset);
     const folder = await prepareOutputFolder(options.out ?? join("out", `train-${zoo.name}`));
     const run = await runTraining({ model, zoo, config, dataset, sets, folder, ...(resume && { resume }) }, context);
     const metrics = trainingMetrics(run, device);
@@ -66,6 +72,12 @@ function configOf(zoo: ZooModel, options: TrainOptions, resume: ModelFile | unde
   if (resume !== undefined && resume.training === undefined) {
     throw new UsageError(
       `resume: needs a checkpoint, ${resume.path} holds a finished model; name a file checkpoint.safetensors`,
+    );
+  }
+  for (const name of ["data", "batch", "limitTrain", "lr", "seed"] as const) {
+    if (options[name] === undefined || stored[name] === undefined || options[name] === stored[name]) continue;
+    throw new UsageError(
+      `resume: ${name} must be as before, ${stored[name]}, given ${options[name]}; leave it out, or train anew`,
     );
   }
   const data = options.data ?? stored.data ?? "mnist";

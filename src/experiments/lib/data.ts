@@ -7,11 +7,15 @@ import {
   loadDataset,
   loadMnistOrDigits,
 } from "../../data/dataset.js";
+import { digitsCounts } from "../../data/digits.js";
 import { DataError, KilogradError, UsageError } from "../../tensor/errors.js";
 
 export interface LoadOptions {
   /** The folder with the files; default `KILOGRAD_DATA_DIR`, the cache, a download. */
   readonly dataDir?: string | undefined;
+  /** How many images of each part are needed, where not all are: of the built-in digits no more are drawn. */
+  readonly trainCount?: number | undefined;
+  readonly testCount?: number | undefined;
   readonly say: (message: string) => void;
 }
 
@@ -31,8 +35,10 @@ export function loadMnistOrBuiltIn(options: LoadOptions): Promise<DatasetChoice>
   return told(options, () => loadMnistOrDigits(loaderOptions(options)));
 }
 
-const loaderOptions = ({ dataDir, say }: LoadOptions) => ({
+const loaderOptions = ({ dataDir, trainCount, testCount, say }: LoadOptions) => ({
   ...(dataDir !== undefined && { dataDir }),
+  trainCount: Math.min(trainCount ?? Number.POSITIVE_INFINITY, digitsCounts.train),
+  testCount: Math.min(testCount ?? Number.POSITIVE_INFINITY, digitsCounts.test),
   onMessage: say,
 });
 

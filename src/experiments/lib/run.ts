@@ -80,12 +80,10 @@ export async function writeResults(folder: string, { pictures, report, metrics }
 
 /** File names of the pictures that an earlier run wrote, by its metrics.json. */
 async function picturesOf(metricsPath: string): Promise<string[]> {
-  let text: string;
-  try {
-    text = await readFile(metricsPath, "utf8");
-  } catch {
-    return []; // No earlier run.
-  }
+  const text = await readFile(metricsPath, "utf8").catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return ""; // No earlier run.
+    throw error;
+  });
   const images: unknown = parsed(text)?.["images"];
   if (!Array.isArray(images)) return [];
   // Only names that a run gives: nothing outside of the folder, whatever the file says.

@@ -66,6 +66,11 @@ const LEAST_EVALUATED = 1000;
 /** Beyond so many parameters, keeping a copy of the state to find the layer where a loss diverged costs too much memory. */
 const MOST_GUARDED_PARAMETERS = 10e6;
 
+/** How many images at most validate and test; undefined: all. */
+export function evaluatedCount({ limitTest, steps, batch }: TrainConfig): number | undefined {
+  return limitTest ?? (steps === undefined ? undefined : Math.max(LEAST_EVALUATED, steps * batch));
+}
+
 /** @throws UsageError when the batch is larger than the data */
 export function setsOf(zoo: ZooModel, config: TrainConfig, dataset: ImageDataset): TrainSets {
   const all = config.limitTrain === undefined ? dataset.train : limitImages(dataset.train, config.limitTrain);
@@ -78,9 +83,7 @@ export function setsOf(zoo: ZooModel, config: TrainConfig, dataset: ImageDataset
       }`,
     );
   }
-  const evaluated =
-    config.limitTest ??
-    (config.steps === undefined ? undefined : Math.max(LEAST_EVALUATED, config.steps * config.batch));
+  const evaluated = evaluatedCount(config);
   const limited = (set: LabelledImages) => (evaluated === undefined ? set : limitImages(set, evaluated));
   return {
     train: training,
