@@ -3,7 +3,7 @@
 //   y[n, oy, ox, co]       = act(bias[co] + sum_{ky, kx, ci} x[n, iy, ix, ci] * kernel[ky, kx, ci, co])
 //   dx[n, iy, ix, ci]      = sum_{ky, kx, co} dz[n, oy, ox, co] * kernel[ky, kx, ci, co]
 //   dkernel[ky, kx, ci, co] = sum_{n, oy, ox} x[n, iy, ix, ci] * dz[n, oy, ox, co],   dbias[co] = sum dz
-// The reference is in conv2d/reference.ts, the two WebGPU families in conv2d/software.ts and conv2d/hardware.ts. The
+// The reference is in conv2d/reference.ts, the two WebGPU families in conv2d/software-*.ts and conv2d/hardware.ts. The
 // forward pass and the input gradient are one kernel with two index maps (conv2d/geometry.ts, Gather).
 import { defineKernel } from "../tensor/kernel.js";
 import type { TuningProfile } from "../tensor/webgpu-profile.js";
@@ -19,7 +19,8 @@ import {
 } from "./conv2d/geometry.js";
 import { gatherHardware, kernelGradientHardware } from "./conv2d/hardware.js";
 import { conv2dReference, inputGradientReference, kernelGradientReference } from "./conv2d/reference.js";
-import { gatherSoftware, kernelGradientSoftware } from "./conv2d/software.js";
+import { gatherSoftware } from "./conv2d/software-gather.js";
+import { kernelGradientSoftware } from "./conv2d/software-kernel-gradient.js";
 import { imagesOf, imageWindows } from "./conv2d/windows.js";
 import { SUBGROUP_LANES } from "./subgroup-tile.js";
 

@@ -5,7 +5,7 @@
 //   dx[n, iy, ix, ci] = sum_{ky, kx} columns[n, oy, ox, (ky, kx, ci)] where iy = oy stride - padding + ky dilation
 import type { GpuCall, GpuView } from "../../tensor/webgpu-program.js";
 import type { FusedActivation } from "../activation.js";
-import { rolledLoop } from "../rolled.js";
+import { boxLoop } from "../box.js";
 import type { Conv2dGeometry, Gather, GatherAxis, GatherViews } from "./geometry.js";
 
 /** With more input channels than this, they fill a tile by themselves. */
@@ -60,7 +60,7 @@ export function inputGradientByColumns(call: GpuCall<Conv2dGeometry>, gather: Ga
     "linear",
   );
   const strided = y.stride * x.stride > 1;
-  const loop = rolledLoop(call.profile, dx.size);
+  const loop = boxLoop(call.profile, [batch, y.input, x.input, inputs]);
   // u32 arithmetic wraps: a negative position is a huge one.
   const position = (axis: "Y" | "X", at: string) =>
     strided
@@ -71,17 +71,13 @@ export function inputGradientByColumns(call: GpuCall<Conv2dGeometry>, gather: Ga
     program: () => ({
       workgroupSize: loop.workgroupSize,
       body: loop.body(/* wgsl */ `
-    let pixel = i / u.inputs;
-    let startY = pixel / u.inputWidth % u.inputHeight + u.paddingY;
-    let startX = pixel % u.inputWidth + u.paddingX;
-    let image = pixel / (u.inputWidth * u.inputHeight);
     var sum = 0f;
     for (var ky = 0u; ky < u.kernelHeight; ky++) {
-      ${position("Y", "startY - ky * u.dilationY")}
+      ${position("Y", "c1 + u.paddingY - ky * u.dilationY")}
       for (var kx = 0u; kx < u.kernelWidth; kx++) {
-        ${position("X", "startX - kx * u.dilationX")}
-        let at = (image * u.outputHeight + sourceY) * u.outputWidth + sourceX;
-        let column = (ky * u.kernelWidth + kx) * u.inputs + i % u.inputs;
+        ${position("X", "c2 + u.paddingX - kx * u.dilationX")}
+        let at = (c0 * u.outputHeight + sourceY) * u.outputWidth + sourceX;
+        let column = (ky * u.kernelWidth + kx) * u.inputs + c3;
         let inside = sourceY < u.outputHeight && sourceX < u.outputWidth${strided ? " && fitsY && fitsX" : ""};
         sum += select(0f, columns[at * u.columns + column], inside);
       }
@@ -96,8 +92,6 @@ export function inputGradientByColumns(call: GpuCall<Conv2dGeometry>, gather: Ga
       ...loop.sizes,
       inputs,
       columns: width,
-      inputHeight: y.input,
-      inputWidth: x.input,
       outputHeight: y.output,
       outputWidth: x.output,
       kernelHeight: y.kernel,

@@ -1,20 +1,17 @@
 // Convolution for software adapters (lavapipe) with subgroups of eight lanes, one subgroup per workgroup, operands in
-// registers.
+// registers: the gather that is the forward pass and the input gradient. The kernel gradient is in
+// software-kernel-gradient.ts.
 //
-// Gather (forward and input gradient): a tile is `channels` target channels at 8 * groups positions. A lane holds one
-// position of every group; the kernel's values are broadcast:
+// A tile is `channels` target channels at 8 * groups positions. A lane holds one position of every group; the kernel's
+// values are broadcast:
 //   c[q][g] (vec4f: channels 4 q ... 4 q + 3 at the lane's position of group g) += kernel[k][4 q ...] * source[g][k]
-// No lane is wasted on channels that do not exist, whatever their number: 24 and 36 are as fast as 32. Loads are the
-// cost on lavapipe (a vec4f load as much as 36 multiply-adds of 8 lanes): a tile of 32 x 64 loads 12 vec4f per 1024.
+// No lane is wasted on channels that do not exist, whatever their number: 24 and 36 are nearly as fast as 32. Loads are
+// the cost on lavapipe (a vec4f load as much as 36 multiply-adds of 8 lanes): a tile of 64 x 32 loads 12 vec4f per 1024.
 import { type GpuCall, type GpuView, GRID_INDEX, gridOf } from "../../tensor/webgpu-program.js";
 import { activationWgsl, type FusedActivation } from "../activation.js";
 import { rolledLoop } from "../rolled.js";
-import { repeat } from "../subgroup-tile.js";
-import { type Conv2dGeometry, forwardGather, type Gather, type GatherViews, usedShare } from "./geometry.js";
-import { collectKernelSums, splitImages } from "./kernel-sums.js";
-import { imagesOf } from "./windows.js";
-
-const LANES = 8;
+import { SUBGROUP_LANES as LANES, repeat } from "../subgroup-tile.js";
+import { type Gather, type GatherViews, usedShare } from "./geometry.js";
 
 /** How a tile is cut and read: what the WGSL of a gather depends on. */
 interface GatherShape {
@@ -87,10 +84,8 @@ export function gatherSoftware<P>(
     ],
     sizes: {
       rows,
-      batch,
-      pixels,
-      imageStride: imagesFirst ? 1 : pixels,
-      pixelStride: imagesFirst ? batch : 1,
+      inner: imagesFirst ? batch : pixels,
+      imagesFirst: imagesFirst ? 1 : 0,
       phaseHeight,
       phaseWidth,
       sourceHeight: y.source,
@@ -153,17 +148,19 @@ function gatherTile(targetChannels: number): { channels: number; groups: number 
   return { channels, groups: Math.min(8, Math.floor(288 / channels)) };
 }
 
+/**
+ * WGSL of the vec4f of channels 4 q ... 4 q + 3, broadcast from the lane registers `name`0, ...: lane l of register r holds
+ * channels 32 r + 4 l ... + 3 (`vector`) or channel 8 r + l.
+ */
+export function broadcastQuad(name: string, q: number, vector: boolean): string {
+  const scalar = (channel: number) => `subgroupBroadcast(${name}${channel >> 3}, ${channel & 7}u)`;
+  return vector ? scalar(q) : `vec4f(${[0, 1, 2, 3].map((i) => scalar(4 * q + i)).join(", ")})`;
+}
+
 function gatherBody({ channels, groups, vectorSource, vectorWeights, vectorTarget, mask, bias }: GatherShape): string {
   const quads = channels / 4;
   const each = (emit: (g: number) => string) => repeat(groups, emit);
   const eachSum = (emit: (q: number, g: number) => string) => repeat(quads, (q) => each((g) => emit(q, g)));
-  const weight = (q: number) =>
-    vectorWeights
-      ? `subgroupBroadcast(w${q >> 3}, ${q & 7}u)`
-      : `vec4f(${[0, 1, 2, 3]
-          .map((i) => 4 * q + i)
-          .map((channel) => `subgroupBroadcast(w${channel >> 3}, ${channel & 7}u)`)
-          .join(", ")})`;
   const loadWeights = `${repeat(
     Math.ceil(channels / (vectorWeights ? 32 : LANES)),
     (r) => `let w${r} = weights[weightIndex + ${r * LANES}u${vectorWeights ? "" : " * u.kernelTarget"}];`,
@@ -172,7 +169,8 @@ function gatherBody({ channels, groups, vectorSource, vectorWeights, vectorTarge
   const multiply = (a: (g: number) => string) =>
     repeat(
       quads,
-      (q) => `{ let w = ${weight(q)};\n${each((g) => `c${q}_${g} = fma(w, vec4f(${a(g)}), c${q}_${g});`)}\n}`,
+      (q) =>
+        `{ let w = ${broadcastQuad("w", q, vectorWeights)};\n${each((g) => `c${q}_${g} = fma(w, vec4f(${a(g)}), c${q}_${g});`)}\n}`,
     );
   const read = (g: number) => {
     const zero = vectorSource ? "vec4f()" : "0f";
@@ -192,17 +190,20 @@ function gatherBody({ channels, groups, vectorSource, vectorWeights, vectorTarge
         ${multiply((g) => `a${g}`)}`;
   const locate = (g: number) => /* wgsl */ `
   let row${g} = first + ${g * LANES}u;
-  let image${g} = row${g} / u.imageStride % u.batch;
-  let pixel${g} = row${g} / u.pixelStride % u.pixels;
+  let outer${g} = row${g} / u.inner;
+  let rest${g} = row${g} - outer${g} * u.inner;
+  let image${g} = select(outer${g}, rest${g}, imagesFirst);
+  let pixel${g} = select(rest${g}, outer${g}, imagesFirst);
   ${
     mask === "strided"
       ? /* wgsl */ `
   let phase${g} = pixel${g} / (u.phaseHeight * u.phaseWidth);
-  let targetY${g} = pixel${g} / u.phaseWidth % u.phaseHeight * u.divisorY + phase${g} / u.divisorX;
-  let targetX${g} = pixel${g} % u.phaseWidth * u.divisorX + phase${g} % u.divisorX;`
+  let inPhase${g} = pixel${g} % (u.phaseHeight * u.phaseWidth);
+  let targetY${g} = inPhase${g} / u.phaseWidth * u.divisorY + phase${g} / u.divisorX;
+  let targetX${g} = inPhase${g} % u.phaseWidth * u.divisorX + phase${g} % u.divisorX;`
       : /* wgsl */ `
   let targetY${g} = pixel${g} / u.targetWidth;
-  let targetX${g} = pixel${g} % u.targetWidth;`
+  let targetX${g} = pixel${g} - targetY${g} * u.targetWidth;`
   }
   let inside${g} = row${g} < u.rows && targetY${g} < u.targetHeight && targetX${g} < u.targetWidth;
   let y${g} = targetY${g} * u.scaleY + u.offsetY;
@@ -240,6 +241,7 @@ function gatherBody({ channels, groups, vectorSource, vectorWeights, vectorTarge
   return /* wgsl */ `
   let first = ${GRID_INDEX} * ${groups * LANES}u + lane;
   let firstChannel = group.z * ${channels}u;
+  let imagesFirst = u.imagesFirst == 1u;
   let depth = u.sourceChannels${vectorSource ? " / 4u" : ""};
   let weightStep = u.kernelSource${vectorWeights ? " / 4u" : ""};
   ${each(locate)}
@@ -270,204 +272,6 @@ function gatherBody({ channels, groups, vectorSource, vectorWeights, vectorTarge
     ${bias ? "let shift = bias[channel / 4u];" : ""}
     ${each(store)}
     ${repeat(quads - 1, (q) => each((g) => `c${q}_${g} = c${q + 1}_${g};`))}
-  }
-`;
-}
-
-/** What the WGSL of a kernel gradient depends on. */
-interface KernelGradientShape {
-  /** Output channels of a tile, a multiple of 4. */
-  readonly channels: number;
-  /** Registers of kernel elements of a tile: 32 elements each, or 8 where x is read one channel at a time. */
-  readonly groups: number;
-  readonly vectorInput: boolean;
-  /** Output channels are a multiple of 4. */
-  readonly vectorOutput: boolean;
-  /** Some taps lie outside the input. */
-  readonly masked: boolean;
-  readonly bias: boolean;
-}
-
-/** Inputs x and dz, outputs dkernel and, if wanted, dbias. */
-export function kernelGradientSoftware(call: GpuCall<Conv2dGeometry>): void {
-  const { batch, inputs, outputs, y, x } = call.params;
-  const { y: gatherY, x: gatherX } = forwardGather(call.params);
-  const elements = y.kernel * x.kernel * inputs;
-  const tile = kernelGradientTile(elements, outputs, inputs % 4 === 0);
-  const shape: KernelGradientShape = {
-    ...tile,
-    vectorInput: inputs % 4 === 0,
-    vectorOutput: outputs % 4 === 0,
-    masked: usedShare(gatherY) * usedShare(gatherX) < 1,
-    bias: call.outputs.length === 2,
-  };
-  const elementTiles = Math.ceil(elements / (tile.groups * (shape.vectorInput ? 32 : 8)));
-  const channelTiles = Math.ceil(outputs / tile.channels);
-  const splits = splitImages(call, y.output, Math.min(16, Math.ceil(32 / (elementTiles * channelTiles))));
-  const type = shape.vectorOutput ? "vec4f" : "f32";
-  collectKernelSums(call, splits.windows.length * splits.count, (kernelSums, biasSums) => {
-    for (const [index, window] of splits.windows.entries())
-      call.dispatch({
-        key: `kernel gradient ${Object.values(shape).join(" ")}`,
-        program: () => ({ workgroupSize: [LANES], subgroups: true, body: kernelGradientBody(shape) }),
-        bindings: [
-          {
-            name: "activations",
-            view: imagesOf(call.inputs[0]!, batch, window),
-            type: shape.vectorInput ? "vec4f" : "f32",
-          },
-          { name: "dy", view: imagesOf(call.inputs[1]!, batch, window), type },
-          { name: "kernelSums", view: kernelSums, type, access: "read_write" },
-          ...(biasSums ? [{ name: "biasSums", view: biasSums, type, access: "read_write" } as const] : []),
-        ],
-        sizes: {
-          rows: window.count * y.output,
-          firstSplit: index * splits.count,
-          rowsPerSplit: splits.rows,
-          elements,
-          inputs,
-          outputs,
-          kernelWidth: x.kernel,
-          inputHeight: y.input,
-          inputWidth: x.input,
-          outputHeight: y.output,
-          outputWidth: x.output,
-          strideY: y.stride,
-          strideX: x.stride,
-          dilationY: y.dilation,
-          dilationX: x.dilation,
-          paddingY: y.padding,
-          paddingX: x.padding,
-        },
-        workgroups: [elementTiles, channelTiles, splits.count],
-      });
-  });
-}
-
-/**
- * The cheapest tile of at most 300 registers of sums, by the adapter's prices in nanoseconds: a load of eight vec4f 12, of
- * eight scalars 5, a multiply-add of eight lanes 0.33, and a trip through the loop 15.
- */
-function kernelGradientTile(
-  elements: number,
-  outputs: number,
-  vectorInput: boolean,
-): { channels: number; groups: number } {
-  const [perGroup, scalars, load] = vectorInput ? [32, 4, 12] : [8, 1, 5];
-  const quads = Math.ceil(outputs / 4);
-  let best = { channels: 4, groups: 1 };
-  let bestPrice = Number.POSITIVE_INFINITY;
-  for (let channelTiles = Math.ceil(quads / 16); channelTiles <= quads; channelTiles++) {
-    const channels = 4 * Math.ceil(quads / channelTiles);
-    for (let groups = 1; groups <= 8 && groups * scalars * channels <= 300; groups++) {
-      const trip = groups * scalars * channels * 0.33 + groups * load + Math.ceil(channels / 32) * 12 + 15;
-      const price = channelTiles * Math.ceil(elements / (groups * perGroup)) * trip;
-      if (price < bestPrice) {
-        best = { channels, groups };
-        bestPrice = price;
-      }
-    }
-  }
-  return best;
-}
-
-// Kernel gradient: lane l holds kernel elements e = (ky, kx, ci) of every group; dy is broadcast:
-//   c[q][g][i] (vec4f: channels 4 q ... 4 q + 3 at element i of the lane's group g) += dy[pixel][4 q ...] * x[pixel + e]
-// over the output rows (n, oy) of this split and all ox. Sums of dy over the same loop are the bias gradient.
-function kernelGradientBody(shape: KernelGradientShape): string {
-  const { channels, groups, vectorInput, vectorOutput, masked, bias } = shape;
-  const quads = channels / 4;
-  const [perLane, zero] = vectorInput ? [4, "vec4f()"] : [1, "0f"];
-  const parts = vectorInput ? [".x", ".y", ".z", ".w"] : [""];
-  const each = (emit: (g: number) => string) => repeat(groups, emit);
-  const registers = Math.ceil(channels / (vectorOutput ? 32 : LANES));
-  const eachRegister = (emit: (r: number) => string) => repeat(registers, emit);
-  const gradient = (q: number) =>
-    vectorOutput
-      ? `subgroupBroadcast(b${q >> 3}, ${q & 7}u)`
-      : `vec4f(${[0, 1, 2, 3]
-          .map((i) => 4 * q + i)
-          .map((c) => `subgroupBroadcast(b${c >> 3}, ${c & 7}u)`)
-          .join(", ")})`;
-  const eachPart = (emit: (q: number, g: number, i: number) => string) =>
-    repeat(quads, (q) => each((g) => repeat(parts.length, (i) => emit(q, g, i))));
-  const divide = vectorInput ? " / 4u" : "";
-  const store = (g: number, i: number) =>
-    vectorOutput
-      ? `kernelSums[(to${g} + channel) / 4u + ${i}u * stride] = c0_${g}_${i};`
-      : repeat(
-          4,
-          (j) =>
-            `if (channel + ${j}u < u.outputs) { kernelSums[to${g} + ${i}u * stride + channel + ${j}u] = c0_${g}_${i}[${j}]; }`,
-        );
-  return /* wgsl */ `
-  let element = group.x * ${groups * LANES * perLane}u + ${perLane}u * lane;
-  let firstChannel = group.y * ${channels}u;
-  let stride = u.outputs${vectorOutput ? " / 4u" : ""};
-  let first = firstChannel${vectorOutput ? " / 4u" : ""};
-  let depth = u.inputs${divide};
-  let step = u.strideX * depth;
-  ${each(
-    (g) => /* wgsl */ `
-  let element${g} = element + ${g * LANES * perLane}u;
-  let tap${g} = element${g} / u.inputs;
-  let tapY${g} = tap${g} / u.kernelWidth * u.dilationY - u.paddingY;
-  let tapX${g} = tap${g} % u.kernelWidth * u.dilationX - u.paddingX;
-  let offset${g} = (tapY${g} * u.inputWidth + tapX${g}) * depth + element${g} % u.inputs${divide};`,
-  )}
-  ${eachPart((q, g, i) => `var c${q}_${g}_${i} = vec4f();`)}
-  ${bias ? eachRegister((r) => `var sum${r} = ${vectorOutput ? "vec4f()" : "0f"};`) : ""}
-  let firstRow = group.z * u.rowsPerSplit;
-  let endRow = min(firstRow + u.rowsPerSplit, u.rows);
-  for (var row = firstRow; row < endRow; row++) {
-    let image = row / u.outputHeight;
-    let rowY = row % u.outputHeight * u.strideY;
-    let rowStart = (image * u.inputHeight + rowY) * u.inputWidth * depth;
-    ${each(
-      (g) => /* wgsl */ `
-    var at${g} = rowStart + offset${g};
-    ${
-      masked
-        ? `let okY${g} = element${g} < u.elements && rowY + tapY${g} < u.inputHeight;
-var x${g} = tapX${g};`
-        : ""
-    }`,
-    )}
-    var dyAt = row * u.outputWidth * stride + first + lane;
-    for (var ox = 0u; ox < u.outputWidth; ox++) {
-      ${each((g) =>
-        masked
-          ? `let a${g} = select(${zero}, activations[at${g}], okY${g} && x${g} < u.inputWidth); x${g} += u.strideX; at${g} += step;`
-          : `let a${g} = activations[at${g}]; at${g} += step;`,
-      )}
-      ${eachRegister((r) => `let b${r} = dy[dyAt + ${r * LANES}u];`)}
-      dyAt += stride;
-      ${repeat(
-        quads,
-        (q) =>
-          `{ let b = ${gradient(q)};
-${each((g) => repeat(parts.length, (i) => `c${q}_${g}_${i} = fma(b, vec4f(a${g}${parts[i]}), c${q}_${g}_${i});`))}
-}`,
-      )}
-      ${bias ? eachRegister((r) => `sum${r} += b${r};`) : ""}
-    }
-  }
-  ${each((g) => `let to${g} = ((u.firstSplit + group.z) * u.elements + element${g}) * u.outputs;`)}
-  let endChannel = min(firstChannel + ${channels}u, u.outputs);
-  for (var channel = firstChannel; channel < endChannel; channel += 4u) {
-    ${each((g) => `if (element${g} < u.elements) {\n${repeat(parts.length, (i) => store(g, i))}\n}`)}
-    ${repeat(quads - 1, (q) => each((g) => repeat(parts.length, (i) => `c${q}_${g}_${i} = c${q + 1}_${g}_${i};`)))}
-  }
-  ${
-    bias
-      ? /* wgsl */ `if (group.x == 0u) {
-    ${eachRegister((r) => {
-      const at = `${r * LANES}u + lane`;
-      const inTile = `${vectorOutput ? `4u * (${at})` : at}`;
-      return `if (${inTile} < ${channels}u && firstChannel + ${inTile} < u.outputs) { biasSums[(u.firstSplit + group.z) * stride + first + ${at}] = sum${r}; }`;
-    })}
-  }`
-      : ""
   }
 `;
 }
