@@ -115,7 +115,7 @@ export async function start(options: StartOptions, context: RunContext) {
     };
     const report = new Report({
       title: `A CNN for ${dataset.name === "mnist" ? "handwritten" : "built-in"} digits, and the images it asks for`,
-      subtitle: `${zoo.name} trained on ${counted(sets.train.count, "image")}, then frozen; ${counted(wishes.length, "image")} found by gradient descent on its input. ${presetName} preset, ${duration(seconds)} in all.`,
+      subtitle: `${zoo.name} trained on ${counted(sets.train.count, "image")}, then frozen; ${counted(wishes.length, "image")} found by gradient descent on its input. Preset ${presetName}, ${duration(seconds)} in all.`,
       footer: machineText(device),
     });
     report.figures([

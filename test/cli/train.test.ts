@@ -60,6 +60,7 @@ describe("train, then optimize", () => {
     for (const name of ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]) {
       expect(metrics.history[name], name).toHaveLength(3);
     }
+    expect(metrics.history.stepLoss).toHaveLength(150);
     expect(metrics.history.loss[2]).toBeLessThan(metrics.history.loss[0]);
     expect(metrics.confusion.flat().reduce((a: number, b: number) => a + b)).toBe(60);
     const report = readFileSync(at("model/report.html"), "utf8");

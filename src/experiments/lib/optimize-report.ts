@@ -83,10 +83,13 @@ export function addOptimizationSections(
     addCourse(section, run, everyImage);
     addSpread(section, run, everyImage);
   });
-  report.section("Settings", (section) => section.text(methodText(run)).properties(config));
+  report.section("Settings", (section) => section.text(methodText(run)).properties(given(config)));
 }
 
 const sentence = (text: string) => `${text[0]!.toUpperCase()}${text.slice(1)}.`;
+
+const given = (config: Readonly<Record<string, unknown>>) =>
+  Object.fromEntries(Object.entries(config).filter(([, value]) => value !== null));
 
 /** How the images were found. */
 export function methodText({ settings }: OptimizeRun): string {

@@ -118,7 +118,7 @@ export function addTrainingSections(report: Report, run: TrainRun, device: WebGp
     });
     if (run.stepLosses.length > 1) section.chart(stepLossChart(run));
     section.text(
-      "Training figures are means over an epoch's steps, while the weights change and dropout is at work; those of the " +
+      "Training figures are means over an epoch's steps, during which the weights change; those of the " +
         `${sets.validationText} are taken at the epoch's end.`,
     );
   });
@@ -177,7 +177,7 @@ function stepLossChart({ stepLosses, history }: TrainRun): string {
         y: groups.map((losses) => losses.reduce((a, b) => a + b) / losses.length),
       },
     ],
-    x: { label: "step" },
+    x: { label: "step", max: history.steps },
     y: { scale: "log" },
   });
 }

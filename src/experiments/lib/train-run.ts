@@ -201,7 +201,12 @@ export function trainingMetrics(run: TrainRun, device: WebGpuDevice) {
     adapter: describeAdapter(device),
     versions: versions(),
     parameters: architecture.countParameters(),
-    history: { epoch: history.epoch.map((epoch) => epoch + 1), ...history.history },
+    history: {
+      epoch: history.epoch.map((epoch) => epoch + 1),
+      ...history.history,
+      /** Of this run's steps, with the digits that a float32 mean has to tell. */
+      stepLoss: run.stepLosses.map((loss) => Number(loss.toPrecision(6))),
+    },
     train: run.train,
     validation: run.validation,
     test: figuresOf(run.test),
