@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 // The `kilograd` command: options, exit codes, output. What the commands do is in experiments/, loaded when one is called.
+import { createRequire } from "node:module";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import type { RunContext } from "./experiments/lib/run.js";
 import type { OptimizeOptions } from "./experiments/optimize.js";
@@ -86,7 +87,8 @@ const options = {
 
 const program = new Command("kilograd")
   .description("Train CNNs and optimise their inputs on a WebGPU engine written from scratch.")
-  .configureHelp({ showGlobalOptions: true })
+  .version(createRequire(import.meta.url)("../package.json").version)
+  .addHelpText("after", "\nKILOGRAD_DEBUG=1 shows where an error arose; KILOGRAD_PROFILE names the tuning profile.")
   .exitOverride();
 
 program
@@ -215,4 +217,6 @@ try {
   await program.parseAsync();
 } catch (error) {
   process.exitCode = report(error);
+  // What was interrupted, such as a download, would keep the process alive.
+  if (error instanceof Interrupted) process.exit();
 }

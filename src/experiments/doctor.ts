@@ -65,20 +65,32 @@ export async function selfTest(device: WebGpuDevice): Promise<SelfTest> {
   const found = await trainOnce(device);
   const milliseconds = performance.now() - begun;
   const expected = await trainOnce(new CpuDevice());
-  const errors = expected.changes.map((change, i) => {
-    const largest = change.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
-    const difference = change.reduce((a, b, at) => Math.max(a, Math.abs(b - found.changes[i]![at]!)), 0);
-    // A weight that should change by nothing may not change at all.
-    return difference === 0 ? 0 : difference / largest;
-  });
-  const largestError = Math.max(Math.abs(found.loss / expected.loss - 1), ...errors);
+  const largestError = errorOf(found, expected);
   // A NaN fails, too.
   const passed = largestError <= tolerance;
   return { passed, loss: found.loss, referenceLoss: expected.loss, largestError, tolerance, milliseconds };
 }
 
-/** Loss and changes of all weights in one step of SGD. */
-async function trainOnce(device: Device): Promise<{ loss: number; changes: Float64Array[] }> {
+/** What a training step did. */
+export interface StepEffect {
+  readonly loss: number;
+  /** Of every weight, new values less old ones. */
+  readonly changes: readonly Float64Array[];
+}
+
+/** The largest error of the loss, relative to it, or of a weight's change, relative to that weight's largest; NaN if any is. */
+export function errorOf(found: StepEffect, expected: StepEffect): number {
+  const errors = expected.changes.map((change, i) => {
+    const largest = change.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
+    const difference = change.reduce((a, b, at) => Math.max(a, Math.abs(b - found.changes[i]![at]!)), 0);
+    // A weight that should not change may not change at all.
+    return difference === 0 ? 0 : difference / largest;
+  });
+  return Math.max(Math.abs(found.loss / expected.loss - 1), ...errors);
+}
+
+/** One step of SGD on a small CNN. */
+async function trainOnce(device: Device): Promise<StepEffect> {
   const model = sequential({ device, seed: 1, inputShape: [12, 12, 1], name: "self-test" }, [
     conv2d({ filters: 8, kernelSize: 3, activation: "relu" }),
     maxPool2d(2),

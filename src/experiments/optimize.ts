@@ -59,7 +59,7 @@ export async function optimize(options: OptimizeOptions, context: RunContext) {
   const real =
     startKind === "noise"
       ? undefined
-      : await loadData(data, { dataDir: options.dataDir, trainCount: 1, say: context.say });
+      : await loadData(data, { dataDir: options.dataDir, trainCount: 1, signal: context.signal, say: context.say });
   const { regularizers } = defaultSettings;
   const settings: OptimizeSettings = {
     steps: options.steps ?? defaultSettings.steps,

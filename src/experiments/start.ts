@@ -64,11 +64,11 @@ const NOISE_COUNT = 1000;
 /** Runs the command. Gives what `metrics.json` holds, and where. */
 export async function start(options: StartOptions, context: RunContext) {
   const begun = performance.now();
-  const { say } = context;
+  const { say, signal } = context;
   const presetName = options.preset ?? "quick";
   const preset = presets[presetName];
   if (options.data !== undefined) checkDataName(options.data);
-  const loading = { dataDir: options.dataDir, say };
+  const loading = { dataDir: options.dataDir, signal, say };
   const { dataset, fallbackReason } =
     options.data === undefined
       ? await loadMnistOrBuiltIn(loading)
@@ -89,7 +89,7 @@ export async function start(options: StartOptions, context: RunContext) {
   try {
     const training = await runTraining({ model, zoo, config, dataset, sets, folder }, context);
     await saveModel(join(folder, "model.safetensors"), model, { notes: modelNotes(training) });
-    const onNoise = await answersFor(model, noiseImages(config.seed), { signal: context.signal });
+    const onNoise = await answersFor(model, noiseImages(config.seed), { signal });
 
     const { wishes, groups } = wishesOf(training.test, {
       count: preset.starts,

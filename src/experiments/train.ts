@@ -52,6 +52,7 @@ export async function train(options: TrainOptions, context: RunContext) {
       dataDir: options.dataDir,
       trainCount: config.limitTrain,
       testCount: evaluatedCount(config),
+      signal: context.signal,
       say: context.say,
     });
     const sets = setsOf(zoo, config, dataset);

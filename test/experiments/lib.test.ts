@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { digits } from "../../src/data/digits.js";
+import { errorOf } from "../../src/experiments/doctor.js";
 import { distort } from "../../src/experiments/lib/augment.js";
 import { classify } from "../../src/experiments/lib/classify.js";
 import { zoo, zooArchitecture, zooModel, zooSummary } from "../../src/experiments/lib/models.js";
@@ -131,6 +132,20 @@ test("classification agrees with evaluate and predict, whatever the batches", as
     expect(found.predicted[mistake]).not.toBe(train.labels[mistake]);
     if (i > 0) expect(found.confidence[mistake]).toBeLessThanOrEqual(found.confidence[found.mistakes[i - 1]!]!);
   }
+});
+
+test("the self-test of doctor measures the worst difference, and NaN is one", () => {
+  const effect = (loss: number, ...changes: number[][]) => ({
+    loss,
+    changes: changes.map((c) => Float64Array.from(c)),
+  });
+  const expected = effect(2, [0.1, -0.4], [0, 0]);
+  expect(errorOf(expected, expected)).toBe(0);
+  expect(errorOf(effect(2, [0.1, -0.38], [0, 0]), expected)).toBeCloseTo(0.05, 12);
+  expect(errorOf(effect(2.2, [0.1, -0.4], [0, 0]), expected)).toBeCloseTo(0.1, 12);
+  expect(errorOf(effect(2, [0.1, -0.4], [0, 1e-9]), expected)).toBe(Number.POSITIVE_INFINITY);
+  expect(errorOf(effect(2, [0.1, Number.NaN], [0, 0]), expected)).toBeNaN();
+  expect(errorOf(effect(Number.NaN, [0.1, -0.4], [0, 0]), expected)).toBeNaN();
 });
 
 test("figures are written as people read them", () => {

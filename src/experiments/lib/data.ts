@@ -16,6 +16,8 @@ export interface LoadOptions {
   /** How many images of each part are needed, where not all are: of the built-in digits no more are drawn. */
   readonly trainCount?: number | undefined;
   readonly testCount?: number | undefined;
+  /** Ends the wait for a download. */
+  readonly signal: AbortSignal;
   readonly say: (message: string) => void;
 }
 
@@ -43,13 +45,16 @@ const loaderOptions = ({ dataDir, trainCount, testCount, say }: LoadOptions) => 
 });
 
 /** A data set that the user named no folder for is no mistake of the user: its absence is a failure while running. */
-async function told<T>({ dataDir }: LoadOptions, load: () => Promise<T>): Promise<T> {
+async function told<T>({ dataDir, signal }: LoadOptions, load: () => Promise<T>): Promise<T> {
   try {
-    return await load();
+    const aborted = new Promise<never>((_, reject) => {
+      signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+    });
+    return await Promise.race([load(), aborted]);
   } catch (error) {
     const namedByUser = dataDir ?? process.env["KILOGRAD_DATA_DIR"];
     if (namedByUser || !(error instanceof DataError)) throw error;
-    throw new KilogradError("NO_DATA", `${error.message}; or name a folder with --data-dir, or use --data digits`, {
+    throw new KilogradError("NO_DATA", `${error.message}, or use --data digits`, {
       cause: error,
     });
   }
