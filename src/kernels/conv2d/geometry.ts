@@ -240,3 +240,44 @@ export function usedShare({ source, target, taps, scale, offset, step, divisor }
   }
   return used / (target * taps);
 }
+
+/** The parameters by which both families' gather programs read the index maps. */
+export function gatherSizes({ y, x, sourceChannels, targetChannels, kernelStrides }: Gather) {
+  return {
+    sourceHeight: y.source,
+    sourceWidth: x.source,
+    sourceChannels,
+    targetHeight: y.target,
+    targetWidth: x.target,
+    targetChannels,
+    tapsY: y.taps,
+    tapsX: x.taps,
+    scaleY: y.scale,
+    scaleX: x.scale,
+    offsetY: y.offset,
+    offsetX: x.offset,
+    stepY: y.step,
+    stepX: x.step,
+    divisorY: y.divisor,
+    divisorX: x.divisor,
+    kernelSource: kernelStrides.source,
+    kernelTarget: kernelStrides.target,
+  };
+}
+
+/** The parameters of the windows that both families' kernel gradient programs read. */
+export function windowSizes({ y, x }: Pick<Conv2dGeometry, "y" | "x">) {
+  return {
+    kernelWidth: x.kernel,
+    inputHeight: y.input,
+    inputWidth: x.input,
+    outputHeight: y.output,
+    outputWidth: x.output,
+    strideY: y.stride,
+    strideX: x.stride,
+    dilationY: y.dilation,
+    dilationX: x.dilation,
+    paddingY: y.padding,
+    paddingX: x.padding,
+  };
+}

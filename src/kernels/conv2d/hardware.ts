@@ -6,7 +6,7 @@
 import { type GpuCall, GRID_INDEX, gridOf } from "../../tensor/webgpu-program.js";
 import { activationWgsl, type FusedActivation } from "../activation.js";
 import { repeat } from "../subgroup-tile.js";
-import type { Conv2dGeometry, Gather, GatherViews } from "./geometry.js";
+import { type Conv2dGeometry, type Gather, type GatherViews, gatherSizes, windowSizes } from "./geometry.js";
 import { collectKernelSums, splitImages } from "./kernel-sums.js";
 import { imagesOf } from "./windows.js";
 
@@ -60,23 +60,7 @@ export function gatherHardware<P>(
     sizes: {
       rows,
       depth: y.taps * x.taps * sourceChannels,
-      sourceHeight: y.source,
-      sourceWidth: x.source,
-      sourceChannels,
-      targetHeight: y.target,
-      targetWidth: x.target,
-      targetChannels,
-      tapsX: x.taps,
-      scaleY: y.scale,
-      scaleX: x.scale,
-      offsetY: y.offset,
-      offsetX: x.offset,
-      stepY: y.step,
-      stepX: x.step,
-      divisorY: y.divisor,
-      divisorX: x.divisor,
-      kernelSource: kernelStrides.source,
-      kernelTarget: kernelStrides.target,
+      ...gatherSizes(gather),
     },
     workgroups: [tilesX, tilesY, Math.ceil(targetChannels / TILE)],
   });
@@ -214,17 +198,7 @@ export function kernelGradientHardware(call: GpuCall<Conv2dGeometry>): void {
           elements,
           inputs,
           outputs,
-          kernelWidth: x.kernel,
-          inputHeight: y.input,
-          inputWidth: x.input,
-          outputHeight: y.output,
-          outputWidth: x.output,
-          strideY: y.stride,
-          strideX: x.stride,
-          dilationY: y.dilation,
-          dilationX: x.dilation,
-          paddingY: y.padding,
-          paddingX: x.padding,
+          ...windowSizes({ y, x }),
         },
         workgroups: [elementTiles, channelTiles, splits.count],
       });

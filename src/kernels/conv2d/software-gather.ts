@@ -11,7 +11,7 @@ import { type GpuCall, type GpuView, GRID_INDEX, gridOf } from "../../tensor/web
 import { activationWgsl, type FusedActivation } from "../activation.js";
 import { rolledLoop } from "../rolled.js";
 import { SUBGROUP_LANES as LANES, repeat } from "../subgroup-tile.js";
-import { type Gather, type GatherViews, usedShare } from "./geometry.js";
+import { type Gather, type GatherViews, gatherSizes, usedShare } from "./geometry.js";
 
 /** How a tile is cut and read: what the WGSL of a gather depends on. */
 interface GatherShape {
@@ -88,24 +88,7 @@ export function gatherSoftware<P>(
       imagesFirst: imagesFirst ? 1 : 0,
       phaseHeight,
       phaseWidth,
-      sourceHeight: y.source,
-      sourceWidth: x.source,
-      sourceChannels,
-      targetHeight: y.target,
-      targetWidth: x.target,
-      targetChannels,
-      tapsY: y.taps,
-      tapsX: x.taps,
-      scaleY: y.scale,
-      scaleX: x.scale,
-      offsetY: y.offset,
-      offsetX: x.offset,
-      stepY: y.step,
-      stepX: x.step,
-      divisorY: y.divisor,
-      divisorX: x.divisor,
-      kernelSource: kernelStrides.source,
-      kernelTarget: kernelStrides.target,
+      ...gatherSizes({ ...gather, kernelStrides }),
     },
     workgroups: [tilesX, tilesY, Math.ceil(targetChannels / shape.channels)],
   });

@@ -4,7 +4,7 @@
 // over the output rows (n, oy) of a split and all ox. Sums of dy over the same loop are the bias gradient.
 import type { GpuCall } from "../../tensor/webgpu-program.js";
 import { SUBGROUP_LANES as LANES, repeat } from "../subgroup-tile.js";
-import { type Conv2dGeometry, forwardGather, usedShare } from "./geometry.js";
+import { type Conv2dGeometry, forwardGather, usedShare, windowSizes } from "./geometry.js";
 import { collectKernelSums, splitImages } from "./kernel-sums.js";
 import { broadcastQuad } from "./software-gather.js";
 import { imagesOf } from "./windows.js";
@@ -62,17 +62,7 @@ export function kernelGradientSoftware(call: GpuCall<Conv2dGeometry>): void {
           elements,
           inputs,
           outputs,
-          kernelWidth: x.kernel,
-          inputHeight: y.input,
-          inputWidth: x.input,
-          outputHeight: y.output,
-          outputWidth: x.output,
-          strideY: y.stride,
-          strideX: x.stride,
-          dilationY: y.dilation,
-          dilationX: x.dilation,
-          paddingY: y.padding,
-          paddingX: x.padding,
+          ...windowSizes({ y, x }),
         },
         workgroups: [elementTiles, channelTiles, splits.count],
       });
