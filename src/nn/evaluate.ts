@@ -3,6 +3,7 @@ import { noGrad } from "../autograd/tape.js";
 import type { TypedArray } from "../tensor/dtype.js";
 import { scope } from "../tensor/scope.js";
 import { type Shape, sizeOf } from "../tensor/shape.js";
+import { StepPlan } from "../tensor/step-plan.js";
 import { addFigures, type FigureSums, FigureTable, type Metric, MOST_UNREAD, meansOf } from "./figures.js";
 import type { Loss } from "./losses.js";
 import type { Sequential } from "./model.js";
@@ -39,19 +40,20 @@ export async function evaluateSet(model: Sequential, set: SampleSet, options: Ev
   checkBatchSize("evaluate", batchSize, set.count);
   const table = new FigureTable(model, loss, metrics);
   const penalty = noGrad(() => scope(() => model.penalty()));
+  const step = new StepPlan(model.device, (x, target) =>
+    noGrad(() => {
+      const prediction = lossInput(model, loss, x!);
+      table.record(loss(prediction, target!), prediction, target!);
+      return [];
+    }),
+  );
   const sums: FigureSums = { loss: 0, correct: 0, samples: 0 };
   try {
     for (let start = 0; start < set.count; ) {
       const sizes: number[] = [];
       for (; start < set.count && sizes.length < MOST_UNREAD; start += batchSize) {
         const end = Math.min(start + batchSize, set.count);
-        noGrad(() =>
-          scope(() => {
-            const prediction = lossInput(model, loss, set.inputRange(start, end));
-            const target = set.targetRange(start, end);
-            table.record(loss(prediction, target), prediction, target);
-          }),
-        );
+        step.run(set.inputRange(start, end), set.targetRange(start, end));
         sizes.push(end - start);
       }
       for (const [i, figures] of (await table.read()).entries()) addFigures(sums, figures, sizes[i]!);
@@ -60,6 +62,7 @@ export async function evaluateSet(model: Sequential, set: SampleSet, options: Ev
     const means = meansOf(sums, table.accuracy !== "none");
     return penalty === undefined ? means : { ...means, loss: means.loss + (await penalty.item()) };
   } finally {
+    step.dispose();
     table.dispose();
     penalty?.dispose();
   }
@@ -84,14 +87,14 @@ export async function predict(model: Sequential, data: InputData, options: Predi
   const outputSize = sizeOf(model.outputShape);
   const size = set.count * outputSize;
   const all = model.device.kind === "cpu" ? new Float64Array(size) : new Float32Array(size);
-  for (let start = 0; start < set.count; start += batchSize) {
-    const end = Math.min(start + batchSize, set.count);
-    const output = noGrad(() => scope(() => model.call(set.inputRange(start, end))));
-    try {
-      all.set(await output.data(), start * outputSize);
-    } finally {
-      output.dispose();
+  const step = new StepPlan(model.device, (x) => noGrad(() => [model.call(x!)]));
+  try {
+    for (let start = 0; start < set.count; start += batchSize) {
+      const [output] = step.run(set.inputRange(start, Math.min(start + batchSize, set.count)));
+      all.set(await output!.data(), start * outputSize);
     }
+  } finally {
+    step.dispose();
   }
   return { data: all, shape: [set.count, ...model.outputShape] };
 }

@@ -46,7 +46,10 @@ export class FigureTable {
   record(loss: Tensor, prediction: Tensor, target: Tensor): void {
     const { accuracy, threshold } = this;
     const inputs = accuracy === "none" ? [loss] : [loss, prediction, target];
-    runInto(stepFiguresKernel, inputs, [this.table], { row: this.rows++, accuracy, threshold });
+    runInto(stepFiguresKernel, inputs, [this.table], () => ({ row: this.rows, accuracy, threshold }));
+    this.table.device.everyTime(() => {
+      this.rows++;
+    });
   }
 
   /** Waits for the recorded batches and gives their figures, in order. */

@@ -4,9 +4,9 @@
 import { shuffledIndices } from "../data/batches.js";
 import { DeviceError, UsageError } from "../tensor/errors.js";
 import { RandomStream } from "../tensor/random.js";
-import { scope } from "../tensor/scope.js";
 import type { Shape } from "../tensor/shape.js";
-import type { Tensor } from "../tensor/tensor.js";
+import { type HostTensor, StepPlan } from "../tensor/step-plan.js";
+import { type Tensor, tensor } from "../tensor/tensor.js";
 import type { Callback, StepLogs, TrainingContext } from "./callbacks/callback.js";
 import { type ModelFile, readModelFile } from "./checkpoint.js";
 import { findNonFinite } from "./diagnose.js";
@@ -86,6 +86,11 @@ export interface FitOptions {
   readonly resume?: string | ModelFile;
   /** Ends training after the steps on their way, with a checkpoint, when it is aborted. */
   readonly signal?: AbortSignal;
+  /**
+   * Runs the JavaScript of every step instead of recording a step and replaying it. For debugging: results have the same
+   * bits, only slower. Default false.
+   */
+  readonly runEagerly?: boolean;
 }
 
 /** Wall time between two reads that steps are gathered to, in milliseconds. */
@@ -111,6 +116,7 @@ class Training {
   private readonly shuffle: boolean;
   private readonly callbacks: readonly Callback[];
   private readonly table: FigureTable;
+  private readonly plan: StepPlan;
   private readonly timer = new StepTimer();
   private readonly history: History = emptyHistory();
   private readonly context: TrainingContext;
@@ -163,6 +169,10 @@ class Training {
     this.parts = { model, optimizer: this.optimizer, callbacks: this.callbacks };
     this.before = this.callbacks.some((callback) => callback.stopsOnNonFinite) ? new Snapshot() : undefined;
     this.table = new FigureTable(model, options.loss, options.metrics);
+    this.plan = new StepPlan(model.device, (x, y) => this.compute(x!, y!), {
+      eager: options.runEagerly ?? false,
+      variant: () => model.weights().map(({ trainable }) => (trainable ? "t" : "f")).join(""),
+    });
     this.context = {
       model,
       optimizer: this.optimizer,
@@ -255,21 +265,23 @@ class Training {
     return Math.min(inTime, MOST_UNREAD, this.stepsPerEpoch - this.stepInEpoch, maxSteps - iterations, toSave);
   }
 
-  /** Records a step of this epoch and its figures. */
+  /** A step of this epoch, which is not waited for. */
   private step(index: number): void {
-    const { model, optimizer, table } = this;
-    scope(() => {
-      const [x, y] = this.batch(index);
-      const { loss, prediction } = trainStep(model, x, y, { optimizer, loss: this.options.loss });
-      table.record(loss, prediction, y);
-    });
+    this.plan.run(...this.batch(index));
+  }
+
+  /** Changes the weights and puts the step's figures into the table. */
+  private compute(x: Tensor, y: Tensor): readonly Tensor[] {
+    const { loss, prediction } = trainStep(this.model, x, y, { optimizer: this.optimizer, loss: this.options.loss });
+    this.table.record(loss, prediction, y);
+    return [];
   }
 
   private indicesOf(index: number): Uint32Array {
     return this.order.subarray(index * this.batchSize, Math.min((index + 1) * this.batchSize, this.set.count));
   }
 
-  private batch(index: number): [x: Tensor, y: Tensor] {
+  private batch(index: number): [x: HostTensor, y: HostTensor] {
     const indices = this.indicesOf(index);
     const { augment } = this.options;
     const change = (values: Float32Array) =>
@@ -324,12 +336,13 @@ class Training {
   }
 
   private async diagnose(): Promise<string | undefined> {
-    const [x, y] = this.batch(this.stepInEpoch);
+    const { device } = this.model;
+    const [x, y] = this.batch(this.stepInEpoch).map(({ values, shape }) => tensor(device, values, { shape }));
     try {
-      return await findNonFinite(this.model, this.options.loss, x, y, this.optimizer.iterations);
+      return await findNonFinite(this.model, this.options.loss, x!, y!, this.optimizer.iterations);
     } finally {
-      x.dispose();
-      y.dispose();
+      x!.dispose();
+      y!.dispose();
     }
   }
 
@@ -406,6 +419,7 @@ class Training {
   }
 
   dispose(): void {
+    this.plan.dispose();
     this.table.dispose();
     this.before?.dispose();
     for (const callback of this.callbacks) callback.dispose?.();

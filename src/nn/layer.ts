@@ -24,7 +24,7 @@ export interface CallContext {
   /** Dropout drops, batch normalisation uses the batch's statistics. */
   readonly training: boolean;
   /** Key of this layer's random numbers in this step. */
-  readonly key: RandomKey;
+  readonly key: () => RandomKey;
   /** Leaves out the layer's own activation, so that a loss can work on logits. */
   readonly omitActivation: boolean;
 }

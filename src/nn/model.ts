@@ -2,7 +2,7 @@
 // data sets in evaluate.ts, files in checkpoint.ts.
 import { add, mul, square } from "../autograd/ops/elementwise.js";
 import { sum } from "../autograd/ops/reduce.js";
-import type { Device } from "../tensor/device.js";
+import { type Changing, type Device, valueNow } from "../tensor/device.js";
 import { ShapeError, UsageError } from "../tensor/errors.js";
 import { randomKey } from "../tensor/random.js";
 import { scope } from "../tensor/scope.js";
@@ -66,7 +66,7 @@ export interface CallOptions {
   /** Default false. */
   readonly training?: boolean;
   /** Number of the training step, which dropout's random numbers depend on; by default a running count of this model. */
-  readonly step?: number;
+  readonly step?: Changing<number>;
 }
 
 export interface SequentialOptions {
@@ -143,7 +143,12 @@ export class Sequential {
         }`,
       );
     }
-    const now = training ? (step ?? this.trainingCalls++) : 0;
+    let now = 0;
+    if (training) {
+      this.device.everyTime(() => {
+        now = step === undefined ? this.trainingCalls++ : valueNow(step);
+      });
+    }
     const outputs: { readonly name: string; readonly output: Tensor }[] = [];
     for (let index = 0; index < this.layers.length; index++) {
       const input = outputs.at(-1)?.output ?? x;
@@ -157,7 +162,7 @@ export class Sequential {
       }
       const output = placed.layer.call(input, weights, {
         training: training && trainable,
-        key: randomKey(this.seed, `${name}/${now}`),
+        key: () => randomKey(this.seed, `${name}/${now}`),
         omitActivation: index >= bareFrom,
       });
       outputs.push({ name, output });

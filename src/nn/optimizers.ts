@@ -57,7 +57,6 @@ export abstract class Optimizer {
    * @throws UsageError when no parameter has a gradient
    */
   step(parameters: readonly Tensor[], gradients?: readonly Tensor[]): void {
-    const { learningRate } = this;
     let updated = 0;
     parameters.forEach((parameter, i) => {
       const gradient = gradients?.[i] ?? parameter.grad;
@@ -67,7 +66,7 @@ export abstract class Optimizer {
           `${this.name}: a gradient must have its parameter's shape ${formatShape(parameter.shape)}, got ${formatShape(gradient.shape)}`,
         );
       }
-      this.update(parameter, gradient, this.slotsOf(parameter), learningRate);
+      this.update(parameter, gradient, this.slotsOf(parameter));
       updated++;
       if (gradients === undefined) {
         gradient.dispose();
@@ -79,10 +78,13 @@ export abstract class Optimizer {
         `${this.name}: no parameter has a gradient; call backward(loss) first, with layers that are trainable`,
       );
     }
-    this.iterations++;
+    parameters[0]!.device.everyTime(() => {
+      this.iterations++;
+    });
   }
 
-  protected abstract update(w: Tensor, g: Tensor, slots: readonly Tensor[], learningRate: number): void;
+  /** Kernels take their params as functions: rate and step number change from step to step. */
+  protected abstract update(w: Tensor, g: Tensor, slots: readonly Tensor[]): void;
 
   /** The slots of a parameter by name; made, as zeros, where there are none yet. */
   slotTensors(parameter: Tensor): { readonly name: string; readonly tensor: Tensor }[] {
@@ -134,8 +136,8 @@ class Sgd extends Optimizer {
     super("sgd", learningRate, options.momentum === 0 ? [] : ["momentum"], settings);
   }
 
-  protected update(w: Tensor, g: Tensor, slots: readonly Tensor[], learningRate: number): void {
-    runInto(sgdKernel, [g], [w, ...slots], { ...this.options, learningRate });
+  protected update(w: Tensor, g: Tensor, slots: readonly Tensor[]): void {
+    runInto(sgdKernel, [g], [w, ...slots], () => ({ ...this.options, learningRate: this.learningRate }));
   }
 }
 
@@ -171,8 +173,9 @@ class Adam extends Optimizer {
     super(name, learningRate, ["momentum", "velocity"], settings);
   }
 
-  protected update(w: Tensor, g: Tensor, slots: readonly Tensor[], learningRate: number): void {
-    runInto(adamKernel, [g], [w, ...slots], { ...this.options, learningRate, step: this.iterations + 1 });
+  protected update(w: Tensor, g: Tensor, slots: readonly Tensor[]): void {
+    const params = () => ({ ...this.options, learningRate: this.learningRate, step: this.iterations + 1 });
+    runInto(adamKernel, [g], [w, ...slots], params);
   }
 }
 

@@ -5,7 +5,7 @@ import { gatherRows } from "../data/batches.js";
 import type { LabelledImages } from "../data/dataset.js";
 import { DataError, ShapeError, UsageError } from "../tensor/errors.js";
 import { formatShape, type Shape, sizeOf } from "../tensor/shape.js";
-import { type Tensor, tensor } from "../tensor/tensor.js";
+import type { HostTensor } from "../tensor/step-plan.js";
 import type { Sequential } from "./model.js";
 
 /** Inputs and targets, one row after the other. */
@@ -59,23 +59,23 @@ export class InputSet {
     throw new ShapeError(`${name}: needs images ${formatShape(inputShape)}, got ${formatShape(imageShape)}`);
   }
 
-  /** Samples [start, end), uploaded. */
-  inputRange(start: number, end: number): Tensor {
-    return this.upload(this.inputs.subarray(start * this.inputSize, end * this.inputSize), end - start);
+  /** Samples [start, end). */
+  inputRange(start: number, end: number): HostTensor {
+    return this.inputBatch(this.inputs.subarray(start * this.inputSize, end * this.inputSize), end - start);
   }
 
-  /** The samples at `indices`, uploaded; `change` may alter the values before. */
-  inputRows(indices: Uint32Array, change?: (values: Float32Array) => void): Tensor {
+  /** The samples at `indices`, good until the next call; `change` may alter the values before. */
+  inputRows(indices: Uint32Array, change?: (values: Float32Array) => void): HostTensor {
     const size = indices.length * this.inputSize;
     if (this.buffer.length < size) this.buffer = new Float32Array(size);
     gatherRows(this.inputs, this.inputSize, indices, this.buffer);
     const values = this.buffer.subarray(0, size);
     change?.(values);
-    return this.upload(values, indices.length);
+    return this.inputBatch(values, indices.length);
   }
 
-  private upload(values: Float32Array, count: number): Tensor {
-    return tensor(this.model.device, values, { shape: [count, ...this.model.inputShape] });
+  private inputBatch(values: Float32Array, count: number): HostTensor {
+    return { values, shape: [count, ...this.model.inputShape] };
   }
 }
 
@@ -100,12 +100,12 @@ export class SampleSet extends InputSet {
     if (this.targets instanceof Int32Array) checkClasses(model, this.targets);
   }
 
-  targetRange(start: number, end: number): Tensor {
+  targetRange(start: number, end: number): HostTensor {
     const size = sizeOf(this.targetShape);
-    return this.uploadTargets(this.targets.subarray(start * size, end * size), end - start);
+    return this.targetBatch(this.targets.subarray(start * size, end * size), end - start);
   }
 
-  targetRows(indices: Uint32Array): Tensor {
+  targetRows(indices: Uint32Array): HostTensor {
     const { targets } = this;
     const size = sizeOf(this.targetShape);
     const length = indices.length * size;
@@ -113,12 +113,11 @@ export class SampleSet extends InputSet {
       targets instanceof Int32Array
         ? gatherRows(targets, size, indices, new Int32Array(length))
         : gatherRows(targets, size, indices, new Float32Array(length));
-    return this.uploadTargets(rows, indices.length);
+    return this.targetBatch(rows, indices.length);
   }
 
-  private uploadTargets(values: Int32Array | Float32Array, count: number): Tensor {
-    const dtype = values instanceof Int32Array ? "i32" : "f32";
-    return tensor(this.model.device, values, { shape: [count, ...this.targetShape], dtype });
+  private targetBatch(values: Int32Array | Float32Array, count: number): HostTensor {
+    return { values, shape: [count, ...this.targetShape] };
   }
 }
 

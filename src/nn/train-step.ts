@@ -26,7 +26,7 @@ export function lossOf(model: Sequential, loss: Loss, x: Tensor, y: Tensor, opti
 
 /** Changes the model's trainable weights by one step. x [N, ...inputShape], y the targets. */
 export function trainStep(model: Sequential, x: Tensor, y: Tensor, { optimizer, loss }: TrainStepOptions) {
-  const step = lossOf(model, loss, x, y, { training: true, step: optimizer.iterations });
+  const step = lossOf(model, loss, x, y, { training: true, step: () => optimizer.iterations });
   backward(step.loss);
   optimizer.step(model.parameters());
   return { loss: detach(step.loss), prediction: detach(step.prediction) };

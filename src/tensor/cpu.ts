@@ -1,5 +1,5 @@
 // The CPU reference device: kernels run at once, f32 tensors hold float64. It defines what is right; it is not fast.
-import { Device, type MemoryInfo, Storage } from "./device.js";
+import { type Changing, Device, type MemoryInfo, Storage, valueNow } from "./device.js";
 import { type DType, referenceArray, type TypedArray } from "./dtype.js";
 import { DeviceError } from "./errors.js";
 import type { CpuView, Kernel } from "./kernel.js";
@@ -50,9 +50,14 @@ export class CpuDevice extends Device {
     return (storage as CpuStorage).data.slice();
   }
 
-  run<Params>(kernel: Kernel<Params>, inputs: readonly Tensor[], outputs: readonly Tensor[], params: Params): void {
+  run<Params>(
+    kernel: Kernel<Params>,
+    inputs: readonly Tensor[],
+    outputs: readonly Tensor[],
+    params: Changing<Params>,
+  ): void {
     this.count(kernel.name);
-    kernel.cpu({ inputs: inputs.map(view), outputs: outputs.map(view), params });
+    kernel.cpu({ inputs: inputs.map(view), outputs: outputs.map(view), params: valueNow(params) });
   }
 
   async flush(): Promise<void> {}

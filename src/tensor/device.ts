@@ -25,6 +25,25 @@ export interface Counters {
   submits: number;
 }
 
+/** A value, or what gives it anew whenever a recorded step is run again. */
+export type Changing<T> = T | (() => T);
+
+/** The value now. */
+export function valueNow<T>(value: Changing<T>): T {
+  return typeof value === "function" ? (value as () => T)() : value;
+}
+
+/** What `Device.record` gives. */
+export interface RecordedStep {
+  /** What `fn` returned; every run overwrites them. Owned by the step. */
+  readonly outputs: readonly Tensor[];
+  /** False when memory that the step uses was freed or moved: it cannot be run again. */
+  readonly valid: boolean;
+  run(): void;
+  /** Frees the outputs and all memory of the step. */
+  dispose(): void;
+}
+
 /** Reference-counted memory of one tensor and its reshaped aliases. */
 export abstract class Storage {
   private references = 1;
@@ -73,7 +92,7 @@ export abstract class Device {
     kernel: Kernel<Params>,
     inputs: readonly Tensor[],
     outputs: readonly Tensor[],
-    params: Params,
+    params: Changing<Params>,
   ): void;
   /** Hands recorded work to the device without waiting for its end. */
   abstract flush(): Promise<void>;
@@ -82,6 +101,20 @@ export abstract class Device {
   abstract memory(): MemoryInfo;
   /** Frees everything; later use of its tensors throws. Idempotent. */
   abstract destroy(): void;
+
+  /**
+   * Runs `fn` and records it, so that it can be run again without its JavaScript: the same kernels on the same memory.
+   * What changes from one time to the next must be declared: params given as functions, and `everyTime`. Undefined,
+   * without having run `fn`, where this device cannot record (now). See StepPlan, which most callers want.
+   */
+  record(_fn: () => readonly Tensor[]): RecordedStep | undefined {
+    return undefined;
+  }
+
+  /** Runs a host side effect of a step, such as counting it: now, and whenever the step is run again from a record. */
+  everyTime(effect: () => void): void {
+    effect();
+  }
 
   /** Forgets dispatch counts. */
   resetCounters(): void {

@@ -1,6 +1,6 @@
 // The tensor: shape, dtype, device memory, and its place on the tape. What one can compute with it is added by
 // autograd/methods.ts, which declares the methods on this class.
-import type { Device, Storage } from "./device.js";
+import type { Changing, Device, Storage } from "./device.js";
 import type { DType, Spec, TypedArray } from "./dtype.js";
 import { DisposedError, ShapeError } from "./errors.js";
 import type { Kernel } from "./kernel.js";
@@ -141,12 +141,15 @@ export function tensor(
   return result;
 }
 
-/** Runs a kernel on existing tensors; `outputs` may repeat inputs only for in-place kernels. */
+/**
+ * Runs a kernel on existing tensors; `outputs` may repeat inputs only for in-place kernels. Params that differ from step
+ * to step are given as a function, so that a recorded step asks for them anew.
+ */
 export function runInto<Params>(
   kernel: Kernel<Params>,
   inputs: readonly Tensor[],
   outputs: readonly Tensor[],
-  params: Params,
+  params: Changing<Params>,
 ): void {
   const device = (inputs[0] ?? outputs[0])!.device;
   for (const t of inputs) checkDevice(kernel.name, device, t);
@@ -155,7 +158,12 @@ export function runInto<Params>(
 }
 
 /** Runs a kernel with one new output. */
-export function run<Params>(kernel: Kernel<Params>, inputs: readonly Tensor[], output: Spec, params: Params): Tensor {
+export function run<Params>(
+  kernel: Kernel<Params>,
+  inputs: readonly Tensor[],
+  output: Spec,
+  params: Changing<Params>,
+): Tensor {
   return runMany(kernel, inputs, [output], params)[0]!;
 }
 
@@ -164,7 +172,7 @@ export function runMany<Params>(
   kernel: Kernel<Params>,
   inputs: readonly Tensor[],
   outputs: readonly Spec[],
-  params: Params,
+  params: Changing<Params>,
 ): Tensor[] {
   for (const t of inputs) {
     if (t.disposed) {

@@ -67,12 +67,12 @@ export class BufferPool {
       size: bytes,
       usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
     });
-    return { id: nextId++, gpu, bytes, lastSubmit: 0 };
+    return { id: nextId++, gpu, bytes, lastSubmit: 0, planned: false };
   }
 }
 
 /** Four classes per power of two from 256 bytes on: at most a quarter is wasted. */
-function sizeClass(bytes: number): number {
+export function sizeClass(bytes: number): number {
   if (bytes <= 256) return 256;
   const step = 2 ** Math.max(8, Math.floor(Math.log2(bytes - 1)) - 2);
   return Math.ceil(bytes / step) * step;

@@ -11,6 +11,8 @@ export interface PooledBuffer {
   readonly bytes: number;
   /** Number of the submit that used it last; it may be written from the host at once when that is past. */
   lastSubmit: number;
+  /** Belongs to a recorded step (webgpu-plan.ts), which alone gives it back to the pool. */
+  planned: boolean;
 }
 
 /**

@@ -1,11 +1,20 @@
 // The WebGPU device: records kernels into a queue of commands, hands it over in large submits, and reads results back.
 // Pipelines are compiled asynchronously from the moment a program is first recorded; a submit waits for all it needs.
-import { Device, type MemoryInfo, Storage } from "./device.js";
+import { type Changing, Device, type MemoryInfo, type RecordedStep, Storage, valueNow } from "./device.js";
 import { type DType, deviceArray, type TypedArray } from "./dtype.js";
 import { DeviceError } from "./errors.js";
 import type { Kernel } from "./kernel.js";
 import type { Tensor } from "./tensor.js";
 import { wait } from "./wait.js";
+import {
+  type Command,
+  type DispatchCommand,
+  encode,
+  PARAMETER_BINDING,
+  ParameterBlock,
+  type Program,
+} from "./webgpu-commands.js";
+import { WebGpuPlan } from "./webgpu-plan.js";
 import { BufferPool } from "./webgpu-pool.js";
 import type { TuningProfile } from "./webgpu-profile.js";
 import {
@@ -21,43 +30,10 @@ import { DispatchTimer, type ProgramTime } from "./webgpu-timer.js";
 
 /** Commands after which recorded work is submitted without being asked, so that the adapter does not idle. */
 const COMMANDS_PER_SUBMIT = 96;
-/** Bytes of dispatch parameters per submit, and the binding's size (a dispatch has at most 64 parameters). */
+/** Bytes of dispatch parameters per submit. */
 const PARAMETER_BYTES = 65536;
-const PARAMETER_BINDING = 256;
 /** Bind groups kept per program; beyond that the program's cache starts anew. */
 const BIND_GROUPS_PER_PROGRAM = 512;
-
-/** A compiled (or compiling) WGSL program with its bind group cache. */
-interface Program {
-  readonly key: string;
-  readonly kernel: string;
-  readonly module: GPUShaderModule;
-  readonly descriptor: GPUComputePipelineDescriptor;
-  readonly layout: GPUBindGroupLayout;
-  readonly parameterNames: number;
-  readonly bindGroups: Map<string, GPUBindGroup>;
-  pipeline: GPUComputePipeline | undefined;
-  /** Settles (never rejects) when the pipeline is there or `error` is set. */
-  ready: Promise<void>;
-  error: Error | undefined;
-}
-
-type Command =
-  | {
-      readonly kind: "dispatch";
-      readonly program: Program;
-      readonly bindGroup: GPUBindGroup;
-      readonly parameterOffset: number;
-      readonly workgroups: readonly [number, number?, number?];
-    }
-  | {
-      readonly kind: "copy";
-      readonly from: GPUBuffer;
-      readonly to: GPUBuffer;
-      readonly bytes: number;
-      /** Set once it was part of a submit without errors. */
-      submitted: boolean;
-    };
 
 class GpuStorage extends Storage {
   constructor(
@@ -83,10 +59,7 @@ export class WebGpuDevice extends Device {
   private readonly parameterLayout: GPUBindGroupLayout;
   private readonly parameterBuffer: GPUBuffer;
   private readonly parameterGroup: GPUBindGroup;
-  private readonly parameters = new ArrayBuffer(PARAMETER_BYTES);
-  private readonly parameterU32 = new Uint32Array(this.parameters);
-  private readonly parameterF32 = new Float32Array(this.parameters);
-  private parameterBytes = 0;
+  private readonly parameters: ParameterBlock;
   private commands: Command[] = [];
   /** Number of the submit that the recorded commands will be part of. */
   private submitNumber = 1;
@@ -94,7 +67,8 @@ export class WebGpuDevice extends Device {
   private closed = false;
   private staging: GPUBuffer | undefined;
   private timer: DispatchTimer | undefined;
-  private scratchInUse: PooledBuffer[] = [];
+  /** The step that is being recorded. */
+  private recording: WebGpuPlan | undefined;
 
   constructor(
     /** Kept referenced for the life of the device: Dawn's Node bindings need it. */
@@ -106,6 +80,7 @@ export class WebGpuDevice extends Device {
   ) {
     super();
     this.pool = new BufferPool(gpu);
+    this.parameters = new ParameterBlock(gpu.limits.minUniformBufferOffsetAlignment, PARAMETER_BYTES);
     gpu.onuncapturederror = (event) => {
       event.preventDefault();
       const { error } = event;
@@ -137,7 +112,9 @@ export class WebGpuDevice extends Device {
 
   allocate(dtype: DType, size: number): Storage {
     this.checkOpen();
-    return new GpuStorage(this, dtype, size, this.pool.acquire(paddedBytes(size)));
+    const storage = new GpuStorage(this, dtype, size, this.memorySource.acquire(paddedBytes(size)));
+    this.recording?.allocated(storage);
+    return storage;
   }
 
   write(storage: Storage, values: ArrayLike<number>): void {
@@ -146,37 +123,105 @@ export class WebGpuDevice extends Device {
     if (values.length === 0) return;
     // A queue write lands before everything not yet submitted: give the storage a buffer that nothing pending uses.
     if (target.buffer.lastSubmit >= this.submitNumber) {
-      this.pool.release(target.buffer);
-      target.buffer = this.pool.acquire(target.buffer.bytes, this.submitNumber - 1);
+      this.memorySource.release(target.buffer);
+      target.buffer = this.memorySource.acquire(target.buffer.bytes, this.submitNumber - 1);
     }
     const data = deviceArray(storage.dtype, values);
+    this.recording?.wrote(target, data.slice());
     this.gpu.queue.writeBuffer(target.buffer.gpu, 0, data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
   }
 
-  run<Params>(kernel: Kernel<Params>, inputs: readonly Tensor[], outputs: readonly Tensor[], params: Params): void {
+  run<Params>(
+    kernel: Kernel<Params>,
+    inputs: readonly Tensor[],
+    outputs: readonly Tensor[],
+    params: Changing<Params>,
+  ): void {
     this.checkOpen();
-    kernel.webgpu({
+    const { recording, profile } = this;
+    const scratch: GpuView[] = [];
+    const call = {
       inputs: inputs.map(viewOf),
       outputs: outputs.map(viewOf),
-      params,
-      profile: this.profile,
+      profile,
+      constant: (key: string, make: () => Float32Array | Uint32Array | Int32Array) =>
+        this.constant(`${kernel.name}/${key}`, make),
+    };
+    for (const { storage } of [...inputs, ...outputs]) recording?.uses(storage as GpuStorage);
+    const first = recording?.commands.length ?? 0;
+    kernel.webgpu({
+      ...call,
+      params: valueNow(params),
       scratch: (spec) => {
         const size = spec.shape.reduce((a, b) => a * b, 1);
-        const buffer = this.pool.acquire(paddedBytes(size));
-        this.scratchInUse.push(buffer);
-        return { ...spec, size, buffer, byteOffset: 0, byteLength: paddedBytes(size) };
+        const buffer = this.memorySource.acquire(paddedBytes(size));
+        const view = { ...spec, size, buffer, byteOffset: 0, byteLength: paddedBytes(size) };
+        scratch.push(view);
+        return view;
       },
-      constant: (key, make) => this.constant(`${kernel.name}/${key}`, make),
-      dispatch: (dispatch) => this.record(kernel.name, dispatch),
+      dispatch: (dispatch) => this.dispatch(kernel.name, dispatch),
     });
     // In order with later commands, so scratch may be handed out again at once.
-    for (const buffer of this.scratchInUse) this.pool.release(buffer);
-    this.scratchInUse = [];
+    for (const { buffer } of scratch) this.memorySource.release(buffer);
+    if (typeof params === "function") {
+      recording?.reparameterise(first, scratch, (nextScratch, dispatch) =>
+        kernel.webgpu({ ...call, params: valueNow(params), scratch: nextScratch, dispatch }),
+      );
+    }
     if (this.commands.length >= COMMANDS_PER_SUBMIT) this.submitIfReady();
+  }
+
+  override record(fn: () => readonly Tensor[]): RecordedStep | undefined {
+    this.checkOpen();
+    if (this.recording !== undefined) {
+      throw new DeviceError(
+        "VALIDATION",
+        "record: a step is being recorded already; a recorded step cannot hold another",
+      );
+    }
+    // Waiting for what is still being compiled is not for a synchronous function; the caller runs the step as it is.
+    if (!this.submitIfReady()) return undefined;
+    const plan = new WebGpuPlan(
+      {
+        gpu: this.gpu,
+        pool: this.pool,
+        parameterLayout: this.parameterLayout,
+        timer: () => this.timer,
+        prepare: () => {
+          this.checkOpen();
+          this.submitBlocking();
+        },
+        submitted: (commands) => this.submitted(commands),
+      },
+      new ParameterBlock(this.gpu.limits.minUniformBufferOffsetAlignment, 4096),
+    );
+    this.recording = plan;
+    try {
+      const outputs = fn();
+      this.recording = undefined;
+      this.compileNow(plan.commands);
+      plan.complete(outputs);
+    } catch (error) {
+      this.recording = undefined;
+      plan.dispose();
+      throw error;
+    }
+    return plan;
+  }
+
+  override everyTime(effect: () => void): void {
+    effect();
+    this.recording?.everyTime(effect);
   }
 
   async read(storage: Storage): Promise<TypedArray> {
     this.checkOpen();
+    if (this.recording !== undefined) {
+      throw new DeviceError(
+        "VALIDATION",
+        "read: a step that is being recorded cannot wait for results; read them after it",
+      );
+    }
     const { size, dtype, buffer } = storage as GpuStorage;
     if (size === 0) return deviceArray(dtype, []);
     const bytes = size * 4;
@@ -272,7 +317,14 @@ export class WebGpuDevice extends Device {
 
   /** Called by a storage whose last reference went. */
   recycle(buffer: PooledBuffer): void {
-    if (!this.closed) this.pool.release(buffer);
+    if (this.closed) return;
+    if (this.recording !== undefined) this.recording.release(buffer);
+    else if (!buffer.planned) this.pool.release(buffer);
+  }
+
+  /** Where memory comes from: the pool, or the step that is being recorded. */
+  private get memorySource(): Pick<BufferPool, "acquire" | "release"> {
+    return this.recording ?? this.pool;
   }
 
   private checkOpen(): void {
@@ -290,11 +342,11 @@ export class WebGpuDevice extends Device {
     if (failure === undefined) return;
     if (!(failure instanceof DeviceError && failure.code === "DEVICE_LOST")) this.failure = undefined;
     this.commands = [];
-    this.parameterBytes = 0;
+    this.parameters.bytes = 0;
     throw failure;
   }
 
-  private record(kernel: string, dispatch: Dispatch): void {
+  private dispatch(kernel: string, dispatch: Dispatch): void {
     const [x, y = 1, z = 1] = dispatch.workgroups;
     if (x === 0 || y === 0 || z === 0) return;
     if (Math.max(x, y, z) > MAX_WORKGROUPS) {
@@ -305,7 +357,8 @@ export class WebGpuDevice extends Device {
     }
     const program = this.programOf(kernel, dispatch);
     let groupKey = "";
-    for (const { view, name } of dispatch.bindings) {
+    const { recording } = this;
+    for (const { view, name, access } of dispatch.bindings) {
       if (view.byteLength > this.profile.maxBindingBytes) {
         throw new DeviceError(
           "LIMIT",
@@ -314,6 +367,7 @@ export class WebGpuDevice extends Device {
       }
       groupKey += `${view.buffer.id}+${view.byteOffset}:${view.byteLength},`;
       view.buffer.lastSubmit = this.submitNumber;
+      if (access === "read_write") recording?.overwrites(view.buffer);
     }
     let bindGroup = program.bindGroups.get(groupKey);
     if (bindGroup === undefined) {
@@ -329,26 +383,17 @@ export class WebGpuDevice extends Device {
       });
       program.bindGroups.set(groupKey, bindGroup);
     }
-    const parameterOffset = this.writeParameters(dispatch, program);
-    this.commands.push({ kind: "dispatch", program, bindGroup, parameterOffset, workgroups: dispatch.workgroups });
-    this.count(kernel);
-  }
-
-  private writeParameters(dispatch: Dispatch, program: Program): number {
-    if (program.parameterNames === 0) return -1;
-    const alignment = this.gpu.limits.minUniformBufferOffsetAlignment;
-    const bytes = Math.ceil((program.parameterNames * 4) / alignment) * alignment;
-    const offset = this.parameterBytes;
-    let word = offset / 4;
-    for (const name in dispatch.sizes) this.parameterU32[word++] = dispatch.sizes[name]!;
-    for (const name in dispatch.numbers) this.parameterF32[word++] = dispatch.numbers[name]!;
-    this.parameterBytes += bytes;
-    return offset;
+    const commands: Command[] = recording?.commands ?? this.commands;
+    const parameters = recording?.parameters ?? this.parameters;
+    const parameterOffset = parameters.append(dispatch, program.parameterNames);
+    commands.push({ kind: "dispatch", program, bindGroup, parameterOffset, workgroups: dispatch.workgroups });
+    if (recording === undefined) this.count(kernel);
   }
 
   private programOf(kernel: string, dispatch: Dispatch): Program {
     // A submit holds a fixed number of parameter bytes: hand over before they run out.
-    if (this.parameterBytes + PARAMETER_BINDING > PARAMETER_BYTES) this.submitBlocking();
+    if (this.recording === undefined && this.parameters.bytes + PARAMETER_BINDING > PARAMETER_BYTES)
+      this.submitBlocking();
     const key = programKey(kernel, dispatch);
     const known = this.programs.get(key);
     if (known !== undefined) return known;
@@ -433,61 +478,46 @@ export class WebGpuDevice extends Device {
   }
 
   /** Submits when nothing is left to compile; otherwise the next flush does. */
-  private submitIfReady(): void {
-    if (this.commands.every((c) => c.kind !== "dispatch" || c.program.pipeline !== undefined)) this.submit();
+  private submitIfReady(): boolean {
+    const ready = this.commands.every((c) => c.kind !== "dispatch" || c.program.pipeline !== undefined);
+    if (ready) this.submit();
+    return ready;
   }
 
   /** Submits now, compiling on this thread what is not there yet. */
   private submitBlocking(): void {
-    for (const command of this.commands) {
+    this.compileNow(this.commands);
+    this.submit();
+  }
+
+  private compileNow(commands: readonly Command[]): void {
+    for (const command of commands) {
       if (command.kind === "dispatch") {
         command.program.pipeline ??= this.gpu.createComputePipeline(command.program.descriptor);
       }
     }
-    this.submit();
   }
 
   private submit(): void {
     const { commands } = this;
     if (commands.length === 0) return;
     this.commands = [];
-    if (this.parameterBytes > 0) {
-      this.gpu.queue.writeBuffer(this.parameterBuffer, 0, this.parameters, 0, this.parameterBytes);
-    }
+    if (this.parameters.bytes > 0) this.gpu.queue.writeBuffer(this.parameterBuffer, 0, this.parameters.data);
     const encoder = this.gpu.createCommandEncoder();
-    let pass: GPUComputePassEncoder | undefined;
-    let current: Program | undefined;
-    for (const command of commands) {
-      if (command.kind === "copy") {
-        pass?.end();
-        pass = undefined;
-        current = undefined;
-        encoder.copyBufferToBuffer(command.from, 0, command.to, 0, command.bytes);
-        continue;
-      }
-      if (this.timer !== undefined) {
-        pass?.end();
-        current = undefined;
-        pass = encoder.beginComputePass(this.timer.pass(command.program.kernel, command.program.key));
-      }
-      pass ??= encoder.beginComputePass();
-      if (current !== command.program) {
-        current = command.program;
-        pass.setPipeline(command.program.pipeline!);
-      }
-      pass.setBindGroup(0, command.bindGroup);
-      if (command.parameterOffset >= 0) pass.setBindGroup(1, this.parameterGroup, [command.parameterOffset]);
-      const [x, y, z] = command.workgroups;
-      pass.dispatchWorkgroups(x, y, z);
-    }
-    pass?.end();
-    this.timer?.resolve(encoder);
+    encode(encoder, commands, this.parameterGroup, this.timer);
     this.gpu.queue.submit([encoder.finish()]);
     // Dawn reports what is wrong with a submit at once; nothing of it was executed then.
     if (this.failure === undefined)
       for (const command of commands) if (command.kind === "copy") command.submitted = true;
     this.counters.submits++;
-    this.parameterBytes = 0;
+    this.parameters.bytes = 0;
+    this.submitNumber++;
+  }
+
+  /** Books a submit of a recorded step. */
+  private submitted(commands: readonly DispatchCommand[]): void {
+    for (const { program } of commands) this.count(program.kernel);
+    this.counters.submits++;
     this.submitNumber++;
   }
 

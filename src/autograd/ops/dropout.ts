@@ -1,5 +1,6 @@
 // Inverted dropout. Whether a model is training is its caller's business: this always drops.
 import { dropoutKernel } from "../../kernels/dropout.js";
+import { type Changing, valueNow } from "../../tensor/device.js";
 import { ShapeError, UsageError } from "../../tensor/errors.js";
 import type { RandomKey } from "../../tensor/random.js";
 import { formatShape } from "../../tensor/shape.js";
@@ -10,7 +11,8 @@ import { checkOffset, type RandomOptions } from "./random.js";
 export interface DropoutOptions extends RandomOptions {
   /** Probability of dropping an element, in [0, 1). */
   readonly rate: number;
-  readonly key: RandomKey;
+  /** A function where the op is part of a step that is recorded and must drop others each time. */
+  readonly key: Changing<RandomKey>;
 }
 
 /**
@@ -24,7 +26,7 @@ export function dropout(x: Tensor, { rate, key, offset = 0 }: DropoutOptions): T
     throw new ShapeError(`dropout: needs an f32 tensor, got ${x.dtype} ${formatShape(x.shape)}; use cast(x, "f32")`);
   }
   if (rate === 0) return record(x.alias(), { op: "dropout", inputs: [x], backward: (dy) => [() => dy.alias()] });
-  const params = { rate, key, offset };
+  const params = () => ({ rate, key: valueNow(key), offset });
   return record(run(dropoutKernel, [x], x, params), {
     op: "dropout",
     inputs: [x],

@@ -1,0 +1,102 @@
+// A step that is run many times: recorded once per shapes of its inputs and replayed from then on, where the device can
+// do that. What a replay saves is JavaScript: layers, tape, tensors, bind groups. Its results have the same bits.
+import type { Device, RecordedStep } from "./device.js";
+import type { DType } from "./dtype.js";
+import { keep, scope } from "./scope.js";
+import type { Shape } from "./shape.js";
+import { empty, type Tensor } from "./tensor.js";
+
+/** Values on their way to the device. */
+export interface HostTensor {
+  readonly values: Float32Array | Int32Array | Uint32Array;
+  readonly shape: Shape;
+}
+
+export interface StepPlanOptions {
+  /** Runs the function every time, without recording it. Default false. */
+  readonly eager?: boolean;
+  /**
+   * Names what besides the inputs' shapes decides which kernels the step runs, e.g. which weights are trained: a step is
+   * recorded per name.
+   */
+  readonly variant?: () => string;
+}
+
+/** Recorded steps that are kept; the one not run for the longest goes first. */
+const MOST_RECORDED = 4;
+
+interface Recording {
+  readonly inputs: readonly Tensor[];
+  runs: number;
+  step: RecordedStep | undefined;
+}
+
+const dtypeOf = ({ values }: HostTensor): DType =>
+  values instanceof Float32Array ? "f32" : values instanceof Int32Array ? "i32" : "u32";
+
+/**
+ * Runs `fn` on inputs that the host gives anew each time. `fn` may read and change tensors made before it, must keep no
+ * others than those it returns, and must declare what changes from step to step (see `Device.record`).
+ */
+export class StepPlan {
+  private readonly recordings = new Map<string, Recording>();
+  private eagerOutputs: readonly Tensor[] = [];
+
+  constructor(
+    private readonly device: Device,
+    private readonly fn: (...inputs: Tensor[]) => readonly Tensor[],
+    private readonly options: StepPlanOptions = {},
+  ) {}
+
+  /** One step. The tensors it gives belong to the plan and are overwritten by the next. */
+  run(...values: readonly HostTensor[]): readonly Tensor[] {
+    const recording = this.recordingOf(values);
+    recording.inputs.forEach((input, i) => {
+      this.device.write(input.storage, values[i]!.values);
+    });
+    if (recording.step?.valid === false) {
+      recording.step.dispose();
+      recording.step = undefined;
+    }
+    if (recording.step !== undefined) {
+      recording.step.run();
+      return recording.step.outputs;
+    }
+    // The first time makes what outlives a step (the momenta of an optimizer) and has the kernels compiled.
+    const compute = () => scope(() => this.fn(...recording.inputs)).map(keep);
+    if (recording.runs++ > 0 && !this.options.eager) recording.step = this.device.record(compute);
+    if (recording.step !== undefined) return recording.step.outputs;
+    for (const t of this.eagerOutputs) t.dispose();
+    this.eagerOutputs = compute();
+    return this.eagerOutputs;
+  }
+
+  private recordingOf(values: readonly HostTensor[]): Recording {
+    const shapes = values.map((value) => `${dtypeOf(value)}[${value.shape.join(",")}]`);
+    const key = [...shapes, this.options.variant?.()].join(" ");
+    let recording = this.recordings.get(key);
+    if (recording === undefined) {
+      const inputs = values.map((value) => keep(empty(this.device, value.shape, dtypeOf(value))));
+      recording = { inputs, runs: 0, step: undefined };
+      const [oldest] = this.recordings;
+      if (this.recordings.size >= MOST_RECORDED && oldest !== undefined) this.drop(...oldest);
+    } else {
+      this.recordings.delete(key);
+    }
+    this.recordings.set(key, recording);
+    return recording;
+  }
+
+  private drop(key: string, { inputs, step }: Recording): void {
+    this.recordings.delete(key);
+    step?.dispose();
+    for (const input of inputs) input.dispose();
+  }
+
+  /** Frees the inputs, the outputs and the memory of the recorded steps. */
+  dispose(): void {
+    for (const entry of [...this.recordings]) this.drop(...entry);
+    for (const t of this.eagerOutputs) t.dispose();
+    this.eagerOutputs = [];
+  }
+}

@@ -1,0 +1,129 @@
+// What the WebGPU device records: compiled programs, dispatches and copies, and the block of uniform memory that holds
+// the dispatches' parameters. Shared by work that is submitted once and by recorded steps that are submitted again.
+import type { Dispatch } from "./webgpu-program.js";
+import type { DispatchTimer } from "./webgpu-timer.js";
+
+/** Bytes of a parameter binding: a dispatch has at most 64 parameters. */
+export const PARAMETER_BINDING = 256;
+
+/** A compiled (or compiling) WGSL program with its bind group cache. */
+export interface Program {
+  readonly key: string;
+  readonly kernel: string;
+  readonly module: GPUShaderModule;
+  readonly descriptor: GPUComputePipelineDescriptor;
+  readonly layout: GPUBindGroupLayout;
+  readonly parameterNames: number;
+  readonly bindGroups: Map<string, GPUBindGroup>;
+  pipeline: GPUComputePipeline | undefined;
+  /** Settles (never rejects) when the pipeline is there or `error` is set. */
+  ready: Promise<void>;
+  error: Error | undefined;
+}
+
+export interface DispatchCommand {
+  readonly kind: "dispatch";
+  readonly program: Program;
+  readonly bindGroup: GPUBindGroup;
+  /** In the parameter block; -1 without parameters. */
+  readonly parameterOffset: number;
+  readonly workgroups: readonly [number, number?, number?];
+}
+
+export interface CopyCommand {
+  readonly kind: "copy";
+  readonly from: GPUBuffer;
+  readonly to: GPUBuffer;
+  readonly bytes: number;
+  /** Set once it was part of a submit without errors. */
+  submitted: boolean;
+}
+
+export type Command = DispatchCommand | CopyCommand;
+
+/** Parameters of many dispatches, one uniform buffer's content. */
+export class ParameterBlock {
+  /** In use. */
+  bytes = 0;
+  private memory: ArrayBuffer;
+  private u32: Uint32Array;
+  private f32: Float32Array;
+
+  constructor(
+    private readonly alignment: number,
+    capacity: number,
+  ) {
+    this.memory = new ArrayBuffer(capacity);
+    this.u32 = new Uint32Array(this.memory);
+    this.f32 = new Float32Array(this.memory);
+  }
+
+  /** The bytes in use, for an upload. */
+  get data(): Uint8Array<ArrayBuffer> {
+    return new Uint8Array(this.memory, 0, this.bytes);
+  }
+
+  /** Adds a dispatch's parameters, `count` of them, and gives their offset; -1 where there are none. */
+  append(dispatch: Dispatch, count: number): number {
+    if (count === 0) return -1;
+    const offset = this.bytes;
+    this.bytes += Math.ceil((count * 4) / this.alignment) * this.alignment;
+    if (this.bytes > this.memory.byteLength) this.grow();
+    this.write(offset, dispatch);
+    return offset;
+  }
+
+  /** Overwrites a dispatch's parameters. */
+  write(offset: number, { sizes, numbers }: Dispatch): void {
+    let word = offset / 4;
+    for (const name in sizes) this.u32[word++] = sizes[name]!;
+    for (const name in numbers) this.f32[word++] = numbers[name]!;
+  }
+
+  private grow(): void {
+    const larger = new ArrayBuffer(2 * this.bytes);
+    new Uint8Array(larger).set(new Uint8Array(this.memory));
+    this.memory = larger;
+    this.u32 = new Uint32Array(larger);
+    this.f32 = new Float32Array(larger);
+  }
+}
+
+/**
+ * Encodes commands in order, dispatches in as few passes as there can be; with a timer, each in a pass of its own.
+ * `parameters` binds the block that the dispatches' offsets refer to.
+ */
+export function encode(
+  encoder: GPUCommandEncoder,
+  commands: readonly Command[],
+  parameters: GPUBindGroup,
+  timer: DispatchTimer | undefined,
+): void {
+  let pass: GPUComputePassEncoder | undefined;
+  let current: Program | undefined;
+  for (const command of commands) {
+    if (command.kind === "copy") {
+      pass?.end();
+      pass = undefined;
+      current = undefined;
+      encoder.copyBufferToBuffer(command.from, 0, command.to, 0, command.bytes);
+      continue;
+    }
+    if (timer !== undefined) {
+      pass?.end();
+      current = undefined;
+      pass = encoder.beginComputePass(timer.pass(command.program.kernel, command.program.key));
+    }
+    pass ??= encoder.beginComputePass();
+    if (current !== command.program) {
+      current = command.program;
+      pass.setPipeline(command.program.pipeline!);
+    }
+    pass.setBindGroup(0, command.bindGroup);
+    if (command.parameterOffset >= 0) pass.setBindGroup(1, parameters, [command.parameterOffset]);
+    const [x, y, z] = command.workgroups;
+    pass.dispatchWorkgroups(x, y, z);
+  }
+  pass?.end();
+  timer?.resolve(encoder);
+}
