@@ -1,11 +1,85 @@
-// Optimizer steps in place on a parameter w and its slots, one dispatch a tensor (per window, beyond a binding). w, the
-// gradient g and the slots have one shape, f32. What changes from step to step arrives as numbers: nothing recompiles.
+// Optimizer steps in place on parameters w and their slots, several tensors a dispatch: as many as one may bind. A
+// parameter, its gradient g and its slots have one shape, f32; a parameter larger than a binding takes a dispatch per
+// window. What changes from step to step arrives as numbers: nothing recompiles. Inputs are the gradients [g, g, ...],
+// outputs [w, ...slots, w, ...slots, ...], all read and written, no tensor twice.
 // Formulas and defaults as Keras 3: weight decay is decoupled from the gradient, w -= w learningRate weightDecay.
-import { type CpuView, defineKernel } from "../tensor/kernel.js";
-import type { Binding, GpuView } from "../tensor/webgpu-program.js";
-import { stream } from "./stream.js";
+import { defineKernel } from "../tensor/kernel.js";
+import { type Binding, type GpuCall, type GpuView, windowOf } from "../tensor/webgpu-program.js";
+import { rolledSegments, windows } from "./rolled.js";
 
-const inPlace = (name: string, view: GpuView): Binding => ({ name, view, type: "vec4f", access: "read_write" });
+/** A gradient with the parameter and slots that it changes. */
+type Update<View> = readonly [gradient: View, parameter: View, ...slots: View[]];
+
+function updatesOf<View>(gradients: readonly View[], state: readonly View[]): Update<View>[] {
+  const each = state.length / gradients.length;
+  return gradients.map(
+    (gradient, k) => [gradient, ...state.slice(k * each, (k + 1) * each)] as unknown as Update<View>,
+  );
+}
+
+/** Most tensors a dispatch: the parameters of a dispatch hold their starts. */
+const MOST_TENSORS = 32;
+
+interface UpdateText {
+  readonly key: string;
+  /** Names of the vec4s that the statement reads and changes: parameter, slots. */
+  readonly state: readonly string[];
+  /** WGSL that changes them by the gradient `g`. */
+  readonly statement: string;
+  readonly numbers: Readonly<Record<string, number>>;
+}
+
+/** Runs a statement on every vec4 of all parameters. */
+function updateAll(call: GpuCall<unknown>, { key, state, statement, numbers }: UpdateText): void {
+  const names = ["g", ...state];
+  const most = Math.min(MOST_TENSORS, Math.floor(call.profile.maxStorageBuffers / names.length));
+  let pending: Update<GpuView>[] = [];
+  const dispatch = () => {
+    const updates = pending;
+    pending = [];
+    if (updates.length === 0) return;
+    const loop = rolledSegments(
+      call.profile,
+      updates.map(([{ size }]) => Math.ceil(size / 4)),
+    );
+    call.dispatch({
+      key: `${key} ${updates.length}`,
+      program: () => ({
+        workgroupSize: loop.workgroupSize,
+        body: loop.body(
+          (k) => /* wgsl */ `
+      let g = g${k}[i];
+      ${state.map((name) => `var ${name} = ${name}${k}[i];`).join(" ")}
+      ${statement}
+      ${state.map((name) => `${name}${k}[i] = ${name};`).join(" ")}`,
+        ),
+      }),
+      bindings: updates.flatMap((views, k) =>
+        views.map(
+          (view, j): Binding => ({
+            name: `${names[j]}${k}`,
+            view,
+            type: "vec4f",
+            access: j === 0 ? "read" : "read_write",
+          }),
+        ),
+      ),
+      sizes: loop.sizes,
+      numbers,
+      workgroups: loop.workgroups,
+    });
+  };
+  for (const update of updatesOf(call.inputs, call.outputs)) {
+    const pieces = windows(call.profile, update[0].size);
+    for (const [start, count] of pieces) {
+      // Two windows of a tensor cannot be bound at once.
+      if (start > 0 || pending.length === most) dispatch();
+      const views = pieces.length === 1 ? update : update.map((view) => windowOf(view, start, count));
+      pending.push(views as unknown as Update<GpuView>);
+    }
+  }
+  dispatch();
+}
 
 export interface SgdParams {
   readonly learningRate: number;
@@ -17,34 +91,31 @@ export interface SgdParams {
 
 /**
  * w -= learningRate g; with momentum m <- momentum m - learningRate g, w += m (Nesterov: w += momentum m - learningRate g).
- * Inputs [g], outputs [w] or, with momentum, [w, m], all read and written.
+ * Slots: none or, with momentum, [m].
  */
 export const sgdKernel = defineKernel<SgdParams>({
   name: "sgd",
-  cpu: ({ inputs: [g], outputs: [w, m], params: { learningRate, momentum = 0, nesterov, weightDecay = 0 } }) => {
-    for (let i = 0; i < w!.size; i++) {
-      const step = -learningRate * g!.data[i]!;
-      const decayed = w!.data[i]! * (1 - learningRate * weightDecay);
-      if (m !== undefined) m.data[i] = momentum * m.data[i]! + step;
-      const velocity = m?.data[i] ?? step;
-      w!.data[i] = decayed + (nesterov && m !== undefined ? momentum * velocity + step : velocity);
+  cpu: ({ inputs, outputs, params: { learningRate, momentum = 0, nesterov, weightDecay = 0 } }) => {
+    for (const [g, w, m] of updatesOf(inputs, outputs)) {
+      for (let i = 0; i < w.size; i++) {
+        const step = -learningRate * g.data[i]!;
+        const decayed = w.data[i]! * (1 - learningRate * weightDecay);
+        if (m !== undefined) m.data[i] = momentum * m.data[i]! + step;
+        const velocity = m?.data[i] ?? step;
+        w.data[i] = decayed + (nesterov && m !== undefined ? momentum * velocity + step : velocity);
+      }
     }
   },
   webgpu: (call) => {
     const { learningRate, momentum = 0, nesterov, weightDecay = 0 } = call.params;
-    const [w, m] = call.outputs;
-    const kind = m === undefined ? "plain" : nesterov ? "nesterov" : "momentum";
-    stream(call, {
+    const plain = call.outputs.length === call.inputs.length;
+    const kind = plain ? "plain" : nesterov ? "nesterov" : "momentum";
+    updateAll(call, {
       key: kind,
-      bindings: [
-        { name: "gradient", view: call.inputs[0]!, type: "vec4f" },
-        inPlace("parameter", w!),
-        ...(m === undefined ? [] : [inPlace("velocity", m)]),
-      ],
-      statement: /* wgsl */ `let step = -u.learningRate * gradient[i];
-    let decayed = parameter[i] * u.keep;
-    ${m === undefined ? "" : "let v = u.momentum * velocity[i] + step; velocity[i] = v;"}
-    parameter[i] = decayed + ${{ plain: "step", momentum: "v", nesterov: "(u.momentum * v + step)" }[kind]};`,
+      state: plain ? ["w"] : ["w", "m"],
+      statement: /* wgsl */ `let step = -u.learningRate * g;
+      ${plain ? "" : "m = u.momentum * m + step;"}
+      w = w * u.keep + ${{ plain: "step", momentum: "m", nesterov: "(u.momentum * m + step)" }[kind]};`,
       numbers: { learningRate, momentum, keep: 1 - learningRate * weightDecay },
     });
   },
@@ -69,37 +140,32 @@ function adamRate({ learningRate, step, beta1, beta2 }: AdamParams): number {
 /**
  * Adam (Kingma, Ba, 2015, section 2, last paragraph): m += (g - m)(1 - beta1), v += (g^2 - v)(1 - beta2),
  * w -= rate m / (sqrt(v) + epsilon), rate = learningRate sqrt(1 - beta2^step) / (1 - beta1^step).
- * Inputs [g], outputs [w, m, v], all read and written.
+ * Slots: [m, v].
  */
 export const adamKernel = defineKernel<AdamParams>({
   name: "adam",
-  cpu: ({ inputs: [g], outputs: [w, m, v], params }) => {
+  cpu: ({ inputs, outputs, params }) => {
     const rate = adamRate(params);
     const { learningRate, beta1, beta2, epsilon, weightDecay } = params;
-    for (let i = 0; i < w!.size; i++) {
-      const gradient = g!.data[i]!;
-      const mean = m!.data[i]! + (gradient - m!.data[i]!) * (1 - beta1);
-      const square = v!.data[i]! + (gradient * gradient - v!.data[i]!) * (1 - beta2);
-      m!.data[i] = mean;
-      v!.data[i] = square;
-      w!.data[i] = w!.data[i]! * (1 - learningRate * weightDecay) - (rate * mean) / (Math.sqrt(square) + epsilon);
+    for (const [g, w, m, v] of updatesOf(inputs, outputs)) {
+      for (let i = 0; i < w.size; i++) {
+        const gradient = g.data[i]!;
+        const mean = m!.data[i]! + (gradient - m!.data[i]!) * (1 - beta1);
+        const square = v!.data[i]! + (gradient * gradient - v!.data[i]!) * (1 - beta2);
+        m!.data[i] = mean;
+        v!.data[i] = square;
+        w.data[i] = w.data[i]! * (1 - learningRate * weightDecay) - (rate * mean) / (Math.sqrt(square) + epsilon);
+      }
     }
   },
   webgpu: (call) => {
-    const [w, m, v] = call.outputs;
     const { learningRate, beta1, beta2, epsilon, weightDecay } = call.params;
-    stream(call, {
+    updateAll(call, {
       key: "",
-      bindings: [
-        { name: "gradient", view: call.inputs[0]!, type: "vec4f" },
-        inPlace("parameter", w!),
-        inPlace("mean", m!),
-        inPlace("square", v!),
-      ],
-      statement: /* wgsl */ `let g = gradient[i];
-    var m = mean[i]; m += (g - m) * u.newMean; mean[i] = m;
-    var v = square[i]; v += (g * g - v) * u.newSquare; square[i] = v;
-    parameter[i] = parameter[i] * u.keep - u.rate * m / (sqrt(v) + u.epsilon);`,
+      state: ["w", "m", "v"],
+      statement: /* wgsl */ `m += (g - m) * u.newMean;
+      v += (g * g - v) * u.newSquare;
+      w = w * u.keep - u.rate * m / (sqrt(v) + u.epsilon);`,
       numbers: {
         newMean: 1 - beta1,
         newSquare: 1 - beta2,
@@ -110,29 +176,3 @@ export const adamKernel = defineKernel<AdamParams>({
     });
   },
 });
-
-export interface ClipParams {
-  /** Largest Euclidean norm of all gradients together. */
-  readonly maximumNorm: number;
-}
-
-/** g *= min(1, maximumNorm / sqrt(squaredNorm)). Inputs [squaredNorm f32, one element], outputs [g], read and written. */
-export const clipByNormKernel = defineKernel<ClipParams>({
-  name: "clipByNorm",
-  cpu: ({ inputs: [squaredNorm], outputs: [g], params: { maximumNorm } }) => {
-    const factor = clipFactor(squaredNorm!, maximumNorm);
-    for (let i = 0; i < g!.size; i++) g!.data[i]! *= factor;
-  },
-  webgpu: (call) =>
-    stream(call, {
-      key: "",
-      bindings: [inPlace("gradient", call.outputs[0]!)],
-      tables: [{ name: "squaredNorm", view: call.inputs[0]!, type: "f32" }],
-      statement: "gradient[i] *= u.maximumNorm / max(sqrt(squaredNorm[0]), u.maximumNorm);",
-      numbers: { maximumNorm: call.params.maximumNorm },
-    }),
-});
-
-function clipFactor(squaredNorm: CpuView, maximumNorm: number): number {
-  return maximumNorm / Math.max(Math.sqrt(squaredNorm.data[0]!), maximumNorm);
-}

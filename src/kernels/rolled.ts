@@ -33,6 +33,37 @@ export function rolledLoop(profile: TuningProfile, count: number): RolledLoop {
   };
 }
 
+/** A loop over the items of several lists, one list after the other: a workgroup may work on the end of one and the next. */
+export interface RolledSegments extends Omit<RolledLoop, "body" | "sizes"> {
+  readonly sizes: Readonly<Record<string, number>>;
+  /** WGSL that runs `statement(k)` for each index `i` of list k. */
+  readonly body: (statement: (k: number) => string) => string;
+}
+
+export function rolledSegments(profile: TuningProfile, counts: readonly number[]): RolledSegments {
+  let total = 0;
+  const starts = [0, ...counts.map((count) => (total += count))];
+  const { workgroupSize, workgroups, sizes } = rolledLoop(profile, total);
+  const [size] = workgroupSize;
+  return {
+    workgroupSize,
+    workgroups,
+    sizes: { trips: sizes.trips, ...Object.fromEntries(starts.map((start, k) => [`start${k}`, start])) },
+    body: (statement) => /* wgsl */ `
+  let first = ${GRID_INDEX} * ${size}u * u.trips;
+  let end = first + ${size}u * u.trips;
+  ${counts
+    .map(
+      (_, k) => /* wgsl */ `
+  for (var at = max(first, u.start${k}) + lane; at < min(end, u.start${k + 1}); at += ${size}u) {
+    let i = at - u.start${k};
+    ${statement(k)}
+  }`,
+    )
+    .join("")}`,
+  };
+}
+
 /** [start, count] pieces of `size` elements of which each fits a binding of the adapter. */
 export function windows(profile: TuningProfile, size: number): [number, number][] {
   const most = Math.floor(profile.maxBindingBytes / 256) * 64;

@@ -57,34 +57,34 @@ export abstract class Optimizer {
    * @throws UsageError when no parameter has a gradient
    */
   step(parameters: readonly Tensor[], gradients?: readonly Tensor[]): void {
-    let updated = 0;
-    parameters.forEach((parameter, i) => {
-      const gradient = gradients?.[i] ?? parameter.grad;
-      if (gradient === null) return;
-      if (!sameShape(gradient.shape, parameter.shape)) {
-        throw new ShapeError(
-          `${this.name}: a gradient must have its parameter's shape ${formatShape(parameter.shape)}, got ${formatShape(gradient.shape)}`,
-        );
-      }
-      this.update(parameter, gradient, this.slotsOf(parameter));
-      updated++;
-      if (gradients === undefined) {
-        gradient.dispose();
-        parameter.grad = null;
-      }
-    });
-    if (updated === 0) {
+    const updates = gradients === undefined ? gradientsOf(parameters) : pairs(this.name, parameters, gradients);
+    if (updates.length === 0) {
       throw new UsageError(
         `${this.name}: no parameter has a gradient; call backward(loss) first, with layers that are trainable`,
       );
     }
-    parameters[0]!.device.everyTime(() => {
-      this.iterations++;
-    });
+    for (const [parameter, gradient] of updates) {
+      if (sameShape(gradient.shape, parameter.shape)) continue;
+      throw new ShapeError(
+        `${this.name}: a gradient must have its parameter's shape ${formatShape(parameter.shape)}, got ${formatShape(gradient.shape)}`,
+      );
+    }
+    const state = updates.flatMap(([parameter]) => [parameter, ...this.slotsOf(parameter)]);
+    this.update(
+      updates.map(([, gradient]) => gradient),
+      state,
+      this.learningRate,
+    );
+    this.iterations++;
+    if (gradients !== undefined) return;
+    for (const [parameter, gradient] of updates) {
+      gradient.dispose();
+      parameter.grad = null;
+    }
   }
 
-  /** Kernels take their params as functions: rate and step number change from step to step. */
-  protected abstract update(w: Tensor, g: Tensor, slots: readonly Tensor[]): void;
+  /** Changes `state`, which is [parameter, ...slots] for each gradient in turn. */
+  protected abstract update(gradients: readonly Tensor[], state: readonly Tensor[], learningRate: number): void;
 
   /** The slots of a parameter by name; made, as zeros, where there are none yet. */
   slotTensors(parameter: Tensor): { readonly name: string; readonly tensor: Tensor }[] {
@@ -119,6 +119,24 @@ export abstract class Optimizer {
   }
 }
 
+type Pair = readonly [parameter: Tensor, gradient: Tensor];
+
+/** Parameters with a gradient of their own, each once: models put together may share them. */
+function gradientsOf(parameters: readonly Tensor[]): Pair[] {
+  return [...new Set(parameters)].flatMap((parameter) =>
+    parameter.grad === null ? [] : [[parameter, parameter.grad] as const],
+  );
+}
+
+function pairs(optimizer: string, parameters: readonly Tensor[], gradients: readonly Tensor[]): Pair[] {
+  if (gradients.length !== parameters.length || new Set(parameters).size !== parameters.length) {
+    throw new UsageError(
+      `${optimizer}: needs one gradient for each of different parameters, got ${gradients.length} for ${parameters.length} (${new Set(parameters).size} different)`,
+    );
+  }
+  return parameters.map((parameter, i) => [parameter, gradients[i]!]);
+}
+
 export interface SgdOptions {
   /** Default 0.01. */
   readonly learningRate?: number | Schedule;
@@ -136,8 +154,8 @@ class Sgd extends Optimizer {
     super("sgd", learningRate, options.momentum === 0 ? [] : ["momentum"], settings);
   }
 
-  protected update(w: Tensor, g: Tensor, slots: readonly Tensor[]): void {
-    runInto(sgdKernel, [g], [w, ...slots], () => ({ ...this.options, learningRate: this.learningRate }));
+  protected update(gradients: readonly Tensor[], state: readonly Tensor[], learningRate: number): void {
+    runInto(sgdKernel, gradients, state, { ...this.options, learningRate });
   }
 }
 
@@ -173,9 +191,8 @@ class Adam extends Optimizer {
     super(name, learningRate, ["momentum", "velocity"], settings);
   }
 
-  protected update(w: Tensor, g: Tensor, slots: readonly Tensor[]): void {
-    const params = () => ({ ...this.options, learningRate: this.learningRate, step: this.iterations + 1 });
-    runInto(adamKernel, [g], [w, ...slots], params);
+  protected update(gradients: readonly Tensor[], state: readonly Tensor[], learningRate: number): void {
+    runInto(adamKernel, gradients, state, { ...this.options, learningRate, step: this.iterations + 1 });
   }
 }
 

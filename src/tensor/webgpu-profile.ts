@@ -15,6 +15,8 @@ export interface TuningProfile {
   readonly subgroupSize: 8 | undefined;
   /** Largest storage binding in bytes; larger tensors are processed in windows. */
   readonly maxBindingBytes: number;
+  /** Most storage buffers that a dispatch may bind. */
+  readonly maxStorageBuffers: number;
   /** Workgroup memory in bytes. */
   readonly maxWorkgroupBytes: number;
 }
@@ -38,6 +40,7 @@ export function chooseProfile(adapter: GPUAdapter, forced: string | undefined): 
     name,
     subgroupSize: name === "software" ? 8 : undefined,
     maxBindingBytes: Math.floor(limits.maxStorageBufferBindingSize / 256) * 256,
+    maxStorageBuffers: limits.maxStorageBuffersPerShaderStage,
     maxWorkgroupBytes: limits.maxComputeWorkgroupStorageSize,
   };
 }

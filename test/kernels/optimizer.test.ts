@@ -1,13 +1,7 @@
 // Optimizer steps: golden values, GPU against the float64 reference over many steps, windows, no recompilation.
 import { describe, expect, it, vi } from "vitest";
-import { full, zerosLike } from "../../src/autograd/ops/create.js";
-import {
-  type AdamParams,
-  adamKernel,
-  clipByNormKernel,
-  type SgdParams,
-  sgdKernel,
-} from "../../src/kernels/optimizer.js";
+import { zerosLike } from "../../src/autograd/ops/create.js";
+import { type AdamParams, adamKernel, type SgdParams, sgdKernel } from "../../src/kernels/optimizer.js";
 import type { Device } from "../../src/tensor/device.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import { runInto, tensor } from "../../src/tensor/tensor.js";
@@ -73,18 +67,31 @@ describeProfiles((device) => {
     }
   });
 
-  it("scales gradients down to a norm, never up", async () => {
-    for (const [squared, expected] of [
-      [100, 0.2],
-      [4, 1],
-      [1, 1],
-      [0, 1],
-    ] as const) {
-      for (const d of [device(), cpu]) {
-        const g = full(d, [77], 3);
-        runInto(clipByNormKernel, [full(d, [1], squared)], [g], { maximumNorm: 2 });
-        for (const value of await g.data()) expect(value).toBeCloseTo(3 * expected, 6);
+  it.each(Object.keys(optimizers))("%s: many tensors in few dispatches, bit for bit as one by one", async (name) => {
+    const sizes = [1, 3001, 7, 64, 2500, 10, 1, 129, 1000, 5, 300];
+    const { slots, step } = optimizers[name]!;
+    for (const d of [device(), withSmallBindings(device(), 4096), cpu]) {
+      const starts = sizes.map(normals);
+      const gradients = sizes.map((size) => Array.from({ length: 3 }, () => normals(size)));
+      const expected: Float64Array[] = [];
+      for (const [k, start] of starts.entries()) expected.push(...(await train(d, name, start, gradients[k]!)));
+      const state = starts.flatMap((start) => {
+        const parameter = tensor(d, start);
+        return [parameter, ...Array.from({ length: slots }, () => zerosLike(parameter))];
+      });
+      const before = d.counters.dispatches;
+      for (const t of [1, 2, 3]) {
+        const params = step(t);
+        const now = gradients.map((g) => tensor(d, g[t - 1]!));
+        if ("sgd" in params) runInto(sgdKernel, now, state, params.sgd);
+        else runInto(adamKernel, now, state, params.adam);
       }
+      const each = (d.counters.dispatches - before) / 3;
+      const most = (length: number) => Math.ceil(length / Math.floor(device().profile.maxStorageBuffers / (2 + slots)));
+      if (d === device()) expect(each).toBe(most(sizes.length));
+      // Two tensors take three windows each, which four times part a dispatch.
+      else if (d !== cpu) expect(each).toBeLessThanOrEqual(most(sizes.length + 4) + 4);
+      for (const [k, t] of state.entries()) expect(Float64Array.from(await t.data()), `${k}`).toEqual(expected[k]);
     }
   });
 });

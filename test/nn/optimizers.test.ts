@@ -65,12 +65,25 @@ describeDevices((device, kind) => {
     expect(device().memory().liveCount).toBe(before);
   });
 
+  test("changes a parameter that is listed twice once", async () => {
+    const [w, other] = [tensor(device(), [1, 2]), tensor(device(), [5])];
+    w.grad = tensor(device(), [3, 4]);
+    const optimizer = sgd({ learningRate: 0.5 });
+    optimizer.step([w, other, w]);
+    expect(Array.from(await w.data())).toEqual([-0.5, 0]);
+    expect(Array.from(await other.data())).toEqual([5]);
+    for (const t of [w, other]) t.dispose();
+    optimizer.dispose();
+  });
+
   test("says what is missing", () => {
     const w = tensor(device(), [1, 2]);
     const g = tensor(device(), [1, 2, 3]);
     expect(() => sgd().step([w])).toThrow(UsageError);
     expect(() => sgd().step([w])).toThrow("no parameter has a gradient; call backward(loss) first");
     expect(() => sgd().step([w], [g])).toThrow(ShapeError);
+    expect(() => sgd().step([w], [])).toThrow("one gradient for each of different parameters, got 0 for 1");
+    expect(() => sgd().step([w, w], [w, w])).toThrow("got 2 for 2 (1 different)");
     w.dispose();
     g.dispose();
   });
