@@ -73,9 +73,10 @@ export abstract class Optimizer {
     this.update(
       updates.map(([, gradient]) => gradient),
       state,
-      this.learningRate,
     );
-    this.iterations++;
+    updates[0]![0].device.everyTime(() => {
+      this.iterations++;
+    });
     if (gradients !== undefined) return;
     for (const [parameter, gradient] of updates) {
       gradient.dispose();
@@ -83,8 +84,11 @@ export abstract class Optimizer {
     }
   }
 
-  /** Changes `state`, which is [parameter, ...slots] for each gradient in turn. */
-  protected abstract update(gradients: readonly Tensor[], state: readonly Tensor[], learningRate: number): void;
+  /**
+   * Changes `state`, which is [parameter, ...slots] for each gradient in turn. Kernels take their params as functions: rate
+   * and step number change from step to step.
+   */
+  protected abstract update(gradients: readonly Tensor[], state: readonly Tensor[]): void;
 
   /** The slots of a parameter by name; made, as zeros, where there are none yet. */
   slotTensors(parameter: Tensor): { readonly name: string; readonly tensor: Tensor }[] {
@@ -154,8 +158,8 @@ class Sgd extends Optimizer {
     super("sgd", learningRate, options.momentum === 0 ? [] : ["momentum"], settings);
   }
 
-  protected update(gradients: readonly Tensor[], state: readonly Tensor[], learningRate: number): void {
-    runInto(sgdKernel, gradients, state, { ...this.options, learningRate });
+  protected update(gradients: readonly Tensor[], state: readonly Tensor[]): void {
+    runInto(sgdKernel, gradients, state, () => ({ ...this.options, learningRate: this.learningRate }));
   }
 }
 
@@ -191,8 +195,9 @@ class Adam extends Optimizer {
     super(name, learningRate, ["momentum", "velocity"], settings);
   }
 
-  protected update(gradients: readonly Tensor[], state: readonly Tensor[], learningRate: number): void {
-    runInto(adamKernel, gradients, state, { ...this.options, learningRate, step: this.iterations + 1 });
+  protected update(gradients: readonly Tensor[], state: readonly Tensor[]): void {
+    const params = () => ({ ...this.options, learningRate: this.learningRate, step: this.iterations + 1 });
+    runInto(adamKernel, gradients, state, params);
   }
 }
 
