@@ -1,4 +1,4 @@
-// y = x, bit for bit, for tensors of equal size and any dtype: snapshots of weights.
+// Copies bit for bit, of any dtype: whole tensors (snapshots of weights) and rows of a table.
 import { defineKernel } from "../tensor/kernel.js";
 import { stream } from "./stream.js";
 
@@ -14,5 +14,28 @@ export const copyKernel = defineKernel<Record<never, never>>({
         { name: "y", view: call.outputs[0]!, type: "vec4u", access: "read_write" },
       ],
       statement: "y[i] = x[i];",
+    }),
+});
+
+/**
+ * table[row, :] = x, bit for bit: what steps leave to be read together later. Inputs [x, n elements], outputs
+ * [table, rows of n elements], of one dtype.
+ */
+export const storeRowKernel = defineKernel<{ readonly row: number }>({
+  name: "storeRow",
+  cpu: ({ inputs: [x], outputs: [table], params: { row } }) => table!.data.set(x!.data, row * x!.size),
+  webgpu: ({ inputs: [x], outputs: [table], params: { row }, dispatch }) =>
+    dispatch({
+      key: "",
+      program: () => ({
+        workgroupSize: [64],
+        body: "if (global.x < u.columns) { table[u.row * u.columns + global.x] = x[global.x]; }",
+      }),
+      bindings: [
+        { name: "x", view: x!, type: "u32" },
+        { name: "table", view: table!, type: "u32", access: "read_write" },
+      ],
+      sizes: { row, columns: x!.size },
+      workgroups: [Math.ceil(x!.size / 64)],
     }),
 });

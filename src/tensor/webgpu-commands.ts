@@ -25,6 +25,8 @@ export interface DispatchCommand {
   readonly kind: "dispatch";
   readonly program: Program;
   readonly bindGroup: GPUBindGroup;
+  /** Names the views that the bind group binds. */
+  readonly bound: string;
   /** In the parameter block; -1 without parameters. */
   readonly parameterOffset: number;
   readonly workgroups: readonly [number, number?, number?];
@@ -126,4 +128,11 @@ export function encode(
   }
   pass?.end();
   timer?.resolve(encoder);
+}
+
+/** Names the views that a dispatch binds, in order. */
+export function boundViews({ bindings }: Dispatch): string {
+  let key = "";
+  for (const { view } of bindings) key += `${view.buffer.id}+${view.byteOffset}:${view.byteLength},`;
+  return key;
 }

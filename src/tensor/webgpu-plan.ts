@@ -4,7 +4,7 @@
 import type { RecordedStep, Storage } from "./device.js";
 import { DeviceError } from "./errors.js";
 import type { Tensor } from "./tensor.js";
-import { type DispatchCommand, encode, PARAMETER_BINDING, type ParameterBlock } from "./webgpu-commands.js";
+import { boundViews, type DispatchCommand, encode, PARAMETER_BINDING, type ParameterBlock } from "./webgpu-commands.js";
 import { type BufferPool, sizeClass } from "./webgpu-pool.js";
 import { type Dispatch, type GpuView, type PooledBuffer, programKey } from "./webgpu-program.js";
 import type { DispatchTimer } from "./webgpu-timer.js";
@@ -156,6 +156,7 @@ export class WebGpuPlan implements RecordedStep {
           if (
             command === undefined ||
             programKey(command.program.kernel, dispatch) !== command.program.key ||
+            boundViews(dispatch) !== command.bound ||
             x !== oldX ||
             y !== oldY ||
             z !== oldZ

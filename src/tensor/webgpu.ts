@@ -7,6 +7,7 @@ import type { Kernel } from "./kernel.js";
 import type { Tensor } from "./tensor.js";
 import { wait } from "./wait.js";
 import {
+  boundViews,
   type Command,
   type DispatchCommand,
   encode,
@@ -356,7 +357,6 @@ export class WebGpuDevice extends Device {
       );
     }
     const program = this.programOf(kernel, dispatch);
-    let groupKey = "";
     const { recording } = this;
     for (const { view, name, access } of dispatch.bindings) {
       if (view.byteLength > this.profile.maxBindingBytes) {
@@ -365,11 +365,11 @@ export class WebGpuDevice extends Device {
           `${kernel}: "${name}" takes ${view.byteLength} bytes and this adapter binds at most ${this.profile.maxBindingBytes}; use a smaller batch or tensor`,
         );
       }
-      groupKey += `${view.buffer.id}+${view.byteOffset}:${view.byteLength},`;
       view.buffer.lastSubmit = this.submitNumber;
       if (access === "read_write") recording?.overwrites(view.buffer);
     }
-    let bindGroup = program.bindGroups.get(groupKey);
+    const bound = boundViews(dispatch);
+    let bindGroup = program.bindGroups.get(bound);
     if (bindGroup === undefined) {
       if (program.bindGroups.size >= BIND_GROUPS_PER_PROGRAM) program.bindGroups.clear();
       checkAliases(kernel, dispatch);
@@ -381,12 +381,12 @@ export class WebGpuDevice extends Device {
           resource: { buffer: view.buffer.gpu, offset: view.byteOffset, size: view.byteLength },
         })),
       });
-      program.bindGroups.set(groupKey, bindGroup);
+      program.bindGroups.set(bound, bindGroup);
     }
     const commands: Command[] = recording?.commands ?? this.commands;
     const parameters = recording?.parameters ?? this.parameters;
     const parameterOffset = parameters.append(dispatch, program.parameterNames);
-    commands.push({ kind: "dispatch", program, bindGroup, parameterOffset, workgroups: dispatch.workgroups });
+    commands.push({ kind: "dispatch", program, bindGroup, bound, parameterOffset, workgroups: dispatch.workgroups });
     if (recording === undefined) this.count(kernel);
   }
 

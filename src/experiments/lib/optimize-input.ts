@@ -5,9 +5,8 @@
 import { ones } from "../../autograd/ops/create.js";
 import { add, clip } from "../../autograd/ops/elementwise.js";
 import { softmax } from "../../autograd/ops/softmax.js";
-import { stack } from "../../autograd/ops/transform.js";
 import { backward, noGrad } from "../../autograd/tape.js";
-import { copyKernel } from "../../kernels/copy.js";
+import { copyKernel, storeRowKernel } from "../../kernels/copy.js";
 import { StepTimer, type Timing } from "../../nn/history.js";
 import { crossEntropy } from "../../nn/losses.js";
 import type { Sequential } from "../../nn/model.js";
@@ -16,8 +15,9 @@ import type { Schedule } from "../../nn/schedules.js";
 import { ShapeError, UsageError } from "../../tensor/errors.js";
 import { keep, scope } from "../../tensor/scope.js";
 import { formatShape, sizeOf } from "../../tensor/shape.js";
-import { runInto, type Tensor, tensor } from "../../tensor/tensor.js";
-import { blurred, gaussianKernel, jittered, penalties, type Regularizers } from "./regularizers.js";
+import { StepPlan } from "../../tensor/step-plan.js";
+import { empty, runInto, type Tensor, tensor } from "../../tensor/tensor.js";
+import { blurred, gaussianKernel, jittered, jitterIndices, penalties, type Regularizers } from "./regularizers.js";
 
 export interface OptimizeInputOptions {
   /** Images to begin with, [N, H, W, C] in a row, in [0, 1]. */
@@ -106,25 +106,36 @@ export async function optimizeInputs(model: Sequential, options: OptimizeInputOp
   const timer = new StepTimer();
   const snapshots: InputSnapshot[] = [];
   const [crossEntropies, losses]: [Float32Array[], Float32Array[]] = [[], []];
-  let unread: Tensor[] = [];
+  // Rows: cross-entropy and loss of each step since the last read.
+  const unread = own(empty(device, [2 * STEPS_PER_READ, count]));
+  let unreadRows = 0;
 
   const seen = () => (kernel === undefined ? x : blurred(x, kernel));
   const lossOf = (images: Tensor, entropy: Tensor) => {
     const penalty = penalties(images, regularizers);
     return penalty === undefined ? entropy : add(entropy, penalty);
   };
+  const { jitter } = regularizers;
+  const plan = new StepPlan(device, (rows, columns) => {
+    const images = seen();
+    const logits = model.logits(jitter === 0 ? images : jittered(images, jitter, rows!, columns!));
+    const entropy = crossEntropy.perSample(logits, target);
+    const loss = lossOf(images, entropy);
+    for (const values of [entropy, loss]) {
+      runInto(storeRowKernel, [values], [unread], () => ({ row: unreadRows }));
+      device.everyTime(() => {
+        unreadRows++;
+      });
+    }
+    // The gradient of the sum over the batch.
+    backward(loss, { gradient: dy });
+    optimizer.step([x]);
+    noGrad(() => runInto(copyKernel, [clip(x, 0, 1)], [x], {}));
+    return [];
+  });
+  const [height, width] = model.inputShape as [number, number, number];
   const step = (index: number) =>
-    scope(() => {
-      const images = seen();
-      const logits = model.logits(jittered(images, regularizers.jitter, { seed, step: index }));
-      const entropy = crossEntropy.perSample(logits, target);
-      const loss = lossOf(images, entropy);
-      unread.push(keep(entropy.alias()), keep(loss.alias()));
-      // The gradient of the sum over the batch.
-      backward(loss, { gradient: dy });
-      optimizer.step([x]);
-      noGrad(() => runInto(copyKernel, [clip(x, 0, 1)], [x], {}));
-    });
+    plan.run(...(jitter === 0 ? [] : jitterIndices([height, width], jitter, { seed, step: index })));
   const takeSnapshot = async () => {
     const parts = noGrad(() =>
       scope(() => {
@@ -147,18 +158,18 @@ export async function optimizeInputs(model: Sequential, options: OptimizeInputOp
       const end = done === 0 ? 1 : Math.min(done + STEPS_PER_READ, nextSnapshot);
       const begun = performance.now();
       for (let index = done; index < end; index++) step(index);
-      const [read] = await valuesOf([noGrad(() => scope(() => stack(unread)))]);
-      for (const t of unread) t.dispose();
-      unread = [];
+      const read = Float32Array.from(await unread.data());
+      unreadRows = 0;
       timer.add(performance.now() - begun, end - done);
       for (let row = 0; row < 2 * (end - done); row++) {
-        (row % 2 === 0 ? crossEntropies : losses).push(read!.slice(row * count, (row + 1) * count));
+        (row % 2 === 0 ? crossEntropies : losses).push(read.slice(row * count, (row + 1) * count));
       }
       onProgress?.({ step: end, loss: losses.at(-1)!.reduce((a, b) => a + b) / count });
       if (end === nextSnapshot) await takeSnapshot();
     }
   } finally {
-    for (const t of [...owned, ...unread]) t.dispose();
+    plan.dispose();
+    for (const t of owned) t.dispose();
     optimizer.dispose();
     for (const [i, layer] of model.layers.entries()) layer.trainable = trainable[i]!;
   }

@@ -3,10 +3,12 @@
 
 import { conv2d } from "../../autograd/ops/conv2d.js";
 import { abs, add, mul, square, sub } from "../../autograd/ops/elementwise.js";
+import { gather } from "../../autograd/ops/gather.js";
 import { sum } from "../../autograd/ops/reduce.js";
 import { pad, slice } from "../../autograd/ops/transform.js";
 import type { Device } from "../../tensor/device.js";
 import { RandomStream } from "../../tensor/random.js";
+import type { HostTensor } from "../../tensor/step-plan.js";
 import { type Tensor, tensor } from "../../tensor/tensor.js";
 
 /** Strengths of the priors. */
@@ -62,13 +64,24 @@ export function blurred(x: Tensor, kernel: Tensor): Tensor {
 }
 
 /**
- * Images x [N, H, W, C] shifted by up to `jitter` pixels each way, filled with 0: all by the same shift, which depends on
- * seed and step only, so that an image's way does not depend on the others of its batch.
+ * The rows and columns that `jittered` takes of images [H, W] with a border of `jitter` pixels: all images of a step are
+ * shifted alike, by what depends on seed and step only, so that an image's way does not depend on the others of its batch.
  */
-export function jittered(x: Tensor, jitter: number, { seed, step }: { seed: number; step: number }): Tensor {
-  if (jitter === 0) return x;
+export function jitterIndices(
+  [height, width]: readonly [number, number],
+  jitter: number,
+  { seed, step }: { readonly seed: number; readonly step: number },
+): [rows: HostTensor, columns: HostTensor] {
   const random = new RandomStream(seed, `jitter/${step}`);
-  const [down, right] = [random.integer(2 * jitter + 1), random.integer(2 * jitter + 1)];
+  const from = (size: number): HostTensor => {
+    const first = random.integer(2 * jitter + 1);
+    return { values: Int32Array.from({ length: size }, (_, i) => first + i), shape: [size] };
+  };
+  return [from(height), from(width)];
+}
+
+/** Images x [N, H, W, C] shifted by up to `jitter` pixels each way, filled with 0, as `jitterIndices` has it. */
+export function jittered(x: Tensor, jitter: number, rows: Tensor, columns: Tensor): Tensor {
   const border = [jitter, jitter];
-  return slice(pad(x, [[0, 0], border, border, [0, 0]]), [0, down, right, 0], x.shape);
+  return gather(gather(pad(x, [[0, 0], border, border, [0, 0]]), rows, 1), columns, 2);
 }
