@@ -15,12 +15,7 @@ import { adamKernel, sgdKernel } from "../src/kernels/optimizer.js";
 import { pool2dGradientKernel, pool2dKernel } from "../src/kernels/pool2d.js";
 import { randomNormalKernel } from "../src/kernels/random.js";
 import { reduceKernel } from "../src/kernels/reduce.js";
-import {
-  softmaxCrossEntropyGradientKernel,
-  softmaxCrossEntropyKernel,
-  softmaxGradientKernel,
-  softmaxKernel,
-} from "../src/kernels/softmax.js";
+import { softmaxCrossEntropyKernel, softmaxGradientKernel, softmaxKernel } from "../src/kernels/softmax.js";
 import { stridedCopyKernel } from "../src/kernels/transform.js";
 import { randomKey } from "../src/tensor/random.js";
 import {
@@ -174,17 +169,11 @@ function softmaxes(rows: number, columns: number): KernelCase[] {
       outputs: [x],
       params,
     }),
-    kernelCase("softmax", `softmax cross-entropy ${at}`, {
+    kernelCase("softmax", `softmax cross-entropy and gradient ${at}`, {
       kernel: softmaxCrossEntropyKernel,
       inputs: [x, labels],
-      outputs: [[rows], [rows, 4]],
-      params: {},
-    }),
-    kernelCase("softmax", `softmax cross-entropy gradient ${at}`, {
-      kernel: softmaxCrossEntropyGradientKernel,
-      inputs: [[rows], x, labels, [rows, 4]],
-      outputs: [x],
-      params: {},
+      outputs: [[1], x],
+      params: { reduction: "mean" },
     }),
   ];
 }

@@ -2,6 +2,7 @@
 // needs, and a function from the output's gradient to the inputs' gradients. Nothing is computed that nobody asked for.
 
 import { addInto } from "../kernels/elementwise.js";
+import type { Storage } from "../tensor/device.js";
 import { DisposedError, KilogradError, ShapeError } from "../tensor/errors.js";
 import { keep, register, scope } from "../tensor/scope.js";
 import { formatShape, sameShape } from "../tensor/shape.js";
@@ -161,6 +162,14 @@ export interface BackwardOptions {
   readonly retainTape?: boolean;
 }
 
+/** Memory of the gradients that a running backward() starts from. */
+const seeds = new WeakSet<Storage>();
+
+/** Whether a gradient is known to be a single 1, as that of the loss itself is. */
+export function isSeed(gradient: Tensor): boolean {
+  return seeds.has(gradient.storage);
+}
+
 function seedGradient(op: string, output: Tensor, gradient: Tensor | undefined): Tensor {
   if (gradient !== undefined) {
     if (!sameShape(gradient.shape, output.shape)) {
@@ -175,7 +184,9 @@ function seedGradient(op: string, output: Tensor, gradient: Tensor | undefined):
       `${op}: the output must be a scalar, it has shape ${formatShape(output.shape)}; reduce it with mean() or sum(), or pass { gradient }`,
     );
   }
-  return tensor(output.device, [1], { shape: output.shape });
+  const seed = tensor(output.device, [1], { shape: output.shape });
+  seeds.add(seed.storage);
+  return seed;
 }
 
 /**
@@ -192,6 +203,7 @@ export function backward(output: Tensor, options: BackwardOptions = {}): void {
   noGrad(() => {
     const seed = seedGradient("backward", output, options.gradient);
     const gradients = scope(() => backpropagate(output, seed, "leaves", options.retainTape ?? false));
+    seeds.delete(seed.storage);
     seed.dispose();
     for (const [leaf, gradient] of gradients) {
       // A gradient lives as long as its leaf, whatever scope this runs in.
@@ -219,6 +231,7 @@ export function valueAndGrad<Inputs extends readonly Tensor[]>(
       const { value, grads } = noGrad(() => {
         const seed = seedGradient("valueAndGrad", output, undefined);
         const found = backpropagate(output, seed, new Set(leaves), false);
+        seeds.delete(seed.storage);
         return {
           value: output.alias(),
           grads: leaves.map((leaf) => found.get(leaf) ?? zerosFor(leaf)),

@@ -5,8 +5,8 @@
 //   logSoftmax  y_j = x_j - top - log(total)          dx_j = dy_j - exp(y_j) sum_k dy_k
 //   cross-entropy of logits x [N, C] with targets t:  loss = sum_j t_j (log(total) - (x_j - top))
 //                                                     dx_j = (exp(x_j - top) / total * sum_k t_k - t_j) dy
-// No exponent is positive, so nothing overflows. Cross-entropy keeps [top, total, sum of t, 0] per row for its gradient,
-// not log(total) + top: at logits of 1e4 that sum would be good to 1e-3 only.
+// No exponent is positive, so nothing overflows. Cross-entropy writes its gradient in the same pass, for dy = 1: both come
+// from the same top and total. The mean over a small batch is part of that pass, too.
 //
 // A row is worked on by one invocation (short rows, and axes other than the last), by a subgroup, or by a workgroup.
 import { type CpuView, defineKernel } from "../tensor/kernel.js";
@@ -18,6 +18,7 @@ import {
   MAX_WORKGROUPS,
   type ProgramText,
 } from "../tensor/webgpu-program.js";
+import { dispatchReduce } from "./reduce.js";
 
 export interface SoftmaxParams {
   /** Non-negative. */
@@ -49,6 +50,8 @@ interface RowText {
   readonly each: (statement: string) => string;
   /** WGSL of the sum or maximum of `value` over the row's invocations. */
   readonly across: (combiner: "add" | "max", value: string) => string;
+  /** WGSL of the sum over all rows of what each row's invocations agree on; after the loop over rows, for one workgroup. */
+  readonly overall: (value: string) => string;
   /** Condition under which one invocation writes a row's result. */
   readonly once: string;
 }
@@ -62,15 +65,15 @@ interface RowKernel {
   readonly bindings: readonly Binding[];
   readonly numbers?: Readonly<Record<string, number>>;
   readonly text: (row: RowText) => string;
+  /** Has one workgroup do all rows: statements before its loop over them, and after it. */
+  readonly frame?: { readonly before: string; readonly after: (row: RowText) => string };
 }
 
+/** Elements up to which one workgroup is faster than a second dispatch. */
+const SINGLE_WORKGROUP = 4096;
+
 /** Runs a text for every `row` of `shape` along `axis`; `start` is the index of the row's first element. */
-function overRows(
-  call: GpuCall<unknown>,
-  shape: readonly number[],
-  axis: number,
-  { key, bindings, numbers = {}, text }: RowKernel,
-): void {
+function overRows(call: GpuCall<unknown>, shape: readonly number[], axis: number, rows: RowKernel): void {
   const { count, size, inner } = rowsOf(shape, axis);
   const software = call.profile.name === "software";
   const shared = inner === 1 && size >= SHARED_ROW;
@@ -79,28 +82,27 @@ function overRows(
   // Several rows an invocation on a software adapter, where a workgroup costs as much as six loads.
   const most = software ? Math.max(32, Math.ceil((count * size) / 2048)) : MAX_WORKGROUPS;
   call.dispatch({
-    key: `${key} ${shared ? "shared" : "alone"}`,
-    program: () => rowProgram(call.profile, shared, lanes, text),
-    bindings,
+    key: `${rows.key} ${shared ? "shared" : "alone"}`,
+    program: () => rowProgram(call.profile, shared, lanes, rows),
+    bindings: rows.bindings,
     sizes: { count, size, inner },
-    numbers,
-    workgroups: [Math.min(groups, most, MAX_WORKGROUPS)],
+    numbers: rows.numbers ?? {},
+    workgroups: [rows.frame === undefined ? Math.min(groups, most, MAX_WORKGROUPS) : 1],
   });
 }
 
-function rowProgram(
-  profile: TuningProfile,
-  shared: boolean,
-  lanes: number,
-  text: (row: RowText) => string,
-): ProgramText {
-  const subgroups = shared && profile.subgroupSize !== undefined;
-  const across: RowText["across"] = (combiner, value) =>
-    !shared
-      ? value
-      : subgroups
-        ? `subgroup${combiner === "add" ? "Add" : "Max"}(${value})`
-        : `${combiner}_across(lane, ${value})`;
+function rowProgram(profile: TuningProfile, shared: boolean, lanes: number, { text, frame }: RowKernel): ProgramText {
+  const joins = shared || frame !== undefined;
+  const subgroups = joins && profile.subgroupSize !== undefined;
+  const join: RowText["across"] = (combiner, value) =>
+    subgroups ? `subgroup${combiner === "add" ? "Add" : "Max"}(${value})` : `${combiner}_across(lane, ${value})`;
+  const row: RowText = {
+    each: (statement) =>
+      `for (var j = ${shared ? "lane" : "0u"}; j < u.size; j += ${shared ? lanes : 1}) { let at = start + j * u.inner; ${statement} }`,
+    across: (combiner, value) => (shared ? join(combiner, value) : value),
+    overall: (value) => (shared ? value : join("add", value)),
+    once: shared ? "lane == 0" : "true",
+  };
   const tree = (combiner: string, pair: string) => /* wgsl */ `
 fn ${combiner}_across(lane: u32, value: f32) -> f32 {
   values[lane] = value;
@@ -117,21 +119,17 @@ fn ${combiner}_across(lane: u32, value: f32) -> f32 {
     workgroupSize: [lanes],
     subgroups,
     declarations:
-      shared && !subgroups
+      joins && !subgroups
         ? `var<workgroup> values: array<f32, ${lanes}>;
 ${tree("add", "values[lane] + values[lane + rest]")}
 ${tree("max", "max(values[lane], values[lane + rest])")}`
         : "",
-    body: /* wgsl */ `
+    body: /* wgsl */ `${frame?.before ?? ""}
   for (var row = ${shared ? "group.x" : `group.x * ${lanes} + lane`}; row < u.count; row += groups.x${shared ? "" : ` * ${lanes}`}) {
     let start = row / u.inner * u.size * u.inner + row % u.inner;
-    ${text({
-      each: (statement) =>
-        `for (var j = ${shared ? "lane" : "0u"}; j < u.size; j += ${shared ? lanes : 1}) { let at = start + j * u.inner; ${statement} }`,
-      across,
-      once: shared ? "lane == 0" : "true",
-    })}
-  }`,
+    ${text(row)}
+  }
+  ${frame?.after(row) ?? ""}`,
   };
 }
 
@@ -201,92 +199,90 @@ export const softmaxGradientKernel = defineKernel<SoftmaxParams>({
   },
 });
 
-/** WGSL of the target of element `j` in a row, given targets "t" as ids [N] or as f32 [N, C]. */
-const targetText = (targets: GpuView) =>
-  targets.dtype === "f32" ? "t[at]" : `select(0.0, 1.0, ${targets.dtype}(j) == t[row])`;
+export interface CrossEntropyParams {
+  /** "none": a loss per sample, [N]; "mean": their mean, and the gradient of that. */
+  readonly reduction: "none" | "mean";
+}
 
-function targetOf(targets: CpuView, row: number, j: number, at: number): number {
-  return targets.dtype === "f32" ? targets.data[at]! : Number(targets.data[row] === j);
+/** WGSL that defines `weight`, the sum of a row's targets, and `weighted`, that of target times x - top; needs `top`. */
+function targetSums(soft: boolean, { each, across }: RowText): string {
+  if (soft) {
+    return /* wgsl */ `
+    var weight = 0.0;
+    var weighted = 0.0;
+    ${each("weight += t[at]; weighted += t[at] * (x[at] - top);")}
+    weight = ${across("add", "weight")};
+    weighted = ${across("add", "weighted")};`;
+  }
+  return /* wgsl */ `
+    let id = u32(t[row]);
+    let weight = select(u.invalid, 1.0, id < u.size);
+    let weighted = x[start + min(id, u.size - 1)] - top;`;
 }
 
 /**
- * Inputs [logits [N, C], targets: class ids i32 or u32 [N] or distributions f32 [N, C]], outputs [loss [N],
- * statistics [N, 4]]. An id that is no class gives NaN.
+ * Inputs [logits [N, C], targets: class ids i32 or u32 [N] or distributions f32 [N, C]], outputs [loss [N] or, for the
+ * mean, one element] and, where it is needed, the gradient for dy = 1 [N, C]. An id that is no class gives NaN.
  */
-export const softmaxCrossEntropyKernel = defineKernel<Record<never, never>>({
+export const softmaxCrossEntropyKernel = defineKernel<CrossEntropyParams>({
   name: "softmaxCrossEntropy",
-  cpu({ inputs: [x, t], outputs: [loss, statistics] }) {
+  cpu({ inputs: [x, t], outputs: [loss, gradient], params: { reduction } }) {
+    const [rows, size] = x!.shape as [number, number];
+    const scale = reduction === "mean" ? 1 / rows : 1;
+    const soft = t!.dtype === "f32";
+    let sum = 0;
     forEachRow(x!, 1, (cells, row) => {
       const top = cells.reduce((m, at) => Math.max(m, x!.data[at]!), Number.NEGATIVE_INFINITY);
       const total = cells.reduce((s, at) => s + Math.exp(x!.data[at]! - top), 0);
-      let weight = 0;
-      let weighted = 0;
+      const targets = cells.map((at, j) => (soft ? t!.data[at]! : Number(t!.data[row] === j)));
+      const invalid = !soft && !(t!.data[row]! >= 0 && t!.data[row]! < size);
+      const weight = invalid ? Number.NaN : targets.reduce((a, b) => a + b, 0);
+      const weighted = targets.reduce((s, target, j) => s + target * (x!.data[cells[j]!]! - top), 0);
+      const value = weight * Math.log(total) - weighted;
+      if (reduction === "none") loss!.data[row] = value;
+      else sum += value;
+      if (gradient === undefined) return;
       for (const [j, at] of cells.entries()) {
-        const target = targetOf(t!, row, j, at);
-        weight += target;
-        weighted += target * (x!.data[at]! - top);
+        gradient.data[at] = ((Math.exp(x!.data[at]! - top) / total) * weight - targets[j]!) * scale;
       }
-      if (t!.dtype !== "f32" && weight === 0) weight = Number.NaN;
-      loss!.data[row] = weight * Math.log(total) - weighted;
-      statistics!.data.set([top, total, weight, 0], row * 4);
     });
+    if (reduction === "mean") loss!.data[0] = sum * scale;
   },
   webgpu(call) {
     const [x, t] = call.inputs as [GpuView, GpuView];
-    const [loss, statistics] = call.outputs as [GpuView, GpuView];
-    const bindings: Binding[] = [
-      read("x", x),
-      read("t", t),
-      write("loss", loss),
-      { name: "statistics", view: statistics, type: "vec4f", access: "read_write" },
-    ];
+    const [loss, gradient] = call.outputs as [GpuView, GpuView | undefined];
+    const { reduction } = call.params;
+    const [rows] = x.shape as [number, number];
+    const soft = t.dtype === "f32";
+    const single = reduction === "mean" && x.size <= SINGLE_WORKGROUP;
+    const losses = reduction === "none" || single ? loss : call.scratch({ shape: [rows], dtype: "f32" });
+    const scale = reduction === "mean" ? 1 / rows : 1;
     overRows(call, x.shape, 1, {
-      key: t.dtype,
-      bindings,
-      numbers: { invalid: Number.NaN },
-      text: (row) => /* wgsl */ `${topAndTotal(row)}
-    var weight = 0.0;
-    var weighted = 0.0;
-    ${row.each(`let target_j = ${targetText(t)}; weight += target_j; weighted += target_j * (x[at] - top);`)}
-    weight = ${row.across("add", "weight")};
-    weighted = ${row.across("add", "weighted")};
-    ${t.dtype === "f32" ? "" : "if (weight == 0) { weight = u.invalid; }"}
-    if (${row.once}) {
-      loss[row] = weight * log(total) - weighted;
-      statistics[row] = vec4f(top, total, weight, 0);
+      key: `${t.dtype}${single ? " mean" : ""}${gradient === undefined ? "" : " gradient"}`,
+      bindings: [
+        read("x", x),
+        read("t", t),
+        write("loss", losses),
+        ...(gradient === undefined ? [] : [write("dx", gradient)]),
+      ],
+      numbers: { invalid: Number.NaN, scale },
+      text: (row) => /* wgsl */ `${topAndTotal(row)}${targetSums(soft, row)}
+    let value = weight * log(total) - weighted;
+    ${single ? "sum += value;" : `if (${row.once}) { loss[row] = value; }`}
+    ${
+      gradient === undefined
+        ? ""
+        : row.each(
+            `dx[at] = (exp(x[at] - top) / total * weight - ${soft ? "t[at]" : "select(0.0, 1.0, j == id)"}) * u.scale;`,
+          )
     }`,
+      ...(single && {
+        frame: {
+          before: "var sum = 0.0;",
+          after: ({ overall }) => `sum = ${overall("sum")}; if (lane == 0) { loss[0] = sum * u.scale; }`,
+        },
+      }),
     });
-  },
-});
-
-/** Inputs [dy [N], logits [N, C], targets, statistics [N, 4]], outputs [dx [N, C]]. */
-export const softmaxCrossEntropyGradientKernel = defineKernel<Record<never, never>>({
-  name: "softmaxCrossEntropyGradient",
-  cpu({ inputs: [dy, x, t, statistics], outputs: [dx] }) {
-    forEachRow(x!, 1, (cells, row) => {
-      const [top, total, weight] = [0, 1, 2].map((k) => statistics!.data[row * 4 + k]!) as [number, number, number];
-      for (const [j, at] of cells.entries()) {
-        const probability = Math.exp(x!.data[at]! - top) / total;
-        dx!.data[at] = (probability * weight - targetOf(t!, row, j, at)) * dy!.data[row]!;
-      }
-    });
-  },
-  webgpu(call) {
-    const [dy, x, t, statistics] = call.inputs as [GpuView, GpuView, GpuView, GpuView];
-    const bindings: Binding[] = [
-      read("dy", dy),
-      read("x", x),
-      read("t", t),
-      { name: "statistics", view: statistics, type: "vec4f" },
-      write("dx", call.outputs[0]!),
-    ];
-    overRows(call, x.shape, 1, {
-      key: t.dtype,
-      bindings,
-      text: ({ each }) => /* wgsl */ `
-    let s = statistics[row];
-    let gradient = dy[row];
-    ${each(`dx[at] = (exp(x[at] - s.x) / s.y * s.z - ${targetText(t)}) * gradient;`)}`,
-    });
+    if (losses !== loss) dispatchReduce(call, "sum", losses, loss, { outer: 1, reduce: rows, inner: 1 }, scale);
   },
 });

@@ -1,6 +1,6 @@
 // Losses: functions of a prediction and its target, each as the mean over the batch and per sample. Formulas, clipping
 // and reductions are Keras's.
-import { add, clip, div, log, mul, neg, softplus, square, sub } from "../autograd/ops/elementwise.js";
+import { clip, div, log, mul, neg, softplus, square, sub } from "../autograd/ops/elementwise.js";
 import { oneHot } from "../autograd/ops/gather.js";
 import { mean, sum } from "../autograd/ops/reduce.js";
 import { softmaxCrossEntropy } from "../autograd/ops/softmax.js";
@@ -25,18 +25,37 @@ export interface Loss {
 /** Probabilities are kept away from 0 and 1 by Keras's epsilon. */
 const EPSILON = 1e-7;
 
+interface LossOptions {
+  readonly includes?: ActivationName;
+  readonly classifies: boolean;
+}
+
 function defineLoss(
   lossName: string,
   perSample: Loss["perSample"],
-  options: { readonly includes?: ActivationName; readonly classifies: boolean },
+  { includes, classifies, batchMean }: LossOptions & { readonly batchMean?: Loss["perSample"] },
 ): Loss {
-  const inScope: Loss["perSample"] = (prediction, target) => scope(() => perSample(prediction, target));
-  const loss = (prediction: Tensor, target: Tensor) => scope(() => mean(perSample(prediction, target)));
-  return Object.assign(loss, {
-    lossName,
-    perSample: inScope,
-    includes: options.includes,
-    classifies: options.classifies,
+  const whole = batchMean ?? ((prediction, target) => mean(perSample(prediction, target)));
+  const inScope = (fn: Loss["perSample"]): Loss["perSample"] => {
+    return (prediction, target) => scope(() => fn(prediction, target));
+  };
+  return Object.assign(inScope(whole), { lossName, perSample: inScope(perSample), includes, classifies });
+}
+
+/** The mean of `elements`, which have the prediction's shape. */
+function defineElementwiseLoss(
+  lossName: string,
+  elements: (prediction: Tensor, target: Tensor) => Tensor,
+  options: LossOptions,
+): Loss {
+  const checked: Loss["perSample"] = (prediction, target) => {
+    requireSameShape(lossName, prediction, target);
+    return elements(prediction, target);
+  };
+  return defineLoss(lossName, (prediction, target) => sampleMeans(checked(prediction, target)), {
+    ...options,
+    // Samples have equally many elements.
+    batchMean: (prediction, target) => mean(checked(prediction, target)),
   });
 }
 
@@ -56,7 +75,11 @@ function requireSameShape(op: string, prediction: Tensor, target: Tensor): void 
  * Categorical cross-entropy of logits [N, C] with class ids (i32 [N]) or distributions (f32 [N, C]):
  * -sum(target * logSoftmax(logits)).
  */
-export const crossEntropy = defineLoss("crossEntropy", softmaxCrossEntropy, { includes: "softmax", classifies: true });
+export const crossEntropy = defineLoss("crossEntropy", softmaxCrossEntropy, {
+  includes: "softmax",
+  classifies: true,
+  batchMean: (logits, target) => softmaxCrossEntropy(logits, target, { reduction: "mean" }),
+});
 
 /**
  * Categorical cross-entropy of probabilities [N, C], rescaled to sum 1 and kept within [1e-7, 1 - 1e-7], with class ids
@@ -74,32 +97,25 @@ export const crossEntropyFromProbabilities = defineLoss(
 );
 
 /** Binary cross-entropy of probabilities with targets of the same shape, mean over a sample's elements. */
-export const binaryCrossEntropy = defineLoss(
+export const binaryCrossEntropy = defineElementwiseLoss(
   "binaryCrossEntropy",
   (probabilities, target) => {
-    requireSameShape("binaryCrossEntropy", probabilities, target);
     const p = clip(probabilities, EPSILON, 1 - EPSILON);
-    return neg(sampleMeans(add(mul(target, log(p)), mul(sub(1, target), log(sub(1, p))))));
+    return sub(mul(sub(target, 1), log(sub(1, p))), mul(target, log(p)));
   },
   { classifies: false },
 );
 
 /** Binary cross-entropy of logits x with targets t: softplus(x) - x t, mean over a sample's elements. */
-export const binaryCrossEntropyFromLogits = defineLoss(
+export const binaryCrossEntropyFromLogits = defineElementwiseLoss(
   "binaryCrossEntropyFromLogits",
-  (logits, target) => {
-    requireSameShape("binaryCrossEntropyFromLogits", logits, target);
-    return sampleMeans(sub(softplus(logits), mul(logits, target)));
-  },
+  (logits, target) => sub(softplus(logits), mul(logits, target)),
   { includes: "sigmoid", classifies: false },
 );
 
 /** Mean of the squared differences of a sample's elements. */
-export const meanSquaredError = defineLoss(
+export const meanSquaredError = defineElementwiseLoss(
   "meanSquaredError",
-  (prediction, target) => {
-    requireSameShape("meanSquaredError", prediction, target);
-    return sampleMeans(square(sub(prediction, target)));
-  },
+  (prediction, target) => square(sub(prediction, target)),
   { classifies: false },
 );

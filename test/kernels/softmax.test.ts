@@ -2,9 +2,10 @@
 import { describe, expect, it } from "vitest";
 import { gradcheck } from "../../src/autograd/gradcheck.js";
 import { logSoftmax, softmax, softmaxCrossEntropy } from "../../src/autograd/ops/softmax.js";
+import { backward } from "../../src/autograd/tape.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import type { Shape } from "../../src/tensor/shape.js";
-import { tensor } from "../../src/tensor/tensor.js";
+import { type Tensor, tensor } from "../../src/tensor/tensor.js";
 import {
   cpu,
   describeProfiles,
@@ -37,6 +38,9 @@ const batches: [number, number][] = [
   [9, 1001],
   [300, 100],
 ];
+
+const perSample = (logits: Tensor, targets: Tensor) => softmaxCrossEntropy(logits, targets);
+const batchMean = (logits: Tensor, targets: Tensor) => softmaxCrossEntropy(logits, targets, { reduction: "mean" });
 
 /** Non-negative rows that sum to 1. */
 function distributions(stream: RandomStream, [rows, classes]: readonly [number, number]): Input {
@@ -88,10 +92,23 @@ describe("reference", () => {
       await gradcheck((x) => logSoftmax(x, axis), [randomInput(stream, shape)]);
     }
     const logits = randomInput(stream, [3, 5]);
-    await gradcheck((x) => softmaxCrossEntropy(x, tensor(x.device, [4, 0, 2], { dtype: "u32" })), [logits]);
-    // Both inputs; the second need not sum to 1 for the formula to hold.
-    await gradcheck(softmaxCrossEntropy, [logits, distributions(stream, [3, 5])]);
-    await gradcheck(softmaxCrossEntropy, [logits, randomInput(stream, [3, 5])]);
+    for (const loss of [perSample, batchMean]) {
+      await gradcheck((x) => loss(x, tensor(x.device, [4, 0, 2], { dtype: "u32" })), [logits]);
+      // Both inputs; the second need not sum to 1 for the formula to hold.
+      await gradcheck(loss, [logits, distributions(stream, [3, 5])]);
+      await gradcheck(loss, [logits, randomInput(stream, [3, 5])]);
+    }
+  });
+
+  it("has as its mean the mean of the samples", async () => {
+    const { values, shape } = randomInput(stream, [7, 5]);
+    const [x, ids] = [tensor(cpu, values, { shape }), tensor(cpu, [4, 0, 2, 1, 3, 0, 0], { dtype: "i32" })];
+    const losses = await perSample(x, ids).data();
+    const mean = batchMean(x, ids);
+    expect(mean.shape).toEqual([]);
+    expect(await mean.item()).toBeCloseTo(Array.from(losses).reduce((a, b) => a + b) / 7, 14);
+    const none = tensor(cpu, new Float32Array(0), { shape: [0, 5] });
+    expect(() => batchMean(none, tensor(cpu, new Int32Array(0)))).toThrow("the mean needs at least one sample");
   });
 
   it("refuses targets of another shape or type", () => {
@@ -119,19 +136,38 @@ describeProfiles((device) => {
 
   it.each(batches)("cross-entropy of [%i, %i]", async (rows, classes) => {
     const logits = randomInput(stream, [rows, classes]);
-    for (const dtype of ["i32", "u32"] as const) {
-      await expectParity(device(), softmaxCrossEntropy, [logits, randomIntegers(stream, [rows], dtype, [0, classes])]);
+    for (const loss of [perSample, batchMean]) {
+      for (const dtype of ["i32", "u32"] as const) {
+        await expectParity(device(), loss, [logits, randomIntegers(stream, [rows], dtype, [0, classes])]);
+      }
+      await expectParity(device(), loss, [logits, distributions(stream, [rows, classes])]);
     }
-    await expectParity(device(), softmaxCrossEntropy, [logits, distributions(stream, [rows, classes])]);
+  });
+
+  it("has one gradient, whether backward begins at it or is given a 1", async () => {
+    const { values, shape } = randomInput(stream, [128, 10]);
+    const ids = tensor(device(), randomIntegers(stream, [128], "i32", [0, 10]).values, { dtype: "i32" });
+    const gradients: ArrayLike<number>[] = [];
+    const before = device().counters.dispatches;
+    for (const gradient of [undefined, tensor(device(), 1)]) {
+      const x = tensor(device(), values, { shape });
+      x.requiresGrad = true;
+      backward(batchMean(x, ids), gradient && { gradient });
+      if (gradient === undefined) expect(device().counters.dispatches - before, "loss and gradient").toBe(1);
+      gradients.push(await x.grad!.data());
+    }
+    expect(gradients[1]).toEqual(gradients[0]);
   });
 
   it("stays finite and right for logits of 1e4", async () => {
     for (const classes of [10, 100]) {
       const logits = randomInput(stream, [20, classes], () => (stream.integer(2) === 0 ? 1e4 : -1e4) + stream.normal());
       const ids = randomIntegers(stream, [20], "i32", [0, classes]);
-      const losses = await expectParity(device(), softmaxCrossEntropy, [logits, ids]);
-      expect(losses.every(Number.isFinite)).toBe(true);
-      await expectParity(device(), softmaxCrossEntropy, [logits, distributions(stream, [20, classes])]);
+      for (const loss of [perSample, batchMean]) {
+        const losses = await expectParity(device(), loss, [logits, ids]);
+        expect(losses.every(Number.isFinite)).toBe(true);
+        await expectParity(device(), loss, [logits, distributions(stream, [20, classes])]);
+      }
       for (const operation of [softmax, logSoftmax]) {
         const values = await expectParity(device(), (x) => operation(x), [logits]);
         expect(values.every(Number.isFinite)).toBe(true);
@@ -141,10 +177,9 @@ describeProfiles((device) => {
 
   it("gives NaN for an id that is no class", async () => {
     const ids: Input = { shape: [4], values: [0, 10, -1, 9], dtype: "i32" };
-    const losses = await expectParity(device(), (x, t) => softmaxCrossEntropy(x, t), [
-      randomInput(stream, [4, 10]),
-      ids,
-    ]);
+    const logits = randomInput(stream, [4, 10]);
+    const losses = await expectParity(device(), perSample, [logits, ids]);
     expect(Array.from(losses, Number.isNaN)).toEqual([false, true, true, false]);
+    expect(Array.from(await expectParity(device(), batchMean, [logits, ids]))).toEqual([Number.NaN]);
   });
 });

@@ -1,7 +1,7 @@
 // Differentiable softmax, logSoftmax and softmax cross-entropy.
 import {
+  type CrossEntropyParams,
   type SoftmaxParams,
-  softmaxCrossEntropyGradientKernel,
   softmaxCrossEntropyKernel,
   softmaxGradientKernel,
   softmaxKernel,
@@ -9,8 +9,8 @@ import {
 import { ShapeError } from "../../tensor/errors.js";
 import { formatShape, normalizeAxis, sameShape } from "../../tensor/shape.js";
 import { run, runMany, type Tensor } from "../../tensor/tensor.js";
-import { record } from "../tape.js";
-import { mul, neg } from "./elementwise.js";
+import { isRecording, isSeed, record } from "../tape.js";
+import { mul } from "./elementwise.js";
 
 /** exp(x) / sum(exp(x)) along an axis, by default the last. */
 export function softmax(x: Tensor, axis = -1): Tensor {
@@ -36,12 +36,19 @@ function along(op: string, x: Tensor, axis: number, log: boolean): Tensor {
   });
 }
 
+export interface CrossEntropyOptions {
+  /** "none" (default): a loss per sample, [N]; "mean": their mean, a scalar. */
+  readonly reduction?: CrossEntropyParams["reduction"];
+}
+
 /**
- * Cross-entropy of softmax(logits) with the targets, one loss per sample: [N]. Its mean is the loss of a batch.
+ * Cross-entropy of softmax(logits) with the targets, per sample or as the mean of the batch. Where logits need a gradient,
+ * it is computed along with the loss.
  * @param logits f32 [N, C]
  * @param targets class ids, i32 or u32 [N] (an id outside [0, C) gives NaN), or f32 [N, C]: a distribution per sample
  */
-export function softmaxCrossEntropy(logits: Tensor, targets: Tensor): Tensor {
+export function softmaxCrossEntropy(logits: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): Tensor {
+  const { reduction = "none" } = options;
   const soft = targets.dtype === "f32";
   const expected = soft ? logits.shape : logits.shape.slice(0, 1);
   if (logits.rank !== 2 || logits.dtype !== "f32" || !sameShape(targets.shape, expected)) {
@@ -50,24 +57,28 @@ export function softmaxCrossEntropy(logits: Tensor, targets: Tensor): Tensor {
     );
   }
   const batch = logits.shape[0]!;
-  const [loss, statistics] = runMany(
-    softmaxCrossEntropyKernel,
-    [logits, targets],
-    [
-      { shape: [batch], dtype: "f32" },
-      { shape: [batch, 4], dtype: "f32" },
-    ],
-    {},
-  ) as [Tensor, Tensor];
+  const mean = reduction === "mean";
+  if (mean && batch === 0) {
+    throw new ShapeError(`softmaxCrossEntropy: the mean needs at least one sample, got ${formatShape(logits.shape)}`);
+  }
+  const specs = [{ shape: mean ? [] : [batch], dtype: "f32" as const }];
+  if (isRecording() && logits.tracked) specs.push({ shape: [...logits.shape], dtype: "f32" });
+  const [loss, gradient] = runMany(softmaxCrossEntropyKernel, [logits, targets], specs, { reduction }) as [
+    Tensor,
+    Tensor | undefined,
+  ];
   record(loss, {
     op: "softmaxCrossEntropy",
     inputs: [logits, targets],
-    saved: [logits, targets, statistics],
-    backward: (dy, [x, t, s]) => [
-      () => run(softmaxCrossEntropyGradientKernel, [dy, x!, t!, s!], x!, {}),
-      soft ? () => mul(logSoftmax(x!), neg(dy).alias([batch, 1])) : null,
-    ],
+    saved: [logits, ...(gradient === undefined ? [] : [gradient])],
+    backward: (dy, [x, g]) => {
+      const column = mean ? [1, 1] : [batch, 1];
+      return [
+        () => (isSeed(dy) ? g!.alias() : mul(g!, dy.alias(column))),
+        soft ? () => mul(logSoftmax(x!), mul(dy, mean ? -1 / batch : -1).alias(column)) : null,
+      ];
+    },
   });
-  statistics.dispose();
+  gradient?.dispose();
   return loss;
 }
