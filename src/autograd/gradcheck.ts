@@ -25,6 +25,8 @@ export interface GradcheckOptions {
    * its gradients with the reference's, within rtol of the largest element.
    */
   readonly against?: "finite-differences" | Device;
+  /** The reference device, for a `fn` that uses tensors of its own on it, such as a model's; by default a new one. */
+  readonly reference?: CpuDevice;
   /** Throw on a mismatch (default true) or only report it. */
   readonly raise?: boolean;
 }
@@ -70,7 +72,7 @@ export async function gradcheck(
   options: GradcheckOptions = {},
 ): Promise<GradcheckReport> {
   const { eps = 1e-6, atol = 1e-5, rtol = 1e-3, against = "finite-differences", raise = true } = options;
-  const reference = new CpuDevice();
+  const { reference = new CpuDevice() } = options;
   const scalar = (...tensors: Tensor[]) => weightedSum(fn(...tensors));
   const gradientsOn = async (device: Device) => {
     const tensors = inputs.map((input) => toTensor(device, input));

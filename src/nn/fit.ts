@@ -171,7 +171,11 @@ class Training {
     this.table = new FigureTable(model, options.loss, options.metrics);
     this.plan = new StepPlan(model.device, (x, y) => this.compute(x!, y!), {
       eager: options.runEagerly ?? false,
-      variant: () => model.weights().map(({ trainable }) => (trainable ? "t" : "f")).join(""),
+      variant: () =>
+        model
+          .weights()
+          .map(({ trainable }) => (trainable ? "t" : "f"))
+          .join(""),
     });
     this.context = {
       model,
