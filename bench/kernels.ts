@@ -110,7 +110,7 @@ function pools(
     windowAxis("pool", { input, kernel: 2, stride, dilation: 1 }, "valid"),
   ) as [ReturnType<typeof windowAxis>, ReturnType<typeof windowAxis>];
   const y = [x[0], rows.output, columns.output, x[3]];
-  const params = { kind, y: rows, x: columns };
+  const params = { kind, activation: "linear" as const, y: rows, x: columns };
   const name = `${kind} pool 2 x 2 / ${stride} [${x.join(", ")}]${label && ` ${label}`}`;
   return [
     kernelCase("pooling", name, { kernel: pool2dKernel, inputs: [x], outputs: [y], params }),

@@ -3,6 +3,7 @@
 // are elementwise operations.
 import { defineKernel } from "../tensor/kernel.js";
 import type { GpuView } from "../tensor/webgpu-program.js";
+import { dispatchReduce } from "./reduce.js";
 import { stream } from "./stream.js";
 
 interface ActivationRow {
@@ -68,26 +69,47 @@ export function isLinear(activation: FusedActivation): boolean {
 }
 
 /**
- * dz = dy * act'(z), with act' from y = act(z).
- * Inputs: dy, y (any shape). Output: dz, same shape.
+ * dz = dy * act'(z), with act' from y = act(z), and the sums of dz over all axes but the last where a bias needs them.
+ * Inputs: dy, y (any shape [..., N]). Outputs: dz, same shape, and perhaps the sums [N].
  */
 export const activationGradientKernel = defineKernel<{ readonly activation: FusedActivation }>({
   name: "activationGradient",
-  cpu({ inputs: [dy, y], outputs: [dz], params }) {
+  cpu({ inputs: [dy, y], outputs: [dz, sums], params }) {
     const gradient = activationGradientCpu(params.activation);
-    for (let i = 0; i < dz!.size; i++) dz!.data[i] = gradient(dy!.data[i]!, y!.data[i]!);
+    sums?.data.fill(0);
+    for (let i = 0; i < dz!.size; i++) {
+      dz!.data[i] = gradient(dy!.data[i]!, y!.data[i]!);
+      if (sums !== undefined) sums.data[i % sums.size]! += dz!.data[i]!;
+    }
   },
   webgpu(call) {
     const [dy, y] = call.inputs as readonly [GpuView, GpuView];
+    const [dz, sums] = call.outputs as readonly [GpuView, GpuView?];
+    const { activation } = call.params;
+    const columns = sums?.size ?? 1;
+    const pass = { outer: 1, reduce: dz.size / columns, inner: columns };
+    if (sums !== undefined && dz.byteLength <= call.profile.maxBindingBytes) {
+      dispatchReduce(call, "sum", dy, sums, pass, 1, {
+        key: activation,
+        declarations: (type) => /* wgsl */ `${activationGradientWgsl(activation, type)}
+fn mapped(i: u32) -> ${type} { let dz = activationGradient(x[i], values[i]); outputs[i] = dz; return dz; }`,
+        views: [
+          { name: "values", view: y },
+          { name: "outputs", view: dz, access: "read_write" },
+        ],
+      });
+      return;
+    }
     stream(call, {
-      key: call.params.activation,
-      declarations: activationGradientWgsl(call.params.activation, "vec4f"),
+      key: activation,
+      declarations: activationGradientWgsl(activation, "vec4f"),
       bindings: [
         { name: "gradients", view: dy, type: "vec4f" },
         { name: "values", view: y, type: "vec4f" },
-        { name: "outputs", view: call.outputs[0]!, type: "vec4f", access: "read_write" },
+        { name: "outputs", view: dz, type: "vec4f", access: "read_write" },
       ],
       statement: "outputs[i] = activationGradient(gradients[i], values[i]);",
     });
+    if (sums !== undefined) dispatchReduce(call, "sum", dz, sums, pass);
   },
 });

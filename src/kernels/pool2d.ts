@@ -3,7 +3,7 @@
 // x [N, H, W, C], y [N, OH, OW, C]: y[n, oy, ox, c] = max or mean of x[n, oy sh - top + ky, ox sw - left + kx, c] over the
 // window's cells (ky, kx) that lie inside the image; padding never takes part. The first maximum in row-major order of
 // the window gets the gradient. Windows and strides are part of the code, sizes are parameters; vec4 along C where
-// C % 4 = 0.
+// C % 4 = 0. A maximum may be activated before it is stored, which is the same as activating x, as activations increase.
 //
 // Gradient of the maximum:
 // - windows that do not overlap (stride >= window): the image is cut into blocks of one stride, each holding at most one
@@ -14,6 +14,14 @@
 import { ShapeError } from "../tensor/errors.js";
 import { type CpuView, defineKernel } from "../tensor/kernel.js";
 import type { GpuCall, GpuView } from "../tensor/webgpu-program.js";
+import {
+  activationCpu,
+  activationGradientCpu,
+  activationGradientWgsl,
+  activationWgsl,
+  type FusedActivation,
+  isLinear,
+} from "./activation.js";
 import { boxLoop } from "./box.js";
 import { type Padding, type Pair, positivePair, type WindowAxis, windowAxis } from "./conv2d/geometry.js";
 
@@ -28,6 +36,8 @@ export interface Pool2dOptions {
 
 export interface Pool2dParams {
   readonly kind: "max" | "mean";
+  /** Of the pooled values; only for maxima. */
+  readonly activation: FusedActivation;
   /** Vertical and horizontal axis; dilation 1, padding smaller than the window. */
   readonly y: WindowAxis;
   readonly x: WindowAxis;
@@ -39,6 +49,7 @@ export function pool2dParams(
   kind: Pool2dParams["kind"],
   image: readonly [number, number],
   options: Pool2dOptions,
+  activation: FusedActivation = "linear",
 ): Pool2dParams {
   const window = positivePair(op, "poolSize", options.poolSize);
   const strides = positivePair(op, "strides", options.strides ?? window);
@@ -53,7 +64,7 @@ export function pool2dParams(
     }
     return windowAxis(op, sizes, around);
   };
-  return { kind, y: along(0), x: along(1) };
+  return { kind, activation, y: along(0), x: along(1) };
 }
 
 /** First and one past the last input position of window `o` along an axis. */
@@ -131,7 +142,7 @@ function overBox(
   views: Readonly<Record<string, GpuView>>,
   statement: (types: Types) => string,
 ): void {
-  const { kind, y, x } = call.params;
+  const { kind, activation, y, x } = call.params;
   const [batch, , , depth] = Object.values(views)[0]!.shape as [number, number, number, number];
   const width = depth % 4 === 0 ? 4 : 1;
   const channels = depth / width;
@@ -140,9 +151,10 @@ function overBox(
   const loop = boxLoop(call.profile, [batch, ...box.sizes, channels]);
   const names = Object.keys(views);
   call.dispatch({
-    key: `${kind} ${key} ${[y, x].map((a) => `${a.kernel}/${a.stride}+${a.padding}`)} ${unrolls(call.params)}`,
+    key: `${kind} ${activation} ${key} ${[y, x].map((a) => `${a.kernel}/${a.stride}+${a.padding}`)} ${unrolls(call.params)}`,
     program: () => ({
       workgroupSize: loop.workgroupSize,
+      declarations: `${activationWgsl(activation, types.v)}\n${activationGradientWgsl(activation, types.v)}`,
       body: loop.body(
         `let n = c0; let ${box.names[0]} = c1; let ${box.names[1]} = c2; let c = c3;\n${statement(types)}`,
       ),
@@ -168,7 +180,7 @@ export const pool2dKernel = defineKernel<Pool2dParams>({
     forEachWindow(x!.shape[3]!, params, y!, (o, cells) => {
       const values = cells.map((cell) => x!.data[cell]!);
       const total = values.reduce(params.kind === "max" ? (a, b) => Math.max(a, b) : (a, b) => a + b);
-      y!.data[o] = params.kind === "max" ? total : total / values.length;
+      y!.data[o] = params.kind === "max" ? activationCpu(params.activation)(total) : total / values.length;
     });
   },
   webgpu(call) {
@@ -177,29 +189,40 @@ export const pool2dKernel = defineKernel<Pool2dParams>({
     overBox(call, "forward", overWindows(params), { x: call.inputs[0]!, y: call.outputs[0]! }, ({ v }) => {
       if (unrolls(params)) {
         const cells = cellsOf(params).map((at) => `x[${at}]`);
-        return `y[i] = (${cells.reduce(combine)})${params.kind === "max" ? "" : ` * ${1 / cells.length}`};`;
+        const total = cells.reduce(combine);
+        return `y[i] = ${params.kind === "max" ? `activation(${total})` : `(${total}) * ${1 / cells.length}`};`;
       }
       return /* wgsl */ `${bounds(params)}
     var total = ${params.kind === "max" ? `x[((n * u.height + top) * u.width + left) * u.channels + c]` : `${v}(0)`};
     for (var row = top; row < bottom; row++) {
       for (var column = left; column < right; column++) { total = ${combine("total", `x[${CELL}]`)}; }
     }
-    y[i] = total${params.kind === "max" ? "" : " / f32((bottom - top) * (right - left))"};`;
+    y[i] = ${params.kind === "max" ? "activation(total)" : "total / f32((bottom - top) * (right - left))"};`;
     });
   },
 });
 
-/** Inputs [dy, x] (max) or [dy] (mean), outputs [dx]. */
+/** Views that the gradient of the maximum reads; `y` where there is an activation to go back through. */
+function maximumViews({ inputs: [dy, x, y], params }: GpuCall<Pool2dParams>) {
+  return { dy: dy!, x: x!, ...(!isLinear(params.activation) && { y: y! }) };
+}
+
+/** Gradient of window `at` before its activation. */
+const gradientAt = ({ activation }: Pool2dParams, at: string) =>
+  isLinear(activation) ? `dy[${at}]` : `activationGradient(dy[${at}], y[${at}])`;
+
+/** Inputs [dy, x] (max; with an activation [dy, x, y]) or [dy] (mean), outputs [dx]. */
 export const pool2dGradientKernel = defineKernel<Pool2dParams>({
   name: "pool2dGradient",
-  cpu({ inputs: [dy, x], outputs: [dx], params }) {
+  cpu({ inputs: [dy, x, y], outputs: [dx], params }) {
+    const through = activationGradientCpu(params.activation);
     dx!.data.fill(0);
     forEachWindow(dx!.shape[3]!, params, dy!, (o, cells) => {
       if (params.kind === "mean") {
         for (const cell of cells) dx!.data[cell]! += dy!.data[o]! / cells.length;
       } else {
         const best = cells.reduce((a, b) => (x!.data[b]! > x!.data[a]! ? b : a));
-        dx!.data[best]! += dy!.data[o]!;
+        dx!.data[best]! += through(dy!.data[o]!, y?.data[o] ?? 0);
       }
     });
   },
@@ -216,7 +239,7 @@ export const pool2dGradientKernel = defineKernel<Pool2dParams>({
 function tiledGradient(call: GpuCall<Pool2dParams>): void {
   const { params } = call;
   const dx = call.outputs[0]!;
-  const views = params.kind === "max" ? { dy: call.inputs[0]!, x: call.inputs[1]!, dx } : { dy: call.inputs[0]!, dx };
+  const views = params.kind === "max" ? { ...maximumViews(call), dx } : { dy: call.inputs[0]!, dx };
   const cells = cellsOf(params);
   overBox(call, "tiled", overWindows(params), views, ({ v, vb }) => {
     if (params.kind === "mean") {
@@ -225,7 +248,7 @@ function tiledGradient(call: GpuCall<Pool2dParams>): void {
     return /* wgsl */ `
     ${cells.map((at, k) => `let x${k} = x[${at}];`).join("\n    ")}
     let best = ${cells.map((_, k) => `x${k}`).reduce((a, b) => `max(${a}, ${b})`)};
-    let gradient = dy[i];
+    let gradient = ${gradientAt(params, "i")};
     var free = ${vb}(true);
     ${cells
       .map((at, k) => `dx[${at}] = select(${v}(0), gradient, free & (x${k} == best)); free = free & (x${k} != best);`)
@@ -254,20 +277,19 @@ function tiledGradient(call: GpuCall<Pool2dParams>): void {
 
 /** Non-overlapping windows. A block [oy, ox] is one stride in each direction and holds at most one window. */
 function blockGradient(call: GpuCall<Pool2dParams>): void {
-  const [dy, x] = call.inputs as [GpuView, GpuView];
   const { y: rows, x: columns } = call.params;
   const sizes = [rows, columns].map((a) => Math.ceil((a.input + a.padding) / a.stride)) as [number, number];
   overBox(
     call,
     "blocks",
     { names: ["oy", "ox"], sizes },
-    { dy, x, dx: call.outputs[0]! },
+    { ...maximumViews(call), dx: call.outputs[0]! },
     ({ v, vb }) => /* wgsl */ `${bounds(call.params)}
     let covered = oy < u.out_height && ox < u.out_width;
     var gradient = ${v}(0);
     var best = gradient;
     if (covered) {
-      gradient = dy[${WINDOW}];
+      gradient = ${gradientAt(call.params, WINDOW)};
       best = x[((n * u.height + top) * u.width + left) * u.channels + c];
       for (var row = top; row < bottom; row++) {
         for (var column = left; column < right; column++) { best = max(best, x[${CELL}]); }
@@ -289,7 +311,7 @@ function blockGradient(call: GpuCall<Pool2dParams>): void {
 
 /** Each window's first maximum as its position in the window with padding, then a gather of the windows that agree. */
 function overlappingGradient(call: GpuCall<Pool2dParams>): void {
-  const [dy, x] = call.inputs as [GpuView, GpuView];
+  const { dy, x, ...activated } = maximumViews(call);
   const { y: rows, x: columns } = call.params;
   const winner = call.scratch({ shape: dy.shape, dtype: "u32" });
   const position = `(row + ${rows.padding} - oy * ${rows.stride}) * ${columns.kernel} + column + ${columns.padding} - ox * ${columns.stride}`;
@@ -312,7 +334,12 @@ function overlappingGradient(call: GpuCall<Pool2dParams>): void {
     }
     winner[i] = position;`,
   );
-  gather(call, { winner }, ({ v, vu }) => `select(${v}(0), dy[at], winner[at] == ${vu}(${position}))`);
+  const gradient = gradientAt(call.params, "at");
+  gather(
+    call,
+    { winner, ...activated },
+    ({ v, vu }) => `select(${v}(0), ${gradient}, winner[at] == ${vu}(${position}))`,
+  );
 }
 
 function meanGradient(call: GpuCall<Pool2dParams>): void {

@@ -13,7 +13,7 @@
 import type { DType } from "../tensor/dtype.js";
 import { type CpuView, defineKernel, WGSL_TYPE } from "../tensor/kernel.js";
 import { type Shape, sizeOf } from "../tensor/shape.js";
-import { type GpuCall, type GpuView, MAX_WORKGROUPS, windowOf } from "../tensor/webgpu-program.js";
+import { type Binding, type GpuCall, type GpuView, MAX_WORKGROUPS, windowOf } from "../tensor/webgpu-program.js";
 import { rolledLoop } from "./rolled.js";
 
 export type Reduction = "sum" | "mean" | "max" | "min";
@@ -108,9 +108,19 @@ export const reduceKernel = defineKernel<ReduceParams>({
   },
 });
 
+/** What a pass reduces instead of `x[i]`, f32: for kernels that compute elements and need their sums. */
+export interface ReduceMap {
+  /** Names the code shape. */
+  readonly key: string;
+  /** WGSL that declares `fn mapped(i: u32) -> T`, called once for each element; T is `type`. */
+  readonly declarations: (type: "f32" | "vec4f") => string;
+  /** What it reads and writes at `i` besides `x`. */
+  readonly views: readonly Omit<Binding, "type">[];
+}
+
 /**
  * Records one pass for any kernel that has [outer, reduce, inner] to reduce: to = scale * reduction(from). Views larger
- * than a binding are read in windows.
+ * than a binding are read in windows; not with a map.
  */
 export function dispatchReduce(
   call: Pick<GpuCall<unknown>, "dispatch" | "scratch" | "profile">,
@@ -119,10 +129,11 @@ export function dispatchReduce(
   to: GpuView,
   pass: ReducePass,
   scale = 1,
+  map?: ReduceMap,
 ): void {
   const { outer, reduce, inner } = pass;
   const { maxBindingBytes } = call.profile;
-  if (from.byteLength > maxBindingBytes) {
+  if (from.byteLength > maxBindingBytes && map === undefined) {
     // Windows of whole rows of the outermost axis, in multiples of 64 so that their starts are aligned.
     const [rows, rowSize] = outer > 1 ? [outer, reduce * inner] : [reduce, inner];
     const step = Math.floor(maxBindingBytes / (rowSize * 4 * 64)) * 64;
@@ -146,18 +157,18 @@ export function dispatchReduce(
     }
   }
   const software = call.profile.subgroupSize !== undefined;
-  const rows = software && inner === 1 && reduce >= 32;
+  const rows = software && inner === 1 && reduce >= 32 && map === undefined;
   // Enough workgroups to fill the device, each with enough to do that a second pass pays.
   const columns = outer * (inner % 4 === 0 ? inner / 4 : inner);
-  const [wanted, shortest] = software ? (rows ? [32 / outer, 4096] : [256 / columns, 64]) : [1024 / columns, 2048];
+  const [wanted, shortest] = software ? (rows ? [32 / outer, 4096] : [256 / columns, 1024]) : [1024 / columns, 2048];
   const parts = Math.max(1, Math.min(Math.ceil(wanted), Math.floor(reduce / shortest)));
   const form = rows ? row : tile;
   if (parts === 1) {
-    form(call, combiner, from, to, { ...pass, pitch: inner }, 1, scale);
+    form(call, combiner, from, to, { ...pass, pitch: inner }, 1, scale, map);
     return;
   }
   const partial = call.scratch({ shape: [outer, parts, inner], dtype: from.dtype });
-  form(call, combiner, from, partial, { ...pass, pitch: inner }, parts, 1);
+  form(call, combiner, from, partial, { ...pass, pitch: inner }, parts, 1, map);
   dispatchReduce(call, combiner, partial, to, { outer, reduce: parts, inner }, scale);
 }
 
@@ -238,6 +249,7 @@ function tile(
   { outer, reduce, inner, pitch }: Source,
   parts: number,
   scale: number,
+  map?: ReduceMap,
 ): void {
   const scalar = WGSL_TYPE[from.dtype];
   const width = inner % 4 === 0 && pitch % 4 === 0 ? 4 : 1;
@@ -252,13 +264,15 @@ function tile(
   const perItem = size * Math.ceil(chunk / rowLanes);
   const { sizes, numbers } = combinerParameters(combiner, from.dtype, scale);
   dispatch({
-    key: `tile ${combiner} ${rowLanes}/${size}`,
+    key: `tile ${combiner} ${rowLanes}/${size} ${map?.key ?? ""}`,
     program: () => {
       const { identity, pair, scaled } = combinerText(combiner, from.dtype, type);
       const across = size / rowLanes;
+      const at = "(outer * u.reduce + r) * u.pitch + inner";
       return {
         workgroupSize: [size],
-        declarations: rowLanes > 1 ? `var<workgroup> shared_totals: array<${type}, ${size}>;` : "",
+        declarations: `${rowLanes > 1 ? `var<workgroup> shared_totals: array<${type}, ${size}>;` : ""}
+${map?.declarations(width === 4 ? "vec4f" : "f32") ?? ""}`,
         body: /* wgsl */ `
   for (var item = group.x; item < u.items; item += groups.x) {
     let column = (item % u.tiles) * ${across} + lane % ${across};
@@ -269,7 +283,7 @@ function tile(
     if (column < u.columns) {
       let last = min((part + 1) * u.chunk, u.reduce);
       for (var r = part * u.chunk + lane / ${across}; r < last; r += ${rowLanes}) {
-        total = ${pair("total", "x[(outer * u.reduce + r) * u.pitch + inner]")};
+        total = ${pair("total", map === undefined ? `x[${at}]` : `mapped(${at})`)};
       }
     }
     ${
@@ -291,6 +305,7 @@ function tile(
     bindings: [
       { name: "x", view: from, type },
       { name: "y", view: to, type, access: "read_write" },
+      ...(map?.views ?? []).map((binding) => ({ ...binding, type })),
     ],
     sizes: { items, tiles, parts, chunk, reduce, columns, inner: inner / width, pitch: pitch / width, ...sizes },
     numbers,

@@ -4,7 +4,7 @@ import { gradcheck } from "../../src/autograd/gradcheck.js";
 import { avgPool2d, globalAvgPool2d, maxPool2d, type Pool2dOptions } from "../../src/autograd/ops/pool2d.js";
 import { backward } from "../../src/autograd/tape.js";
 import { RandomStream } from "../../src/tensor/random.js";
-import { tensor } from "../../src/tensor/tensor.js";
+import { type Tensor, tensor } from "../../src/tensor/tensor.js";
 import { cpu, describeProfiles, expectParity, randomInput } from "../support.js";
 
 type Case = [readonly [number, number, number, number], Pool2dOptions];
@@ -66,7 +66,11 @@ function randomCase(stream: RandomStream): Case {
   ];
 }
 
-const pools = { maxPool2d, avgPool2d };
+const pools = {
+  maxPool2d,
+  avgPool2d,
+  "maxPool2d, relu": (x: Tensor, options: Pool2dOptions) => maxPool2d(x, { ...options, activation: "relu" }),
+};
 
 describe("reference", () => {
   const stream = new RandomStream(1, "pool2d");
@@ -107,6 +111,10 @@ describe("reference", () => {
     const values = new Float64Array(ranks.length);
     for (const [rank, [, i]] of ranks.entries()) values[i] = rank / 10;
     await gradcheck((x) => maxPool2d(x, options), [{ shape, values }]);
+    await gradcheck(
+      (x) => maxPool2d(x, { ...options, activation: "tanh" }),
+      [{ shape, values: values.map((v) => v / 4 - 1) }],
+    );
     await gradcheck((x) => avgPool2d(x, options), [{ shape, values }]);
     await gradcheck(globalAvgPool2d, [{ shape, values }]);
   });

@@ -2,7 +2,6 @@
 //
 // maxPool(act(z)) = act(maxPool(z)), because all fused activations increase: the activation and its gradient run on the
 // pooled tensor. Convolution results that no pooling window reads are not computed, forward or backward.
-import type { FusedActivation } from "../../kernels/activation.js";
 import {
   type ConvPoolParams,
   convPoolKernel,
@@ -24,7 +23,6 @@ import { pool2dParams } from "../../kernels/pool2d.js";
 import { run, runMany, type Tensor } from "../../tensor/tensor.js";
 import { isRecording, record } from "../tape.js";
 import { type Conv2dOptions, conv2d } from "./conv2d.js";
-import { unary } from "./elementwise.js";
 import { maxPool2d, type Pool2dOptions } from "./pool2d.js";
 
 export interface Conv2dMaxPool2dOptions extends Conv2dOptions {
@@ -46,8 +44,7 @@ export function conv2dMaxPool2d(x: Tensor, kernel: Tensor, options: Conv2dMaxPoo
   const padding: Padding = [croppedPadding(rows, windows.y), croppedPadding(columns, windows.x)];
   const geometry = conv2dGeometry(x.shape, kernel.shape, { ...options, padding });
   if (fitsConvPool(geometry, windows)) return inOnePass(x, kernel, options.bias, { geometry, activation });
-  const pooled = maxPool2d(conv2d(x, kernel, { ...convolution, padding }), pool);
-  return activate(pooled, activation);
+  return maxPool2d(conv2d(x, kernel, { ...convolution, padding }), { ...pool, activation });
 }
 
 function inOnePass(x: Tensor, kernel: Tensor, bias: Tensor | undefined, params: ConvPoolParams): Tensor {
@@ -84,8 +81,6 @@ function inOnePass(x: Tensor, kernel: Tensor, bias: Tensor | undefined, params: 
     },
   });
 }
-
-const activate = (z: Tensor, activation: FusedActivation) => (activation === "linear" ? z : unary(activation, z));
 
 /** Padding of the convolution for which its output ends where the last pooling window does. */
 function croppedPadding(convolution: WindowAxis, pool: WindowAxis): [number, number] {

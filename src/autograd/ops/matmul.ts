@@ -1,9 +1,10 @@
 // Differentiable matrix products with optional bias and activation: dense layers in one pass.
 import { activationGradientKernel, type FusedActivation, isLinear } from "../../kernels/activation.js";
 import { matmulKernel } from "../../kernels/matmul.js";
+import type { Spec } from "../../tensor/dtype.js";
 import { ShapeError } from "../../tensor/errors.js";
 import { broadcastShapes, formatShape, sizeOf } from "../../tensor/shape.js";
-import { run, type Tensor } from "../../tensor/tensor.js";
+import { run, runMany, type Tensor } from "../../tensor/tensor.js";
 import { record } from "../tape.js";
 import { sumTo } from "./elementwise.js";
 
@@ -42,7 +43,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
     inputs,
     saved: linear ? [a, b] : [a, b, y],
     backward: (dy, [a, b, y]) => {
-      const dz = linear ? dy : run(activationGradientKernel, [dy, y!], dy, { activation });
+      const [dz, dbias] = linear ? [dy] : throughActivation(dy, y!, activation, bias);
       return [
         () => {
           const da = transposeA
@@ -58,10 +59,16 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
             : product(x, g, { transposeA: !transposeA, transposeB: false });
           return sumTo(db, b!.shape);
         },
-        () => sumTo(dz, [n]),
+        () => dbias ?? sumTo(dz, [n]),
       ].slice(0, inputs.length);
     },
   });
+}
+
+/** dz = dy * activation'(z), and its sums for a bias, which are nearly free in the same pass. */
+function throughActivation(dy: Tensor, y: Tensor, activation: FusedActivation, bias: Tensor | undefined) {
+  const specs: Spec[] = bias?.tracked ? [dy, bias] : [dy];
+  return runMany(activationGradientKernel, [dy, y], specs, { activation }) as [dz: Tensor, dbias?: Tensor];
 }
 
 /** All axes but the last as one. */

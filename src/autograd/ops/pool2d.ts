@@ -1,4 +1,5 @@
 // Differentiable pooling over windows of images.
+import { type FusedActivation, isLinear } from "../../kernels/activation.js";
 import {
   type Pool2dOptions,
   type Pool2dParams,
@@ -14,11 +15,16 @@ import { mean } from "./reduce.js";
 
 export type { Pool2dOptions } from "../../kernels/pool2d.js";
 
+export interface MaxPool2dOptions extends Pool2dOptions {
+  /** Applied to the maxima, which equals pooling activated values; default "linear". */
+  readonly activation?: FusedActivation;
+}
+
 /**
  * Maximum over windows: x [N, H, W, C] -> [N, OH, OW, C]. Padding never wins. Where several cells of a window are the
  * maximum, the first in row-major order gets the gradient.
  */
-export function maxPool2d(x: Tensor, options: Pool2dOptions): Tensor {
+export function maxPool2d(x: Tensor, options: MaxPool2dOptions): Tensor {
   return pool("maxPool2d", "max", x, options);
 }
 
@@ -41,16 +47,17 @@ function requireImages(op: string, x: Tensor): void {
   }
 }
 
-function pool(op: string, kind: Pool2dParams["kind"], input: Tensor, options: Pool2dOptions): Tensor {
+function pool(op: string, kind: Pool2dParams["kind"], input: Tensor, options: MaxPool2dOptions): Tensor {
   requireImages(op, input);
+  const { activation = "linear" } = options;
   const [batch, height, width, channels] = input.shape as [number, number, number, number];
-  const params = pool2dParams(op, kind, [height, width], options);
+  const params = pool2dParams(op, kind, [height, width], options, activation);
   const shape = [batch, params.y.output, params.x.output, channels];
   const output = run(pool2dKernel, [input], { shape, dtype: "f32" }, params);
   return record(output, {
     op,
     inputs: [input],
-    saved: kind === "max" ? [input] : [],
+    saved: kind === "mean" ? [] : isLinear(activation) ? [input] : [input, output],
     backward: (dy, saved) => [
       () => run(pool2dGradientKernel, [dy, ...saved], { shape: input.shape, dtype: "f32" }, params),
     ],
