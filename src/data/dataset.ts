@@ -18,10 +18,12 @@ export interface LabelledImages {
 
 /** A data set with its two published parts. */
 export interface ImageDataset {
-  readonly name: DatasetName;
+  readonly name: DatasetName | "cifar-10" | "fer2013";
   readonly train: LabelledImages;
   readonly test: LabelledImages;
   readonly classCount: number;
+  /** Names of the classes, where they are not digits. */
+  readonly classNames?: readonly string[];
   /** For reports: what it is and where it came from. */
   readonly source: string;
 }
@@ -66,6 +68,13 @@ export async function loadMnistOrDigits(options: LoadDatasetOptions = {}): Promi
     if (namedByUser || !(error instanceof DataError)) throw error;
     return { dataset: digits(options), fallbackReason: error.message };
   }
+}
+
+/** Bytes 0 to 255 as values in [0, 1]. */
+export function unitInterval(bytes: Uint8Array): Float32Array {
+  const values = new Float32Array(bytes.length);
+  for (let i = 0; i < values.length; i++) values[i] = bytes[i]! / 255;
+  return values;
 }
 
 /** The images from `start` (inclusive) to `end` (exclusive) as a view of the same memory. */

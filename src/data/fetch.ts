@@ -18,8 +18,13 @@ export interface FileSpec {
   readonly name: string;
   /** Complete URLs, tried in this order. */
   readonly mirrors: readonly string[];
-  /** Of the uncompressed bytes, because mirrors pack the same content into different gzip envelopes. */
-  readonly checksum: { readonly algorithm: "sha256" | "md5"; readonly hex: string };
+  /** Of the uncompressed bytes, because mirrors pack the same content into different gzip envelopes; or of the file as published. */
+  readonly checksum: {
+    readonly algorithm: "sha256" | "md5";
+    readonly hex: string;
+    /** Default "content", the uncompressed bytes. */
+    readonly of?: "content" | "file";
+  };
 }
 
 /** How far the download of one file has come. */
@@ -248,9 +253,14 @@ async function verifyDownload(spec: FileSpec, partial: string, arrival: Arrival)
 
 async function verified(spec: FileSpec, raw: Uint8Array): Promise<Uint8Array> {
   const bytes = await inflate(raw);
-  const { algorithm, hex } = spec.checksum;
-  const actual = createHash(algorithm).update(bytes).digest("hex");
-  if (actual !== hex) throw new Error(`the ${algorithm} of the uncompressed bytes is ${actual}, expected ${hex}`);
+  const { algorithm, hex, of = "content" } = spec.checksum;
+  const actual = createHash(algorithm)
+    .update(of === "file" ? raw : bytes)
+    .digest("hex");
+  if (actual !== hex) {
+    const what = of === "file" ? "file" : "uncompressed bytes";
+    throw new Error(`the ${algorithm} of the ${what} is ${actual}, expected ${hex}`);
+  }
   return bytes;
 }
 

@@ -1,9 +1,8 @@
 // The IDX format of the MNIST files: a 4-byte magic (0, 0, element type, rank), one big-endian u32 per dimension, then
 // the elements. Only unsigned bytes (type 0x08) are read, the only type the digit data sets use.
 
-import { readFile } from "node:fs/promises";
 import { DataError } from "../tensor/errors.js";
-import { inflate } from "./fetch.js";
+import { hex, readInflated } from "./folder.js";
 
 /** An IDX file's contents: `data` holds the product of `shape` bytes, row-major. */
 export interface IdxArray {
@@ -18,22 +17,7 @@ export interface IdxArray {
  * @throws DataError naming the file and the byte counts for anything malformed
  */
 export async function readIdx(path: string, rank: number): Promise<IdxArray> {
-  const raw = await readFile(path).catch((error: Error) => {
-    throw new DataError(`idx: cannot read ${path}: ${error.message}`, { cause: error });
-  });
-  if (path.endsWith(".gz") && !(raw[0] === 0x1f && raw[1] === 0x8b)) {
-    throw new DataError(
-      `idx: ${path} is not gzip: it must begin with the bytes 1f 8b, its ${raw.length} bytes begin with ` +
-        `${hex(raw.subarray(0, 2))}; if it is the uncompressed file, remove .gz from its name`,
-    );
-  }
-  const bytes = await inflate(raw).catch((error: Error) => {
-    throw new DataError(
-      `idx: ${path} is damaged gzip (${error.message}) after ${raw.length} bytes; fetch the file again`,
-      { cause: error },
-    );
-  });
-  return parseIdx(bytes, { name: path, rank });
+  return parseIdx(await readInflated(path, "idx"), { name: path, rank });
 }
 
 /**
@@ -64,8 +48,4 @@ export function parseIdx(bytes: Uint8Array, { name, rank }: { name: string; rank
     );
   }
   return { shape, data: bytes.subarray(headerBytes) };
-}
-
-function hex(bytes: ArrayLike<number>): string {
-  return bytes.length === 0 ? "(nothing)" : Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
 }

@@ -1,5 +1,6 @@
 // The public names of `data`.
 export { gatherRows, shuffledIndices } from "./batches.js";
+export { type Cifar10Options, cifar10Classes, loadCifar10 } from "./cifar10.js";
 export {
   type DatasetChoice,
   type DatasetName,

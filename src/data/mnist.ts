@@ -1,11 +1,11 @@
 // MNIST (LeCun, Cortes, Burges): 60,000 training and 10,000 test digits of 28x28, from a folder the user names, the cache,
 // or the network. It never substitutes other data.
 
-import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { DataError, UsageError } from "../tensor/errors.js";
-import type { ImageDataset, LabelledImages } from "./dataset.js";
+import { type ImageDataset, type LabelledImages, unitInterval } from "./dataset.js";
 import { type FetchOptions, type FileSpec, fetchFile } from "./fetch.js";
+import { findFile, folderNamedByUser } from "./folder.js";
 import { type IdxArray, parseIdx, readIdx } from "./idx.js";
 
 /** Options of {@link loadMnist}; those of the download apply only where one is needed. */
@@ -40,7 +40,7 @@ interface NamedArray extends IdxArray {
  * @throws DataError for a malformed file, or when the data can neither be found nor downloaded
  */
 export async function loadMnist(options: MnistOptions = {}): Promise<ImageDataset> {
-  const folder = folderNamedByUser(options.dataDir);
+  const folder = completeFolder(options.dataDir);
   let downloaded = false;
   const read = async (key: FileKey, rank: number): Promise<NamedArray> => {
     const [name, algorithm, hex] = files[key];
@@ -61,15 +61,14 @@ export async function loadMnist(options: MnistOptions = {}): Promise<ImageDatase
 }
 
 /** The folder that holds the files, when the user named one; it must hold all four. */
-function folderNamedByUser(dataDir: string | undefined): string | undefined {
-  const named = dataDir ?? (process.env["KILOGRAD_DATA_DIR"] || undefined);
-  const by = dataDir === undefined ? "KILOGRAD_DATA_DIR" : "--data-dir";
+function completeFolder(dataDir: string | undefined): string | undefined {
+  const named = folderNamedByUser("mnist", dataDir);
   if (named === undefined) return undefined;
-  if (!existsSync(named)) throw new UsageError(`mnist: the folder ${named} (${by}) does not exist`);
+  const { path, by } = named;
   const names = Object.values(files).map(([name]) => name);
-  const folder = [named, join(named, "mnist")].find((candidate) => names.some((name) => findFile(candidate, name)));
+  const folder = [path, join(path, "mnist")].find((candidate) => names.some((name) => findFile(candidate, name)));
   if (!folder)
-    throw new UsageError(`mnist: neither ${named} (${by}) nor its folder mnist has ${names[0]}.gz or ${names[0]}`);
+    throw new UsageError(`mnist: neither ${path} (${by}) nor its folder mnist has ${names[0]}.gz or ${names[0]}`);
   const missing = names.filter((name) => !findFile(folder, name));
   if (missing.length > 0) {
     throw new UsageError(
@@ -79,11 +78,7 @@ function folderNamedByUser(dataDir: string | undefined): string | undefined {
   return folder;
 }
 
-function findFile(folder: string, name: string): string | undefined {
-  return [join(folder, `${name}.gz`), join(folder, name)].find((path) => existsSync(path));
-}
-
-/** Bytes 0..255 to [0, 1]; checks that images and labels belong together. */
+/** Checks that images and labels belong together. */
 function labelledImages(images: NamedArray, labels: NamedArray): LabelledImages {
   const [count, height, width] = images.shape as [number, number, number];
   if (height !== 28 || width !== 28 || count === 0) {
@@ -98,10 +93,8 @@ function labelledImages(images: NamedArray, labels: NamedArray): LabelledImages 
   if (wrong >= 0) {
     throw new DataError(`mnist: ${labels.path} must hold labels 0 to 9, label ${wrong} is ${labels.data[wrong]}`);
   }
-  const values = new Float32Array(images.data.length);
-  for (let i = 0; i < values.length; i++) values[i] = images.data[i]! / 255;
   return {
-    images: values,
+    images: unitInterval(images.data),
     labels: Int32Array.from(labels.data),
     count,
     imageShape: [28, 28, 1],

@@ -1,0 +1,58 @@
+// Where the user says that data lies, and the files in there. Knows nothing of formats.
+
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { DataError, UsageError } from "../tensor/errors.js";
+import { inflate } from "./fetch.js";
+
+/** A folder that the user named. */
+export interface NamedFolder {
+  readonly path: string;
+  /** What named it, for messages: "--data-dir" or "KILOGRAD_DATA_DIR". */
+  readonly by: string;
+}
+
+/**
+ * The folder `dataDir`, else the one in `KILOGRAD_DATA_DIR`; undefined where neither is given.
+ * @throws UsageError where it does not exist
+ */
+export function folderNamedByUser(dataset: string, dataDir: string | undefined): NamedFolder | undefined {
+  const path = dataDir ?? (process.env["KILOGRAD_DATA_DIR"] || undefined);
+  if (path === undefined) return undefined;
+  const by = dataDir === undefined ? "KILOGRAD_DATA_DIR" : "--data-dir";
+  if (!existsSync(path)) throw new UsageError(`${dataset}: the folder ${path} (${by}) does not exist`);
+  return { path, by };
+}
+
+/** The file `name` in a folder, gzip or plain. */
+export function findFile(folder: string, name: string): string | undefined {
+  return [join(folder, `${name}.gz`), join(folder, name)].find((path) => existsSync(path));
+}
+
+/**
+ * A file's bytes, uncompressed where it is gzip. A name that ends in `.gz` must hold gzip.
+ * @throws DataError naming the file and its byte count; `format` begins the message
+ */
+export async function readInflated(path: string, format: string): Promise<Uint8Array> {
+  const raw = await readFile(path).catch((error: Error) => {
+    throw new DataError(`${format}: cannot read ${path}: ${error.message}`, { cause: error });
+  });
+  if (path.endsWith(".gz") && !(raw[0] === 0x1f && raw[1] === 0x8b)) {
+    throw new DataError(
+      `${format}: ${path} is not gzip: it must begin with the bytes 1f 8b, its ${raw.length} bytes begin with ` +
+        `${hex(raw.subarray(0, 2))}; if it is the uncompressed file, remove .gz from its name`,
+    );
+  }
+  return inflate(raw).catch((error: Error) => {
+    throw new DataError(
+      `${format}: ${path} is damaged gzip (${error.message}) after ${raw.length} bytes; fetch the file again`,
+      { cause: error },
+    );
+  });
+}
+
+/** Bytes for messages: "1f 8b". */
+export function hex(bytes: ArrayLike<number>): string {
+  return bytes.length === 0 ? "(nothing)" : Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
+}
