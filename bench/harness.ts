@@ -19,21 +19,30 @@ export interface Options {
   /** Part of the name, or a regular expression for it. */
   readonly filter: RegExp;
   readonly quick: boolean;
-  readonly profile: string | undefined;
+  /** Tuning profile; by default the adapter's. */
+  readonly tuning?: "software" | "hardware";
+  /** List the kernels of a step. */
+  readonly profile: boolean;
   readonly out: string;
 }
 
 /** Options of the command line. */
 export function parseOptions(description: string): Options {
-  const { filter, quick, profile, out } = program
+  const { filter, ...rest } = program
     .description(description)
     .option("--filter <pattern>", "only benchmarks whose name matches this regular expression", "")
     .option("--quick", "fewer samples", false)
-    .addOption(new Option("--profile <name>", "tuning profile").choices(["software", "hardware"]))
+    .addOption(new Option("--tuning <name>", "tuning profile").choices(["software", "hardware"]))
+    .option("--profile", "list the kernels of a step by time", false)
     .option("--out <folder>", "where the JSON goes", fileURLToPath(new URL("../../bench/results", import.meta.url)))
     .parse()
-    .opts<{ filter: string; quick: boolean; profile?: string; out: string }>();
-  return { filter: new RegExp(filter), quick, profile, out };
+    .opts<Omit<Options, "filter"> & { filter: string }>();
+  return { filter: new RegExp(filter), ...rest };
+}
+
+/** The middle value, NaN of none. */
+export function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 }
 
 /** Work of one call: arithmetic, or memory traffic at the least. */
@@ -279,7 +288,8 @@ export async function measureCeilings(device: WebGpuDevice): Promise<Ceilings> {
 /** Opens the device, tells what it is, runs `body`, closes it. Errors end the process with code 1. */
 export async function withDevice(options: Options, body: (device: WebGpuDevice) => Promise<void>): Promise<void> {
   try {
-    await using device = await openDevice("webgpu", options.profile === undefined ? {} : { profile: options.profile });
+    const { tuning } = options;
+    await using device = await openDevice("webgpu", { profiling: true, ...(tuning && { profile: tuning }) });
     const { description, device: name, profile } = describeAdapter(device);
     console.log(`${description || name}, profile ${profile}, ${availableParallelism()} x ${cpus()[0]?.model ?? "?"}`);
     await body(device);

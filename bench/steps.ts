@@ -6,16 +6,12 @@ import { RandomStream } from "../src/tensor/random.js";
 import { scope } from "../src/tensor/scope.js";
 import { tensor } from "../src/tensor/tensor.js";
 import type { WebGpuDevice } from "../src/tensor/webgpu.js";
-import { parseOptions, tableLine, withDevice, writeResults } from "./harness.js";
+import { median, parseOptions, tableLine, withDevice, writeResults } from "./harness.js";
 
 const MODELS = ["small-cnn", "sgd-cnn", "mlp-64"] as const;
 
 /** Steps that are recorded before the device is waited for, as in `fit`. */
 const RUN = 10;
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1]!;
-}
 
 async function elapsed(work: () => Promise<unknown>): Promise<number> {
   const start = performance.now();

@@ -168,6 +168,21 @@ export const zoo: readonly ZooModel[] = [
   },
 ];
 
+/** Takes the noise out of digits: images in, images [784] out, by binary cross-entropy. No classifier, so not in the zoo. */
+export const autoencoder: ZooModel = {
+  name: "autoencoder",
+  description: "denoising autoencoder of dense layers",
+  layers: () => [
+    flatten(),
+    ...[128, 96, 128].map((units) => dense({ units, ...relu })),
+    dense({ units: 784, activation: "sigmoid" }),
+  ],
+  epochs: 32,
+  batchSize: 64,
+  learningRate: 1e-3,
+  ...withAdam,
+};
+
 /** @throws UsageError for an unknown name */
 export function zooModel(name: string): ZooModel {
   const found = zoo.find((model) => model.name === name);

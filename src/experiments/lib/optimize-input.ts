@@ -57,7 +57,7 @@ export interface OptimizedInputs {
 }
 
 /** Steps recorded between two reads. */
-const STEPS_PER_READ = 25;
+export const STEPS_PER_READ = 25;
 
 /** Share of the steps with the full learning rate; over the rest it falls as half a cosine, down to this share of it. */
 const FULL_RATE_SHARE = 0.6;

@@ -1,0 +1,242 @@
+// `npm run bench:peers`: the same models, weights and batches through other libraries, on the same WebGPU adapter and on
+// their CPU backends. Every contender is a process of its own. Before anything is timed it takes some steps from the same
+// beginning, and what they lead to must be what ours lead to. Then all take turns, round after round. Dropout is left out
+// for everybody, because its random numbers differ. PyTorch takes part where the `python3` in the path has it.
+import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { setTimeout } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { settlingRate } from "../src/experiments/lib/optimize-input.js";
+import { median, parseOptions, tableLine, withDevice, writeResults } from "./harness.js";
+import type { Answer, Request } from "./protocol.js";
+import { makeTask, packed, type Task, type Workload, withWeights, workloads, writeTask } from "./workloads.js";
+
+const root = fileURLToPath(new URL("../../", import.meta.url));
+const peers = join(root, "bench/peers");
+
+/** Commands by name; the task's folder is added. Ours comes first; JavaScript only where Wasm cannot do a workload. */
+const OURS = "Kilograd, WebGPU";
+const [WASM, INSTEAD] = ["tfjs, Wasm", "tfjs, JavaScript"];
+const commands: Readonly<Record<string, readonly string[]>> = {
+  [OURS]: [process.execPath, join(root, "build/bench/contender.js")],
+  "jax-js, WebGPU": [process.execPath, join(peers, "jax.mjs"), "webgpu"],
+  "tfjs, WebGPU": [process.execPath, join(peers, "tfjs.mjs"), "webgpu"],
+  "jax-js, Wasm": [process.execPath, join(peers, "jax.mjs"), "wasm"],
+  [WASM]: [process.execPath, join(peers, "tfjs.mjs"), "wasm"],
+  [INSTEAD]: [process.execPath, join(peers, "tfjs.mjs"), "cpu"],
+  "PyTorch, CPU": ["python3", join(peers, "pytorch.py")],
+};
+
+/** Most seconds that a contender may take to start, to check, or for a run. */
+const PATIENCE = 120;
+/** Rounds; who needs more than SLOW_MS in all has the least number of turns. */
+const ROUNDS = { most: 9, least: 3 };
+const SLOW_MS = 10_000;
+/** Time of a contender's run in a round, in which it takes as many steps as fit, at least one. */
+const RUN_MS = 400;
+const CHECK_STEPS = 3;
+/** How far from ours a contender's steps may lead: losses relatively; results by distance, relative to the way gone. */
+const TOLERANCE = { loss: 1e-3, result: 2e-2 };
+
+interface Report {
+  readonly contender: string;
+  /** What it computes with, as it says. */
+  readonly with?: string;
+  /** Largest difference of a loss from ours, and of the result; see TOLERANCE. */
+  readonly difference?: { readonly loss: number; readonly result: number };
+  /** Why it was not timed. */
+  readonly failure?: string;
+  readonly firstStepsMs?: number;
+  /** Per step. */
+  readonly medianMs?: number;
+  readonly leastMs?: number;
+  /** medianMs over ours. */
+  readonly ratio?: number;
+}
+
+/** Installs the libraries, where they are not what the lock file says. */
+function install(): void {
+  const modified = (path: string) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  if (modified(join(peers, "node_modules/.package-lock.json")) >= modified(join(peers, "package-lock.json"))) return;
+  console.log(`installing jax-js and tfjs into ${peers}/node_modules`);
+  const npm = spawnSync("npm ci --ignore-scripts --no-audit --no-fund", { cwd: peers, shell: true, stdio: "inherit" });
+  if (npm.status !== 0) throw new Error(`npm ci in ${peers} failed; its output is above`);
+}
+
+/** A contender's process; it ends when this one does, whose end closes its standard input. */
+class Contender {
+  private readonly child: ChildProcessWithoutNullStreams;
+  private readonly answers: AsyncIterator<Answer>;
+  private errors = "";
+
+  constructor(command: readonly string[], folder: string) {
+    const [program, script, ...rest] = command;
+    this.child = spawn(program!, [script!, folder, ...rest], { cwd: peers });
+    this.child.stderr.on("data", (text) => {
+      this.errors = (this.errors + text).slice(-4000);
+    });
+    this.child.stdin.on("error", () => {}); // It has ended; that shows in the answers.
+    this.answers = answersOf(this.child);
+  }
+
+  /** The next answer, within PATIENCE. @throws what the contender says went wrong */
+  private async answer(): Promise<Answer> {
+    const patience = new AbortController();
+    const late = setTimeout(PATIENCE * 1000, undefined, { signal: patience.signal });
+    const answered = this.answers.next().finally(() => patience.abort());
+    const first = await Promise.race([answered, late.catch(() => answered)]);
+    if (first === undefined) throw new Error(`no answer within ${PATIENCE} s`);
+    const { value, done } = first;
+    if (done) throw new Error(this.errors.trim().split("\n").at(-1) || "ended without a word");
+    if ("error" in value) throw new Error(value.error);
+    return value;
+  }
+
+  async ready(): Promise<string> {
+    return ((await this.answer()) as Extract<Answer, { ready: string }>).ready;
+  }
+
+  async ask<Kind extends Request["do"]>(request: Extract<Request, { do: Kind }>) {
+    this.child.stdin.write(`${JSON.stringify(request)}\n`);
+    const answer = await this.answer();
+    // Threads may go on looking for work for a moment, before the next contender's turn.
+    await setTimeout(20);
+    return answer as Extract<Answer, Kind extends "check" ? { losses: unknown } : { ms: unknown }>;
+  }
+
+  end(): void {
+    this.child.kill("SIGKILL");
+  }
+}
+
+async function* answersOf({ stdout }: ChildProcessWithoutNullStreams): AsyncGenerator<Answer, undefined> {
+  for await (const line of createInterface({ input: stdout })) {
+    if (line.startsWith("@")) yield JSON.parse(line.slice(1)) as Answer;
+  }
+  return undefined;
+}
+
+/** Where a task begins, in the order of a check's result. */
+function beginningOf({ spec, inputs, weights }: Task): Float32Array {
+  if (spec.kind === "optimize") return inputs;
+  return packed(spec.weights.flatMap(({ name, trainable }) => (trainable ? [weights!.get(name)!] : [])));
+}
+
+/** |a - b| / |b - from| */
+function relativeDistance(a: Float32Array, b: Float32Array, from: Float32Array): number {
+  if (a.length !== b.length) return Number.POSITIVE_INFINITY;
+  let [difference, way] = [0, 0];
+  for (let i = 0; i < a.length; i++) {
+    difference += (a[i]! - b[i]!) ** 2;
+    way += (b[i]! - from[i]!) ** 2;
+  }
+  return Math.sqrt(difference / way);
+}
+
+interface Checked {
+  readonly losses: readonly number[];
+  readonly result: Float32Array;
+}
+
+/** Runs one workload through everybody. */
+async function compare(workload: Workload, names: readonly string[], quick: boolean): Promise<Report[]> {
+  const folder = mkdtempSync(join(tmpdir(), "kilograd-peers-"));
+  const running: { name: string; contender: Contender; steps: number; times: number[]; report: Report }[] = [];
+  const reports: Report[] = [];
+  try {
+    const task = await withWeights(makeTask(workload, { dropout: false }));
+    await writeTask(folder, task);
+    const { learningRate } = task.spec.optimizer;
+    const schedule = settlingRate(learningRate, CHECK_STEPS);
+    const rates = Array.from({ length: CHECK_STEPS }, (_, i) =>
+      workload.kind === "train" ? learningRate : schedule.at(i),
+    );
+    let ours: Checked | undefined;
+    for (const name of names) {
+      if (name === INSTEAD && running.some((other) => other.name === WASM)) continue;
+      const contender = new Contender(commands[name]!, folder);
+      let report: Report = { contender: name };
+      try {
+        report = { ...report, with: await contender.ready() };
+        const out = join(folder, "result");
+        const begun = performance.now();
+        const { losses } = await contender.ask({ do: "check", rates, out });
+        report = { ...report, firstStepsMs: performance.now() - begun };
+        const bytes = readFileSync(out);
+        const checked = { losses, result: new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4) };
+        ours ??= checked;
+        const difference = {
+          loss: Math.max(...losses.map((loss, i) => Math.abs(loss / ours!.losses[i]! - 1))),
+          result: relativeDistance(checked.result, ours.result, beginningOf(task)),
+        };
+        report = { ...report, difference };
+        if (!(difference.loss <= TOLERANCE.loss && difference.result <= TOLERANCE.result)) throw new Error("differs");
+        const warm = await contender.ask({ do: "run", steps: 1 });
+        const steps = Math.max(1, Math.min(200, Math.round((RUN_MS * warm.steps) / warm.ms)));
+        running.push({ name, contender, steps, times: [], report });
+      } catch (error) {
+        contender.end();
+        reports.push({ ...report, failure: (error as Error).message });
+      }
+    }
+    for (let round = 0; round < (quick ? ROUNDS.least : ROUNDS.most); round++) {
+      for (const { contender, steps, times } of running) {
+        if (round >= ROUNDS.least && times.reduce((a, b) => a + b) * steps > SLOW_MS) continue;
+        const { ms, steps: taken } = await contender.ask({ do: "run", steps });
+        times.push(ms / taken);
+      }
+    }
+    const oursMs = median(running.find(({ name }) => name === OURS)?.times ?? []);
+    for (const { times, report } of running) {
+      const medianMs = median(times);
+      reports.push({ ...report, medianMs, leastMs: Math.min(...times), ratio: medianMs / oursMs });
+    }
+    return names.flatMap((name) => reports.filter(({ contender }) => contender === name));
+  } finally {
+    for (const { contender } of running) contender.end();
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+const short = (ms: number) => (ms < 1 ? ms.toFixed(2) : ms < 20 ? ms.toFixed(1) : ms.toFixed(0));
+
+/** A row of the Markdown table: ours, the fastest JavaScript peer over it, everybody. */
+function markdownRow(name: string, reports: readonly Report[], columns: readonly string[]): string {
+  const cells = columns.map((column) => {
+    const { medianMs, ratio, failure } = reports.find(({ contender }) => contender === column) ?? {};
+    if (medianMs === undefined) return failure === "differs" ? "differs" : "-";
+    return column === OURS ? short(medianMs) : `${short(medianMs)} (${ratio!.toFixed(ratio! < 10 ? 1 : 0)} x)`;
+  });
+  return `| ${[name, ...cells].join(" | ")} |`;
+}
+
+const options = parseOptions("Times training and input optimisation against jax-js, TensorFlow.js and PyTorch.");
+const WIDTHS = [20, 10, 10, 8, 10, 10];
+
+await withDevice(options, async (device) => {
+  install();
+  const chosen = workloads.filter(({ name }) =>
+    options.filter.source === "(?:)" ? !name.startsWith("alexnet") : options.filter.test(name),
+  );
+  const names = Object.keys(commands);
+  const results: { name: string; contenders: Report[] }[] = [];
+  for (const workload of chosen) {
+    console.log(`\n${tableLine([workload.name, "median ms", "least ms", "ratio", "d loss", "d result"], WIDTHS)}`);
+    const reports = await compare(workload, names, options.quick);
+    for (const { contender, medianMs, leastMs, ratio, difference, failure } of reports) {
+      const times = medianMs === undefined ? ["", "", ""] : [short(medianMs), short(leastMs!), ratio!.toFixed(2)];
+      const differences = difference ? [difference.loss, difference.result].map((d) => d.toExponential(0)) : ["", ""];
+      console.log(`${tableLine([contender, ...times, ...differences], WIDTHS)}${failure ? `  ${failure}` : ""}`);
+    }
+    results.push({ name: workload.name, contenders: reports });
+  }
+  const columns = names.filter((name) =>
+    results.some(({ contenders }) => contenders.some((c) => c.contender === name && c.medianMs)),
+  );
+  console.log(`\n| ms per step (ratio) | ${columns.join(" | ")} |\n|---${"|---".repeat(columns.length)}|`);
+  for (const { name, contenders } of results) console.log(markdownRow(name, contenders, columns));
+  await writeResults(device, options, "peers", { dropout: "left out", tolerance: TOLERANCE, results });
+});
