@@ -15,4 +15,5 @@ export {
   splitImages,
 } from "./dataset.js";
 export { type DigitsOptions, digits } from "./digits.js";
+export { type Fer2013, type Fer2013Options, fer2013Classes, loadFer2013 } from "./fer2013.js";
 export { loadMnist, type MnistOptions } from "./mnist.js";
