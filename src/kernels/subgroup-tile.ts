@@ -7,6 +7,8 @@
 // Lane l holds the columns 4 l + {0, 1, 2, 3} of every 32-column vector. Why this form: lavapipe emits a load as eight
 // scalar loads, so only multiplications per load count; it has no shared memory to win from; and values carried around
 // a loop pass a select per iteration, which folds into the multiply-add only with ONE k per iteration: do not unroll.
+// The broadcast is written as a shuffle from a constant lane: one permutation, where subgroupBroadcast becomes three
+// instructions (extract, splat, and a mask for an inactive source lane).
 // Registers must be named variables (`c3_1`), since an indexed array would live in memory.
 
 /** Lanes of the subgroup; `profile.subgroupSize` must equal this. */
@@ -53,7 +55,7 @@ export function multiplyAccumulate(tile: SubgroupTile, layout: LeftLayout): stri
   for (let row = 0; row < tile.rows; row++) {
     const source =
       layout === "k-major" ? `a${row >> 5}.${"xyzw"[row & 3]}, ${(row >> 2) & 7}u` : `a${row >> 3}.x, ${row & 7}u`;
-    lines.push(`{ let t = vec4f(subgroupBroadcast(${source}));`);
+    lines.push(`{ let t = vec4f(subgroupShuffle(${source}));`);
     for (let vector = 0; vector < tile.vectors; vector++) {
       lines.push(`  c${row}_${vector} = fma(t, b${vector}, c${row}_${vector});`);
     }
