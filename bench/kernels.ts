@@ -12,7 +12,7 @@ import { dropoutKernel } from "../src/kernels/dropout.js";
 import { binaryKernels, unaryKernels } from "../src/kernels/elementwise.js";
 import { matmulKernel } from "../src/kernels/matmul.js";
 import { adamKernel, sgdKernel } from "../src/kernels/optimizer.js";
-import { pool2dGradientKernel, pool2dKernel } from "../src/kernels/pool2d.js";
+import { pool2dGradientKernel, pool2dKernel, winnerSpec } from "../src/kernels/pool2d.js";
 import { randomNormalKernel } from "../src/kernels/random.js";
 import { reduceKernel } from "../src/kernels/reduce.js";
 import { softmaxCrossEntropyKernel, softmaxGradientKernel, softmaxKernel } from "../src/kernels/softmax.js";
@@ -111,12 +111,13 @@ function pools(
   ) as [ReturnType<typeof windowAxis>, ReturnType<typeof windowAxis>];
   const y = [x[0], rows.output, columns.output, x[3]];
   const params = { kind, activation: "linear" as const, y: rows, x: columns };
+  const winner = kind === "max" ? [winnerSpec(y, params)] : [];
   const name = `${kind} pool 2 x 2 / ${stride} [${x.join(", ")}]${label && ` ${label}`}`;
   return [
-    kernelCase("pooling", name, { kernel: pool2dKernel, inputs: [x], outputs: [y], params }),
+    kernelCase("pooling", name, { kernel: pool2dKernel, inputs: [x], outputs: [y, ...winner], params }),
     kernelCase("pooling", `${name} gradient`, {
       kernel: pool2dGradientKernel,
-      inputs: kind === "max" ? [y, x] : [y],
+      inputs: [y, ...winner],
       outputs: [x],
       params,
     }),

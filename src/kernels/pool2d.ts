@@ -5,14 +5,13 @@
 // the window gets the gradient. Windows and strides are part of the code, sizes are parameters; vec4 along C where
 // C % 4 = 0. A maximum may be activated before it is stored, which is the same as activating x, as activations increase.
 //
-// Gradient of the maximum:
-// - windows that do not overlap (stride >= window): the image is cut into blocks of one stride, each holding at most one
-//   window. One pass finds the maximum of a block's window anew and writes all of the block's cells. Nothing is stored.
-// - overlapping windows: one pass over the outputs writes which cell was the maximum, a second gathers for every input
-//   cell from the windows that contain it.
-// The gradient of the mean gathers in both cases.
+// Where a gradient will be wanted, the pass that finds the maxima also writes which cell of each window it was, so that
+// the gradient reads neither x nor its maxima again: `winner`, a byte a window where C % 4 = 0. Gradients gather for every
+// input cell from the windows that contain it; windows that tile the image (stride = window) write their cells instead.
+import type { Spec } from "../tensor/dtype.js";
 import { ShapeError } from "../tensor/errors.js";
 import { type CpuView, defineKernel } from "../tensor/kernel.js";
+import type { Shape } from "../tensor/shape.js";
 import type { GpuCall, GpuView } from "../tensor/webgpu-program.js";
 import {
   activationCpu,
@@ -73,24 +72,32 @@ function span({ input, kernel, stride, padding }: WindowAxis, o: number): [numbe
   return [Math.max(start, 0), Math.min(start + kernel, input)];
 }
 
-/** Visits every window: the index of its output element, and the indices of its input elements in row-major order. */
+/** A cell of a window: index of its element, and its row-major position in the window with padding. */
+interface Cell {
+  readonly at: number;
+  readonly position: number;
+}
+
+/** Visits every window: the index of its output element, and its cells in row-major order. */
 function forEachWindow(
   channels: number,
   { y, x }: Pool2dParams,
   outputs: CpuView,
-  visit: (output: number, cells: readonly number[]) => void,
+  visit: (output: number, cells: readonly Cell[]) => void,
 ): void {
   for (let o = 0; o < outputs.size; o++) {
     const c = o % channels;
     const ox = Math.floor(o / channels) % x.output;
     const oy = Math.floor(o / channels / x.output) % y.output;
     const n = Math.floor(o / channels / x.output / y.output);
-    const cells: number[] = [];
+    const cells: Cell[] = [];
     const [fromY, toY] = span(y, oy);
     const [fromX, toX] = span(x, ox);
     for (let row = fromY; row < toY; row++) {
       for (let column = fromX; column < toX; column++) {
-        cells.push(((n * y.input + row) * x.input + column) * channels + c);
+        const at = ((n * y.input + row) * x.input + column) * channels + c;
+        const down = row + y.padding - oy * y.stride;
+        cells.push({ at, position: down * x.kernel + column + x.padding - ox * x.stride });
       }
     }
     visit(o, cells);
@@ -124,47 +131,68 @@ const bounds = ({ y, x }: Pool2dParams) => /* wgsl */ `
 const CELL = "((n * u.height + row) * u.width + column) * u.channels + c";
 const WINDOW = "((n * u.out_height + oy) * u.out_width + ox) * u.channels + c";
 
-/** Types in WGSL: of values, of counters, of conditions. */
+/** Cells up to which a position fits into a byte. */
+const BYTE_CELLS = 255;
+
+/** Whether the winners of four channels share a u32. */
+const packs = (channels: number, { y, x }: Pool2dParams) => channels % 4 === 0 && y.kernel * x.kernel <= BYTE_CELLS;
+
+/** Which cell of each window of y [N, OH, OW, C] was the maximum: position in the window with padding. */
+export function winnerSpec(shape: Shape, params: Pool2dParams): Spec {
+  const channels = shape.at(-1)!;
+  return { shape: [...shape.slice(0, -1), packs(channels, params) ? channels / 4 : channels], dtype: "u32" };
+}
+
+/** Types in WGSL: of values, of positions. */
 interface Types {
   readonly v: "f32" | "vec4f";
   readonly vu: "u32" | "vec4u";
-  readonly vb: "bool" | "vec4<bool>";
 }
 
-/**
- * Runs a statement for each `n`, `ROW`, `COLUMN`, `c` of a box [N, height, width, C or C / 4]; `i` is the linear index.
- * The last view is written, the others are read.
- */
+const winnerText = (vu: Types["vu"]) =>
+  vu === "u32"
+    ? "fn pack(position: u32) -> u32 { return position; } fn unpack(packed: u32) -> u32 { return packed; }"
+    : /* wgsl */ `fn pack(p: vec4u) -> u32 { return p.x | (p.y << 8) | (p.z << 16) | (p.w << 24); }
+fn unpack(packed: u32) -> vec4u { return (vec4u(packed) >> vec4u(0, 8, 16, 24)) & vec4u(255); }`;
+
+/** A view by its name in the WGSL text; those that are written are given apart. */
+type Views = Readonly<Record<string, GpuView>>;
+
+/** Runs a statement for each `n`, `ROW`, `COLUMN`, `c` of a box [N, height, width, C or C / 4]; `i` is the linear index. */
 function overBox(
   call: GpuCall<Pool2dParams>,
   key: string,
   box: { readonly names: readonly [string, string]; readonly sizes: readonly [number, number] },
-  views: Readonly<Record<string, GpuView>>,
+  { read, written }: { readonly read: Views; readonly written: Views },
   statement: (types: Types) => string,
 ): void {
   const { kind, activation, y, x } = call.params;
-  const [batch, , , depth] = Object.values(views)[0]!.shape as [number, number, number, number];
-  const width = depth % 4 === 0 ? 4 : 1;
-  const channels = depth / width;
-  const types: Types =
-    width === 4 ? { v: "vec4f", vu: "vec4u", vb: "vec4<bool>" } : { v: "f32", vu: "u32", vb: "bool" };
+  const [batch, , , depth] = Object.values(written)[0]!.shape as [number, number, number, number];
+  const vectorised = packs(depth, call.params);
+  const channels = vectorised ? depth / 4 : depth;
+  const types: Types = vectorised ? { v: "vec4f", vu: "vec4u" } : { v: "f32", vu: "u32" };
   const loop = boxLoop(call.profile, [batch, ...box.sizes, channels]);
-  const names = Object.keys(views);
+  const bind = (views: Views, access: "read" | "read_write") =>
+    Object.entries(views).map(([name, view]) => ({
+      name,
+      view,
+      type: view.dtype === "u32" ? "u32" : types.v,
+      access,
+    }));
   call.dispatch({
     key: `${kind} ${activation} ${key} ${[y, x].map((a) => `${a.kernel}/${a.stride}+${a.padding}`)} ${unrolls(call.params)}`,
     program: () => ({
       workgroupSize: loop.workgroupSize,
-      declarations: `${activationWgsl(activation, types.v)}\n${activationGradientWgsl(activation, types.v)}`,
+      declarations: [
+        activationWgsl(activation, types.v),
+        activationGradientWgsl(activation, types.v),
+        winnerText(types.vu),
+      ].join("\n"),
       body: loop.body(
         `let n = c0; let ${box.names[0]} = c1; let ${box.names[1]} = c2; let c = c3;\n${statement(types)}`,
       ),
     }),
-    bindings: names.map((name, index) => ({
-      name,
-      view: views[name]!,
-      type: views[name]!.dtype === "u32" ? types.vu : types.v,
-      access: index === names.length - 1 ? "read_write" : "read",
-    })),
+    bindings: [...bind(read, "read"), ...bind(written, "read_write")],
     sizes: { ...loop.sizes, height: y.input, width: x.input, out_height: y.output, out_width: x.output, channels },
     workgroups: loop.workgroups,
   });
@@ -173,86 +201,136 @@ function overBox(
 const overWindows = ({ y, x }: Pool2dParams) => ({ names: ["oy", "ox"], sizes: [y.output, x.output] }) as const;
 const overCells = ({ y, x }: Pool2dParams) => ({ names: ["row", "column"], sizes: [y.input, x.input] }) as const;
 
-/** Inputs [x], outputs [y]. */
+/** WGSL of the position of [row, column] in the window [oy, ox] with padding. */
+const positionText = ({ y, x }: Pool2dParams) =>
+  `(row + ${y.padding} - oy * ${y.stride}) * ${x.kernel} + column + ${x.padding} - ox * ${x.stride}`;
+
+/** Inputs [x], outputs [y] and, for maxima whose gradient is wanted, [y, winner]. */
 export const pool2dKernel = defineKernel<Pool2dParams>({
   name: "pool2d",
-  cpu({ inputs: [x], outputs: [y], params }) {
-    forEachWindow(x!.shape[3]!, params, y!, (o, cells) => {
-      const values = cells.map((cell) => x!.data[cell]!);
-      const total = values.reduce(params.kind === "max" ? (a, b) => Math.max(a, b) : (a, b) => a + b);
-      y!.data[o] = params.kind === "max" ? activationCpu(params.activation)(total) : total / values.length;
+  cpu({ inputs: [x], outputs: [y, winner], params }) {
+    const channels = x!.shape[3]!;
+    const activate = activationCpu(params.activation);
+    winner?.data.fill(0);
+    forEachWindow(channels, params, y!, (o, cells) => {
+      if (params.kind === "mean") {
+        y!.data[o] = cells.reduce((sum, { at }) => sum + x!.data[at]!, 0) / cells.length;
+        return;
+      }
+      const best = cells.reduce((a, b) => (x!.data[b.at]! > x!.data[a.at]! ? b : a));
+      y!.data[o] = activate(x!.data[best.at]!);
+      if (winner === undefined) return;
+      const [word, shift] = packs(channels, params) ? [o >> 2, (o & 3) * 8] : [o, 0];
+      winner.data[word] = (winner.data[word]! | (best.position << shift)) >>> 0;
     });
   },
   webgpu(call) {
     const { params } = call;
-    const combine = (a: string, b: string) => (params.kind === "max" ? `max(${a}, ${b})` : `${a} + ${b}`);
-    overBox(call, "forward", overWindows(params), { x: call.inputs[0]!, y: call.outputs[0]! }, ({ v }) => {
-      if (unrolls(params)) {
-        const cells = cellsOf(params).map((at) => `x[${at}]`);
-        const total = cells.reduce(combine);
-        return `y[i] = ${params.kind === "max" ? `activation(${total})` : `(${total}) * ${1 / cells.length}`};`;
+    const [y, winner] = call.outputs as [GpuView, GpuView?];
+    const views = { read: { x: call.inputs[0]! }, written: { y, ...(winner && { winner }) } };
+    const unrolled = unrolls(params);
+    if (params.kind === "mean") {
+      overBox(call, "forward", overWindows(params), views, ({ v }) => {
+        if (unrolled) {
+          const cells = cellsOf(params).map((at) => `x[${at}]`);
+          return `y[i] = (${cells.join(" + ")}) * ${1 / cells.length};`;
+        }
+        return /* wgsl */ `${bounds(params)}
+    var total = ${v}(0);
+    for (var row = top; row < bottom; row++) {
+      for (var column = left; column < right; column++) { total += x[${CELL}]; }
+    }
+    y[i] = total / f32((bottom - top) * (right - left));`;
+      });
+      return;
+    }
+    const key = winner === undefined ? "forward" : "forward and winner";
+    overBox(call, key, overWindows(params), views, ({ vu }) => {
+      const take = (value: string, position: string) =>
+        winner === undefined
+          ? `best = max(best, ${value});`
+          : `{ let value = ${value}; position = select(position, ${vu}(${position}), value > best); best = max(best, value); }`;
+      const store = `y[i] = activation(best);${winner === undefined ? "" : " winner[i] = pack(position);"}`;
+      const first = (at: string, position: string) =>
+        `var best = x[${at}];${winner === undefined ? "" : ` var position = ${vu}(${position});`}`;
+      if (unrolled) {
+        const [start, ...cells] = cellsOf(params) as [string, ...string[]];
+        return `${first(start, "0u")}\n${cells.map((at, k) => take(`x[${at}]`, `${k + 1}u`)).join("\n")}\n${store}`;
       }
       return /* wgsl */ `${bounds(params)}
-    var total = ${params.kind === "max" ? `x[((n * u.height + top) * u.width + left) * u.channels + c]` : `${v}(0)`};
-    for (var row = top; row < bottom; row++) {
-      for (var column = left; column < right; column++) { total = ${combine("total", `x[${CELL}]`)}; }
+    var row = top;
+    var column = left;
+    ${first(CELL, positionText(params))}
+    for (; row < bottom; row++) {
+      for (column = left; column < right; column++) { ${take(`x[${CELL}]`, positionText(params))} }
     }
-    y[i] = ${params.kind === "max" ? "activation(total)" : "total / f32((bottom - top) * (right - left))"};`;
+    ${store}`;
     });
   },
 });
 
-/** Views that the gradient of the maximum reads; `y` where there is an activation to go back through. */
-function maximumViews({ inputs: [dy, x, y], params }: GpuCall<Pool2dParams>) {
-  return { dy: dy!, x: x!, ...(!isLinear(params.activation) && { y: y! }) };
-}
-
-/** Gradient of window `at` before its activation. */
+/** Gradient of window `at` before its activation, in WGSL. */
 const gradientAt = ({ activation }: Pool2dParams, at: string) =>
   isLinear(activation) ? `dy[${at}]` : `activationGradient(dy[${at}], y[${at}])`;
 
-/** Inputs [dy, x] (max; with an activation [dy, x, y]) or [dy] (mean), outputs [dx]. */
+/** Inputs [dy, winner] (max; with an activation [dy, winner, y]) or [dy] (mean), outputs [dx]. */
 export const pool2dGradientKernel = defineKernel<Pool2dParams>({
   name: "pool2dGradient",
-  cpu({ inputs: [dy, x, y], outputs: [dx], params }) {
+  cpu({ inputs: [dy, winner, y], outputs: [dx], params }) {
+    const channels = dx!.shape[3]!;
     const through = activationGradientCpu(params.activation);
     dx!.data.fill(0);
-    forEachWindow(dx!.shape[3]!, params, dy!, (o, cells) => {
+    forEachWindow(channels, params, dy!, (o, cells) => {
       if (params.kind === "mean") {
-        for (const cell of cells) dx!.data[cell]! += dy!.data[o]! / cells.length;
-      } else {
-        const best = cells.reduce((a, b) => (x!.data[b]! > x!.data[a]! ? b : a));
-        dx!.data[best]! += through(dy!.data[o]!, y?.data[o] ?? 0);
+        for (const { at } of cells) dx!.data[at]! += dy!.data[o]! / cells.length;
+        return;
       }
+      const position = packs(channels, params)
+        ? (winner!.data[o >> 2]! >>> ((o & 3) * 8)) & BYTE_CELLS
+        : winner!.data[o]!;
+      const best = cells.find((cell) => cell.position === position)!;
+      dx!.data[best.at]! += through(dy!.data[o]!, y?.data[o] ?? 0);
     });
   },
   webgpu(call) {
-    const { kind, y, x } = call.params;
-    if (unrolls(call.params) && y.stride === y.kernel && x.stride === x.kernel) tiledGradient(call);
-    else if (kind === "mean") meanGradient(call);
-    else if (y.stride < y.kernel || x.stride < x.kernel) overlappingGradient(call);
-    else blockGradient(call);
+    const { params } = call;
+    const [dy, winner, y] = call.inputs as [GpuView, GpuView?, GpuView?];
+    const views = {
+      read: { dy, ...(winner && { winner }), ...(y && { y }) },
+      written: { dx: call.outputs[0]! },
+    };
+    if (unrolls(params) && params.y.stride === params.y.kernel && params.x.stride === params.x.kernel) {
+      tiledGradient(call, views);
+    } else if (params.kind === "mean") {
+      gather(call, views, () => "dy[at] / f32((bottom - top) * (right - left))");
+    } else {
+      const gradient = gradientAt(params, "at");
+      gather(
+        call,
+        views,
+        ({ v, vu }) => `select(${v}(0), ${gradient}, unpack(winner[at]) == ${vu}(${positionText(params)}))`,
+      );
+    }
   },
 });
 
+interface GradientViews {
+  readonly read: Views;
+  readonly written: { readonly dx: GpuView };
+}
+
 /** Windows that tile the image from its corner on, unrolled; then zeros for the rows and columns that are left over. */
-function tiledGradient(call: GpuCall<Pool2dParams>): void {
+function tiledGradient(call: GpuCall<Pool2dParams>, views: GradientViews): void {
   const { params } = call;
-  const dx = call.outputs[0]!;
-  const views = params.kind === "max" ? { ...maximumViews(call), dx } : { dy: call.inputs[0]!, dx };
   const cells = cellsOf(params);
-  overBox(call, "tiled", overWindows(params), views, ({ v, vb }) => {
+  overBox(call, "tiled", overWindows(params), views, ({ v, vu }) => {
     if (params.kind === "mean") {
       return `let share = dy[i] * ${1 / cells.length}; ${cells.map((at) => `dx[${at}] = share;`).join(" ")}`;
     }
     return /* wgsl */ `
-    ${cells.map((at, k) => `let x${k} = x[${at}];`).join("\n    ")}
-    let best = ${cells.map((_, k) => `x${k}`).reduce((a, b) => `max(${a}, ${b})`)};
     let gradient = ${gradientAt(params, "i")};
-    var free = ${vb}(true);
-    ${cells
-      .map((at, k) => `dx[${at}] = select(${v}(0), gradient, free & (x${k} == best)); free = free & (x${k} != best);`)
-      .join("\n    ")}`;
+    let position = unpack(winner[i]);
+    ${cells.map((at, k) => `dx[${at}] = select(${v}(0), gradient, position == ${vu}(${k}));`).join("\n    ")}`;
   });
   const [bottom, right] = [params.y, params.x].map((a) => a.input - a.output * a.stride) as [number, number];
   const cellsLeft = bottom * params.x.input + right * (params.y.input - bottom);
@@ -262,7 +340,7 @@ function tiledGradient(call: GpuCall<Pool2dParams>): void {
     call,
     `rest ${right}`,
     rest,
-    { dx },
+    { read: {}, written: views.written },
     ({ v }) => /* wgsl */ `
     var row = u.out_height * ${params.y.stride} + k / u.width;
     var column = k % u.width;
@@ -275,89 +353,13 @@ function tiledGradient(call: GpuCall<Pool2dParams>): void {
   );
 }
 
-/** Non-overlapping windows. A block [oy, ox] is one stride in each direction and holds at most one window. */
-function blockGradient(call: GpuCall<Pool2dParams>): void {
-  const { y: rows, x: columns } = call.params;
-  const sizes = [rows, columns].map((a) => Math.ceil((a.input + a.padding) / a.stride)) as [number, number];
-  overBox(
-    call,
-    "blocks",
-    { names: ["oy", "ox"], sizes },
-    { ...maximumViews(call), dx: call.outputs[0]! },
-    ({ v, vb }) => /* wgsl */ `${bounds(call.params)}
-    let covered = oy < u.out_height && ox < u.out_width;
-    var gradient = ${v}(0);
-    var best = gradient;
-    if (covered) {
-      gradient = ${gradientAt(call.params, WINDOW)};
-      best = x[((n * u.height + top) * u.width + left) * u.channels + c];
-      for (var row = top; row < bottom; row++) {
-        for (var column = left; column < right; column++) { best = max(best, x[${CELL}]); }
-      }
-    }
-    var free = ${vb}(true);
-    let block_bottom = min((oy + 1) * ${rows.stride} - ${rows.padding}, u.height);
-    let block_right = min((ox + 1) * ${columns.stride} - ${columns.padding}, u.width);
-    for (var row = top; row < block_bottom; row++) {
-      for (var column = left; column < block_right; column++) {
-        let at = ${CELL};
-        let taken = free & (x[at] == best) & ${vb}(covered && row < bottom && column < right);
-        dx[at] = select(${v}(0), gradient, taken);
-        free = free & !taken;
-      }
-    }`,
-  );
-}
-
-/** Each window's first maximum as its position in the window with padding, then a gather of the windows that agree. */
-function overlappingGradient(call: GpuCall<Pool2dParams>): void {
-  const { dy, x, ...activated } = maximumViews(call);
-  const { y: rows, x: columns } = call.params;
-  const winner = call.scratch({ shape: dy.shape, dtype: "u32" });
-  const position = `(row + ${rows.padding} - oy * ${rows.stride}) * ${columns.kernel} + column + ${columns.padding} - ox * ${columns.stride}`;
-  overBox(
-    call,
-    "winners",
-    overWindows(call.params),
-    { x, winner },
-    ({ vu }) => /* wgsl */ `${bounds(call.params)}
-    var row = top;
-    var column = left;
-    var best = x[${CELL}];
-    var position = ${vu}(${position});
-    for (; row < bottom; row++) {
-      for (column = left; column < right; column++) {
-        let value = x[${CELL}];
-        position = select(position, ${vu}(${position}), value > best);
-        best = max(best, value);
-      }
-    }
-    winner[i] = position;`,
-  );
-  const gradient = gradientAt(call.params, "at");
-  gather(
-    call,
-    { winner, ...activated },
-    ({ v, vu }) => `select(${v}(0), ${gradient}, winner[at] == ${vu}(${position}))`,
-  );
-}
-
-function meanGradient(call: GpuCall<Pool2dParams>): void {
-  gather(call, {}, () => /* wgsl */ `dy[at] / f32((bottom - top) * (right - left))`);
-}
-
 /** dx[n, row, column, c] = sum of `term` over the windows [oy, ox] that contain the cell, whose index in dy is `at`. */
-function gather(
-  call: GpuCall<Pool2dParams>,
-  more: Readonly<Record<string, GpuView>>,
-  term: (types: Types) => string,
-): void {
+function gather(call: GpuCall<Pool2dParams>, views: GradientViews, term: (types: Types) => string): void {
   const { params } = call;
   const first = ({ kernel, stride, padding }: WindowAxis, cell: string) =>
     `select((${cell} + ${padding} - ${kernel}) / ${stride} + 1, 0u, ${cell} + ${padding} < ${kernel})`;
   const last = ({ stride, padding }: WindowAxis, cell: string, count: string) =>
     `min((${cell} + ${padding}) / ${stride}, ${count} - 1)`;
-  const views = { dy: call.inputs[0]!, ...more, dx: call.outputs[0]! };
   overBox(
     call,
     "gather",

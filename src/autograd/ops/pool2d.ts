@@ -6,11 +6,12 @@ import {
   pool2dGradientKernel,
   pool2dKernel,
   pool2dParams,
+  winnerSpec,
 } from "../../kernels/pool2d.js";
 import { ShapeError } from "../../tensor/errors.js";
 import { formatShape } from "../../tensor/shape.js";
-import { run, type Tensor } from "../../tensor/tensor.js";
-import { record } from "../tape.js";
+import { run, runMany, type Tensor } from "../../tensor/tensor.js";
+import { isRecording, record } from "../tape.js";
 import { mean } from "./reduce.js";
 
 export type { Pool2dOptions } from "../../kernels/pool2d.js";
@@ -53,13 +54,20 @@ function pool(op: string, kind: Pool2dParams["kind"], input: Tensor, options: Ma
   const [batch, height, width, channels] = input.shape as [number, number, number, number];
   const params = pool2dParams(op, kind, [height, width], options, activation);
   const shape = [batch, params.y.output, params.x.output, channels];
-  const output = run(pool2dKernel, [input], { shape, dtype: "f32" }, params);
-  return record(output, {
+  const pooled = { shape, dtype: "f32" as const };
+  // Only the gradient of a maximum asks which cell it was.
+  const wanted = kind === "max" && isRecording() && input.tracked;
+  const outputs = wanted ? [pooled, winnerSpec(shape, params)] : [pooled];
+  const [output, winner] = runMany(pool2dKernel, [input], outputs, params) as [Tensor, Tensor?];
+  const saved = winner === undefined ? [] : isLinear(activation) ? [winner] : [winner, output];
+  record(output, {
     op,
     inputs: [input],
-    saved: kind === "mean" ? [] : isLinear(activation) ? [input] : [input, output],
+    saved,
     backward: (dy, saved) => [
       () => run(pool2dGradientKernel, [dy, ...saved], { shape: input.shape, dtype: "f32" }, params),
     ],
   });
+  winner?.dispose();
+  return output;
 }
