@@ -2,6 +2,7 @@
 // The `kilograd` command: options, exit codes, output. What the commands do is in experiments/, loaded when one is called.
 import { createRequire } from "node:module";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import type { ExperimentOptions } from "./experiments/lib/experiment.js";
 import type { RunContext } from "./experiments/lib/run.js";
 import type { OptimizeOptions } from "./experiments/optimize.js";
 import type { StartOptions } from "./experiments/start.js";
@@ -49,8 +50,9 @@ async function running<T>(experiment: (context: RunContext) => Promise<T>): Prom
 function printResult(
   { folder, metrics, summary }: { folder: string; metrics: Record<string, unknown>; summary: string },
   json = false,
+  page = "report.html",
 ): void {
-  stdout(json ? toJson({ ...metrics, folder }) : `\n${summary}\n\nReport: ${folder}/report.html`);
+  stdout(json ? toJson({ ...metrics, folder }) : `\n${summary}\n\nReport: ${folder}/${page}`);
 }
 
 const wholeNumber =
@@ -104,11 +106,41 @@ program
 
 program
   .command("list")
-  .description("list the models that can be trained, with their settings")
+  .description("list the experiments that can be run and the models that can be trained")
   .addOption(options.json)
   .action(async ({ json }: { json?: boolean }) => {
     const { zooListing, zooListingText } = await import("./experiments/lib/models.js");
-    stdout(json ? toJson(zooListing()) : zooListingText());
+    const { experiments } = await import("./experiments/lib/registry.js");
+    const named = experiments.map(({ name, description }) => ({ name, description }));
+    const lines = named.map(({ name, description }) => `${name.padEnd(20)} ${description}`);
+    stdout(
+      json
+        ? toJson({ experiments: named, models: zooListing() })
+        : `Experiments (kilograd run NAME, or all):\n${lines.join("\n")}\n\nModels (kilograd train NAME):\n${zooListingText()}`,
+    );
+  });
+
+program
+  .command("run")
+  .description("run an experiment, or all of them; write figures and report")
+  .argument("<experiment>", "name of an experiment, see `kilograd list`, or all")
+  .addOption(option("--preset <name>", "quick (minutes) or reference (the full settings)").default("quick"))
+  .addOption(options.seed)
+  .addOption(options.dataDir)
+  .addOption(options.out)
+  .addOption(option("--resume", "go on with an interrupted run in the same folder"))
+  .addOption(
+    option("--set <name=value>", "change a setting of the preset; may be repeated").argParser(
+      (text: string, before: string[] = []) => [...before, text],
+    ),
+  )
+  .addOption(options.json)
+  .action(async (name: string, { json, ...given }: ExperimentOptions & { json?: boolean }) => {
+    const { run, runAll } = await import("./experiments/run.js");
+    if (name !== "all") return printResult(await running((context) => run(name, given, context)), json);
+    const { failed, ...result } = await running((context) => runAll(given, context));
+    printResult(result, json, "index.html");
+    if (failed.length > 0) process.exitCode = 1;
   });
 
 program

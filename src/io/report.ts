@@ -41,12 +41,15 @@ export interface TableColumn {
   readonly reference?: boolean;
 }
 
-/** Columns of numbers are right-aligned; give texts such as "98.8 %" as `{ text, numeric: true }` to have them so too. */
+/**
+ * Columns of numbers are right-aligned; give texts such as "98.8 %" as `{ text, numeric: true }` to have them so too.
+ * `href` links to another page beside this one.
+ */
 export type TableCell =
   | string
   | number
   | null
-  | { readonly text: string | number; readonly tone?: Tone; readonly numeric?: boolean };
+  | { readonly text: string | number; readonly tone?: Tone; readonly numeric?: boolean; readonly href?: string };
 
 /** How a PNG is shown. */
 export interface PictureOptions {
@@ -126,8 +129,9 @@ export class Section {
       reference && "reference",
     ]);
     const cell = (content: TableCell, index: number) => {
-      const { text, tone } = asObject(content);
-      return html`<td${classes(...columnClasses[index]!, tone)}>${shown(text)}</td>`;
+      const { text, tone, href } = asObject(content);
+      const inside = href === undefined ? shown(text) : html`<a href="${href}">${shown(text)}</a>`;
+      return html`<td${classes(...columnClasses[index]!, tone)}>${inside}</td>`;
     };
     return this.append(html`<figure class="table">${caption(title)}<table>
 <thead><tr>${heads.map(({ label }, index) => html`<th${classes(...columnClasses[index]!)}>${label}</th>`)}</tr></thead>

@@ -1,0 +1,135 @@
+// Training as the experiments do it: a measured step to estimate from, and a model as a part of a run, trained with fit, its
+// progress told and its checkpoint kept when the run is interrupted.
+import type { LabelledImages } from "../../data/dataset.js";
+import type { Architecture } from "../../nn/architecture.js";
+import type { Callback } from "../../nn/callbacks/index.js";
+import type { FitOptions } from "../../nn/fit.js";
+import type { Timing } from "../../nn/history.js";
+import { crossEntropy } from "../../nn/losses.js";
+import type { Sequential } from "../../nn/model.js";
+import type { Optimizer } from "../../nn/optimizers.js";
+import { KilogradError } from "../../tensor/errors.js";
+import type { ExperimentRun } from "./experiment.js";
+import type { PartProgress } from "./experiment-progress.js";
+import { lossText, percent } from "./text.js";
+
+/** A training: Keras's words, see `FitOptions`. The loss is cross-entropy unless another one is given. */
+export interface TrainingPlan<Kept = undefined>
+  extends Partial<Pick<FitOptions, "loss" | "augment" | "maxSteps" | "callbacks">> {
+  readonly architecture: Architecture;
+  /** Of weights, order and dropout; default: the run's. */
+  readonly seed?: number;
+  readonly data: LabelledImages;
+  readonly validation?: LabelledImages;
+  /** @param steps of the whole training, for schedules */
+  readonly optimizer: (steps: number) => Optimizer;
+  readonly epochs: number;
+  readonly batchSize: number;
+  /** Steps between two checkpoints, besides one after every epoch. */
+  readonly checkpointSteps?: number;
+  /** JSON to keep with the model, asked for after training: what the callbacks saw. */
+  readonly keep?: () => Kept;
+}
+
+/** What a training left, besides the model. */
+export type TrainingNotes<Kept = undefined> = {
+  /** One value per epoch: loss, accuracy, val_loss, val_accuracy, learning_rate. */
+  readonly history: Readonly<Record<string, readonly number[]>>;
+  readonly steps: number;
+  readonly timing: Timing;
+  readonly kept: Kept;
+};
+
+/** A forward pass as a share of a training step: of the three matrix products of a layer it has one. */
+const FORWARD_SHARE = 1 / 3;
+/** A measurement lasts at least so long, and so many steps, of which the first compiles and the second records. */
+const MEASURED_MS = 1000;
+const MEASURED_STEPS = 4;
+
+const stepsOf = ({ data, batchSize, epochs, maxSteps = Number.POSITIVE_INFINITY }: TrainingPlan<unknown>) =>
+  Math.min(maxSteps, epochs * Math.ceil(data.count / batchSize));
+
+/** Trains a throw-away copy for about a second. Gives seconds per step. */
+export async function measureStep(run: ExperimentRun, plan: TrainingPlan<unknown>): Promise<number> {
+  const model = plan.architecture.build({ device: run.device, seed: run.seed });
+  const optimizer = plan.optimizer(stepsOf(plan));
+  const begun = performance.now();
+  const enough: Callback = {
+    name: "enough",
+    onStepEnd({ step }, { stop }) {
+      if (step >= MEASURED_STEPS && performance.now() - begun > MEASURED_MS) stop("measured");
+    },
+  };
+  try {
+    const { timing } = await model.fit(plan.data, {
+      ...fitOptions(plan, optimizer),
+      callbacks: [enough],
+      signal: run.signal,
+    });
+    run.signal.throwIfAborted();
+    return (timing.stepMsMedian ?? timing.firstStepMs!) / 1000;
+  } finally {
+    optimizer.dispose();
+    model.dispose();
+    run.device.trim();
+  }
+}
+
+/** What a training takes at so many seconds per step, validation after every epoch included. */
+export function trainingSeconds(plan: TrainingPlan<unknown>, stepSeconds: number): number {
+  const validated = (plan.epochs * (plan.validation?.count ?? 0)) / plan.batchSize;
+  return stepSeconds * (stepsOf(plan) + FORWARD_SHARE * validated);
+}
+
+/** Trains a model as a part of a run, or reads it back. The caller disposes it. @throws KilogradError where the loss diverges */
+export function trainPart<Kept = undefined>(
+  run: ExperimentRun,
+  name: string,
+  plan: TrainingPlan<Kept>,
+): Promise<{ readonly model: Sequential; readonly notes: TrainingNotes<Kept> }> {
+  const { architecture, seed = run.seed } = plan;
+  return run.model(name, {
+    ...{ architecture, seed },
+    train: async (model, { progress, checkpoint, started }): Promise<TrainingNotes<Kept>> => {
+      const optimizer = plan.optimizer(stepsOf(plan));
+      const { history, steps, timing, interrupted, stopReason } = await model
+        .fit(plan.data, {
+          ...fitOptions(plan, optimizer),
+          callbacks: [toldProgress(progress, stepsOf(plan)), ...(plan.callbacks ?? [])],
+          checkpoint: { path: checkpoint, ...(plan.checkpointSteps && { everySteps: plan.checkpointSteps }) },
+          ...(started && { resume: checkpoint }),
+          signal: run.signal,
+        })
+        .finally(() => optimizer.dispose());
+      if (interrupted) throw run.signal.reason;
+      if (stopReason !== undefined && steps !== plan.maxSteps) {
+        throw new KilogradError("DIVERGED", `${run.name}: ${name}: ${stopReason}`);
+      }
+      return { history, steps, timing, kept: plan.keep?.() as Kept };
+    },
+  });
+}
+
+function fitOptions(
+  { epochs, batchSize, maxSteps, validation, augment, loss }: TrainingPlan<unknown>,
+  optimizer: Optimizer,
+): FitOptions {
+  return {
+    ...{ optimizer, loss: loss ?? crossEntropy, epochs, batchSize },
+    ...(maxSteps !== undefined && { maxSteps }),
+    ...(validation && { validationData: validation }),
+    ...(augment && { augment }),
+  };
+}
+
+/** Tells how far a training is, and ends it at a loss that is not finite. */
+function toldProgress(progress: PartProgress, steps: number): Callback {
+  return {
+    name: "toldProgress",
+    onStepEnd({ step, epoch, loss, meanLoss, meanAccuracy }, { epochs, stop }) {
+      if (!Number.isFinite(loss)) stop(`the loss became ${loss} in step ${step}`);
+      const accuracy = meanAccuracy === undefined ? "" : `, accuracy ${percent(meanAccuracy, 1)}`;
+      progress(step / steps, `epoch ${epoch + 1}/${epochs}, loss ${lossText(meanLoss)}${accuracy}`);
+    },
+  };
+}

@@ -1,0 +1,34 @@
+// The experiments that `kilograd list` names and `kilograd run` runs, in the order of `run all`: a line each.
+import { UsageError } from "../../tensor/errors.js";
+import type { Experiment } from "./experiment.js";
+
+/** An experiment by name; its script is loaded when it is run. */
+export interface RegisteredExperiment {
+  readonly name: string;
+  /** One line for `kilograd list`. */
+  readonly description: string;
+  readonly load: () => Promise<{ readonly experiment: Experiment }>;
+}
+
+const entry = (
+  name: string,
+  description: string,
+  load: () => Promise<{ readonly experiment: unknown }>,
+): RegisteredExperiment => ({ name, description, load: load as RegisteredExperiment["load"] });
+
+export const experiments: readonly RegisteredExperiment[] = [
+  entry(
+    "vanishing-gradients",
+    "depth against activation: what of the gradient reaches the first layers",
+    () => import("../vanishing-gradients.js"),
+  ),
+];
+
+/** @throws UsageError for an unknown name */
+export function registeredExperiment(name: string): RegisteredExperiment {
+  const found = experiments.find((experiment) => experiment.name === name);
+  if (found !== undefined) return found;
+  throw new UsageError(
+    `experiment: must be one of ${experiments.map((e) => e.name).join(", ")} or all, given "${name}"`,
+  );
+}

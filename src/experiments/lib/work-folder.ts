@@ -1,0 +1,146 @@
+// The folder of an experiment's run: which run it belongs to, and the finished parts of it, so that an interrupted run can
+// go on. A part is one safetensors file in parts/: typed arrays as tensors, everything else as JSON in its metadata.
+import { existsSync, readFileSync } from "node:fs";
+import { mkdir, readdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { prepareOutputFolder, writeJson } from "../../io/files.js";
+import type { StoredTensor } from "../../io/safetensors.js";
+import { readSafetensors, writeSafetensors } from "../../io/safetensors-file.js";
+import { DataError, UsageError } from "../../tensor/errors.js";
+
+/** What a folder's results are of. Parts of one run are never used for another. */
+export interface RunIdentity {
+  readonly experiment: string;
+  readonly preset: string;
+  readonly seed: number;
+  readonly settings: Readonly<Record<string, unknown>>;
+}
+
+interface RunFile extends RunIdentity {
+  readonly finished: boolean;
+}
+
+const dtypes = {
+  Float64Array: "F64",
+  Float32Array: "F32",
+  Int32Array: "I32",
+  Uint32Array: "U32",
+  Uint8Array: "U8",
+} as const;
+
+/** The folder of one run. Paths are absolute. */
+export class WorkFolder {
+  private constructor(
+    readonly path: string,
+    private readonly identity: RunIdentity,
+  ) {}
+
+  /**
+   * Takes a folder for a run; without `resume`, parts that a finished run left are removed.
+   * @throws UsageError for a folder that holds other results, an unfinished run that would be lost, or, with `resume`,
+   * nothing to go on with or a run of other settings
+   */
+  static async open(path: string, identity: RunIdentity, options: { readonly resume: boolean }): Promise<WorkFolder> {
+    const earlier = existsSync(path) ? runFileOf(path) : undefined;
+    if (options.resume) checkResumable(path, identity, earlier);
+    else if (earlier !== undefined && !earlier.finished && (await partsIn(path)).length > 0) {
+      throw new UsageError(
+        `out folder: ${path} holds an unfinished run of ${earlier.experiment}; go on with --resume, or name another folder`,
+      );
+    }
+    if (earlier !== undefined && earlier.experiment !== identity.experiment) {
+      throw new UsageError(
+        `out folder: ${path} holds the results of ${earlier.experiment}, not of ${identity.experiment}; name another folder`,
+      );
+    }
+    const work = new WorkFolder(await prepareOutputFolder(path), identity);
+    if (!options.resume) await rm(join(work.path, "parts"), { recursive: true, force: true });
+    await mkdir(join(work.path, "parts"), { recursive: true });
+    await work.mark({ finished: false });
+    return work;
+  }
+
+  /** Where a part of this name is, or a file that belongs to one. */
+  pathOf(name: string, suffix = ".safetensors"): string {
+    return join(this.path, "parts", `${name.replace(/[^\w.+-]+/g, "_")}${suffix}`);
+  }
+
+  has(name: string): boolean {
+    return existsSync(this.pathOf(name));
+  }
+
+  /** Stores a part whole or not at all. `value` is JSON with typed arrays and non-finite numbers anywhere in it. */
+  async write(name: string, value: unknown): Promise<void> {
+    const tensors = new Map<string, StoredTensor>();
+    const json = JSON.stringify({ value }, (_, part) => {
+      if (typeof part === "number" && !Number.isFinite(part)) return { $number: String(part) };
+      if (!ArrayBuffer.isView(part)) return part;
+      const tensor = `tensor${tensors.size}`;
+      const dtype = dtypes[part.constructor.name as keyof typeof dtypes];
+      tensors.set(tensor, { dtype, shape: [(part as Float32Array).length], data: part } as unknown as StoredTensor);
+      return { $tensor: tensor };
+    });
+    await writeSafetensors(this.pathOf(name), tensors, { json });
+  }
+
+  /** @throws DataError for a file that is damaged */
+  async read<T>(name: string): Promise<T> {
+    const path = this.pathOf(name);
+    const { tensors, metadata } = await readSafetensors(path);
+    if (metadata["json"] === undefined) throw new DataError(`${path}: is no part of a run; delete it and go on`);
+    return JSON.parse(metadata["json"], (_, part) => {
+      if (typeof part !== "object" || part === null) return part;
+      if ("$number" in part) return Number(part.$number);
+      return "$tensor" in part ? tensors.get(part.$tensor)!.data : part;
+    }).value;
+  }
+
+  /** Says that the run came to its end. */
+  async finish(): Promise<void> {
+    await this.mark({ finished: true });
+  }
+
+  private async mark(state: Pick<RunFile, "finished">): Promise<void> {
+    await writeJson(join(this.path, "run.json"), { ...this.identity, ...state });
+  }
+}
+
+/** What run.json says, or, where results lie without one, whose they are. */
+function runFileOf(folder: string): RunFile | undefined {
+  const read = (name: string) => {
+    const path = join(folder, name);
+    if (!existsSync(path)) return undefined;
+    try {
+      return JSON.parse(readFileSync(path, "utf8"));
+    } catch (cause) {
+      throw new UsageError(`out folder: ${path} cannot be read: ${(cause as Error).message}; name another folder`, {
+        cause,
+      });
+    }
+  };
+  const run = read("run.json");
+  if (run !== undefined) return run;
+  const results = read("metrics.json");
+  if (results === undefined) return undefined;
+  return { experiment: `\`kilograd ${results.command}\``, preset: "", seed: 0, settings: {}, finished: true };
+}
+
+function checkResumable(path: string, identity: RunIdentity, earlier: RunFile | undefined): void {
+  if (earlier === undefined) {
+    throw new UsageError(`resume: ${path} holds no run to go on with; leave out --resume`);
+  }
+  const flat = ({ experiment, preset, seed, settings }: RunIdentity) => ({ experiment, preset, seed, ...settings });
+  const before: Record<string, unknown> = flat(earlier);
+  for (const [name, value] of Object.entries(flat(identity))) {
+    const [now, then] = [JSON.stringify(value), JSON.stringify(before[name])];
+    if (now === then) continue;
+    throw new UsageError(
+      `resume: ${name} must be as in ${path}, ${then}, given ${now}; leave out --resume, or name another folder`,
+    );
+  }
+}
+
+async function partsIn(folder: string): Promise<string[]> {
+  const parts = join(folder, "parts");
+  return existsSync(parts) ? (await readdir(parts)).filter((name) => name.endsWith(".safetensors")) : [];
+}

@@ -1,0 +1,407 @@
+// Depth against activation: fully connected networks of narrow layers, trained with plain SGD. How much of the gradient
+// reaches the first layers, before and after training, and what it means for learning.
+
+import { abs, unary } from "../autograd/ops/elementwise.js";
+import { max, sum } from "../autograd/ops/reduce.js";
+import { concat, reshape } from "../autograd/ops/transform.js";
+import { backward, grad } from "../autograd/tape.js";
+import { type LabelledImages, limitImages, sliceImages } from "../data/dataset.js";
+import { lineChart } from "../io/charts.js";
+import { Report, type TableCell } from "../io/report.js";
+import { type Architecture, architecture } from "../nn/architecture.js";
+import type { Callback } from "../nn/callbacks/index.js";
+import { flatten } from "../nn/layers/core.js";
+import { dense } from "../nn/layers/dense.js";
+import { crossEntropy } from "../nn/losses.js";
+import type { Sequential } from "../nn/model.js";
+import { sgd } from "../nn/optimizers.js";
+import { lossOf } from "../nn/train-step.js";
+import { scope } from "../tensor/scope.js";
+import { tensor } from "../tensor/tensor.js";
+import { defineExperiment, type ExperimentRun } from "./lib/experiment.js";
+import { measureStep, type TrainingPlan, trainingSeconds, trainPart } from "./lib/experiment-training.js";
+import { counted, listed, milliseconds, percent } from "./lib/text.js";
+
+// ---- Configuration
+
+const activations = ["relu", "tanh", "sigmoid", "lecunTanh"] as const;
+type Activation = (typeof activations)[number];
+const titles = { relu: "ReLU", tanh: "tanh", sigmoid: "sigmoid", lecunTanh: "LeCun" } as const;
+
+const reference = {
+  data: "mnist",
+  depths: [5, 20, 40] as readonly number[],
+  units: 32,
+  epochs: 10,
+  /** The epoch after which gradients are measured. */
+  gradientEpoch: 3,
+  batch: 32,
+  learningRate: 0.01,
+  trainImages: 60_000,
+  testImages: 10_000,
+};
+type VanishingSettings = typeof reference;
+
+/** Mean losses per point of a learning curve: so many steps. */
+const CURVE_STEPS = 75;
+
+/** Derivatives in exact arithmetic. The check samples them on the adapter, between -LIMIT and LIMIT. */
+const derivatives = {
+  relu: { formula: "1 for x > 0, else 0", range: "{0, 1}", least: 0, most: 1 },
+  tanh: { formula: "1 - tanh²(x)", range: "(0, 1]", least: 0, most: 1 },
+  sigmoid: { formula: "s(x) (1 - s(x))", range: "(0, 1/4]", least: 0, most: 1 / 4 },
+  lecunTanh: {
+    formula: "1.7159 · 2/3 · (1 - tanh²(2x/3)) + 0.01",
+    range: "(0.01, 1.15393]",
+    least: 0.01,
+    most: (1.7159 * 2) / 3 + 0.01,
+  },
+} as const satisfies Record<Activation, unknown>;
+const LIMIT = 6;
+const SAMPLES = 12_001;
+
+const equations = `Layer l of L:      z_l = a_(l-1) W_l + b_l        a_l = f(z_l)        a_0 = image
+Output:            p = softmax(z_L)               loss E = -sum_k t_k log p_k
+Its error:         d_L = dE/dz_L = p - t
+Going back:        d_l = (d_(l+1) W_(l+1)^T) * f'(z_l)                 (* element by element)
+Gradients:         dE/dW_l = a_(l-1)^T d_l        dE/db_l = d_l        (summed over the batch)
+
+So the first layer's error holds one factor W^T and one factor f'(z) for each layer above it:
+d_1 = d_L W_L^T f'(z_(L-1)) W_(L-1)^T f'(z_(L-2)) ... W_2^T f'(z_1)`;
+
+// ---- Model
+
+function network(settings: VanishingSettings, depth: number, activation: Activation): Architecture {
+  const hidden = Array.from({ length: depth }, () => dense({ units: settings.units, activation }));
+  const name = `${activation}-${depth}`;
+  return architecture({ name, inputShape: [28, 28, 1] }, [
+    flatten(),
+    ...hidden,
+    dense({ units: 10, activation: "softmax" }),
+  ]);
+}
+
+/** max |dE/dW| of every dense layer, from the first to the output, by one backward pass and one read. */
+async function gradientSizes(model: Sequential, batch: LabelledImages): Promise<number[]> {
+  const sizes = scope(() => {
+    const x = tensor(model.device, batch.images, { shape: [batch.count, ...batch.imageShape] });
+    const y = tensor(model.device, batch.labels);
+    backward(lossOf(model, crossEntropy, x, y).loss);
+    const kernels = model.weights().filter(({ name }) => name.endsWith("/kernel"));
+    const largest = kernels.map(({ tensor: { grad: gradient } }) => reshape(max(abs(gradient!)), [1]));
+    for (const weight of model.parameters()) {
+      weight.grad!.dispose();
+      weight.grad = null;
+    }
+    return concat(largest, 0);
+  });
+  try {
+    return Array.from(await sizes.data());
+  } finally {
+    sizes.dispose();
+  }
+}
+
+/** What is seen of a network while it is trained. */
+interface Seen {
+  /** max |gradient| by layer, before training and after the epoch asked for. */
+  untrained: readonly number[];
+  trained: readonly number[];
+  /** Mean training loss of every CURVE_STEPS steps. */
+  readonly curve: number[];
+}
+
+/** Measures gradients and gathers the learning curve; what it has survives an interruption. */
+function observer(batch: LabelledImages, gradientEpoch: number): { seen: Seen; callback: Callback } {
+  const seen: Seen = { untrained: [], trained: [], curve: [] };
+  const running = { sum: 0, count: 0 };
+  const callback: Callback = {
+    name: "observer",
+    async onTrainBegin({ model }) {
+      seen.untrained = await gradientSizes(model, batch);
+    },
+    onStepEnd({ loss }) {
+      running.sum += loss;
+      if (++running.count < CURVE_STEPS) return;
+      seen.curve.push(running.sum / running.count);
+      Object.assign(running, { sum: 0, count: 0 });
+    },
+    async onEpochEnd(epoch, _, { model }) {
+      if (epoch + 1 === gradientEpoch) seen.trained = await gradientSizes(model, batch);
+    },
+    exportState: () => ({ values: { seen, running } }),
+    importState(values) {
+      Object.assign(seen, values["seen"]);
+      Object.assign(running, values["running"]);
+    },
+  };
+  return { seen, callback };
+}
+
+/** What one network came to. */
+interface Outcome extends Seen {
+  readonly depth: number;
+  readonly activation: Activation;
+  readonly testAccuracy: number;
+  readonly testLoss: number;
+  readonly stepMs: number | undefined;
+}
+
+/** Least and largest derivative that the adapter computes on a fine grid of [-LIMIT, LIMIT]. */
+async function derivativeRange(run: ExperimentRun, activation: Activation): Promise<{ least: number; most: number }> {
+  const points = Float32Array.from({ length: SAMPLES }, (_, i) => LIMIT * ((2 * i) / (SAMPLES - 1) - 1));
+  const x = tensor(run.device, points);
+  const slopes = grad((at) => sum(unary(activation, at)))(x);
+  try {
+    const values = Array.from(await slopes.data());
+    return { least: Math.min(...values), most: Math.max(...values) };
+  } finally {
+    x.dispose();
+    slopes.dispose();
+  }
+}
+
+// ---- Run
+
+export const experiment = defineExperiment<VanishingSettings>({
+  presets: { reference, quick: { ...reference, epochs: 3, trainImages: 20_000 } },
+
+  async run(run) {
+    const { settings } = run;
+    const dataset = await run.images(settings.data, { train: settings.trainImages, test: settings.testImages });
+    const train = limitImages(dataset.train, settings.trainImages);
+    const test = limitImages(dataset.test, settings.testImages);
+    const probe = sliceImages(train, 0, settings.batch);
+    const { epochs, batch: batchSize, learningRate } = settings;
+    const planOf = (depth: number, activation: Activation): TrainingPlan => ({
+      architecture: network(settings, depth, activation),
+      data: train,
+      validation: test,
+      optimizer: () => sgd({ learningRate }),
+      ...{ epochs, batchSize },
+    });
+    const pairs = settings.depths.flatMap((depth) => activations.map((activation) => ({ depth, activation })));
+    const partOf = ({ depth, activation }: { depth: number; activation: Activation }) =>
+      `${titles[activation]}, ${depth} layers`;
+
+    const seconds: Record<string, number> = {};
+    const stepMs: number[] = [];
+    for (const depth of settings.depths) {
+      const step = await measureStep(run, planOf(depth, "tanh"));
+      stepMs.push(1000 * step);
+      for (const pair of pairs)
+        if (pair.depth === depth) seconds[partOf(pair)] = trainingSeconds(planOf(depth, "tanh"), step);
+    }
+    const steps = pairs.length * epochs * Math.ceil(train.count / batchSize);
+    run.plan(
+      seconds,
+      `${counted(pairs.length, "network")}, ${counted(steps, "step")} of ${listed(stepMs.map(milliseconds))} at ${listed(settings.depths.map(String))} hidden layers`,
+    );
+
+    const outcomes: Outcome[] = [];
+    for (const pair of pairs) {
+      const { seen, callback } = observer(probe, settings.gradientEpoch);
+      const plan = { ...planOf(pair.depth, pair.activation), callbacks: [callback], keep: () => seen };
+      const { model, notes } = await trainPart(run, partOf(pair), plan);
+      model.dispose();
+      const last = (name: string) => notes.history[name]!.at(-1)!;
+      outcomes.push({
+        ...{ ...pair, ...notes.kept, stepMs: notes.timing.stepMsMedian },
+        ...{ testAccuracy: last("val_accuracy"), testLoss: last("val_loss") },
+      });
+    }
+    const ranges = await Promise.all(activations.map((activation) => derivativeRange(run, activation)));
+    const checks = activations.map((activation, i) => {
+      const { least, most, ...stated } = derivatives[activation];
+      const measured = ranges[i]!;
+      // One float32 rounding beyond the bounds is allowed.
+      const holds =
+        measured.least >= least - 1e-6 && measured.most <= most + 1e-6 && Math.abs(measured.most - most) < 1e-4;
+      return { activation, ...stated, measured, holds };
+    });
+
+    // ---- Report
+
+    const of = (depth: number, activation: Activation) =>
+      outcomes.find((outcome) => outcome.depth === depth && outcome.activation === activation)!;
+    const measuredAfter = counted(settings.gradientEpoch, "epoch");
+    const report = new Report({
+      title: "Depth, activations and vanishing gradients",
+      subtitle: `${counted(pairs.length, "network")} of layers of ${settings.units} units on ${counted(train.count, "image")} (${dataset.name}), ${counted(epochs, "epoch")} of SGD ${learningRate}, batch ${batchSize}`,
+      footer: run.footer,
+    });
+    report.section("Test accuracy", (section) => {
+      section.text(accuracyRemark(outcomes, settings.depths));
+      section.table({
+        columns: ["hidden layers", ...activations.map((activation) => titles[activation])],
+        rows: settings.depths.map((depth): TableCell[] => [
+          depth,
+          ...activations.map((activation): TableCell => {
+            const { testAccuracy } = of(depth, activation);
+            return { text: percent(testAccuracy), numeric: true, tone: testAccuracy > LEARNED ? "good" : "bad" };
+          }),
+        ]),
+        caption: `After ${counted(epochs, "epoch")}, on ${counted(test.count, "test image")}. Always answering the commonest digit gives ${percent(chance(test))}.`,
+      });
+    });
+    for (const [key, title, when] of [
+      ["trained", `Gradients after ${measuredAfter}`, `after ${measuredAfter}`],
+      ["untrained", "Gradients before training", "before training"],
+    ] as const) {
+      report.section(title, (section) => {
+        section.text(gradientRemark(outcomes, settings.depths, key, when));
+        section.row((row) => {
+          for (const depth of settings.depths) {
+            row.chart(
+              lineChart({
+                title: `${depth} hidden layers`,
+                series: activations.map((activation) => ({ name: titles[activation], y: of(depth, activation)[key] })),
+                x: { label: "layer, from the image to the output" },
+                y: { label: "max |gradient|", scale: "log" },
+              }),
+            );
+          }
+        });
+        section.table({
+          columns: ["hidden layers", "activation", "first layer", "middle", "output layer", "first : output"],
+          rows: pairs.map(({ depth, activation }): TableCell[] => {
+            const sizes = of(depth, activation)[key];
+            const [first, middle, output] = [sizes[0]!, sizes[Math.floor(sizes.length / 2)]!, sizes.at(-1)!];
+            return [depth, titles[activation], ...[first, middle, output, first / output].map(power)];
+          }),
+          caption: `Largest |dE/dW| of a layer on one batch of ${probe.count} images.`,
+        });
+      });
+    }
+    report.section("Learning curves: LeCun against tanh", (section) => {
+      section.text(curveRemark(of, settings.depths));
+      section.row((row) => {
+        for (const depth of settings.depths) {
+          const series = (["tanh", "lecunTanh"] as const).map((activation) => {
+            const y = of(depth, activation).curve;
+            return { name: titles[activation], x: y.map((_, i) => (i + 1) * CURVE_STEPS), y };
+          });
+          row.chart(
+            lineChart({ title: `${depth} hidden layers`, series, x: { label: "step" }, y: { label: "training loss" } }),
+          );
+        }
+      });
+    });
+    report.section("Why: the equations, and the derivatives measured", (section) => {
+      section.code(equations);
+      section.text(
+        `Each layer multiplies the error on its way back by f'(z) and by W^T. A derivative that stays below 1, as the sigmoid's, which is never above 1/4, shrinks it at every layer; 40 sigmoid layers give at most (1/4)^40 = ${(0.25 ** 40).toExponential(1)} from the derivatives alone.`,
+      );
+      section.table({
+        columns: ["activation", "derivative", "range", "measured least", "measured largest", "check"],
+        rows: checks.map(({ activation, formula, range, measured, holds }): TableCell[] => [
+          ...[titles[activation], formula, range],
+          ...[measured.least, measured.most].map((value) => ({ text: value.toPrecision(6), numeric: true })),
+          holds ? { text: "holds", tone: "good" } : { text: "does not hold", tone: "bad" },
+        ]),
+        caption: `Gradients that the adapter computes at ${counted(SAMPLES, "point")} of [-${LIMIT}, ${LIMIT}]. What is open in a range is approached, not reached: for tanh and sigmoid 0, for LeCun 0.01, all far from 0.`,
+      });
+    });
+    const best = outcomes.reduce((a, b) => (b.testAccuracy > a.testAccuracy ? b : a));
+    const deepest = settings.depths.at(-1)!;
+    const held = checks.filter(({ holds }) => holds).length;
+    return {
+      report,
+      figures: [
+        {
+          label: "Best network",
+          value: percent(best.testAccuracy),
+          note: `${titles[best.activation]}, ${best.depth} layers`,
+        },
+        ...activations.map((activation) => ({
+          label: `${titles[activation]}, ${deepest} layers`,
+          value: percent(of(deepest, activation).testAccuracy),
+          note: `first : output gradient ${power(ratio(of(deepest, activation).untrained)).text} before training`,
+        })),
+        {
+          label: "Derivative ranges",
+          value: `${held} of ${checks.length}`,
+          note: "hold as measured",
+          tone: held === checks.length ? "good" : "bad",
+        },
+      ],
+      metrics: { trainImages: train.count, testImages: test.count, outcomes, derivatives: checks },
+      summary: settings.depths
+        .map(
+          (depth) =>
+            `${String(depth).padStart(4)} layers: ${activations.map((a) => `${titles[a]} ${percent(of(depth, a).testAccuracy)}`).join("  ")}`,
+        )
+        .join("\n"),
+    };
+  },
+});
+
+/** Above this a network counts as having learned: far beyond always giving one answer. */
+const LEARNED = 0.8;
+
+const ratio = (sizes: readonly number[]) => sizes[0]! / sizes.at(-1)!;
+const power = (value: number) => ({ text: value === 0 ? "0" : value.toExponential(1), numeric: true });
+
+/** Share of the commonest class. */
+function chance({ labels, count }: LabelledImages): number {
+  const counts = new Array<number>(10).fill(0);
+  for (const label of labels) counts[label]!++;
+  return Math.max(...counts) / count;
+}
+
+const named = (outcomes: readonly Outcome[]) => listed(outcomes.map(({ activation }) => titles[activation]));
+
+function accuracyRemark(outcomes: readonly Outcome[], depths: readonly number[]): string {
+  return depths
+    .map((depth) => {
+      const here = outcomes.filter((outcome) => outcome.depth === depth);
+      const learned = here.filter(({ testAccuracy }) => testAccuracy > LEARNED);
+      const not = here.filter(({ testAccuracy }) => testAccuracy <= LEARNED);
+      const lead = `With ${depth} hidden layers `;
+      if (not.length === 0) return `${lead}every network learns.`;
+      return learned.length === 0
+        ? `${lead}none learns.`
+        : `${lead}${named(learned)} learned (more than ${percent(LEARNED, 0)}), ${named(not)} did not.`;
+    })
+    .join(" ");
+}
+
+function gradientRemark(
+  outcomes: readonly Outcome[],
+  depths: readonly number[],
+  key: "trained" | "untrained",
+  when: string,
+): string {
+  const deepest = outcomes.filter(({ depth }) => depth === depths.at(-1));
+  const sorted = deepest.toSorted((a, b) => ratio(a[key]) - ratio(b[key]));
+  const [worst, best] = [sorted[0]!, sorted.at(-1)!];
+  const zeros = outcomes.filter((outcome) => outcome[key].some((size) => size === 0));
+  const text = (outcome: Outcome) => `${power(ratio(outcome[key])).text} (${titles[outcome.activation]})`;
+  const failed = outcomes.filter(({ testAccuracy }) => testAccuracy <= LEARNED).map((outcome) => ratio(outcome[key]));
+  const learned = outcomes.filter(({ testAccuracy }) => testAccuracy > LEARNED).map((outcome) => ratio(outcome[key]));
+  const separate =
+    failed.length > 0 && learned.length > 0
+      ? ` Networks that learned have ratios from ${power(Math.min(...learned)).text} to ${power(Math.max(...learned)).text}, those that did not from ${power(Math.min(...failed)).text} to ${power(Math.max(...failed)).text}` +
+        (Math.max(...failed) < Math.min(...learned) ? ": the two groups do not overlap." : ".")
+      : "";
+  return (
+    `Of ${depths.at(-1)} layers ${when}, the first one's gradient is between ${text(worst)} and ${text(best)} times the output layer's.${separate}` +
+    (zeros.length > 0
+      ? ` Where a curve ends, the gradient is exactly 0: too small for float32 or stopped by units that are all off (${listed(zeros.map(({ activation, depth }) => `${titles[activation]}, ${depth} layers`))}).`
+      : "")
+  );
+}
+
+function curveRemark(of: (depth: number, activation: Activation) => Outcome, depths: readonly number[]): string {
+  return depths
+    .map((depth) => {
+      const [plain, lecun] = [of(depth, "tanh").curve, of(depth, "lecunTanh").curve];
+      if (plain.length === 0 || lecun.length === 0) return `With ${depth} layers the runs are too short for a curve.`;
+      const target = plain.at(-1)!;
+      const reached = lecun.findIndex((loss) => loss <= target);
+      return reached < 0
+        ? `With ${depth} layers LeCun ends at a loss of ${lecun.at(-1)!.toFixed(3)}, above tanh's ${target.toFixed(3)}.`
+        : `With ${depth} layers LeCun reaches tanh's last loss (${target.toFixed(3)}) after ${counted((reached + 1) * CURVE_STEPS, "step")} of ${(plain.length * CURVE_STEPS).toLocaleString("en-US")} and ends at ${lecun.at(-1)!.toFixed(3)}.`;
+    })
+    .join(" ");
+}

@@ -1,0 +1,55 @@
+// Runs an experiment's script with tiny settings on the built-in digits, into a folder of its own.
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll } from "vitest";
+import {
+  type Experiment,
+  type ExperimentOptions,
+  runExperiment,
+  type Settings,
+} from "../../src/experiments/lib/experiment.js";
+import type { RunContext } from "../../src/experiments/lib/run.js";
+import { openDevice } from "../../src/tensor/open.js";
+import type { WebGpuDevice } from "../../src/tensor/webgpu.js";
+
+/** Call at the top of a test file: opens a device before its tests and removes everything after them. */
+export function tinyRuns() {
+  let device: WebGpuDevice;
+  let folder: string;
+  beforeAll(async () => {
+    folder = mkdtempSync(join(tmpdir(), "kilograd-experiment-"));
+    device = await openDevice("webgpu");
+  });
+  afterAll(() => {
+    device.destroy();
+    rmSync(folder, { recursive: true });
+  });
+  return {
+    at: (name: string) => join(folder, name),
+    /** Runs `experiment`; gives its results, the report and everything it said. */
+    async run<S extends Settings>(
+      experiment: Experiment<S>,
+      options: ExperimentOptions & { readonly signal?: AbortSignal; readonly onSay?: (text: string) => void },
+    ) {
+      const said: string[] = [];
+      const context: RunContext = {
+        openDevice: async () => device,
+        signal: options.signal ?? new AbortController().signal,
+        say: (text) => {
+          said.push(text);
+          options.onSay?.(text);
+        },
+      };
+      const results = await runExperiment(
+        "tiny",
+        experiment as unknown as Experiment,
+        { out: join(folder, "out"), ...options },
+        context,
+      );
+      const report = readFileSync(join(results.folder, "report.html"), "utf8");
+      const metrics = JSON.parse(readFileSync(join(results.folder, "metrics.json"), "utf8"));
+      return { ...results, report, metrics, said: said.join("\n") };
+    },
+  };
+}
