@@ -1,6 +1,7 @@
 // Models and trainings in safetensors files: weights under their names, optimizer slots and callbacks' tensors beside them,
 // everything else as JSON in the metadata. A checkpoint is a model file, too.
 
+import { isHdf5File } from "../io/keras-h5.js";
 import type { DeferredTensor, StoredTensor } from "../io/safetensors.js";
 import { readSafetensors, writeSafetensors } from "../io/safetensors-file.js";
 import type { Device } from "../tensor/device.js";
@@ -9,6 +10,7 @@ import { formatShape, type Shape, sameShape } from "../tensor/shape.js";
 import { type Tensor, tensor } from "../tensor/tensor.js";
 import { architectureFromConfig, type ModelConfig } from "./architecture.js";
 import type { FigureSums } from "./figures.js";
+import { readKerasModel } from "./keras.js";
 import type { Sequential } from "./model.js";
 import type { OptimizerConfig } from "./optimizers.js";
 
@@ -106,8 +108,9 @@ function fromText(text: string): unknown {
   );
 }
 
-/** @throws DataError for a file that is missing, truncated or foreign */
+/** A model that Kilograd wrote, or an `.h5` of Keras. @throws DataError for a file that is missing, truncated or foreign */
 export async function readModelFile(path: string): Promise<ModelFile> {
+  if (await isHdf5File(path)) return readKerasModel(path);
   const { tensors, metadata } = await readSafetensors(path);
   if (metadata["format"] !== FORMAT) {
     throw new DataError(

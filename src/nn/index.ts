@@ -39,6 +39,7 @@ export {
   uniform,
   zeros,
 } from "./initializers.js";
+export { type SaveKerasOptions, saveKerasModel } from "./keras.js";
 export type { CallContext, Layer, LayerConfig, LayerOptions, WeightSpec } from "./layer.js";
 export { type BatchNormOptions, batchNorm } from "./layers/batch-norm.js";
 export { type Conv2dOptions, conv2d } from "./layers/conv2d.js";
