@@ -2,8 +2,9 @@
 import { expect, test } from "vitest";
 import { gradcheck } from "../../src/autograd/gradcheck.js";
 import { conv2d as conv2dOp } from "../../src/autograd/ops/conv2d.js";
-import { add, relu } from "../../src/autograd/ops/elementwise.js";
+import { add, relu, square } from "../../src/autograd/ops/elementwise.js";
 import { matmul } from "../../src/autograd/ops/matmul.js";
+import { sum } from "../../src/autograd/ops/reduce.js";
 import { softmax } from "../../src/autograd/ops/softmax.js";
 import { reshape } from "../../src/autograd/ops/transform.js";
 import { backward, noGrad, valueAndGrad } from "../../src/autograd/tape.js";
@@ -12,7 +13,7 @@ import { batchNorm } from "../../src/nn/layers/batch-norm.js";
 import { conv2d } from "../../src/nn/layers/conv2d.js";
 import { activation, dropout, flatten } from "../../src/nn/layers/core.js";
 import { dense } from "../../src/nn/layers/dense.js";
-import { avgPool2d, globalAvgPool2d } from "../../src/nn/layers/pooling.js";
+import { avgPool2d, globalAvgPool2d, maxPool2d } from "../../src/nn/layers/pooling.js";
 import { crossEntropy, meanSquaredError } from "../../src/nn/losses.js";
 import { compose } from "../../src/nn/model.js";
 import { sgd } from "../../src/nn/optimizers.js";
@@ -179,6 +180,23 @@ describeDevices((device) => {
     expect(Array.from(last)).toEqual(await read(noGrad(() => model.call(x))));
     for (const t of new Set([x, ...outputs.map(({ output }) => output)])) t.dispose();
     model.dispose();
+  });
+
+  test("an activation before a maximum pooling is applied after it, to the same end", async () => {
+    const layers = [activation("relu"), maxPool2d(2)];
+    const model = sequential({ device: device(), inputShape: [6, 6, 4] }, layers);
+    const random = new RandomStream(3, "relu");
+    const values = Float32Array.from({ length: 2 * 144 }, () => random.normal());
+    const [x, apart] = [0, 1].map(() => tensor(device(), values, { shape: [2, 6, 6, 4] })) as [Tensor, Tensor];
+    for (const leaf of [x, apart]) leaf.requiresGrad = true;
+    const before = device().counters.dispatches;
+    const y = model.call(x, { training: true });
+    expect(device().counters.dispatches - before).toBe(1);
+    const [, pooled] = model.layerOutputs(apart).map(({ output }) => output);
+    for (const output of [y, pooled!]) backward(sum(square(output)));
+    expect(await read(y)).toEqual(await read(pooled!));
+    expect(await read(x.grad!)).toEqual(await read(apart.grad!));
+    for (const t of [x, apart]) t.dispose();
   });
 
   test("refuses what does not fit", () => {

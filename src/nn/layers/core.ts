@@ -1,9 +1,10 @@
 // Layers without weights: dropout, activation, flatten, reshape.
 import { dropout as dropoutOp } from "../../autograd/ops/dropout.js";
+import { maxPool2d, type Pool2dOptions } from "../../autograd/ops/pool2d.js";
 import { reshape as reshapeOp } from "../../autograd/ops/transform.js";
 import { ShapeError, UsageError } from "../../tensor/errors.js";
 import { formatShape, type Shape, sizeOf } from "../../tensor/shape.js";
-import { type ActivationName, activate, checkActivation } from "../activations.js";
+import { type ActivationName, activate, checkActivation, splitActivation } from "../activations.js";
 import { defineLayer, type Layer, type LayerOptions } from "../layer.js";
 import { commonConfig } from "./dense.js";
 
@@ -34,6 +35,13 @@ export function activation(name: ActivationName, options: LayerOptions = {}): La
     activation: name,
     outputShape: (shape) => shape,
     call: (x, _, { omitActivation }) => (omitActivation ? x : activate(x, name)),
+    fuse(next) {
+      // The pooling commutes with the fused activations, which increase, and leaves them less to do.
+      const { fused, after } = splitActivation(name);
+      if (next.className !== "MaxPooling2D" || after !== "linear") return undefined;
+      const pool = next.config as unknown as Pool2dOptions;
+      return (x) => maxPool2d(x, { ...pool, activation: fused });
+    },
   });
 }
 
