@@ -1,5 +1,5 @@
 // Measuring kernels with benchmark.js: one cycle enqueues a kernel many times and waits once for the device. Also the
-// adapter's ceilings, the table, and the JSON file. What is measured is in kernels.ts and steps.ts.
+// options, the table and the JSON file that all benchmarks share. What is measured is in kernels.ts, steps.ts, peers.ts.
 import { availableParallelism, cpus } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -8,7 +8,7 @@ import { Option, program } from "commander";
 import { describeAdapter, versions } from "../src/experiments/lib/run.js";
 import { prepareOutputFolder, writeFileAtomic } from "../src/io/files.js";
 import type { Spec } from "../src/tensor/dtype.js";
-import { defineKernel, type Kernel } from "../src/tensor/kernel.js";
+import type { Kernel } from "../src/tensor/kernel.js";
 import { openDevice } from "../src/tensor/open.js";
 import { scope } from "../src/tensor/scope.js";
 import { sizeOf } from "../src/tensor/shape.js";
@@ -177,112 +177,6 @@ export async function measureCase(device: WebGpuDevice, item: KernelCase, quick:
     for (const t of tensors) t.dispose();
     device.trim();
   }
-}
-
-/** What the adapter reaches in loops that do nothing else. */
-export interface Ceilings {
-  /** 10^9 multiply and add operations per second. */
-  readonly gflops: number;
-  /** 10^9 bytes per second, read and written. */
-  readonly gbs: number;
-}
-
-const onWebGpuOnly = () => {
-  throw new Error("ceilings are measured on WebGPU only");
-};
-
-/** Every invocation multiplies and adds in `chains` independent chains of vec4f. Output [invocations, 4]. */
-const multiplyAdd = (chains: number, unrolled: number) =>
-  defineKernel<{ trips: number; workgroups: number }>({
-    name: "multiplyAdd",
-    cpu: onWebGpuOnly,
-    webgpu: ({ outputs: [y], profile, params: { trips, workgroups }, dispatch }) => {
-      const names = Array.from({ length: chains }, (_, i) => `a${i}`);
-      dispatch({
-        key: `${chains} ${unrolled}`,
-        program: () => ({
-          workgroupSize: [profile.subgroupSize ?? 256],
-          body: `
-  let x = vec4f(u.factor);
-  let z = vec4f(f32(lane));
-  ${names.map((name, i) => `var ${name} = vec4f(${i}.0);`).join(" ")}
-  for (var k = 0u; k < u.trips; k++) {
-    ${`${names.map((name) => `${name} = fma(${name}, x, z);`).join(" ")}\n    `.repeat(unrolled)}
-  }
-  y[global.x] = ${names.join(" + ")};`,
-        }),
-        bindings: [{ name: "y", view: y!, type: "vec4f", access: "read_write" }],
-        sizes: { trips },
-        numbers: { factor: 0.5 },
-        workgroups: [workgroups],
-      });
-    },
-  });
-
-/** y = x; every invocation copies `trips` vec4f, a workgroup's width apart. */
-const copyLoop = defineKernel<{ trips: number }>({
-  name: "copyLoop",
-  cpu: onWebGpuOnly,
-  webgpu: ({ inputs: [x], outputs: [y], profile, params: { trips }, dispatch }) => {
-    const width = profile.subgroupSize ?? 256;
-    dispatch({
-      key: "vec4f",
-      program: () => ({
-        workgroupSize: [width],
-        body: `
-  let first = group.x * u.trips * ${width} + lane;
-  for (var k = 0u; k < u.trips; k++) { y[first + k * ${width}] = x[first + k * ${width}]; }`,
-      }),
-      bindings: [
-        { name: "x", view: x!, type: "vec4f" },
-        { name: "y", view: y!, type: "vec4f", access: "read_write" },
-      ],
-      sizes: { trips },
-      workgroups: [y!.size / 4 / width / trips],
-    });
-  },
-});
-
-/** Best of several forms of each loop. */
-export async function measureCeilings(device: WebGpuDevice): Promise<Ceilings> {
-  const width = device.profile.subgroupSize ?? 256;
-  const software = device.profile.name === "software";
-  const [workgroups, trips] = software ? [64, 2048] : [4096, 512];
-  let gflops = 0;
-  for (const [chains, unrolled] of [
-    [4, 4],
-    [8, 4],
-    [16, 1],
-    [16, 4],
-    [32, 1],
-  ] as const) {
-    const flops = 8 * workgroups * width * trips * chains * unrolled;
-    const outputs = [[workgroups * width, 4]];
-    const params = { trips, workgroups };
-    const item = kernelCase("ceiling", "multiply-add", {
-      kernel: multiplyAdd(chains, unrolled),
-      inputs: [],
-      outputs,
-      params,
-      flops,
-    });
-    const { minMs } = await measureCase(device, item, true);
-    gflops = Math.max(gflops, flops / minMs / 1e6);
-  }
-  let gbs = 0;
-  for (const size of [2 ** 20, 2 ** 24]) {
-    for (const length of software ? [128, 512] : [1, 8]) {
-      const item = kernelCase("ceiling", "copy", {
-        kernel: copyLoop,
-        inputs: [[size]],
-        outputs: [[size]],
-        params: { trips: length },
-      });
-      const { minMs } = await measureCase(device, item, true);
-      gbs = Math.max(gbs, (8 * size) / minMs / 1e6);
-    }
-  }
-  return { gflops, gbs };
 }
 
 /** Opens the device, tells what it is, runs `body`, closes it. Errors end the process with code 1. */

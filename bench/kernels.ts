@@ -1,5 +1,7 @@
 // `npm run bench`: every kind of kernel at the shapes of the experiments, with its rate and the share of what the
 // adapter reaches at all. `-- --filter conv --quick` for some of them.
+
+import { measureCeilings } from "../src/experiments/lib/profile.js";
 import {
   batchNormGradientKernel,
   batchNormKernel,
@@ -22,7 +24,6 @@ import {
   type KernelCase,
   kernelCase,
   measureCase,
-  measureCeilings,
   parseOptions,
   tableLine,
   withDevice,

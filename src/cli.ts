@@ -22,7 +22,10 @@ const stdout = (text: string) => process.stdout.write(`${text}\n`);
 const stderr = (text: string) => process.stderr.write(`${text}\n`);
 
 /** Runs an experiment with a device that is opened when asked for and destroyed at the end, and signals that abort it. */
-async function running<T>(experiment: (context: RunContext) => Promise<T>): Promise<T> {
+async function running<T>(
+  experiment: (context: RunContext) => Promise<T>,
+  options: { readonly profile?: boolean } = {},
+): Promise<T> {
   const { openDevice } = await import("./tensor/open.js");
   const abort = new AbortController();
   const onSignal = (_: string, number: number) => {
@@ -34,7 +37,7 @@ async function running<T>(experiment: (context: RunContext) => Promise<T>): Prom
   let opening: Promise<WebGpuDevice> | undefined;
   try {
     const context: RunContext = {
-      openDevice: () => (opening ??= openDevice("webgpu")),
+      openDevice: () => (opening ??= openDevice("webgpu", { profiling: options.profile ?? false })),
       signal: abort.signal,
       say: stderr,
     };
@@ -85,6 +88,7 @@ const options = {
   ),
   seed: option("--seed <n>", "seed of everything random", wholeNumber(0, 2 ** 32 - 1)),
   out: option("--out <folder>", "where results are written"),
+  profile: option("--profile", "afterwards, list the kernels of a step by time (stderr, and in the JSON)"),
 };
 
 const program = new Command("kilograd")
@@ -173,11 +177,12 @@ program
   .addOption(option("--lr <x>", "learning rate", decimalNumber({ above: 0 })))
   .addOption(options.seed)
   .addOption(option("--resume <file>", "go on from a checkpoint, with its settings where none are given"))
+  .addOption(options.profile)
   .addOption(options.out)
   .addOption(options.json)
   .action(async (model: string, { json, ...given }: Omit<TrainOptions, "model"> & { json?: boolean }) => {
     const { train } = await import("./experiments/train.js");
-    printResult(await running((context) => train({ model, ...given }, context)), json);
+    printResult(await running((context) => train({ model, ...given }, context), given), json);
   });
 
 program
@@ -205,12 +210,13 @@ program
   .addOption(option("--jitter <n>", "largest random shift in pixels at every step; default 0", wholeNumber(0, 14)))
   .addOption(options.seed)
   .addOption(option("--data <name>", "data set of real starts; default: the model's own"))
+  .addOption(options.profile)
   .addOption(options.dataDir)
   .addOption(options.out)
   .addOption(options.json)
   .action(async ({ json, ...given }: OptimizeOptions & { json?: boolean }) => {
     const { optimize } = await import("./experiments/optimize.js");
-    printResult(await running((context) => optimize(given, context)), json);
+    printResult(await running((context) => optimize(given, context), given), json);
   });
 
 program

@@ -15,10 +15,12 @@ import {
   optimizationMetrics,
   optimizationSummary,
   picturesOf,
+  profileOptimization,
   runOptimization,
   targetsText,
   wishesFor,
 } from "./lib/optimize-run.js";
+import { profileText } from "./lib/profile.js";
 import { describeAdapter, type Figures, machineText, type RunContext, versions, writeResults } from "./lib/run.js";
 import { parseStart } from "./lib/starts.js";
 import { parseTargets } from "./lib/target.js";
@@ -44,6 +46,8 @@ export interface OptimizeOptions {
   readonly data?: string;
   readonly dataDir?: string;
   readonly out?: string;
+  /** Whether to list the kernels of a step; the device must have been opened for it. */
+  readonly profile?: boolean;
 }
 
 /** Runs the command. Gives what `metrics.json` holds, and where. */
@@ -81,6 +85,8 @@ export async function optimize(options: OptimizeOptions, context: RunContext) {
     checkClassifier(model, options.model);
     const folder = await prepareOutputFolder(options.out ?? join("out", `optimize-${model.name.replace(/\W+/g, "-")}`));
     const run = await runOptimization(model, wishes, settings, context);
+    const profile = options.profile ? await profileOptimization(model, run, device) : undefined;
+    if (profile !== undefined) context.say(`\n${profileText(profile)}`);
     const config = {
       model: options.model,
       target: options.target,
@@ -99,6 +105,7 @@ export async function optimize(options: OptimizeOptions, context: RunContext) {
       ...{ train: notes.train ?? null, validation: notes.validation ?? null, test: notes.test ?? null },
       ...optimizationMetrics(run),
       memory: { peakBytes: run.peakBytes },
+      ...(profile && { profile }),
     };
     const report = new Report({
       title: `Images for ${targetsText(wishes)}`,

@@ -7,12 +7,14 @@ import { UsageError } from "../tensor/errors.js";
 import type { WebGpuDevice } from "../tensor/webgpu.js";
 import { checkDataName, loadData } from "./lib/data.js";
 import { type ZooModel, zooArchitecture, zooModel } from "./lib/models.js";
+import { profileText } from "./lib/profile.js";
 import { machineText, type RunContext, writeResults } from "./lib/run.js";
 import { counted } from "./lib/text.js";
 import { addTrainingSections, trainingCards, trainingPictures } from "./lib/train-report.js";
 import {
   evaluatedCount,
   modelNotes,
+  profileTraining,
   runTraining,
   setsOf,
   type TrainConfig,
@@ -36,6 +38,8 @@ export interface TrainOptions {
   readonly seed?: number;
   /** Checkpoint to go on from; the settings above then default to its own. */
   readonly resume?: string;
+  /** Whether to list the kernels of a step; the device must have been opened for it. */
+  readonly profile?: boolean;
   readonly out?: string;
 }
 
@@ -58,8 +62,10 @@ export async function train(options: TrainOptions, context: RunContext) {
     const sets = setsOf(zoo, config, dataset);
     const folder = await prepareOutputFolder(options.out ?? join("out", `train-${zoo.name}`));
     const run = await runTraining({ model, zoo, config, dataset, sets, folder, ...(resume && { resume }) }, context);
-    const metrics = trainingMetrics(run, device);
     await saveModel(join(folder, "model.safetensors"), model, { notes: modelNotes(run) });
+    const profile = options.profile ? await profileTraining(run, device) : undefined;
+    if (profile !== undefined) context.say(`\n${profileText(profile)}`);
+    const metrics = { ...trainingMetrics(run, device), ...(profile && { profile }) };
     await writeResults(folder, { pictures: trainingPictures(run), report: trainReport(run, device), metrics });
     return { folder, metrics, summary: trainingSummary(run) };
   } finally {

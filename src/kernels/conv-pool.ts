@@ -23,7 +23,7 @@ import {
   type FusedActivation,
 } from "./activation.js";
 import { boxLoop } from "./box.js";
-import { type Conv2dGeometry, outputShape, type WindowAxis } from "./conv2d/geometry.js";
+import { type Conv2dGeometry, convolutionFlops, outputShape, type WindowAxis } from "./conv2d/geometry.js";
 import { collectKernelSums, splitRows } from "./conv2d/kernel-sums.js";
 import { conv2dReference, kernelGradientReference } from "./conv2d/reference.js";
 import type { Pool2dParams } from "./pool2d.js";
@@ -92,6 +92,7 @@ const temporary = (shape: Shape) =>
 /** Inputs: x, kernel and, if there is one, bias. Outputs: y and, if wanted, winner. */
 export const convPoolKernel = defineKernel<ConvPoolParams>({
   name: "convPool",
+  flops: ({ geometry }) => convolutionFlops(geometry),
   cpu({ inputs: [x, kernel, bias], outputs: [y, winner], params: { geometry, activation } }) {
     const z = temporary(outputShape(geometry));
     conv2dReference(geometry, x!, kernel!, bias, z, (value) => value);
@@ -159,6 +160,7 @@ export const convPoolKernel = defineKernel<ConvPoolParams>({
 /** Inputs: x, dy, y, winner. Outputs: dkernel [kh, kw, 1, Cout] and, if wanted, dbias [Cout]. */
 export const convPoolKernelGradientKernel = defineKernel<ConvPoolParams>({
   name: "convPoolKernelGradient",
+  flops: ({ geometry }) => convolutionFlops(geometry),
   cpu({ inputs: [x, dy, y, winner], outputs: [dkernel, dbias], params }) {
     const dz = temporary(outputShape(params.geometry));
     unpoolReference(params, dy!, y!, winner!, dz);

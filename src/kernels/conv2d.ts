@@ -12,6 +12,7 @@ import { activationCpu, type FusedActivation } from "./activation.js";
 import { goesByColumns, inputGradientByColumns } from "./conv2d/columns.js";
 import {
   type Conv2dGeometry,
+  convolutionFlops,
   forwardGather,
   type Gather,
   type GatherViews,
@@ -49,6 +50,7 @@ export interface Conv2dParams {
 /** Inputs: x [N, H, W, Cin], kernel [kh, kw, Cin, Cout] and, if there is one, bias [Cout]. Output: y [N, OH, OW, Cout]. */
 export const conv2dKernel = defineKernel<Conv2dParams>({
   name: "conv2d",
+  flops: ({ geometry }) => convolutionFlops(geometry),
   cpu({ inputs: [x, kernel, bias], outputs: [y], params: { geometry, activation } }) {
     conv2dReference(geometry, x!, kernel!, bias, y!, activationCpu(activation));
   },
@@ -63,6 +65,7 @@ export const conv2dKernel = defineKernel<Conv2dParams>({
 /** Inputs: dz [N, OH, OW, Cout], kernel [kh, kw, Cin, Cout]. Output: dx [N, H, W, Cin]. */
 export const conv2dInputGradientKernel = defineKernel<Conv2dGeometry>({
   name: "conv2dInputGradient",
+  flops: convolutionFlops,
   cpu({ inputs: [dz, kernel], outputs: [dx], params }) {
     inputGradientReference(params, dz!, kernel!, dx!);
   },
@@ -77,6 +80,7 @@ export const conv2dInputGradientKernel = defineKernel<Conv2dGeometry>({
 /** Inputs: x [N, H, W, Cin], dz [N, OH, OW, Cout]. Outputs: dkernel [kh, kw, Cin, Cout] and, if wanted, dbias [Cout]. */
 export const conv2dKernelGradientKernel = defineKernel<Conv2dGeometry>({
   name: "conv2dKernelGradient",
+  flops: convolutionFlops,
   cpu({ inputs: [x, dz], outputs: [dkernel, dbias], params }) {
     kernelGradientReference(params, x!, dz!, dkernel!, dbias);
   },

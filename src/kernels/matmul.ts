@@ -75,6 +75,10 @@ function offsetsOf(axes: readonly BatchAxis[], matrix: number): [number, number]
 /** Inputs: a, b and optionally bias. Output: c. Shapes as above. */
 export const matmulKernel = defineKernel<MatmulParams>({
   name: "matmul",
+  flops(params, [a, b]) {
+    const { m, n, k, count } = describe(a!.shape, b!.shape, params);
+    return 2 * m * n * k * count;
+  },
   cpu({ inputs: [a, b, bias], outputs: [c], params }) {
     const { m, n, k, count, axes } = describe(a!.shape, b!.shape, params);
     const [stepAm, stepAk] = params.transposeA ? [1, m] : [k, 1];

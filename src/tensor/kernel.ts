@@ -25,6 +25,11 @@ export interface Kernel<Params> {
   readonly name: string;
   readonly cpu: (call: CpuCall<Params>) => void;
   readonly webgpu: (call: GpuCall<Params>) => void;
+  /**
+   * Multiplications and additions that the formula asks for, where they and not memory decide the time; for profiles.
+   * What a fast algorithm saves counts all the same.
+   */
+  readonly flops?: (params: Params, inputs: readonly Spec[]) => number;
 }
 
 /** Identity with inference: `export const reluKernel = defineKernel<ReluParams>({ ... })`. */

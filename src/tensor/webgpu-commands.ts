@@ -1,6 +1,6 @@
 // What the WebGPU device records: compiled programs, dispatches and copies, and the block of uniform memory that holds
 // the dispatches' parameters. Shared by work that is submitted once and by recorded steps that are submitted again.
-import type { Dispatch } from "./webgpu-program.js";
+import type { Dispatch, GpuView } from "./webgpu-program.js";
 import type { DispatchTimer } from "./webgpu-timer.js";
 
 /** Bytes of a parameter binding: a dispatch has at most 64 parameters. */
@@ -21,8 +21,19 @@ export interface Program {
   error: Error | undefined;
 }
 
+/** A call of a kernel, for profiles: what its dispatches do together. */
+export interface KernelCall {
+  readonly kernel: string;
+  readonly inputs: readonly GpuView[];
+  readonly outputs: readonly GpuView[];
+  /** See Kernel.flops. */
+  readonly flops: (() => number) | undefined;
+  dispatches: number;
+}
+
 export interface DispatchCommand {
   readonly kind: "dispatch";
+  readonly call: KernelCall;
   readonly program: Program;
   readonly bindGroup: GPUBindGroup;
   /** Names the views that the bind group binds. */
@@ -114,7 +125,7 @@ export function encode(
     if (timer !== undefined) {
       pass?.end();
       current = undefined;
-      pass = encoder.beginComputePass(timer.pass(command.program.kernel, command.program.key));
+      pass = encoder.beginComputePass(timer.pass(command));
     }
     pass ??= encoder.beginComputePass();
     if (current !== command.program) {

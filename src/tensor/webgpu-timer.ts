@@ -1,27 +1,35 @@
 // Times every dispatch with timestamp queries: where a step's time goes. It gives each dispatch a pass of its own, so it is
 // for looking, not for running. Exact on Node only when the device was opened with { profiling: true }, which turns off
 // Dawn's rounding of timestamps to 100 microseconds.
+import { formatShape, type Shape } from "./shape.js";
+import { wait } from "./wait.js";
+import type { DispatchCommand, KernelCall } from "./webgpu-commands.js";
 
-/** Time spent in one program since the timer was made. */
-export interface ProgramTime {
+/** Time spent in calls of one kernel with the same shapes, since the timer was made. */
+export interface KernelTime {
   readonly kernel: string;
-  /** Code shape within the kernel; see Dispatch. */
-  readonly program: string;
+  readonly inputs: readonly Shape[];
+  readonly outputs: readonly Shape[];
   calls: number;
+  dispatches: number;
   milliseconds: number;
+  /** What the formula asks for; undefined for kernels that memory traffic decides. */
+  flops: number | undefined;
+  /** Inputs and outputs, once a call. */
+  bytes: number;
+  /** Code shapes in use; see Dispatch. */
+  readonly programs: Set<string>;
 }
 
 const QUERIES = 4096;
 
+type TimedDispatch = Pick<DispatchCommand, "call" | "program">;
+
 export class DispatchTimer {
   private readonly queries: GPUQuerySet;
   private readonly resolved: GPUBuffer;
-  private readonly pending: {
-    readonly staging: GPUBuffer;
-    readonly programs: readonly { kernel: string; key: string }[];
-  }[] = [];
-  private readonly times = new Map<string, ProgramTime>();
-  private programs: { kernel: string; key: string }[] = [];
+  private readonly pending: { readonly staging: GPUBuffer; readonly dispatches: readonly TimedDispatch[] }[] = [];
+  private dispatches: TimedDispatch[] = [];
 
   constructor(private readonly gpu: GPUDevice) {
     this.queries = gpu.createQuerySet({ type: "timestamp", count: QUERIES });
@@ -32,10 +40,10 @@ export class DispatchTimer {
   }
 
   /** Descriptor of the pass for the next dispatch. */
-  pass(kernel: string, key: string): GPUComputePassDescriptor {
-    const index = this.programs.length * 2;
+  pass(dispatch: TimedDispatch): GPUComputePassDescriptor {
+    const index = this.dispatches.length * 2;
     if (index + 2 > QUERIES) throw new RangeError(`internal: more than ${QUERIES / 2} dispatches in a timed submit`);
-    this.programs.push({ kernel, key });
+    this.dispatches.push(dispatch);
     return {
       timestampWrites: { querySet: this.queries, beginningOfPassWriteIndex: index, endOfPassWriteIndex: index + 1 },
     };
@@ -43,34 +51,34 @@ export class DispatchTimer {
 
   /** Ends a submit: records the copy of its timestamps. */
   resolve(encoder: GPUCommandEncoder): void {
-    if (this.programs.length === 0) return;
-    const bytes = this.programs.length * 16;
+    if (this.dispatches.length === 0) return;
+    const bytes = this.dispatches.length * 16;
     const staging = this.gpu.createBuffer({ size: bytes, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
-    encoder.resolveQuerySet(this.queries, 0, this.programs.length * 2, this.resolved, 0);
+    encoder.resolveQuerySet(this.queries, 0, this.dispatches.length * 2, this.resolved, 0);
     encoder.copyBufferToBuffer(this.resolved, 0, staging, 0, bytes);
-    this.pending.push({ staging, programs: this.programs });
-    this.programs = [];
+    this.pending.push({ staging, dispatches: this.dispatches });
+    this.dispatches = [];
   }
 
   /** Times so far, longest first; call after device.sync(). */
-  async report(): Promise<ProgramTime[]> {
-    for (const { staging, programs } of this.pending.splice(0)) {
-      await staging.mapAsync(GPUMapMode.READ);
+  async report(): Promise<KernelTime[]> {
+    const times = new Map<string, KernelTime>();
+    for (const { staging, dispatches } of this.pending.splice(0)) {
+      await wait(staging.mapAsync(GPUMapMode.READ));
       const stamps = new BigUint64Array(staging.getMappedRange());
-      for (const [i, { kernel, key }] of programs.entries()) {
-        const time = this.times.get(key) ?? {
-          kernel,
-          program: key.slice(kernel.length + 1).split("|")[0]!,
-          calls: 0,
-          milliseconds: 0,
-        };
-        time.calls++;
+      for (const [i, { call, program }] of dispatches.entries()) {
+        const time = timeOf(times, call);
+        const share = 1 / call.dispatches;
+        time.calls += share;
+        time.dispatches++;
         time.milliseconds += Number(stamps[2 * i + 1]! - stamps[2 * i]!) / 1e6;
-        this.times.set(key, time);
+        if (call.flops !== undefined) time.flops = (time.flops ?? 0) + call.flops() * share;
+        time.bytes += bytesOf(call) * share;
+        time.programs.add(program.key.slice(call.kernel.length + 1).split("|")[0]!);
       }
       staging.destroy();
     }
-    return [...this.times.values()].sort((a, b) => b.milliseconds - a.milliseconds);
+    return [...times.values()].sort((a, b) => b.milliseconds - a.milliseconds);
   }
 
   destroy(): void {
@@ -78,4 +86,25 @@ export class DispatchTimer {
     this.resolved.destroy();
     for (const { staging } of this.pending) staging.destroy();
   }
+}
+
+const bytesOf = ({ inputs, outputs }: KernelCall) =>
+  4 * [...inputs, ...outputs].reduce((sum, { size }) => sum + size, 0);
+
+/** Names what is added up: calls of a kernel with equal shapes. */
+export function shapesKey({ kernel, inputs, outputs }: Pick<KernelTime, "kernel" | "inputs" | "outputs">): string {
+  return [kernel, ...inputs.map(formatShape), "to", ...outputs.map(formatShape)].join(" ");
+}
+
+function timeOf(times: Map<string, KernelTime>, call: KernelCall): KernelTime {
+  const { kernel } = call;
+  const [inputs, outputs] = [call.inputs.map(({ shape }) => shape), call.outputs.map(({ shape }) => shape)];
+  const key = shapesKey({ kernel, inputs, outputs });
+  let time = times.get(key);
+  if (time === undefined) {
+    const nothing = { calls: 0, dispatches: 0, milliseconds: 0, flops: undefined, bytes: 0 };
+    time = { kernel, inputs, outputs, ...nothing, programs: new Set() };
+    times.set(key, time);
+  }
+  return time;
 }

@@ -11,6 +11,7 @@ import {
   type Command,
   type DispatchCommand,
   encode,
+  type KernelCall,
   PARAMETER_BINDING,
   ParameterBlock,
   type Program,
@@ -27,7 +28,7 @@ import {
   programKey,
   programSource,
 } from "./webgpu-program.js";
-import { DispatchTimer, type ProgramTime } from "./webgpu-timer.js";
+import { DispatchTimer, type KernelTime } from "./webgpu-timer.js";
 
 /** Commands after which recorded work is submitted without being asked, so that the adapter does not idle. */
 const COMMANDS_PER_SUBMIT = 96;
@@ -150,9 +151,13 @@ export class WebGpuDevice extends Device {
     };
     for (const { storage } of [...inputs, ...outputs]) recording?.uses(storage as GpuStorage);
     const first = recording?.commands.length ?? 0;
+    const now = valueNow(params);
+    const { inputs: given, outputs: made } = call;
+    const flops = kernel.flops && (() => kernel.flops!(now, given));
+    const work: KernelCall = { kernel: kernel.name, inputs: given, outputs: made, flops, dispatches: 0 };
     kernel.webgpu({
       ...call,
-      params: valueNow(params),
+      params: now,
       scratch: (spec) => {
         const size = spec.shape.reduce((a, b) => a * b, 1);
         const buffer = this.memorySource.acquire(paddedBytes(size));
@@ -160,7 +165,7 @@ export class WebGpuDevice extends Device {
         scratch.push(view);
         return view;
       },
-      dispatch: (dispatch) => this.dispatch(kernel.name, dispatch),
+      dispatch: (dispatch) => this.dispatch(work, dispatch),
     });
     // In order with later commands, so scratch may be handed out again at once.
     for (const { buffer } of scratch) this.memorySource.release(buffer);
@@ -279,10 +284,10 @@ export class WebGpuDevice extends Device {
   }
 
   /**
-   * Times every dispatch while `fn` runs: kernels by time, longest first. For looking, not for running: each dispatch
+   * Times every dispatch while `fn` runs: kernels by time and shapes, longest first. For looking, not for running: each dispatch
    * gets a pass of its own. Needs the adapter's "timestamp-query"; exact when opened with `{ profiling: true }`.
    */
-  async profileDispatches(fn: () => void | Promise<void>): Promise<ProgramTime[]> {
+  async profileDispatches(fn: () => void | Promise<void>): Promise<KernelTime[]> {
     if (!this.gpu.features.has("timestamp-query")) {
       throw new DeviceError("LIMIT", "profileDispatches: this adapter has no timestamp queries");
     }
@@ -347,7 +352,8 @@ export class WebGpuDevice extends Device {
     throw failure;
   }
 
-  private dispatch(kernel: string, dispatch: Dispatch): void {
+  private dispatch(call: KernelCall, dispatch: Dispatch): void {
+    const { kernel } = call;
     const [x, y = 1, z = 1] = dispatch.workgroups;
     if (x === 0 || y === 0 || z === 0) return;
     if (Math.max(x, y, z) > MAX_WORKGROUPS) {
@@ -386,7 +392,9 @@ export class WebGpuDevice extends Device {
     const commands: Command[] = recording?.commands ?? this.commands;
     const parameters = recording?.parameters ?? this.parameters;
     const parameterOffset = parameters.append(dispatch, program.parameterNames);
-    commands.push({ kind: "dispatch", program, bindGroup, bound, parameterOffset, workgroups: dispatch.workgroups });
+    const { workgroups } = dispatch;
+    commands.push({ kind: "dispatch", call, program, bindGroup, bound, parameterOffset, workgroups });
+    call.dispatches++;
     if (recording === undefined) this.count(kernel);
   }
 

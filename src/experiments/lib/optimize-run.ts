@@ -4,7 +4,9 @@ import type { LabelledImages } from "../../data/dataset.js";
 import { encodeGrayPng } from "../../io/png.js";
 import type { Sequential } from "../../nn/model.js";
 import { sizeOf } from "../../tensor/shape.js";
+import type { WebGpuDevice } from "../../tensor/webgpu.js";
 import { type OptimizedInputs, optimizeInputs } from "./optimize-input.js";
+import { measureCeilings, profiledSteps, profileSteps } from "./profile.js";
 import { showProgress } from "./progress.js";
 import type { Regularizers } from "./regularizers.js";
 import type { RunContext } from "./run.js";
@@ -97,20 +99,14 @@ export async function runOptimization(
   settings: OptimizeSettings,
   { signal, say }: RunContext,
 ): Promise<OptimizeRun> {
-  const { steps, learningRate, regularizers, seed } = settings;
-  const size = sizeOf(model.inputShape);
-  const starts = new Float32Array(wishes.length * size);
-  const targets = new Float32Array(wishes.length * 10);
-  for (const [i, { start, target }] of wishes.entries()) {
-    starts.set(start.image, i * size);
-    targets.set(target.probabilities, i * 10);
-  }
+  const { steps } = settings;
   say(`${counted(wishes.length, "image")} for ${targetsText(wishes)}: ${counted(steps, "step")} in one batch`);
   const begun = performance.now();
   const progress = showProgress("Images", steps);
   try {
     const course = await optimizeInputs(model, {
-      ...{ starts, targets, steps, learningRate, regularizers, seed, signal },
+      ...problemOf(model, wishes, settings),
+      signal,
       snapshotEvery: Math.min(100, Math.max(1, Math.round(steps / 5))),
       onProgress: ({ step, loss }) => progress.update(step, `loss ${lossText(loss)}`),
     });
@@ -125,6 +121,32 @@ export async function runOptimization(
   } finally {
     progress.end();
   }
+}
+
+/** What `optimizeInputs` is asked. */
+function problemOf(model: Sequential, wishes: readonly Wish[], settings: OptimizeSettings) {
+  const size = sizeOf(model.inputShape);
+  const starts = new Float32Array(wishes.length * size);
+  const targets = new Float32Array(wishes.length * 10);
+  for (const [i, { start, target }] of wishes.entries()) {
+    starts.set(start.image, i * size);
+    targets.set(target.probabilities, i * 10);
+  }
+  return { starts, targets, ...settings };
+}
+
+/** Profiles steps of the same optimisation. */
+export async function profileOptimization(
+  model: Sequential,
+  { images, settings, course }: OptimizeRun,
+  device: WebGpuDevice,
+) {
+  const problem = problemOf(model, images, settings);
+  const run = async (steps: number) => {
+    await optimizeInputs(model, { ...problem, steps, snapshotEvery: steps });
+  };
+  const ceilings = await measureCeilings(device);
+  return profileSteps(device, { steps: profiledSteps(course.timing.stepMsMedian), run, ceilings });
 }
 
 function foundImage(wish: Wish, index: number, course: OptimizedInputs): FoundImage {

@@ -13,6 +13,7 @@ import type { WebGpuDevice } from "../../tensor/webgpu.js";
 import { distort } from "./augment.js";
 import { type Classification, classify } from "./classify.js";
 import { type ZooModel, zooArchitecture } from "./models.js";
+import { measureCeilings, profiledSteps, profileSteps } from "./profile.js";
 import { showProgress } from "./progress.js";
 import { describeAdapter, type Figures, type RunContext, versions } from "./run.js";
 import { counted, lossText, mebibytes, milliseconds, percent } from "./text.js";
@@ -162,6 +163,21 @@ export async function runTraining(setup: TrainingSetup, { signal, say }: RunCont
   } finally {
     progress.end();
   }
+}
+
+/** Profiles steps of the same training; the model changes. */
+export async function profileTraining({ model, zoo, config, sets, history }: TrainRun, device: WebGpuDevice) {
+  const run = async (count: number) => {
+    const optimizer = zoo.optimizer(config.lr, count);
+    await model
+      .fit(sets.train, {
+        ...{ optimizer, loss: crossEntropy, batchSize: config.batch, epochs: Number.MAX_SAFE_INTEGER, maxSteps: count },
+        ...(zoo.augmented && { augment: distort }),
+      })
+      .finally(() => optimizer.dispose());
+  };
+  const ceilings = await measureCeilings(device);
+  return profileSteps(device, { steps: profiledSteps(history.timing.stepMsMedian), run, ceilings });
 }
 
 /** Ends training at a loss that is not finite, without looking for the layer. */

@@ -2,7 +2,7 @@
 // arithmetic; the index maps that the kernels use are at the end.
 import type { Spec } from "../../tensor/dtype.js";
 import { ShapeError } from "../../tensor/errors.js";
-import { formatShape, type Shape } from "../../tensor/shape.js";
+import { formatShape, type Shape, sizeOf } from "../../tensor/shape.js";
 import type { GpuView } from "../../tensor/webgpu-program.js";
 
 /** [height, width], or one number for both. */
@@ -145,6 +145,11 @@ export function inputShape({ batch, y, x, inputs }: Conv2dGeometry): Shape {
 
 export function outputShape({ batch, y, x, outputs }: Conv2dGeometry): Shape {
   return [batch, y.output, x.output, outputs];
+}
+
+/** Of the direct algorithm, products with padding included. */
+export function convolutionFlops(geometry: Conv2dGeometry): number {
+  return 2 * sizeOf(outputShape(geometry)) * geometry.y.kernel * geometry.x.kernel * geometry.inputs;
 }
 
 export function kernelShape({ y, x, inputs, outputs }: Conv2dGeometry): Shape {
