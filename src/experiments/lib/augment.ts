@@ -1,64 +1,90 @@
 // Random distortions of training images, drawn on the host while the adapter works on the step before: rotation, scaling,
 // shear, shift, and a smooth elastic displacement (Simard, Steinkraus, Platt, ICDAR 2003) from a coarse grid.
 import type { AugmentContext } from "../../nn/fit.js";
+import type { RandomStream } from "../../tensor/random.js";
 
-/** How strong the distortions are; all are drawn evenly from +- the value, elastic ones as normal numbers. */
-const strength = {
-  /** Radians: 10 degrees. */
-  rotation: 0.175,
+/** How strong distortions are; all are drawn evenly from +- the value, elastic ones as normal numbers. */
+export interface Distortion {
+  /** Radians. */
+  readonly rotation: number;
   /** Share of the size. */
-  scale: 0.1,
-  shear: 0.1,
+  readonly scale: number;
+  readonly shear: number;
   /** Pixels. */
-  shift: 1.5,
+  readonly shift: number;
   /** Standard deviation in pixels, at the points of a grid. */
-  elastic: 0.6,
-};
+  readonly elastic: number;
+  /** Whether half of the images are mirrored, left for right; default false. */
+  readonly mirrored?: boolean;
+}
+
+/** For handwritten digits; a rotation of 10 degrees. */
+const ofDigits: Distortion = { rotation: 0.175, scale: 0.1, shear: 0.1, shift: 1.5, elastic: 0.6 };
 
 /** Intervals of the elastic grid along each side. */
 const CELLS = 4;
 const POINTS = CELLS + 1;
 
-/**
- * Distorts a batch [count, height, width, 1] in place, each image in its own way, with bilinear interpolation; what comes
- * from outside of an image is 0. Depends on `random` alone.
- */
-export function distort(images: Float32Array, { count, shape, random }: AugmentContext): void {
-  const [height, width] = shape as [number, number, number];
-  const source = new Float32Array(height * width);
-  const displacement = new Float64Array(2 * POINTS * POINTS);
-  const between = (limit: number) => limit * (2 * random.uniform() - 1);
-  for (let image = 0; image < count; image++) {
-    const target = images.subarray(image * height * width, (image + 1) * height * width);
-    source.set(target);
-    const angle = between(strength.rotation);
-    const [cos, sin] = [Math.cos(angle), Math.sin(angle)];
-    const [scaleX, scaleY] = [1 + between(strength.scale), 1 + between(strength.scale)];
-    const shear = between(strength.shear);
-    const [shiftX, shiftY] = [between(strength.shift), between(strength.shift)];
-    for (let i = 0; i < displacement.length; i++) displacement[i] = strength.elastic * random.normal();
+/** Distorts a batch of digits [count, height, width, 1] in place, see {@link distortion}. */
+export const distort = distortion(ofDigits);
 
-    const [middleX, middleY] = [(width - 1) / 2, (height - 1) / 2];
-    for (let row = 0; row < height; row++) {
-      const gridY = (row / height) * CELLS;
-      const top = Math.floor(gridY);
-      const b = gridY - top;
-      for (let column = 0; column < width; column++) {
-        const gridX = (column / width) * CELLS;
-        const left = Math.floor(gridX);
-        const a = gridX - left;
-        const at = 2 * (top * POINTS + left);
-        const below = at + 2 * POINTS;
-        const elastic = (axis: 0 | 1) =>
-          (1 - b) * ((1 - a) * displacement[at + axis]! + a * displacement[at + 2 + axis]!) +
-          b * ((1 - a) * displacement[below + axis]! + a * displacement[below + 2 + axis]!);
-        const x = (column - middleX) * scaleX;
-        const y = (row - middleY) * scaleY;
-        const sheared = x + shear * y;
-        const fromX = middleX + cos * sheared - sin * y + shiftX + elastic(0);
-        const fromY = middleY + sin * sheared + cos * y + shiftY + elastic(1);
-        target[row * width + column] = bilinear(source, height, width, fromY, fromX);
-      }
+/**
+ * A function that distorts a batch [count, height, width, 1] in place, each image in its own way, with bilinear
+ * interpolation; what comes from outside of an image is 0. Depends on `random` alone.
+ */
+export function distortion(strength: Distortion): (images: Float32Array, context: AugmentContext) => void {
+  return (images, { count, shape, random }) => {
+    const [height, width] = shape as [number, number, number];
+    const source = new Float32Array(height * width);
+    for (let image = 0; image < count; image++) {
+      const target = images.subarray(image * height * width, (image + 1) * height * width);
+      source.set(target);
+      distortOne(source, target, [height, width], strength, random);
+    }
+  };
+}
+
+function distortOne(
+  source: Float32Array,
+  target: Float32Array,
+  [height, width]: readonly [number, number],
+  strength: Distortion,
+  random: RandomStream,
+): void {
+  const between = (limit: number) => limit * (2 * random.uniform() - 1);
+  const angle = between(strength.rotation);
+  const [cos, sin] = [Math.cos(angle), Math.sin(angle)];
+  const [scaleX, scaleY] = [1 + between(strength.scale), 1 + between(strength.scale)];
+  const shear = between(strength.shear);
+  const [shiftX, shiftY] = [between(strength.shift), between(strength.shift)];
+  const displacement =
+    strength.elastic === 0
+      ? undefined
+      : Float64Array.from({ length: 2 * POINTS * POINTS }, () => strength.elastic * random.normal());
+  const mirror = strength.mirrored && random.uniform() < 0.5 ? -1 : 1;
+
+  const [middleX, middleY] = [(width - 1) / 2, (height - 1) / 2];
+  for (let row = 0; row < height; row++) {
+    const gridY = (row / height) * CELLS;
+    const top = Math.floor(gridY);
+    const b = gridY - top;
+    for (let column = 0; column < width; column++) {
+      const gridX = (column / width) * CELLS;
+      const left = Math.floor(gridX);
+      const a = gridX - left;
+      const at = 2 * (top * POINTS + left);
+      const below = at + 2 * POINTS;
+      const elastic = (axis: 0 | 1) =>
+        displacement === undefined
+          ? 0
+          : (1 - b) * ((1 - a) * displacement[at + axis]! + a * displacement[at + 2 + axis]!) +
+            b * ((1 - a) * displacement[below + axis]! + a * displacement[below + 2 + axis]!);
+      const x = mirror * (column - middleX) * scaleX;
+      const y = (row - middleY) * scaleY;
+      const sheared = x + shear * y;
+      const fromX = middleX + cos * sheared - sin * y + shiftX + elastic(0);
+      const fromY = middleY + sin * sheared + cos * y + shiftY + elastic(1);
+      target[row * width + column] = bilinear(source, height, width, fromY, fromX);
     }
   }
 }

@@ -22,6 +22,11 @@ export const experiments: readonly RegisteredExperiment[] = [
     "depth against activation: what of the gradient reaches the first layers",
     () => import("../vanishing-gradients.js"),
   ),
+  entry(
+    "emotion",
+    "seven emotions from faces (FER2013), by class, with speed; the model as .h5 for `kilograd camera`",
+    () => import("../emotion.js"),
+  ),
 ];
 
 /** @throws UsageError for an unknown name */
