@@ -2,6 +2,7 @@
 // The `kilograd` command: options, exit codes, output. What the commands do is in experiments/, loaded when one is called.
 import { createRequire } from "node:module";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import type { CameraOptions } from "./experiments/camera.js";
 import type { ExperimentOptions } from "./experiments/lib/experiment.js";
 import type { RunContext } from "./experiments/lib/run.js";
 import type { OptimizeOptions } from "./experiments/optimize.js";
@@ -34,10 +35,15 @@ async function running<T>(
     abort.abort(new Interrupted(128 + number));
   };
   process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
-  let opening: Promise<WebGpuDevice> | undefined;
+  const opening = new Map<boolean, Promise<WebGpuDevice>>();
   try {
     const context: RunContext = {
-      openDevice: () => (opening ??= openDevice("webgpu", { profiling: options.profile ?? false })),
+      openDevice({ tinyDispatches = false } = {}) {
+        const made = opening.get(tinyDispatches);
+        const device = made ?? openDevice("webgpu", { tinyDispatches, profiling: options.profile ?? false });
+        opening.set(tinyDispatches, device);
+        return device;
+      },
       signal: abort.signal,
       say: stderr,
     };
@@ -45,7 +51,7 @@ async function running<T>(
   } finally {
     process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
     // A device that did not open needs no end; its error was thrown where it was awaited.
-    (await opening?.catch(() => undefined))?.destroy();
+    for (const device of opening.values()) (await device.catch(() => undefined))?.destroy();
   }
 }
 
@@ -235,6 +241,20 @@ program
   .action(async ({ json, ...given }: StartOptions & { json?: boolean }) => {
     const { start } = await import("./experiments/start.js");
     printResult(await running((context) => start(given, context)), json);
+  });
+
+program
+  .command("camera")
+  .description("classify the face in every frame of a camera, a video or a folder of pictures, as they come (needs ffmpeg)")
+  .addOption(option("--model <file>", "model of faces, .h5 or .safetensors; default: that of `kilograd run emotion`"))
+  .addOption(option("--device <name>", "camera: /dev/video0 (Linux), 0 (macOS), its name (Windows)"))
+  .addOption(option("--video <file>", "a video file instead of a camera"))
+  .addOption(option("--frames <folder>", "a folder of pictures instead of a camera"))
+  .addOption(option("--crop <x,y,w,h>", "the part of the frame that is the face; default: it is looked for"))
+  .addOption(option("--json", "print a line of JSON for every frame"))
+  .action(async (given: CameraOptions) => {
+    const { camera } = await import("./experiments/camera.js");
+    await running((context) => camera(given, context));
   });
 
 /** What went wrong, in words where it was foreseen, and the exit code. */

@@ -32,7 +32,7 @@ const reference = {
   data: "mnist",
   depths: [5, 20, 40] as readonly number[],
   units: 32,
-  epochs: 10,
+  epochs: 5,
   /** The epoch after which gradients are measured. */
   gradientEpoch: 3,
   batch: 32,
@@ -165,6 +165,7 @@ async function derivativeRange(run: ExperimentRun, activation: Activation): Prom
 
 export const experiment = defineExperiment<VanishingSettings>({
   presets: { reference, quick: { ...reference, epochs: 3, trainImages: 20_000 } },
+  tinyDispatches: true,
 
   async run(run) {
     const { settings } = run;

@@ -25,6 +25,7 @@ export class ExperimentProgress {
   /** The parts to do, with what they will take by a measured step, in seconds. */
   plan(seconds: ReadonlyMap<string, number>): void {
     this.seconds = seconds;
+    this.finished.clear();
     this.planned = performance.now();
   }
 

@@ -34,9 +34,11 @@ export interface TrainingPlan<Kept = undefined>
 /** What a training left, besides the model. */
 export type TrainingNotes<Kept = undefined> = {
   /** One value per epoch: loss, accuracy, val_loss, val_accuracy, learning_rate. */
-  readonly history: Readonly<Record<string, readonly number[]>>;
+  readonly history: Record<string, number[]>;
   readonly steps: number;
   readonly timing: Timing;
+  /** Wall time of this training, without what an interrupted run had done before. */
+  readonly seconds: number;
   readonly kept: Kept;
 };
 
@@ -91,6 +93,7 @@ export function trainPart<Kept = undefined>(
   return run.model(name, {
     ...{ architecture, seed },
     train: async (model, { progress, checkpoint, started }): Promise<TrainingNotes<Kept>> => {
+      const begun = performance.now();
       const optimizer = plan.optimizer(stepsOf(plan));
       const { history, steps, timing, interrupted, stopReason } = await model
         .fit(plan.data, {
@@ -105,7 +108,7 @@ export function trainPart<Kept = undefined>(
       if (stopReason !== undefined && steps !== plan.maxSteps) {
         throw new KilogradError("DIVERGED", `${run.name}: ${name}: ${stopReason}`);
       }
-      return { history, steps, timing, kept: plan.keep?.() as Kept };
+      return { history, steps, timing, seconds: (performance.now() - begun) / 1000, kept: plan.keep?.() as Kept };
     },
   });
 }

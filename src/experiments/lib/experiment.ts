@@ -25,6 +25,8 @@ export type Settings = Readonly<Record<string, unknown>>;
 /** An experiment: one script exports one as `experiment`, lib/registry.ts names it. */
 export interface Experiment<S extends Settings = Settings> {
   readonly presets: Readonly<Record<PresetName, S>>;
+  /** Whether its networks are tiny, see `OpenDeviceOptions`; default false. */
+  readonly tinyDispatches?: boolean;
   /** Does everything, from data to report. */
   run(run: ExperimentRun<S>): Promise<ExperimentResult>;
 }
@@ -211,7 +213,7 @@ export async function runExperiment(
     { experiment: name, preset, seed, settings },
     { resume: options.resume ?? false },
   );
-  const device = await context.openDevice();
+  const device = await context.openDevice({ tinyDispatches: experiment.tinyDispatches ?? false });
   const run = new ExperimentRun(name, preset, settings, seed, device, work, options.dataDir, context);
   try {
     const { report, figures, pictures = new Map(), metrics: own, summary } = await experiment.run(run);

@@ -18,9 +18,19 @@ const entry = (
 
 export const experiments: readonly RegisteredExperiment[] = [
   entry(
+    "digits",
+    "four CNNs for handwritten digits beside their reference figures, and one of 99.5 %",
+    () => import("../digits.js"),
+  ),
+  entry(
     "vanishing-gradients",
     "depth against activation: what of the gradient reaches the first layers",
     () => import("../vanishing-gradients.js"),
+  ),
+  entry(
+    "weight-decay",
+    "plain networks, and what L2 penalties of five strengths do to one",
+    () => import("../weight-decay.js"),
   ),
   entry(
     "emotion",

@@ -3,12 +3,13 @@ import { readFile, rm } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { writeFileAtomic, writeJson } from "../../io/files.js";
+import type { OpenDeviceOptions } from "../../tensor/open.js";
 import type { WebGpuDevice } from "../../tensor/webgpu.js";
 
 /** What a run is given by the command line. */
 export interface RunContext {
-  /** The adapter's device, opened when first asked for. Whoever made the context destroys it. */
-  readonly openDevice: () => Promise<WebGpuDevice>;
+  /** The adapter's device, opened when first asked for with these options. Whoever made the context destroys it. */
+  readonly openDevice: (options?: Pick<OpenDeviceOptions, "tinyDispatches">) => Promise<WebGpuDevice>;
   /** Aborted by Ctrl-C. */
   readonly signal: AbortSignal;
   /** Tells the user something while the run goes on; never part of the results. */

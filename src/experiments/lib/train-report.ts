@@ -44,7 +44,7 @@ export function trainingCards({ test, zoo, dataset, validation, train, history, 
 }
 
 /** Of the share of right answers, for a sample of this size. */
-function standardError({ accuracy, count }: Classification): number {
+export function standardError({ accuracy, count }: Pick<Classification, "accuracy" | "count">): number {
   return Math.sqrt((accuracy * (1 - accuracy)) / count);
 }
 
@@ -84,8 +84,8 @@ export function rowsOf<T>(cells: readonly T[], columns: number): T[][] {
   );
 }
 
-/** Appends everything that is to be told of a training. */
-export function addTrainingSections(report: Report, run: TrainRun, device: WebGpuDevice): void {
+/** Appends everything that is to be told of a training, to a report or to what takes sections like one. */
+export function addTrainingSections(report: Pick<Report, "section">, run: TrainRun, device: WebGpuDevice): void {
   const { zoo, test, history, config, dataset, architecture, sets } = run;
   const pictures = trainingPictures(run);
   report.section("Result", (section) => {

@@ -1,0 +1,281 @@
+// Digit recognition with CNNs: the three reference models and this project's own, each trained, measured on the test part and
+// put beside its reference figures. A model too large for the adapter is trained for a stated number of steps.
+import type { ImageDataset } from "../data/dataset.js";
+import { lineChart } from "../io/charts.js";
+import { type KeyFigure, Report, type TableCell } from "../io/report.js";
+import { distort } from "./lib/augment.js";
+import { classify } from "./lib/classify.js";
+import { defineExperiment } from "./lib/experiment.js";
+import { measureStep, type TrainingPlan, trainingSeconds, trainPart } from "./lib/experiment-training.js";
+import { type ZooModel, zooArchitecture, zooModel } from "./lib/models.js";
+import { counted, listed, lossText, milliseconds, percent } from "./lib/text.js";
+import { addTrainingSections, standardError, trainingPictures } from "./lib/train-report.js";
+import { setsOf, type TrainConfig, type TrainRun } from "./lib/train-run.js";
+
+// ---- Configuration
+
+const reference = {
+  data: "mnist",
+  models: ["small-cnn", "sgd-cnn", "best-cnn", "alexnet-plus"] as readonly string[],
+  /** Instead of each model's own number of epochs; 0: its own. */
+  epochs: 0,
+  /** A step that takes longer, in milliseconds, ends a training after `slowSteps` steps; 0: never. */
+  slowStepMs: 2000,
+  slowSteps: 20,
+  trainImages: 60_000,
+  testImages: 10_000,
+};
+type DigitsSettings = typeof reference;
+
+/** What a model is to reach on MNIST with its full settings. */
+const targets = new Map([
+  ["small-cnn", 0.988],
+  ["sgd-cnn", 0.991],
+  ["best-cnn", 0.995],
+]);
+/** Test images for a training that ends after a few slow steps: a forward pass is slow, too. */
+const SLOW_TEST_IMAGES = 256;
+
+// ---- Models, as the zoo has them
+
+function configOf(zoo: ZooModel, settings: DigitsSettings, seed: number, slow: boolean): TrainConfig {
+  return {
+    ...{ model: zoo.name, data: settings.data, epochs: settings.epochs || zoo.epochs, batch: zoo.batchSize },
+    ...(slow && { steps: settings.slowSteps }),
+    ...{ limitTrain: settings.trainImages, limitTest: slow ? SLOW_TEST_IMAGES : settings.testImages },
+    ...{ lr: zoo.learningRate, seed },
+  };
+}
+
+/** A model of the zoo with everything that training it takes. */
+function trainingOf(zoo: ZooModel, config: TrainConfig, dataset: ImageDataset) {
+  const sets = setsOf(zoo, config, dataset);
+  const stepLosses: number[] = [];
+  const plan: TrainingPlan<{ stepLosses: readonly number[] }> = {
+    ...{ architecture: zooArchitecture(zoo), data: sets.train, validation: sets.validation },
+    optimizer: (steps) => zoo.optimizer(config.lr, steps),
+    ...{ epochs: config.epochs, batchSize: config.batch },
+    ...(config.steps !== undefined && { maxSteps: config.steps }),
+    ...(zoo.augmented && { augment: distort }),
+    callbacks: [
+      {
+        name: "stepLosses",
+        onStepEnd: ({ loss }) => void stepLosses.push(loss),
+        exportState: () => ({ values: { stepLosses } }),
+        importState: (values) => void stepLosses.push(...(values["stepLosses"] as number[])),
+      },
+    ],
+    checkpointSteps: 500,
+    keep: () => ({ stepLosses }),
+  };
+  return { zoo, config, sets, plan };
+}
+
+// ---- Run
+
+export const experiment = defineExperiment<DigitsSettings>({
+  presets: {
+    reference,
+    quick: { ...reference, epochs: 1, slowStepMs: 500, slowSteps: 3, trainImages: 10_000, testImages: 2_000 },
+  },
+
+  async run(run) {
+    const { settings, device } = run;
+    const dataset = await run.images(settings.data, { train: settings.trainImages, test: settings.testImages });
+    const trainings = [];
+    const seconds: Record<string, number> = {};
+    const basis: string[] = [];
+    for (const zoo of settings.models.map(zooModel)) {
+      const whole = trainingOf(zoo, configOf(zoo, settings, run.seed, false), dataset);
+      const step = await run.part(`${zoo.name}, a measured step`, () => measureStep(run, whole.plan));
+      const slow = settings.slowStepMs > 0 && 1000 * step > settings.slowStepMs;
+      const training = slow ? trainingOf(zoo, configOf(zoo, settings, run.seed, true), dataset) : whole;
+      const name = slow ? `${zoo.name}, ${settings.slowSteps} steps` : zoo.name;
+      trainings.push({ ...training, name, slow });
+      seconds[name] = trainingSeconds(training.plan, step);
+      seconds[`${name}, test`] = (step * training.sets.test.count) / zoo.batchSize / 2;
+      basis.push(
+        `${zoo.name} ${milliseconds(1000 * step)} a step${slow ? `, so only ${settings.slowSteps} of them` : ""}`,
+      );
+    }
+    run.plan(seconds, basis.join("; "));
+
+    const runs: (TrainRun & { readonly slow: boolean })[] = [];
+    for (const { name, zoo, config, sets, plan, slow } of trainings) {
+      const { model, notes } = await trainPart(run, name, plan);
+      try {
+        const answers = await run.part(`${name}, test`, async (progress) => {
+          const { images: _, ...found } = await classify(model, sets.test, {
+            signal: run.signal,
+            onProgress: (done) => progress(done / sets.test.count),
+          });
+          return found;
+        });
+        const last = (name: string) => notes.history[name]?.at(-1) ?? Number.NaN;
+        runs.push({
+          ...{ config, zoo, architecture: plan.architecture, dataset, sets, model, slow },
+          history: {
+            ...notes,
+            epoch: notes.history["loss"]!.map((_, i) => i),
+            interrupted: false,
+          },
+          stepLosses: notes.kept.stepLosses,
+          train: { loss: last("loss"), accuracy: last("accuracy") },
+          validation: { loss: last("val_loss"), accuracy: last("val_accuracy") },
+          test: { ...answers, images: sets.test },
+          ...{ seconds: notes.seconds, peakBytes: device.memory().peakBytes },
+        });
+      } finally {
+        model.dispose();
+        device.trim();
+      }
+    }
+
+    // ---- Report
+
+    const real = settings.data === "mnist";
+    const report = new Report({
+      title: real ? "Handwritten digits with CNNs" : "Built-in digits with CNNs",
+      subtitle: `${listed(runs.map(({ zoo }) => zoo.name))} on ${counted(Math.min(settings.trainImages, dataset.train.count), "image")} of ${dataset.source}`,
+      footer: run.footer,
+    });
+    report.section("Beside the references", (section) => {
+      section.text(comparisonRemark(runs, real));
+      section.table({
+        columns: [
+          ...["model", "parameters", "epochs", "train", "validation", "test", "test loss"],
+          { label: `test, reference${real ? "" : " on MNIST"}`, reference: true },
+          "step",
+          { label: "step, reference", reference: true },
+        ],
+        rows: runs.map(({ zoo, architecture, history, train, validation, test, slow, config }): TableCell[] => [
+          zoo.name,
+          architecture.countParameters().total,
+          slow ? figure(`${config.steps} steps`) : figure(String(history.epoch.length)),
+          ...[train, validation].map(({ accuracy }) => (Number.isNaN(accuracy) ? null : figure(percent(accuracy)))),
+          { ...figure(percent(test.accuracy)), ...toneOf(zoo, test.accuracy, real && !slow) },
+          figure(lossText(test.loss)),
+          zoo.reference === undefined ? null : figure(percent(zoo.reference.testAccuracy)),
+          history.timing.stepMsMedian === undefined ? null : figure(milliseconds(history.timing.stepMsMedian)),
+          zoo.reference === undefined ? null : figure(zoo.reference.step),
+        ]),
+        caption: `On ${dataset.source}. Training figures are means over the last epoch.`,
+      });
+      section.chart(
+        lineChart({
+          title: "Accuracy on unseen images by epoch",
+          width: 900,
+          series: runs
+            .filter(({ slow }) => !slow)
+            .map(({ zoo, history }) => ({ name: zoo.name, y: history.history["val_accuracy"]! })),
+          x: { label: "epoch" },
+          y: { percent: true },
+        }),
+      );
+    });
+    const pictures = new Map<string, Uint8Array>();
+    for (const trained of runs) {
+      for (const [file, png] of trainingPictures(trained)) pictures.set(`${trained.zoo.name}-${file}`, png);
+      report.section(`${trained.zoo.name}: ${trained.zoo.description}`, (section) => {
+        if (trained.slow) section.note(slowRemark(trained));
+        const open = ["Result", "Training"];
+        const into = {
+          section: (title: string, build: Parameters<Report["section"]>[1]) => {
+            if (open.includes(title)) build(section);
+            else section.details(title, build);
+            return report;
+          },
+        };
+        addTrainingSections(into, trained, device);
+      });
+    }
+    return {
+      report,
+      pictures,
+      figures: runs.map(({ zoo, test, slow, stepLosses }): KeyFigure => {
+        if (slow) return { label: zoo.name, value: `${stepLosses.length} steps`, note: lossFall(stepLosses).text };
+        return {
+          label: `${zoo.name}, test`,
+          value: percent(test.accuracy),
+          note: zoo.reference === undefined ? "no reference" : `reference ${percent(zoo.reference.testAccuracy)}`,
+          ...toneOf(zoo, test.accuracy, real),
+        };
+      }),
+      metrics: {
+        dataSource: dataset.source,
+        models: runs.map(
+          ({ zoo, architecture, history, stepLosses, train, validation, test, sets, seconds: took, slow }) => ({
+            ...{ model: zoo.name, parameters: architecture.countParameters(), cutShort: slow },
+            ...{ trainImages: sets.train.count, testImages: test.count, validation: sets.validationText },
+            ...{ train, validationFigures: validation, test: { loss: test.loss, accuracy: test.accuracy } },
+            ...{ confusion: test.confusion, history: history.history, steps: history.steps, seconds: took },
+            ...{ timing: history.timing, stepLoss: stepLosses.map((loss) => Number(loss.toPrecision(6))) },
+            ...(zoo.reference && { reference: zoo.reference }),
+          }),
+        ),
+      },
+      summary: runs
+        .map(({ zoo, test, slow, stepLosses, history }) =>
+          [
+            zoo.name.padEnd(13),
+            slow ? lossFall(stepLosses).text : `test ${percent(test.accuracy)}, loss ${lossText(test.loss)}`,
+            zoo.reference && !slow ? `(reference ${percent(zoo.reference.testAccuracy)})` : "",
+            history.timing.stepMsMedian === undefined ? "" : `${milliseconds(history.timing.stepMsMedian)} a step`,
+          ].join("  "),
+        )
+        .join("\n"),
+    };
+  },
+});
+
+const figure = (text: string) => ({ text, numeric: true });
+
+function toneOf({ name }: ZooModel, accuracy: number, judged: boolean): { tone?: "good" | "bad" } {
+  const target = targets.get(name);
+  return judged && target !== undefined ? { tone: accuracy >= target ? "good" : "bad" } : {};
+}
+
+/** Losses of the first and the last quarter of the steps. */
+function lossFall(losses: readonly number[]) {
+  const quarter = Math.max(1, Math.floor(losses.length / 4));
+  const mean = (part: readonly number[]) => part.reduce((a, b) => a + b, 0) / part.length;
+  const [first, last] = [mean(losses.slice(0, quarter)), mean(losses.slice(-quarter))];
+  return { falls: last < first, text: `loss ${lossText(first)} to ${lossText(last)}` };
+}
+
+function slowRemark({ zoo, stepLosses, history, sets }: TrainRun): string {
+  const { falls, text } = lossFall(stepLosses);
+  const step = (history.timing.stepMsMedian ?? history.timing.firstStepMs!) / 1000;
+  const hours = (step * zoo.epochs * Math.ceil(sets.train.count / zoo.batchSize)) / 3600;
+  return `A step of this model takes ${step.toFixed(1)} s on this adapter, all of its ${counted(zoo.epochs, "epoch")} would take ${hours.toFixed(1)} hours. It was trained for ${counted(history.steps, "step")}: ${text} (means of the first and the last quarter of the steps), ${falls ? "it falls" : "it does not fall yet"}. Its accuracy below is that of a model hardly trained.`;
+}
+
+function comparisonRemark(runs: readonly (TrainRun & { readonly slow: boolean })[], real: boolean): string {
+  if (!real) return "The reference figures are those of MNIST, which these digits are not; they cannot be compared.";
+  const judged = runs.filter(({ slow }) => !slow);
+  const shorter = judged.filter(
+    ({ zoo, history, sets }) => history.epoch.length < zoo.epochs || sets.train.count < 54_000,
+  );
+  const sentences = judged.flatMap(({ zoo, test }) => {
+    if (zoo.reference === undefined) return [];
+    const difference = test.accuracy - zoo.reference.testAccuracy;
+    const chance =
+      Math.abs(difference) <= 2 * standardError(test) ? "the same within chance" : difference > 0 ? "better" : "worse";
+    return [`${zoo.name} is ${chance} (${percent(test.accuracy)} against ${percent(zoo.reference.testAccuracy)})`];
+  });
+  const best = judged.reduce<TrainRun | undefined>(
+    (a, b) => (a === undefined || b.test.accuracy > a.test.accuracy ? b : a),
+    undefined,
+  );
+  return [
+    sentences.length > 0 ? `Beside its reference ${listed(sentences)}.` : "",
+    best === undefined
+      ? ""
+      : `Best is ${best.zoo.name} with ${percent(best.test.accuracy)} (standard error ${(100 * standardError(best.test)).toFixed(2)} points).`,
+    shorter.length > 0
+      ? `${listed(shorter.map(({ zoo }) => zoo.name))} trained for fewer epochs or on fewer images here than in the references; what is missing is training.`
+      : "",
+  ]
+    .filter(Boolean)
+    .join(" ");
+}

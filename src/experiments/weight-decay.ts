@@ -1,0 +1,374 @@
+// Plain fully connected networks on digits: a small one against its reference, then weight decay: the same network with L2
+// penalties of five strengths, several replicates each, by final, mean and best validation accuracy.
+import { limitImages } from "../data/dataset.js";
+import { lineChart } from "../io/charts.js";
+import { Report, type TableCell } from "../io/report.js";
+import { architecture } from "../nn/architecture.js";
+import { flatten } from "../nn/layers/core.js";
+import { dense } from "../nn/layers/dense.js";
+import { sgd } from "../nn/optimizers.js";
+import { defineExperiment } from "./lib/experiment.js";
+import {
+  measureStep,
+  type TrainingNotes,
+  type TrainingPlan,
+  trainingSeconds,
+  trainPart,
+} from "./lib/experiment-training.js";
+import { zooArchitecture, zooModel } from "./lib/models.js";
+import { counted, listed, lossText, milliseconds, percent, points } from "./lib/text.js";
+
+// ---- Configuration
+
+const reference = {
+  data: "mnist",
+  smallEpochs: 10,
+  factors: [1e-6, 1e-5, 1e-4, 5e-4, 1e-3] as readonly number[],
+  replicates: 3,
+  epochs: 40,
+  batch: 128,
+  learningRate: 0.1,
+  trainImages: 60_000,
+  testImages: 10_000,
+};
+type WeightDecaySettings = typeof reference;
+
+/** What others reported: the best validation accuracy by factor, and the figure to approach. */
+const referenceMaxima = new Map([
+  [1e-6, 0.9822],
+  [1e-5, 0.9823],
+  [1e-4, 0.9833],
+  [5e-4, 0.9833],
+  [1e-3, 0.9833],
+]);
+const PUBLISHED = 0.9847;
+/** What the best network is to reach. */
+const TARGET = 0.983;
+
+// ---- Models
+
+const small = zooModel("mlp-64");
+
+/** `mlp-500-300`: the penalty factor * sum(w^2) of every kernel is part of the loss. */
+function penalised(factor: number) {
+  return architecture({ name: "mlp-500-300", inputShape: [28, 28, 1] }, [
+    flatten(),
+    dense({ units: 500, activation: "relu", kernelL2: factor }),
+    dense({ units: 300, activation: "relu", kernelL2: factor }),
+    dense({ units: 10, activation: "softmax", kernelL2: factor }),
+  ]);
+}
+
+/** One network of the second part. */
+interface Outcome {
+  readonly factor: number;
+  readonly replicate: number;
+  /** By epoch. */
+  readonly accuracy: readonly number[];
+  readonly trainAccuracy: readonly number[];
+  readonly stepMs: number | undefined;
+}
+
+/** The three ways to sum up a training by its validation accuracy. */
+const summaries = {
+  final: (accuracy: readonly number[]) => accuracy.at(-1)!,
+  mean: (accuracy: readonly number[]) => mean(accuracy),
+  maximum: (accuracy: readonly number[]) => Math.max(...accuracy),
+} as const;
+type Summary = keyof typeof summaries;
+
+// ---- Run
+
+export const experiment = defineExperiment<WeightDecaySettings>({
+  presets: { reference, quick: { ...reference, replicates: 2, epochs: 4, trainImages: 20_000 } },
+
+  async run(run) {
+    const { settings } = run;
+    const { epochs, batch: batchSize, learningRate } = settings;
+    const dataset = await run.images(settings.data, { train: settings.trainImages, test: settings.testImages });
+    const train = limitImages(dataset.train, settings.trainImages);
+    const test = limitImages(dataset.test, settings.testImages);
+    const common = { data: train, validation: test, optimizer: () => sgd({ learningRate }), batchSize };
+    const smallPlan: TrainingPlan = { ...common, architecture: zooArchitecture(small), epochs: settings.smallEpochs };
+    const planOf = (factor: number, replicate: number): TrainingPlan => ({
+      ...common,
+      ...{ architecture: penalised(factor), epochs },
+      // Replicates differ in weights and order; the same replicate of two factors starts from the same weights.
+      seed: run.seed + replicate,
+    });
+    const networks = settings.factors.flatMap((factor) =>
+      Array.from({ length: settings.replicates }, (_, replicate) => ({ factor, replicate })),
+    );
+    const partOf = ({ factor, replicate }: { factor: number; replicate: number }) =>
+      `factor ${power(factor)}, replicate ${replicate + 1}`;
+
+    const smallStep = await measureStep(run, smallPlan);
+    const step = await measureStep(run, planOf(settings.factors[0]!, 0));
+    const seconds = trainingSeconds(planOf(0, 0), step);
+    run.plan(
+      {
+        [small.name]: trainingSeconds(smallPlan, smallStep),
+        ...Object.fromEntries(networks.map((network) => [partOf(network), seconds])),
+      },
+      `${small.name} of ${milliseconds(1000 * smallStep)} a step, ${counted(networks.length, "network")} of ${counted(epochs * Math.ceil(train.count / batchSize), "step")} of ${milliseconds(1000 * step)}`,
+    );
+
+    const { model, notes: smallNotes } = await trainPart(run, small.name, smallPlan);
+    model.dispose();
+    const outcomes: Outcome[] = [];
+    for (const network of networks) {
+      const trained = await trainPart(run, partOf(network), planOf(network.factor, network.replicate));
+      trained.model.dispose();
+      const { history, timing } = trained.notes;
+      outcomes.push({
+        ...network,
+        ...{ accuracy: history["val_accuracy"]!, trainAccuracy: history["accuracy"]!, stepMs: timing.stepMsMedian },
+      });
+    }
+
+    // ---- Report
+
+    const byFactor = settings.factors.map((factor) => {
+      const replicates = outcomes.filter((outcome) => outcome.factor === factor);
+      const over = (summary: Summary) => replicates.map(({ accuracy }) => summaries[summary](accuracy));
+      return {
+        factor,
+        replicates,
+        ...{ final: spread(over("final")), mean: spread(over("mean")), maximum: spread(over("maximum")) },
+        best: Math.max(...over("maximum")),
+        reference: referenceMaxima.get(factor),
+        /** How much better it knows the images it was trained on. */
+        gap: mean(replicates.map(({ trainAccuracy, accuracy }) => trainAccuracy.at(-1)! - accuracy.at(-1)!)),
+      };
+    });
+    const best = byFactor.reduce((a, b) => (b.best > a.best ? b : a));
+    const real = settings.data === "mnist";
+    const smallAccuracy = smallNotes.history["val_accuracy"]!.at(-1)!;
+    const smallLoss = smallNotes.history["val_loss"]!.at(-1)!;
+    const charts = Object.fromEntries(
+      (["final", "mean", "maximum"] as const).map((summary) => [
+        summary,
+        lineChart({
+          title: `${capitalised(summary)} validation accuracy`,
+          series: [seriesOf(byFactor, summary)],
+          x: { label: "L2 factor", scale: "log" },
+          y: { percent: true },
+        }),
+      ]),
+    ) as Record<Summary, string>;
+
+    const report = new Report({
+      title: "Plain networks and weight decay",
+      subtitle: `${counted(train.count, "image")} (${dataset.name}), SGD ${learningRate}, batch ${batchSize}`,
+      footer: run.footer,
+    });
+    report.section(`${small.name}: two hidden layers of 64`, (section) => {
+      section.text(smallRemark(smallNotes, { real, epochs: settings.smallEpochs }));
+      section.table({
+        columns: ["", "this run", { label: real ? "reference" : "reference, on MNIST", reference: true }],
+        rows: [
+          ["Parameters", zooArchitecture(small).countParameters().total, 55_050],
+          ["Test accuracy", figure(percent(smallAccuracy)), figure(percent(small.reference!.testAccuracy))],
+          ["Test loss", figure(lossText(smallLoss)), figure(lossText(small.reference!.testLoss!))],
+          ["Training step, median", stepCell(smallNotes.timing.stepMsMedian), figure(small.reference!.step)],
+        ],
+        caption: `After ${counted(settings.smallEpochs, "epoch")}, on ${counted(test.count, "test image")}.`,
+      });
+      section.row((row) => {
+        for (const [name, title, isShare] of [
+          ["loss", "Loss", false],
+          ["accuracy", "Accuracy", true],
+        ] as const) {
+          row.chart(
+            lineChart({
+              title,
+              series: [
+                { name: "training", y: smallNotes.history[name]! },
+                { name: "test part", y: smallNotes.history[`val_${name}`]! },
+              ],
+              x: { label: "epoch" },
+              y: { percent: isShare },
+            }),
+          );
+        }
+      });
+    });
+    report.section("mlp-500-300: five factors of an L2 penalty", (section) => {
+      section.text(factorRemark(byFactor, { real, epochs, trainImages: train.count }));
+      section.table({
+        columns: [
+          ...["factor", "final", "mean over epochs", "maximum", "best replicate"],
+          { label: real ? "reference maximum" : "reference maximum, on MNIST", reference: true },
+          "training minus validation",
+        ],
+        rows: byFactor.map(
+          ({ factor, final, mean: overEpochs, maximum, best: top, reference: theirs, gap }): TableCell[] => [
+            figure(power(factor)),
+            ...[final, overEpochs, maximum].map((value) => figure(spreadText(value))),
+            { ...figure(percent(top)), ...(real && { tone: top >= TARGET ? ("good" as const) : ("bad" as const) }) },
+            theirs === undefined ? null : figure(percent(theirs)),
+            figure(points(gap)),
+          ],
+        ),
+        caption: `Validation accuracy on the ${counted(test.count, "image")} of the test part, mean ± standard deviation over ${counted(settings.replicates, "replicate")}; ${counted(epochs, "epoch")}. Published for such a network: ${percent(PUBLISHED)}.`,
+      });
+      section.row((row) =>
+        row
+          .chart(charts.final)
+          .chart(charts.mean)
+          .chart(charts.maximum)
+          .chart(
+            lineChart({
+              title: "All three",
+              series: (["final", "mean", "maximum"] as const).map((summary) => seriesOf(byFactor, summary)),
+              x: { label: "L2 factor", scale: "log" },
+              y: { percent: true },
+              ...(real && { referenceLines: [{ value: PUBLISHED, label: `published, ${percent(PUBLISHED)}` }] }),
+            }),
+          ),
+      );
+      section.text("Error bars: standard deviation over the replicates.");
+      section.chart(
+        lineChart({
+          title: "Validation accuracy by epoch, mean of the replicates",
+          width: 900,
+          series: byFactor.map(({ factor, replicates }) => ({
+            name: power(factor),
+            y: replicates[0]!.accuracy.map((_, epoch) => mean(replicates.map(({ accuracy }) => accuracy[epoch]!))),
+          })),
+          x: { label: "epoch" },
+          y: { percent: true },
+        }),
+      );
+    });
+    const stepTimes = outcomes.flatMap(({ stepMs }) => stepMs ?? []);
+    return {
+      report,
+      figures: [
+        {
+          label: `Best, factor ${power(best.factor)}`,
+          value: percent(best.best),
+          note: `wanted ${percent(TARGET, 1)}, published ${percent(PUBLISHED)}`,
+          ...(real && { tone: best.best >= TARGET ? "good" : "bad" }),
+        },
+        {
+          label: small.name,
+          value: percent(smallAccuracy),
+          note: `reference ${percent(small.reference!.testAccuracy)}`,
+          ...(real && { tone: smallAccuracy >= 0.97 ? "good" : "bad" }),
+        },
+        {
+          label: "Step of mlp-500-300",
+          value: stepTimes.length === 0 ? "–" : milliseconds(mean(stepTimes)),
+          note: "mean of the medians",
+        },
+        {
+          label: "Step of mlp-64",
+          value: smallNotes.timing.stepMsMedian === undefined ? "–" : milliseconds(smallNotes.timing.stepMsMedian),
+          note: `reference ${small.reference!.step}`,
+        },
+      ],
+      metrics: {
+        ...{ trainImages: train.count, testImages: test.count },
+        small: { testAccuracy: smallAccuracy, testLoss: smallLoss, ...smallNotes },
+        factors: byFactor.map(({ replicates: _, ...figures }) => figures),
+        networks: outcomes,
+      },
+      summary: [
+        `${small.name}: test ${percent(smallAccuracy)}, loss ${lossText(smallLoss)}`,
+        ...byFactor.map(
+          ({ factor, final, maximum }) =>
+            `factor ${power(factor)}: final ${spreadText(final)}, maximum ${spreadText(maximum)}`,
+        ),
+      ].join("\n"),
+    };
+  },
+});
+
+/** Mean and sample standard deviation; the latter is NaN for one value. */
+interface Spread {
+  readonly mean: number;
+  readonly deviation: number;
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((a, b) => a + b, 0) / values.length;
+}
+
+function spread(values: readonly number[]): Spread {
+  const centre = mean(values);
+  return {
+    mean: centre,
+    deviation: Math.sqrt(values.reduce((sum, value) => sum + (value - centre) ** 2, 0) / (values.length - 1)),
+  };
+}
+
+type ByFactor = { readonly factor: number; readonly gap: number; readonly best: number } & Readonly<
+  Record<Summary, Spread>
+>;
+
+function seriesOf(byFactor: readonly ByFactor[], summary: Summary) {
+  const over = byFactor.map((entry) => entry[summary]);
+  return {
+    name: summary,
+    x: byFactor.map(({ factor }) => factor),
+    y: over.map((value) => value.mean),
+    // One replicate has no spread to draw.
+    ...(over.every(({ deviation }) => Number.isFinite(deviation)) && {
+      errors: over.map(({ deviation }) => deviation),
+    }),
+  };
+}
+
+const power = (factor: number) => factor.toExponential().replace("e+0", "");
+const figure = (text: string) => ({ text, numeric: true });
+const stepCell = (ms: number | undefined): TableCell => (ms === undefined ? null : figure(milliseconds(ms)));
+const capitalised = (word: string) => word[0]!.toUpperCase() + word.slice(1);
+const spreadText = ({ mean: centre, deviation }: Spread) =>
+  `${percent(centre)}${Number.isFinite(deviation) ? ` ± ${(100 * deviation).toFixed(2)}` : ""}`;
+
+function smallRemark({ history }: TrainingNotes, { real, epochs }: { real: boolean; epochs: number }): string {
+  const [accuracy, loss] = [history["val_accuracy"]!, history["val_loss"]!];
+  const highest = accuracy.indexOf(Math.max(...accuracy));
+  const where =
+    highest === accuracy.length - 1 ? "at the end" : `after epoch ${highest + 1}, at ${percent(accuracy[highest]!)}`;
+  const difference = accuracy.at(-1)! - small.reference!.testAccuracy;
+  const compared = real
+    ? ` That is ${points(difference)} against the reference${epochs === small.epochs ? "" : `, which trained for ${small.epochs} epochs`}.`
+    : " The reference figures are those of MNIST, which these digits are not.";
+  return `Accuracy on the test part is ${percent(accuracy.at(-1)!)} after ${counted(epochs, "epoch")}, the loss ${lossText(loss.at(-1)!)}; it was highest ${where}.${compared}`;
+}
+
+function factorRemark(
+  byFactor: readonly ByFactor[],
+  { real, epochs, trainImages }: { real: boolean; epochs: number; trainImages: number },
+): string {
+  const sorted = byFactor.toSorted((a, b) => b.maximum.mean - a.maximum.mean);
+  const [first, last] = [sorted[0]!, sorted.at(-1)!];
+  const difference = first.maximum.mean - last.maximum.mean;
+  const noise = Math.max(...byFactor.map(({ maximum }) => maximum.deviation));
+  const judged = !Number.isFinite(noise)
+    ? "with one replicate there is no telling how much of that is chance"
+    : difference > 2 * noise
+      ? "more than twice the largest standard deviation among replicates: the factor matters"
+      : "less than twice the largest standard deviation among replicates: these runs cannot tell them apart";
+  const within = sorted.filter(
+    (entry) => first.maximum.mean - entry.maximum.mean <= (Number.isFinite(noise) ? noise : 0),
+  );
+  const gaps = byFactor.map(({ gap }) => gap);
+  const falling = gaps.at(-1)! < gaps[0]!;
+  const top = byFactor.reduce((a, b) => (b.best > a.best ? b : a));
+  return (
+    `By the maximum over epochs, factor ${power(first.factor)} is best (${spreadText(first.maximum)}) and ${power(last.factor)} worst (${spreadText(last.maximum)}): ${points(difference)}, ${judged}. ` +
+    (within.length > 1
+      ? `Within one such deviation of the best lie ${listed(within.map(({ factor }) => power(factor)))}. `
+      : "") +
+    `Between factors ${power(byFactor[0]!.factor)} and ${power(byFactor.at(-1)!.factor)} the lead of training over validation accuracy ${falling ? "shrinks" : "does not shrink"}, from ${points(gaps[0]!)} to ${points(gaps.at(-1)!)}${falling ? ": the penalty keeps the network from fitting its training images alone" : ""}. ` +
+    (real
+      ? `The best single network reaches ${percent(top.best)}, ${points(top.best - PUBLISHED)} against the published figure.` +
+        (epochs < reference.epochs || trainImages < reference.trainImages
+          ? ` The references trained on ${counted(reference.trainImages, "image")} for ${reference.epochs} epochs, here it was ${counted(trainImages, "image")} and ${counted(epochs, "epoch")}.`
+          : "")
+      : "The reference figures are those of MNIST, which these digits are not.")
+  );
+}
