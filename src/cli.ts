@@ -9,6 +9,7 @@ import type { OptimizeOptions } from "./experiments/optimize.js";
 import type { StartOptions } from "./experiments/start.js";
 import type { TrainOptions } from "./experiments/train.js";
 import { toJson } from "./io/files.js";
+import type { Precision } from "./tensor/device.js";
 import { DataError, KilogradError, UsageError } from "./tensor/errors.js";
 import type { WebGpuDevice } from "./tensor/webgpu.js";
 
@@ -25,7 +26,7 @@ const stderr = (text: string) => process.stderr.write(`${text}\n`);
 /** Runs an experiment with a device that is opened when asked for and destroyed at the end, and signals that abort it. */
 async function running<T>(
   experiment: (context: RunContext) => Promise<T>,
-  options: { readonly profile?: boolean } = {},
+  { profile = false, precision }: { readonly profile?: boolean; readonly precision?: Precision | undefined } = {},
 ): Promise<T> {
   const { openDevice } = await import("./tensor/open.js");
   const abort = new AbortController();
@@ -40,7 +41,8 @@ async function running<T>(
     const context: RunContext = {
       openDevice({ tinyDispatches = false } = {}) {
         const made = opening.get(tinyDispatches);
-        const device = made ?? openDevice("webgpu", { tinyDispatches, profiling: options.profile ?? false });
+        const options = { tinyDispatches, profiling: profile, ...(precision !== undefined && { precision }) };
+        const device = made ?? openDevice("webgpu", options);
         opening.set(tinyDispatches, device);
         return device;
       },
@@ -92,6 +94,10 @@ const options = {
     "--data-dir <folder>",
     "folder with the data set's files (default: $KILOGRAD_DATA_DIR, cache, download)",
   ),
+  precision: option(
+    "--precision <name>",
+    "float32, or mixed: float16 operands on the adapter's matrix units (default: $KILOGRAD_PRECISION, float32)",
+  ).choices(["float32", "mixed"]),
   seed: option("--seed <n>", "seed of everything random", wholeNumber(0, 2 ** 32 - 1)),
   out: option("--out <folder>", "where results are written"),
   profile: option("--profile", "afterwards, list the kernels of a step by time (stderr, and in the JSON)"),
@@ -100,16 +106,20 @@ const options = {
 const program = new Command("kilograd")
   .description("Train CNNs and optimise their inputs on a WebGPU engine written from scratch.")
   .version(createRequire(import.meta.url)("../package.json").version)
-  .addHelpText("after", "\nKILOGRAD_DEBUG=1 shows where an error arose; KILOGRAD_PROFILE names the tuning profile.")
+  .addHelpText(
+    "after",
+    "\nKILOGRAD_DEBUG=1 shows where an error arose; KILOGRAD_PROFILE names the tuning profile, KILOGRAD_PRECISION float32 or mixed.",
+  )
   .exitOverride();
 
 program
   .command("doctor")
   .description("show adapter, driver, limits and tuning profile, and check a training step against the CPU reference")
+  .addOption(options.precision)
   .addOption(options.json)
-  .action(async ({ json }: { json?: boolean }) => {
+  .action(async ({ json, precision }: { json?: boolean; precision?: Precision }) => {
     const { doctor, doctorText } = await import("./experiments/doctor.js");
-    const findings = await running(doctor);
+    const findings = await running(doctor, { precision });
     stdout(json ? toJson(findings) : doctorText(findings));
     if (!findings.selfTest.passed) process.exitCode = 1;
   });
@@ -182,13 +192,15 @@ program
   .addOption(option("--limit-test <n>", "validate and test on the first n images only", wholeNumber(1)))
   .addOption(option("--lr <x>", "learning rate", decimalNumber({ above: 0 })))
   .addOption(options.seed)
+  .addOption(options.precision)
   .addOption(option("--resume <file>", "go on from a checkpoint, with its settings where none are given"))
   .addOption(options.profile)
   .addOption(options.out)
   .addOption(options.json)
-  .action(async (model: string, { json, ...given }: Omit<TrainOptions, "model"> & { json?: boolean }) => {
+  .action(async (model: string, options: Omit<TrainOptions, "model"> & { json?: boolean; precision?: Precision }) => {
+    const { json, precision, ...given } = options;
     const { train } = await import("./experiments/train.js");
-    printResult(await running((context) => train({ model, ...given }, context), given), json);
+    printResult(await running((context) => train({ model, ...given }, context), { ...given, precision }), json);
   });
 
 program
@@ -245,7 +257,9 @@ program
 
 program
   .command("camera")
-  .description("classify the face in every frame of a camera, a video or a folder of pictures, as they come (needs ffmpeg)")
+  .description(
+    "classify the face in every frame of a camera, a video or a folder of pictures, as they come (needs ffmpeg)",
+  )
   .addOption(option("--model <file>", "model of faces, .h5 or .safetensors; default: that of `kilograd run emotion`"))
   .addOption(option("--device <name>", "camera: /dev/video0 (Linux), 0 (macOS), its name (Windows)"))
   .addOption(option("--video <file>", "a video file instead of a camera"))

@@ -1,20 +1,41 @@
 // Optimizer steps in place on parameters w and their slots, several tensors a dispatch: as many as one may bind. A
 // parameter, its gradient g and its slots have one shape, f32; a parameter larger than a binding takes a dispatch per
 // window. What changes from step to step arrives as numbers: nothing recompiles. Inputs are the gradients [g, g, ...],
-// outputs [w, ...slots, w, ...slots, ...], all read and written, no tensor twice.
+// outputs [w, ...slots, w, ...slots, ...], all read and written, no tensor twice. With `scaled` params two more inputs
+// follow, [scale f32, nonFinite u32] of a loss scaling (loss-scaling.ts): gradients are divided by the scale, and where
+// nonFinite is not 0 nothing changes.
 // Formulas and defaults as Keras 3: weight decay is decoupled from the gradient, w -= w learningRate weightDecay.
-import { defineKernel } from "../tensor/kernel.js";
+import { type CpuCall, defineKernel } from "../tensor/kernel.js";
 import { type Binding, type GpuCall, type GpuView, windowOf } from "../tensor/webgpu-program.js";
 import { rolledSegments, windows } from "./rolled.js";
 
 /** A gradient with the parameter and slots that it changes. */
 type Update<View> = readonly [gradient: View, parameter: View, ...slots: View[]];
 
+interface ScaledParams {
+  /** Whether gradients carry a loss scaling's factor. Default false. */
+  readonly scaled?: boolean;
+}
+
+/** The inputs without those of a loss scaling, and its. */
+function partsOf<View>(inputs: readonly View[], { scaled }: ScaledParams) {
+  return scaled
+    ? { gradients: inputs.slice(0, -2), scale: inputs.at(-2), nonFinite: inputs.at(-1) }
+    : { gradients: inputs };
+}
+
 function updatesOf<View>(gradients: readonly View[], state: readonly View[]): Update<View>[] {
   const each = state.length / gradients.length;
   return gradients.map(
     (gradient, k) => [gradient, ...state.slice(k * each, (k + 1) * each)] as unknown as Update<View>,
   );
+}
+
+/** The updates on the CPU, with what gradients are to be multiplied by; none where a gradient was not finite. */
+function cpuUpdates({ inputs, outputs, params }: CpuCall<ScaledParams>) {
+  const { gradients, scale, nonFinite } = partsOf(inputs, params);
+  const factor = scale === undefined ? 1 : 1 / scale.data[0]!;
+  return { factor, updates: nonFinite?.data[0] ? [] : updatesOf(gradients, outputs) };
 }
 
 /** Most tensors a dispatch: the parameters of a dispatch hold their starts. */
@@ -30,9 +51,17 @@ interface UpdateText {
 }
 
 /** Runs a statement on every vec4 of all parameters. */
-function updateAll(call: GpuCall<unknown>, { key, state, statement, numbers }: UpdateText): void {
+function updateAll(call: GpuCall<ScaledParams>, { key, state, statement, numbers }: UpdateText): void {
   const names = ["g", ...state];
-  const most = Math.min(MOST_TENSORS, Math.floor(call.profile.maxStorageBuffers / names.length));
+  const { gradients, scale, nonFinite } = partsOf(call.inputs, call.params);
+  const scaling: Binding[] =
+    scale === undefined || nonFinite === undefined
+      ? []
+      : [
+          { name: "scale", view: scale, type: "f32" },
+          { name: "nonFinite", view: nonFinite, type: "u32" },
+        ];
+  const most = Math.min(MOST_TENSORS, Math.floor((call.profile.maxStorageBuffers - scaling.length) / names.length));
   let pending: Update<GpuView>[] = [];
   const dispatch = () => {
     const updates = pending;
@@ -46,30 +75,33 @@ function updateAll(call: GpuCall<unknown>, { key, state, statement, numbers }: U
       key: `${key} ${updates.length}`,
       program: () => ({
         workgroupSize: loop.workgroupSize,
-        body: loop.body(
+        body: `${scaling.length === 0 ? "" : "if (nonFinite[0] != 0u) { return; }\n  let unscale = 1f / scale[0];"}${loop.body(
           (k) => /* wgsl */ `
-      let g = g${k}[i];
+      let g = g${k}[i]${scaling.length === 0 ? "" : " * unscale"};
       ${state.map((name) => `var ${name} = ${name}${k}[i];`).join(" ")}
       ${statement}
       ${state.map((name) => `${name}${k}[i] = ${name};`).join(" ")}`,
-        ),
+        )}`,
       }),
-      bindings: updates.flatMap((views, k) =>
-        views.map(
-          (view, j): Binding => ({
-            name: `${names[j]}${k}`,
-            view,
-            type: "vec4f",
-            access: j === 0 ? "read" : "read_write",
-          }),
+      bindings: [
+        ...scaling,
+        ...updates.flatMap((views, k) =>
+          views.map(
+            (view, j): Binding => ({
+              name: `${names[j]}${k}`,
+              view,
+              type: "vec4f",
+              access: j === 0 ? "read" : "read_write",
+            }),
+          ),
         ),
-      ),
+      ],
       sizes: loop.sizes,
       numbers,
       workgroups: loop.workgroups,
     });
   };
-  for (const update of updatesOf(call.inputs, call.outputs)) {
+  for (const update of updatesOf(gradients, call.outputs)) {
     const pieces = windows(call.profile, update[0].size);
     for (const [start, count] of pieces) {
       // Two windows of a tensor cannot be bound at once.
@@ -81,7 +113,7 @@ function updateAll(call: GpuCall<unknown>, { key, state, statement, numbers }: U
   dispatch();
 }
 
-export interface SgdParams {
+export interface SgdParams extends ScaledParams {
   readonly learningRate: number;
   /** Without momentum there is no slot. */
   readonly momentum?: number;
@@ -95,10 +127,12 @@ export interface SgdParams {
  */
 export const sgdKernel = defineKernel<SgdParams>({
   name: "sgd",
-  cpu: ({ inputs, outputs, params: { learningRate, momentum = 0, nesterov, weightDecay = 0 } }) => {
-    for (const [g, w, m] of updatesOf(inputs, outputs)) {
+  cpu: (call) => {
+    const { learningRate, momentum = 0, nesterov, weightDecay = 0 } = call.params;
+    const { factor, updates } = cpuUpdates(call);
+    for (const [g, w, m] of updates) {
       for (let i = 0; i < w.size; i++) {
-        const step = -learningRate * g.data[i]!;
+        const step = -learningRate * g.data[i]! * factor;
         const decayed = w.data[i]! * (1 - learningRate * weightDecay);
         if (m !== undefined) m.data[i] = momentum * m.data[i]! + step;
         const velocity = m?.data[i] ?? step;
@@ -108,7 +142,7 @@ export const sgdKernel = defineKernel<SgdParams>({
   },
   webgpu: (call) => {
     const { learningRate, momentum = 0, nesterov, weightDecay = 0 } = call.params;
-    const plain = call.outputs.length === call.inputs.length;
+    const plain = call.outputs.length === partsOf(call.inputs, call.params).gradients.length;
     const kind = plain ? "plain" : nesterov ? "nesterov" : "momentum";
     updateAll(call, {
       key: kind,
@@ -121,7 +155,7 @@ export const sgdKernel = defineKernel<SgdParams>({
   },
 });
 
-export interface AdamParams {
+export interface AdamParams extends ScaledParams {
   readonly learningRate: number;
   /** Number of this step, from 1. */
   readonly step: number;
@@ -144,12 +178,13 @@ function adamRate({ learningRate, step, beta1, beta2 }: AdamParams): number {
  */
 export const adamKernel = defineKernel<AdamParams>({
   name: "adam",
-  cpu: ({ inputs, outputs, params }) => {
-    const rate = adamRate(params);
-    const { learningRate, beta1, beta2, epsilon, weightDecay } = params;
-    for (const [g, w, m, v] of updatesOf(inputs, outputs)) {
+  cpu: (call) => {
+    const rate = adamRate(call.params);
+    const { learningRate, beta1, beta2, epsilon, weightDecay } = call.params;
+    const { factor, updates } = cpuUpdates(call);
+    for (const [g, w, m, v] of updates) {
       for (let i = 0; i < w.size; i++) {
-        const gradient = g.data[i]!;
+        const gradient = g.data[i]! * factor;
         const mean = m!.data[i]! + (gradient - m!.data[i]!) * (1 - beta1);
         const square = v!.data[i]! + (gradient * gradient - v!.data[i]!) * (1 - beta2);
         m!.data[i] = mean;

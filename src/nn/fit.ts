@@ -21,6 +21,7 @@ import {
   meansOf,
 } from "./figures.js";
 import { appendEpoch, emptyHistory, type History, StepTimer } from "./history.js";
+import { LossScaler, type LossScalingOptions } from "./loss-scaling.js";
 import type { Loss } from "./losses.js";
 import type { Sequential } from "./model.js";
 import type { Optimizer } from "./optimizers.js";
@@ -81,6 +82,8 @@ export interface FitOptions {
   readonly metrics?: readonly Metric[];
   /** Changes a batch of inputs in place before it is uploaded. */
   readonly augment?: (inputs: Float32Array, context: AugmentContext) => void;
+  /** Where the device is of mixed precision, gradients are scaled, by default as PyTorch's GradScaler does; false: not. */
+  readonly lossScaling?: LossScalingOptions | false;
   readonly checkpoint?: CheckpointOptions;
   /** Checkpoint to go on from: a path, or the file as read. */
   readonly resume?: string | ModelFile;
@@ -166,7 +169,10 @@ class Training {
     const names = this.callbacks.map(({ name }) => name);
     const twice = names.find((name, i) => names.indexOf(name) !== i);
     if (twice !== undefined) throw new UsageError(`fit: two callbacks have the name "${twice}"; rename one of them`);
-    this.parts = { model, optimizer: this.optimizer, callbacks: this.callbacks };
+    const { lossScaling = {} } = options;
+    const scaled = model.device.precision === "mixed" && lossScaling !== false;
+    const scaler = scaled ? new LossScaler(model.device, lossScaling) : undefined;
+    this.parts = { model, optimizer: this.optimizer, callbacks: this.callbacks, scaler };
     this.before = this.callbacks.some((callback) => callback.stopsOnNonFinite) ? new Snapshot() : undefined;
     this.table = new FigureTable(model, options.loss, options.metrics);
     this.plan = new StepPlan(model.device, (x, y) => this.compute(x!, y!), {
@@ -276,7 +282,8 @@ class Training {
 
   /** Changes the weights and puts the step's figures into the table. */
   private compute(x: Tensor, y: Tensor): readonly Tensor[] {
-    const { loss, prediction } = trainStep(this.model, x, y, { optimizer: this.optimizer, loss: this.options.loss });
+    const { optimizer, scaler } = this.parts;
+    const { loss, prediction } = trainStep(this.model, x, y, { optimizer, loss: this.options.loss, scaler });
     this.table.record(loss, prediction, y);
     return [];
   }
@@ -426,6 +433,7 @@ class Training {
     this.plan.dispose();
     this.table.dispose();
     this.before?.dispose();
+    this.parts.scaler?.dispose();
     for (const callback of this.callbacks) callback.dispose?.();
   }
 }

@@ -46,6 +46,7 @@ export { type Conv2dOptions, conv2d } from "./layers/conv2d.js";
 export { activation, type DropoutOptions, dropout, flatten, reshape } from "./layers/core.js";
 export { type DenseOptions, dense, type KernelOptions } from "./layers/dense.js";
 export { avgPool2d, globalAvgPool2d, maxPool2d, type Pool2dOptions } from "./layers/pooling.js";
+export { LossScaler, type LossScalingOptions } from "./loss-scaling.js";
 export { BoundLayer, type CallOptions, compose, type ModelWeight, Sequential } from "./model.js";
 export type { InputData, LabelledData, Samples } from "./samples.js";
 export type { ParameterCount } from "./summary.js";

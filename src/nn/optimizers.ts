@@ -15,6 +15,14 @@ export interface OptimizerConfig {
   readonly [setting: string]: unknown;
 }
 
+/** A loss scaling's part in a step, see LossScaler. */
+export interface StepScaling {
+  /** The gradients' factor, [], and whether any gradient is not finite, u32 [1]. */
+  readonly inputs: readonly [scale: Tensor, nonFinite: Tensor];
+  /** Looks through the step's gradients, before it. */
+  readonly check: (gradients: readonly Tensor[]) => void;
+}
+
 export abstract class Optimizer {
   /** Finished steps. */
   iterations = 0;
@@ -53,10 +61,11 @@ export abstract class Optimizer {
 
   /**
    * One step: changes each parameter in place. Without `gradients`, those that backward() left in `.grad` are used and
-   * cleared; parameters without one stay as they are.
+   * cleared; parameters without one stay as they are. With `scaling`, gradients are divided by its scale, and nothing
+   * changes where one is not finite.
    * @throws UsageError when no parameter has a gradient
    */
-  step(parameters: readonly Tensor[], gradients?: readonly Tensor[]): void {
+  step(parameters: readonly Tensor[], gradients?: readonly Tensor[], scaling?: StepScaling): void {
     const updates = gradients === undefined ? gradientsOf(parameters) : pairs(this.name, parameters, gradients);
     if (updates.length === 0) {
       throw new UsageError(
@@ -70,10 +79,9 @@ export abstract class Optimizer {
       );
     }
     const state = updates.flatMap(([parameter]) => [parameter, ...this.slotsOf(parameter)]);
-    this.update(
-      updates.map(([, gradient]) => gradient),
-      state,
-    );
+    const found = updates.map(([, gradient]) => gradient);
+    scaling?.check(found);
+    this.update([...found, ...(scaling?.inputs ?? [])], state, scaling !== undefined);
     updates[0]![0].device.everyTime(() => {
       this.iterations++;
     });
@@ -85,10 +93,10 @@ export abstract class Optimizer {
   }
 
   /**
-   * Changes `state`, which is [parameter, ...slots] for each gradient in turn. Kernels take their params as functions: rate
-   * and step number change from step to step.
+   * Changes `state`, which is [parameter, ...slots] for each gradient in turn; if `scaled`, a loss scaling's inputs follow
+   * the gradients. Kernels take their params as functions: rate and step number change from step to step.
    */
-  protected abstract update(gradients: readonly Tensor[], state: readonly Tensor[]): void;
+  protected abstract update(gradients: readonly Tensor[], state: readonly Tensor[], scaled: boolean): void;
 
   /** The slots of a parameter by name; made, as zeros, where there are none yet. */
   slotTensors(parameter: Tensor): { readonly name: string; readonly tensor: Tensor }[] {
@@ -158,8 +166,8 @@ class Sgd extends Optimizer {
     super("sgd", learningRate, options.momentum === 0 ? [] : ["momentum"], settings);
   }
 
-  protected update(gradients: readonly Tensor[], state: readonly Tensor[]): void {
-    runInto(sgdKernel, gradients, state, () => ({ ...this.options, learningRate: this.learningRate }));
+  protected update(gradients: readonly Tensor[], state: readonly Tensor[], scaled: boolean): void {
+    runInto(sgdKernel, gradients, state, () => ({ ...this.options, learningRate: this.learningRate, scaled }));
   }
 }
 
@@ -195,8 +203,8 @@ class Adam extends Optimizer {
     super(name, learningRate, ["momentum", "velocity"], settings);
   }
 
-  protected update(gradients: readonly Tensor[], state: readonly Tensor[]): void {
-    const params = () => ({ ...this.options, learningRate: this.learningRate, step: this.iterations + 1 });
+  protected update(gradients: readonly Tensor[], state: readonly Tensor[], scaled: boolean): void {
+    const params = () => ({ ...this.options, learningRate: this.learningRate, step: this.iterations + 1, scaled });
     runInto(adamKernel, gradients, state, params);
   }
 }

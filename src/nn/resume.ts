@@ -4,6 +4,7 @@ import { scope } from "../tensor/scope.js";
 import { type Tensor, tensor } from "../tensor/tensor.js";
 import type { Callback } from "./callbacks/callback.js";
 import { assignWeights, type ModelFile, saveModel, type TrainingState } from "./checkpoint.js";
+import type { LossScaler } from "./loss-scaling.js";
 import type { Sequential } from "./model.js";
 import type { Optimizer } from "./optimizers.js";
 
@@ -12,6 +13,7 @@ export interface TrainingParts {
   readonly model: Sequential;
   readonly optimizer: Optimizer;
   readonly callbacks: readonly Callback[];
+  readonly scaler: LossScaler | undefined;
 }
 
 /** What must be as it was for a training to go on to the same bits. */
@@ -23,14 +25,15 @@ export type TrainingPosition = Pick<
   "epoch" | "stepInEpoch" | "sums" | "epochs" | "history" | "stopReason"
 >;
 
-/** An optimizer's slots for the trained weights of a model, by "WEIGHT/SLOT". */
-export function slotsOf({ model, optimizer }: TrainingParts): (readonly [string, Tensor])[] {
-  return model
+/** An optimizer's slots for the trained weights of a model, by "WEIGHT/SLOT", and the state of a loss scaling. */
+export function slotsOf({ model, optimizer, scaler }: TrainingParts): (readonly [string, Tensor])[] {
+  const slots = model
     .weights()
     .filter(({ trainable }) => trainable)
     .flatMap(({ name, tensor: parameter }) =>
       optimizer.slotTensors(parameter).map((slot) => [`${name}/${slot.name}`, slot.tensor] as const),
     );
+  return [...slots, ...(scaler?.state() ?? [])];
 }
 
 /** Writes model, optimizer, callbacks and position, atomically. */
@@ -91,7 +94,9 @@ export function restoreTraining(file: ModelFile, parts: TrainingParts, settings:
   for (const [name, slot] of slotsOf(parts)) {
     const stored = file.slots.get(name);
     if (stored === undefined) {
-      throw new UsageError(`${path}: lacks the optimizer's "${name}"; resume with the same layers trainable`);
+      throw new UsageError(
+        `${path}: lacks the optimizer's "${name}"; resume with the same layers trainable, in the same precision`,
+      );
     }
     slot.assign(stored.data);
   }

@@ -2,6 +2,7 @@
 import { add } from "../autograd/ops/elementwise.js";
 import { backward, detach } from "../autograd/tape.js";
 import type { Tensor } from "../tensor/tensor.js";
+import type { LossScaler } from "./loss-scaling.js";
 import type { Loss } from "./losses.js";
 import type { CallOptions, Sequential } from "./model.js";
 import type { Optimizer } from "./optimizers.js";
@@ -9,6 +10,8 @@ import type { Optimizer } from "./optimizers.js";
 export interface TrainStepOptions {
   readonly optimizer: Optimizer;
   readonly loss: Loss;
+  /** Scales the gradients: for devices of mixed precision, whose float16 has no numbers as small as many gradients are. */
+  readonly scaler?: LossScaler | undefined;
 }
 
 /** What the loss is computed of: logits where the model's last activation is part of the loss. */
@@ -25,9 +28,14 @@ export function lossOf(model: Sequential, loss: Loss, x: Tensor, y: Tensor, opti
 }
 
 /** Changes the model's trainable weights by one step. x [N, ...inputShape], y the targets. */
-export function trainStep(model: Sequential, x: Tensor, y: Tensor, { optimizer, loss }: TrainStepOptions) {
+export function trainStep(model: Sequential, x: Tensor, y: Tensor, { optimizer, loss, scaler }: TrainStepOptions) {
   const step = lossOf(model, loss, x, y, { training: true, step: () => optimizer.iterations });
-  backward(step.loss);
-  optimizer.step(model.parameters());
+  if (scaler === undefined) {
+    backward(step.loss);
+    optimizer.step(model.parameters());
+  } else {
+    backward(step.loss, { gradient: scaler.scale });
+    scaler.step(optimizer, model.parameters());
+  }
   return { loss: detach(step.loss), prediction: detach(step.prediction) };
 }

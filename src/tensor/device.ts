@@ -17,6 +17,13 @@ export interface MemoryInfo {
   liveCount: number;
 }
 
+/**
+ * - float32: everything (float64 on the CPU reference).
+ * - mixed: matrix products and convolutions round their operands to float16 and sum in float32, on the adapter's matrix
+ *   units. Tensors, weights and everything else stay float32. Training then needs loss scaling, which `fit` does.
+ */
+export type Precision = "float32" | "mixed";
+
 /** What a device has executed, for tests and profiles. */
 export interface Counters {
   /** GPU dispatches (WebGPU) or kernel calls (CPU) by kernel name. */
@@ -79,6 +86,8 @@ export abstract class Storage {
 
 export abstract class Device {
   abstract readonly kind: "webgpu" | "cpu";
+  /** Of matrix products and convolutions; see OpenDeviceOptions. */
+  readonly precision: Precision = "float32";
   readonly counters: Counters = { byKernel: new Map(), dispatches: 0, submits: 0 };
 
   /** Memory for `size` elements, content undefined. */

@@ -1,12 +1,19 @@
 // Opening a WebGPU device. In Node, WebGPU comes from the npm package `webgpu` (Dawn); in a browser from navigator.gpu.
+import type { Precision } from "./device.js";
 import { DeviceError } from "./errors.js";
 import { wait } from "./wait.js";
 import { WebGpuDevice } from "./webgpu.js";
-import { chooseProfile } from "./webgpu-profile.js";
+import { checkPrecision, chooseProfile, MATRIX_FEATURES, MATRIX_TOGGLES } from "./webgpu-profile.js";
 
 export interface OpenDeviceOptions {
   /** Tuning profile, "software" or "hardware"; by default chosen from the adapter, or by KILOGRAD_PROFILE. */
   readonly profile?: string;
+  /**
+   * "float32" (default), or "mixed": matrix products and convolutions of float16 operands with float32 sums on the
+   * adapter's matrix units, checked against the reference before the device is handed out. Or KILOGRAD_PRECISION. Throws
+   * DeviceError where the adapter has no such units, or computes wrongly with them.
+   */
+  readonly precision?: Precision;
   /** Told which device "auto" took, and why. */
   readonly onMessage?: (message: string) => void;
   /** Exact timestamps for `profileDispatches` (Node only; slower in nothing else). */
@@ -35,6 +42,29 @@ async function findGpu(flags: readonly string[]): Promise<GPU | undefined> {
   return create([...flags]);
 }
 
+/** Dawn takes the last of several flags of one name: joins their lists. */
+function joinFlags(flags: readonly string[]): string[] {
+  const joined = new Map<string, string>();
+  for (const flag of flags) {
+    const [name, value = ""] = flag.split("=", 2) as [string, string?];
+    const before = joined.get(name);
+    joined.set(
+      name,
+      before !== undefined && /^(enable|disable)-dawn-features$/.test(name) ? `${before},${value}` : value,
+    );
+  }
+  return [...joined].map(([name, value]) => `${name}=${value}`);
+}
+
+/** Throws unless a device of mixed precision computes right. */
+type PrecisionCheck = (device: WebGpuDevice) => Promise<void>;
+let checkMixed: PrecisionCheck | undefined;
+
+/** Sets the check of devices of mixed precision; called by the kernels, which this layer does not know. */
+export function provideMixedCheck(check: PrecisionCheck): void {
+  checkMixed = check;
+}
+
 /** See openDevice. */
 export async function openWebGpu(options: OpenDeviceOptions): Promise<WebGpuDevice> {
   if (!options.tinyDispatches || !isNode || process.env["LP_NUM_THREADS"] !== undefined) return open(options);
@@ -47,10 +77,16 @@ export async function openWebGpu(options: OpenDeviceOptions): Promise<WebGpuDevi
 }
 
 async function open(options: OpenDeviceOptions): Promise<WebGpuDevice> {
-  const gpu = await findGpu([
-    ...(options.profiling ? ["disable-dawn-features=timestamp_quantization"] : []),
-    ...(options.dawnFlags ?? []),
-  ]);
+  const environment = (name: string) => (isNode ? process.env[name] || undefined : undefined);
+  const profile = options.profile ?? environment("KILOGRAD_PROFILE");
+  const precision = checkPrecision(options.precision ?? environment("KILOGRAD_PRECISION") ?? "float32");
+  const gpu = await findGpu(
+    joinFlags([
+      ...(options.profiling ? ["disable-dawn-features=timestamp_quantization"] : []),
+      ...(precision === "mixed" ? [`enable-dawn-features=${MATRIX_TOGGLES.join(",")}`] : []),
+      ...(options.dawnFlags ?? []),
+    ]),
+  );
   const adapter = gpu === undefined ? null : await wait(gpu.requestAdapter({ powerPreference: "high-performance" }));
   if (gpu === undefined || adapter === null) {
     throw new DeviceError(
@@ -58,17 +94,20 @@ async function open(options: OpenDeviceOptions): Promise<WebGpuDevice> {
       "webgpu: no adapter was found; install a Vulkan driver (Debian, Ubuntu: mesa-vulkan-drivers 25 or newer) or run `npm start`, which does",
     );
   }
-  const { description, device, vendor } = adapter.info;
-  if (/null[- ]backend/i.test(`${description} ${device}`)) {
+  const { description, device: model, vendor } = adapter.info;
+  if (/null[- ]backend/i.test(`${description} ${model}`)) {
     throw new DeviceError(
       "NO_ADAPTER",
       "webgpu: only Dawn's null backend was found, which computes nothing; unset DAWNNODE_BACKEND or install a Vulkan driver",
     );
   }
-  const wanted: GPUFeatureName[] = ["subgroups", "timestamp-query", "shader-f16"];
+  const tuning = chooseProfile(adapter, { profile, precision });
+  const wanted = ["subgroups", "timestamp-query", "shader-f16"] as GPUFeatureName[];
+  // The experimental feature has no place in the types.
+  if (tuning.matrices !== undefined) wanted.push(...(MATRIX_FEATURES as readonly string[] as GPUFeatureName[]));
   const gpuDevice = await wait(
     adapter.requestDevice({
-      requiredFeatures: wanted.filter((feature) => adapter.features.has(feature)),
+      requiredFeatures: [...new Set(wanted)].filter((feature) => adapter.features.has(feature)),
       requiredLimits: {
         maxStorageBufferBindingSize: adapter.limits.maxStorageBufferBindingSize,
         maxBufferSize: adapter.limits.maxBufferSize,
@@ -82,6 +121,15 @@ async function open(options: OpenDeviceOptions): Promise<WebGpuDevice> {
     }),
   );
   instances.add(gpu);
-  const forced = options.profile ?? (isNode ? process.env["KILOGRAD_PROFILE"] : undefined);
-  return new WebGpuDevice(adapter, gpuDevice, chooseProfile(adapter, forced), () => instances.delete(gpu));
+  const device = new WebGpuDevice(adapter, gpuDevice, tuning, () => instances.delete(gpu));
+  if (tuning.matrices !== undefined) {
+    try {
+      if (checkMixed === undefined) throw new DeviceError("LIMIT", "internal: mixed precision without its check");
+      await checkMixed(device);
+    } catch (error) {
+      device.destroy();
+      throw error;
+    }
+  }
+  return device;
 }

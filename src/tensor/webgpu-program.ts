@@ -51,6 +51,11 @@ export interface ProgramText {
   readonly declarations?: string;
   /** Adds `enable subgroups;`. Only where `profile.subgroupSize` allows it. */
   readonly subgroups?: boolean;
+  /**
+   * Adds what programs on matrix units need: float16, the experimental extension, and in scope `subgroup` and
+   * `subgroupLane` (subgroup_id, subgroup_invocation_id). Only where `profile.matrices` is there.
+   */
+  readonly subgroupMatrices?: boolean;
 }
 
 export interface Dispatch {
@@ -130,6 +135,9 @@ export function programKey(kernel: string, dispatch: Dispatch): string {
   return key;
 }
 
+/** WGSL extensions of programs on matrix units. */
+const MATRIX_EXTENSIONS = ["f16", "subgroups", "chromium_experimental_subgroup_matrix"];
+
 /** Complete WGSL of a dispatch: bindings at group 0, parameters at group 1. */
 export function programSource(dispatch: Dispatch): string {
   const text = dispatch.program();
@@ -142,13 +150,21 @@ export function programSource(dispatch: Dispatch): string {
       `@group(0) @binding(${index}) var<storage, ${access ?? "read"}> ${name}: array<${type}>;`,
   );
   const [x, y = 1, z = 1] = text.workgroupSize;
-  return /* wgsl */ `${text.subgroups ? "enable subgroups;\n" : ""}${bindings.join("\n")}
+  const enabled = [...(text.subgroups ? ["subgroups"] : []), ...(text.subgroupMatrices ? MATRIX_EXTENSIONS : [])];
+  // Whether a fragment's address is uniform over the subgroup cannot be seen from its text.
+  return /* wgsl */ `${text.subgroupMatrices ? "diagnostic(off, chromium.subgroup_matrix_uniformity);\n" : ""}${enabled
+    .map((name) => `enable ${name};\n`)
+    .join("")}${bindings.join("\n")}
 ${fields.length > 0 ? `struct Parameters { ${fields.join(" ")} }\n@group(1) @binding(0) var<uniform> u: Parameters;` : ""}
 ${text.declarations ?? ""}
 @compute @workgroup_size(${x}, ${y}, ${z})
 fn main(@builtin(global_invocation_id) global: vec3u, @builtin(local_invocation_id) local: vec3u,
         @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-        @builtin(local_invocation_index) lane: u32) {
+        @builtin(local_invocation_index) lane: u32${
+          text.subgroupMatrices
+            ? ",\n        @builtin(subgroup_id) subgroup: u32, @builtin(subgroup_invocation_id) subgroupLane: u32"
+            : ""
+        }) {
 ${text.body}
 }
 `;

@@ -1,6 +1,14 @@
 // The WebGPU device: records kernels into a queue of commands, hands it over in large submits, and reads results back.
 // Pipelines are compiled asynchronously from the moment a program is first recorded; a submit waits for all it needs.
-import { type Changing, Device, type MemoryInfo, type RecordedStep, Storage, valueNow } from "./device.js";
+import {
+  type Changing,
+  Device,
+  type MemoryInfo,
+  type Precision,
+  type RecordedStep,
+  Storage,
+  valueNow,
+} from "./device.js";
 import { type DType, deviceArray, type TypedArray } from "./dtype.js";
 import { DeviceError } from "./errors.js";
 import type { Kernel } from "./kernel.js";
@@ -54,6 +62,7 @@ class GpuStorage extends Storage {
 
 export class WebGpuDevice extends Device {
   readonly kind = "webgpu";
+  override readonly precision: Precision;
   private readonly pool: BufferPool;
   private readonly programs = new Map<string, Program>();
   private readonly layouts = new Map<string, GPUBindGroupLayout>();
@@ -81,6 +90,7 @@ export class WebGpuDevice extends Device {
     private readonly onDestroy: () => void = () => {},
   ) {
     super();
+    this.precision = profile.matrices === undefined ? "float32" : "mixed";
     this.pool = new BufferPool(gpu);
     this.parameters = new ParameterBlock(gpu.limits.minUniformBufferOffsetAlignment, PARAMETER_BYTES);
     gpu.onuncapturederror = (event) => {

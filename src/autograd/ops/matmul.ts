@@ -2,6 +2,8 @@
 import { activationGradientKernel, type FusedActivation, isLinear } from "../../kernels/activation.js";
 import { matmulKernel } from "../../kernels/matmul.js";
 import type { Spec } from "../../tensor/dtype.js";
+// Devices of mixed precision are checked by it as they are opened.
+import "../../kernels/subgroup-matrix-check.js";
 import { ShapeError } from "../../tensor/errors.js";
 import { broadcastShapes, formatShape, sizeOf } from "../../tensor/shape.js";
 import { run, runMany, type Tensor } from "../../tensor/tensor.js";

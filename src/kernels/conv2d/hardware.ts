@@ -1,25 +1,27 @@
-// Convolution for hardware adapters, right on every adapter: implicit matrix products with tiles in workgroup memory.
-// Nothing is copied to columns first; a tile's left operand is gathered from the activations while it is loaded.
+// Convolution for hardware adapters, right on every adapter: implicit matrix products in tiles whose operands are staged in
+// workgroup memory (../tiled-product.ts), in float32 or, on a device of mixed precision, on matrix units. Nothing is copied
+// to columns first; a tile's left operand is gathered from the activations while it is staged.
 //   gather (forward, input gradient): rows = target positions, columns = target channels, k = (tap, source channel)
 //   kernel gradient:                  rows = (tap, input channel), columns = output channels, k = output pixel
-// 256 invocations make a tile of 64 x 64, 4 x 4 sums each, in steps of 16 k.
+// Where four neighbours of an operand lie side by side, an invocation keeps the coordinates of each of its items and
+// advances them like an odometer: no division in the loop over k.
 import { type GpuCall, GRID_INDEX, gridOf } from "../../tensor/webgpu-program.js";
 import { activationWgsl, type FusedActivation } from "../activation.js";
 import { repeat } from "../subgroup-tile.js";
+import { planTiles } from "../tile-choice.js";
+import { matrixOperand, type Operand, type Tile } from "../tiled-product.js";
 import { type Conv2dGeometry, type Gather, type GatherViews, gatherSizes, windowSizes } from "./geometry.js";
 import { collectKernelSums, splitImages } from "./kernel-sums.js";
 import { imagesOf } from "./windows.js";
 
-const TILE = 64;
-const K_STEP = 16;
-const INVOCATIONS = 256;
-/** Workgroups that keep a large adapter busy. */
-const WORKGROUPS_WANTED = 512;
+/** A piece of a kernel gradient's pixels is at least this long. */
+const SHORTEST_PIECE = 256;
 
 /** What the WGSL of a gather depends on. */
 interface GatherShape {
   readonly vectorSource: boolean;
-  /** Four target channels lie side by side in the kernel, and are read at once. */
+  /** How the kernel's channels lie: four target channels side by side ("line") or four source channels ("k"). */
+  readonly weightsAlong: "line" | "k";
   readonly vectorWeights: boolean;
   readonly vectorTarget: boolean;
   readonly strided: boolean;
@@ -34,23 +36,35 @@ export function gatherHardware<P>(
   activation: FusedActivation,
 ): void {
   const { batch, y, x, sourceChannels, targetChannels, kernelStrides } = gather;
+  const weightsAlong = kernelStrides.target === 1 ? "line" : "k";
   const shape: GatherShape = {
     vectorSource: sourceChannels % 4 === 0,
-    vectorWeights: kernelStrides.target === 1 && targetChannels % 4 === 0,
+    weightsAlong,
+    vectorWeights: (weightsAlong === "line" ? targetChannels : sourceChannels) % 4 === 0,
     vectorTarget: targetChannels % 4 === 0,
     strided: y.divisor * x.divisor > 1,
     activation,
     bias: views.bias !== undefined,
   };
   const rows = batch * y.target * x.target;
-  const [tilesX, tilesY] = gridOf(Math.ceil(rows / TILE));
+  const depth = y.taps * x.taps * sourceChannels;
+  const { tile } = planTiles(call.profile, { rows, columns: targetChannels, depth, batch: 1 });
+  const [tilesX, tilesY] = gridOf(Math.ceil(rows / tile.rows));
+  const taps = Math.floor(tile.depth / sourceChannels);
   call.dispatch({
-    key: `gather ${Object.values(shape).join(" ")}`,
-    program: () => ({
-      workgroupSize: [INVOCATIONS],
-      declarations: /* wgsl */ `${activationWgsl(activation, "vec4f")}\n${sharedTiles}\n${gatherFunctions(shape)}`,
-      body: gatherBody(shape),
-    }),
+    key: `gather ${tile.name} ${Object.values(shape).join(" ")}`,
+    program: () =>
+      tile.program({
+        declarations: activationWgsl(activation, "vec4f"),
+        prologue: /* wgsl */ `
+  let firstRow = ${GRID_INDEX} * ${tile.rows}u;
+  let firstColumn = group.z * ${tile.columns}u;
+  let kBegin = 0u;
+  let kEnd = u.depth;`,
+        left: sourceOperand(shape, tile),
+        right: weightsOperand(shape, tile),
+        store: storeGather(shape),
+      }),
     bindings: [
       { name: "source", view: views.source, type: shape.vectorSource ? "vec4f" : "f32" },
       { name: "weights", view: views.kernel, type: shape.vectorWeights ? "vec4f" : "f32" },
@@ -59,92 +73,125 @@ export function gatherHardware<P>(
     ],
     sizes: {
       rows,
-      depth: y.taps * x.taps * sourceChannels,
+      depth,
+      // The tile's depth as (taps y, taps x, channels), by which items advance.
+      nextChannel: tile.depth % sourceChannels,
+      nextTap: taps,
+      nextTapX: taps % x.taps,
+      nextTapY: Math.floor(taps / x.taps),
       ...gatherSizes(gather),
     },
-    workgroups: [tilesX, tilesY, Math.ceil(targetChannels / TILE)],
+    workgroups: [tilesX, tilesY, Math.ceil(targetChannels / tile.columns)],
   });
 }
 
-/** Left tile: four k of row r at [4 r + k / 4] (gather), or four rows of k at [16 k + r / 4]; right: [16 k + column / 4]. */
-const sharedTiles = /* wgsl */ `
-var<workgroup> leftTile: array<vec4f, ${(TILE * K_STEP) / 4}>;
-var<workgroup> rightTile: array<vec4f, ${(TILE * K_STEP) / 4}>;`;
-
-/** vec4f of four scalars. */
-const gatherFour = (scalar: (i: number) => string) => `vec4f(${[0, 1, 2, 3].map(scalar).join(", ")})`;
-
-function gatherFunctions({ vectorSource, vectorWeights, strided }: GatherShape): string {
-  // u32 arithmetic wraps: a negative position is a huge one.
-  return /* wgsl */ `
-fn sourceAt(image: u32, y: u32, x: u32, k: u32) -> ${vectorSource ? "vec4f" : "f32"} {
-  let tap = k / u.sourceChannels;
-  let atY = y + tap / u.tapsX * u.stepY;
-  let atX = x + tap % u.tapsX * u.stepX;
+/** Position `line` of the target and k = (tap, source channel): an element of the source, 0 outside of the image. */
+function sourceOperand({ vectorSource, strided }: GatherShape, tile: Tile): Operand {
+  /** Statements that assign the element of (tapY, tapX, channel) to `target`. u32 arithmetic wraps: a negative position is a huge one. */
+  const read = (item: string, target: string, [tapY, tapX, channel]: readonly [string, string, string]) => /* wgsl */ `
+        let atY = ${item}Y + ${tapY} * u.stepY;
+        let atX = ${item}X + ${tapX} * u.stepX;
+        let sourceY = atY${strided ? " / u.divisorY" : ""};
+        let sourceX = atX${strided ? " / u.divisorX" : ""};
+        if (${tapY} < u.tapsY && sourceY < u.sourceHeight && sourceX < u.sourceWidth${
+          strided ? " && sourceY * u.divisorY == atY && sourceX * u.divisorX == atX" : ""
+        }) {
+          let at = ((${item}Image * u.sourceHeight + sourceY) * u.sourceWidth + sourceX) * u.sourceChannels + ${channel};
+          ${target} = source[at${vectorSource ? " / 4u" : ""}];
+        }`;
+  return {
+    along: "k",
+    begin: (item, line, k) => /* wgsl */ `
+  // Rows past the last are never stored.
+  let ${item}Target = min(${line}, u.rows - 1u);
+  let ${item}Image = ${item}Target / (u.targetHeight * u.targetWidth);
+  let ${item}Y = ${item}Target / u.targetWidth % u.targetHeight * u.scaleY + u.offsetY;
+  let ${item}X = ${item}Target % u.targetWidth * u.scaleX + u.offsetX;
   ${
-    strided
-      ? /* wgsl */ `
-  let sourceY = atY / u.divisorY;
-  let sourceX = atX / u.divisorX;
-  if (sourceY * u.divisorY != atY || sourceX * u.divisorX != atX) { return ${vectorSource ? "vec4f()" : "0f"}; }`
-      : "let sourceY = atY; let sourceX = atX;"
-  }
-  if (k >= u.depth || sourceY >= u.sourceHeight || sourceX >= u.sourceWidth) { return ${vectorSource ? "vec4f()" : "0f"}; }
-  let pixel = (image * u.sourceHeight + sourceY) * u.sourceWidth + sourceX;
-  return source[(pixel * u.sourceChannels + k % u.sourceChannels)${vectorSource ? " / 4u" : ""}];
-}
-fn weightAt(k: u32, channel: u32) -> ${vectorWeights ? "vec4f" : "f32"} {
-  if (k >= u.depth || channel >= u.targetChannels) { return ${vectorWeights ? "vec4f()" : "0f"}; }
-  let tap = k / u.sourceChannels;
-  let at = tap * u.sourceChannels * u.targetChannels + k % u.sourceChannels * u.kernelSource + channel * u.kernelTarget;
-  return weights[at${vectorWeights ? " / 4u" : ""}];
-}`;
+    vectorSource
+      ? /* wgsl */ `var ${item}Channel = ${k} % u.sourceChannels;
+  var ${item}TapX = ${k} / u.sourceChannels % u.tapsX;
+  var ${item}TapY = ${k} / u.sourceChannels / u.tapsX;`
+      : `var ${item}K = ${k};`
+  }`,
+    load: (item) =>
+      vectorSource
+        ? read(item, "value", [`${item}TapY`, `${item}TapX`, `${item}Channel`])
+        : repeat(
+            4,
+            (i) => /* wgsl */ `{
+        let tap = (${item}K + ${i}u) / u.sourceChannels; let tapY = tap / u.tapsX; let tapX = tap % u.tapsX;
+        let channel = (${item}K + ${i}u) % u.sourceChannels;
+        ${read(item, `value.${"xyzw"[i]}`, ["tapY", "tapX", "channel"])}
+      }`,
+          ),
+    advance: (item) =>
+      vectorSource
+        ? /* wgsl */ `{
+        ${item}Channel += u.nextChannel;
+        let wrapped = ${item}Channel >= u.sourceChannels;
+        ${item}Channel -= select(0u, u.sourceChannels, wrapped);
+        ${item}TapX += u.nextTapX + u32(wrapped);
+        let beyond = ${item}TapX >= u.tapsX;
+        ${item}TapX -= select(0u, u.tapsX, beyond);
+        ${item}TapY += u.nextTapY + u32(beyond);
+      }`
+        : `${item}K += ${tile.depth}u;`,
+  };
 }
 
-function gatherBody({ vectorSource, vectorWeights, vectorTarget, bias }: GatherShape): string {
-  return /* wgsl */ `
-  let firstRow = ${GRID_INDEX} * ${TILE}u;
-  let firstChannel = group.z * ${TILE}u;
-  // Loading: 4 k of one row, 4 channels of one k.
-  let loadRow = min(firstRow + lane / 4u, u.rows - 1u);
-  let loadK = lane % 4u * 4u;
-  let pixel = loadRow % (u.targetHeight * u.targetWidth);
-  let image = loadRow / (u.targetHeight * u.targetWidth);
-  let y = pixel / u.targetWidth * u.scaleY + u.offsetY;
-  let x = pixel % u.targetWidth * u.scaleX + u.offsetX;
-  let weightK = lane / 16u;
-  let weightChannel = firstChannel + lane % 16u * 4u;
-  // Computing: rows 4 tileY ..., channels 4 tileX ....
-  let tileX = lane % 16u;
-  let tileY = lane / 16u;
-  ${repeat(4, (i) => `var c${i} = vec4f();`)}
-  for (var k = 0u; k < u.depth; k += ${K_STEP}u) {
-    leftTile[lane] = ${vectorSource ? "sourceAt(image, y, x, k + loadK)" : gatherFour((i) => `sourceAt(image, y, x, k + loadK + ${i}u)`)};
-    rightTile[lane] = ${vectorWeights ? "weightAt(k + weightK, weightChannel)" : gatherFour((i) => `weightAt(k + weightK, weightChannel + ${i}u)`)};
-    workgroupBarrier();
-    for (var k4 = 0u; k4 < ${K_STEP / 4}u; k4++) {
-      ${repeat(4, (j) => `let b${j} = rightTile[(k4 * 4u + ${j}u) * 16u + tileX];`)}
-      ${repeat(
-        4,
-        (i) => `let a${i} = leftTile[(tileY * 4u + ${i}u) * 4u + k4];
-      ${repeat(4, (j) => `c${i} = fma(vec4f(a${i}[${j}]), b${j}, c${i});`)}`,
-      )}
-    }
-    workgroupBarrier();
+/** k = (tap, source channel) and target channel `line`: an element of the kernel. */
+function weightsOperand({ weightsAlong, vectorWeights }: GatherShape, tile: Tile): Operand {
+  if (weightsAlong === "line") {
+    // [tap, source, target]: the matrix [k, line] itself.
+    return matrixOperand({
+      name: "weights",
+      along: "line",
+      aligned: vectorWeights,
+      base: "0u",
+      stride: "u.targetChannels",
+      limit: "u.targetChannels",
+      depth: tile.depth,
+    });
   }
-  let channel = firstChannel + tileX * 4u;
-  if (channel >= u.targetChannels) { return; }
-  ${bias ? "let shift = bias[channel / 4u];" : ""}
-  ${repeat(4, (i) => {
-    const value = `activation(c${i}${bias ? " + shift" : ""})`;
-    const at = `(firstRow + tileY * 4u + ${i}u) * u.targetChannels + channel`;
-    return `if (firstRow + tileY * 4u + ${i}u < u.rows) { ${
-      vectorTarget
-        ? `result[(${at}) / 4u] = ${value};`
-        : `let v = ${value};\n${repeat(4, (j) => `if (channel + ${j}u < u.targetChannels) { result[${at} + ${j}u] = v[${j}]; }`)}`
-    } }`;
-  })}
-`;
+  // [tap, target, source].
+  const at = (tap: string, channel: string, item: string) =>
+    `(${tap} * u.targetChannels + ${item}Line) * u.sourceChannels + ${channel}`;
+  return {
+    along: "k",
+    begin: (item, line, k) => /* wgsl */ `
+  let ${item}Line = ${line};
+  ${vectorWeights ? `var ${item}Channel = ${k} % u.sourceChannels; var ${item}Tap = ${k} / u.sourceChannels;` : `var ${item}K = ${k};`}`,
+    load: (item) =>
+      vectorWeights
+        ? `if (${item}Line < u.targetChannels && ${item}Tap < u.tapsX * u.tapsY) { value = weights[(${at(`${item}Tap`, `${item}Channel`, item)}) / 4u]; }`
+        : `if (${item}Line < u.targetChannels) { ${repeat(4, (i) => {
+            const k = `(${item}K + ${i}u)`;
+            return `if (${k} < kEnd) { value.${"xyzw"[i]} = weights[${at(`${k} / u.sourceChannels`, `${k} % u.sourceChannels`, item)}]; }`;
+          })} }`,
+    advance: (item) =>
+      vectorWeights
+        ? /* wgsl */ `{
+        ${item}Channel += u.nextChannel;
+        let wrapped = ${item}Channel >= u.sourceChannels;
+        ${item}Channel -= select(0u, u.sourceChannels, wrapped);
+        ${item}Tap += u.nextTap + u32(wrapped);
+      }`
+        : `${item}K += ${tile.depth}u;`,
+  };
+}
+
+function storeGather({ vectorTarget, bias }: GatherShape): string {
+  return /* wgsl */ `if (row < u.rows && column < u.targetChannels) {
+      let at = row * u.targetChannels + column;
+      let z = activation(value${bias ? " + bias[column / 4u]" : ""});
+      ${vectorTarget ? "result[at / 4u] = z;" : storeEach("result", "at", "z", "u.targetChannels")}
+    }`;
+}
+
+/** Stores those of four neighbouring columns that exist. */
+function storeEach(array: string, at: string, value: string, limit: string): string {
+  return repeat(4, (i) => `if (column + ${i}u < ${limit}) { ${array}[${at} + ${i}u] = ${value}.${"xyzw"[i]}; }`);
 }
 
 /** What the WGSL of a kernel gradient depends on. */
@@ -163,24 +210,44 @@ export function kernelGradientHardware(call: GpuCall<Conv2dGeometry>): void {
     bias: call.outputs.length === 2,
   };
   const elements = y.kernel * x.kernel * inputs;
-  const elementTiles = Math.ceil(elements / TILE);
-  const channelTiles = Math.ceil(outputs / TILE);
   const pixels = y.output * x.output;
-  const wanted = Math.min(
-    Math.ceil(WORKGROUPS_WANTED / (elementTiles * channelTiles)),
-    Math.ceil((batch * pixels) / 256),
+  const depth = batch * pixels;
+  const { tile, splits: wanted } = planTiles(
+    call.profile,
+    { rows: elements, columns: outputs, depth, batch: 1 },
+    Math.ceil(depth / SHORTEST_PIECE),
   );
   const splits = splitImages(call, pixels, wanted);
   const type = shape.vectorOutput ? "vec4f" : "f32";
   collectKernelSums(call, splits.windows.length * splits.count, (kernelSums, biasSums) => {
     for (const [index, window] of splits.windows.entries())
       call.dispatch({
-        key: `kernel gradient ${Object.values(shape).join(" ")}`,
-        program: () => ({
-          workgroupSize: [INVOCATIONS],
-          declarations: /* wgsl */ `${sharedTiles}\n${kernelGradientFunctions(shape)}`,
-          body: kernelGradientBody(shape),
-        }),
+        key: `kernel gradient ${tile.name} ${Object.values(shape).join(" ")}`,
+        program: () =>
+          tile.program({
+            prologue: /* wgsl */ `
+  let firstRow = group.x * ${tile.rows}u;
+  let firstColumn = group.y * ${tile.columns}u;
+  let kBegin = group.z * u.pixelsPerSplit;
+  let kEnd = min(kBegin + u.pixelsPerSplit, u.pixels);
+  ${shape.bias ? "var biasSum = vec4f();" : ""}`,
+            left: windowOperand(shape, tile),
+            right: matrixOperand({
+              name: "dy",
+              along: "line",
+              aligned: shape.vectorOutput,
+              base: "0u",
+              stride: "u.outputs",
+              limit: "u.outputs",
+              depth: tile.depth,
+              ...(shape.bias && { observe: "biasSum += value;" }),
+            }),
+            ...(shape.bias && { epilogue: biasEpilogue(shape, tile) }),
+            store: /* wgsl */ `if (row < u.elements && column < u.outputs) {
+      let at = ((u.firstSplit + group.z) * u.elements + row) * u.outputs + column;
+      ${shape.vectorOutput ? "kernelSums[at / 4u] = value;" : storeEach("kernelSums", "at", "value", "u.outputs")}
+    }`,
+          }),
         bindings: [
           {
             name: "activations",
@@ -198,83 +265,84 @@ export function kernelGradientHardware(call: GpuCall<Conv2dGeometry>): void {
           elements,
           inputs,
           outputs,
+          // The tile's depth as (images, rows, columns), by which items advance.
+          nextX: tile.depth % x.output,
+          nextY: Math.floor(tile.depth / x.output) % y.output,
+          nextImage: Math.floor(tile.depth / pixels),
           ...windowSizes({ y, x }),
         },
-        workgroups: [elementTiles, channelTiles, splits.count],
+        workgroups: [Math.ceil(elements / tile.rows), Math.ceil(outputs / tile.columns), splits.count],
       });
   });
 }
 
-function kernelGradientFunctions({ vectorInput, vectorOutput }: KernelGradientShape): string {
-  return /* wgsl */ `
-fn inputAt(image: u32, y: u32, x: u32, element: u32) -> ${vectorInput ? "vec4f" : "f32"} {
-  let tap = element / u.inputs;
-  let atY = y + tap / u.kernelWidth * u.dilationY - u.paddingY;
-  let atX = x + tap % u.kernelWidth * u.dilationX - u.paddingX;
-  if (element >= u.elements || atY >= u.inputHeight || atX >= u.inputWidth) { return ${vectorInput ? "vec4f()" : "0f"}; }
-  return activations[(((image * u.inputHeight + atY) * u.inputWidth + atX) * u.inputs + element % u.inputs)${vectorInput ? " / 4u" : ""}];
-}
-fn gradientAt(pixel: u32, channel: u32) -> ${vectorOutput ? "vec4f" : "f32"} {
-  if (channel >= u.outputs) { return ${vectorOutput ? "vec4f()" : "0f"}; }
-  return dy[(pixel * u.outputs + channel)${vectorOutput ? " / 4u" : ""}];
-}`;
+/** Kernel element `line` = (tap, input channel) and output pixel k: the input that they meet, 0 outside of the image. */
+function windowOperand({ vectorInput }: KernelGradientShape, tile: Tile): Operand {
+  /** Statements that assign the input under one kernel element to `target`. u32 arithmetic wraps. */
+  const read = (item: string, target: string, element: string) => /* wgsl */ `
+        let atY = ${item}Y * u.strideY + ${element}OffsetY;
+        let atX = ${item}X * u.strideX + ${element}OffsetX;
+        if (${element}Exists && ${item}K < kEnd && atY < u.inputHeight && atX < u.inputWidth) {
+          let at = ((${item}Image * u.inputHeight + atY) * u.inputWidth + atX) * u.inputs + ${element}Channel;
+          ${target} = activations[at${vectorInput ? " / 4u" : ""}];
+        }`;
+  const elements = vectorInput ? [""] : ["0", "1", "2", "3"];
+  return {
+    along: "line",
+    begin: (item, line, k) => /* wgsl */ `
+  var ${item}K = ${k};
+  var ${item}X = ${k} % u.outputWidth;
+  var ${item}Y = ${k} / u.outputWidth % u.outputHeight;
+  var ${item}Image = ${k} / u.outputWidth / u.outputHeight;
+  ${elements
+    .map((suffix) => {
+      const element = `${item}Element${suffix}`;
+      return /* wgsl */ `
+  let ${element} = ${line}${suffix === "" ? "" : ` + ${suffix}u`};
+  let ${element}Exists = ${element} < u.elements;
+  let ${element}Channel = ${element} % u.inputs;
+  let ${element}OffsetY = ${element} / u.inputs / u.kernelWidth * u.dilationY - u.paddingY;
+  let ${element}OffsetX = ${element} / u.inputs % u.kernelWidth * u.dilationX - u.paddingX;`;
+    })
+    .join("")}`,
+    load: (item) =>
+      elements
+        .map((suffix, i) => {
+          const target = vectorInput ? "value" : `value.${"xyzw"[i]}`;
+          return `{ ${read(item, target, `${item}Element${suffix}`)} }`;
+        })
+        .join("\n"),
+    advance: (item) => /* wgsl */ `{
+        ${item}K += ${tile.depth}u;
+        ${item}X += u.nextX;
+        let wrapped = ${item}X >= u.outputWidth;
+        ${item}X -= select(0u, u.outputWidth, wrapped);
+        ${item}Y += u.nextY + u32(wrapped);
+        let beyond = ${item}Y >= u.outputHeight;
+        ${item}Y -= select(0u, u.outputHeight, beyond);
+        ${item}Image += u.nextImage + u32(beyond);
+      }`,
+  };
 }
 
-function kernelGradientBody({ vectorInput, vectorOutput, bias }: KernelGradientShape): string {
+/**
+ * Adds the sums of dz that invocations have seen, each of the four channels that all of its items have, in a fixed order;
+ * the tiles of the first kernel elements store them.
+ */
+function biasEpilogue({ vectorOutput }: KernelGradientShape, tile: Tile): string {
+  const quads = tile.columns / 4;
   return /* wgsl */ `
-  let tileX = lane % 16u;
-  let tileY = lane / 16u;
-  let loadElement = group.x * ${TILE}u + tileX * 4u;
-  let channel = group.y * ${TILE}u + tileX * 4u;
-  ${repeat(4, (i) => `var c${i} = vec4f();`)}
-  ${bias ? "var biasSum = vec4f();" : ""}
-  let end = min((group.z + 1u) * u.pixelsPerSplit, u.pixels);
-  for (var first = group.z * u.pixelsPerSplit; first < end; first += ${K_STEP}u) {
-    // Loading: 4 kernel elements and 4 channels of one pixel.
-    let pixel = first + tileY;
-    let image = pixel / (u.outputHeight * u.outputWidth);
-    let inputY = pixel / u.outputWidth % u.outputHeight * u.strideY;
-    let inputX = pixel % u.outputWidth * u.strideX;
-    var left = vec4f();
-    var right = vec4f();
-    if (pixel < end) {
-      left = ${vectorInput ? "inputAt(image, inputY, inputX, loadElement)" : gatherFour((i) => `inputAt(image, inputY, inputX, loadElement + ${i}u)`)};
-      right = ${vectorOutput ? "gradientAt(pixel, channel)" : gatherFour((i) => `gradientAt(pixel, channel + ${i}u)`)};
-    }
-    leftTile[lane] = left;
-    rightTile[lane] = right;
-    ${bias ? "biasSum += right;" : ""}
-    workgroupBarrier();
-    for (var k = 0u; k < ${K_STEP}u; k++) {
-      let a = leftTile[k * 16u + tileY];
-      let b = rightTile[k * 16u + tileX];
-      ${repeat(4, (i) => `c${i} = fma(vec4f(a[${i}]), b, c${i});`)}
-    }
-    workgroupBarrier();
-  }
-  let element = group.x * ${TILE}u + tileY * 4u;
-  ${repeat(4, (i) => storeChannels("kernelSums", `(u.firstSplit + group.z) * u.elements + element + ${i}u`, `c${i}`, `element + ${i}u < u.elements`, vectorOutput))}
-  ${
-    bias
-      ? /* wgsl */ `
-  rightTile[lane] = biasSum;
+  scratch[lane] = biasSum;
   workgroupBarrier();
-  if (group.x == 0u && tileY == 0u) {
-    for (var k = 1u; k < ${K_STEP}u; k++) { biasSum += rightTile[k * 16u + tileX]; }
-    ${storeChannels("biasSums", "u.firstSplit + group.z", "biasSum", "true", vectorOutput)}
-  }`
-      : ""
+  if (group.x == 0u && lane < ${quads}u) {
+    for (var i = lane + ${quads}u; i < ${tile.invocations}u; i += ${quads}u) { biasSum += scratch[i]; }
+    let column = firstColumn + lane * 4u;
+    let at = (u.firstSplit + group.z) * u.outputs + column;
+    ${
+      vectorOutput
+        ? "if (column < u.outputs) { biasSums[at / 4u] = biasSum; }"
+        : storeEach("biasSums", "at", "biasSum", "u.outputs")
+    }
   }
-`;
-}
-
-/** Stores four channels of `row`, those that exist. */
-function storeChannels(array: string, row: string, value: string, condition: string, vector: boolean): string {
-  return vector
-    ? `if (${condition} && channel < u.outputs) { ${array}[((${row}) * u.outputs + channel) / 4u] = ${value}; }`
-    : repeat(
-        4,
-        (j) =>
-          `if (${condition} && channel + ${j}u < u.outputs) { ${array}[(${row}) * u.outputs + channel + ${j}u] = ${value}[${j}]; }`,
-      );
+  workgroupBarrier();`;
 }

@@ -1,0 +1,98 @@
+// Loss scaling on the device, without a word to the host: whether all gradients are finite, and the scale of the next step.
+import { defineKernel } from "../tensor/kernel.js";
+import { windowOf } from "../tensor/webgpu-program.js";
+import { rolledSegments, windows } from "./rolled.js";
+
+/** Most gradients a dispatch. */
+const MOST_TENSORS = 32;
+
+/** Inputs: gradients, f32 of any shapes. Output nonFinite [1], u32: set to 1 where any element is infinite or NaN, else left. */
+export const findNonFiniteKernel = defineKernel<Record<never, never>>({
+  name: "findNonFinite",
+  cpu: ({ inputs, outputs: [nonFinite] }) => {
+    if (inputs.some(({ data }) => !data.every(Number.isFinite))) nonFinite!.data[0] = 1;
+  },
+  webgpu: ({ inputs, outputs: [nonFinite], profile, dispatch }) => {
+    const most = Math.min(MOST_TENSORS, profile.maxStorageBuffers - 1);
+    const pieces = inputs.flatMap((view) =>
+      windows(profile, view.size).map(([start, count]) => (count === view.size ? view : windowOf(view, start, count))),
+    );
+    for (let first = 0; first < pieces.length; first += most) {
+      const views = pieces.slice(first, first + most);
+      const loop = rolledSegments(
+        profile,
+        views.map(({ size }) => size),
+      );
+      dispatch({
+        key: `${views.length}`,
+        program: () => ({
+          workgroupSize: loop.workgroupSize,
+          // By the bits: WGSL may take floats to be finite.
+          body: /* wgsl */ `
+  var found = false;
+  ${loop.body((k) => `found |= (bitcast<u32>(g${k}[i]) & 0x7f800000u) == 0x7f800000u;`)}
+  if (found) { atomicStore(&nonFinite[0], 1u); }`,
+        }),
+        bindings: [
+          { name: "nonFinite", view: nonFinite!, type: "atomic<u32>", access: "read_write" },
+          ...views.map((view, k) => ({ name: `g${k}`, view, type: "f32" })),
+        ],
+        sizes: loop.sizes,
+        workgroups: loop.workgroups,
+      });
+    }
+  },
+});
+
+export interface AdjustScaleParams {
+  /** Factor of the scale after `interval` steps with finite gradients in a row. */
+  readonly growth: number;
+  readonly interval: number;
+  /** Factor of the scale after a step without. */
+  readonly backoff: number;
+  /** The scale stays within. */
+  readonly least: number;
+  readonly most: number;
+}
+
+/**
+ * Outputs, read and written: scale [], steps [2] = (finite steps since the scale changed, steps left out so far), nonFinite
+ * [1], u32, which becomes 0 again.
+ */
+export const adjustScaleKernel = defineKernel<AdjustScaleParams>({
+  name: "adjustScale",
+  cpu: ({ outputs: [scale, steps, nonFinite], params: { growth, interval, backoff, least, most } }) => {
+    const found = nonFinite!.data[0] !== 0;
+    const inARow = found ? 0 : steps!.data[0]! + 1;
+    const grows = inARow >= interval;
+    const factor = found ? backoff : grows ? growth : 1;
+    scale!.data[0] = Math.min(Math.max(scale!.data[0]! * factor, least), most);
+    steps!.data[0] = grows ? 0 : inARow;
+    if (found) steps!.data[1]! += 1;
+    nonFinite!.data[0] = 0;
+  },
+  webgpu: ({ outputs: [scale, steps, nonFinite], params: { growth, interval, backoff, least, most }, dispatch }) => {
+    dispatch({
+      key: "",
+      program: () => ({
+        workgroupSize: [1],
+        body: /* wgsl */ `
+  let found = nonFinite[0] != 0u;
+  let inARow = select(steps[0] + 1f, 0f, found);
+  let grows = inARow >= u.interval;
+  let factor = select(select(1f, u.growth, grows), u.backoff, found);
+  scale[0] = clamp(scale[0] * factor, u.least, u.most);
+  steps[0] = select(inARow, 0f, grows);
+  steps[1] += select(0f, 1f, found);
+  nonFinite[0] = 0u;`,
+      }),
+      bindings: [
+        { name: "scale", view: scale!, type: "f32", access: "read_write" },
+        { name: "steps", view: steps!, type: "f32", access: "read_write" },
+        { name: "nonFinite", view: nonFinite!, type: "u32", access: "read_write" },
+      ],
+      numbers: { growth, interval, backoff, least, most },
+      workgroups: [1],
+    });
+  },
+});

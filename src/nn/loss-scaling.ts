@@ -1,0 +1,97 @@
+// Dynamic loss scaling for training in mixed precision (Micikevicius et al., ICLR 2018). float16 has no numbers below 6e-8,
+// where many gradients are: the loss's gradient begins at a large scale, which the optimizer divides out again. A step whose
+// gradients are not all finite is left out and the scale halved; after many good steps it is doubled. All of it happens on
+// the device, so that steps need not be waited for. Defaults are those of PyTorch's GradScaler.
+import { full, zeros } from "../autograd/ops/create.js";
+import { adjustScaleKernel, findNonFiniteKernel } from "../kernels/loss-scaling.js";
+import type { Device } from "../tensor/device.js";
+import { UsageError } from "../tensor/errors.js";
+import { keep } from "../tensor/scope.js";
+import { runInto, type Tensor } from "../tensor/tensor.js";
+import type { Optimizer } from "./optimizers.js";
+
+/** All but `interval` are powers of two by default, so that scaling changes no bit of a gradient. */
+export interface LossScalingOptions {
+  /** Default 65536. */
+  readonly initialScale?: number;
+  /** Factor after `interval` good steps in a row; default 2. */
+  readonly growth?: number;
+  /** Factor after a step that was left out; default 1/2. */
+  readonly backoff?: number;
+  /** Default 2000. */
+  readonly interval?: number;
+}
+
+/** Limits of the scale: beyond them it is no longer what is wrong. */
+const [LEAST, MOST] = [2 ** -14, 2 ** 24];
+
+/**
+ * Scales the gradients of a training:
+ * `backward(loss, { gradient: scaler.scale }); scaler.step(optimizer, model.parameters())`. `fit` does it where the device
+ * is of mixed precision.
+ */
+export class LossScaler {
+  /** What backward() begins with, on the device. */
+  readonly scale: Tensor;
+  /** Finite steps since the scale changed, steps left out so far. */
+  private readonly steps: Tensor;
+  private readonly nonFinite: Tensor;
+  private readonly options: Required<LossScalingOptions>;
+
+  constructor(device: Device, options: LossScalingOptions = {}) {
+    const { initialScale = 2 ** 16, growth = 2, backoff = 0.5, interval = 2000 } = options;
+    const right = {
+      initialScale: initialScale >= LEAST && initialScale <= MOST,
+      growth: growth > 1,
+      backoff: backoff > 0 && backoff < 1,
+      interval: Number.isSafeInteger(interval) && interval >= 1,
+    };
+    for (const [name, holds] of Object.entries(right)) {
+      if (holds) continue;
+      throw new UsageError(
+        `lossScaling: initialScale must be from 2^-14 to 2^24, growth above 1, backoff between 0 and 1, interval a whole number from 1; got ${name} ${options[name as "growth"]}`,
+      );
+    }
+    this.options = { initialScale, growth, backoff, interval };
+    this.scale = keep(full(device, [], initialScale));
+    this.steps = keep(zeros(device, [2]));
+    this.nonFinite = keep(zeros(device, [1], "u32"));
+  }
+
+  /**
+   * A step of the optimizer by gradients that carry the scale, unless one of them is infinite or NaN; then adjusts the scale.
+   * Adam's bias corrections count steps that were left out.
+   */
+  step(optimizer: Optimizer, parameters: readonly Tensor[], gradients?: readonly Tensor[]): void {
+    optimizer.step(parameters, gradients, {
+      inputs: [this.scale, this.nonFinite],
+      check: (found) => runInto(findNonFiniteKernel, found, [this.nonFinite], {}),
+    });
+    const { growth, backoff, interval } = this.options;
+    runInto(adjustScaleKernel, [], [this.scale, this.steps, this.nonFinite], {
+      growth,
+      backoff,
+      interval,
+      least: LEAST,
+      most: MOST,
+    });
+  }
+
+  /** What a checkpoint must hold for a training to go on to the same bits. */
+  state(): (readonly [string, Tensor])[] {
+    return [
+      ["loss_scaling/scale", this.scale],
+      ["loss_scaling/steps", this.steps],
+    ];
+  }
+
+  /** The scale of the next step, and how many steps were left out; waits for the device. */
+  async report(): Promise<{ readonly scale: number; readonly skippedSteps: number }> {
+    const [scale, steps] = [await this.scale.data(), await this.steps.data()];
+    return { scale: scale[0]!, skippedSteps: steps[1]! };
+  }
+
+  dispose(): void {
+    for (const t of [this.scale, this.steps, this.nonFinite]) t.dispose();
+  }
+}
