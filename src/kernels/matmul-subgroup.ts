@@ -10,6 +10,7 @@
 import type { GpuCall } from "../tensor/webgpu-program.js";
 import { activationWgsl } from "./activation.js";
 import type { MatmulParams } from "./matmul.js";
+import { panelFits, panelSplits, panelSuits, runPanels } from "./matmul-panel.js";
 import {
   isAligned,
   type Matrix,
@@ -142,21 +143,21 @@ ${eachAccumulator(tile, ({ row, vector, name }) => {
 const WANTED_WORKGROUPS = 4;
 const LEAST_WORK = 2 ** 20;
 
-/** Rows of C from which copying a transposed B pays: the copy costs 1.5 ns an element, reading it as it lies 30 % more. */
-const ROWS_FOR_COPY = 96;
+/** Columns of C from which copying A [K, M] pays, to read it in panels: the copy costs 1.5 ns an element. */
+const COLUMNS_FOR_COPY = 128;
+const ROWS_FOR_COPY = 256;
 
-function copyPays({ profile }: GpuCall<MatmulParams>, { m, n, k, batch, b }: Product): boolean {
-  const fits = (n + 3) * k * 4 <= profile.maxBindingBytes;
-  return b.transposed && isAligned(b) && batch === 1 && m >= ROWS_FOR_COPY && fits;
+function copyPays({ profile }: GpuCall<MatmulParams>, product: Product): boolean {
+  const { m, n, k, batch, a } = product;
+  const pays = a.transposed && isAligned(a) && batch === 1 && m >= ROWS_FOR_COPY && n >= COLUMNS_FOR_COPY;
+  return pays && m * k * 4 <= profile.maxBindingBytes && panelFits({ ...product, a: { ...a, transposed: false } });
 }
 
-/**
- * B [N, K] as [K, N'] in scratch memory, N' = N rounded up to four; 4 x 4 blocks of vec4s. What lies beyond N is garbage.
- */
-function transposedCopy(call: GpuCall<MatmulParams>, { n, k, b }: Product): Matrix {
-  const stride = Math.ceil(n / 4) * 4;
-  const view = call.scratch({ shape: [k, stride], dtype: "f32" });
-  const loop = rolledLoop(call.profile, (stride / 4) * (k / 4));
+/** A [K, M] as [M, K] in scratch memory, K a multiple of four; 4 x 4 blocks of vec4s. */
+function transposedCopy(call: GpuCall<MatmulParams>, { m, k, a }: Product): Matrix {
+  const stride = k;
+  const view = call.scratch({ shape: [Math.ceil(m / 4) * 4, stride], dtype: "f32" });
+  const loop = rolledLoop(call.profile, Math.ceil(m / 4) * (k / 4));
   call.dispatch({
     key: "transpose",
     program: () => ({
@@ -164,15 +165,15 @@ function transposedCopy(call: GpuCall<MatmulParams>, { n, k, b }: Product): Matr
       body: loop.body(/* wgsl */ `
     let row = i / u.columns; let column = i % u.columns;
     let at = u.offset + 4u * row * u.stride + column;
-    let block = transpose(mat4x4f(b[at], b[at + u.stride], b[at + 2u * u.stride], b[at + 3u * u.stride]));
+    let block = transpose(mat4x4f(a[at], a[at + u.stride], a[at + 2u * u.stride], a[at + 3u * u.stride]));
     let to = 4u * column * u.rows + row;
     ${repeat(4, (j) => `copy[to + ${j}u * u.rows] = block[${j}];`)}`),
     }),
     bindings: [
-      { name: "b", view: b.view, type: "vec4f" },
+      { name: "a", view: a.view, type: "vec4f" },
       { name: "copy", view, type: "vec4f", access: "read_write" },
     ],
-    sizes: { ...loop.sizes, rows: stride / 4, columns: k / 4, stride: b.stride / 4, offset: b.offset / 4 },
+    sizes: { ...loop.sizes, rows: k / 4, columns: Math.ceil(m / 4), stride: a.stride / 4, offset: a.offset / 4 },
     workgroups: loop.workgroups,
   });
   return { view, offset: 0, stride, batchStride: 0, transposed: false };
@@ -190,46 +191,53 @@ function tileFor(m: number, n: number, transposedB: boolean, vectorStores: boole
   };
 }
 
+function runTile(call: GpuCall<MatmulParams>, product: Product): void {
+  const { m, n, batch, splits, a, b, c, bias, activation } = product;
+  const alignedA = isAligned(a);
+  const alignedB = isAligned(b);
+  const vectorStores = !b.transposed && isAligned(c) && product.splitStride % 4 === 0;
+  const tile = tileFor(m, n, b.transposed, vectorStores);
+  const layout: LeftLayout = a.transposed ? "k-major" : "row-major";
+  const left = leftLoader(tile, layout, alignedA);
+  const right = rightLoader(tile, b.transposed, alignedB);
+  call.dispatch({
+    key: `${tile.rows}x${tileColumns(tile)} ${a.transposed ? "T" : "N"}${b.transposed ? "T" : "N"} ${activation}`,
+    program: () => ({
+      workgroupSize: [SUBGROUP_LANES],
+      subgroups: true,
+      declarations: activationWgsl(activation, "vec4f"),
+      body: [
+        `let m0 = group.y * ${tile.rows}u; let n0 = group.x * ${tileColumns(tile)}u;`,
+        PRODUCT_PREAMBLE,
+        accumulators(tile),
+        left.start,
+        right.start,
+        mainLoop(tile, layout, left, right),
+        epilogue(tile, { scattered: b.transposed, vectorStores, bias: bias !== undefined }),
+      ].join("\n"),
+    }),
+    bindings: [
+      { name: "a", view: a.view, type: alignedA ? "vec4f" : "f32" },
+      { name: "b", view: b.view, type: alignedB ? "vec4f" : "f32" },
+      ...(bias === undefined ? [] : [{ name: "bias", view: bias.view, type: "f32" }]),
+      { name: "c", view: c.view, type: vectorStores ? "vec4f" : "f32", access: "read_write" },
+    ],
+    sizes: productSizes(product),
+    workgroups: [Math.ceil(n / tileColumns(tile)), Math.ceil(m / tile.rows), batch * splits],
+  });
+}
+
 export const subgroupFamily: ProductFamily = {
-  splitsFor({ m, n, k, batch }) {
+  splitsFor(shape) {
+    const { m, n, k, batch, transposedA } = shape;
+    if (!transposedA && panelSuits(shape)) return panelSplits(shape);
     const tile = tileFor(m, n, false, n % 4 === 0);
     const tiles = Math.ceil(m / tile.rows) * Math.ceil(n / tileColumns(tile)) * batch;
     return Math.max(1, Math.min(Math.ceil(WANTED_WORKGROUPS / tiles), Math.floor((m * n * k) / LEAST_WORK)));
   },
   run(call: GpuCall<MatmulParams>, product: Product): void {
-    const { m, n, batch, splits, a, c, bias, activation } = product;
-    const b = copyPays(call, product) ? transposedCopy(call, product) : product.b;
-    const alignedA = isAligned(a);
-    const alignedB = isAligned(b);
-    const vectorStores = !b.transposed && isAligned(c) && product.splitStride % 4 === 0;
-    const tile = tileFor(m, n, b.transposed, vectorStores);
-    const layout: LeftLayout = a.transposed ? "k-major" : "row-major";
-    const left = leftLoader(tile, layout, alignedA);
-    const right = rightLoader(tile, b.transposed, alignedB);
-    call.dispatch({
-      key: `${tile.rows}x${tileColumns(tile)} ${a.transposed ? "T" : "N"}${b.transposed ? "T" : "N"} ${activation}`,
-      program: () => ({
-        workgroupSize: [SUBGROUP_LANES],
-        subgroups: true,
-        declarations: activationWgsl(activation, "vec4f"),
-        body: [
-          `let m0 = group.y * ${tile.rows}u; let n0 = group.x * ${tileColumns(tile)}u;`,
-          PRODUCT_PREAMBLE,
-          accumulators(tile),
-          left.start,
-          right.start,
-          mainLoop(tile, layout, left, right),
-          epilogue(tile, { scattered: b.transposed, vectorStores, bias: bias !== undefined }),
-        ].join("\n"),
-      }),
-      bindings: [
-        { name: "a", view: a.view, type: alignedA ? "vec4f" : "f32" },
-        { name: "b", view: b.view, type: alignedB ? "vec4f" : "f32" },
-        ...(bias === undefined ? [] : [{ name: "bias", view: bias.view, type: "f32" }]),
-        { name: "c", view: c.view, type: vectorStores ? "vec4f" : "f32", access: "read_write" },
-      ],
-      sizes: productSizes({ ...product, b }),
-      workgroups: [Math.ceil(n / tileColumns(tile)), Math.ceil(m / tile.rows), batch * splits],
-    });
+    if (panelFits(product)) runPanels(call, product);
+    else if (copyPays(call, product)) runPanels(call, { ...product, a: transposedCopy(call, product) });
+    else runTile(call, product);
   },
 };

@@ -1,0 +1,159 @@
+// Matrix products of the software profile for tall A: a panel of B, `depth` k by 32 columns, stays in the subgroup's
+// private memory while the rows of A go by, one row per trip.
+//
+//   trip m:  C[m, 0..31] += sum over depth k of A[m, k] B[k, 0..31],  lane l holds the columns 4 l + {0, 1, 2, 3}
+//
+// Why it is fast on lavapipe: a value carried around a loop costs a load, a select and a store per trip, so here the sums
+// of a row begin and end within one trip. An array that is indexed dynamically anywhere stays in memory as one register
+// per element, and an element with a constant index is then an operand of the multiplication: one multiplication, one
+// addition, nothing else. Per row and 32 k it takes one load; filling the panel costs as much as some 100
+// multiply-adds an element, which enough rows pay for. The k of a row are added in two sums, for latency.
+//
+// Loads stand before all arithmetic, and all sums go into the first vec4 store: where basic blocks lie between them, the
+// compiler moves additions past those and spills every product.
+import type { GpuCall } from "../tensor/webgpu-program.js";
+import { activationWgsl } from "./activation.js";
+import type { MatmulParams } from "./matmul.js";
+import { isAligned, PRODUCT_PREAMBLE, type Product, productSizes } from "./matmul-product.js";
+import { repeat, SUBGROUP_LANES } from "./subgroup-tile.js";
+
+/** Columns of a panel. */
+export const PANEL_COLUMNS = 32;
+/** Most k of a panel: 16 KiB, half of a first-level cache. */
+const MOST_DEPTH = 128;
+/** k that one vec4 load of a row of A covers. */
+const LOAD_DEPTH = 4 * SUBGROUP_LANES;
+
+/** Whether the panel form suits a shape: enough rows to pay for filling panels, enough columns to use the lanes. */
+export function panelSuits({ m, n, k }: Pick<Product, "m" | "n" | "k">): boolean {
+  return m >= 32 && n >= 20 && k > 0 && k % 4 === 0;
+}
+
+/** Whether rows of all three matrices can be read and written as vec4s, and A as it lies. */
+export function panelFits(product: Product): boolean {
+  const { a, b, c, splitStride } = product;
+  return panelSuits(product) && !a.transposed && [a, b, c].every(isAligned) && splitStride % 4 === 0;
+}
+
+/** The depth, a multiple of eight, by which k is cut with the least loads and padding. */
+export function panelDepth(k: number): number {
+  const panels = Math.ceil(k / MOST_DEPTH);
+  return Math.ceil(k / panels / 8) * 8;
+}
+
+/** What a panel's WGSL depends on. */
+interface Panel {
+  /** k of the panel. */
+  readonly depth: number;
+  /** One panel takes all of k: the sums need not be read back. */
+  readonly single: boolean;
+  readonly transposedB: boolean;
+  readonly bias: boolean;
+}
+
+/** Statements that fill the panel from k0 on, zeros beyond kEnd. */
+function fill(transposedB: boolean): string {
+  const put = (at: string, component: (i: number) => string) =>
+    `{ let at = ${at}; ${[0, 1, 2, 3].map((i) => `b${i}[at] = ${component(i)};`).join(" ")} }`;
+  return transposedB
+    ? /* wgsl */ `
+    let ib = (bBase + column * u.bStride + k0) / 4u;
+    let step = u.bStride / 4u;
+    for (var k = 0u; k < u.depth; k += 4u) {
+      let inside = k0 + k < kEnd;
+      ${repeat(4, (i) => `let v${i} = select(vec4f(), b[ib + ${i}u * step + k / 4u], inside);`)}
+      ${repeat(4, (j) => put(`k + ${j}u`, (i) => `v${i}.${"xyzw"[j]}`))}
+    }`
+    : /* wgsl */ `
+    var ib = (bBase + k0 * u.bStride + column) / 4u;
+    for (var k = 0u; k < u.depth; k++) {
+      let v = select(vec4f(), b[ib], k0 + k < kEnd);
+      ${put("k", (i) => `v.${"xyzw"[i]}`)}
+      ib += u.bStride / 4u;
+    }`;
+}
+
+/** Statements that add the products of one row of A, whose loads lie in a0, a1, ..., to \`even\` and \`odd\`. */
+function multiplyRow(depth: number): string {
+  // Component i of lane l of a{p} is k = 32 p + 4 l + i. Lane by lane, so that a shuffle's index serves several in a row.
+  const lane = (k: number) => (k >> 2) % SUBGROUP_LANES;
+  return Array.from({ length: depth }, (_, k) => k)
+    .sort((x, y) => lane(x) - lane(y))
+    .map((k, step) => {
+      const scalar = `subgroupShuffle(a${Math.floor(k / LOAD_DEPTH)}.${"xyzw"[k % 4]}, ${lane(k)}u)`;
+      const sum = step % 2 === 0 ? "even" : "odd";
+      return `${sum} = fma(vec4f(${scalar}), vec4f(b0[${k}], b1[${k}], b2[${k}], b3[${k}]), ${sum});`;
+    })
+    .join("\n");
+}
+
+function body({ depth, single, transposedB, bias }: Panel): string {
+  return /* wgsl */ `
+  ${PRODUCT_PREAMBLE}
+  let column = group.x * ${PANEL_COLUMNS}u + 4u * lane;
+  let mBegin = group.y * u.rows;
+  let mEnd = min(mBegin + u.rows, u.m);
+  let stored = column < u.n;
+  ${repeat(4, (i) => `var b${i}: array<f32, ${depth}>;`)}
+  let start = ${bias ? `vec4f(${[0, 1, 2, 3].map((i) => `bias[u.biasOffset + column + ${i}u]`).join(", ")})` : "vec4f()"};
+  ${single ? "{ let k0 = kBegin;" : `for (var k0 = kBegin; k0 < kEnd; k0 += ${depth}u) {`}
+    ${fill(transposedB)}
+    let kLane = k0 + 4u * lane;
+    var ia = (aBase + mBegin * u.aStride + kLane) / 4u;
+    var ic = (cBase + mBegin * u.cStride + column) / 4u;
+    for (var m = mBegin; m < mEnd; m++) {
+      ${repeat(Math.ceil(depth / LOAD_DEPTH), (p) => `let a${p} = select(vec4f(), a[ia + ${SUBGROUP_LANES * p}u], kLane + ${LOAD_DEPTH * p}u < kEnd);`)}
+      var even = start;
+      var odd = vec4f();
+      ${single ? "" : "if (k0 > kBegin) { even = c[ic]; }"}
+      ${multiplyRow(depth)}
+      let y = even + odd;
+      if (stored) { c[ic] = ${single ? "activation(y)" : `select(y, activation(y), k0 + ${depth}u >= kEnd)`}; }
+      ia += u.aStride / 4u;
+      ic += u.cStride / 4u;
+    }
+  }`;
+}
+
+/** Workgroups that share the work evenly enough between a few cores. */
+const WANTED_WORKGROUPS = 8;
+/** Rows that pay for filling a panel, below which k is cut instead; and the least k for which adding pieces pays. */
+const LEAST_ROWS = 128;
+const LEAST_DEPTH = 256;
+
+/** Pieces into which the rows are cut. */
+function rowBlocks(m: number, tiles: number): number {
+  return Math.max(1, Math.min(Math.ceil(WANTED_WORKGROUPS / tiles), Math.floor(m / LEAST_ROWS)));
+}
+
+/** Pieces into which k is cut where the rows alone do not make enough workgroups. */
+export function panelSplits({ m, n, k, batch }: Pick<Product, "m" | "n" | "k" | "batch">): number {
+  const tiles = Math.ceil(n / PANEL_COLUMNS) * batch;
+  const workgroups = tiles * rowBlocks(m, tiles);
+  return Math.max(1, Math.min(Math.ceil(WANTED_WORKGROUPS / workgroups), Math.floor(k / LEAST_DEPTH)));
+}
+
+/** Runs a product that `panelFits`. */
+export function runPanels(call: GpuCall<MatmulParams>, product: Product): void {
+  const { m, n, k, batch, splits, kStep, a, b, c, bias, activation } = product;
+  const depth = panelDepth(Math.min(k, kStep));
+  const single = kStep <= depth;
+  const rows = Math.ceil(m / rowBlocks(m, Math.ceil(n / PANEL_COLUMNS) * batch));
+  call.dispatch({
+    key: `panel ${depth}${single ? " single" : ""} N${b.transposed ? "T" : "N"} ${activation}`,
+    program: () => ({
+      workgroupSize: [SUBGROUP_LANES],
+      subgroups: true,
+      declarations: activationWgsl(activation, "vec4f"),
+      body: body({ depth, single, transposedB: b.transposed, bias: bias !== undefined }),
+    }),
+    bindings: [
+      { name: "a", view: a.view, type: "vec4f" },
+      { name: "b", view: b.view, type: "vec4f" },
+      ...(bias === undefined ? [] : [{ name: "bias", view: bias.view, type: "f32" }]),
+      { name: "c", view: c.view, type: "vec4f", access: "read_write" },
+    ],
+    sizes: { ...productSizes(product), rows, depth },
+    workgroups: [Math.ceil(n / PANEL_COLUMNS), Math.ceil(m / rows), batch * splits],
+  });
+}
