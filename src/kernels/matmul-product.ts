@@ -1,5 +1,6 @@
 // What one dispatch of a matrix product is, between the planning in matmul.ts and the two families of WGSL
 // (matmul-subgroup.ts for the software profile, matmul-shared.ts for hardware).
+import type { TuningProfile } from "../tensor/webgpu-profile.js";
 import type { GpuCall, GpuView } from "../tensor/webgpu-program.js";
 import type { FusedActivation } from "./activation.js";
 import type { MatmulParams } from "./matmul.js";
@@ -40,7 +41,10 @@ export const MAX_SPLITS = 64;
 
 export interface ProductFamily {
   /** Pieces into which k should be cut for enough workgroups. */
-  splitsFor(shape: Pick<Product, "m" | "n" | "k" | "batch"> & { readonly transposedA: boolean }): number;
+  splitsFor(
+    shape: Pick<Product, "m" | "n" | "k" | "batch"> & { readonly transposedA: boolean },
+    profile: TuningProfile,
+  ): number;
   run(call: GpuCall<MatmulParams>, product: Product): void;
 }
 

@@ -168,7 +168,7 @@ function multiply(call: GpuCall<MatmulParams>, { sizes: { m, n, k }, batch, offs
   let splits = 1;
   let kStep = kWindow;
   if (kWindows === 1 && mStep >= m && nStep >= n) {
-    const wanted = family.splitsFor({ m, n, k, batch: batch.size, transposedA: transposeA });
+    const wanted = family.splitsFor({ m, n, k, batch: batch.size, transposedA: transposeA }, call.profile);
     const affordable = Math.max(1, Math.min(MAX_SPLITS, Math.floor(most / (batch.size * m * n + 3))));
     kStep = Math.max(4, Math.ceil(k / Math.min(wanted, affordable) / 4) * 4);
     splits = Math.max(1, Math.ceil(k / kStep));
