@@ -5,7 +5,7 @@ import { prepareOutputFolder, writeFileAtomic, writeJson } from "../io/files.js"
 import { type KeyFigure, Report, type TableCell } from "../io/report.js";
 import { KilogradError, UsageError } from "../tensor/errors.js";
 import { type ExperimentOptions, presetOf, runExperiment } from "./lib/experiment.js";
-import { experiments, registeredExperiment } from "./lib/registry.js";
+import { experiments, type RegisteredExperiment, registeredExperiment } from "./lib/registry.js";
 import { machineText, type RunContext } from "./lib/run.js";
 import { counted, duration, listed } from "./lib/text.js";
 
@@ -29,13 +29,17 @@ interface Outcome {
  * Runs every experiment into a folder of its own and writes index.html. One that fails does not keep the others from
  * running; `failed` names it. With `resume`, experiments that were begun go on and finished ones are only reported anew.
  */
-export async function runAll(options: ExperimentOptions, context: RunContext) {
+export async function runAll(
+  options: ExperimentOptions,
+  context: RunContext,
+  all: readonly RegisteredExperiment[] = experiments,
+) {
   const preset = presetOf(options.preset ?? "quick");
   if ((options.set ?? []).length > 0) throw new UsageError("set: is for one experiment, not for all");
   const folder = await prepareOutputFolder(options.out ?? join("out", `all-${preset}`));
   const outcomes: Outcome[] = [];
   const begun = performance.now();
-  for (const { name, description } of experiments) {
+  for (const { name, description, load } of all) {
     context.signal.throwIfAborted();
     const start = performance.now();
     const out = join(folder, name);
@@ -43,7 +47,12 @@ export async function runAll(options: ExperimentOptions, context: RunContext) {
     context.say(`\n== ${name}: ${description}`);
     const told = { name, description };
     try {
-      const { figures, summary } = await run(name, { ...options, preset, out, resume }, context);
+      const { figures, summary } = await runExperiment(
+        name,
+        (await load()).experiment,
+        { ...options, preset, out, resume },
+        context,
+      );
       context.say(summary);
       outcomes.push({ ...told, seconds: secondsSince(start), ...(figures[0] && { figure: figures[0] }) });
     } catch (error) {
@@ -53,7 +62,7 @@ export async function runAll(options: ExperimentOptions, context: RunContext) {
       context.say(`kilograd: ${name} failed: ${message}`);
       outcomes.push({ ...told, seconds: secondsSince(start), error: message });
     }
-    await writeFileAtomic(join(folder, "index.html"), await indexPage(preset, outcomes, context));
+    await writeFileAtomic(join(folder, "index.html"), await indexPage(preset, outcomes, all.length, context));
   }
   const failed = outcomes.flatMap(({ name, error }) => (error === undefined ? [] : [name]));
   const metrics = {
@@ -73,7 +82,12 @@ export async function runAll(options: ExperimentOptions, context: RunContext) {
 
 const secondsSince = (begun: number) => (performance.now() - begun) / 1000;
 
-async function indexPage(preset: string, outcomes: readonly Outcome[], context: RunContext): Promise<string> {
+async function indexPage(
+  preset: string,
+  outcomes: readonly Outcome[],
+  count: number,
+  context: RunContext,
+): Promise<string> {
   const rows = outcomes.map(({ name, description, seconds, figure, error }): TableCell[] => [
     error === undefined ? { text: name, href: `${name}/report.html` } : name,
     description,
@@ -88,7 +102,7 @@ async function indexPage(preset: string, outcomes: readonly Outcome[], context: 
   const done = outcomes.filter(({ error }) => error === undefined).length;
   return new Report({
     title: "Kilograd's experiments",
-    subtitle: `Preset ${preset}: ${done} of ${experiments.length} ran to the end, ${duration(outcomes.reduce((sum, { seconds }) => sum + seconds, 0))} in all`,
+    subtitle: `Preset ${preset}: ${done} of ${count} ran to the end, ${duration(outcomes.reduce((sum, { seconds }) => sum + seconds, 0))} in all`,
     footer: machineText(await context.openDevice()),
   })
     .section("Reports", (section) =>

@@ -25,28 +25,29 @@ export function tinyRuns() {
     device.destroy();
     rmSync(folder, { recursive: true });
   });
+  const contextOf = ({ signal, onSay }: { readonly signal?: AbortSignal; readonly onSay?: (text: string) => void }) => {
+    const said: string[] = [];
+    const context: RunContext = {
+      openDevice: async () => device,
+      signal: signal ?? new AbortController().signal,
+      say: (text) => {
+        said.push(text);
+        onSay?.(text);
+      },
+    };
+    return { said, context };
+  };
   return {
     at: (name: string) => join(folder, name),
+    context: contextOf,
     /** Runs `experiment`; gives its results, the report and everything it said. */
     async run<S extends Settings>(
       experiment: Experiment<S>,
-      options: ExperimentOptions & { readonly signal?: AbortSignal; readonly onSay?: (text: string) => void },
+      { signal, onSay, ...options }: ExperimentOptions & Parameters<typeof contextOf>[0],
     ) {
-      const said: string[] = [];
-      const context: RunContext = {
-        openDevice: async () => device,
-        signal: options.signal ?? new AbortController().signal,
-        say: (text) => {
-          said.push(text);
-          options.onSay?.(text);
-        },
-      };
-      const results = await runExperiment(
-        "tiny",
-        experiment as unknown as Experiment,
-        { out: join(folder, "out"), ...options },
-        context,
-      );
+      const { said, context } = contextOf({ ...(signal && { signal }), ...(onSay && { onSay }) });
+      const asked = { out: join(folder, "out"), ...options };
+      const results = await runExperiment("tiny", experiment as unknown as Experiment, asked, context);
       const report = readFileSync(join(results.folder, "report.html"), "utf8");
       const metrics = JSON.parse(readFileSync(join(results.folder, "metrics.json"), "utf8"));
       return { ...results, report, metrics, said: said.join("\n") };

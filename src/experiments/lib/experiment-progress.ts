@@ -5,8 +5,8 @@ import { duration } from "./text.js";
 
 /** Milliseconds between two plain lines within a part. */
 const LINE_EVERY_MS = 10_000;
-/** Share of the estimate that must be done before the run's own pace says more than the estimate. */
-const TRUSTED_SHARE = 0.02;
+/** Seconds after which the run's own pace says more than the estimate. */
+const TRUSTED_SECONDS = 5;
 
 /** How far a part is, 0 to 1, and what to say about it. */
 export type PartProgress = (share: number, text?: string) => void;
@@ -79,7 +79,8 @@ export class ExperimentProgress {
     const of = (part: string) => this.seconds.get(part) ?? 0;
     const before = [...this.finished].reduce((sum, part) => sum + (part === name ? 0 : of(part)), 0);
     const done = before + share * of(name);
-    const pace = done / all > TRUSTED_SHARE ? (performance.now() - this.planned) / 1000 / done : 1;
+    const passed = (performance.now() - this.planned) / 1000;
+    const pace = done > 0 && passed > TRUSTED_SECONDS ? passed / done : 1;
     const left = pace * (all - done);
     return left < 1 ? "" : `about ${duration(left)} left`;
   }

@@ -44,9 +44,9 @@ export type TrainingNotes<Kept = undefined> = {
 
 /** A forward pass as a share of a training step: of the three matrix products of a layer it has one. */
 const FORWARD_SHARE = 1 / 3;
-/** A measurement lasts at least so long, and so many steps, of which the first compiles and the second records. */
+/** A measurement lasts so long, at least 2 steps, because the first compiles; where steps are quick, 4: the second records. */
 const MEASURED_MS = 1000;
-const MEASURED_STEPS = 4;
+const SLOW_MS = 10_000;
 
 const stepsOf = ({ data, batchSize, epochs, maxSteps = Number.POSITIVE_INFINITY }: TrainingPlan<unknown>) =>
   Math.min(maxSteps, epochs * Math.ceil(data.count / batchSize));
@@ -59,7 +59,8 @@ export async function measureStep(run: ExperimentRun, plan: TrainingPlan<unknown
   const enough: Callback = {
     name: "enough",
     onStepEnd({ step }, { stop }) {
-      if (step >= MEASURED_STEPS && performance.now() - begun > MEASURED_MS) stop("measured");
+      const ms = performance.now() - begun;
+      if ((step >= 4 && ms > MEASURED_MS) || (step >= 2 && ms > SLOW_MS)) stop("measured");
     },
   };
   try {

@@ -1,0 +1,33 @@
+// Weight decay with tiny settings: the small network, factors and replicates, and figures that follow from them.
+import { expect, test } from "vitest";
+import { experiment } from "../../src/experiments/weight-decay.js";
+import { tinyRuns } from "./tiny.js";
+
+const runs = tinyRuns();
+const common = ["data=digits", "trainImages=512", "testImages=100", "smallEpochs=2", "epochs=2"];
+
+test("every factor with its replicates, and what they come to", { timeout: 120_000 }, async () => {
+  const set = [...common, "factors=[0.000001,0.1]"];
+  const { metrics, report, said } = await runs.run(experiment, { set });
+  expect(said).toMatch(/mlp-64 of .* a step, 4 networks of 8 steps of/);
+  expect(metrics.networks).toHaveLength(4);
+  const [light, heavy] = metrics.factors;
+  const accuracies = metrics.networks.slice(0, 2).map(({ accuracy }: { accuracy: number[] }) => accuracy);
+  const finals = accuracies.map((accuracy: number[]) => accuracy[1]!);
+  expect(light.final.mean).toBeCloseTo((finals[0] + finals[1]) / 2, 12);
+  expect(light.final.deviation).toBeCloseTo(Math.abs(finals[0] - finals[1]) / Math.SQRT2, 12);
+  expect(light.maximum.mean).toBeCloseTo((Math.max(...accuracies[0]) + Math.max(...accuracies[1])) / 2, 12);
+  // Replicates are different networks, and a penalty of 0.1 leaves its mark where one of a millionth does not.
+  expect(accuracies[0]).not.toEqual(accuracies[1]);
+  expect(heavy.final.mean).not.toBe(light.final.mean);
+  expect(report).toContain("1e-6");
+  expect(report.match(/<svg/g)).toHaveLength(7);
+});
+
+test("one replicate has no error bars", { timeout: 120_000 }, async () => {
+  const set = [...common, "factors=[0.0001]", "replicates=1"];
+  const { metrics, report } = await runs.run(experiment, { out: runs.at("one"), set });
+  expect(metrics.factors[0].final.deviation).toBeNull();
+  expect(report).toContain("no telling how much of that is chance");
+  expect(report).not.toContain("NaN");
+});
