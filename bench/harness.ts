@@ -193,17 +193,20 @@ export async function withDevice(options: Options, body: (device: WebGpuDevice) 
   }
 }
 
-/** Writes `NAME-PROFILE-DATE.json` with what the figures depend on, and says where. */
-export async function writeResults(
-  device: WebGpuDevice,
-  options: Options,
-  name: string,
-  results: Readonly<Record<string, unknown>>,
-): Promise<void> {
+/**
+ * A file `NAME-PROFILE-ADAPTER-DATE.json`, whose path it tells, with what the figures depend on. The function it gives
+ * writes results into it, again whenever there are more: a run that is cut short leaves what it found.
+ */
+export async function resultsFile(device: WebGpuDevice, options: Options, name: string) {
   const date = new Date();
   const folder = await prepareOutputFolder(options.out);
   const stamp = date.toISOString().slice(0, 19).replaceAll(":", "-");
-  const path = join(folder, `${name}-${device.profile.name}-${stamp}.json`);
+  const { description, device: adapter } = describeAdapter(device);
+  const model = (description || adapter)
+    .split(":")[0]!
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, "-");
+  const path = join(folder, `${name}-${device.profile.name}-${model}-${stamp}.json`);
   const header = {
     date: date.toISOString(),
     adapter: describeAdapter(device),
@@ -211,8 +214,9 @@ export async function writeResults(
     host: { processor: cpus()[0]?.model, cores: availableParallelism(), platform: process.platform },
     quick: options.quick,
   };
-  await writeFileAtomic(path, `${JSON.stringify({ ...header, ...results }, null, 2)}\n`);
-  console.log(`\nwritten: ${path}`);
+  console.log(`results: ${path}`);
+  return (results: Readonly<Record<string, unknown>>) =>
+    writeFileAtomic(path, `${JSON.stringify({ ...header, ...results }, null, 2)}\n`);
 }
 
 /** Columns aligned, the first to the left. */

@@ -1,7 +1,7 @@
 // `npm run bench`: every kind of kernel at the shapes of the experiments, with its rate and the share of what the
 // adapter reaches at all. `-- --filter conv --quick` for some of them.
 
-import { measureCeilings } from "../src/experiments/lib/profile.js";
+import { measureCeilings, onSoftware } from "../src/experiments/lib/profile.js";
 import {
   batchNormGradientKernel,
   batchNormKernel,
@@ -25,9 +25,9 @@ import {
   kernelCase,
   measureCase,
   parseOptions,
+  resultsFile,
   tableLine,
   withDevice,
-  writeResults,
 } from "./harness.js";
 
 /** A product [m, k] x [k, n], and with `gradients` those of both operands. */
@@ -294,6 +294,7 @@ function optimizers(size: number, label: string): KernelCase[] {
 const cases: readonly KernelCase[] = [
   ...matmuls("square", [512, 512, 512]),
   ...matmuls("square", [1024, 1024, 1024]),
+  ...matmuls("square", [2048, 2048, 2048]),
   ...matmuls("sgd-cnn", [128, 1600, 200], true),
   ...matmuls("sgd-cnn", [128, 200, 128], true),
   ...matmuls("mlp-64", [128, 784, 64], true),
@@ -318,12 +319,25 @@ const cases: readonly KernelCase[] = [
   ...optimizers(MILLION, "1 M"),
 ];
 
+/** Shapes of alexnet-plus at its own batch, and a large product: seconds a call on a software adapter, which runs them when asked. */
+const largeCases: readonly KernelCase[] = [
+  ...matmuls("large", [4096, 4096, 4096]),
+  ...matmuls("large alexnet-plus", [128, 9216, 4096], true),
+  ...convolutions("large alexnet-plus", [128, 28, 96, 96], "same"),
+  ...convolutions("large alexnet-plus", [128, 14, 256, 256], "same"),
+  ...convolutions("large alexnet-plus", [128, 7, 384, 384], "same"),
+];
+
 const options = parseOptions("Times every kind of kernel at the shapes of the experiments.");
 const WIDTHS = [58, 9, 7, 8, 7, 6];
 
 await withDevice(options, async (device) => {
-  const chosen = cases.filter(({ group, name }) => options.filter.test(`${group} ${name}`));
+  const large = !onSoftware(device) || options.filter.source.includes("large");
+  const chosen = [...cases, ...(large ? largeCases : [])].filter(({ group, name }) =>
+    options.filter.test(`${group} ${name}`),
+  );
   if (chosen.length === 0) throw new Error(`--filter ${options.filter.source}: no benchmark has such a name`);
+  const write = await resultsFile(device, options, "kernels");
   const ceilings = await measureCeilings(device);
   console.log(
     `ceilings: ${ceilings.gflops.toFixed(1)} GFLOP/s in a multiply-add loop, ${ceilings.gbs.toFixed(1)} GB/s in a copy\n`,
@@ -341,6 +355,6 @@ await withDevice(options, async (device) => {
     const figures = [timing.medianMs.toFixed(3), timing.rmePercent.toFixed(1), rate.toFixed(1), unit];
     console.log(tableLine([item.name, ...figures, `${(100 * share).toFixed(0)} %`], WIDTHS));
     results.push({ group: item.group, name: item.name, ...work, ...timing, rate, unit, share });
+    await write({ ceilings, results });
   }
-  await writeResults(device, options, "kernels", { ceilings, results });
 });

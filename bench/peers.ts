@@ -10,7 +10,7 @@ import { createInterface } from "node:readline";
 import { setTimeout } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { settlingRate } from "../src/experiments/lib/optimize-input.js";
-import { median, parseOptions, tableLine, withDevice, writeResults } from "./harness.js";
+import { median, parseOptions, resultsFile, tableLine, withDevice } from "./harness.js";
 import type { Answer, Request } from "./protocol.js";
 import { makeTask, packed, type Task, type Workload, withWeights, workloads, writeTask } from "./workloads.js";
 
@@ -222,6 +222,7 @@ await withDevice(options, async (device) => {
     options.filter.source === "(?:)" ? !name.startsWith("alexnet") : options.filter.test(name),
   );
   const names = Object.keys(commands);
+  const write = await resultsFile(device, options, "peers");
   const results: { name: string; contenders: Report[] }[] = [];
   for (const workload of chosen) {
     console.log(`\n${tableLine([workload.name, "median ms", "least ms", "ratio", "d loss", "d result"], WIDTHS)}`);
@@ -232,11 +233,11 @@ await withDevice(options, async (device) => {
       console.log(`${tableLine([contender, ...times, ...differences], WIDTHS)}${failure ? `  ${failure}` : ""}`);
     }
     results.push({ name: workload.name, contenders: reports });
+    await write({ dropout: "left out", tolerance: TOLERANCE, results });
   }
   const columns = names.filter((name) =>
     results.some(({ contenders }) => contenders.some((c) => c.contender === name && c.medianMs)),
   );
   console.log(`\n| ms per step (ratio) | ${columns.join(" | ")} |\n|---${"|---".repeat(columns.length)}|`);
   for (const { name, contenders } of results) console.log(markdownRow(name, contenders, columns));
-  await writeResults(device, options, "peers", { dropout: "left out", tolerance: TOLERANCE, results });
 });

@@ -2,21 +2,24 @@
 // optimizer, figures read every so often), and steps of input optimisation, as `kilograd optimize` takes them. With
 // `-- --profile`, the kernels of each, too.
 //
-// What is not kernels is found in two runs that take turns: a plain one, timed by the clock, and a profiled one, in which
-// timestamps stand around every dispatch. Timestamps around an empty dispatch give what any dispatch costs the driver; that
-// is taken off each kernel's time, because it is overhead. Outside = wall time - sum of kernels, per step, as medians over
-// the turns: encoding, submitting, waiting, JavaScript and the driver's work per dispatch, as far as no kernel runs
-// meanwhile. Where kernels overlap each other, which timestamps keep them from, it comes out too small.
+// Two runs take turns: a plain one, timed by the clock, and one in which timestamps stand at the begin and the end of every
+// compute pass (a step is one), which disturb nothing in it. In the latter, per step,
+//   host = wall - passes: JavaScript, encoding, submitting and waiting while nothing runs,
+//   driver = dispatches x the time of an empty dispatch in a pass: the least that launching kernels costs.
+// Outside = host + driver, kernels = the plain run's wall time - outside; medians over the turns.
 import {
   type Ceilings,
   measureCeilings,
+  measureOverhead,
+  type Overhead,
+  onSoftware,
   profiledSteps,
   profileSteps,
   profileText,
   type StepProfile,
 } from "../src/experiments/lib/profile.js";
 import type { WebGpuDevice } from "../src/tensor/webgpu.js";
-import { median, parseOptions, tableLine, withDevice, writeResults } from "./harness.js";
+import { median, parseOptions, resultsFile, tableLine, withDevice } from "./harness.js";
 import { makeSubject } from "./subject.js";
 import { makeTask, type Workload, workloads } from "./workloads.js";
 
@@ -36,34 +39,35 @@ async function measureWorkload(
   const warm = await subject.run(workload.steps);
   const steps = profiledSteps(warm.ms / warm.steps);
   const walls: number[] = [];
+  const overheads: Overhead[] = [];
+  const run = (count: number) => subject.steps(count);
   const profiles: StepProfile[] = [];
   const started = performance.now();
   for (let turn = 0; turn < (quick ? TURNS.quick : TURNS.most); turn++) {
     if (turn >= TURNS.least && performance.now() - started > SLOW_MS) break;
     const { ms, steps: taken } = await subject.run(workload.steps);
     walls.push(ms / taken);
-    profiles.push(
-      await profileSteps(device, { steps, run: (count) => subject.steps(count), ...(ceilings && { ceilings }) }),
-    );
+    overheads.push(await measureOverhead(device, { steps, run }));
+    // Without the table, one is enough to count operations.
+    if (ceilings !== undefined || turn === 0) {
+      profiles.push(await profileSteps(device, { steps, run, ...(ceilings && { ceilings }) }));
+    }
   }
   // Nothing was trimmed since the first step: what the pool holds now is what the workload took at most.
   const { liveBytes, pooledBytes } = device.memory();
   await subject.end();
-  const stepMsMedian = median(walls);
-  const kernelMs = median(profiles.map((profile) => profile.kernelMs));
-  const profile = profiles.find((one) => one.kernelMs === kernelMs)!;
+  const profile = profiles.reduce((a, b) => (b.kernelMs < a.kernelMs ? b : a));
+  const wallMs = median(walls);
+  const hostMs = median(overheads.map((overhead) => overhead.hostMs));
+  const driverMs = median(overheads.map((overhead) => overhead.driverMs));
+  const outsideMs = hostMs + driverMs;
   return {
     name: workload.name,
-    stepMsMedian,
-    stepMsMin: Math.min(...walls),
-    kernelMs,
-    outsideMs: stepMsMedian - kernelMs,
-    outsideShare: 1 - kernelMs / stepMsMedian,
-    firstStepMs,
-    dispatches: profile.dispatches,
-    emptyDispatchMs: profile.emptyDispatchMs,
+    ...{ stepMsMedian: wallMs, stepMsMin: Math.min(...walls), firstStepMs },
+    ...{ kernelMs: wallMs - outsideMs, outsideMs, outsideShare: outsideMs / wallMs, hostMs, driverMs },
+    dispatches: overheads[0]!.dispatches,
     /** Of the formulas of products and convolutions, over the wall time. */
-    gflops: profile.flops / stepMsMedian / 1e6,
+    gflops: profile.flops / wallMs / 1e6,
     peakBytes: liveBytes + pooledBytes,
     turns: walls.length,
     ...(ceilings && { profile }),
@@ -75,38 +79,34 @@ const HEADINGS = [
   "median ms",
   "least ms",
   "kernels ms",
-  "outside ms",
+  "host ms",
+  "driver ms",
   "outside",
   "dispatches",
   "GFLOP/s",
   "first ms",
   "peak MiB",
 ];
-const WIDTHS = [18, 9, 9, 10, 10, 7, 10, 7, 8, 8];
+const WIDTHS = [18, 9, 9, 10, 9, 9, 7, 10, 7, 8, 8];
 
 const options = parseOptions("Times steps of training and of input optimisation, and what of them is not kernels.");
 
 await withDevice(options, async (device) => {
-  const { source } = options.filter;
-  const chosen = workloads
-    .filter(({ name }) => options.filter.test(name))
-    .filter(({ name }) => {
-      const slow =
-        name === "alexnet-plus b128" && device.adapter.info.architecture === "software" && !source.includes("b128");
-      if (slow)
-        console.log(
-          `${name}: left out on a software adapter, which needs ten seconds a step; --filter "${name}" runs it`,
-        );
-      return !slow;
-    });
-  console.log(`\n${tableLine(HEADINGS, WIDTHS)}`);
+  const slow = onSoftware(device) && !options.filter.source.includes("b128") ? "alexnet-plus b128" : undefined;
+  if (slow)
+    console.log(`left out on a software adapter, which needs ten seconds a step: ${slow}; --filter b128 has it`);
+  const chosen = workloads.filter(({ name }) => options.filter.test(name) && name !== slow);
+  const write = await resultsFile(device, options, "steps");
   const ceilings = options.profile ? await measureCeilings(device) : undefined;
   device.trim();
+  console.log(`\n${tableLine(HEADINGS, WIDTHS)}`);
   const results = [];
   for (const workload of chosen) {
     const result = await measureWorkload(device, workload, { quick: options.quick, ceilings });
     device.trim();
-    const times = [result.stepMsMedian, result.stepMsMin, result.kernelMs, result.outsideMs].map((ms) => ms.toFixed(2));
+    const times = [result.stepMsMedian, result.stepMsMin, result.kernelMs, result.hostMs, result.driverMs].map((ms) =>
+      ms.toFixed(2),
+    );
     const rest = [
       result.dispatches,
       result.gflops.toFixed(1),
@@ -116,6 +116,6 @@ await withDevice(options, async (device) => {
     console.log(tableLine([result.name, ...times, `${(100 * result.outsideShare).toFixed(0)} %`, ...rest], WIDTHS));
     if (result.profile) console.log(`\n${profileText(result.profile)}\n`);
     results.push(result);
+    await write({ ...(ceilings && { ceilings }), results });
   }
-  await writeResults(device, options, "steps", { results });
 });

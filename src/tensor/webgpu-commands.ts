@@ -103,7 +103,7 @@ export class ParameterBlock {
 }
 
 /**
- * Encodes commands in order, dispatches in as few passes as there can be; with a timer, each in a pass of its own.
+ * Encodes commands in order, dispatches in as few passes as there can be, unless a timer wants each in its own.
  * `parameters` binds the block that the dispatches' offsets refer to.
  */
 export function encode(
@@ -122,12 +122,12 @@ export function encode(
       encoder.copyBufferToBuffer(command.from, 0, command.to, 0, command.bytes);
       continue;
     }
-    if (timer !== undefined) {
+    if (timer?.each === "dispatch") {
       pass?.end();
+      pass = undefined;
       current = undefined;
-      pass = encoder.beginComputePass(timer.pass(command));
     }
-    pass ??= encoder.beginComputePass();
+    pass ??= encoder.beginComputePass(timer?.pass(command));
     if (current !== command.program) {
       current = command.program;
       pass.setPipeline(command.program.pipeline!);
@@ -138,7 +138,7 @@ export function encode(
     pass.dispatchWorkgroups(x, y, z);
   }
   pass?.end();
-  timer?.resolve(encoder);
+  timer?.endSubmit(encoder);
 }
 
 /** Names the views that a dispatch binds, in order. */

@@ -1,5 +1,5 @@
-// Times every dispatch with timestamp queries: where a step's time goes. It gives each dispatch a pass of its own, so it is
-// for looking, not for running. Exact on Node only when the device was opened with { profiling: true }, which turns off
+// Times compute passes with timestamp queries: passes as they are, which changes next to nothing, or each dispatch in a pass
+// of its own, to see where a step's time goes. Exact on Node only when the device was opened with { profiling: true }, which turns off
 // Dawn's rounding of timestamps to 100 microseconds.
 import { formatShape, type Shape } from "./shape.js";
 import { wait } from "./wait.js";
@@ -31,7 +31,11 @@ export class DispatchTimer {
   private readonly pending: { readonly staging: GPUBuffer; readonly dispatches: readonly TimedDispatch[] }[] = [];
   private dispatches: TimedDispatch[] = [];
 
-  constructor(private readonly gpu: GPUDevice) {
+  constructor(
+    private readonly gpu: GPUDevice,
+    /** What lies between two timestamps. */
+    readonly each: "dispatch" | "pass",
+  ) {
     this.queries = gpu.createQuerySet({ type: "timestamp", count: QUERIES });
     this.resolved = gpu.createBuffer({
       size: QUERIES * 8,
@@ -39,19 +43,22 @@ export class DispatchTimer {
     });
   }
 
-  /** Descriptor of the pass for the next dispatch. */
+  /** Descriptor of a pass that begins with this dispatch. */
   pass(dispatch: TimedDispatch): GPUComputePassDescriptor {
     const index = this.dispatches.length * 2;
-    if (index + 2 > QUERIES) throw new RangeError(`internal: more than ${QUERIES / 2} dispatches in a timed submit`);
+    if (index + 2 > QUERIES) throw new RangeError(`internal: more than ${QUERIES / 2} passes in a timed submit`);
     this.dispatches.push(dispatch);
     return {
       timestampWrites: { querySet: this.queries, beginningOfPassWriteIndex: index, endOfPassWriteIndex: index + 1 },
     };
   }
 
-  /** Ends a submit: records the copy of its timestamps. */
-  resolve(encoder: GPUCommandEncoder): void {
-    if (this.dispatches.length === 0) return;
+  /** Ends a submit: copies the timestamps so far, if the next submit might need their places. */
+  endSubmit(encoder: GPUCommandEncoder): void {
+    if (this.dispatches.length * 4 >= QUERIES) this.resolve(encoder);
+  }
+
+  private resolve(encoder: GPUCommandEncoder): void {
     const bytes = this.dispatches.length * 16;
     const staging = this.gpu.createBuffer({ size: bytes, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
     encoder.resolveQuerySet(this.queries, 0, this.dispatches.length * 2, this.resolved, 0);
@@ -60,25 +67,43 @@ export class DispatchTimer {
     this.dispatches = [];
   }
 
-  /** Times so far, longest first; call after device.sync(). */
-  async report(): Promise<KernelTime[]> {
+  /** Times of kernels so far, longest first, with each dispatch timed; call after device.sync(). */
+  async kernels(): Promise<KernelTime[]> {
     const times = new Map<string, KernelTime>();
+    for await (const { call, program, milliseconds } of this.spans()) {
+      const time = timeOf(times, call);
+      const share = 1 / call.dispatches;
+      time.calls += share;
+      time.dispatches++;
+      time.milliseconds += milliseconds;
+      if (call.flops !== undefined) time.flops = (time.flops ?? 0) + call.flops() * share;
+      time.bytes += bytesOf(call) * share;
+      time.programs.add(program.key.slice(call.kernel.length + 1).split("|")[0]!);
+    }
+    return [...times.values()].sort((a, b) => b.milliseconds - a.milliseconds);
+  }
+
+  /** Milliseconds in all; call after device.sync(). */
+  async total(): Promise<number> {
+    let sum = 0;
+    for await (const { milliseconds } of this.spans()) sum += milliseconds;
+    return sum;
+  }
+
+  private async *spans(): AsyncGenerator<TimedDispatch & { readonly milliseconds: number }> {
+    if (this.dispatches.length > 0) {
+      const encoder = this.gpu.createCommandEncoder();
+      this.resolve(encoder);
+      this.gpu.queue.submit([encoder.finish()]);
+    }
     for (const { staging, dispatches } of this.pending.splice(0)) {
       await wait(staging.mapAsync(GPUMapMode.READ));
       const stamps = new BigUint64Array(staging.getMappedRange());
       for (const [i, { call, program }] of dispatches.entries()) {
-        const time = timeOf(times, call);
-        const share = 1 / call.dispatches;
-        time.calls += share;
-        time.dispatches++;
-        time.milliseconds += Number(stamps[2 * i + 1]! - stamps[2 * i]!) / 1e6;
-        if (call.flops !== undefined) time.flops = (time.flops ?? 0) + call.flops() * share;
-        time.bytes += bytesOf(call) * share;
-        time.programs.add(program.key.slice(call.kernel.length + 1).split("|")[0]!);
+        yield { call, program, milliseconds: Number(stamps[2 * i + 1]! - stamps[2 * i]!) / 1e6 };
       }
       staging.destroy();
     }
-    return [...times.values()].sort((a, b) => b.milliseconds - a.milliseconds);
   }
 
   destroy(): void {

@@ -297,17 +297,30 @@ export class WebGpuDevice extends Device {
    * Times every dispatch while `fn` runs: kernels by time and shapes, longest first. For looking, not for running: each dispatch
    * gets a pass of its own. Needs the adapter's "timestamp-query"; exact when opened with `{ profiling: true }`.
    */
-  async profileDispatches(fn: () => void | Promise<void>): Promise<KernelTime[]> {
+  profileDispatches(fn: () => void | Promise<void>): Promise<KernelTime[]> {
+    return this.timed("dispatch", fn, (timer) => timer.kernels());
+  }
+
+  /** Milliseconds that the adapter spends in passes while `fn` runs. Needs, and is exact, as `profileDispatches`. */
+  profilePasses(fn: () => void | Promise<void>): Promise<number> {
+    return this.timed("pass", fn, (timer) => timer.total());
+  }
+
+  private async timed<T>(
+    each: DispatchTimer["each"],
+    fn: () => void | Promise<void>,
+    report: (timer: DispatchTimer) => Promise<T>,
+  ): Promise<T> {
     if (!this.gpu.features.has("timestamp-query")) {
-      throw new DeviceError("LIMIT", "profileDispatches: this adapter has no timestamp queries");
+      throw new DeviceError("LIMIT", "profile: this adapter has no timestamp queries");
     }
     await this.sync();
-    const timer = new DispatchTimer(this.gpu);
+    const timer = new DispatchTimer(this.gpu, each);
     this.timer = timer;
     try {
       await fn();
       await this.sync();
-      return await timer.report();
+      return await report(timer);
     } finally {
       this.timer = undefined;
       timer.destroy();

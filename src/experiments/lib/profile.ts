@@ -109,6 +109,53 @@ export function profiledSteps(stepMs: number | undefined): number {
   return Math.min(20, Math.max(1, Math.round(2000 / (stepMs ?? 2000))));
 }
 
+/** What of a step is not kernels, in milliseconds. */
+export interface Overhead {
+  /** While the adapter is in no compute pass: JavaScript, encoding, submitting, waiting. */
+  readonly hostMs: number;
+  /** What as many empty dispatches in one pass take. */
+  readonly driverMs: number;
+  readonly dispatches: number;
+}
+
+/**
+ * Measures what of a step is not kernels. `run` as in profileSteps. Timestamps stand at the begin and the end of passes
+ * only, and what lies between them is taken off the clock's time of the same run, so that the adapter's speed may change
+ * from run to run.
+ */
+export async function measureOverhead(
+  device: WebGpuDevice,
+  { steps, run }: { steps: number; run: (count: number) => Promise<void> },
+): Promise<Overhead> {
+  const timed = async (count: number) => {
+    const before = device.counters.dispatches;
+    let wallMs = 0;
+    const passMs = await device.profilePasses(async () => {
+      const begun = performance.now();
+      await run(count);
+      wallMs = performance.now() - begun;
+    });
+    return { hostMs: wallMs - passMs, dispatches: device.counters.dispatches - before };
+  };
+  const [short, long] = [await timed(UNLIKE), await timed(UNLIKE + steps)];
+  const dispatches = (long.dispatches - short.dispatches) / steps;
+  let emptyMs = Number.POSITIVE_INFINITY;
+  for (let i = 0; i < 5; i++) {
+    const ms = await device.profilePasses(() => callEmpty(device));
+    emptyMs = Math.min(emptyMs, ms / EMPTY_CALLS);
+  }
+  return { hostMs: (long.hostMs - short.hostMs) / steps, driverMs: dispatches * emptyMs, dispatches };
+}
+
+const EMPTY_CALLS = 64;
+
+function callEmpty(device: WebGpuDevice): void {
+  scope(() => {
+    const y = empty(device, [4], "f32");
+    for (let i = 0; i < EMPTY_CALLS; i++) runInto(emptyKernel, [], [y], {});
+  });
+}
+
 const COLUMNS = ["kernel", "shapes", "calls", "ms", "share", "GFLOP/s", "GB/s", "of ceiling"] as const;
 
 /** The table that `--profile` prints; kernels below a thousandth of the time are summed up. */
@@ -153,6 +200,12 @@ function shapesText({ inputs, outputs, gflops }: KernelShare): string {
   const from = gflops === undefined ? [] : inputs.slice(0, 2);
   return [...from, outputs[0] ?? []].map((shape) => `[${shape}]`).join(" ");
 }
+
+/** Whether the adapter is a processor. */
+export const onSoftware = ({ adapter }: WebGpuDevice): boolean =>
+  /llvmpipe|lavapipe|swiftshader/i.test(
+    `${adapter.info.description} ${adapter.info.device} ${adapter.info.architecture}`,
+  );
 
 const onWebGpuOnly = () => {
   throw new Error("profiles are made on WebGPU only");
@@ -250,7 +303,7 @@ const copyLoop = defineKernel<{ trips: number }>({
 /** The best of several forms of each loop, by timestamps. */
 export async function measureCeilings(device: WebGpuDevice): Promise<Ceilings> {
   const width = device.profile.subgroupSize ?? 256;
-  const software = device.adapter.info.architecture === "software" || device.profile.name === "software";
+  const software = onSoftware(device);
   const [workgroups, trips] = software ? [Math.ceil(512 / width), 2048] : [4096, 512];
   let gflops = 0;
   for (const [chains, unrolled] of [
