@@ -2,7 +2,8 @@
 // face at a time, and the model as Keras's .h5, which `kilograd camera` takes.
 
 import { join } from "node:path";
-import { type LabelledImages, limitImages } from "../data/dataset.js";
+import { loadCifar10 } from "../data/cifar10.js";
+import { type ImageDataset, type LabelledImages, limitImages } from "../data/dataset.js";
 import { fer2013Classes, loadFer2013 } from "../data/fer2013.js";
 import { confusionMatrix, lineChart } from "../io/charts.js";
 import { type GridCell, pictureGrid } from "../io/png.js";
@@ -12,10 +13,12 @@ import { saveKerasModel } from "../nn/keras.js";
 import type { Sequential } from "../nn/model.js";
 import { adamW } from "../nn/optimizers.js";
 import { cosineDecay } from "../nn/schedules.js";
-import { UsageError } from "../tensor/errors.js";
+import { DataError, UsageError } from "../tensor/errors.js";
 import { type Classification, classify } from "./lib/classify.js";
-import { defineExperiment } from "./lib/experiment.js";
+import { defineExperiment, type ExperimentRun } from "./lib/experiment.js";
 import { measureStep, type TrainingPlan, trainingSeconds, trainPart } from "./lib/experiment-training.js";
+import { finderArchitecture } from "./lib/face-finder.js";
+import { type FinderFigures, measureFinder, trainFinder } from "./lib/face-finder-training.js";
 import {
   distortFaces,
   FaceClassifier,
@@ -41,6 +44,10 @@ const reference = {
   testImages: 3_589,
   /** Faces classified one after the other to measure the speed. */
   timedFaces: 200,
+  /** Windows that the face finder is trained on, passes over them, and collages that it is tested on. */
+  finderWindows: 45_000,
+  finderEpochs: 4,
+  finderScenes: 300,
 };
 
 /** What was published for the whole of FER2013 (Goodfellow et al. 2013). */
@@ -50,6 +57,10 @@ const WANTED = 0.52;
 /** Faces shown per class, right and wrong. */
 const SHOWN = 8;
 const MODEL_FILE = "emotion.h5";
+/** `kilograd camera` looks for it beside the model. */
+const FINDER_FILE = "face-finder.h5";
+/** Rough seconds of training the finder, per window and epoch, and of testing it, per scene. */
+const FINDER_SECONDS = { window: 3e-4, scene: 0.1 };
 
 // ---- What is measured
 
@@ -109,7 +120,13 @@ async function sameBits(a: Sequential, b: Sequential): Promise<boolean> {
 // ---- Run
 
 export const experiment = defineExperiment<typeof reference>({
-  presets: { reference, quick: { ...reference, epochs: 4, timedFaces: 100 } },
+  presets: {
+    reference,
+    quick: {
+      ...reference,
+      ...{ epochs: 3, timedFaces: 100, finderWindows: 9_000, finderEpochs: 2, finderScenes: 50 },
+    },
+  },
 
   async run(run) {
     const { settings } = run;
@@ -142,11 +159,16 @@ export const experiment = defineExperiment<typeof reference>({
       checkpointSteps: 100,
     };
     run.say(data.source);
+    const scenery = await picturesWithoutFaces(run);
     const step = await measureStep(run, plan);
     const testShare = faces.test.count / faces.train.count / settings.epochs;
     const training = trainingSeconds(plan, step);
+    const finderSeconds = FINDER_SECONDS.window * settings.finderWindows * settings.finderEpochs;
     run.plan(
-      { classifier: training, answers: training * testShare * 0.3, speed: settings.timedFaces * 0.01 },
+      {
+        ...{ classifier: training, answers: training * testShare * 0.3, speed: settings.timedFaces * 0.01 },
+        ...(scenery && { "face finder": finderSeconds, "finder test": FINDER_SECONDS.scene * settings.finderScenes }),
+      },
       `${counted(settings.epochs * Math.ceil(faces.train.count / settings.batch), "step")} of ${milliseconds(1000 * step)}`,
     );
 
@@ -170,6 +192,7 @@ export const experiment = defineExperiment<typeof reference>({
       const again = await loadModel(modelPath, { device: run.device });
       const identical = await sameBits(model, again);
       again.dispose();
+      const finder = scenery && (await finderPart(run, faces, scenery));
 
       // ---- Report
 
@@ -265,6 +288,21 @@ export const experiment = defineExperiment<typeof reference>({
           .code(`kilograd camera --model ${modelPath}\nkeras.models.load_model("${MODEL_FILE}")`)
           .code(architecture.summary());
       });
+      report.section("Finding the face", (section) => {
+        if (finder === undefined) {
+          section.note(`No face finder was trained: it needs CIFAR-10 as pictures without faces. ${CAMERA_WITHOUT}`);
+          return;
+        }
+        section.text(finderRemark(finder)).table({
+          columns: ["", "share"],
+          rows: [
+            ["faces found (overlap of at least half)", share(finder.found)],
+            ["false alarms in scenes without a face", share(finder.falseAlarms)],
+            ["mean overlap with the face's box", share(finder.meanOverlap)],
+          ],
+          caption: `${counted(finder.scenes, "collage")} of CIFAR-10 test pictures with a PrivateTest face laid in, and as many without.`,
+        });
+      });
       const figures = { testAccuracy: test.accuracy, testLoss: test.loss, validationAccuracy: last("val_accuracy") };
       return {
         report,
@@ -291,6 +329,7 @@ export const experiment = defineExperiment<typeof reference>({
           confusion: test.confusion,
           history: notes.history,
           source: data.source,
+          finder: finder ?? null,
           parameters: architecture.countParameters(),
           model: { file: MODEL_FILE, sameBitsReadBack: identical, pixels: STANDARDIZED },
           timing: { ...notes.timing, faceMsMedian: median, faceMs95: slow, facesPerSecond: rate },
@@ -304,6 +343,51 @@ export const experiment = defineExperiment<typeof reference>({
     }
   },
 });
+
+const CAMERA_WITHOUT = "`kilograd camera` then takes the middle of the frame, or the part given with --crop.";
+
+/** Backgrounds for the face finder; undefined where CIFAR-10 is not at hand. Nothing is downloaded for it. */
+async function picturesWithoutFaces({ loading, say }: ExperimentRun): Promise<ImageDataset | undefined> {
+  try {
+    return await loadCifar10({ dataDir: loading.dataDir, offline: true });
+  } catch (error) {
+    if (!(error instanceof UsageError || error instanceof DataError)) throw error;
+    say(`No face finder is trained, it needs CIFAR-10 for pictures without faces: ${error.message}`);
+    return undefined;
+  }
+}
+
+/** Trains, tests and saves the face finder. */
+async function finderPart(
+  run: ExperimentRun<typeof reference>,
+  faces: { readonly train: LabelledImages; readonly test: LabelledImages },
+  pictures: ImageDataset,
+): Promise<FinderFigures> {
+  const { finderWindows: windows, finderEpochs: epochs, finderScenes: scenes } = run.settings;
+  const { seed, signal } = run;
+  const { model } = await run.model("face finder", {
+    architecture: finderArchitecture(),
+    train: async (finder, { progress }) => {
+      const data = { faces: faces.train, backgrounds: pictures.train };
+      await trainFinder(finder, data, { ...{ windows, epochs, seed, signal, progress } });
+      return {};
+    },
+  });
+  try {
+    await saveKerasModel(join(run.folder, FINDER_FILE), model);
+    const data = { faces: faces.test, backgrounds: pictures.test };
+    return await run.part("finder test", () => measureFinder(model, data, { scenes, seed, signal }));
+  } finally {
+    model.dispose();
+  }
+}
+
+function finderRemark({ found, falseAlarms, milliseconds: time }: FinderFigures): string {
+  return (
+    `For the camera, a second, smaller network says of windows of all places and sizes whether they frame a face. On collages it finds ${percent(found, 0)} of the faces and sees one in ${percent(falseAlarms, 0)} of the scenes that have none; a scene takes ${milliseconds(time)}. ` +
+    `Collages are not rooms: these figures compare settings, they promise nothing. It is saved as ${FINDER_FILE}.`
+  );
+}
 
 const share = (value: number): TableCell => (Number.isNaN(value) ? null : { text: percent(value, 1), numeric: true });
 

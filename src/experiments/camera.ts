@@ -1,0 +1,242 @@
+// `kilograd camera`: what a model says of the face in every frame of a camera, a video or a folder of pictures, as they
+// come, with frames per second and latency.
+
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { buildModel, loadModel, readModelFile } from "../nn/checkpoint.js";
+import type { Sequential } from "../nn/model.js";
+import type { Device } from "../tensor/device.js";
+import { UsageError } from "../tensor/errors.js";
+import { formatShape } from "../tensor/shape.js";
+import { type Box, checkBox, cropped, middleSquare, overlap, parseBox } from "./lib/crop.js";
+import { FaceFinder } from "./lib/face-finder.js";
+import { FACE_SIDE, FaceClassifier, STANDARDIZED, standardized } from "./lib/faces.js";
+import { defaultDevice, type Frame, type FrameSource, frames } from "./lib/frames.js";
+import type { RunContext } from "./lib/run.js";
+import { counted, milliseconds, percent } from "./lib/text.js";
+
+/** As the command line gives them. */
+export interface CameraOptions {
+  /** Default: the model of the last `kilograd run emotion`. */
+  readonly model?: string;
+  readonly device?: string;
+  readonly video?: string;
+  readonly frames?: string;
+  /** "x,y,width,height": the face; by default it is looked for. */
+  readonly crop?: string;
+  readonly json?: boolean;
+}
+
+/** What is told of a frame. */
+export interface FrameReport {
+  readonly frame: number;
+  /** What was classified, in pixels of the frame; null where no face was found. Then nothing is said of it. */
+  readonly face: Box | null;
+  readonly class: string | null;
+  readonly confidence: number | null;
+  readonly probabilities: Readonly<Record<string, number>> | null;
+  /** From the complete frame to the answer. */
+  readonly latencyMs: number;
+  /** Over the last second. */
+  readonly framesPerSecond: number;
+}
+
+/** Where `kilograd run emotion` leaves its model, the better one first. */
+const usualModels = ["reference", "quick"].map((preset) => join("out", `emotion-${preset}`, "emotion.h5"));
+/** The face finder's file, beside the model. */
+const FINDER_FILE = "face-finder.h5";
+/** Milliseconds between two plain lines; on a terminal the line is refreshed with every frame. */
+const LINE_EVERY_MS = 1000;
+
+/** Runs until the source ends or Ctrl-C; returns what was done in all. */
+export async function camera(options: CameraOptions, context: RunContext, out: NodeJS.WriteStream = process.stdout) {
+  const source = sourceOf(options);
+  const wantedCrop = options.crop === undefined ? undefined : parseBox(options.crop);
+  const path = options.model ?? usualModels.find((candidate) => existsSync(candidate));
+  if (path === undefined) {
+    throw new UsageError(
+      `camera: needs a model, and there is none at ${usualModels.join(" or ")}; run \`kilograd run emotion\` first, or name one with --model`,
+    );
+  }
+  const file = await readModelFile(path);
+  const device = await context.openDevice();
+  const model = buildModel(file, device);
+  const display = new Display(out, options.json ?? false);
+  const clock = new Clock();
+  try {
+    const names = classNamesOf(model, file.notes["classNames"], path);
+    const prepare = file.notes["pixels"] === STANDARDIZED ? standardized : (pixels: Float32Array) => pixels;
+    const faceOf = wantedCrop === undefined ? await faceLookup(path, device, context) : cropLookup(wantedCrop);
+    const classifier = new FaceClassifier(model, prepare);
+    try {
+      // The first answers compile and record: not while a camera waits.
+      for (let i = 0; i < 2; i++) await classifier.answer(new Float32Array(FACE_SIDE * FACE_SIDE));
+      for await (const frame of frames(source, context)) {
+        const face = await faceOf.find(frame);
+        const size = { width: FACE_SIDE, height: FACE_SIDE, factor: 1 / 255 };
+        const answer = face && (await classifier.answer(cropped(frame, face, size)));
+        if (context.signal.aborted) break;
+        display.show({
+          frame: clock.frames,
+          face: face ?? null,
+          class: answer ? names[answer.predicted]! : null,
+          confidence: answer?.confidence ?? null,
+          probabilities: answer ? Object.fromEntries(names.map((name, i) => [name, answer.probabilities[i]!])) : null,
+          ...clock.tick(frame),
+        });
+      }
+    } finally {
+      classifier.dispose();
+      faceOf.dispose();
+    }
+  } finally {
+    display.end();
+    model.dispose();
+  }
+  const { frames: count, meanRate, meanLatency } = clock;
+  context.say(
+    `${counted(count, "frame")}, ${meanRate.toFixed(1)} frames/s, latency ${milliseconds(meanLatency)} in the mean`,
+  );
+  return { frames: count, framesPerSecond: meanRate, latencyMs: meanLatency };
+}
+
+function sourceOf({ device, video, frames: folder }: CameraOptions): FrameSource {
+  const given = Object.entries({ "--device": device, "--video": video, "--frames": folder }).filter(
+    ([, value]) => value,
+  );
+  if (given.length > 1) {
+    throw new UsageError(`camera: takes one source, given ${given.map(([name]) => name).join(" and ")}`);
+  }
+  if (video !== undefined) return { kind: "video", path: video };
+  if (folder !== undefined) return { kind: "folder", path: folder };
+  return { kind: "device", device: device ?? defaultDevice() };
+}
+
+/** Says where the face of a frame is. */
+interface FaceLookup {
+  find(frame: Frame): Promise<Box | undefined>;
+  dispose(): void;
+}
+
+function cropLookup(crop: Box): FaceLookup {
+  return {
+    async find(frame) {
+      checkBox(crop, frame);
+      return crop;
+    },
+    dispose() {},
+  };
+}
+
+/** The finder that was trained with the model; without one, the middle of the frame, which the user is told. */
+async function faceLookup(modelPath: string, device: Device, { say }: RunContext): Promise<FaceLookup> {
+  const path = join(dirname(modelPath), FINDER_FILE);
+  if (!existsSync(path)) {
+    say(
+      `There is no face finder at ${path}: the middle of every frame is taken for the face. Give its place with --crop.`,
+    );
+    return { find: async (frame) => middleSquare(frame), dispose() {} };
+  }
+  const model = await loadModel(path, { device });
+  const finder = new FaceFinder(model);
+  let last: Box | undefined;
+  return {
+    async find(frame) {
+      const found = (await finder.find(frame))?.box;
+      // A face that stays is held still: half of each change.
+      last = found && last && overlap(found, last) > STEADY ? between(found, last) : found;
+      return last;
+    },
+    dispose() {
+      finder.dispose();
+      model.dispose();
+    },
+  };
+}
+/** Least overlap with the face of the frame before to be taken for the same. */
+const STEADY = 0.5;
+
+/** The box half way between two squares, in whole pixels, within what holds both. */
+function between(a: Box, b: Box): Box {
+  const half = (p: number, q: number) => Math.floor((p + q) / 2);
+  return { x: half(a.x, b.x), y: half(a.y, b.y), width: half(a.width, b.width), height: half(a.height, b.height) };
+}
+
+/** @throws UsageError for a model of something else than faces */
+function classNamesOf(model: Sequential, noted: unknown, path: string): string[] {
+  const [classes] = model.outputShape;
+  if (formatShape(model.inputShape) !== formatShape([FACE_SIDE, FACE_SIDE, 1]) || model.outputShape.length !== 1) {
+    throw new UsageError(
+      `camera: needs a model from [${FACE_SIDE}, ${FACE_SIDE}, 1] to classes, ${path} goes from ${formatShape(model.inputShape)} to ${formatShape(model.outputShape)}`,
+    );
+  }
+  const names = Array.isArray(noted) && noted.length === classes ? noted.map(String) : undefined;
+  return names ?? Array.from({ length: classes! }, (_, i) => `class ${i}`);
+}
+
+/** Counts frames and their times. */
+class Clock {
+  frames = 0;
+  private readonly begun = performance.now();
+  private readonly recent: number[] = [];
+  private latencySum = 0;
+
+  tick(frame: Frame): { latencyMs: number; framesPerSecond: number } {
+    const now = performance.now();
+    const latencyMs = now - frame.arrived;
+    this.frames++;
+    this.latencySum += latencyMs;
+    this.recent.push(now);
+    while (this.recent[0]! < now - 1000) this.recent.shift();
+    const span = now - this.recent[0]!;
+    return { latencyMs, framesPerSecond: span > 0 ? (1000 * (this.recent.length - 1)) / span : 0 };
+  }
+
+  get meanRate(): number {
+    return this.frames / ((performance.now() - this.begun) / 1000);
+  }
+
+  get meanLatency(): number {
+    return this.latencySum / Math.max(1, this.frames);
+  }
+}
+
+const wordsOf = ({ class: name, confidence }: FrameReport) =>
+  name === null ? "no face" : `${name} ${percent(confidence!, 0)}`;
+const placeOf = ({ face }: FrameReport) =>
+  face === null ? "" : `face ${face.width}x${face.height} at ${face.x},${face.y}`;
+
+/** One line that is refreshed in place on a terminal, now and then a plain line elsewhere, or JSON for every frame. */
+class Display {
+  private lastLine = Number.NEGATIVE_INFINITY;
+  private lastClass: string | undefined;
+
+  constructor(
+    private readonly out: NodeJS.WriteStream,
+    private readonly json: boolean,
+  ) {}
+
+  show(report: FrameReport): void {
+    if (this.json) {
+      this.out.write(`${JSON.stringify(report)}\n`);
+      return;
+    }
+    const line =
+      `${wordsOf(report).padEnd(16)}  ${report.framesPerSecond.toFixed(1).padStart(5)} frames/s  ` +
+      `${milliseconds(report.latencyMs).padStart(7)}  ${placeOf(report)}  frame ${report.frame}`;
+    if (this.out.isTTY) {
+      this.out.write(`\r\x1b[K${line.slice(0, Math.max(1, (this.out.columns || 80) - 1))}`);
+      return;
+    }
+    const now = performance.now();
+    const said = report.class ?? "";
+    if (said === this.lastClass && now - this.lastLine < LINE_EVERY_MS) return;
+    this.out.write(`${line}\n`);
+    this.lastLine = now;
+    this.lastClass = said;
+  }
+
+  end(): void {
+    if (!this.json && this.out.isTTY) this.out.write("\n");
+  }
+}
