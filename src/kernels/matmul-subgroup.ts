@@ -30,14 +30,19 @@ import {
   rotate,
   SUBGROUP_LANES,
   type SubgroupTile,
+  stepRegister,
   tileColumns,
 } from "./subgroup-tile.js";
 
-/** WGSL by which an operand fills its registers. `quad` runs once per four k, `each` and `next` around every k. */
+/**
+ * WGSL by which an operand fills its registers. `quad` runs once per four k, `each` before and `next` after every k. Where
+ * `vectors` is set instead, `vectors(step)` lists register and vec4f load for the step'th k from here.
+ */
 interface Loader {
   readonly start: string;
   readonly quad?: string;
   readonly each?: string;
+  readonly vectors?: (step: number) => readonly (readonly [register: string, load: string])[];
   readonly next: string;
 }
 
@@ -47,7 +52,8 @@ function leftLoader(tile: SubgroupTile, layout: LeftLayout, aligned: boolean): L
     return aligned
       ? {
           start: "var ia = (aBase + kBegin * u.aStride + m0) / 4u + lane; let aStep = u.aStride / 4u;",
-          each: repeat(registers, (g) => `let a${g} = a[ia + ${8 * g}u];`),
+          vectors: (step) =>
+            Array.from({ length: registers }, (_, g) => [`a${g}`, `a[ia + ${step}u * aStep + ${8 * g}u]`]),
           next: "ia += aStep;",
         }
       : {
@@ -74,7 +80,8 @@ function rightLoader({ vectors }: SubgroupTile, transposed: boolean, aligned: bo
     return aligned
       ? {
           start: "var ib = (bBase + kBegin * u.bStride + n0) / 4u + lane; let bStep = u.bStride / 4u;",
-          each: repeat(vectors, (v) => `let b${v} = b[ib + ${8 * v}u];`),
+          vectors: (step) =>
+            Array.from({ length: vectors }, (_, v) => [`b${v}`, `b[ib + ${step}u * bStep + ${8 * v}u]`]),
           next: "ib += bStep;",
         }
       : {
@@ -101,17 +108,37 @@ function fourScalars(name: string, first: string, step: string): string {
   return `vec4f(${[0, 1, 2, 3].map((i) => `${name}[${first} + ${i}u * ${step}]`).join(", ")})`;
 }
 
-/** The sums of every k of the piece; with a four-k loader as a loop of four inside, for one multiply-add per trip. */
+/**
+ * The sums of every k of the piece. Two k per trip where both operands are read k by k as vec4s; with a four-k loader a
+ * loop of four inside.
+ */
 function mainLoop(tile: SubgroupTile, layout: LeftLayout, left: Loader, right: Loader): string {
-  const each = [left.each, right.each, multiplyAccumulate(tile, layout), left.next, right.next].join("\n");
+  if (left.vectors !== undefined && right.vectors !== undefined) {
+    const loads = [...left.vectors(0), ...right.vectors(0)].map(([name, load]) => `let ${name} = ${load};`);
+    const more = [...left.vectors(1), ...right.vectors(1)].map(
+      ([name, load]) => `let ${stepRegister(name, 1)} = select(vec4f(), ${load}, k + 1u < kEnd);`,
+    );
+    return `for (var k = kBegin; k < kEnd; k += 2u) {
+${[...loads, ...more].join("\n")}
+${multiplyAccumulate(tile, layout, 2)}
+${left.next} ${left.next} ${right.next} ${right.next}
+}`;
+  }
+  const single = ({ each, vectors }: Loader) =>
+    each ??
+    vectors?.(0)
+      .map(([name, load]) => `let ${name} = ${load};`)
+      .join("\n") ??
+    "";
+  const body = [single(left), single(right), multiplyAccumulate(tile, layout), left.next, right.next].join("\n");
   if (left.quad === undefined && right.quad === undefined) {
-    return `for (var k = kBegin; k < kEnd; k++) {\n${each}\n}`;
+    return `for (var k = kBegin; k < kEnd; k++) {\n${body}\n}`;
   }
   return `for (var k = kBegin; k < kEnd; k += 4u) {
 ${left.quad ?? ""}
 ${right.quad ?? ""}
 for (var inner = 0u; inner < 4u; inner++) {
-${each}
+${body}
 }
 }`;
 }
@@ -179,15 +206,18 @@ function transposedCopy(call: GpuCall<MatmulParams>, { m, k, a }: Product): Matr
   return { view, offset: 0, stride, batchStride: 0, transposed: false };
 }
 
+type TileShape = Pick<Product, "m" | "n"> & Record<"a" | "b", Pick<Matrix, "transposed">>;
+
 /**
  * The tile that wastes least: fewer rows for a short C, one vector where two would hang over the edge. Stores by element
  * double the text of a tile (and seconds of compilation), so those tiles are small; for B [N, K] that costs no speed.
+ * Two vectors only for A [K, M]: the other way round the panels take over where there are rows enough.
  */
-function tileFor(m: number, n: number, transposedB: boolean, vectorStores: boolean): SubgroupTile {
+function tileFor({ m, n, a, b }: TileShape, vectorStores: boolean): SubgroupTile {
   const padded = (columns: number) => Math.ceil(n / columns) * columns;
   return {
-    rows: m <= 8 ? 8 : m <= 16 || transposedB ? 16 : 32,
-    vectors: vectorStores && 0.9 * padded(64) <= padded(32) ? 2 : 1,
+    rows: m <= 8 ? 8 : m <= 16 || b.transposed ? 16 : 32,
+    vectors: a.transposed && vectorStores && 0.9 * padded(64) <= padded(32) ? 2 : 1,
   };
 }
 
@@ -196,7 +226,7 @@ function runTile(call: GpuCall<MatmulParams>, product: Product): void {
   const alignedA = isAligned(a);
   const alignedB = isAligned(b);
   const vectorStores = !b.transposed && isAligned(c) && product.splitStride % 4 === 0;
-  const tile = tileFor(m, n, b.transposed, vectorStores);
+  const tile = tileFor(product, vectorStores);
   const layout: LeftLayout = a.transposed ? "k-major" : "row-major";
   const left = leftLoader(tile, layout, alignedA);
   const right = rightLoader(tile, b.transposed, alignedB);
@@ -231,7 +261,7 @@ export const subgroupFamily: ProductFamily = {
   splitsFor(shape) {
     const { m, n, k, batch, transposedA } = shape;
     if (!transposedA && panelSuits(shape)) return panelSplits(shape);
-    const tile = tileFor(m, n, false, n % 4 === 0);
+    const tile = tileFor({ m, n, a: { transposed: transposedA }, b: { transposed: false } }, n % 4 === 0);
     const tiles = Math.ceil(m / tile.rows) * Math.ceil(n / tileColumns(tile)) * batch;
     return Math.max(1, Math.min(Math.ceil(WANTED_WORKGROUPS / tiles), Math.floor((m * n * k) / LEAST_WORK)));
   },

@@ -6,7 +6,7 @@
 //
 // Lane l holds the columns 4 l + {0, 1, 2, 3} of every 32-column vector. Why this form: lavapipe emits a load as eight
 // scalar loads, so only multiplications per load count; it has no shared memory to win from; and values carried around
-// a loop pass a select per iteration, which folds into the multiply-add only with ONE k per iteration: do not unroll.
+// a loop pass a select per iteration, so that more than one k per iteration pays only if sums take all of them at once.
 // The broadcast is written as a shuffle from a constant lane: one permutation, where subgroupBroadcast becomes three
 // instructions (extract, splat, and a mask for an inactive source lane).
 // Registers must be named variables (`c3_1`), since an indexed array would live in memory.
@@ -46,22 +46,30 @@ export function accumulators(tile: SubgroupTile): string {
   return eachAccumulator(tile, ({ name }) => `var ${name} = vec4f();`);
 }
 
+/** Register of the k'th of several k that one trip of the loop takes: `a0`, `a0_1`, ... */
+export function stepRegister(name: string, step: number): string {
+  return step === 0 ? name : `${name}_${step}`;
+}
+
 /**
- * One rank-one update: reads the registers `a0`, ... and `b0` (and `b1`), updates every `c{row}_{vector}`. Must stand in
- * control flow that is uniform over the subgroup.
+ * One rank-one update, or `steps` of them: reads the registers `a0`, ... and `b0` (and `b1`) of every step (see
+ * `stepRegister`), updates every `c{row}_{vector}`. Must stand in control flow that is uniform over the subgroup.
  */
-export function multiplyAccumulate(tile: SubgroupTile, layout: LeftLayout): string {
-  const lines: string[] = [];
-  for (let row = 0; row < tile.rows; row++) {
-    const source =
-      layout === "k-major" ? `a${row >> 5}.${"xyzw"[row & 3]}, ${(row >> 2) & 7}u` : `a${row >> 3}.x, ${row & 7}u`;
-    lines.push(`{ let t = vec4f(subgroupShuffle(${source}));`);
-    for (let vector = 0; vector < tile.vectors; vector++) {
-      lines.push(`  c${row}_${vector} = fma(t, b${vector}, c${row}_${vector});`);
-    }
-    lines.push("}");
-  }
-  return lines.join("\n");
+export function multiplyAccumulate(tile: SubgroupTile, layout: LeftLayout, steps = 1): string {
+  const scalar = (row: number, step: number) =>
+    layout === "k-major"
+      ? `${stepRegister(`a${row >> 5}`, step)}.${"xyzw"[row & 3]}, ${(row >> 2) & 7}u`
+      : `${stepRegister(`a${row >> 3}`, step)}.x, ${row & 7}u`;
+  // Sum by sum, so that each passes its select once a trip and not once a k.
+  return repeat(tile.rows, (row) => {
+    const sums = repeat(tile.vectors, (vector) => {
+      const sum = `c${row}_${vector}`;
+      let value = sum;
+      for (let step = 0; step < steps; step++) value = `fma(t${step}, ${stepRegister(`b${vector}`, step)}, ${value})`;
+      return `  ${sum} = ${value};`;
+    });
+    return `{ ${repeat(steps, (step) => `let t${step} = vec4f(subgroupShuffle(${scalar(row, step)}));`)}\n${sums}\n}`;
+  });
 }
 
 /** Row-major layout: brings the next k of every left register into component x. */
