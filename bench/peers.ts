@@ -31,7 +31,7 @@ const commands: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Most seconds that a contender may take to start, to check, or for a run. */
-const PATIENCE = 120;
+const PATIENCE = 60;
 /** Rounds; who needs more than SLOW_MS in all has the least number of turns. */
 const ROUNDS = { most: 9, least: 3 };
 const SLOW_MS = 10_000;
