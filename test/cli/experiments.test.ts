@@ -86,6 +86,7 @@ describe("exit code 2, nothing written", () => {
     ]);
     expect(stderr).toMatch(message);
     expect(code).toBe(2);
+    expect(readdirSync(at(`out-${name}`))).toEqual([]);
   });
 });
 

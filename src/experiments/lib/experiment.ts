@@ -171,6 +171,7 @@ export class ExperimentRun<S extends Settings = Settings> {
 
   private async tracked<T>(name: string, compute: (progress: PartProgress) => Promise<T>): Promise<T> {
     this.signal.throwIfAborted();
+    await this.work.begin();
     const begun = performance.now();
     try {
       const value = await compute(this.progress.begin(name));

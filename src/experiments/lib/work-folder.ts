@@ -30,13 +30,16 @@ const dtypes = {
 
 /** The folder of one run. Paths are absolute. */
 export class WorkFolder {
+  private begun = false;
+
   private constructor(
     readonly path: string,
     private readonly identity: RunIdentity,
+    private readonly resume: boolean,
   ) {}
 
   /**
-   * Takes a folder for a run; without `resume`, parts that a finished run left are removed.
+   * Takes a folder for a run. What is in it stays as it is until the run begins.
    * @throws UsageError for a folder that holds other results, an unfinished run that would be lost, or, with `resume`,
    * nothing to go on with or a run of other settings
    */
@@ -53,11 +56,16 @@ export class WorkFolder {
         `out folder: ${path} holds the results of ${earlier.experiment}, not of ${identity.experiment}; name another folder`,
       );
     }
-    const work = new WorkFolder(await prepareOutputFolder(path), identity);
-    if (!options.resume) await rm(join(work.path, "parts"), { recursive: true, force: true });
-    await mkdir(join(work.path, "parts"), { recursive: true });
-    await work.mark({ finished: false });
-    return work;
+    return new WorkFolder(await prepareOutputFolder(path), identity, options.resume);
+  }
+
+  /** Before the first part is computed: makes the folder this run's; what a finished run left in parts/ goes. Idempotent. */
+  async begin(): Promise<void> {
+    if (this.begun) return;
+    this.begun = true;
+    if (!this.resume) await rm(join(this.path, "parts"), { recursive: true, force: true });
+    await mkdir(join(this.path, "parts"), { recursive: true });
+    await this.mark({ finished: false });
   }
 
   /** Where a part of this name is, or a file that belongs to one. */
@@ -66,7 +74,7 @@ export class WorkFolder {
   }
 
   has(name: string): boolean {
-    return existsSync(this.pathOf(name));
+    return (this.resume || this.begun) && existsSync(this.pathOf(name));
   }
 
   /** Stores a part whole or not at all. `value` is JSON with typed arrays and non-finite numbers anywhere in it. */
