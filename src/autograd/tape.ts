@@ -17,8 +17,11 @@ export interface RecordOptions {
   readonly inputs: readonly Tensor[];
   /** Tensors that `backward` reads; kept alive until it ran, whatever the user disposes. */
   readonly saved?: readonly Tensor[];
-  /** `dy` has the output's shape. Called once, untracked; only thunks of inputs that need a gradient are called. */
-  readonly backward: (dy: Tensor, saved: readonly Tensor[]) => InputGradients;
+  /**
+   * `dy` has the output's shape, `needed` says which inputs need a gradient. Called once, untracked; only the thunks of
+   * those inputs are called.
+   */
+  readonly backward: (dy: Tensor, saved: readonly Tensor[], needed: readonly boolean[]) => InputGradients;
 }
 
 class OperationNode implements TapeNode {
@@ -134,8 +137,9 @@ function backpropagate(
     const node = t.node as OperationNode | null;
     if (node !== null) {
       const parts = scope(() => {
-        const thunks = node.backward(dy, node.take());
-        return node.inputs.map((input, i) => (needed.has(input) ? (thunks[i]?.() ?? null) : null));
+        const wanted = node.inputs.map((input) => needed.has(input));
+        const thunks = node.backward(dy, node.take(), wanted);
+        return thunks.map((thunk, i) => (wanted[i] ? (thunk?.() ?? null) : null));
       });
       parts.forEach((gradient, i) => {
         if (gradient !== null) deliver(node.inputs[i]!, gradient, node.op);

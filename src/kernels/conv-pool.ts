@@ -1,20 +1,21 @@
-// Convolution of images of one channel, bias, maximum of 2 x 2 windows and activation in one pass, and its gradients.
+// Convolution, bias, maximum of 2 x 2 windows and activation, and its gradients.
 //
-//   z[n, oy, ox, co] = bias[co] + sum_{ky, kx} x[n, oy + ky, ox + kx] * kernel[ky, kx, co]
+//   z[n, oy, ox, co] = bias[co] + (x * kernel)[n, oy, ox, co], as in conv2d.ts
 //   y[n, py, px, co] = act(max over the cells (cy, cx) of z[n, 2 py + cy, 2 px + cx, co])
 //   winner[n, py, px, co / 4]: which cell 2 cy + cx was the first maximum, two bits for each of four channels
-//   dkernel[ky, kx, co] = sum_{n, py, px} x[n, 2 py + cy + ky, 2 px + cx + kx] * dz[n, py, px, co] at the winning (cy, cx)
-//   dbias[co] = sum dz, dz = dy * act'(y)
+//   dz[n, oy, ox, co] = dy[n, py, px, co] * act'(y) in the cell that won, 0 in the others; dx, dkernel, dbias as in conv2d.ts
 //
-// x [N, H, W, 1], kernel [kh, kw, 1, Cout], Cout % 4 = 0; y, dy [N, PH, PW, Cout]. Here the convolution's output would be
-// by far the largest tensor and its arithmetic the least: it is never stored. An invocation has four channels (a quad),
-// keeps their kernel (or its gradient) in registers, and walks along rows of windows with a patch of (kh + 1) x (kw + 1)
-// pixels, of which two columns are new at each step. Quads run fastest over invocations, so that no lane idles whatever
-// their number. Not for overlapping windows, strides or padding: those are conv2d.ts and pool2d.ts one after the other.
+// x [N, H, W, Cin], kernel [kh, kw, Cin, Cout], Cout % 4 = 0; y, dy [N, PH, PW, Cout]. In one of three ways:
+// - Winograd: the pooling and its gradient are part of the transforms (conv2d/winograd.ts).
+// - Images of one channel, in one pass. Their convolution's output is by far the largest tensor and its arithmetic the
+//   least: it is never stored. An invocation has four channels (a quad), keeps their kernel (or its gradient) in
+//   registers, and walks along rows of windows with a patch of (kh + 1) x (kw + 1) pixels, of which two columns are new
+//   at each step. Quads run fastest over invocations, so that no lane idles whatever their number.
+// - Otherwise the convolution and the pooling one after the other, and back.
 import { type CpuView, defineKernel } from "../tensor/kernel.js";
 import { type Shape, sizeOf } from "../tensor/shape.js";
 import type { TuningProfile } from "../tensor/webgpu-profile.js";
-import { type Binding, type GpuCall, GRID_INDEX, gridOf } from "../tensor/webgpu-program.js";
+import { type Binding, type GpuCall, type GpuView, GRID_INDEX, gridOf } from "../tensor/webgpu-program.js";
 import {
   activationCpu,
   activationGradientCpu,
@@ -23,9 +24,13 @@ import {
   type FusedActivation,
 } from "./activation.js";
 import { boxLoop } from "./box.js";
+import { winogradTiling } from "./conv2d/choice.js";
 import { type Conv2dGeometry, convolutionFlops, outputShape, type WindowAxis } from "./conv2d/geometry.js";
 import { collectKernelSums, splitRows } from "./conv2d/kernel-sums.js";
-import { conv2dReference, kernelGradientReference } from "./conv2d/reference.js";
+import { CELLS, maximumWgsl, PASSED_BACK, partOf } from "./conv2d/pool-cells.js";
+import { conv2dReference, inputGradientReference, kernelGradientReference } from "./conv2d/reference.js";
+import { winogradForward, winogradGradients } from "./conv2d/winograd.js";
+import { directForward, directInputGradient, directKernelGradient } from "./conv2d.js";
 import type { Pool2dParams } from "./pool2d.js";
 import { repeat } from "./subgroup-tile.js";
 
@@ -41,21 +46,14 @@ const MOST_TAPS = 9;
 /** Whether these kernels compute the convolution (cropped to what the windows read) and the pooling. */
 export function fitsConvPool(geometry: Conv2dGeometry, pool: Pool2dParams): boolean {
   const fits = (a: WindowAxis, window: WindowAxis) =>
-    a.stride === 1 &&
-    a.dilation === 1 &&
-    a.padding === 0 &&
-    a.output + a.kernel - 1 <= a.input &&
-    window.kernel === 2 &&
-    window.stride === 2 &&
-    window.padding === 0 &&
-    window.output * 2 === a.output;
-  return (
-    geometry.inputs === 1 &&
-    geometry.outputs % 4 === 0 &&
-    geometry.y.kernel * geometry.x.kernel <= MOST_TAPS &&
-    fits(geometry.y, pool.y) &&
-    fits(geometry.x, pool.x)
-  );
+    window.kernel === 2 && window.stride === 2 && window.padding === 0 && window.output * 2 === a.output;
+  return geometry.outputs % 4 === 0 && fits(geometry.y, pool.y) && fits(geometry.x, pool.x);
+}
+
+function inOnePass({ inputs, y, x }: Conv2dGeometry): boolean {
+  const fits = (a: WindowAxis) =>
+    a.stride === 1 && a.dilation === 1 && a.padding === 0 && a.output + a.kernel - 1 <= a.input;
+  return inputs === 1 && y.kernel * x.kernel <= MOST_TAPS && fits(y) && fits(x);
 }
 
 /** [N, PH, PW, Cout]. */
@@ -107,146 +105,246 @@ export const convPoolKernel = defineKernel<ConvPoolParams>({
   },
   webgpu(call) {
     const { geometry, activation } = call.params;
-    const [x, kernel, bias] = call.inputs;
-    const [y, winner] = call.outputs;
-    const rows = geometry.batch * (geometry.y.output / 2);
-    const quads = geometry.outputs / 4;
-    const { size, runs } = walk(call.profile, rows, quads);
-    const taps = tapsOf(geometry);
-    // The bias, equal in all cells, is added to the maximum.
-    const sums = CELLS.flatMap(({ cy, cx }, cell) =>
-      taps.map(({ ky, kx }, t) => {
-        const pixel = `p${cy + ky}_${cx + kx}`;
-        return t === 0 ? `var z${cell} = w0 * ${pixel};` : `z${cell} = fma(w${t}, vec4f(${pixel}), z${cell});`;
-      }),
-    ).join("\n");
-    call.dispatch({
-      key: `forward ${geometry.y.kernel}x${geometry.x.kernel} ${activation} ${bias !== undefined} ${winner !== undefined}`,
-      program: () => ({
-        workgroupSize: [size],
-        declarations: activationWgsl(activation, "vec4f"),
-        body: /* wgsl */ `
-  let item = ${GRID_INDEX} * ${size}u + lane;
-  let quad = item % u.quads;
-  let run = item / u.quads;
-  ${repeat(taps.length, (t) => `let w${t} = weights[${t}u * u.quads + quad];`)}
-  ${bias ? "let shift = bias[quad];" : ""}
-  ${overWindows(
-    geometry,
-    /* wgsl */ `
-      ${sums}
-      var best = z0;
-      ${winner ? "var cell = vec4u();" : ""}
-      ${[1, 2, 3]
-        .map((k) => `${winner ? `cell = select(cell, vec4u(${k}u), z${k} > best);` : ""} best = max(best, z${k});`)
-        .join("\n")}
-      pooled[at] = activation(best${bias ? " + shift" : ""});
-      ${winner ? "winner[at] = cell.x | (cell.y << 2u) | (cell.z << 4u) | (cell.w << 6u);" : ""}`,
-  )}`,
-      }),
-      bindings: [
-        { name: "image", view: x!, type: "f32" },
-        { name: "weights", view: kernel!, type: "vec4f" },
-        ...(bias ? [{ name: "bias", view: bias, type: "vec4f" }] : []),
-        { name: "pooled", view: y!, type: "vec4f", access: "read_write" },
-        ...(winner ? [{ name: "winner", view: winner, type: "u32", access: "read_write" } as const] : []),
-      ],
-      sizes: { ...sizesOf(geometry), rowsPerRun: runs.rows },
-      workgroups: gridOf(Math.ceil((runs.count * quads) / size)),
-    });
+    const [x, kernel, bias] = call.inputs as readonly [GpuView, GpuView, GpuView | undefined];
+    const [pooled, winner] = call.outputs as readonly [GpuView, GpuView | undefined];
+    const tiling = winogradTiling(call.profile, geometry);
+    if (inOnePass(geometry)) forwardInOnePass(call);
+    else if (tiling) winogradForward(call, tiling, { x, kernel, bias, activation, result: { pooled, winner } });
+    else {
+      const z = call.scratch({ shape: outputShape(geometry), dtype: "f32" });
+      directForward(call, geometry, { x, kernel, bias, y: z }, "linear");
+      pool(call, z, { pooled, winner });
+    }
   },
 });
 
-/** Inputs: x, dy, y, winner. Outputs: dkernel [kh, kw, 1, Cout] and, if wanted, dbias [Cout]. */
-export const convPoolKernelGradientKernel = defineKernel<ConvPoolParams>({
-  name: "convPoolKernelGradient",
-  flops: ({ geometry }) => convolutionFlops(geometry),
-  cpu({ inputs: [x, dy, y, winner], outputs: [dkernel, dbias], params }) {
-    const dz = temporary(outputShape(params.geometry));
-    unpoolReference(params, dy!, y!, winner!, dz);
-    kernelGradientReference(params.geometry, x!, dz, dkernel!, dbias);
+/** Which gradients a call computes; its outputs are theirs, in this order. That of the bias only with the kernel's. */
+export interface WantedGradients {
+  readonly dx: boolean;
+  readonly dkernel: boolean;
+  readonly dbias: boolean;
+}
+
+/** Inputs: x, kernel, dy, y, winner. Outputs: dx [N, H, W, Cin], dkernel [kh, kw, Cin, Cout], dbias [Cout], as wanted. */
+function gradientsKernel(name: string) {
+  return defineKernel<ConvPoolParams & { readonly wanted: WantedGradients }>({
+    name,
+    flops: ({ geometry, wanted }) => (Number(wanted.dx) + Number(wanted.dkernel)) * convolutionFlops(geometry),
+    cpu({ inputs: [x, kernel, dy, y, winner], outputs, params }) {
+      const { dx, dkernel, dbias } = named(outputs, params.wanted);
+      const dz = temporary(outputShape(params.geometry));
+      unpoolReference(params, dy!, y!, winner!, dz);
+      if (dx) inputGradientReference(params.geometry, dz, kernel!, dx);
+      if (dkernel) kernelGradientReference(params.geometry, x!, dz, dkernel, dbias);
+    },
+    webgpu(call) {
+      const { geometry, activation, wanted } = call.params;
+      const [x, kernel, dy, y, winner] = call.inputs as readonly [GpuView, GpuView, GpuView, GpuView, GpuView];
+      const { dx, dkernel, dbias } = named(call.outputs, wanted);
+      const from = { dy, y, winner };
+      const tiling = inOnePass(geometry) ? undefined : winogradTiling(call.profile, geometry);
+      if (tiling) {
+        winogradGradients(call, tiling, { x, kernel, gradient: { ...from, activation }, dx, dkernel, dbias });
+        return;
+      }
+      const direct = dkernel && inOnePass(geometry);
+      if (direct) kernelGradientInOnePass(call, { x, from, dkernel, dbias });
+      if (dx || (dkernel && !direct)) {
+        const dz = unpool(call, from);
+        if (dx) directInputGradient(call, geometry, { dz, kernel, dx });
+        if (dkernel && !direct) directKernelGradient(call, geometry, { x, dz, dkernel, dbias });
+      }
+    },
+  });
+}
+
+/** One kernel, under the names of what is wanted of it. */
+export const convPoolInputGradientKernel = gradientsKernel("convPoolInputGradient");
+export const convPoolKernelGradientKernel = gradientsKernel("convPoolKernelGradient");
+export const convPoolGradientsKernel = gradientsKernel("convPoolGradients");
+
+/** Outputs by what they are. */
+function named<View>(outputs: readonly View[], { dx, dkernel, dbias }: WantedGradients) {
+  const rest = [...outputs];
+  return {
+    dx: dx ? rest.shift() : undefined,
+    dkernel: dkernel ? rest.shift() : undefined,
+    dbias: dbias ? rest.shift() : undefined,
+  };
+}
+
+/** The pooled tensors that a gradient comes from. */
+interface PooledGradient {
+  readonly dy: GpuView;
+  readonly y: GpuView;
+  readonly winner: GpuView;
+}
+
+/** pooled = act(max of the windows of z); z includes the bias. */
+function pool(
+  call: GpuCall<ConvPoolParams>,
+  z: GpuView,
+  { pooled, winner }: { readonly pooled: GpuView; readonly winner: GpuView | undefined },
+): void {
+  const { geometry, activation } = call.params;
+  const [batch, height, width] = pooledShape(geometry) as [number, number, number];
+  const loop = boxLoop(call.profile, [batch * height, width, geometry.outputs / 4]);
+  call.dispatch({
+    key: `pool ${activation} ${winner !== undefined}`,
+    program: () => ({
+      workgroupSize: loop.workgroupSize,
+      declarations: activationWgsl(activation, "vec4f"),
+      body: loop.body(/* wgsl */ `
+    let first = (c0 * 4u * u.extent1 + c1 * 2u) * u.extent2 + c2;
+    ${CELLS.map(({ cy, cx }, k) => `let z${k} = sums[first + (${2 * cy}u * u.extent1 + ${cx}u) * u.extent2];`).join("\n    ")}
+    ${maximumWgsl((k) => `z${k}`, { winner: winner !== undefined })}
+    pooled[i] = activation(best);
+    ${winner ? "winner[i] = packed;" : ""}`),
+    }),
+    bindings: [
+      { name: "sums", view: z, type: "vec4f" },
+      { name: "pooled", view: pooled, type: "vec4f", access: "read_write" },
+      ...(winner ? [{ name: "winner", view: winner, type: "u32", access: "read_write" } as const] : []),
+    ],
+    sizes: loop.sizes,
+    workgroups: loop.workgroups,
+  });
+}
+
+/** The forward pass where `inOnePass`. */
+function forwardInOnePass(call: GpuCall<ConvPoolParams>): void {
+  const { geometry, activation } = call.params;
+  const [x, kernel, bias] = call.inputs;
+  const [y, winner] = call.outputs;
+  const rows = geometry.batch * (geometry.y.output / 2);
+  const quads = geometry.outputs / 4;
+  const { size, runs } = walk(call.profile, rows, quads);
+  const taps = tapsOf(geometry);
+  // The bias, equal in all cells, is added to the maximum.
+  const sums = CELLS.flatMap(({ cy, cx }, cell) =>
+    taps.map(({ ky, kx }, t) => {
+      const pixel = `p${cy + ky}_${cx + kx}`;
+      return t === 0 ? `var z${cell} = w0 * ${pixel};` : `z${cell} = fma(w${t}, vec4f(${pixel}), z${cell});`;
+    }),
+  ).join("\n");
+  call.dispatch({
+    key: `forward ${geometry.y.kernel}x${geometry.x.kernel} ${activation} ${bias !== undefined} ${winner !== undefined}`,
+    program: () => ({
+      workgroupSize: [size],
+      declarations: activationWgsl(activation, "vec4f"),
+      body: /* wgsl */ `
+let item = ${GRID_INDEX} * ${size}u + lane;
+let quad = item % u.quads;
+let run = item / u.quads;
+${repeat(taps.length, (t) => `let w${t} = weights[${t}u * u.quads + quad];`)}
+${bias ? "let shift = bias[quad];" : ""}
+${overWindows(
+  geometry,
+  /* wgsl */ `
+    ${sums}
+    ${maximumWgsl((k) => `z${k}`, { winner: winner !== undefined })}
+    pooled[at] = activation(best${bias ? " + shift" : ""});
+    ${winner ? "winner[at] = packed;" : ""}`,
+)}`,
+    }),
+    bindings: [
+      { name: "image", view: x!, type: "f32" },
+      { name: "weights", view: kernel!, type: "vec4f" },
+      ...(bias ? [{ name: "bias", view: bias, type: "vec4f" }] : []),
+      { name: "pooled", view: y!, type: "vec4f", access: "read_write" },
+      ...(winner ? [{ name: "winner", view: winner, type: "u32", access: "read_write" } as const] : []),
+    ],
+    sizes: { ...sizesOf(geometry), rowsPerRun: runs.rows },
+    workgroups: gridOf(Math.ceil((runs.count * quads) / size)),
+  });
+}
+
+/** dkernel and, if wanted, dbias where `inOnePass`. */
+function kernelGradientInOnePass(
+  call: GpuCall<ConvPoolParams>,
+  views: {
+    readonly x: GpuView;
+    readonly from: PooledGradient;
+    readonly dkernel: GpuView;
+    readonly dbias: GpuView | undefined;
   },
-  webgpu(call) {
-    const { geometry, activation } = call.params;
-    const rows = geometry.batch * (geometry.y.output / 2);
-    const quads = geometry.outputs / 4;
-    const { size, runs } = walk(call.profile, rows, quads);
-    const taps = tapsOf(geometry);
-    collectKernelSums({ ...call, params: geometry }, runs.count, (kernelSums, biasSums) => {
+): void {
+  const { x, from, dkernel, dbias } = views;
+  const { geometry, activation } = call.params;
+  const rows = geometry.batch * (geometry.y.output / 2);
+  const quads = geometry.outputs / 4;
+  const { size, runs } = walk(call.profile, rows, quads);
+  const taps = tapsOf(geometry);
+  collectKernelSums(
+    { ...call, params: geometry, outputs: dbias ? [dkernel, dbias] : [dkernel] },
+    runs.count,
+    (kernelSums, biasSums) => {
       call.dispatch({
         key: `kernel gradient ${geometry.y.kernel}x${geometry.x.kernel} ${activation} ${biasSums !== undefined}`,
         program: () => ({
           workgroupSize: [size],
           declarations: activationGradientWgsl(activation, "vec4f"),
           body: /* wgsl */ `
-  let item = ${GRID_INDEX} * ${size}u + lane;
-  let quad = item % u.quads;
-  let run = item / u.quads;
-  ${repeat(taps.length, (t) => `var d${t} = vec4f();`)}
-  ${biasSums ? "var biasSum = vec4f();" : ""}
-  ${overWindows(
-    geometry,
-    /* wgsl */ `
-      ${PASSED_BACK}
-      ${biasSums ? "biasSum += dz;" : ""}
-      // Each channel's winning pixel: first the column, for all rows of the patch, then the row.
-      let right = (cell & vec4u(1u)) == vec4u(1u);
-      let below = cell >= vec4u(2u);
-      ${repeat(geometry.y.kernel + 1, (r) =>
-        repeat(geometry.x.kernel, (c) => `let h${r}_${c} = select(vec4f(p${r}_${c}), vec4f(p${r}_${c + 1}), right);`),
-      )}
-      ${taps.map(({ ky, kx }, t) => `d${t} = fma(dz, select(h${ky}_${kx}, h${ky + 1}_${kx}, below), d${t});`).join("\n")}`,
-  )}
-  if (run >= u.runs) { return; }
-  ${repeat(taps.length, (t) => `kernelSums[(run * ${taps.length}u + ${t}u) * u.quads + quad] = d${t};`)}
-  ${biasSums ? "biasSums[run * u.quads + quad] = biasSum;" : ""}`,
+let item = ${GRID_INDEX} * ${size}u + lane;
+let quad = item % u.quads;
+let run = item / u.quads;
+${repeat(taps.length, (t) => `var d${t} = vec4f();`)}
+${biasSums ? "var biasSum = vec4f();" : ""}
+${overWindows(
+  geometry,
+  /* wgsl */ `
+    ${PASSED_BACK}
+    ${biasSums ? "biasSum += dz;" : ""}
+    // Each channel's winning pixel: first the column, for all rows of the patch, then the row.
+    let right = (cell & vec4u(1u)) == vec4u(1u);
+    let below = cell >= vec4u(2u);
+    ${repeat(geometry.y.kernel + 1, (r) =>
+      repeat(geometry.x.kernel, (c) => `let h${r}_${c} = select(vec4f(p${r}_${c}), vec4f(p${r}_${c + 1}), right);`),
+    )}
+    ${taps.map(({ ky, kx }, t) => `d${t} = fma(dz, select(h${ky}_${kx}, h${ky + 1}_${kx}, below), d${t});`).join("\n")}`,
+)}
+if (run >= u.runs) { return; }
+${repeat(taps.length, (t) => `kernelSums[(run * ${taps.length}u + ${t}u) * u.quads + quad] = d${t};`)}
+${biasSums ? "biasSums[run * u.quads + quad] = biasSum;" : ""}`,
         }),
         bindings: [
-          { name: "image", view: call.inputs[0]!, type: "f32" },
-          ...gradientBindings(call),
+          { name: "image", view: x, type: "f32" },
+          ...gradientBindings(from),
           { name: "kernelSums", view: kernelSums, type: "vec4f", access: "read_write" },
           ...(biasSums ? [{ name: "biasSums", view: biasSums, type: "vec4f", access: "read_write" } as const] : []),
         ],
         sizes: { ...sizesOf(geometry), rowsPerRun: runs.rows, runs: runs.count },
         workgroups: gridOf(Math.ceil((runs.count * quads) / size)),
       });
-    });
-  },
-});
+    },
+  );
+}
 
-/** Inputs: x (not read), dy, y, winner. Output: dz [N, 2 PH, 2 PW, Cout], zero where a cell did not win. */
-export const convPoolUnpoolKernel = defineKernel<ConvPoolParams>({
-  name: "convPoolUnpool",
-  cpu({ inputs: [, dy, y, winner], outputs: [dz], params }) {
-    unpoolReference(params, dy!, y!, winner!, dz!);
-  },
-  webgpu(call) {
-    const { geometry, activation } = call.params;
-    const [batch, height, width] = pooledShape(geometry) as [number, number, number];
-    const loop = boxLoop(call.profile, [batch * height, width, geometry.outputs / 4]);
-    call.dispatch({
-      key: `unpool ${activation}`,
-      program: () => ({
-        workgroupSize: loop.workgroupSize,
-        declarations: activationGradientWgsl(activation, "vec4f"),
-        body: loop.body(/* wgsl */ `
-    let at = i;
-    ${PASSED_BACK}
-    let first = (c0 * 4u * u.extent1 + c1 * 2u) * u.extent2 + c2;
-    ${CELLS.map(
-      ({ cy, cx }, cell) =>
-        `sums[first + ${2 * cy}u * u.extent1 * u.extent2 + ${cx}u * u.extent2] = select(vec4f(), dz, cell == vec4u(${cell}u));`,
-    ).join("\n    ")}`),
-      }),
-      bindings: [
-        ...gradientBindings(call),
-        { name: "sums", view: call.outputs[0]!, type: "vec4f", access: "read_write" },
-      ],
-      sizes: loop.sizes,
-      workgroups: loop.workgroups,
-    });
-  },
-});
+/** dz [N, 2 PH, 2 PW, Cout], zero where a cell did not win. */
+function unpool(call: GpuCall<ConvPoolParams>, from: PooledGradient): GpuView {
+  const { geometry, activation } = call.params;
+  const [batch, height, width] = pooledShape(geometry) as [number, number, number];
+  const dz = call.scratch({ shape: outputShape(geometry), dtype: "f32" });
+  const loop = boxLoop(call.profile, [batch * height, width, geometry.outputs / 4]);
+  call.dispatch({
+    key: `unpool ${activation}`,
+    program: () => ({
+      workgroupSize: loop.workgroupSize,
+      declarations: activationGradientWgsl(activation, "vec4f"),
+      body: loop.body(/* wgsl */ `
+let at = i;
+${PASSED_BACK}
+let first = (c0 * 4u * u.extent1 + c1 * 2u) * u.extent2 + c2;
+${CELLS.map(
+  ({ cy, cx }, cell) => `sums[first + ${2 * cy}u * u.extent1 * u.extent2 + ${cx}u * u.extent2] = ${partOf(cell)};`,
+).join("\n    ")}`),
+    }),
+    bindings: [...gradientBindings(from), { name: "sums", view: dz, type: "vec4f", access: "read_write" }],
+    sizes: loop.sizes,
+    workgroups: loop.workgroups,
+  });
+  return dz;
+}
 
 function unpoolReference(
   { geometry, activation }: ConvPoolParams,
@@ -262,24 +360,16 @@ function unpoolReference(
   });
 }
 
-/** Cells of a window in row-major order. */
-const CELLS = [0, 1, 2, 3].map((cell) => ({ cy: cell >> 1, cx: cell & 1 }));
-
 /** Kernel elements in row-major order. */
 function tapsOf({ y, x }: Conv2dGeometry) {
   return Array.from({ length: y.kernel * x.kernel }, (_, t) => ({ ky: Math.floor(t / x.kernel), kx: t % x.kernel }));
 }
 
-/** `dz` (vec4f) and `cell` (vec4u) of the window and quad at `at`. */
-const PASSED_BACK = /* wgsl */ `
-      let dz = activationGradient(gradients[at], values[at]);
-      let cell = (vec4u(winner[at]) >> vec4u(0u, 2u, 4u, 6u)) & vec4u(3u);`;
-
-function gradientBindings({ inputs }: GpuCall<ConvPoolParams>): Binding[] {
+function gradientBindings({ dy, y, winner }: PooledGradient): Binding[] {
   return [
-    { name: "gradients", view: inputs[1]!, type: "vec4f" },
-    { name: "values", view: inputs[2]!, type: "vec4f" },
-    { name: "winner", view: inputs[3]!, type: "u32" },
+    { name: "gradients", view: dy, type: "vec4f" },
+    { name: "values", view: y, type: "vec4f" },
+    { name: "winner", view: winner, type: "u32" },
   ];
 }
 

@@ -4,11 +4,13 @@
 //   dx[n, iy, ix, ci]      = sum_{ky, kx, co} dz[n, oy, ox, co] * kernel[ky, kx, ci, co]
 //   dkernel[ky, kx, ci, co] = sum_{n, oy, ox} x[n, iy, ix, ci] * dz[n, oy, ox, co],   dbias[co] = sum dz
 // The reference is in conv2d/reference.ts, the two WebGPU families in conv2d/software-*.ts and conv2d/hardware.ts. The
-// forward pass and the input gradient are one kernel with two index maps (conv2d/geometry.ts, Gather).
+// forward pass and the input gradient are one kernel with two index maps (conv2d/geometry.ts, Gather). Where
+// conv2d/choice.ts says so, the three passes go by Winograd's minimal filtering (conv2d/winograd.ts).
 import { defineKernel } from "../tensor/kernel.js";
 import type { TuningProfile } from "../tensor/webgpu-profile.js";
-import type { GpuCall } from "../tensor/webgpu-program.js";
+import type { GpuCall, GpuView } from "../tensor/webgpu-program.js";
 import { activationCpu, type FusedActivation } from "./activation.js";
+import { winogradTiling } from "./conv2d/choice.js";
 import { goesByColumns, inputGradientByColumns } from "./conv2d/columns.js";
 import {
   type Conv2dGeometry,
@@ -23,6 +25,7 @@ import { conv2dReference, inputGradientReference, kernelGradientReference } from
 import { gatherSoftware } from "./conv2d/software-gather.js";
 import { kernelGradientSoftware } from "./conv2d/software-kernel-gradient.js";
 import { imagesOf, imageWindows } from "./conv2d/windows.js";
+import { winogradForward, winogradGradients } from "./conv2d/winograd.js";
 import { SUBGROUP_LANES } from "./subgroup-tile.js";
 
 const software = { gather: gatherSoftware, kernelGradient: kernelGradientSoftware };
@@ -42,6 +45,41 @@ function gatherWindows<P>(call: GpuCall<P>, gather: Gather, views: GatherViews, 
   }
 }
 
+/** y = act(x * kernel + bias), without Winograd. */
+export function directForward<P>(
+  call: GpuCall<P>,
+  geometry: Conv2dGeometry,
+  views: { readonly x: GpuView; readonly kernel: GpuView; readonly bias: GpuView | undefined; readonly y: GpuView },
+  activation: FusedActivation,
+): void {
+  const { x, kernel, bias, y } = views;
+  const gathered = { source: x, kernel, target: y, ...(bias ? { bias } : {}) };
+  gatherWindows(call, forwardGather(geometry), gathered, activation);
+}
+
+/** dx from dz, without Winograd. */
+export function directInputGradient<P>(
+  call: GpuCall<P>,
+  geometry: Conv2dGeometry,
+  views: { readonly dz: GpuView; readonly kernel: GpuView; readonly dx: GpuView },
+): void {
+  const { dz, kernel, dx } = views;
+  const part = { ...call, params: geometry, inputs: [dz, kernel], outputs: [dx] };
+  if (goesByColumns(part)) inputGradientByColumns(part, familyOf(call.profile).gather);
+  else gatherWindows(part, inputGradientGather(geometry), { source: dz, kernel, target: dx }, "linear");
+}
+
+/** dkernel and, if wanted, dbias from x and dz, without Winograd. */
+export function directKernelGradient<P>(
+  call: GpuCall<P>,
+  geometry: Conv2dGeometry,
+  views: { readonly x: GpuView; readonly dz: GpuView; readonly dkernel: GpuView; readonly dbias: GpuView | undefined },
+): void {
+  const { x, dz, dkernel, dbias } = views;
+  const outputs = dbias ? [dkernel, dbias] : [dkernel];
+  familyOf(call.profile).kernelGradient({ ...call, params: geometry, inputs: [x, dz], outputs });
+}
+
 export interface Conv2dParams {
   readonly geometry: Conv2dGeometry;
   readonly activation: FusedActivation;
@@ -56,9 +94,11 @@ export const conv2dKernel = defineKernel<Conv2dParams>({
   },
   webgpu(call) {
     const { geometry, activation } = call.params;
-    const [source, kernel, bias] = call.inputs;
-    const views = { source: source!, kernel: kernel!, target: call.outputs[0]!, ...(bias ? { bias } : {}) };
-    gatherWindows(call, forwardGather(geometry), views, activation);
+    const [x, kernel, bias] = call.inputs as readonly [GpuView, GpuView, GpuView | undefined];
+    const y = call.outputs[0]!;
+    const tiling = winogradTiling(call.profile, geometry);
+    if (tiling) winogradForward(call, tiling, { x, kernel, bias, activation, result: { y } });
+    else directForward(call, geometry, { x, kernel, bias, y }, activation);
   },
 });
 
@@ -70,10 +110,11 @@ export const conv2dInputGradientKernel = defineKernel<Conv2dGeometry>({
     inputGradientReference(params, dz!, kernel!, dx!);
   },
   webgpu(call) {
-    const [source, kernel] = call.inputs;
-    const views = { source: source!, kernel: kernel!, target: call.outputs[0]! };
-    if (goesByColumns(call)) inputGradientByColumns(call, familyOf(call.profile).gather);
-    else gatherWindows(call, inputGradientGather(call.params), views, "linear");
+    const [dz, kernel] = call.inputs as readonly [GpuView, GpuView];
+    const dx = call.outputs[0]!;
+    const tiling = winogradTiling(call.profile, call.params);
+    if (tiling) winogradGradients(call, tiling, { kernel, gradient: { dz }, dx });
+    else directInputGradient(call, call.params, { dz, kernel, dx });
   },
 });
 
@@ -85,6 +126,34 @@ export const conv2dKernelGradientKernel = defineKernel<Conv2dGeometry>({
     kernelGradientReference(params, x!, dz!, dkernel!, dbias);
   },
   webgpu(call) {
-    familyOf(call.profile).kernelGradient(call);
+    const [x, dz] = call.inputs as readonly [GpuView, GpuView];
+    const [dkernel, dbias] = call.outputs as readonly [GpuView, GpuView | undefined];
+    const tiling = winogradTiling(call.profile, call.params);
+    if (tiling) winogradGradients(call, tiling, { x, gradient: { dz }, dkernel, dbias });
+    else directKernelGradient(call, call.params, { x, dz, dkernel, dbias });
+  },
+});
+
+/**
+ * All gradients of one convolution, which may share work. Inputs: x [N, H, W, Cin], kernel [kh, kw, Cin, Cout],
+ * dz [N, OH, OW, Cout]. Outputs: dx, dkernel and, if wanted, dbias.
+ */
+export const conv2dGradientsKernel = defineKernel<Conv2dGeometry>({
+  name: "conv2dGradients",
+  flops: (geometry) => 2 * convolutionFlops(geometry),
+  cpu({ inputs: [x, kernel, dz], outputs: [dx, dkernel, dbias], params }) {
+    inputGradientReference(params, dz!, kernel!, dx!);
+    kernelGradientReference(params, x!, dz!, dkernel!, dbias);
+  },
+  webgpu(call) {
+    const [x, kernel, dz] = call.inputs as readonly [GpuView, GpuView, GpuView];
+    const [dx, dkernel, dbias] = call.outputs as readonly [GpuView, GpuView, GpuView | undefined];
+    const tiling = winogradTiling(call.profile, call.params);
+    if (tiling) {
+      winogradGradients(call, tiling, { x, kernel, gradient: { dz }, dx, dkernel, dbias });
+      return;
+    }
+    directInputGradient(call, call.params, { dz, kernel, dx });
+    directKernelGradient(call, call.params, { x, dz, dkernel, dbias });
   },
 });

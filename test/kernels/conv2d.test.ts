@@ -75,6 +75,22 @@ const CASES: readonly Case[] = [
   { x: [2, 12, 10, 3], kernel: [5, 5, 3, 16], options: { padding: "same", strides: 2, activation: "tanh" } },
   { x: [3, 9, 9, 8], kernel: [1, 1, 8, 12], options: { strides: 2 } },
   { x: [1, 1, 1, 1], kernel: [1, 1, 1, 1], options: { activation: "sigmoid" } },
+  // By Winograd on software adapters (see choice.test.ts): tiles of 2 and of 4 that do and do not divide the output, every
+  // side of padding, a cropped input, a batch of 1, channels that fill no vector.
+  { x: [11, 14, 15, 32], kernel: [3, 3, 32, 64], options: { activation: "relu" } },
+  { x: [1, 28, 28, 64], kernel: [3, 3, 64, 68], options: { padding: "same", activation: "relu" } },
+  {
+    x: [5, 13, 18, 60],
+    kernel: [3, 3, 60, 96],
+    options: {
+      padding: [
+        [2, 3],
+        [1, -1],
+      ],
+    },
+    bias: false,
+  },
+  { x: [3, 9, 9, 132], kernel: [3, 3, 132, 64], options: { padding: "same" } },
   // Taps that never meet the input.
   { x: [2, 3, 3, 4], kernel: [5, 5, 4, 4], options: { padding: "same", dilations: 2 } },
   ...Array.from({ length: 12 }, () => withChannels(randomCase())),

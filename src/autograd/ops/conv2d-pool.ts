@@ -4,21 +4,15 @@
 // pooled tensor. Convolution results that no pooling window reads are not computed, forward or backward.
 import {
   type ConvPoolParams,
+  convPoolGradientsKernel,
+  convPoolInputGradientKernel,
   convPoolKernel,
   convPoolKernelGradientKernel,
-  convPoolUnpoolKernel,
   fitsConvPool,
   pooledShape,
   winnerShape,
 } from "../../kernels/conv-pool.js";
-import {
-  checkConv2dInputs,
-  conv2dGeometry,
-  outputShape,
-  type Padding,
-  type WindowAxis,
-} from "../../kernels/conv2d/geometry.js";
-import { conv2dInputGradientKernel } from "../../kernels/conv2d.js";
+import { checkConv2dInputs, conv2dGeometry, type Padding, type WindowAxis } from "../../kernels/conv2d/geometry.js";
 import { pool2dParams } from "../../kernels/pool2d.js";
 import { run, runMany, type Tensor } from "../../tensor/tensor.js";
 import { isRecording, record } from "../tape.js";
@@ -43,11 +37,11 @@ export function conv2dMaxPool2d(x: Tensor, kernel: Tensor, options: Conv2dMaxPoo
   const windows = pool2dParams("conv2dMaxPool2d", "max", [rows.output, columns.output], pool);
   const padding: Padding = [croppedPadding(rows, windows.y), croppedPadding(columns, windows.x)];
   const geometry = conv2dGeometry(x.shape, kernel.shape, { ...options, padding });
-  if (fitsConvPool(geometry, windows)) return inOnePass(x, kernel, options.bias, { geometry, activation });
+  if (fitsConvPool(geometry, windows)) return together(x, kernel, options.bias, { geometry, activation });
   return maxPool2d(conv2d(x, kernel, { ...convolution, padding }), { ...pool, activation });
 }
 
-function inOnePass(x: Tensor, kernel: Tensor, bias: Tensor | undefined, params: ConvPoolParams): Tensor {
+function together(x: Tensor, kernel: Tensor, bias: Tensor | undefined, params: ConvPoolParams): Tensor {
   const { geometry } = params;
   checkConv2dInputs(geometry, x, kernel, bias);
   const inputs = bias === undefined ? [x, kernel] : [x, kernel, bias];
@@ -56,30 +50,30 @@ function inOnePass(x: Tensor, kernel: Tensor, bias: Tensor | undefined, params: 
   if (!isRecording() || !inputs.some((input) => input.tracked)) return run(convPoolKernel, inputs, pooled, params);
   const outputs = [pooled, { shape: winnerShape(geometry), dtype: "u32" } as const];
   const [y, winner] = runMany(convPoolKernel, inputs, outputs, params) as [Tensor, Tensor];
-  return record(y, {
+  record(y, {
     op: "conv2dMaxPool2d",
     inputs,
     saved: [x, kernel, y, winner],
-    backward: (dy, [x, kernel, y, winner]) => {
-      const from = [x!, dy, y!, winner!];
-      // Both come out of one loop.
-      let weights: readonly Tensor[] | undefined;
-      const weightGradient = (index: number) => {
-        const shapes = [kernel!.shape, ...(bias === undefined ? [] : [[geometry.outputs]])];
-        const specs = shapes.map((shape) => ({ shape, dtype: "f32" as const }));
-        weights ??= runMany(convPoolKernelGradientKernel, from, specs, params);
-        return weights[index]!;
+    backward: (dy, [x, kernel, y, winner], [dx = false, dkernel = false, dbias = false]) => {
+      // All that are needed come out of one kernel.
+      const wanted = { dx, dkernel: dkernel || dbias, dbias };
+      const from = [...(dx ? [0] : []), ...(wanted.dkernel ? [1] : []), ...(dbias ? [2] : [])];
+      const gradientKernel = !wanted.dkernel
+        ? convPoolInputGradientKernel
+        : dx
+          ? convPoolGradientsKernel
+          : convPoolKernelGradientKernel;
+      let gradients: Tensor[] | undefined;
+      const gradient = (input: number) => {
+        const specs = from.map((index) => ({ shape: inputs[index]!.shape, dtype: "f32" as const }));
+        gradients ??= runMany(gradientKernel, [x!, kernel!, dy, y!, winner!], specs, { ...params, wanted });
+        return gradients[from.indexOf(input)]!;
       };
-      return [
-        () => {
-          const dz = run(convPoolUnpoolKernel, from, { shape: outputShape(geometry), dtype: "f32" }, params);
-          return run(conv2dInputGradientKernel, [dz, kernel!], x!, geometry);
-        },
-        () => weightGradient(0),
-        () => weightGradient(1),
-      ].slice(0, inputs.length);
+      return inputs.map((_, input) => () => gradient(input));
     },
   });
+  winner.dispose();
+  return y;
 }
 
 /** Padding of the convolution for which its output ends where the last pooling window does. */

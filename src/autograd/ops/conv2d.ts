@@ -3,12 +3,15 @@ import { activationGradientKernel, type FusedActivation, isLinear } from "../../
 import {
   checkConv2dInputs,
   conv2dGeometry,
-  inputShape,
-  kernelShape,
   outputShape,
   type Conv2dOptions as WindowOptions,
 } from "../../kernels/conv2d/geometry.js";
-import { conv2dInputGradientKernel, conv2dKernel, conv2dKernelGradientKernel } from "../../kernels/conv2d.js";
+import {
+  conv2dGradientsKernel,
+  conv2dInputGradientKernel,
+  conv2dKernel,
+  conv2dKernelGradientKernel,
+} from "../../kernels/conv2d.js";
 import { run, runMany, type Tensor } from "../../tensor/tensor.js";
 import { record } from "../tape.js";
 import { sumTo } from "./elementwise.js";
@@ -43,20 +46,24 @@ export function conv2d(x: Tensor, kernel: Tensor, options: Conv2dOptions = {}): 
     op: "conv2d",
     inputs,
     saved: linear ? [x, kernel] : [x, kernel, y],
-    backward: (dy, [x, kernel, y]) => {
+    backward: (dy, [x, kernel, y], [inputNeeded, kernelNeeded]) => {
       const dz = linear ? dy : run(activationGradientKernel, [dy, y!], dy, { activation });
-      let dbias: Tensor | undefined;
+      const specs = [x!, kernel!, ...(bias === undefined ? [] : [bias])].map(({ shape }) => ({
+        shape,
+        dtype: "f32" as const,
+      }));
+      // Together they share work, and the bias gradient costs nothing beside the kernel's.
+      let all: readonly Tensor[] | undefined;
+      const gradients = () => {
+        all ??= inputNeeded
+          ? runMany(conv2dGradientsKernel, [x!, kernel!, dz], specs, geometry)
+          : runMany(conv2dKernelGradientKernel, [x!, dz], specs.slice(1), geometry);
+        return all;
+      };
       return [
-        () => run(conv2dInputGradientKernel, [dz, kernel!], { shape: inputShape(geometry), dtype: "f32" }, geometry),
-        () => {
-          // The bias gradient costs nothing in the same loop.
-          const shapes = bias === undefined ? [kernelShape(geometry)] : [kernelShape(geometry), [outputs]];
-          const specs = shapes.map((shape) => ({ shape, dtype: "f32" as const }));
-          const [dkernel, ...rest] = runMany(conv2dKernelGradientKernel, [x!, dz], specs, geometry);
-          dbias = rest[0];
-          return dkernel!;
-        },
-        () => dbias ?? sumTo(dz, [outputs]),
+        () => (kernelNeeded ? gradients()[0]! : run(conv2dInputGradientKernel, [dz, kernel!], specs[0]!, geometry)),
+        () => gradients().at(inputNeeded ? 1 : 0)!,
+        () => (kernelNeeded ? gradients().at(-1)! : sumTo(dz, [outputs])),
       ].slice(0, inputs.length);
     },
   });

@@ -1,0 +1,27 @@
+// WGSL text about the four cells of a 2 x 2 pooling window (cell = 2 cy + cx), four channels at a time, which the fused
+// convolution and pooling kernels share: the maximum with the cell that won, and the gradient on its way back. A window's
+// winners are packed into a u32, two bits a channel.
+
+/** Cells of a window in row-major order. */
+export const CELLS = [0, 1, 2, 3].map((cell) => ({ cy: cell >> 1, cx: cell & 1 }));
+
+/** Declares `best`, the maximum of the vec4f `z(cell)`, and, if wanted, `packed`: the first cell that has it. */
+export function maximumWgsl(z: (cell: number) => string, { winner }: { readonly winner: boolean }): string {
+  return /* wgsl */ `
+      var best = ${z(0)};
+      ${winner ? "var cell = vec4u();" : ""}
+      ${[1, 2, 3]
+        .map((k) => `${winner ? `cell = select(cell, vec4u(${k}u), ${z(k)} > best);` : ""} best = max(best, ${z(k)});`)
+        .join("\n")}
+      ${winner ? "let packed = cell.x | (cell.y << 2u) | (cell.z << 4u) | (cell.w << 6u);" : ""}`;
+}
+
+/** Declares `dz` (vec4f) and `cell` (vec4u) of the window at `at` of the bindings gradients, values and winner. */
+export const PASSED_BACK = /* wgsl */ `
+      let dz = activationGradient(gradients[at], values[at]);
+      let cell = (vec4u(winner[at]) >> vec4u(0u, 2u, 4u, 6u)) & vec4u(3u);`;
+
+/** The part of `dz` that goes to a cell. */
+export function partOf(cell: number): string {
+  return `select(vec4f(), dz, cell == vec4u(${cell}u))`;
+}

@@ -1,0 +1,422 @@
+// The transforms around the matrix products of a Winograd convolution (winograd.ts), for software adapters. Loads and
+// stores are their cost on lavapipe, and more so with many of them in one loop body, so each pass touches every number
+// once, four channels at a time. A *spectrum* is [frequencies][tiles][channels]; m is the tile's size, a = m + 2.
+import type { Shape } from "../../tensor/shape.js";
+import type { Binding, GpuCall, GpuView } from "../../tensor/webgpu-program.js";
+import { activationGradientWgsl, activationWgsl, type FusedActivation } from "../activation.js";
+import { boxLoop } from "../box.js";
+import { rolledLoop } from "../rolled.js";
+import { repeat, SUBGROUP_LANES } from "../subgroup-tile.js";
+import type { Conv2dGeometry } from "./geometry.js";
+import { maximumWgsl, PASSED_BACK, partOf } from "./pool-cells.js";
+import {
+  type Element,
+  type Matrix,
+  type TileSize,
+  transform2d,
+  transposed,
+  winogradMatrices,
+} from "./winograd-matrices.js";
+
+/** How a convolution is cut into tiles of m x m outputs. */
+export interface Tiling {
+  readonly geometry: Conv2dGeometry;
+  readonly m: TileSize;
+  readonly rows: number;
+  readonly columns: number;
+  /** Of the whole batch. */
+  readonly tiles: number;
+  readonly frequencies: number;
+}
+
+export function tilingOf(geometry: Conv2dGeometry, m: TileSize): Tiling {
+  const rows = Math.ceil(geometry.y.output / m);
+  const columns = Math.ceil(geometry.x.output / m);
+  return { geometry, m, rows, columns, tiles: geometry.batch * rows * columns, frequencies: (m + 2) ** 2 };
+}
+
+/** [frequencies][tiles][channels], one plane per frequency. */
+export interface Spectrum {
+  readonly view: GpuView;
+  readonly channels: number;
+  /** Elements from one plane to the next. */
+  readonly stride: number;
+}
+
+/**
+ * Elements of a plane: no multiple of a page, or else the planes' lines would meet in the same sets of the cache; three
+ * lines apart they do not.
+ */
+export function planeStride({ tiles }: Tiling, channels: number): number {
+  return Math.ceil((tiles * channels) / 1024) * 1024 + 48;
+}
+
+export function spectrumShape(tiling: Tiling, channels: number): Shape {
+  return [tiling.frequencies * planeStride(tiling, channels)];
+}
+
+/** Whether all tiles' inputs lie inside the image. */
+function inside({ geometry: { y, x }, m, rows, columns }: Tiling): boolean {
+  return y.padding === 0 && x.padding === 0 && rows * m + 2 <= y.input && columns * m + 2 <= x.input;
+}
+
+/** Whether tiles end where the output does. */
+function whole({ geometry: { y, x }, m, rows, columns }: Tiling): boolean {
+  return rows * m === y.output && columns * m === x.output;
+}
+
+const square = (side: number, emit: (r: number, c: number) => string) =>
+  repeat(side, (r) => repeat(side, (c) => emit(r, c)));
+
+const element =
+  (name: string): Element =>
+  (r, c) =>
+    `${name}${r}_${c}`;
+
+const both = (matrix: Matrix, from: string, to: string) =>
+  transform2d(matrix, matrix, { from: element(from), to: element(to), prefix: `${to}h` });
+
+/** Sizes that several transforms read. */
+function sizesOf({ geometry: { y, x }, rows, columns }: Tiling) {
+  return {
+    rows,
+    columns,
+    inputHeight: y.input,
+    inputWidth: x.input,
+    outputHeight: y.output,
+    outputWidth: x.output,
+    paddingY: y.padding,
+    paddingX: x.padding,
+  };
+}
+
+/**
+ * spectrum = inputs d inputs^T of the tiles d (a x a) of x. An invocation walks along a row of tiles: m columns of a tile
+ * are new, two were the tile's before it.
+ */
+export function transformInput<P>(call: GpuCall<P>, tiling: Tiling, x: GpuView, spectrum: Spectrum): void {
+  const { geometry, m, rows } = tiling;
+  const quads = geometry.inputs / 4;
+  const masked = !inside(tiling);
+  const loop = boxLoop(call.profile, [geometry.batch, rows, quads]);
+  const side = m + 2;
+  const load = (r: number, c: number) => {
+    const value = `image[at + (${r}u * u.inputWidth + ${c}u) * u.quads]`;
+    const ok = `row${r} && column + ${c}u < u.inputWidth`;
+    return `let d${r}_${c + 2} = ${masked ? `select(vec4f(), ${value}, ${ok})` : value};`;
+  };
+  call.dispatch({
+    key: `transform input ${m} ${masked}`,
+    program: () => ({
+      workgroupSize: loop.workgroupSize,
+      body: loop.body(/* wgsl */ `
+    let top = c1 * ${m}u - u.paddingY;
+    // u32 arithmetic wraps: a negative position is a huge one.
+    var column = 0u - u.paddingX - ${m - 2}u;
+    var at = ((c0 * u.inputHeight + top) * u.inputWidth + column) * u.quads + c2;
+    var to = (c0 * u.rows + c1) * u.columns * u.quads + c2;
+    ${masked ? repeat(side, (r) => `let row${r} = top + ${r}u < u.inputHeight;`) : ""}
+    ${repeat(side, (r) => `var d${r}_0 = vec4f(); var d${r}_1 = vec4f();`)}
+    for (var step = 0u; step <= u.columns; step++) {
+      ${repeat(side, (r) => repeat(m, (c) => load(r, c)))}
+      if (step > 0u) {
+        ${both(winogradMatrices(m).inputs, "d", "v")}
+        ${square(side, (r, c) => `spectrum[to + ${r * side + c}u * u.plane] = v${r}_${c};`)}
+        to += u.quads;
+      }
+      ${repeat(side, (r) => `d${r}_0 = d${r}_${m}; d${r}_1 = d${r}_${m + 1};`)}
+      at += ${m}u * u.quads;
+      column += ${m}u;
+    }`),
+    }),
+    bindings: [
+      { name: "image", view: x, type: "vec4f" },
+      { name: "spectrum", view: spectrum.view, type: "vec4f", access: "read_write" },
+    ],
+    sizes: { ...loop.sizes, ...sizesOf(tiling), quads, plane: spectrum.stride / 4 },
+    workgroups: loop.workgroups,
+  });
+}
+
+/** Where a convolution's result goes: y itself, or the maximum of its windows of 2 x 2 and (if wanted) which cell won. */
+export type Result = { readonly y: GpuView } | { readonly pooled: GpuView; readonly winner: GpuView | undefined };
+
+/** Windows of 2 x 2 of a tile. */
+const windowsOf = (m: TileSize, emit: (wy: number, wx: number) => string) => square(m / 2, emit);
+
+/** y = act(outputs M outputs^T + bias) for every tile M of the spectrum, perhaps pooled. */
+export function transformOutput<P>(
+  call: GpuCall<P>,
+  tiling: Tiling,
+  spectrum: Spectrum,
+  options: { readonly bias: GpuView | undefined; readonly activation: FusedActivation; readonly result: Result },
+): void {
+  const { geometry, m, rows, columns } = tiling;
+  const { bias, activation, result } = options;
+  const quads = spectrum.channels / 4;
+  const side = m + 2;
+  const loop = boxLoop(call.profile, [geometry.batch, rows, columns, quads]);
+  const guarded = !whole(tiling);
+  const value = (z: string) => `activation(${z}${bias ? " + shift" : ""})`;
+  const guard = (text: string, y: string, x: string) =>
+    guarded ? `if (${y} < u.outputHeight && ${x} < u.outputWidth) { ${text} }` : text;
+  const winner = "pooled" in result ? result.winner : undefined;
+  const store =
+    "y" in result
+      ? square(m, (r, c) =>
+          guard(
+            `result[at + (${r}u * u.outputWidth + ${c}u) * u.quads] = ${value(`y${r}_${c}`)};`,
+            `c1 * ${m}u + ${r}u`,
+            `c2 * ${m}u + ${c}u`,
+          ),
+        )
+      : windowsOf(m, (wy, wx) => {
+          const cell = (k: number) => `y${2 * wy + (k >> 1)}_${2 * wx + (k & 1)}`;
+          const text = /* wgsl */ `
+        ${maximumWgsl(cell, { winner: winner !== undefined })}
+        let to = at + (${wy}u * u.outputWidth + ${wx}u) * u.quads;
+        result[to] = ${value("best")};
+        ${winner ? "winner[to] = packed;" : ""}`;
+          const size = m / 2;
+          return guard(`{ ${text} }`, `c1 * ${size}u + ${wy}u`, `c2 * ${size}u + ${wx}u`);
+        });
+  const [size, scale] = "y" in result ? [m, 1] : [m / 2, 2];
+  call.dispatch({
+    key: `transform output ${m} ${activation} ${"y" in result ? "plain" : "pooled"} ${guarded} ${bias !== undefined} ${winner !== undefined}`,
+    program: () => ({
+      workgroupSize: loop.workgroupSize,
+      declarations: activationWgsl(activation, "vec4f"),
+      body: loop.body(/* wgsl */ `
+    ${square(side, (r, c) => `let m${r}_${c} = spectrum[i + ${r * side + c}u * u.plane];`)}
+    ${bias ? "let shift = bias[c3];" : ""}
+    ${both(winogradMatrices(m).outputs, "m", "y")}
+    let at = ((c0 * u.outputHeight + c1 * ${size}u) * u.outputWidth + c2 * ${size}u) * u.quads + c3;
+    ${store}`),
+    }),
+    bindings: [
+      { name: "spectrum", view: spectrum.view, type: "vec4f" },
+      ...(bias ? [{ name: "bias", view: bias, type: "vec4f" }] : []),
+      { name: "result", view: "y" in result ? result.y : result.pooled, type: "vec4f", access: "read_write" },
+      ...(winner ? [{ name: "winner", view: winner, type: "u32", access: "read_write" } as const] : []),
+    ],
+    sizes: {
+      ...loop.sizes,
+      quads,
+      plane: spectrum.stride / 4,
+      outputHeight: geometry.y.output / scale,
+      outputWidth: geometry.x.output / scale,
+    },
+    workgroups: loop.workgroups,
+  });
+}
+
+/** Where a convolution's gradient comes from: dz, or what `Result` pooled, dy and the activation. */
+export type ResultGradient =
+  | { readonly dz: GpuView }
+  | {
+      readonly dy: GpuView;
+      readonly y: GpuView;
+      readonly winner: GpuView;
+      readonly activation: FusedActivation;
+    };
+
+/** spectrum = outputs^T dz outputs for every tile dz (m x m). */
+export function transformResultGradient<P>(
+  call: GpuCall<P>,
+  tiling: Tiling,
+  gradient: ResultGradient,
+  spectrum: Spectrum,
+): void {
+  const { geometry, m, rows, columns } = tiling;
+  const quads = spectrum.channels / 4;
+  const side = m + 2;
+  const loop = boxLoop(call.profile, [geometry.batch, rows, columns, quads]);
+  const guarded = !whole(tiling);
+  const plain = "dz" in gradient;
+  const [size, scale] = plain ? [m, 1] : [m / 2, 2];
+  const ok = (r: number, c: number) =>
+    `c1 * ${size}u + ${r}u < u.outputHeight && c2 * ${size}u + ${c}u < u.outputWidth`;
+  const masked = (value: string, r: number, c: number) => (guarded ? `select(vec4f(), ${value}, ${ok(r, c)})` : value);
+  const at = (r: number, c: number) => `first + (${r}u * u.outputWidth + ${c}u) * u.quads`;
+  const load = plain
+    ? square(m, (r, c) => `let d${r}_${c} = ${masked(`gradients[${at(r, c)}]`, r, c)};`)
+    : windowsOf(m, (r, c) => {
+        const names = [0, 1, 2, 3].map((k) => `d${2 * r + (k >> 1)}_${2 * c + (k & 1)}`);
+        return /* wgsl */ `
+    ${names.map((name) => `var ${name} = vec4f();`).join(" ")}
+    ${guarded ? `if (${ok(r, c)})` : ""} {
+      let at = ${at(r, c)};
+      ${PASSED_BACK}
+      ${names.map((name, k) => `${name} = ${partOf(k)};`).join(" ")}
+    }`;
+      });
+  const bindings: Binding[] = plain
+    ? [{ name: "gradients", view: gradient.dz, type: "vec4f" }]
+    : [
+        { name: "gradients", view: gradient.dy, type: "vec4f" },
+        { name: "values", view: gradient.y, type: "vec4f" },
+        { name: "winner", view: gradient.winner, type: "u32" },
+      ];
+  call.dispatch({
+    key: `transform gradient ${m} ${plain ? "plain" : gradient.activation} ${guarded}`,
+    program: () => ({
+      workgroupSize: loop.workgroupSize,
+      ...(plain ? {} : { declarations: activationGradientWgsl(gradient.activation, "vec4f") }),
+      body: loop.body(/* wgsl */ `
+    let first = ((c0 * u.outputHeight + c1 * ${size}u) * u.outputWidth + c2 * ${size}u) * u.quads + c3;
+    ${load}
+    ${both(transposed(winogradMatrices(m).outputs), "d", "v")}
+    ${square(side, (r, c) => `spectrum[i + ${r * side + c}u * u.plane] = v${r}_${c};`)}`),
+    }),
+    bindings: [...bindings, { name: "spectrum", view: spectrum.view, type: "vec4f", access: "read_write" }],
+    sizes: {
+      ...loop.sizes,
+      quads,
+      plane: spectrum.stride / 4,
+      outputHeight: geometry.y.output / scale,
+      outputWidth: geometry.x.output / scale,
+    },
+    workgroups: loop.workgroups,
+  });
+}
+
+/**
+ * dx = sum of inputs^T V inputs over the overlapping tiles V of the spectrum. An invocation has four channels of an image
+ * and walks over its tiles row by row: two columns are carried to the next tile, two rows are added to what the row of
+ * tiles before has stored. Pixels of x that no tile reads are not written.
+ */
+export function transformInputGradient<P>(call: GpuCall<P>, tiling: Tiling, spectrum: Spectrum, dx: GpuView): void {
+  const { geometry, m } = tiling;
+  const quads = geometry.inputs / 4;
+  const masked = !inside(tiling);
+  const loop = boxLoop(call.profile, [geometry.batch, quads]);
+  const side = m + 2;
+  const store = (r: number, c: number) => {
+    const at = `at + (${r}u * u.inputWidth + ${c}u) * u.quads`;
+    const text =
+      r < 2
+        ? `if (ty > 0u) { dx[${at}] += sum${r}_${c}; } else { dx[${at}] = sum${r}_${c}; }`
+        : `dx[${at}] = sum${r}_${c};`;
+    return masked ? `if (row${r} && column + ${c}u < u.inputWidth) { ${text} }` : text;
+  };
+  call.dispatch({
+    key: `transform input gradient ${m} ${masked}`,
+    program: () => ({
+      workgroupSize: loop.workgroupSize,
+      body: loop.body(/* wgsl */ `
+    for (var ty = 0u; ty < u.rows; ty++) {
+      let top = ty * ${m}u - u.paddingY;
+      var column = 0u - u.paddingX;
+      var at = ((c0 * u.inputHeight + top) * u.inputWidth + column) * u.quads + c1;
+      var source = (c0 * u.rows + ty) * u.columns * u.quads + c1;
+      ${masked ? repeat(side, (r) => `let row${r} = top + ${r}u < u.inputHeight;`) : ""}
+      ${repeat(side, (r) => repeat(2, (c) => `var kept${r}_${c} = vec4f();`))}
+      for (var tx = 0u; tx < u.columns; tx++) {
+        ${square(side, (r, c) => `let v${r}_${c} = spectrum[source + ${r * side + c}u * u.plane];`)}
+        ${both(transposed(winogradMatrices(m).inputs), "v", "d")}
+        ${repeat(side, (r) => repeat(m, (c) => `let sum${r}_${c} = d${r}_${c}${c < 2 ? ` + kept${r}_${c}` : ""};`))}
+        ${repeat(side, (r) => repeat(m, (c) => store(r, c)))}
+        ${repeat(side, (r) => repeat(2, (c) => `kept${r}_${c} = d${r}_${m + c};`))}
+        at += ${m}u * u.quads;
+        column += ${m}u;
+        source += u.quads;
+      }
+      ${repeat(side, (r) => repeat(2, (c) => `{ let sum${r}_${c} = kept${r}_${c}; ${store(r, c)} }`))}
+    }`),
+    }),
+    bindings: [
+      { name: "spectrum", view: spectrum.view, type: "vec4f" },
+      { name: "dx", view: dx, type: "vec4f", access: "read_write" },
+    ],
+    sizes: { ...loop.sizes, ...sizesOf(tiling), quads, plane: spectrum.stride / 4 },
+    workgroups: loop.workgroups,
+  });
+}
+
+/** Whether the tiles read all of x. */
+export function coversInput({ geometry: { y, x }, m, rows, columns }: Tiling): boolean {
+  return rows * m + 2 - y.padding >= y.input && columns * m + 2 - x.padding >= x.input;
+}
+
+/** factors [frequencies][Cin][Cout] = kernel g kernel^T of the taps g (3 x 3) of every pair of channels. */
+export function transformKernel<P>(
+  call: GpuCall<P>,
+  { geometry: { inputs, outputs }, m, frequencies }: Tiling,
+  kernel: GpuView,
+): GpuView {
+  const side = m + 2;
+  const loop = rolledLoop(call.profile, (inputs * outputs) / 4);
+  const factors = call.scratch({ shape: [frequencies * inputs * outputs], dtype: "f32" });
+  call.dispatch({
+    key: `transform kernel ${m}`,
+    program: () => ({
+      workgroupSize: loop.workgroupSize,
+      body: loop.body(/* wgsl */ `
+    ${square(3, (r, c) => `let g${r}_${c} = weights[i + ${3 * r + c}u * u.count];`)}
+    ${both(winogradMatrices(m).kernel, "g", "v")}
+    ${square(side, (r, c) => `factors[i + ${r * side + c}u * u.count] = v${r}_${c};`)}`),
+    }),
+    bindings: [
+      { name: "weights", view: kernel, type: "vec4f" },
+      { name: "factors", view: factors, type: "vec4f", access: "read_write" },
+    ],
+    sizes: loop.sizes,
+    workgroups: loop.workgroups,
+  });
+  return factors;
+}
+
+/** dkernel = kernel^T U kernel for the gradient U [frequencies][Cin][Cout] of the transformed kernel. */
+export function transformKernelGradient<P>(
+  call: GpuCall<P>,
+  { geometry, m }: Tiling,
+  factors: GpuView,
+  dkernel: GpuView,
+): void {
+  const side = m + 2;
+  const loop = rolledLoop(call.profile, (geometry.inputs * geometry.outputs) / 4);
+  call.dispatch({
+    key: `transform kernel gradient ${m}`,
+    program: () => ({
+      workgroupSize: loop.workgroupSize,
+      body: loop.body(/* wgsl */ `
+    ${square(side, (r, c) => `let v${r}_${c} = factors[i + ${r * side + c}u * u.count];`)}
+    ${both(transposed(winogradMatrices(m).kernel), "v", "g")}
+    ${square(3, (r, c) => `dkernel[i + ${3 * r + c}u * u.count] = g${r}_${c};`)}`),
+    }),
+    bindings: [
+      { name: "factors", view: factors, type: "vec4f" },
+      { name: "dkernel", view: dkernel, type: "vec4f", access: "read_write" },
+    ],
+    sizes: loop.sizes,
+    workgroups: loop.workgroups,
+  });
+}
+
+/**
+ * dbias = sum of dz, read off the gradient's spectrum: its frequency (1, 1), that of the point 1 on both axes, is the sum
+ * over a tile. A subgroup has four channels, its lanes take tiles in turn.
+ */
+export function sumResultGradient<P>(call: GpuCall<P>, { m, tiles }: Tiling, spectrum: Spectrum, dbias: GpuView): void {
+  const quads = spectrum.channels / 4;
+  call.dispatch({
+    key: "sum gradient",
+    program: () => ({
+      workgroupSize: [SUBGROUP_LANES],
+      subgroups: true,
+      body: /* wgsl */ `
+  var sum = vec4f();
+  for (var tile = lane; tile < u.tiles; tile += ${SUBGROUP_LANES}u) {
+    sum += spectrum[u.first + tile * u.quads + group.x];
+  }
+  let total = subgroupAdd(sum);
+  if (lane == 0u) { dbias[group.x] = total; }`,
+    }),
+    bindings: [
+      { name: "spectrum", view: spectrum.view, type: "vec4f" },
+      { name: "dbias", view: dbias, type: "vec4f", access: "read_write" },
+    ],
+    sizes: { tiles, quads, first: ((m + 3) * spectrum.stride) / 4 },
+    workgroups: [quads],
+  });
+}

@@ -1,0 +1,155 @@
+// Convolutions of 3 x 3, stride 1, by Winograd's minimal filtering (winograd-matrices.ts): outputs are cut into tiles of
+// m x m, whose (m + 2)^2 products per pair of channels, instead of 9 m^2, are as many matrix products over tiles. With
+// the one-dimensional matrices written on one side only, t a frequency and p a tile:
+//   forward          V[t][p] = inputs d      U[t] = kernel g      M[t] = V[t] U[t]         y = outputs M
+//   input gradient   N[t][p] = outputs^T dz                       W[t] = N[t] U[t]^T       dx = inputs^T W, added where tiles overlap
+//   kernel gradient                                               D[t] = V[t]^T N[t]       dkernel = kernel^T D
+// The gradients are the adjoint of the forward pass step by step, so they cost the same multiplications, and padding
+// needs no masks but where tiles are read and written.
+import type { GpuCall, GpuView } from "../../tensor/webgpu-program.js";
+import type { FusedActivation } from "../activation.js";
+import type { MatmulParams } from "../matmul.js";
+import type { Matrix, Product } from "../matmul-product.js";
+import { subgroupFamily } from "../matmul-subgroup.js";
+import { stream } from "../stream.js";
+import {
+  coversInput,
+  planeStride,
+  type Result,
+  type ResultGradient,
+  type Spectrum,
+  spectrumShape,
+  sumResultGradient,
+  type Tiling,
+  transformInput,
+  transformInputGradient,
+  transformKernel,
+  transformKernelGradient,
+  transformOutput,
+  transformResultGradient,
+} from "./winograd-transforms.js";
+
+function newSpectrum<P>(call: GpuCall<P>, tiling: Tiling, channels: number): Spectrum {
+  const view = call.scratch({ shape: spectrumShape(tiling, channels), dtype: "f32" });
+  return { view, channels, stride: planeStride(tiling, channels) };
+}
+
+/** Every tile's row of a spectrum's planes. */
+const rowsOf = ({ view, channels, stride }: Spectrum): Matrix => ({
+  view,
+  offset: 0,
+  stride: channels,
+  batchStride: stride,
+  transposed: false,
+});
+
+/** The planes of a transformed kernel. */
+const planesOf = (view: GpuView, rows: number, columns: number): Matrix => ({
+  view,
+  offset: 0,
+  stride: columns,
+  batchStride: rows * columns,
+  transposed: false,
+});
+
+function multiply<P>(
+  call: GpuCall<P>,
+  { frequencies }: Tiling,
+  product: Pick<Product, "m" | "n" | "k" | "a" | "b" | "c">,
+): void {
+  const params: MatmulParams = {
+    transposeA: product.a.transposed,
+    transposeB: product.b.transposed,
+    activation: "linear",
+  };
+  subgroupFamily.run(
+    { ...call, params },
+    {
+      ...product,
+      batch: frequencies,
+      splits: 1,
+      kStep: Math.ceil(product.k / 4) * 4,
+      splitStride: 0,
+      bias: undefined,
+      activation: "linear",
+    },
+  );
+}
+
+/** The forward pass: y = act(x * kernel + bias), perhaps pooled. */
+export function winogradForward<P>(
+  call: GpuCall<P>,
+  tiling: Tiling,
+  views: {
+    readonly x: GpuView;
+    readonly kernel: GpuView;
+    readonly bias: GpuView | undefined;
+    readonly activation: FusedActivation;
+    readonly result: Result;
+  },
+): void {
+  const { inputs, outputs } = tiling.geometry;
+  const source = newSpectrum(call, tiling, inputs);
+  transformInput(call, tiling, views.x, source);
+  const factors = transformKernel(call, tiling, views.kernel);
+  const product = newSpectrum(call, tiling, outputs);
+  multiply(call, tiling, {
+    m: tiling.tiles,
+    n: outputs,
+    k: inputs,
+    a: rowsOf(source),
+    b: planesOf(factors, inputs, outputs),
+    c: rowsOf(product),
+  });
+  transformOutput(call, tiling, product, views);
+}
+
+/** The gradients that are wanted; those of kernel and bias need x, that of x the kernel. */
+export function winogradGradients<P>(
+  call: GpuCall<P>,
+  tiling: Tiling,
+  views: {
+    readonly x?: GpuView | undefined;
+    readonly kernel?: GpuView | undefined;
+    readonly gradient: ResultGradient;
+    readonly dx?: GpuView | undefined;
+    readonly dkernel?: GpuView | undefined;
+    readonly dbias?: GpuView | undefined;
+  },
+): void {
+  const { inputs, outputs } = tiling.geometry;
+  const { x, kernel, dx, dkernel, dbias } = views;
+  const gradient = newSpectrum(call, tiling, outputs);
+  transformResultGradient(call, tiling, views.gradient, gradient);
+  if (dbias) sumResultGradient(call, tiling, gradient, dbias);
+  const source = newSpectrum(call, tiling, inputs);
+  if (dkernel) {
+    transformInput(call, tiling, x!, source);
+    const factors = call.scratch({ shape: [tiling.frequencies * inputs * outputs], dtype: "f32" });
+    multiply(call, tiling, {
+      m: inputs,
+      n: outputs,
+      k: tiling.tiles,
+      a: { ...rowsOf(source), transposed: true },
+      b: rowsOf(gradient),
+      c: planesOf(factors, inputs, outputs),
+    });
+    transformKernelGradient(call, tiling, factors, dkernel);
+  }
+  if (dx) {
+    const factors = transformKernel(call, tiling, kernel!);
+    multiply(call, tiling, {
+      m: tiling.tiles,
+      n: inputs,
+      k: outputs,
+      a: rowsOf(gradient),
+      b: { ...planesOf(factors, inputs, outputs), transposed: true },
+      c: rowsOf(source),
+    });
+    if (!coversInput(tiling)) {
+      const bindings = [{ name: "dx", view: dx, type: "vec4f", access: "read_write" }] as const;
+      stream(call, { key: "zero", bindings, statement: "dx[i] = vec4f();" });
+    }
+    transformInputGradient(call, tiling, source, dx);
+  }
+}

@@ -1,0 +1,59 @@
+// Which convolutions go by Winograd, and in tiles of which size; and that its matrices compute a convolution.
+import { describe, expect, it } from "vitest";
+import { winogradTiling } from "../../src/kernels/conv2d/choice.js";
+import { type Conv2dOptions, conv2dGeometry } from "../../src/kernels/conv2d/geometry.js";
+import { type Matrix, winogradMatrices } from "../../src/kernels/conv2d/winograd-matrices.js";
+import type { Shape } from "../../src/tensor/shape.js";
+import type { TuningProfile } from "../../src/tensor/webgpu-profile.js";
+
+const software: TuningProfile = {
+  name: "software",
+  subgroupSize: 8,
+  maxBindingBytes: 2 ** 27,
+  maxStorageBuffers: 8,
+  maxWorkgroupBytes: 32768,
+};
+const hardware: TuningProfile = { ...software, name: "hardware", subgroupSize: undefined };
+const same: Conv2dOptions = { padding: "same" };
+
+const tileOf = (profile: TuningProfile, x: Shape, kernel: Shape, options: Conv2dOptions = {}) =>
+  winogradTiling(profile, conv2dGeometry(x, kernel, options))?.m;
+
+describe("winogradTiling", () => {
+  it.each([
+    ["a small image: tiles of 2", [128, 12, 12, 32], [3, 3, 32, 64], {}, 2],
+    ["many channels: tiles of 4", [16, 28, 28, 96], [3, 3, 96, 96], same, 4],
+    ["few channels", [32, 13, 13, 8], [3, 3, 8, 12], {}, undefined],
+    ["an image of one channel", [128, 28, 28, 1], [3, 3, 1, 32], {}, undefined],
+    ["channels that are no multiple of four", [16, 28, 28, 97], [3, 3, 97, 96], same, undefined],
+    ["another kernel", [16, 28, 28, 96], [5, 5, 96, 96], same, undefined],
+    ["strides", [16, 28, 28, 96], [3, 3, 96, 96], { strides: [1, 2] }, undefined],
+    ["dilation", [16, 28, 28, 96], [3, 3, 96, 96], { dilations: 2 }, undefined],
+    ["no image", [0, 28, 28, 96], [3, 3, 96, 96], same, undefined],
+  ] as [string, Shape, Shape, Conv2dOptions, number | undefined][])("%s", (_, x, kernel, options, expected) => {
+    expect(tileOf(software, x, kernel, options)).toBe(expected);
+    expect(tileOf(hardware, x, kernel, options)).toBeUndefined();
+  });
+
+  it("leaves what exceeds a binding to the direct kernels", () => {
+    const small = { ...software, maxBindingBytes: 2 ** 20 };
+    expect(tileOf(small, [16, 28, 28, 96], [3, 3, 96, 96], same)).toBeUndefined();
+  });
+});
+
+const product = (matrix: Matrix, vector: readonly number[]) =>
+  matrix.map((row) => row.reduce((sum, value, k) => sum + value * vector[k]!, 0));
+
+describe.each([2, 4] as const)("matrices of F(%d, 3)", (m) => {
+  it("correlate a tile with a filter", () => {
+    const { outputs, inputs, kernel } = winogradMatrices(m);
+    const tile = Array.from({ length: m + 2 }, (_, i) => (i * 7 + 3) % 11);
+    const filter = [2, -5, 3];
+    const left = product(kernel, filter);
+    const spectrum = product(inputs, tile).map((value, t) => value * left[t]!);
+    const expected = Array.from({ length: m }, (_, i) => filter.reduce((sum, g, k) => sum + g * tile[i + k]!, 0));
+    product(outputs, spectrum).forEach((value, i) => {
+      expect(value).toBeCloseTo(expected[i]!, 10);
+    });
+  });
+});
