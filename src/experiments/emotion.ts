@@ -347,12 +347,12 @@ export const experiment = defineExperiment<typeof reference>({
 const CAMERA_WITHOUT = "`kilograd camera` then takes the middle of the frame, or the part given with --crop.";
 
 /** Backgrounds for the face finder; undefined where CIFAR-10 is not at hand. Nothing is downloaded for it. */
-async function picturesWithoutFaces({ loading, say }: ExperimentRun): Promise<ImageDataset | undefined> {
+async function picturesWithoutFaces({ loading }: ExperimentRun): Promise<ImageDataset | undefined> {
   try {
     return await loadCifar10({ dataDir: loading.dataDir, offline: true });
   } catch (error) {
     if (!(error instanceof UsageError || error instanceof DataError)) throw error;
-    say(`No face finder is trained, it needs CIFAR-10 for pictures without faces: ${error.message}`);
+    loading.say(`No face finder is trained, it needs CIFAR-10 for pictures without faces: ${error.message}`);
     return undefined;
   }
 }

@@ -1,0 +1,107 @@
+// The experiment on emotions, with tiny settings on drawn faces: figures, report, the files for the camera, and what happens
+// without pictures for the face finder.
+
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { experiment } from "../../src/experiments/emotion.js";
+import { STANDARDIZED, standardized } from "../../src/experiments/lib/faces.js";
+import { readModelFile } from "../../src/nn/checkpoint.js";
+import { DataError, UsageError } from "../../src/tensor/errors.js";
+import { RandomStream } from "../../src/tensor/random.js";
+import { tinyRuns } from "./tiny.js";
+
+const runs = tinyRuns();
+let data: string;
+beforeAll(() => {
+  data = mkdtempSync(join(tmpdir(), "kilograd-faces-"));
+  vi.stubEnv("KILOGRAD_DATA_DIR", undefined);
+  vi.stubEnv("XDG_CACHE_HOME", join(data, "cache"));
+  const random = new RandomStream(1, "faces");
+  // A bright bar whose height is the emotion.
+  const row = (label: number, usage: string) => {
+    const pixels = Array.from({ length: 2304 }, (_, i) => {
+      const bright = Math.abs(Math.floor(i / 48) - (4 + 6 * label)) < 3;
+      return (bright ? 160 : 40) + random.integer(60);
+    });
+    return `${label},${pixels.join(" ")},${usage}`;
+  };
+  const part = (usage: string, count: number) => Array.from({ length: count }, (_, i) => row(i % 7, usage));
+  const rows = [...part("Training", 140), ...part("PublicTest", 21), ...part("PrivateTest", 28)];
+  writeFileSync(join(data, "fer2013.csv"), `emotion,pixels,Usage\n${rows.join("\n")}\n`);
+  const both = join(data, "both");
+  mkdirSync(both);
+  writeFileSync(join(both, "fer2013.csv"), readFileSync(join(data, "fer2013.csv")));
+  for (const name of ["data_batch_1.bin", "test_batch.bin"]) {
+    const records = Uint8Array.from({ length: 6 * 3073 }, (_, i) => (i % 3073 === 0 ? 1 : random.integer(256)));
+    writeFileSync(join(both, name), records);
+  }
+});
+afterAll(() => {
+  vi.unstubAllEnvs();
+  rmSync(data, { recursive: true });
+});
+
+const tiny = [
+  ...["filters=[4,8,8]", "dropout=0.1", "epochs=3", "batch=10", "timedFaces=5"],
+  ...["finderWindows=256", "finderEpochs=1", "finderScenes=4"],
+];
+
+test("learns what can be learned, and leaves both models for the camera", { timeout: 300_000 }, async () => {
+  const { metrics, report, folder, said } = await runs.run(experiment, { set: tiny, dataDir: join(data, "both") });
+  expect(said).toMatch(/FER2013, 140 Training, 21 PublicTest, 28 PrivateTest/);
+  expect(said).toMatch(/about .* by a measured step: 42 steps/);
+  expect(metrics.testAccuracy).toBeGreaterThan(0.4); // Chance is 1/7.
+  const counted = metrics.confusion.flat().reduce((a: number, b: number) => a + b);
+  expect(counted).toBe(28);
+  expect(metrics.classes.map((c: { name: string }) => c.name)).toContain("surprise");
+  for (const [k, { recall, count }] of metrics.classes.entries()) {
+    expect(count).toBe(4);
+    expect(recall).toBe(metrics.confusion[k][k] / 4);
+  }
+  expect(metrics.model).toEqual({ file: "emotion.h5", sameBitsReadBack: true, pixels: STANDARDIZED });
+  expect(metrics.finder).toMatchObject({ scenes: 4 });
+  expect(metrics.timing.facesPerSecond).toBeGreaterThan(0);
+  expect(report).toContain("Read back from .h5");
+  expect(report.match(/<img/g)!.length).toBe(2);
+  const file = await readModelFile(join(folder, "emotion.h5"));
+  expect(file.notes).toMatchObject({ pixels: STANDARDIZED, classNames: expect.arrayContaining(["angry", "neutral"]) });
+  expect((await readModelFile(join(folder, "face-finder.h5"))).config.inputShape).toEqual([24, 24, 1]);
+});
+
+test("without CIFAR-10 there is no face finder, and the report says so", { timeout: 300_000 }, async () => {
+  const given = { set: [...tiny, "epochs=1"], dataDir: data, out: runs.at("alone") };
+  const { metrics, report, folder, said } = await runs.run(experiment, given);
+  expect(said).toMatch(/No face finder is trained, it needs CIFAR-10 .*: cifar-10: neither/);
+  expect(metrics.finder).toBeNull();
+  expect(report).toContain("No face finder was trained");
+  expect(existsSync(join(folder, "face-finder.h5"))).toBe(false);
+});
+
+test("bad data and settings are refused", async () => {
+  await expect(runs.run(experiment, { set: tiny, dataDir: data, out: runs.at("x"), preset: "huge" })).rejects.toThrow(
+    UsageError,
+  );
+  const given = { set: [...tiny, "batch=1000"], dataDir: data, out: runs.at("y") };
+  await expect(runs.run(experiment, given)).rejects.toThrow(
+    "batch must be at most the 140 training images, given 1000",
+  );
+  const cut = join(data, "cut");
+  mkdirSync(cut);
+  writeFileSync(join(cut, "fer2013.csv"), readFileSync(join(data, "fer2013.csv")).subarray(0, 20_000));
+  const cutting = runs.run(experiment, { set: tiny, dataDir: cut, out: runs.at("z") });
+  await expect(cutting).rejects.toThrow(/fer2013.csv is cut off: it ends after 20000 bytes within row/);
+  await expect(cutting).rejects.toBeInstanceOf(DataError);
+});
+
+test("standardised faces have mean 0 and deviation 1, whatever light and contrast", () => {
+  const random = new RandomStream(2, "pixels");
+  const face = Float32Array.from({ length: 2304 }, () => random.uniform());
+  const [plain, dim] = [standardized(face), standardized(face.map((value) => 0.2 + 0.5 * value))];
+  const mean = plain.reduce((a, b) => a + b) / 2304;
+  expect(mean).toBeCloseTo(0, 4);
+  expect(Math.sqrt(plain.reduce((a, b) => a + b * b, 0) / 2304)).toBeGreaterThan(0.9);
+  for (let i = 0; i < 2304; i += 100) expect(dim[i]! / plain[i]!).toBeCloseTo(0.935, 1);
+  expect(standardized(new Float32Array(2304).fill(0.7)).every((value) => Math.abs(value) < 1e-3)).toBe(true);
+});
