@@ -18,6 +18,8 @@ import type { WebGpuDevice } from "../src/tensor/webgpu.js";
 export interface Options {
   /** Part of the name, or a regular expression for it. */
   readonly filter: RegExp;
+  /** Of bench:peers, as `filter`. */
+  readonly peers: RegExp;
   readonly quick: boolean;
   /** Tuning profile; by default the adapter's. */
   readonly tuning?: "software" | "hardware";
@@ -28,16 +30,17 @@ export interface Options {
 
 /** Options of the command line. */
 export function parseOptions(description: string): Options {
-  const { filter, ...rest } = program
+  const { filter, peers, ...rest } = program
     .description(description)
     .option("--filter <pattern>", "only benchmarks whose name matches this regular expression", "")
+    .option("--peers <pattern>", "only peers whose name matches this regular expression (bench:peers)", "")
     .option("--quick", "fewer samples", false)
     .addOption(new Option("--tuning <name>", "tuning profile").choices(["software", "hardware"]))
     .option("--profile", "list the kernels of a step by time", false)
     .option("--out <folder>", "where the JSON goes", fileURLToPath(new URL("../../bench/results", import.meta.url)))
     .parse()
-    .opts<Omit<Options, "filter"> & { filter: string }>();
-  return { filter: new RegExp(filter), ...rest };
+    .opts<Omit<Options, "filter" | "peers"> & { filter: string; peers: string }>();
+  return { filter: new RegExp(filter), peers: new RegExp(peers), ...rest };
 }
 
 /** The middle value, NaN of none. */

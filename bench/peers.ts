@@ -221,7 +221,7 @@ await withDevice(options, async (device) => {
   const chosen = workloads.filter(({ name }) =>
     options.filter.source === "(?:)" ? !name.startsWith("alexnet") : options.filter.test(name),
   );
-  const names = Object.keys(commands);
+  const names = Object.keys(commands).filter((name) => name === OURS || options.peers.test(name));
   const write = await resultsFile(device, options, "peers");
   const results: { name: string; contenders: Report[] }[] = [];
   for (const workload of chosen) {
