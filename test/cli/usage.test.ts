@@ -140,9 +140,9 @@ describe("exit code 2, nothing written", () => {
       /not a model that Kilograd wrote/,
     ],
     [
-      "an HDF5 model file",
+      "a damaged HDF5 model file",
       () => ["optimize", "--model", at("keras.h5"), "--target", "3", "--out", out],
-      /HDF5, as Keras writes/,
+      /is HDF5, but cut off or damaged/,
     ],
     [
       "no target",

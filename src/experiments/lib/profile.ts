@@ -26,7 +26,9 @@ export interface KernelShare {
   readonly ms: number;
   /** Of the time of all kernels. */
   readonly share: number;
-  /** By the direct formula; absent for kernels that memory traffic decides. */
+  /** Operations by the direct formula; absent for kernels that memory traffic decides. */
+  readonly flops?: number;
+  /** Their rate. */
   readonly gflops?: number;
   /** Inputs and outputs, once a call. */
   readonly gbs: number;
@@ -88,7 +90,7 @@ export async function profileSteps(
           ms,
           gbs,
         },
-        ...(gflops !== undefined && { gflops }),
+        ...(gflops !== undefined && { flops: perStep("flops"), gflops }),
         ...(ceilings && { ofCeiling: Math.max((gflops ?? 0) / ceilings.gflops, gbs / ceilings.gbs) }),
         programs: [...time.programs],
       },
@@ -99,7 +101,7 @@ export async function profileSteps(
   return {
     ...{ steps, kernelMs, emptyDispatchMs, ...(ceilings && { ceilings }) },
     dispatches: sum(({ dispatches }) => dispatches),
-    flops: sum(({ gflops = 0, ms }) => gflops * ms * 1e6),
+    flops: sum(({ flops = 0 }) => flops),
     kernels: kernels.map((kernel) => ({ ...kernel, share: kernel.ms / kernelMs })).sort((a, b) => b.ms - a.ms),
   };
 }
