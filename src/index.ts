@@ -1,6 +1,7 @@
 // The public API of Kilograd: devices and tensors, differentiable operations, and the namespaces nn, optim, loss, data
 // and io. What is not listed here is internal.
 import "./autograd/methods.js";
+import "./io/tuning-file.js";
 
 export { type GradcheckInput, type GradcheckOptions, type GradcheckReport, gradcheck } from "./autograd/gradcheck.js";
 export { batchNorm } from "./autograd/ops/batchnorm.js";

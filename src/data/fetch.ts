@@ -4,13 +4,16 @@
 
 import { createHash, randomBytes } from "node:crypto";
 import { mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
-import { homedir, hostname } from "node:os";
-import { basename, dirname, isAbsolute, join } from "node:path";
+import { hostname } from "node:os";
+import { basename, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { gunzip } from "node:zlib";
 import { type Dispatcher, EnvHttpProxyAgent, interceptors, request } from "undici";
+import { cacheFolder } from "../tensor/cache-folder.js";
 import { DataError } from "../tensor/errors.js";
+
+export { cacheFolder };
 
 /** A file as published: where it may be had and what its uncompressed bytes must be. */
 export interface FileSpec {
@@ -64,12 +67,6 @@ export interface FetchedFile {
   readonly bytes: Uint8Array;
   /** The mirror it was downloaded from, `undefined` when it was in the cache already. */
   readonly downloadedFrom: string | undefined;
-}
-
-/** `$XDG_CACHE_HOME/kilograd`, else `~/.cache/kilograd` (a relative XDG_CACHE_HOME is ignored, as its standard asks). */
-export function cacheFolder(): string {
-  const xdg = process.env["XDG_CACHE_HOME"];
-  return join(xdg && isAbsolute(xdg) ? xdg : join(homedir(), ".cache"), "kilograd");
 }
 
 /** Uncompresses gzip, told by its two magic bytes; returns anything else as it is. */

@@ -11,6 +11,7 @@ import { CpuDevice } from "../tensor/cpu.js";
 import type { Device } from "../tensor/device.js";
 import { RandomStream } from "../tensor/random.js";
 import { tensor } from "../tensor/tensor.js";
+import { choicesInUse } from "../tensor/tuning.js";
 import type { WebGpuDevice } from "../tensor/webgpu.js";
 import { describeAdapter, type RunContext, versions } from "./lib/run.js";
 
@@ -54,6 +55,7 @@ export async function doctor(context: RunContext) {
       subgroupSize: device.profile.subgroupSize ?? null,
       matrices: device.profile.matrices ?? null,
     },
+    tuning: choicesInUse(device.profile),
     versions: versions(),
     selfTest: await selfTest(device),
   };
@@ -129,7 +131,7 @@ async function trainOnce(device: Device): Promise<StepEffect> {
 
 /** The findings as text. */
 export function doctorText(findings: Awaited<ReturnType<typeof doctor>>): string {
-  const { adapter, backend, driver, features, limits, profile, selfTest: test } = findings;
+  const { adapter, backend, driver, features, limits, profile, tuning, selfTest: test } = findings;
   const { name, subgroupSize, matrices, maxBindingBytes, maxWorkgroupBytes } = profile;
   const bytes = (value: number) => (value >= 2 ** 20 ? `${Math.floor(value / 2 ** 20)} MiB` : `${value / 1024} KiB`);
   const sizes = new Set(["maxStorageBufferBindingSize", "maxBufferSize", "maxComputeWorkgroupStorageSize"]);
@@ -147,6 +149,10 @@ export function doctorText(findings: Awaited<ReturnType<typeof doctor>>): string
         ? "float32"
         : `mixed: float16 matrices ${matrices.m} x ${matrices.k} by ${matrices.k} x ${matrices.n} with float32 sums, by ${matrices.lanes} lanes; all kernels checked`,
     ],
+    ...tuning.map(({ name, option, measured }, i): [string, string] => [
+      i === 0 ? "tuning" : "",
+      `${name}: ${option}${measured ? ", as measured" : " (default; KILOGRAD_TUNE=on measures)"}`,
+    ]),
     ...Object.entries(limits).map(([limit, value], i): [string, string] => [
       i === 0 ? "limits" : "",
       `${limit} ${sizes.has(limit) ? bytes(value) : value}`,

@@ -11,6 +11,8 @@
 //
 // Loads stand before all arithmetic, and all sums go into the first vec4 store: where basic blocks lie between them, the
 // compiler moves additions past those and spills every product.
+import { type Choice, tuned } from "../tensor/tuning.js";
+import type { TuningProfile } from "../tensor/webgpu-profile.js";
 import type { GpuCall } from "../tensor/webgpu-program.js";
 import { activationWgsl } from "./activation.js";
 import type { MatmulParams } from "./matmul.js";
@@ -19,25 +21,31 @@ import { repeat, SUBGROUP_LANES } from "./subgroup-tile.js";
 
 /** Columns of a panel. */
 export const PANEL_COLUMNS = 32;
-/** Most k of a panel: 16 KiB, half of a first-level cache. */
-const MOST_DEPTH = 128;
+/**
+ * How products with many rows of A [M, K] are computed: in panels of at most so many k (of 128: 16 KiB, half of a
+ * first-level cache), or in tiles.
+ */
+export const TALL_FORM: Choice<"panels of 128" | "panels of 64" | "tiles"> = {
+  name: "matmul, A [M, K]",
+  options: ["panels of 128", "panels of 64", "tiles"],
+};
 /** k that one vec4 load of a row of A covers. */
 const LOAD_DEPTH = 4 * SUBGROUP_LANES;
 
 /** Whether the panel form suits a shape: enough rows to pay for filling panels, enough columns to use the lanes. */
-export function panelSuits({ m, n, k }: Pick<Product, "m" | "n" | "k">): boolean {
-  return m >= 32 && n >= 20 && k > 0 && k % 4 === 0;
+export function panelSuits({ m, n, k }: Pick<Product, "m" | "n" | "k">, profile: TuningProfile): boolean {
+  return tuned(profile, TALL_FORM) !== "tiles" && m >= 32 && n >= 20 && k > 0 && k % 4 === 0;
 }
 
 /** Whether rows of all three matrices can be read and written as vec4s, and A as it lies. */
-export function panelFits(product: Product): boolean {
+export function panelFits(product: Product, profile: TuningProfile): boolean {
   const { a, b, c, splitStride } = product;
-  return panelSuits(product) && !a.transposed && [a, b, c].every(isAligned) && splitStride % 4 === 0;
+  return panelSuits(product, profile) && !a.transposed && [a, b, c].every(isAligned) && splitStride % 4 === 0;
 }
 
 /** The depth, a multiple of eight, by which k is cut with the least loads and padding. */
-export function panelDepth(k: number): number {
-  const panels = Math.ceil(k / MOST_DEPTH);
+function panelDepth(k: number, profile: TuningProfile): number {
+  const panels = Math.ceil(k / (tuned(profile, TALL_FORM) === "panels of 64" ? 64 : 128));
   return Math.ceil(k / panels / 8) * 8;
 }
 
@@ -136,7 +144,7 @@ export function panelSplits({ m, n, k, batch }: Pick<Product, "m" | "n" | "k" | 
 /** Runs a product that `panelFits`. */
 export function runPanels(call: GpuCall<MatmulParams>, product: Product): void {
   const { m, n, k, batch, splits, kStep, a, b, c, bias, activation } = product;
-  const depth = panelDepth(Math.min(k, kStep));
+  const depth = panelDepth(Math.min(k, kStep), call.profile);
   const single = kStep <= depth;
   const rows = Math.ceil(m / rowBlocks(m, Math.ceil(n / PANEL_COLUMNS) * batch));
   call.dispatch({

@@ -7,6 +7,7 @@
 //   is then column 8 i + l, so C is stored element by element.
 // Rows that do not begin on a multiple of four elements are read element by element.
 // Rows and columns beyond M and N are computed from whatever lies there and not stored.
+import { type Choice, tuned } from "../tensor/tuning.js";
 import type { GpuCall } from "../tensor/webgpu-program.js";
 import { activationWgsl } from "./activation.js";
 import type { MatmulParams } from "./matmul.js";
@@ -108,12 +109,15 @@ function fourScalars(name: string, first: string, step: string): string {
   return `vec4f(${[0, 1, 2, 3].map((i) => `${name}[${first} + ${i}u * ${step}]`).join(", ")})`;
 }
 
-/**
- * The sums of every k of the piece. Two k per trip where both operands are read k by k as vec4s; with a four-k loader a
- * loop of four inside.
- */
-function mainLoop(tile: SubgroupTile, layout: LeftLayout, left: Loader, right: Loader): string {
-  if (left.vectors !== undefined && right.vectors !== undefined) {
+/** How many k a trip of the loop takes where both operands are read k by k as vec4s. */
+export const TRIP_FORM: Choice<"two k a trip" | "one k a trip"> = {
+  name: "matmul, A [K, M] and B [K, N]",
+  options: ["two k a trip", "one k a trip"],
+};
+
+/** The sums of every k of the piece; with a four-k loader a loop of four inside. */
+function mainLoop(tile: SubgroupTile, layout: LeftLayout, left: Loader, right: Loader, two: boolean): string {
+  if (two && left.vectors !== undefined && right.vectors !== undefined) {
     const loads = [...left.vectors(0), ...right.vectors(0)].map(([name, load]) => `let ${name} = ${load};`);
     const more = [...left.vectors(1), ...right.vectors(1)].map(
       ([name, load]) => `let ${stepRegister(name, 1)} = select(vec4f(), ${load}, k + 1u < kEnd);`,
@@ -177,7 +181,9 @@ const ROWS_FOR_COPY = 256;
 function copyPays({ profile }: GpuCall<MatmulParams>, product: Product): boolean {
   const { m, n, k, batch, a } = product;
   const pays = a.transposed && isAligned(a) && batch === 1 && m >= ROWS_FOR_COPY && n >= COLUMNS_FOR_COPY;
-  return pays && m * k * 4 <= profile.maxBindingBytes && panelFits({ ...product, a: { ...a, transposed: false } });
+  return (
+    pays && m * k * 4 <= profile.maxBindingBytes && panelFits({ ...product, a: { ...a, transposed: false } }, profile)
+  );
 }
 
 /** A [K, M] as [M, K] in scratch memory, K a multiple of four; 4 x 4 blocks of vec4s. */
@@ -230,8 +236,9 @@ function runTile(call: GpuCall<MatmulParams>, product: Product): void {
   const layout: LeftLayout = a.transposed ? "k-major" : "row-major";
   const left = leftLoader(tile, layout, alignedA);
   const right = rightLoader(tile, b.transposed, alignedB);
+  const two = tuned(call.profile, TRIP_FORM) === "two k a trip";
   call.dispatch({
-    key: `${tile.rows}x${tileColumns(tile)} ${a.transposed ? "T" : "N"}${b.transposed ? "T" : "N"} ${activation}`,
+    key: `${two ? "2 k " : ""}${tile.rows}x${tileColumns(tile)} ${a.transposed ? "T" : "N"}${b.transposed ? "T" : "N"} ${activation}`,
     program: () => ({
       workgroupSize: [SUBGROUP_LANES],
       subgroups: true,
@@ -242,7 +249,7 @@ function runTile(call: GpuCall<MatmulParams>, product: Product): void {
         accumulators(tile),
         left.start,
         right.start,
-        mainLoop(tile, layout, left, right),
+        mainLoop(tile, layout, left, right, two),
         epilogue(tile, { scattered: b.transposed, vectorStores, bias: bias !== undefined }),
       ].join("\n"),
     }),
@@ -258,15 +265,15 @@ function runTile(call: GpuCall<MatmulParams>, product: Product): void {
 }
 
 export const subgroupFamily: ProductFamily = {
-  splitsFor(shape) {
+  splitsFor(shape, profile) {
     const { m, n, k, batch, transposedA } = shape;
-    if (!transposedA && panelSuits(shape)) return panelSplits(shape);
+    if (!transposedA && panelSuits(shape, profile)) return panelSplits(shape);
     const tile = tileFor({ m, n, a: { transposed: transposedA }, b: { transposed: false } }, n % 4 === 0);
     const tiles = Math.ceil(m / tile.rows) * Math.ceil(n / tileColumns(tile)) * batch;
     return Math.max(1, Math.min(Math.ceil(WANTED_WORKGROUPS / tiles), Math.floor((m * n * k) / LEAST_WORK)));
   },
   run(call: GpuCall<MatmulParams>, product: Product): void {
-    if (panelFits(product)) runPanels(call, product);
+    if (panelFits(product, call.profile)) runPanels(call, product);
     else if (copyPays(call, product)) runPanels(call, { ...product, a: transposedCopy(call, product) });
     else runTile(call, product);
   },

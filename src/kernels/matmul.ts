@@ -3,13 +3,17 @@
 //   c: [..., M, N]; the batch axes "..." broadcast.
 // This file plans (batches, operands larger than a binding, pieces of k) and holds the float64 reference; the WGSL of a
 // single product is in matmul-subgroup.ts (software profile) and matmul-shared.ts (hardware).
+import type { Device } from "../tensor/device.js";
 import { defineKernel } from "../tensor/kernel.js";
 import { broadcastShapes, broadcastStrides, type Shape, sizeOf } from "../tensor/shape.js";
+import { empty, run } from "../tensor/tensor.js";
+import { defineTunable } from "../tensor/tuning.js";
 import { type GpuCall, type GpuView, MAX_WORKGROUPS, windowOf } from "../tensor/webgpu-program.js";
 import { activationCpu, activationWgsl, type FusedActivation } from "./activation.js";
+import { TALL_FORM } from "./matmul-panel.js";
 import { MAX_SPLITS } from "./matmul-product.js";
 import { sharedFamily } from "./matmul-shared.js";
-import { subgroupFamily } from "./matmul-subgroup.js";
+import { subgroupFamily, TRIP_FORM } from "./matmul-subgroup.js";
 import { rolledLoop } from "./rolled.js";
 import { SUBGROUP_LANES } from "./subgroup-tile.js";
 
@@ -126,6 +130,20 @@ export const matmulKernel = defineKernel<MatmulParams>({
     }
   },
 });
+
+/** A product of float32 matrices of some size, to time forms of the kernel by. */
+const sample = (a: Shape, b: Shape, transposeA: boolean) => (device: Device) => {
+  const [left, right] = [a, b].map((shape) =>
+    empty(device, shape, "f32").assign(new Float32Array(sizeOf(shape)).fill(0.5)),
+  );
+  const params: MatmulParams = { transposeA, transposeB: false, activation: "linear" };
+  const { m, n } = describe(a, b, params);
+  return () => {
+    run(matmulKernel, [left!, right!], { shape: [m, n], dtype: "f32" }, params);
+  };
+};
+defineTunable({ ...TALL_FORM, profile: "software", sample: sample([256, 512], [512, 128], false) });
+defineTunable({ ...TRIP_FORM, profile: "software", sample: sample([1024, 64], [1024, 128], true) });
 
 /** Equal products along one batch axis, and where the first one's matrices begin. */
 interface Part {

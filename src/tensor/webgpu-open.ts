@@ -1,6 +1,7 @@
 // Opening a WebGPU device. In Node, WebGPU comes from the npm package `webgpu` (Dawn); in a browser from navigator.gpu.
 import type { Precision } from "./device.js";
 import { DeviceError } from "./errors.js";
+import { type Choices, settleChoices, tuningMode } from "./tuning.js";
 import { wait } from "./wait.js";
 import { WebGpuDevice } from "./webgpu.js";
 import { checkPrecision, chooseProfile, MATRIX_FEATURES, MATRIX_TOGGLES } from "./webgpu-profile.js";
@@ -14,7 +15,7 @@ export interface OpenDeviceOptions {
    * DeviceError where the adapter has no such units, or computes wrongly with them.
    */
   readonly precision?: Precision;
-  /** Told which device "auto" took, and why. */
+  /** Told which device "auto" took, and why; and what is measured or could not be read for tuning (KILOGRAD_TUNE). */
   readonly onMessage?: (message: string) => void;
   /** Exact timestamps for `profileDispatches` (Node only; slower in nothing else). */
   readonly profiling?: boolean;
@@ -76,7 +77,8 @@ export async function openWebGpu(options: OpenDeviceOptions): Promise<WebGpuDevi
   }
 }
 
-async function open(options: OpenDeviceOptions): Promise<WebGpuDevice> {
+/** `trial`: the code shapes of a device that is opened to time them. */
+async function open(options: OpenDeviceOptions, trial?: Choices): Promise<WebGpuDevice> {
   const environment = (name: string) => (isNode ? process.env[name] || undefined : undefined);
   const profile = options.profile ?? environment("KILOGRAD_PROFILE");
   const precision = checkPrecision(options.precision ?? environment("KILOGRAD_PRECISION") ?? "float32");
@@ -101,7 +103,19 @@ async function open(options: OpenDeviceOptions): Promise<WebGpuDevice> {
       "webgpu: only Dawn's null backend was found, which computes nothing; unset DAWNNODE_BACKEND or install a Vulkan driver",
     );
   }
-  const tuning = chooseProfile(adapter, { profile, precision });
+  const chosen = chooseProfile(adapter, { profile, precision });
+  const mode = tuningMode(environment("KILOGRAD_TUNE"));
+  const choices =
+    trial ??
+    (await settleChoices({
+      // One thread says nothing of how fast all of them are.
+      mode: mode !== "off" && options.tinyDispatches ? "cached" : mode,
+      profile: chosen,
+      adapter: [vendor, model, description].join(", "),
+      open: (choices) => open(options, choices),
+      note: options.onMessage ?? (() => {}),
+    }));
+  const tuning = { ...chosen, choices };
   const wanted = ["subgroups", "timestamp-query", "shader-f16"] as GPUFeatureName[];
   // The experimental feature has no place in the types.
   if (tuning.matrices !== undefined) wanted.push(...(MATRIX_FEATURES as readonly string[] as GPUFeatureName[]));

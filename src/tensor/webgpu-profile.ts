@@ -2,6 +2,7 @@
 // with KILOGRAD_PROFILE or `openDevice({ profile })`, listed by `kilograd doctor`; and the precision of matrix products.
 import type { Precision } from "./device.js";
 import { DeviceError, UsageError } from "./errors.js";
+import type { Choices } from "./tuning.js";
 
 export type ProfileName = "software" | "hardware";
 
@@ -34,6 +35,8 @@ export interface TuningProfile {
   readonly maxStorageBuffers: number;
   /** Workgroup memory in bytes. */
   readonly maxWorkgroupBytes: number;
+  /** Code shapes that measurement chose, by tunable (tuning.ts). */
+  readonly choices?: Choices;
 }
 
 /** What a caller or the environment asks for. */

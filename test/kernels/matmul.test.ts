@@ -7,9 +7,12 @@ import { backward } from "../../src/autograd/tape.js";
 import { FUSED_ACTIVATIONS } from "../../src/kernels/activation.js";
 import type { Device } from "../../src/tensor/device.js";
 import { ShapeError } from "../../src/tensor/errors.js";
+import { openDevice } from "../../src/tensor/open.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import { sizeOf } from "../../src/tensor/shape.js";
 import { type Tensor, tensor } from "../../src/tensor/tensor.js";
+import { choicesInUse } from "../../src/tensor/tuning.js";
+import { WebGpuDevice } from "../../src/tensor/webgpu.js";
 import { cpu, describeProfiles, withSmallBindings } from "../support.js";
 
 const random = new RandomStream(7, "matmul test");
@@ -108,6 +111,24 @@ describe("the reference", () => {
     expect(() => matmul(make(2, 3, 4), make(3, 4, 5))).toThrow(/broadcast/);
     expect(() => matmul(make(3, 4), make(4, 5), { bias: make(4) })).toThrow(/bias must be f32 of shape \[5\]/);
     expect(() => matmul(make(3, 4), tensor(cpu, new Int32Array(20), { shape: [4, 5] }))).toThrow(/cast/);
+  });
+});
+
+describe("forms that tuning chooses between", () => {
+  it("compute the same", async () => {
+    const device = await openDevice("webgpu", { profile: "software" });
+    try {
+      for (const { name, options } of choicesInUse(device.profile)) {
+        for (const option of options) {
+          const form = new WebGpuDevice(device.adapter, device.gpu, { ...device.profile, choices: { [name]: option } });
+          const sizes = { m: 68, n: 36, k: 204, bias: true, activation: "relu" as const };
+          for (const transposeA of [false, true]) await expectParity(form, { ...sizes, transposeA });
+          await expectParity(form, { ...sizes, k: 203, transposeA: true });
+        }
+      }
+    } finally {
+      device.destroy();
+    }
   });
 });
 
