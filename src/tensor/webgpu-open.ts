@@ -47,14 +47,12 @@ async function findGpu(flags: readonly string[]): Promise<GPU | undefined> {
 function joinFlags(flags: readonly string[]): string[] {
   const joined = new Map<string, string>();
   for (const flag of flags) {
-    const [name, value = ""] = flag.split("=", 2) as [string, string?];
+    const name = flag.split("=", 1)[0]!;
     const before = joined.get(name);
-    joined.set(
-      name,
-      before !== undefined && /^(enable|disable)-dawn-features$/.test(name) ? `${before},${value}` : value,
-    );
+    const isList = /^(enable|disable)-dawn-features$/.test(name);
+    joined.set(name, isList && before !== undefined ? `${before},${flag.slice(name.length + 1)}` : flag);
   }
-  return [...joined].map(([name, value]) => `${name}=${value}`);
+  return [...joined.values()];
 }
 
 /** Throws unless a device of mixed precision computes right. */
