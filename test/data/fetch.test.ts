@@ -382,7 +382,7 @@ describe("several at once", () => {
 /** fetch.ts as JavaScript with a main that calls it, in `folder/program`; its exit code is 0 when the fetch succeeds. */
 function compileChild(folder: string): string {
   const program = join(folder, "program");
-  for (const file of ["data/fetch", "tensor/errors"]) {
+  for (const file of ["data/fetch", "tensor/cache-folder", "tensor/errors"]) {
     const { outputText } = ts.transpileModule(readFileSync(resolve("src", `${file}.ts`), "utf8"), {
       compilerOptions: { target: ts.ScriptTarget.ES2023, module: ts.ModuleKind.ESNext },
     });
