@@ -278,7 +278,7 @@ function kernelGradientInOnePass(
   collectKernelSums(
     { ...call, params: geometry, outputs: dbias ? [dkernel, dbias] : [dkernel] },
     runs.count,
-    (kernelSums, biasSums) => {
+    ({ kernelSums, biasSums }) => {
       call.dispatch({
         key: `kernel gradient ${geometry.y.kernel}x${geometry.x.kernel} ${activation} ${biasSums !== undefined}`,
         program: () => ({

@@ -1,7 +1,7 @@
 // What one dispatch of a matrix product is, between the planning in matmul.ts and the two families of WGSL
 // (matmul-subgroup.ts for the software profile, matmul-shared.ts for hardware).
 import type { TuningProfile } from "../tensor/webgpu-profile.js";
-import type { GpuCall, GpuView } from "../tensor/webgpu-program.js";
+import type { Binding, GpuCall, GpuView } from "../tensor/webgpu-program.js";
 import type { FusedActivation } from "./activation.js";
 import type { MatmulParams } from "./matmul.js";
 
@@ -73,6 +73,20 @@ export function productSizes({ m, n, k, a, b, c, splits, kStep, splitStride, bia
     cBatch: c.batchStride,
     biasOffset: bias?.offset ?? 0,
   };
+}
+
+/** What a dispatch binds: vectors where its loads of A and B and its stores of C take four elements. */
+export function productBindings(
+  { a, b, c, bias }: Product,
+  { alignedA, alignedB, vectorStores }: Readonly<Record<"alignedA" | "alignedB" | "vectorStores", boolean>>,
+): Binding[] {
+  const type = (vector: boolean) => (vector ? "vec4f" : "f32");
+  return [
+    { name: "a", view: a.view, type: type(alignedA) },
+    { name: "b", view: b.view, type: type(alignedB) },
+    ...(bias === undefined ? [] : [{ name: "bias", view: bias.view, type: "f32" } as const]),
+    { name: "c", view: c.view, type: type(vectorStores), access: "read_write" },
+  ];
 }
 
 /** WGSL: which matrix of the batch and which piece of k a workgroup has, and where its operands begin. */

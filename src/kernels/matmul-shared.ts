@@ -3,7 +3,14 @@
 import type { GpuCall } from "../tensor/webgpu-program.js";
 import { activationWgsl } from "./activation.js";
 import type { MatmulParams } from "./matmul.js";
-import { isAligned, PRODUCT_PREAMBLE, type Product, type ProductFamily, productSizes } from "./matmul-product.js";
+import {
+  isAligned,
+  PRODUCT_PREAMBLE,
+  type Product,
+  type ProductFamily,
+  productBindings,
+  productSizes,
+} from "./matmul-product.js";
 import { repeat } from "./subgroup-tile.js";
 import { planTiles } from "./tile-choice.js";
 import { matrixOperand } from "./tiled-product.js";
@@ -52,12 +59,7 @@ export const sharedFamily: ProductFamily = {
       ${vectorStores ? "c[at / 4u] = z;" : each((i) => `if (column + ${i}u < u.n) { c[at + ${i}u] = z.${"xyzw"[i]}; }`)}
     }`,
         }),
-      bindings: [
-        { name: "a", view: a.view, type: alignedA ? "vec4f" : "f32" },
-        { name: "b", view: b.view, type: alignedB ? "vec4f" : "f32" },
-        ...(bias === undefined ? [] : [{ name: "bias", view: bias.view, type: "f32" }]),
-        { name: "c", view: c.view, type: vectorStores ? "vec4f" : "f32", access: "read_write" },
-      ],
+      bindings: productBindings(product, { alignedA, alignedB, vectorStores }),
       sizes: productSizes(product),
       workgroups: [Math.ceil(n / tile.columns), Math.ceil(m / tile.rows), batch * splits],
     });

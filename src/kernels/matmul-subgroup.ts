@@ -18,6 +18,7 @@ import {
   PRODUCT_PREAMBLE,
   type Product,
   type ProductFamily,
+  productBindings,
   productSizes,
 } from "./matmul-product.js";
 import { rolledLoop } from "./rolled.js";
@@ -253,12 +254,7 @@ function runTile(call: GpuCall<MatmulParams>, product: Product): void {
         epilogue(tile, { scattered: b.transposed, vectorStores, bias: bias !== undefined }),
       ].join("\n"),
     }),
-    bindings: [
-      { name: "a", view: a.view, type: alignedA ? "vec4f" : "f32" },
-      { name: "b", view: b.view, type: alignedB ? "vec4f" : "f32" },
-      ...(bias === undefined ? [] : [{ name: "bias", view: bias.view, type: "f32" }]),
-      { name: "c", view: c.view, type: vectorStores ? "vec4f" : "f32", access: "read_write" },
-    ],
+    bindings: productBindings(product, { alignedA, alignedB, vectorStores }),
     sizes: productSizes(product),
     workgroups: [Math.ceil(n / tileColumns(tile)), Math.ceil(m / tile.rows), batch * splits],
   });

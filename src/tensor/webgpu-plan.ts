@@ -102,14 +102,17 @@ export class WebGpuPlan implements RecordedStep {
     if (!this.made.has(storage)) this.external.set(storage, storage.buffer);
   }
 
-  /** The host wrote into a storage. Its buffer keeps these values: it serves no other tensor of the step. */
+  /** The host is about to write into a storage. @throws DeviceError where the step did not make it */
+  mustOwn(storage: PlannedStorage): void {
+    if (this.made.has(storage)) return;
+    throw new DeviceError(
+      "VALIDATION",
+      "record: a recorded step must not write host values into a tensor made before it; pass them as its inputs",
+    );
+  }
+
+  /** The host wrote into a storage of the step. Its buffer keeps these values: it serves no other tensor of the step. */
   wrote(storage: PlannedStorage, values: ArrayBufferView<ArrayBuffer>): void {
-    if (!this.made.has(storage)) {
-      throw new DeviceError(
-        "VALIDATION",
-        "record: a recorded step must not write host values into a tensor made before it; pass them as its inputs",
-      );
-    }
     this.written.set(storage.buffer, values);
   }
 

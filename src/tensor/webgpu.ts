@@ -133,6 +133,7 @@ export class WebGpuDevice extends Device {
     this.checkOpen();
     const target = storage as GpuStorage;
     if (values.length === 0) return;
+    this.recording?.mustOwn(target);
     // A queue write lands before everything not yet submitted: give the storage a buffer that nothing pending uses.
     if (target.buffer.lastSubmit >= this.submitNumber) {
       this.memorySource.release(target.buffer);
@@ -294,8 +295,8 @@ export class WebGpuDevice extends Device {
   }
 
   /**
-   * Times every dispatch while `fn` runs: kernels by time and shapes, longest first. For looking, not for running: each dispatch
-   * gets a pass of its own. Needs the adapter's "timestamp-query"; exact when opened with `{ profiling: true }`.
+   * Times every dispatch while `fn` runs: kernels by time and shapes, longest first. For looking, not for running: each
+   * dispatch gets a pass of its own. Needs the adapter's "timestamp-query"; exact when opened with `{ profiling: true }`.
    */
   profileDispatches(fn: () => void | Promise<void>): Promise<KernelTime[]> {
     return this.timed("dispatch", fn, (timer) => timer.kernels());

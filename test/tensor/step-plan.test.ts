@@ -216,6 +216,21 @@ describe("what a recorded step must not do", () => {
     await expect(attempt((x) => [add(x, before.assign([2]))])).rejects.toThrow(/pass them as its inputs/);
   });
 
+  test("write host values into a tensor it has used, which keeps its memory", async () => {
+    const { values, shape } = host(3, 2, 5);
+    const table = tensor(device, values, { shape });
+    const usesAndWrites = (x: Tensor) => {
+      const y = mul(x, table);
+      table.assign(values);
+      return [y];
+    };
+    await expect(attempt(usesAndWrites)).rejects.toThrow(/pass them as its inputs/);
+    // Memory made next is none of the table's.
+    const others = Array.from({ length: 8 }, () => tensor(device, new Float32Array(6), { shape }));
+    expect(await valuesOf(table)).toEqual(Array.from(values, Math.fround));
+    for (const t of [table, ...others]) t.dispose();
+  });
+
   test("read", async () => {
     let read: Promise<unknown> = Promise.resolve();
     await attempt((x) => {

@@ -11,8 +11,7 @@ import { repeat } from "../subgroup-tile.js";
 import { planTiles } from "../tile-choice.js";
 import { matrixOperand, type Operand, type Tile } from "../tiled-product.js";
 import { type Conv2dGeometry, type Gather, type GatherViews, gatherSizes, windowSizes } from "./geometry.js";
-import { collectKernelSums, splitImages } from "./kernel-sums.js";
-import { imagesOf } from "./windows.js";
+import { collectKernelSums, kernelSumsBindings, splitImages } from "./kernel-sums.js";
 
 /** A piece of a kernel gradient's pixels is at least this long. */
 const SHORTEST_PIECE = 256;
@@ -218,8 +217,7 @@ export function kernelGradientHardware(call: GpuCall<Conv2dGeometry>): void {
     Math.ceil(depth / SHORTEST_PIECE),
   );
   const splits = splitImages(call, pixels, wanted);
-  const type = shape.vectorOutput ? "vec4f" : "f32";
-  collectKernelSums(call, splits.windows.length * splits.count, (kernelSums, biasSums) => {
+  collectKernelSums(call, splits.windows.length * splits.count, (sums) => {
     for (const [index, window] of splits.windows.entries())
       call.dispatch({
         key: `kernel gradient ${tile.name} ${Object.values(shape).join(" ")}`,
@@ -248,16 +246,7 @@ export function kernelGradientHardware(call: GpuCall<Conv2dGeometry>): void {
       ${shape.vectorOutput ? "kernelSums[at / 4u] = value;" : storeEach("kernelSums", "at", "value", "u.outputs")}
     }`,
           }),
-        bindings: [
-          {
-            name: "activations",
-            view: imagesOf(call.inputs[0]!, batch, window),
-            type: shape.vectorInput ? "vec4f" : "f32",
-          },
-          { name: "dy", view: imagesOf(call.inputs[1]!, batch, window), type },
-          { name: "kernelSums", view: kernelSums, type, access: "read_write" },
-          ...(biasSums ? [{ name: "biasSums", view: biasSums, type, access: "read_write" } as const] : []),
-        ],
+        bindings: kernelSumsBindings(call, shape, window, sums),
         sizes: {
           pixels: window.count * pixels,
           firstSplit: index * splits.count,

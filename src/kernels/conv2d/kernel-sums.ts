@@ -1,10 +1,10 @@
 // The second half of a kernel gradient: its sum over all output pixels is cut into splits of rows (n, oy) that are
 // computed side by side, then added here in a fixed order, so that equal inputs give equal bits.
 import { sizeOf } from "../../tensor/shape.js";
-import type { GpuCall, GpuView } from "../../tensor/webgpu-program.js";
+import type { Binding, GpuCall, GpuView } from "../../tensor/webgpu-program.js";
 import { rolledLoop } from "../rolled.js";
 import { type Conv2dGeometry, kernelShape } from "./geometry.js";
-import { type ImageWindow, imageWindows } from "./windows.js";
+import { type ImageWindow, imagesOf, imageWindows } from "./windows.js";
 
 /** `rows` cut into at least one and at most `wanted` splits of equal length; the last may be shorter. */
 export function splitRows(rows: number, wanted: number): { readonly count: number; readonly rows: number } {
@@ -28,24 +28,45 @@ export function splitImages(call: GpuCall<Conv2dGeometry>, rowsPerImage: number,
   return { windows, ...splitRows(windows[0]!.count * rowsPerImage, Math.min(wanted, fitting) / windows.length) };
 }
 
+/** Sums of splits, kernelSums [splits, kh, kw, Cin, Cout] and biasSums [splits, Cout]. */
+export interface KernelSums {
+  readonly kernelSums: GpuView;
+  readonly biasSums: GpuView | undefined;
+}
+
+/** What a dispatch that sums over a window of images binds. Vectors are of four channels. */
+export function kernelSumsBindings(
+  { inputs: [activations, dy], params: { batch } }: GpuCall<Conv2dGeometry>,
+  { vectorInput, vectorOutput }: { readonly vectorInput: boolean; readonly vectorOutput: boolean },
+  window: ImageWindow,
+  { kernelSums, biasSums }: KernelSums,
+): Binding[] {
+  const type = vectorOutput ? "vec4f" : "f32";
+  return [
+    { name: "activations", view: imagesOf(activations!, batch, window), type: vectorInput ? "vec4f" : "f32" },
+    { name: "dy", view: imagesOf(dy!, batch, window), type },
+    { name: "kernelSums", view: kernelSums, type, access: "read_write" },
+    ...(biasSums ? [{ name: "biasSums", view: biasSums, type, access: "read_write" } as const] : []),
+  ];
+}
+
 /**
- * Lets `record` compute the sums of every split, kernelSums [splits, kh, kw, Cin, Cout] and (where the call has a second
- * output) biasSums [splits, Cout], and adds them into the outputs dkernel and dbias.
+ * Lets `record` compute the sums of every split (biasSums where the call has a second output) and adds them into the outputs dkernel and dbias.
  */
 export function collectKernelSums(
   call: GpuCall<Conv2dGeometry>,
   splits: number,
-  record: (kernelSums: GpuView, biasSums: GpuView | undefined) => void,
+  record: (sums: KernelSums) => void,
 ): void {
   const [dkernel, dbias] = call.outputs as readonly [GpuView, GpuView | undefined];
   if (splits === 1) {
-    record(dkernel, dbias);
+    record({ kernelSums: dkernel, biasSums: dbias });
     return;
   }
   const { outputs } = call.params;
   const kernelSums = call.scratch({ shape: [splits, sizeOf(kernelShape(call.params))], dtype: "f32" });
   const biasSums = dbias && call.scratch({ shape: [splits, outputs], dtype: "f32" });
-  record(kernelSums, biasSums);
+  record({ kernelSums, biasSums });
   const width = outputs % 4 === 0 ? 4 : 1;
   const type = width === 4 ? "vec4f" : "f32";
   const kernelCount = dkernel.size / width;

@@ -5,9 +5,8 @@
 import type { GpuCall } from "../../tensor/webgpu-program.js";
 import { SUBGROUP_LANES as LANES, repeat } from "../subgroup-tile.js";
 import { type Conv2dGeometry, forwardGather, usedShare, windowSizes } from "./geometry.js";
-import { collectKernelSums, splitImages } from "./kernel-sums.js";
+import { collectKernelSums, kernelSumsBindings, splitImages } from "./kernel-sums.js";
 import { broadcastQuad } from "./software-gather.js";
-import { imagesOf } from "./windows.js";
 
 /** What the WGSL of a kernel gradient depends on. */
 interface KernelGradientShape {
@@ -25,7 +24,7 @@ interface KernelGradientShape {
 
 /** Inputs x and dz, outputs dkernel and, if wanted, dbias. */
 export function kernelGradientSoftware(call: GpuCall<Conv2dGeometry>): void {
-  const { batch, inputs, outputs, y, x } = call.params;
+  const { inputs, outputs, y, x } = call.params;
   const { y: gatherY, x: gatherX } = forwardGather(call.params);
   const elements = y.kernel * x.kernel * inputs;
   const tile = kernelGradientTile(elements, outputs, inputs % 4 === 0);
@@ -39,22 +38,12 @@ export function kernelGradientSoftware(call: GpuCall<Conv2dGeometry>): void {
   const elementTiles = Math.ceil(elements / (tile.groups * (shape.vectorInput ? 32 : 8)));
   const channelTiles = Math.ceil(outputs / tile.channels);
   const splits = splitImages(call, y.output, Math.min(16, Math.ceil(32 / (elementTiles * channelTiles))));
-  const type = shape.vectorOutput ? "vec4f" : "f32";
-  collectKernelSums(call, splits.windows.length * splits.count, (kernelSums, biasSums) => {
+  collectKernelSums(call, splits.windows.length * splits.count, (sums) => {
     for (const [index, window] of splits.windows.entries())
       call.dispatch({
         key: `kernel gradient ${Object.values(shape).join(" ")}`,
         program: () => ({ workgroupSize: [LANES], subgroups: true, body: kernelGradientBody(shape) }),
-        bindings: [
-          {
-            name: "activations",
-            view: imagesOf(call.inputs[0]!, batch, window),
-            type: shape.vectorInput ? "vec4f" : "f32",
-          },
-          { name: "dy", view: imagesOf(call.inputs[1]!, batch, window), type },
-          { name: "kernelSums", view: kernelSums, type, access: "read_write" },
-          ...(biasSums ? [{ name: "biasSums", view: biasSums, type, access: "read_write" } as const] : []),
-        ],
+        bindings: kernelSumsBindings(call, shape, window, sums),
         sizes: {
           rows: window.count * y.output,
           firstSplit: index * splits.count,

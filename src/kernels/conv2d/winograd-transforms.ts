@@ -199,15 +199,19 @@ export function transformOutput<P>(
       { name: "result", view: "y" in result ? result.y : result.pooled, type: "vec4f", access: "read_write" },
       ...(winner ? [{ name: "winner", view: winner, type: "u32", access: "read_write" } as const] : []),
     ],
-    sizes: {
-      ...loop.sizes,
-      quads,
-      plane: spectrum.stride / 4,
-      outputHeight: geometry.y.output / scale,
-      outputWidth: geometry.x.output / scale,
-    },
+    sizes: { ...loop.sizes, ...resultSizes(geometry, spectrum, scale) },
     workgroups: loop.workgroups,
   });
+}
+
+/** The uniforms of a pass over the result, whose windows of scale x scale are one each. */
+function resultSizes({ y, x }: Conv2dGeometry, { channels, stride }: Spectrum, scale: number) {
+  return {
+    quads: channels / 4,
+    plane: stride / 4,
+    outputHeight: y.output / scale,
+    outputWidth: x.output / scale,
+  };
 }
 
 /** Where a convolution's gradient comes from: dz, or what `Result` pooled, dy and the activation. */
@@ -269,13 +273,7 @@ export function transformResultGradient<P>(
     ${square(side, (r, c) => `spectrum[i + ${r * side + c}u * u.plane] = v${r}_${c};`)}`),
     }),
     bindings: [...bindings, { name: "spectrum", view: spectrum.view, type: "vec4f", access: "read_write" }],
-    sizes: {
-      ...loop.sizes,
-      quads,
-      plane: spectrum.stride / 4,
-      outputHeight: geometry.y.output / scale,
-      outputWidth: geometry.x.output / scale,
-    },
+    sizes: { ...loop.sizes, ...resultSizes(geometry, spectrum, scale) },
     workgroups: loop.workgroups,
   });
 }
