@@ -1,9 +1,11 @@
 // Training over a data set: epochs, batches, validation, callbacks, checkpoints. Steps are recorded without waiting; their
 // figures stay on the device and are read every so often, which also keeps the host from running ahead of the device.
 // What a step does depends on (seed, epoch, step) alone, so a resumed training ends with the same bits.
+import { detach } from "../autograd/tape.js";
 import { shuffledIndices } from "../data/batches.js";
 import { DeviceError, UsageError } from "../tensor/errors.js";
 import { RandomStream } from "../tensor/random.js";
+import { scope } from "../tensor/scope.js";
 import type { Shape } from "../tensor/shape.js";
 import { type HostTensor, StepPlan } from "../tensor/step-plan.js";
 import { type Tensor, tensor } from "../tensor/tensor.js";
@@ -59,6 +61,21 @@ export interface AugmentContext {
   readonly random: RandomStream;
 }
 
+/** What a change of a batch on the device is told. */
+export interface PerturbContext {
+  readonly model: Sequential;
+  /** Of order and augmentation. */
+  readonly seed: number;
+  /** Optimizer steps done before this one. It changes: ask for it in a kernel's params given as a function. */
+  readonly step: () => number;
+}
+
+/**
+ * Makes of a batch the inputs to train on. Part of the step, which is recorded and replayed (see `StepPlan`); no gradient
+ * flows through it.
+ */
+export type Perturb = (x: Tensor, y: Tensor, context: PerturbContext) => Tensor;
+
 export interface FitOptions {
   readonly optimizer: Optimizer;
   readonly loss: Loss;
@@ -82,6 +99,8 @@ export interface FitOptions {
   readonly metrics?: readonly Metric[];
   /** Changes a batch of inputs in place before it is uploaded. */
   readonly augment?: (inputs: Float32Array, context: AugmentContext) => void;
+  /** Changes a batch of inputs on the device, such as into adversarial examples for the weights as they are. */
+  readonly perturb?: Perturb;
   /** Where the device is of mixed precision, gradients are scaled, by default as PyTorch's GradScaler does; false: not. */
   readonly lossScaling?: LossScalingOptions | false;
   readonly checkpoint?: CheckpointOptions;
@@ -283,9 +302,18 @@ class Training {
   /** Changes the weights and puts the step's figures into the table. */
   private compute(x: Tensor, y: Tensor): readonly Tensor[] {
     const { optimizer, scaler } = this.parts;
-    const { loss, prediction } = trainStep(this.model, x, y, { optimizer, loss: this.options.loss, scaler });
+    const { loss, prediction } = trainStep(this.model, this.perturbed(x, y), y, {
+      optimizer,
+      loss: this.options.loss,
+      scaler,
+    });
     this.table.record(loss, prediction, y);
     return [];
+  }
+
+  private perturbed(x: Tensor, y: Tensor): Tensor {
+    const { model, seed, options, optimizer } = this;
+    return detach(options.perturb?.(x, y, { model, seed, step: () => optimizer.iterations }) ?? x);
   }
 
   private indicesOf(index: number): Uint32Array {
@@ -350,7 +378,12 @@ class Training {
     const { device } = this.model;
     const [x, y] = this.batch(this.stepInEpoch).map(({ values, shape }) => tensor(device, values, { shape }));
     try {
-      return await findNonFinite(this.model, this.options.loss, x!, y!, this.optimizer.iterations);
+      const inputs = scope(() => this.perturbed(x!, y!));
+      try {
+        return await findNonFinite(this.model, this.options.loss, inputs, y!, this.optimizer.iterations);
+      } finally {
+        inputs.dispose();
+      }
     } finally {
       x!.dispose();
       y!.dispose();

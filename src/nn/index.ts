@@ -22,7 +22,7 @@ export {
 } from "./checkpoint.js";
 export type { EvaluateOptions, Evaluation, Predictions, PredictOptions } from "./evaluate.js";
 export type { BatchFigures, Metric } from "./figures.js";
-export type { AugmentContext, CheckpointOptions, FitOptions } from "./fit.js";
+export type { AugmentContext, CheckpointOptions, FitOptions, Perturb, PerturbContext } from "./fit.js";
 export type { History, Timing } from "./history.js";
 export {
   constant,

@@ -15,7 +15,7 @@ import { lossText, percent } from "./text.js";
 
 /** A training: Keras's words, see `FitOptions`. The loss is cross-entropy unless another one is given. */
 export interface TrainingPlan<Kept = undefined>
-  extends Partial<Pick<FitOptions, "loss" | "augment" | "maxSteps" | "callbacks">> {
+  extends Partial<Pick<FitOptions, "loss" | "augment" | "perturb" | "maxSteps" | "callbacks">> {
   readonly architecture: Architecture;
   /** Of weights, order and dropout; default: the run's. */
   readonly seed?: number;
@@ -115,7 +115,7 @@ export function trainPart<Kept = undefined>(
 }
 
 function fitOptions(
-  { epochs, batchSize, maxSteps, validation, augment, loss }: TrainingPlan<unknown>,
+  { epochs, batchSize, maxSteps, validation, augment, perturb, loss }: TrainingPlan<unknown>,
   optimizer: Optimizer,
 ): FitOptions {
   return {
@@ -123,6 +123,7 @@ function fitOptions(
     ...(maxSteps !== undefined && { maxSteps }),
     ...(validation && { validationData: validation }),
     ...(augment && { augment }),
+    ...(perturb && { perturb }),
   };
 }
 

@@ -1,0 +1,180 @@
+// FGSM and PGD: they stay in their ball, fool the classifier, follow Foolbox's conventions, and cost no weight gradients.
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { limitImages } from "../../src/data/dataset.js";
+import { digits } from "../../src/data/digits.js";
+import {
+  type Attack,
+  attackImages,
+  distancesBetween,
+  foolboxAttack,
+  type Norm,
+} from "../../src/experiments/lib/attacks.js";
+import { classify } from "../../src/experiments/lib/classify.js";
+import { sequential } from "../../src/nn/architecture.js";
+import { conv2d } from "../../src/nn/layers/conv2d.js";
+import { dropout, flatten } from "../../src/nn/layers/core.js";
+import { dense } from "../../src/nn/layers/dense.js";
+import { maxPool2d } from "../../src/nn/layers/pooling.js";
+import { crossEntropy } from "../../src/nn/losses.js";
+import type { Sequential } from "../../src/nn/model.js";
+import { adam } from "../../src/nn/optimizers.js";
+import { CpuDevice } from "../../src/tensor/cpu.js";
+import type { Device } from "../../src/tensor/device.js";
+import { UsageError } from "../../src/tensor/errors.js";
+import { openDevice } from "../../src/tensor/open.js";
+import type { WebGpuDevice } from "../../src/tensor/webgpu.js";
+import { expectClose } from "../support.js";
+
+const SIZE = 28 * 28;
+const { train, test: held } = digits({ seed: 1, trainCount: 1500, testCount: 60 });
+
+function smallModel(device: Device): Sequential {
+  return sequential({ device, seed: 3, inputShape: [28, 28, 1] }, [
+    conv2d({ filters: 8, kernelSize: 5, strides: 2, activation: "relu" }),
+    maxPool2d(2),
+    flatten(),
+    dropout(0.2),
+    dense({ units: 10, activation: "softmax" }),
+  ]);
+}
+
+let device: WebGpuDevice;
+let model: Sequential;
+
+beforeAll(async () => {
+  device = await openDevice("webgpu");
+  model = smallModel(device);
+  await model.fit(train, { optimizer: adam({ learningRate: 3e-3 }), loss: crossEntropy, epochs: 2 });
+});
+afterAll(() => device.destroy());
+
+const attacked = (attack: Attack, options: { seed?: number; batchSize?: number } = {}) =>
+  attackImages(model, held, attack, { seed: 0, ...options });
+const imagesOf = async (...given: Parameters<typeof attacked>) =>
+  (await attacked(...given)).classification.images.images;
+
+describe.each([
+  ["linf", 0.1],
+  ["l2", 1],
+] as const)("%s", (norm: Norm, epsilon: number) => {
+  test("examples stay in the ball and in [0, 1], and lower the accuracy, PGD further than FGSM", async () => {
+    const { accuracy } = await classify(model, held);
+    const found: number[] = [];
+    for (const name of ["fgsm", "pgd"] as const) {
+      const { classification, distances } = await attacked(foolboxAttack(name, norm, epsilon));
+      const largest = Math.max(...distances[norm]);
+      expect(largest).toBeLessThan(epsilon * (1 + 1e-5));
+      expect(largest).toBeGreaterThan(0.9 * epsilon);
+      expect(classification.images.images.every((value) => value >= 0 && value <= 1)).toBe(true);
+      found.push(classification.accuracy);
+    }
+    expect(accuracy).toBeGreaterThan(0.8);
+    expect(found[0]).toBeLessThan(accuracy - 0.1);
+    expect(found[1]).toBeLessThanOrEqual(found[0]!);
+  });
+
+  test("FGSM is one step of PGD that begins at the image", async () => {
+    const pgd: Attack = { ...foolboxAttack("pgd", norm, epsilon), steps: 1, relativeStep: 1, randomStart: false };
+    expect(await imagesOf(pgd)).toEqual(await imagesOf(foolboxAttack("fgsm", norm, epsilon)));
+  });
+
+  test("more room and more steps raise the success", async () => {
+    const accuracies: number[] = [];
+    for (const factor of [0, 0.5, 1, 2]) {
+      const attack = { ...foolboxAttack("pgd", norm, factor * epsilon), steps: 10, relativeStep: 0.2 };
+      accuracies.push((await attacked(attack)).classification.accuracy);
+    }
+    // Without room, nothing changes.
+    expect(accuracies[0]).toBe((await classify(model, held)).accuracy);
+    for (let i = 1; i < accuracies.length; i++) expect(accuracies[i]).toBeLessThanOrEqual(accuracies[i - 1]!);
+    expect(accuracies[3]).toBeLessThan(0.2);
+  });
+
+  test("the same seed gives the same bits, another one others; the batch size hardly matters", async () => {
+    const attack = { ...foolboxAttack("pgd", norm, epsilon), steps: 3, relativeStep: 0.1 };
+    const first = await imagesOf(attack, { batchSize: 16 });
+    expect(await imagesOf(attack, { batchSize: 16 })).toEqual(first);
+    expect(await imagesOf(attack, { batchSize: 16, seed: 1 })).not.toEqual(first);
+    // A sign may turn where a gradient is 0 up to rounding.
+    const other = await imagesOf(attack, { batchSize: 50 });
+    const far = other.filter((value, i) => Math.abs(value - first[i]!) > 1e-4).length;
+    expect(far / other.length).toBeLessThan(1e-3);
+  });
+
+  test("a start without steps worth the name is spread over the ball", async () => {
+    const start = { ...foolboxAttack("pgd", norm, epsilon), steps: 1, relativeStep: 0 };
+    // Grey images: nothing is cut off at 0 and 1.
+    const grey = { ...held, images: held.images.map(() => 0.5) };
+    const { classification, distances } = await attackImages(model, grey, start, { seed: 0 });
+    const changes = classification.images.images.map((value) => value - 0.5);
+    expect(Math.abs(changes.reduce((a, b) => a + b) / changes.length)).toBeLessThan(0.005 * epsilon);
+    // Of a ball in 784 dimensions half the volume lies beyond 0.5^(1/784) of the radius.
+    const lengths = Array.from(distances.l2).sort((a, b) => a - b);
+    if (norm === "l2") expect(lengths[30]! / epsilon).toBeCloseTo(0.5 ** (1 / SIZE), 2);
+    // Uniform numbers have the variance 1/3.
+    else expect(lengths[30]! / epsilon).toBeCloseTo(Math.sqrt(SIZE / 3), 0);
+  });
+
+  test("WebGPU goes the way of the reference", async () => {
+    const cpu = new CpuDevice();
+    const reference = smallModel(cpu);
+    for (const [i, { tensor }] of reference.weights().entries()) tensor.assign(await model.weights()[i]!.tensor.data());
+    const few = limitImages(held, 4);
+    const attack = { ...foolboxAttack("pgd", norm, epsilon), steps: 2 };
+    const [found, expected] = await Promise.all(
+      [model, reference].map((each) => attackImages(each, few, attack, { seed: 2 })),
+    );
+    expectClose(found!.classification.images.images, expected!.classification.images.images, { rtol: 1e-4 });
+  });
+});
+
+test("a step is one pass forward and one back to the images; no gradient of a weight is computed", async () => {
+  const reference = smallModel(new CpuDevice());
+  const few = limitImages(held, 2);
+  const calls = async (steps: number) => {
+    reference.device.resetCounters();
+    await attackImages(reference, few, { ...foolboxAttack("pgd", "linf", 0.1), steps }, { seed: 0 });
+    return new Map(reference.device.counters.byKernel);
+  };
+  const [one, four] = [await calls(1), await calls(4)];
+  const perStep = (kernel: string) => ((four.get(kernel) ?? 0) - (one.get(kernel) ?? 0)) / 3;
+  expect(perStep("matmul")).toBe(2);
+  expect(perStep("convPool")).toBe(1);
+  expect(perStep("convPoolInputGradient")).toBe(1);
+  expect(perStep("sign")).toBe(1);
+  expect([...four.keys()].filter((name) => /KernelGradient|Gradients|dropout|adam/.test(name))).toEqual([]);
+
+  const before = await Promise.all(model.parameters().map((parameter) => parameter.data()));
+  device.resetCounters();
+  await attackImages(model, held, foolboxAttack("pgd", "l2", 0.5), { seed: 0, batchSize: 20 });
+  expect([...device.counters.byKernel.keys()].filter((name) => /KernelGradient|Gradients/.test(name))).toEqual([]);
+  expect(model.parameters()).toHaveLength(4);
+  expect(await Promise.all(model.parameters().map((parameter) => parameter.data()))).toEqual(before);
+});
+
+test("memory is as before, also after an abort", async () => {
+  const before = device.memory().liveBytes;
+  await attacked(foolboxAttack("pgd", "l2", 1), { batchSize: 16 });
+  expect(device.memory().liveBytes).toBe(before);
+  const abort = new AbortController();
+  const aborted = attackImages(model, held, foolboxAttack("pgd", "linf", 0.1), {
+    ...{ seed: 0, batchSize: 10, signal: abort.signal },
+    onProgress: () => abort.abort(new Error("enough")),
+  });
+  await expect(aborted).rejects.toThrow("enough");
+  expect(device.memory().liveBytes).toBe(before);
+});
+
+test("distances are those of each image", () => {
+  const from = Float32Array.of(0, 0, 0.5, 0.5);
+  const { l2, linf } = distancesBetween(from, Float32Array.of(0.3, -0.4, 0.5, 0.75), 2);
+  expectClose(l2, [0.5, 0.25], { rtol: 1e-6 });
+  expectClose(linf, [0.4, 0.25], { rtol: 1e-6 });
+});
+
+test("what does not fit is refused", async () => {
+  const attack = foolboxAttack("pgd", "linf", 0.1);
+  await expect(attacked({ ...attack, steps: 0 })).rejects.toThrow(UsageError);
+  await expect(attacked({ ...attack, epsilon: -1 })).rejects.toThrow("epsilon must be");
+  await expect(attacked({ ...attack, norm: "l1" as Norm })).rejects.toThrow("linf or l2");
+});
