@@ -21,7 +21,7 @@ import {
 } from "./lib/optimize-run.js";
 import { machineText, type RunContext, writeResults } from "./lib/run.js";
 import { addStartSections, noiseFigures, type WishGroups } from "./lib/start-report.js";
-import { imageStart, noiseStart } from "./lib/starts.js";
+import { imageStart, noiseImages, recognisedPlaces } from "./lib/starts.js";
 import { oneHot, parseTargets } from "./lib/target.js";
 import { counted, duration } from "./lib/text.js";
 import { addTrainingSections, trainingCards, trainingPictures } from "./lib/train-report.js";
@@ -89,7 +89,7 @@ export async function start(options: StartOptions, context: RunContext) {
   try {
     const training = await runTraining({ model, zoo, config, dataset, sets, folder }, context);
     await saveModel(join(folder, "model.safetensors"), model, { notes: modelNotes(training) });
-    const onNoise = await answersFor(model, noiseImages(config.seed), { signal });
+    const onNoise = await answersFor(model, noiseImages(NOISE_COUNT, { seed: config.seed, size: 28 * 28 }), { signal });
 
     const { wishes, groups } = wishesOf(training.test, {
       count: preset.starts,
@@ -143,14 +143,6 @@ export async function start(options: StartOptions, context: RunContext) {
 const pickCards = (cards: readonly KeyFigure[], labels: readonly string[]) =>
   cards.filter(({ label }) => labels.includes(label));
 
-/** NOISE_COUNT uniform random images in a row. */
-function noiseImages(seed: number): Float32Array {
-  const size = 28 * 28;
-  const images = new Float32Array(NOISE_COUNT * size);
-  for (let i = 0; i < NOISE_COUNT; i++) images.set(noiseStart(i, { seed, size }).image, i * size);
-  return images;
-}
-
 /** All wishes of the main job in the order of one batch, and which belong together. */
 function wishesOf(
   test: Classification,
@@ -190,9 +182,8 @@ function wishesOf(
 }
 
 /** The first test image of a digit that the model recognises; the first of that digit where it recognises none. */
-function recognisedPlace({ images, predicted }: Classification, digit: number): number {
-  const recognised = images.labels.findIndex((label, i) => label === digit && predicted[i] === digit);
-  return recognised >= 0 ? recognised : placeOf(images, digit);
+function recognisedPlace(test: Classification, digit: number): number {
+  return recognisedPlaces(test, digit)[0] ?? placeOf(test.images, digit);
 }
 
 function placeOf({ labels }: LabelledImages, digit: number): number {

@@ -29,6 +29,10 @@ export interface OptimizeInputOptions {
   readonly regularizers: Regularizers;
   /** Of the jitter. */
   readonly seed: number;
+  /** Whether pixels are clipped to [0, 1] after every step; default true. */
+  readonly clipped?: boolean;
+  /** Whether the learning rate falls in the end, see {@link settlingRate}; default true. Otherwise it is constant. */
+  readonly settling?: boolean;
   /** Steps between two snapshots; default 100. */
   readonly snapshotEvery?: number;
   readonly signal?: AbortSignal;
@@ -80,12 +84,13 @@ export function settlingRate(learningRate: number, steps: number): Schedule {
 }
 
 /**
- * Optimises images by Adam, clipped to [0, 1] after every step, for cross-entropy to the target + penalties. The model is
- * frozen meanwhile: gradients flow to the images only, no kernel computes those of weights.
+ * Optimises images by Adam, by default clipped to [0, 1] after every step, for cross-entropy to the target + penalties. The
+ * model is frozen meanwhile: gradients flow to the images only, no kernel computes those of weights.
  * @throws ShapeError where starts or targets do not fit the model, UsageError for settings out of range
  */
 export async function optimizeInputs(model: Sequential, options: OptimizeInputOptions): Promise<OptimizedInputs> {
-  const { starts, targets, steps, learningRate, regularizers, seed, snapshotEvery = 100, signal, onProgress } = options;
+  const { starts, targets, steps, learningRate, regularizers, seed, signal, onProgress } = options;
+  const { snapshotEvery = 100, clipped = true, settling = true } = options;
   const count = starts.length / sizeOf(model.inputShape);
   checkOptions(model, options, count);
   const { device } = model;
@@ -102,7 +107,7 @@ export async function optimizeInputs(model: Sequential, options: OptimizeInputOp
   const target = own(tensor(device, targets, { shape: [count, targets.length / count] }));
   const kernel = regularizers.blur > 0 ? own(gaussianKernel(device, regularizers.blur)) : undefined;
   const dy = own(ones(device, [count]));
-  const optimizer = adam({ learningRate: settlingRate(learningRate, steps) });
+  const optimizer = adam({ learningRate: settling ? settlingRate(learningRate, steps) : learningRate });
   const timer = new StepTimer();
   const snapshots: InputSnapshot[] = [];
   const [crossEntropies, losses]: [Float32Array[], Float32Array[]] = [[], []];
@@ -130,7 +135,7 @@ export async function optimizeInputs(model: Sequential, options: OptimizeInputOp
     // The gradient of the sum over the batch.
     backward(loss, { gradient: dy });
     optimizer.step([x]);
-    noGrad(() => runInto(copyKernel, [clip(x, 0, 1)], [x], {}));
+    if (clipped) noGrad(() => runInto(copyKernel, [clip(x, 0, 1)], [x], {}));
     return [];
   });
   const [height, width] = model.inputShape as [number, number, number];

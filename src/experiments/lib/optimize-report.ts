@@ -93,15 +93,20 @@ const given = (config: Readonly<Record<string, unknown>>) =>
 
 /** How the images were found. */
 export function methodText({ settings }: OptimizeRun): string {
-  const { l2, totalVariation, blur, jitter } = settings.regularizers;
+  const { clipped = true, settling = true, regularizers } = settings;
+  const { l2, totalVariation, blur, jitter } = regularizers;
   const priors = [
     ...(l2 > 0 ? [`${l2} times the sum of squared pixels`] : []),
     ...(totalVariation > 0 ? [`${totalVariation} times the total variation`] : []),
   ];
   return (
     `The model is frozen. Each pixel follows the gradient of the cross-entropy to the target${priors.map((prior) => ` + ${prior}`).join("")}: ` +
-    `Adam, learning rate ${settings.learningRate} over the first 60 % of ${counted(settings.steps, "step")}, then falling to almost 0 so that shares such as 0.5 and 0.5 settle; ` +
-    "pixels are clipped to [0, 1] after every step." +
+    (settling
+      ? `Adam, learning rate ${settings.learningRate} over the first 60 % of ${counted(settings.steps, "step")}, then falling to almost 0 so that shares such as 0.5 and 0.5 settle; `
+      : `Adam, learning rate ${settings.learningRate} throughout, ${counted(settings.steps, "step")}; `) +
+    (clipped
+      ? "pixels are clipped to [0, 1] after every step."
+      : "pixels are not clipped, pictures show them clipped.") +
     (blur > 0
       ? ` The model sees the image through a Gaussian blur of ${blur} pixels; what is shown is what it sees.`
       : "") +

@@ -5,7 +5,7 @@ import { encodeGrayPng } from "../../io/png.js";
 import type { Sequential } from "../../nn/model.js";
 import { sizeOf } from "../../tensor/shape.js";
 import type { WebGpuDevice } from "../../tensor/webgpu.js";
-import { type OptimizedInputs, optimizeInputs } from "./optimize-input.js";
+import { type OptimizedInputs, type OptimizeInputOptions, optimizeInputs } from "./optimize-input.js";
 import { measureCeilings, profiledSteps, profileSteps } from "./profile.js";
 import { showProgress } from "./progress.js";
 import type { Regularizers } from "./regularizers.js";
@@ -26,6 +26,9 @@ export interface OptimizeSettings {
   readonly learningRate: number;
   readonly regularizers: Regularizers;
   readonly seed: number;
+  /** As in `OptimizeInputOptions`. */
+  readonly clipped?: boolean;
+  readonly settling?: boolean;
 }
 
 /** The settings that the experiments' description gives. */
@@ -92,7 +95,35 @@ export function wishesFor(targets: readonly Target[], start: StartKind, options:
   );
 }
 
+export interface FindOptions {
+  /** Steps between two snapshots; default a fifth of all, at most 100. */
+  readonly snapshotEvery?: number;
+  readonly signal: AbortSignal;
+  readonly onProgress: Required<OptimizeInputOptions>["onProgress"];
+}
+
 /** Finds the images of all wishes in one batch. */
+export async function findImages(
+  model: Sequential,
+  wishes: readonly Wish[],
+  settings: OptimizeSettings,
+  { snapshotEvery, signal, onProgress }: FindOptions,
+): Promise<OptimizeRun> {
+  const begun = performance.now();
+  const course = await optimizeInputs(model, {
+    ...problemOf(model, wishes, settings),
+    ...{ signal, onProgress },
+    snapshotEvery: snapshotEvery ?? Math.min(100, Math.max(1, Math.round(settings.steps / 5))),
+  });
+  return {
+    ...{ settings, course },
+    images: wishes.map((wish, index) => foundImage(wish, index, course)),
+    seconds: (performance.now() - begun) / 1000,
+    peakBytes: model.device.memory().peakBytes,
+  };
+}
+
+/** As {@link findImages}, and tells the user. */
 export async function runOptimization(
   model: Sequential,
   wishes: readonly Wish[],
@@ -101,21 +132,12 @@ export async function runOptimization(
 ): Promise<OptimizeRun> {
   const { steps } = settings;
   say(`${counted(wishes.length, "image")} for ${targetsText(wishes)}: ${counted(steps, "step")} in one batch`);
-  const begun = performance.now();
   const progress = showProgress("Images", steps);
   try {
-    const course = await optimizeInputs(model, {
-      ...problemOf(model, wishes, settings),
+    const run = await findImages(model, wishes, settings, {
       signal,
-      snapshotEvery: Math.min(100, Math.max(1, Math.round(steps / 5))),
       onProgress: ({ step, loss }) => progress.update(step, `loss ${lossText(loss)}`),
     });
-    const images = wishes.map((wish, index) => foundImage(wish, index, course));
-    const run = {
-      ...{ settings, images, course },
-      seconds: (performance.now() - begun) / 1000,
-      peakBytes: model.device.memory().peakBytes,
-    };
     progress.end(`${counted(steps, "step")}, ${metText(run)}`);
     return run;
   } finally {

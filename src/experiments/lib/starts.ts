@@ -2,6 +2,7 @@
 import type { LabelledImages } from "../../data/dataset.js";
 import { UsageError } from "../../tensor/errors.js";
 import { RandomStream } from "../../tensor/random.js";
+import type { Classification } from "./classify.js";
 
 /** An image to begin with. */
 export interface Start {
@@ -33,6 +34,16 @@ export function noiseStart(index: number, { seed, size }: { readonly seed: numbe
   const random = new RandomStream(seed, `start/noise/${index}`);
   const image = Float32Array.from({ length: size }, () => random.uniform());
   return { label: `noise${index}`, text: "uniform noise", shortText: "noise", image };
+}
+
+/** The first `count` uniform random images of a seed in a row, [count, size]. */
+export function noiseImages(
+  count: number,
+  { seed, size }: { readonly seed: number; readonly size: number },
+): Float32Array {
+  const images = new Float32Array(count * size);
+  for (let i = 0; i < count; i++) images.set(noiseStart(i, { seed, size }).image, i * size);
+  return images;
 }
 
 /** The `index`-th image of a digit with Gaussian noise, clipped to [0, 1]. @throws UsageError where there are not so many */
@@ -70,6 +81,14 @@ export function imageStart(images: LabelledImages, place: number): Start {
 /** Where the images of a digit are. */
 export function placesOf({ labels }: LabelledImages, digit: number): number[] {
   return Array.from(labels.keys()).filter((place) => labels[place] === digit);
+}
+
+/** The images of a digit that a classifier recognises. */
+export function recognisedPlaces(
+  { images, predicted }: Pick<Classification, "images" | "predicted">,
+  digit: number,
+): number[] {
+  return placesOf(images, digit).filter((place) => predicted[place] === digit);
 }
 
 function imageOf({ images, imageShape }: LabelledImages, place: number): Float32Array {

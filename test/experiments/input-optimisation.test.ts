@@ -1,0 +1,48 @@
+// Input optimisation with tiny settings: every part's images, figures that follow from them, and settings that do not fit.
+import { expect, test } from "vitest";
+import { experiment } from "../../src/experiments/input-optimisation.js";
+import { UsageError } from "../../src/tensor/errors.js";
+import { tinyRuns } from "./tiny.js";
+
+const runs = tinyRuns();
+const common = [
+  ...["data=digits", "trainImages=1500", "testImages=200", "epochs=2", "mlpEpochs=2", "cnnEpochs=1"],
+  ...["starts=2", "steps=60", "shortSteps=4", "noiseImages=50"],
+];
+
+test("targets from every start, in few steps and many, and judged", { timeout: 240_000 }, async () => {
+  const { metrics, report, said } = await runs.run(experiment, { set: common });
+  expect(said).toMatch(/small-cnn .* a step, mlp-64 .* a step and sgd-cnn .* a step/);
+  // Ten digits from noise and from real ones, four changes; two mixed targets from noise and from a real 8; two starts each.
+  expect(metrics.single).toHaveLength(48);
+  expect(metrics.fewSteps).toHaveLength(48);
+  expect(metrics.mixed).toHaveLength(8);
+  expect(metrics.mixed.map(({ startText }: { startText: string }) => startText.slice(0, 8))).toEqual(
+    [..."nnrrnnrr"].map((kind) => (kind === "n" ? "uniform " : "a real 8")),
+  );
+  for (const { target, probabilities, met } of metrics.single) {
+    expect(met).toBe(probabilities[Number(target)] >= 0.99);
+  }
+  const met = metrics.single.filter((image: { met: boolean }) => image.met).length;
+  expect(met).toBeGreaterThan(40);
+  expect(report).toContain(`${met} of 48`);
+  for (const rates of Object.values<Record<string, number>>(metrics.transfer)) {
+    expect(Object.keys(rates)).toEqual(["mlp-64", "sgd-cnn"]);
+    for (const rate of Object.values(rates)) expect(rate >= 0 && rate <= 1).toBe(true);
+  }
+  for (const { shares, favourite, favouriteShare } of metrics.onNoise) {
+    expect(shares.reduce((a: number, b: number) => a + b)).toBeCloseTo(1, 10);
+    expect(shares[favourite]).toBe(favouriteShare);
+  }
+  expect(metrics.onNoise).toHaveLength(4);
+  expect(metrics.images).toHaveLength(56);
+  const words = report.replace(/base64,[^"]*/g, "");
+  expect(/NaN|undefined|Infinity/.exec(words)).toBeNull();
+});
+
+test("vectors that are no ten shares, and changes that are none, are refused before anything is trained", async () => {
+  const refused = (set: string) => runs.run(experiment, { out: runs.at("refused"), set: [...common, set] });
+  await expect(refused('mixed=["0,0,.5,.5,0,0,0,0"]')).rejects.toThrow("given 8 with sum 1");
+  await expect(refused('mixed=["0,0,.5,.5,0,0,0,0,0"]')).rejects.toThrow("given 9 with sum 1");
+  await expect(refused('changes=["5 to 5"]')).rejects.toThrow(UsageError);
+});
