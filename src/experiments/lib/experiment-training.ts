@@ -8,10 +8,14 @@ import type { Timing } from "../../nn/history.js";
 import { crossEntropy } from "../../nn/losses.js";
 import type { Sequential } from "../../nn/model.js";
 import type { Optimizer } from "../../nn/optimizers.js";
+import type { Samples } from "../../nn/samples.js";
 import { KilogradError } from "../../tensor/errors.js";
 import type { ExperimentRun } from "./experiment.js";
 import type { PartProgress } from "./experiment-progress.js";
 import { lossText, percent } from "./text.js";
+
+/** Images with their classes, or with other targets, of which it has to be said how many they are. */
+export type TrainingData = LabelledImages | (Samples & { readonly count: number });
 
 /** A training: Keras's words, see `FitOptions`. The loss is cross-entropy unless another one is given. */
 export interface TrainingPlan<Kept = undefined>
@@ -19,8 +23,8 @@ export interface TrainingPlan<Kept = undefined>
   readonly architecture: Architecture;
   /** Of weights, order and dropout; default: the run's. */
   readonly seed?: number;
-  readonly data: LabelledImages;
-  readonly validation?: LabelledImages;
+  readonly data: TrainingData;
+  readonly validation?: TrainingData;
   /** @param steps of the whole training, for schedules */
   readonly optimizer: (steps: number) => Optimizer;
   readonly epochs: number;

@@ -37,6 +37,11 @@ export const experiments: readonly RegisteredExperiment[] = [
     "seven emotions from faces (FER2013), by class, with speed; the model as .h5 for `kilograd camera`",
     () => import("../emotion.js"),
   ),
+  entry(
+    "denoising",
+    "an autoencoder takes salt and pepper off digits, a classifier judges it; digits from random codes",
+    () => import("../denoising.js"),
+  ),
 ];
 
 /** @throws UsageError for an unknown name */
