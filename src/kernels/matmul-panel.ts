@@ -128,6 +128,8 @@ const WANTED_WORKGROUPS = 8;
 /** Rows that pay for filling a panel, below which k is cut instead; and the least k for which adding pieces pays. */
 const LEAST_ROWS = 128;
 const LEAST_DEPTH = 256;
+/** Multiply-adds below which the pass that adds the pieces costs more than idle cores. */
+const LEAST_WORK = 2 ** 23;
 
 /** Pieces into which the rows are cut. */
 function rowBlocks(m: number, tiles: number): number {
@@ -138,6 +140,7 @@ function rowBlocks(m: number, tiles: number): number {
 export function panelSplits({ m, n, k, batch }: Pick<Product, "m" | "n" | "k" | "batch">): number {
   const tiles = Math.ceil(n / PANEL_COLUMNS) * batch;
   const workgroups = tiles * rowBlocks(m, tiles);
+  if (workgroups > 1 && m * n * k * batch < LEAST_WORK) return 1;
   return Math.max(1, Math.min(Math.ceil(WANTED_WORKGROUPS / workgroups), Math.floor(k / LEAST_DEPTH)));
 }
 

@@ -148,27 +148,34 @@ ${body}
 }`;
 }
 
-/** Stores what lies inside C, after bias and activation. */
+/**
+ * Stores what lies inside C, after bias and activation. The sums pass through an array, so that one row's code serves all:
+ * stores are by far the longest code on lavapipe, and a copy for every row takes seconds to compile.
+ */
 function epilogue(tile: SubgroupTile, options: { scattered: boolean; vectorStores: boolean; bias: boolean }): string {
   const column = (vector: number, component: number) =>
     options.scattered ? `n0 + lane + ${32 * vector + 8 * component}u` : `n0 + 4u * lane + ${32 * vector + component}u`;
   const bias = (vector: number) =>
     `let bias${vector} = vec4f(${[0, 1, 2, 3].map((i) => `bias[u.biasOffset + ${column(vector, i)}]`).join(", ")});`;
-  const value = (name: string, vector: number) => `activation(${name}${options.bias ? ` + bias${vector}` : ""})`;
-  const store = (vector: number, name: string) =>
+  const store = (vector: number) =>
     options.vectorStores
-      ? `if (${column(vector, 0)} < u.n) { c[(at + ${column(vector, 0)}) / 4u] = ${value(name, vector)}; }`
-      : `{ let y = ${value(name, vector)}; ${[0, 1, 2, 3]
+      ? `if (${column(vector, 0)} < u.n) { c[(at + ${column(vector, 0)}) / 4u] = y; }`
+      : [0, 1, 2, 3]
           .map((i) => `if (${column(vector, i)} < u.n) { c[at + ${column(vector, i)}] = y.${"xyzw"[i]}; }`)
-          .join(" ")} }`;
+          .join(" ");
   return `
 ${options.bias ? repeat(tile.vectors, bias) : ""}
+var sums: array<vec4f, ${tile.rows * tile.vectors}>;
+${eachAccumulator(tile, ({ row, vector, name }) => `sums[${row * tile.vectors + vector}] = ${name};`)}
 var at = cBase + m0 * u.cStride;
-let rows = u.m - m0;
-${eachAccumulator(tile, ({ row, vector, name }) => {
-  const text = `if (rows > ${row}u) { ${store(vector, name)} }`;
-  return vector === tile.vectors - 1 ? `${text}\nat += u.cStride;` : text;
-})}`;
+let rows = min(u.m - m0, ${tile.rows}u);
+for (var row = 0u; row < rows; row++) {
+${repeat(tile.vectors, (vector) => {
+  const sum = `sums[row * ${tile.vectors}u + ${vector}u]`;
+  return `  { let y = activation(${sum}${options.bias ? ` + bias${vector}` : ""}); ${store(vector)} }`;
+})}
+  at += u.cStride;
+}`;
 }
 
 /** Workgroups that keep a few cores busy to the end, and the least multiply-adds of a piece of k worth a second pass. */
