@@ -9,7 +9,7 @@ import { describeAdapter, versions } from "../src/experiments/lib/run.js";
 import { prepareOutputFolder, writeFileAtomic } from "../src/io/files.js";
 import type { Spec } from "../src/tensor/dtype.js";
 import type { Kernel } from "../src/tensor/kernel.js";
-import { openDevice } from "../src/tensor/open.js";
+import { type OpenDeviceOptions, openDevice } from "../src/tensor/open.js";
 import { scope } from "../src/tensor/scope.js";
 import { sizeOf } from "../src/tensor/shape.js";
 import { empty, runInto, type Tensor, tensor } from "../src/tensor/tensor.js";
@@ -182,11 +182,15 @@ export async function measureCase(device: WebGpuDevice, item: KernelCase, quick:
   }
 }
 
+/** The device of a benchmark, which can time its passes. */
+export function openBenchDevice({ tuning }: Options, options: OpenDeviceOptions = {}): Promise<WebGpuDevice> {
+  return openDevice("webgpu", { ...options, profiling: true, ...(tuning && { profile: tuning }) });
+}
+
 /** Opens the device, tells what it is, runs `body`, closes it. Errors end the process with code 1. */
 export async function withDevice(options: Options, body: (device: WebGpuDevice) => Promise<void>): Promise<void> {
   try {
-    const { tuning } = options;
-    await using device = await openDevice("webgpu", { profiling: true, ...(tuning && { profile: tuning }) });
+    await using device = await openBenchDevice(options);
     const { description, device: name, profile } = describeAdapter(device);
     console.log(`${description || name}, profile ${profile}, ${availableParallelism()} x ${cpus()[0]?.model ?? "?"}`);
     await body(device);

@@ -19,9 +19,9 @@ import {
   type StepProfile,
 } from "../src/experiments/lib/profile.js";
 import type { WebGpuDevice } from "../src/tensor/webgpu.js";
-import { median, parseOptions, resultsFile, tableLine, withDevice } from "./harness.js";
+import { median, openBenchDevice, parseOptions, resultsFile, tableLine, withDevice } from "./harness.js";
 import { makeSubject } from "./subject.js";
-import { makeTask, type Workload, workloads } from "./workloads.js";
+import { hasTinyDispatches, makeTask, type Task, type Workload, workloads } from "./workloads.js";
 
 /** Turns, as far as they fit into SLOW_MS, but the least number at any rate. */
 const TURNS = { most: 9, quick: 3, least: 2 };
@@ -29,10 +29,10 @@ const SLOW_MS = 15_000;
 
 async function measureWorkload(
   device: WebGpuDevice,
-  workload: Workload,
+  { workload, task }: { readonly workload: Workload; readonly task: Task },
   { quick, ceilings }: { readonly quick: boolean; readonly ceilings: Ceilings | undefined },
 ) {
-  const subject = makeSubject(device, makeTask(workload, { dropout: true }));
+  const subject = makeSubject(device, task);
   const begun = performance.now();
   await subject.steps(1);
   const firstStepMs = performance.now() - begun;
@@ -92,6 +92,8 @@ const WIDTHS = [18, 9, 9, 10, 9, 9, 7, 10, 7, 8, 8];
 const options = parseOptions("Times steps of training and of input optimisation, and what of them is not kernels.");
 
 await withDevice(options, async (device) => {
+  // As the commands do.
+  await using forTinyDispatches = await openBenchDevice(options, { tinyDispatches: true });
   const slow = onSoftware(device) && !options.filter.source.includes("b128") ? "alexnet-plus b128" : undefined;
   if (slow)
     console.log(`left out on a software adapter, which needs ten seconds a step: ${slow}; --filter b128 has it`);
@@ -102,8 +104,14 @@ await withDevice(options, async (device) => {
   console.log(`\n${tableLine(HEADINGS, WIDTHS)}`);
   const results = [];
   for (const workload of chosen) {
-    const result = await measureWorkload(device, workload, { quick: options.quick, ceilings });
-    device.trim();
+    const task = makeTask(workload, { dropout: true });
+    const tinyDispatches = hasTinyDispatches(task.spec);
+    const on = tinyDispatches ? forTinyDispatches : device;
+    const result = {
+      tinyDispatches,
+      ...(await measureWorkload(on, { workload, task }, { quick: options.quick, ceilings })),
+    };
+    on.trim();
     const times = [result.stepMsMedian, result.stepMsMin, result.kernelMs, result.hostMs, result.driverMs].map((ms) =>
       ms.toFixed(2),
     );

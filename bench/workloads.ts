@@ -108,6 +108,11 @@ export function makeTask(workload: Workload, { dropout }: { readonly dropout: bo
   return { spec, ...(kind === "optimize" ? startsAndTargets(batch) : batchesOf(spec, batch * batches)) };
 }
 
+/** Whether a task is so little work a step that a device opened for that is faster, as the commands decide it, too. */
+export function hasTinyDispatches({ model, batch }: TaskSpec): boolean {
+  return architectureFromConfig(model).hasTinyDispatches(batch);
+}
+
 /** Digits; where the model gives images, noisy ones with the clean ones as targets. */
 function batchesOf({ loss }: TaskSpec, count: number): Pick<Task, "inputs" | "targets"> {
   const { images, labels } = digits({ seed: 1, trainCount: Math.min(count, 2048), testCount: 1 }).train;

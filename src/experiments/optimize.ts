@@ -2,6 +2,7 @@
 import { basename, join } from "node:path";
 import { prepareOutputFolder } from "../io/files.js";
 import { Report } from "../io/report.js";
+import { architectureFromConfig } from "../nn/architecture.js";
 import { buildModel, readModelFile } from "../nn/checkpoint.js";
 import type { Sequential } from "../nn/model.js";
 import { UsageError } from "../tensor/errors.js";
@@ -79,7 +80,8 @@ export async function optimize(options: OptimizeOptions, context: RunContext) {
   const count = options.count ?? 1;
   const wishes = wishesFor(targets, startKind, { count, seed: settings.seed, images: real?.test });
 
-  const device = await context.openDevice();
+  const tinyDispatches = architectureFromConfig(file.config).hasTinyDispatches(wishes.length);
+  const device = await context.openDevice({ tinyDispatches });
   const model = buildModel(file, device);
   try {
     checkClassifier(model, options.model);

@@ -48,8 +48,9 @@ export async function train(options: TrainOptions, context: RunContext) {
   const zoo = zooModel(options.model);
   const resume = options.resume === undefined ? undefined : await readModelFile(options.resume);
   const config = configOf(zoo, options, resume);
-  const device = await context.openDevice();
-  const model = zooArchitecture(zoo).build({ device, seed: config.seed });
+  const architecture = zooArchitecture(zoo);
+  const device = await context.openDevice({ tinyDispatches: architecture.hasTinyDispatches(config.batch) });
+  const model = architecture.build({ device, seed: config.seed });
   try {
     if (resume !== undefined) assignWeights(model, resume); // Before anything is loaded or written: does it fit?
     const dataset = await loadData(config.data, {

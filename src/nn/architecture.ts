@@ -4,7 +4,7 @@ import type { Device } from "../tensor/device.js";
 import { ShapeError, UsageError } from "../tensor/errors.js";
 import { randomKey } from "../tensor/random.js";
 import { keep } from "../tensor/scope.js";
-import { checkShape, type Shape } from "../tensor/shape.js";
+import { checkShape, type Shape, sizeOf } from "../tensor/shape.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { initialize } from "./initializers.js";
 import type { Layer, LayerConfig, WeightSpec } from "./layer.js";
@@ -97,6 +97,24 @@ export class Architecture {
   /** Scalars in the weights, as Keras counts them. */
   countParameters(): ParameterCount {
     return countParameters(this.rows());
+  }
+
+  /** Multiply-adds of all kernels for one sample, forward. */
+  multiplyAdds(): number {
+    // A kernel's last axis is the output's: each of the output's positions takes all of it once.
+    const ofLayer = ({ outputShape, weights }: PlacedLayer) =>
+      weights
+        .filter(({ shape }) => shape.length > 1)
+        .reduce((sum, { shape }) => sum + (sizeOf(shape) * sizeOf(outputShape)) / shape.at(-1)!, 0);
+    return this.layers.reduce((sum, layer) => sum + ofLayer(layer), 0);
+  }
+
+  /**
+   * Whether steps of `batchSize` samples are so little work that a device opened with `tinyDispatches` is the faster one:
+   * `openDevice("webgpu", { tinyDispatches: architecture.hasTinyDispatches(128) })`. Measured on lavapipe with two cores.
+   */
+  hasTinyDispatches(batchSize: number): boolean {
+    return this.multiplyAdds() * batchSize < 2e7;
   }
 
   /** The table that Keras prints. */

@@ -27,6 +27,17 @@ test("a network of 62.7 million parameters is counted at once", () => {
   expect(performance.now() - begun).toBeLessThan(2000);
 });
 
+test("multiply-adds: dense kernels once, convolutions at every output pixel, nothing for biases and normalisation", () => {
+  const model = architecture({ inputShape: [8, 8, 3] }, [
+    conv2d({ filters: 4, kernelSize: 3, strides: 2, ...relu }),
+    batchNorm(),
+    flatten(),
+    dense({ units: 5 }),
+  ]);
+  expect(model.multiplyAdds()).toBe(3 * 3 * (3 * 3 * 3 * 4) + 36 * 5);
+  expect([1, 1e5].map((batch) => model.hasTinyDispatches(batch))).toEqual([true, false]);
+});
+
 /** Keras 3's words, widths and units. */
 test("summary", () => {
   const model = architecture({ inputShape: [8, 8, 1], name: "tiny" }, [
