@@ -101,3 +101,30 @@ function bilinear(source: Float32Array, height: number, width: number, y: number
     b * ((1 - a) * pixel(row + 1, column) + a * pixel(row + 1, column + 1))
   );
 }
+
+/**
+ * A function that shifts each image of a batch [count, height, width, channels] by up to `shift` whole pixels each way, 0
+ * where nothing comes in, and mirrors half of them: for photographs, which stay as sharp as they were.
+ */
+export function shiftedAndMirrored(shift: number): (images: Float32Array, context: AugmentContext) => void {
+  return (images, { count, shape, random }) => {
+    const [height, width, channels] = shape as [number, number, number];
+    const size = height * width * channels;
+    for (let image = 0; image < count; image++) {
+      const target = images.subarray(image * size, (image + 1) * size);
+      const source = target.slice();
+      const [down, right] = [random.integer(2 * shift + 1) - shift, random.integer(2 * shift + 1) - shift];
+      const mirrored = random.uniform() < 0.5;
+      target.fill(0);
+      for (let row = Math.max(0, down); row < Math.min(height, height + down); row++) {
+        for (let column = Math.max(0, right); column < Math.min(width, width + right); column++) {
+          const from = mirrored ? width - 1 - (column - right) : column - right;
+          const at = ((row - down) * width + from) * channels;
+          for (let channel = 0; channel < channels; channel++) {
+            target[(row * width + column) * channels + channel] = source[at + channel]!;
+          }
+        }
+      }
+    }
+  };
+}

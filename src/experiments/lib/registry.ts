@@ -23,6 +23,11 @@ export const experiments: readonly RegisteredExperiment[] = [
     () => import("../digits.js"),
   ),
   entry(
+    "input-optimisation",
+    "which images a frozen network takes for each digit: from noise, from digits, and readable ones",
+    () => import("../input-optimisation.js"),
+  ),
+  entry(
     "vanishing-gradients",
     "depth against activation: what of the gradient reaches the first layers",
     () => import("../vanishing-gradients.js"),
@@ -32,6 +37,12 @@ export const experiments: readonly RegisteredExperiment[] = [
     "plain networks, and what L2 penalties of five strengths do to one",
     () => import("../weight-decay.js"),
   ),
+  entry(
+    "adversarial-mnist",
+    "generator networks make five digits be answered as every class; FGSM and PGD beside them",
+    () => import("../adversarial-mnist.js"),
+  ),
+  entry("adversarial-cifar10", "the same for a photograph of CIFAR-10", () => import("../adversarial-cifar10.js")),
   entry(
     "emotion",
     "seven emotions from faces (FER2013), by class, with speed; the model as .h5 for `kilograd camera`",

@@ -1,0 +1,173 @@
+// Adversarial examples from generator networks. A generator f has one input neuron, always 1, and an image as output: a
+// dense layer without bias, whose weights [1, pixels] are the image. It is trained in turn (a) to give a sample back and
+// (b), composed with a frozen classifier C, to have C(f(1)) answer a class of our choice.
+import { cast, clip, less, mul } from "../../autograd/ops/elementwise.js";
+import { sum } from "../../autograd/ops/reduce.js";
+import { reshape } from "../../autograd/ops/transform.js";
+import { backward, noGrad } from "../../autograd/tape.js";
+import { copyKernel } from "../../kernels/copy.js";
+import { initialize } from "../../nn/initializers.js";
+import { meanSquaredError } from "../../nn/losses.js";
+import type { Sequential } from "../../nn/model.js";
+import { adam } from "../../nn/optimizers.js";
+import { ShapeError, UsageError } from "../../tensor/errors.js";
+import { randomKey } from "../../tensor/random.js";
+import { keep } from "../../tensor/scope.js";
+import { sizeOf } from "../../tensor/shape.js";
+import { StepPlan } from "../../tensor/step-plan.js";
+import { runInto, type Tensor, tensor } from "../../tensor/tensor.js";
+import { type Distances, distancesBetween } from "./attacks.js";
+import { settlingRate } from "./optimize-input.js";
+
+export interface GeneratorOptions {
+  /** What the images are to stay close to, one per generator: [N, ...] in a row, in [0, 1]. */
+  readonly samples: Float32Array;
+  /** What the classifier is to answer, [N]. */
+  readonly targets: Int32Array;
+  /** Of the generators' first weights. */
+  readonly seed: number;
+  /** Steps of (a) before the first round, from the first weights to the sample. */
+  readonly startSteps: number;
+  readonly rounds: number;
+  /** Steps of (a) and of (b) in a round. */
+  readonly fitSteps: number;
+  readonly foolSteps: number;
+  readonly learningRate: number;
+  /** From which probability of the target on a generator counts as successful. */
+  readonly confidence: number;
+  readonly signal?: AbortSignal;
+  /** Told after every round. */
+  readonly onProgress?: (progress: GeneratorRound & { readonly round: number }) => void;
+}
+
+/** How far the generators are after a round. */
+export interface GeneratorRound {
+  /** How many have succeeded, in this round or before. */
+  readonly fooled: number;
+  /** Mean L2 distance of their closest images; NaN while there are none. */
+  readonly meanL2: number;
+}
+
+export interface GeneratedImages {
+  /** [N, ...]: of the rounds' images that are answered with the target, the closest; where there are none, the last. */
+  readonly images: Float32Array;
+  /** [N]: the target's probability for it. */
+  readonly confidence: Float32Array;
+  /** [N]: in which round, from 1, the target was first answered; 0: in none. */
+  readonly firstRound: Int32Array;
+  readonly distances: Distances;
+  readonly course: readonly GeneratorRound[];
+}
+
+/**
+ * The gradient of a softmax that is sure of its answer is tiny: below Adam's usual 1e-7, with which it would hardly move.
+ */
+const ADAM_EPSILON = 1e-12;
+
+/**
+ * Trains N generators side by side. With one input neuron that is 1, the weights of all are one tensor [N, pixels], whose
+ * rows are the outputs. The losses are added, so a row's gradient is that of its own generator, and Adam works on every
+ * element for itself: this is exactly N networks, each trained alone, in one batch for the classifier. After every step
+ * weights are limited to [0, 1], as pixels are.
+ *
+ * In (b) a generator whose image the classifier answers with the target, surely enough, rests; in (a) one whose is not.
+ * @throws ShapeError where samples and targets do not fit the classifier
+ */
+export async function trainGenerators(classifier: Sequential, options: GeneratorOptions): Promise<GeneratedImages> {
+  const { samples, targets, seed, startSteps, rounds, fitSteps, foolSteps, learningRate, signal, onProgress } = options;
+  const size = sizeOf(classifier.inputShape);
+  const classes = sizeOf(classifier.outputShape);
+  const count = targets.length;
+  if (samples.length !== count * size || targets.some((target) => target < 0 || target >= classes)) {
+    throw new ShapeError(
+      `trainGenerators: needs one sample of ${size} values for each target from 0 to ${classes - 1}, got ${samples.length} values and targets ${targets.join(", ")}`,
+    );
+  }
+  for (const [name, value] of Object.entries({ rounds, fitSteps, foolSteps })) {
+    if (Number.isSafeInteger(value) && value >= 1) continue;
+    throw new UsageError(`trainGenerators: ${name} must be a whole number from 1, got ${value}`);
+  }
+  const { device } = classifier;
+  const trainable = classifier.layers.map((layer) => layer.trainable);
+  classifier.trainable = false;
+
+  const owned: Tensor[] = [];
+  const own = (t: Tensor): Tensor => {
+    owned.push(keep(t));
+    return t;
+  };
+  const weights = own(initialize(device, [count, size], generatorWeights, randomKey(seed, "generators")));
+  weights.requiresGrad = true;
+  const sample = own(tensor(device, samples, { shape: [count, size] }));
+  const wanted = new Float32Array(count * classes);
+  for (const [i, target] of targets.entries()) wanted[i * classes + target] = 1;
+  const answer = own(tensor(device, wanted, { shape: [count, classes] }));
+  const fitting = adam({
+    learningRate: settlingRate(learningRate, startSteps + rounds * fitSteps),
+    epsilon: ADAM_EPSILON,
+  });
+  const fooling = adam({ learningRate: settlingRate(learningRate, rounds * foolSteps), epsilon: ADAM_EPSILON });
+
+  const answers = () => classifier.call(reshape(weights, [count, ...classifier.inputShape]));
+  const limit = () => noGrad(() => runInto(copyKernel, [clip(weights, 0, 1)], [weights], {}));
+  /** (a), for the generators whose `active` is 1. */
+  const fit = new StepPlan(device, (active) => {
+    backward(sum(mul(meanSquaredError.perSample(weights, sample), active!)));
+    fitting.step([weights]);
+    limit();
+    return [];
+  });
+  /** (b), for those whose target is not probable enough yet. */
+  const fool = new StepPlan(device, () => {
+    const probabilities = answers();
+    const active = noGrad(() => cast(less(sum(mul(probabilities, answer), { axes: 1 }), options.confidence), "f32"));
+    backward(sum(mul(meanSquaredError.perSample(probabilities, answer), active)));
+    fooling.step([weights]);
+    limit();
+    return [];
+  });
+  const look = new StepPlan(device, () => noGrad(() => [answers()]));
+
+  const best = { images: new Float32Array(count * size), confidence: new Float32Array(count) };
+  const closest = new Float64Array(count).fill(Number.POSITIVE_INFINITY);
+  const firstRound = new Int32Array(count);
+  const course: GeneratorRound[] = [];
+  try {
+    const active = new Float32Array(count).fill(1);
+    for (let step = 0; step < startSteps; step++) fit.run({ values: active, shape: [count] });
+    for (let round = 1; round <= rounds; round++) {
+      signal?.throwIfAborted();
+      if (round > 1) for (let step = 0; step < fitSteps; step++) fit.run({ values: active, shape: [count] });
+      for (let step = 0; step < foolSteps; step++) fool.run();
+      const probabilities = Float32Array.from(await look.run()[0]!.data());
+      const images = Float32Array.from(await weights.data());
+      const { l2 } = distancesBetween(samples, images, count);
+      for (const [i, target] of targets.entries()) {
+        const row = probabilities.subarray(i * classes, (i + 1) * classes);
+        const fooled = row[target]! >= options.confidence;
+        active[i] = fooled ? 1 : 0;
+        if (fooled && firstRound[i] === 0) firstRound[i] = round;
+        if (fooled ? l2[i]! >= closest[i]! : firstRound[i] !== 0) continue;
+        if (fooled) closest[i] = l2[i]!;
+        best.images.set(images.subarray(i * size, (i + 1) * size), i * size);
+        best.confidence[i] = row[target]!;
+      }
+      const successful = closest.filter(Number.isFinite);
+      course.push({
+        fooled: successful.length,
+        meanL2: successful.reduce((a, b) => a + b, 0) / successful.length,
+      });
+      onProgress?.({ round, ...course.at(-1)! });
+    }
+  } finally {
+    for (const plan of [fit, fool, look]) plan.dispose();
+    for (const t of owned) t.dispose();
+    fitting.dispose();
+    fooling.dispose();
+    for (const [i, layer] of classifier.layers.entries()) layer.trainable = trainable[i]!;
+  }
+  return { ...best, firstRound, course, distances: distancesBetween(samples, best.images, count) };
+}
+
+/** Keras's first weights of a dense layer [1, 784]: Glorot's, limited as always. */
+const generatorWeights = { name: "uniform", minimum: 0, maximum: Math.sqrt(6 / 785) } as const;

@@ -1,0 +1,90 @@
+// The experiments on adversarial examples at tiny size: on the built-in digits, and on files in CIFAR-10's layout.
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { experiment as photographs } from "../../src/experiments/adversarial-cifar10.js";
+import { experiment as digits } from "../../src/experiments/adversarial-mnist.js";
+import { tinyRuns } from "./tiny.js";
+
+const runs = tinyRuns();
+
+/** Pictures of 10 classes in CIFAR-10's layout: stripes of one width and one colour per class, with noise. */
+function writeCifar(folder: string): void {
+  mkdirSync(folder, { recursive: true });
+  const records = (count: number) => {
+    const bytes = Buffer.alloc(count * 3073);
+    let state = count;
+    const noise = () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32;
+    for (let image = 0; image < count; image++) {
+      const label = image % 10;
+      bytes[image * 3073] = label;
+      for (let i = 0; i < 3072; i++) {
+        const [channel, row] = [Math.floor(i / 1024), Math.floor((i % 1024) / 32)];
+        const stripe = Math.floor(row / (1 + (label % 5))) % 2;
+        const coloured = channel === label % 3 ? 60 : 0;
+        bytes[image * 3073 + 1 + i] = 40 + 80 * stripe + coloured + 40 * noise() + (label >= 5 ? 20 : 0);
+      }
+    }
+    return bytes;
+  };
+  writeFileSync(join(folder, "data_batch_1.bin"), records(320));
+  writeFileSync(join(folder, "test_batch.bin"), records(40));
+}
+
+const generators = ["rounds=6", "startSteps=60", "foolSteps=6", "attackImages=20"];
+
+test("digits: five digits as ten classes, beside FGSM and PGD; an interrupted run goes on", {
+  timeout: 120_000,
+}, async () => {
+  const set = [
+    ...["data=digits", "trainImages=1500", "testImages=100", "epochs=3", "batch=32", "learningRate=0.003"],
+    ...[...generators, "linf=[0.1,0.3]", "l2=[1]", "generatorRate=0.03"],
+  ];
+  const { metrics, report, summary, said } = await runs.run(digits, { set, out: runs.at("digits") });
+  expect(said).toMatch(/about .* by a measured step/);
+  expect(metrics.examples).toHaveLength(50);
+  expect(metrics.generators.count).toBe(45);
+  expect(metrics.generators.fooled).toBeGreaterThan(20);
+  expect(metrics.testAccuracy).toBeGreaterThan(0.8);
+  expect(metrics.samples.map(({ label }: { label: number }) => label)).toEqual([0, 2, 4, 7, 9]);
+  // Five of one's own class, which need no change.
+  const own = metrics.examples.filter(({ from, target }: { from: number; target: number }) => from === target);
+  expect(own).toHaveLength(5);
+  const of = (attack: string, epsilon: number) =>
+    metrics.attacks.figures.find((f: Record<string, unknown>) => f["attack"] === attack && f["epsilon"] === epsilon)
+      .accuracy;
+  expect(of("pgd", 0.3)).toBeLessThanOrEqual(of("fgsm", 0.1));
+  expect(of("pgd", 0.3)).toBeLessThan(metrics.attacks.clean);
+  expect(metrics.attacks.smallestEpsilons).toHaveLength(4);
+  expect(metrics.images.map(({ file }: { file: string }) => file)).toEqual(["examples.png", "changes.png"]);
+  expect(report.match(/<svg/g)).toHaveLength(4);
+  expect(report).toContain("Adversarial digits");
+  expect(summary).toMatch(/of 45 generators fool the classifier/);
+  // Read back, not computed again: the figures are the same ones.
+  const again = await runs.run(digits, { set, out: runs.at("digits"), resume: true });
+  expect(again.metrics.generators).toEqual(metrics.generators);
+  expect(again.metrics.attacks).toEqual(metrics.attacks);
+});
+
+test("photographs: one picture as ten classes", { timeout: 120_000 }, async () => {
+  writeCifar(runs.at("data"));
+  const set = [
+    ...["filters=[8,8]", "epochs=8", "batch=32", "learningRate=0.01", "shift=0", "photograph=4"],
+    ...[...generators, "generatorRate=0.05", "linf=[8]", "l2=[1]"],
+  ];
+  const { metrics, report } = await runs.run(photographs, {
+    set,
+    dataDir: runs.at("data"),
+    out: runs.at("photographs"),
+  });
+  expect([metrics.trainImages, metrics.testImages]).toEqual([320, 40]);
+  expect(metrics.testAccuracy).toBeGreaterThan(0.5);
+  expect(metrics.examples).toHaveLength(10);
+  expect(metrics.generators.count).toBe(9);
+  expect(report).toContain("as airplane");
+  expect(report).toContain("trained on 320 images of CIFAR-10");
+});
+
+test("photographs without their data end with a message that names the folder", async () => {
+  await expect(runs.run(photographs, { dataDir: runs.at("nowhere"), out: runs.at("none") })).rejects.toThrow("nowhere");
+});
