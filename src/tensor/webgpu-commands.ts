@@ -6,11 +6,32 @@ import type { DispatchTimer } from "./webgpu-timer.js";
 /** Bytes of a parameter binding: a dispatch has at most 64 parameters. */
 export const PARAMETER_BINDING = 256;
 
+/** The layout of every dispatch's parameters. */
+export const PARAMETER_LAYOUT: GPUBindGroupLayoutDescriptor = {
+  // GPUShaderStage.COMPUTE, which Node has only once Dawn is loaded.
+  entries: [{ binding: 0, visibility: 4, buffer: { type: "uniform", hasDynamicOffset: true } }],
+};
+
+/** How a program uses a binding. */
+export type Access = "read" | "read_write";
+
+/** The layout of a program's bindings. */
+export function bindGroupEntries(accesses: readonly Access[]): GPUBindGroupLayoutEntry[] {
+  return accesses.map((access, binding) => ({
+    binding,
+    visibility: GPUShaderStage.COMPUTE,
+    buffer: { type: access === "read_write" ? "storage" : "read-only-storage" },
+  }));
+}
+
 /** A compiled (or compiling) WGSL program with its bind group cache. */
 export interface Program {
   readonly key: string;
   readonly kernel: string;
-  readonly module: GPUShaderModule;
+  /** WGSL. */
+  readonly code: string;
+  /** Of its bindings. */
+  readonly accesses: readonly Access[];
   readonly descriptor: GPUComputePipelineDescriptor;
   readonly layout: GPUBindGroupLayout;
   readonly parameterNames: number;

@@ -4,6 +4,7 @@ import { DeviceError } from "./errors.js";
 import { type Choices, settleChoices, tuningMode } from "./tuning.js";
 import { wait } from "./wait.js";
 import { WebGpuDevice } from "./webgpu.js";
+import { CompileAhead, gainsFromCompilingAhead } from "./webgpu-compile-ahead.js";
 import { checkPrecision, chooseProfile, MATRIX_FEATURES, MATRIX_TOGGLES } from "./webgpu-profile.js";
 
 export interface OpenDeviceOptions {
@@ -117,23 +118,32 @@ async function open(options: OpenDeviceOptions, trial?: Choices): Promise<WebGpu
   const wanted = ["subgroups", "timestamp-query", "shader-f16"] as GPUFeatureName[];
   // The experimental feature has no place in the types.
   if (tuning.matrices !== undefined) wanted.push(...(MATRIX_FEATURES as readonly string[] as GPUFeatureName[]));
-  const gpuDevice = await wait(
-    adapter.requestDevice({
-      requiredFeatures: [...new Set(wanted)].filter((feature) => adapter.features.has(feature)),
-      requiredLimits: {
-        maxStorageBufferBindingSize: adapter.limits.maxStorageBufferBindingSize,
-        maxBufferSize: adapter.limits.maxBufferSize,
-        maxStorageBuffersPerShaderStage: adapter.limits.maxStorageBuffersPerShaderStage,
-        maxComputeWorkgroupStorageSize: adapter.limits.maxComputeWorkgroupStorageSize,
-        maxComputeInvocationsPerWorkgroup: adapter.limits.maxComputeInvocationsPerWorkgroup,
-        maxComputeWorkgroupSizeX: adapter.limits.maxComputeWorkgroupSizeX,
-        minUniformBufferOffsetAlignment: adapter.limits.minUniformBufferOffsetAlignment,
-      },
-      label: `kilograd on ${vendor}`,
-    }),
-  );
+  const descriptor: GPUDeviceDescriptor = {
+    requiredFeatures: [...new Set(wanted)].filter((feature) => adapter.features.has(feature)),
+    requiredLimits: {
+      maxStorageBufferBindingSize: adapter.limits.maxStorageBufferBindingSize,
+      maxBufferSize: adapter.limits.maxBufferSize,
+      maxStorageBuffersPerShaderStage: adapter.limits.maxStorageBuffersPerShaderStage,
+      maxComputeWorkgroupStorageSize: adapter.limits.maxComputeWorkgroupStorageSize,
+      maxComputeInvocationsPerWorkgroup: adapter.limits.maxComputeInvocationsPerWorkgroup,
+      maxComputeWorkgroupSizeX: adapter.limits.maxComputeWorkgroupSizeX,
+      minUniformBufferOffsetAlignment: adapter.limits.minUniformBufferOffsetAlignment,
+    },
+    label: `kilograd on ${vendor}`,
+  };
+  const gpuDevice = await wait(adapter.requestDevice(descriptor));
   instances.add(gpu);
-  const device = new WebGpuDevice(adapter, gpuDevice, tuning, () => instances.delete(gpu));
+  // An adapter gives one device: another takes another adapter.
+  const openAnother = async () => {
+    const again = await gpu.requestAdapter({ powerPreference: "high-performance" });
+    if (again === null) throw new DeviceError("NO_ADAPTER", "the adapter is not there a second time");
+    return { adapter: again, device: await again.requestDevice(descriptor) };
+  };
+  const compileAhead =
+    isNode && gainsFromCompilingAhead(adapter.info)
+      ? new CompileAhead(openAnother, options.onMessage ?? (() => {}))
+      : undefined;
+  const device = new WebGpuDevice(adapter, gpuDevice, tuning, () => instances.delete(gpu), compileAhead);
   if (tuning.matrices !== undefined) {
     try {
       if (checkMixed === undefined) throw new DeviceError("LIMIT", "internal: mixed precision without its check");

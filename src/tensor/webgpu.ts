@@ -15,15 +15,19 @@ import type { Kernel } from "./kernel.js";
 import type { Tensor } from "./tensor.js";
 import { wait } from "./wait.js";
 import {
+  type Access,
+  bindGroupEntries,
   boundViews,
   type Command,
   type DispatchCommand,
   encode,
   type KernelCall,
   PARAMETER_BINDING,
+  PARAMETER_LAYOUT,
   ParameterBlock,
   type Program,
 } from "./webgpu-commands.js";
+import type { CompileAhead } from "./webgpu-compile-ahead.js";
 import { WebGpuPlan } from "./webgpu-plan.js";
 import { BufferPool } from "./webgpu-pool.js";
 import type { TuningProfile } from "./webgpu-profile.js";
@@ -88,6 +92,7 @@ export class WebGpuDevice extends Device {
     readonly profile: TuningProfile,
     /** Ends what keeps the process alive; called by destroy(). */
     private readonly onDestroy: () => void = () => {},
+    private readonly compileAhead?: CompileAhead,
   ) {
     super();
     this.precision = profile.matrices === undefined ? "float32" : "mixed";
@@ -107,11 +112,7 @@ export class WebGpuDevice extends Device {
       if (this.closed) return;
       this.fail(new DeviceError("DEVICE_LOST", `webgpu: the device was lost (${info.reason}): ${info.message}`));
     });
-    this.parameterLayout = gpu.createBindGroupLayout({
-      entries: [
-        { binding: 0, visibility: GPUShaderStage.COMPUTE, buffer: { type: "uniform", hasDynamicOffset: true } },
-      ],
-    });
+    this.parameterLayout = gpu.createBindGroupLayout(PARAMETER_LAYOUT);
     this.parameterBuffer = gpu.createBuffer({
       size: PARAMETER_BYTES + PARAMETER_BINDING,
       usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
@@ -341,6 +342,7 @@ export class WebGpuDevice extends Device {
     if (this.closed) return;
     this.closed = true;
     this.commands = [];
+    this.compileAhead?.destroy();
     this.gpu.destroy();
     this.onDestroy();
   }
@@ -434,7 +436,8 @@ export class WebGpuDevice extends Device {
     if (parameterNames * 4 > PARAMETER_BINDING) {
       throw new DeviceError("LIMIT", `internal: ${kernel} has ${parameterNames} parameters, at most 64 fit`);
     }
-    const layout = this.layoutOf(dispatch);
+    const accesses = dispatch.bindings.map(({ access }) => access ?? "read");
+    const layout = this.layoutOf(accesses);
     this.gpu.pushErrorScope("validation");
     const module = this.gpu.createShaderModule({ code, label: key });
     const diagnosis = this.gpu.popErrorScope();
@@ -448,7 +451,8 @@ export class WebGpuDevice extends Device {
     const program: Program = {
       key,
       kernel,
-      module,
+      code,
+      accesses,
       descriptor,
       layout,
       parameterNames,
@@ -473,17 +477,11 @@ export class WebGpuDevice extends Device {
   }
 
   /** One bind group layout per sequence of access modes. */
-  private layoutOf(dispatch: Dispatch): GPUBindGroupLayout {
-    const key = dispatch.bindings.map(({ access }) => (access === "read_write" ? "w" : "r")).join("");
+  private layoutOf(accesses: readonly Access[]): GPUBindGroupLayout {
+    const key = accesses.join();
     let layout = this.layouts.get(key);
     if (layout === undefined) {
-      layout = this.gpu.createBindGroupLayout({
-        entries: dispatch.bindings.map(({ access }, binding) => ({
-          binding,
-          visibility: GPUShaderStage.COMPUTE,
-          buffer: { type: access === "read_write" ? "storage" : "read-only-storage" },
-        })),
-      });
+      layout = this.gpu.createBindGroupLayout({ entries: bindGroupEntries(accesses) });
       this.layouts.set(key, layout);
     }
     return layout;
@@ -541,6 +539,10 @@ export class WebGpuDevice extends Device {
     // Dawn reports what is wrong with a submit at once; nothing of it was executed then.
     if (this.failure === undefined)
       for (const command of commands) if (command.kind === "copy") command.submitted = true;
+    this.compileAhead?.submitted(
+      commands.flatMap((command) => (command.kind === "dispatch" ? [command.program] : [])),
+      () => this.gpu.queue.onSubmittedWorkDone(),
+    );
     this.counters.submits++;
     this.parameters.bytes = 0;
     this.submitNumber++;

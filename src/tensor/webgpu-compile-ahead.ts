@@ -1,0 +1,104 @@
+// Compiling on a second core. lavapipe compiles a program when it first runs, on the one thread that takes work from a
+// device's queue: seconds for the first step of a model, while other cores idle. So a second device runs the same
+// programs, last first, over no workgroups. What it has compiled, the first device finds in the driver's cache on disk,
+// and where the two meet, both are done. With a warm cache nothing of this begins.
+import { bindGroupEntries, PARAMETER_BINDING, PARAMETER_LAYOUT, type Program } from "./webgpu-commands.js";
+
+/** A submit whose programs are still running after this time is compiling them. */
+const PATIENCE_MS = 250;
+/** Fewer new programs than this are not worth a device. */
+const LEAST_PROGRAMS = 4;
+
+/** Dawn's Node bindings need the adapter as long as the device. */
+export interface SecondDevice {
+  readonly adapter: GPUAdapter;
+  readonly device: GPUDevice;
+}
+
+export class CompileAhead {
+  private readonly seen = new Set<Program>();
+  private helper: SecondDevice | undefined;
+  private busy = false;
+  private ended = false;
+
+  /**
+   * @param open another device on the same adapter, with the same features and limits
+   * @param note told why compiling ahead ended, should it fail: work goes on without it
+   */
+  constructor(
+    private readonly open: () => Promise<SecondDevice>,
+    private readonly note: (message: string) => void,
+  ) {}
+
+  /** Programs were submitted, in this order; `finished` settles when they have run. */
+  submitted(programs: Iterable<Program>, finished: () => Promise<unknown>): void {
+    const fresh = [...new Set(programs)].filter((program) => !this.seen.has(program));
+    for (const program of fresh) this.seen.add(program);
+    if (this.busy || this.ended || fresh.length < LEAST_PROGRAMS) return;
+    this.busy = true;
+    this.compile(fresh.reverse(), finished())
+      .catch((error: Error) => {
+        if (!this.ended) this.note(`compiling on a second core ended: ${error.message}`);
+        this.ended = true;
+      })
+      .finally(() => {
+        this.helper?.device.destroy();
+        this.helper = undefined;
+        this.busy = false;
+      });
+  }
+
+  destroy(): void {
+    this.ended = true;
+    this.helper?.device.destroy();
+  }
+
+  private async compile(programs: readonly Program[], finished: Promise<unknown>): Promise<void> {
+    let running = true;
+    const end = () => {
+      running = false;
+    };
+    finished.then(end, end);
+    await new Promise((resolve) => setTimeout(resolve, PATIENCE_MS));
+    if (!running || this.ended) return;
+    this.helper = await this.open();
+    const { device } = this.helper;
+    if (this.ended) return;
+    const parameterLayout = device.createBindGroupLayout(PARAMETER_LAYOUT);
+    const { STORAGE, UNIFORM, INDIRECT } = GPUBufferUsage;
+    const memory = (usage: number) => device.createBuffer({ size: PARAMETER_BINDING, usage });
+    const noWorkgroups = memory(INDIRECT); // Zeros.
+    const parameters = device.createBindGroup({
+      layout: parameterLayout,
+      entries: [{ binding: 0, resource: { buffer: memory(UNIFORM), size: PARAMETER_BINDING } }],
+    });
+    for (const program of programs) {
+      if (!running || this.ended) return;
+      const layout = device.createBindGroupLayout({ entries: bindGroupEntries(program.accesses) });
+      const pipeline = await device.createComputePipelineAsync({
+        layout: device.createPipelineLayout({
+          bindGroupLayouts: program.parameterNames > 0 ? [layout, parameterLayout] : [layout],
+        }),
+        compute: { module: device.createShaderModule({ code: program.code }), entryPoint: "main" },
+      });
+      const encoder = device.createCommandEncoder();
+      const pass = encoder.beginComputePass();
+      pass.setPipeline(pipeline);
+      const entries = program.accesses.map((_, binding) => ({ binding, resource: { buffer: memory(STORAGE) } }));
+      pass.setBindGroup(0, device.createBindGroup({ layout, entries }));
+      if (program.parameterNames > 0) pass.setBindGroup(1, parameters, [0]);
+      // Directly, a dispatch of none would be left out before it reaches the driver.
+      pass.dispatchWorkgroupsIndirect(noWorkgroups, 0);
+      pass.end();
+      device.queue.submit([encoder.finish()]);
+      // One at a time: where the other device has come to, the rest is left out.
+      await device.queue.onSubmittedWorkDone();
+    }
+  }
+}
+
+/** Whether a device gains from it: llvmpipe under lavapipe, with its cache on disk. */
+export function gainsFromCompilingAhead({ vendor, device, description }: GPUAdapterInfo): boolean {
+  const disabled = /^(1|true|yes|y)$/i.test(process.env["MESA_SHADER_CACHE_DISABLE"] ?? "");
+  return !disabled && /llvmpipe/i.test(`${vendor} ${device} ${description}`);
+}
