@@ -4,7 +4,11 @@ import { type LabelledImages, limitImages } from "../data/dataset.js";
 import { barChart } from "../io/charts.js";
 import { Report, type Section, type TableCell } from "../io/report.js";
 import type { Sequential } from "../nn/model.js";
+import { adam } from "../nn/optimizers.js";
+import { cosineDecay } from "../nn/schedules.js";
 import { UsageError } from "../tensor/errors.js";
+import { adversarialPlan } from "./lib/adversarial-training.js";
+import { type Attack, attackImages } from "./lib/attacks.js";
 import { type Answers, answersFor, classify } from "./lib/classify.js";
 import { defineExperiment, type ExperimentRun } from "./lib/experiment.js";
 import {
@@ -38,10 +42,20 @@ import {
   type Wish,
   wishesFor,
 } from "./lib/optimize-run.js";
+import {
+  addReadableDigits,
+  TRANSFER_BAR,
+  type Variant,
+  type VariantOutcome,
+  variantMetrics,
+  variantPicture,
+  variants,
+  variantTitle,
+} from "./lib/readable-digits.js";
 import { imageStart, noiseImages, placesOf, recognisedPlaces } from "./lib/starts.js";
 import { oneHot, parseTargets, targetText } from "./lib/target.js";
 import { counted, listed, lossText, milliseconds, percent } from "./lib/text.js";
-import { transferRate, type Verdicts, verdictsOn } from "./lib/transfer.js";
+import { type Judge, leastTransfer, transferRate, type Verdicts, verdictsOn } from "./lib/transfer.js";
 
 // ---- Configuration
 
@@ -66,10 +80,28 @@ const reference = {
   shortLearningRate: 0.1,
   /** Uniform random images that are only classified. */
   noiseImages: 1000,
+  /** The robust classifier: PGD in the L2 ball on every batch. */
+  robustEpochs: 6,
+  robustLearningRate: 2e-3,
+  robustBatch: 128,
+  attackRadius: 2.5,
+  attackSteps: 4,
+  /** Readable digits: starts per digit. */
+  readableStarts: 10,
+  readableSteps: 300,
 };
 type InputSettings = typeof reference;
 
-const quick: InputSettings = { ...reference, trainImages: 20_000, epochs: 2, mlpEpochs: 5, cnnEpochs: 5 };
+const quick: InputSettings = {
+  ...reference,
+  trainImages: 20_000,
+  epochs: 2,
+  mlpEpochs: 5,
+  cnnEpochs: 5,
+  robustEpochs: 3,
+  readableStarts: 5,
+  readableSteps: 200,
+};
 
 /** What others saw. */
 const seenByOthers = {
@@ -96,6 +128,8 @@ const ALMOST_ALL = 0.9;
 // ---- What is asked for
 
 const groupNames = ["noise", "real", "mixed", "changes"] as const;
+/** Those of one digit each. */
+const singleNames = ["noise", "real", "changes"] as const;
 /** Indices into one batch by what they are to show. */
 type Groups = Readonly<Record<(typeof groupNames)[number], readonly number[]>>;
 
@@ -155,6 +189,8 @@ interface Trained {
   readonly model: Sequential;
   readonly notes: TrainingNotes;
   readonly accuracy: number;
+  /** Accuracy on attacked test images. */
+  readonly underAttack: number;
 }
 
 export const experiment = defineExperiment<InputSettings>({
@@ -176,30 +212,26 @@ export const experiment = defineExperiment<InputSettings>({
     // The first is the one that images are found for; judges are of other architectures and have no part in it.
     const plans = {
       "small-cnn": planOf("small-cnn", settings.epochs, 0),
-      "small-cnn of another seed": planOf("small-cnn", settings.epochs, 1),
+      "second small-cnn": planOf("small-cnn", settings.epochs, 1),
       "mlp-64": planOf("mlp-64", settings.mlpEpochs, 2),
       "sgd-cnn": planOf("sgd-cnn", settings.cnnEpochs, 3),
+      [ROBUST]: robustPlanOf(settings, train, run.seed + 4),
     };
     const judgeNames = ["mlp-64", "sgd-cnn"] as const;
 
     await tellTime(run, plans);
-    const trained: Trained[] = [];
+    const parts: Omit<Trained, "accuracy" | "underAttack">[] = [];
     try {
-      const parts: { name: string; model: Sequential; notes: TrainingNotes }[] = [];
       for (const [name, plan] of Object.entries(plans)) parts.push({ name, ...(await trainPart(run, name, plan)) });
-      const known = await run.part("test images", async (progress) => {
-        const accuracy: number[] = [];
-        let predicted: Int32Array = new Int32Array(0);
-        for (const [place, { model }] of parts.entries()) {
-          const answers = await classify(model, test, { signal: run.signal });
-          if (place === 0) predicted = answers.predicted;
-          accuracy.push(answers.accuracy);
-          progress((place + 1) / parts.length);
-        }
-        return { accuracy, predicted };
-      });
-      trained.push(...parts.map((part, place) => ({ ...part, accuracy: known.accuracy[place]! })));
+      const known = await run.part("test images", (progress) => answersToTest(run, parts, test, progress));
+      const trained = parts.map(
+        (part, place): Trained => ({
+          ...part,
+          ...{ accuracy: known.accuracy[place]!, underAttack: known.underAttack[place]! },
+        }),
+      );
       const { model } = trained[0]!;
+      const robust = trained.find(({ name }) => name === ROBUST)!;
       const judges = trained.filter(({ name }) => (judgeNames as readonly string[]).includes(name));
 
       const { wishes, groups } = wishesOf(settings, test, known.predicted, run.seed);
@@ -225,10 +257,17 @@ export const experiment = defineExperiment<InputSettings>({
         starts: await verdictsOn(joined(wishes.map(({ start }) => start.image)), judges, run),
       }));
       const onNoise = await run.part("noise", () => answersToNoise(run, trained));
+      const readable: VariantOutcome[] = [];
+      for (const variant of variants) {
+        readable.push({
+          variant,
+          ...(await findReadable(run, variant, { classifier: variant.robust ? robust.model : model, judges })),
+        });
+      }
 
       // ---- Report
 
-      const findings: Findings = { settings, test, groups, trained, long, short, settled, seen, onNoise };
+      const findings: Findings = { settings, test, groups, trained, long, short, settled, seen, onNoise, readable };
       const report = new Report({
         title: "Images for a frozen network",
         subtitle: `Gradient descent on the input of small-cnn, trained on ${counted(train.count, "image")} (${dataset.name}): ${counted(wishes.length, "image")} in one batch`,
@@ -237,10 +276,72 @@ export const experiment = defineExperiment<InputSettings>({
       addReport(report, findings);
       return { report, ...resultsOf(findings) };
     } finally {
-      for (const { model } of trained) model.dispose();
+      for (const { model } of parts) model.dispose();
     }
   },
 });
+
+/** The classifier of adversarial training: the same architecture, attacked on every batch by PGD in the L2 ball. */
+const ROBUST = "robust small-cnn";
+
+function robustPlanOf(settings: InputSettings, train: LabelledImages, seed: number): TrainingPlan {
+  const { robustEpochs: epochs, robustBatch: batchSize, robustLearningRate: learningRate } = settings;
+  const plan: TrainingPlan = {
+    ...{ architecture: zooArchitecture(zooModel("small-cnn")), data: train, epochs, batchSize, seed },
+    optimizer: (decaySteps) => adam({ learningRate: cosineDecay({ learningRate, decaySteps }) }),
+  };
+  // With the whole radius from the first step on it learns nothing: the loss stays at log 10.
+  return adversarialPlan(plan, { attack: attackOf(settings), warmupEpochs: epochs / 2 });
+}
+
+/** Steps that are twice the radius in all: enough for the other side of the ball. */
+const attackOf = ({ attackRadius: epsilon, attackSteps: steps }: InputSettings): Attack => ({
+  ...{ norm: "l2", epsilon, steps, relativeStep: 2 / steps, randomStart: true },
+});
+
+/** Test images that are attacked to see how robust a network is. */
+const ATTACKED_IMAGES = 500;
+
+/** Accuracy of every network, with and without an attack, and what the first one says of each image. */
+async function answersToTest(
+  run: ExperimentRun<InputSettings>,
+  models: readonly Pick<Trained, "model">[],
+  test: LabelledImages,
+  progress: (share: number) => void,
+) {
+  const { signal, seed } = run;
+  const [accuracy, underAttack]: [number[], number[]] = [[], []];
+  let predicted: Int32Array = new Int32Array(0);
+  for (const [place, { model }] of models.entries()) {
+    const answers = await classify(model, test, { signal });
+    if (place === 0) predicted = answers.predicted;
+    accuracy.push(answers.accuracy);
+    const few = limitImages(test, ATTACKED_IMAGES);
+    const { classification } = await attackImages(model, few, attackOf(run.settings), { seed, signal });
+    underAttack.push(classification.accuracy);
+    progress((place + 1) / models.length);
+  }
+  return { accuracy, underAttack, predicted };
+}
+
+/** Ten digits from noise, found in one way and judged. */
+function findReadable(
+  run: ExperimentRun<InputSettings>,
+  variant: Variant,
+  { classifier, judges }: { readonly classifier: Sequential; readonly judges: readonly Judge[] },
+) {
+  const { readableStarts: count, readableSteps: steps, learningRate } = run.settings;
+  const { seed, signal } = run;
+  const wishes = wishesFor(parseTargets("all"), "noise", { count, seed, images: undefined });
+  return run.part(variantTitle(variant), async (progress) => {
+    const found = await findImages(
+      ...([classifier, wishes] as const),
+      { steps, learningRate, seed, regularizers: variant.regularizers },
+      { signal, onProgress: ({ step, loss }) => progress(step / steps, `step ${step}, loss ${lossText(loss)}`) },
+    );
+    return { run: found, verdicts: await verdictsOn(pixelsOf(found), judges, run) };
+  });
+}
 
 /** Says how long everything takes, by a measured step of each network. */
 async function tellTime(run: ExperimentRun<InputSettings>, plans: Readonly<Record<string, TrainingPlan>>) {
@@ -250,10 +351,10 @@ async function tellTime(run: ExperimentRun<InputSettings>, plans: Readonly<Recor
   let perImage = 0;
   const measured = new Map<string, number>();
   for (const [name, plan] of Object.entries(plans)) {
-    const architecture = plan.architecture.name;
-    const step = measured.get(architecture) ?? (await measureStep(run, plan));
-    if (!measured.has(architecture)) basis.push(`${name} ${milliseconds(1000 * step)} a step`);
-    measured.set(architecture, step);
+    const kind = `${plan.architecture.name} ${plan.perturb === undefined}`;
+    const step = measured.get(kind) ?? (await measureStep(run, plan));
+    if (!measured.has(kind)) basis.push(`${name} ${milliseconds(1000 * step)} a step`);
+    measured.set(kind, step);
     seconds[name] = trainingSeconds(plan, step);
     if (perImage === 0) perImage = (INPUT_SHARE * step) / plan.batchSize;
   }
@@ -268,6 +369,12 @@ async function tellTime(run: ExperimentRun<InputSettings>, plans: Readonly<Recor
       "mixed digits, falling rate": settings.steps * mixed * perImage,
       judges: 2,
       noise: 2,
+      ...Object.fromEntries(
+        variants.map((variant) => [
+          variantTitle(variant),
+          settings.readableSteps * 10 * settings.readableStarts * perImage,
+        ]),
+      ),
     },
     listed(basis),
   );
@@ -326,9 +433,12 @@ interface Findings {
   readonly settled: OptimizeRun;
   readonly seen: { readonly long: Verdicts; readonly short: Verdicts; readonly starts: Verdicts };
   readonly onNoise: readonly AnswersToNoise[];
+  readonly readable: readonly VariantOutcome[];
 }
 
 const figure = (text: string): TableCell => ({ text, numeric: true });
+/** A name that stays on one line of a table. */
+const unbroken = (text: string) => text.replaceAll(" ", "\u00a0").replaceAll("-", "\u2011");
 const others = (label: string) => ({ label, reference: true });
 const median = (values: readonly number[]) => values.toSorted((a, b) => a - b)[Math.floor((values.length - 1) / 2)];
 const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
@@ -364,11 +474,9 @@ function addReport(report: Report, findings: Findings): void {
     section.text(mixedText(findings));
     addMixed(section, findings);
     addSnapshots(section, settled, firstOfEach(settled));
-    addFoundImages(
-      section,
-      settled,
-      settled.images.map((_, index) => index),
-    );
+    section.row((row) => {
+      for (const start of mixedStarts) addFoundImages(row, settled, startingFrom(settled, start));
+    });
     addCourse(
       section,
       settled,
@@ -391,6 +499,7 @@ function addReport(report: Report, findings: Findings): void {
     for (const name of groupNames) addFoundImages(section, name === "mixed" ? settled : long, bestOf(findings, name));
   });
   report.section("What the networks say to noise", (section) => addNoise(section, findings));
+  addReadableDigits(report, findings.readable);
   report.section("How", (section) => {
     for (const run of [long, short, settled]) section.text(methodText(run));
     section.text(
@@ -423,7 +532,7 @@ function transferText(run: OptimizeRun, verdicts: Verdicts, indices: readonly nu
 }
 
 /** B2: whether the found images are nearer to the digit than their noisy starts were. */
-function structureText({ groups, long, test }: Findings): string {
+function structureText({ settings, groups, long, test }: Findings): string {
   const indices = groups.real;
   const size = 28 * 28;
   const likeness = indices.map((index) => {
@@ -433,9 +542,11 @@ function structureText({ groups, long, test }: Findings): string {
     const clean = test.images.subarray(place * size, (place + 1) * size);
     return { before: correlation(start.image, clean), after: correlation(pixels, clean) };
   });
+  const probability = (step: number) =>
+    percent(mean(indices.map((index) => Math.exp(-long.course.crossEntropy[step]![index]!))));
   const [before, after] = [mean(likeness.map((of) => of.before)), mean(likeness.map((of) => of.after))];
   const word = after > before + 0.01 ? "nearer to" : after < before - 0.01 ? "further from" : "as near to";
-  return `The correlation with the digit before the noise was ${before.toFixed(2)} at the start and is ${after.toFixed(2)} in the end: the images end ${word} the real digit${word === "as near to" ? " as they began" : " than they began"}.`;
+  return `The network gives the digit ${probability(0)} at the start on average and ${probability(settings.steps - 1)} before the last step. The correlation with the digit before the noise was ${before.toFixed(2)} at the start and is ${after.toFixed(2)} in the end: the images end ${word} the real digit${word === "as near to" ? " as they began" : " than they began"}. The reference saw the digit's structure kept and the features of its class strengthened.`;
 }
 
 function correlation(a: Float32Array, b: Float32Array): number {
@@ -469,23 +580,15 @@ function addRecognisable(section: Section, { groups, long, seen }: Findings): vo
   section.text(
     `A digit counts as recognisable here where every judge sees it in more than half of its images. From noise: ${named(rows.filter(({ noise }) => all(noise)))}. From noisy real digits: ${named(rows.filter(({ real }) => all(real)))}; before a single step: ${named(rows.filter(({ before }) => all(before)))}. A person found ${listed(seenByOthers.recognisable.map(String))} recognisable from noisy real digits in the reference, and hardly any from noise.`,
   );
-  const cells = (values: readonly number[]): TableCell[] => values.map((value) => figure(percent(value, 0)));
+  const cell = (values: readonly number[]): TableCell => figure(values.map((value) => percent(value, 0)).join(", "));
   section.table({
-    columns: [
-      "Digit",
-      ...judges.map((name) => `from noise, ${name}`),
-      ...judges.map((name) => `noisy real start, ${name}`),
-      ...judges.map((name) => `from it, ${name}`),
-      others("reference, from noisy real"),
-    ],
+    columns: [...["digit", "from noise", "noisy real digit", "from it"], others("reference, from noisy real digits")],
     rows: rows.map(({ digit, noise, before, real }) => [
       String(digit),
-      ...cells(noise),
-      ...cells(before),
-      ...cells(real),
+      ...[noise, before, real].map(cell),
       (seenByOthers.recognisable as readonly number[]).includes(digit) ? "recognisable" : "hardly",
     ]),
-    caption: "Share of the images that a judge takes for the digit they were found for.",
+    caption: `Share of the images that ${listed(judges)} take for the digit they were found for.`,
   });
 }
 
@@ -510,21 +613,21 @@ function addMixed(section: Section, { groups, long, short, settled, settings }: 
     { title: `${settings.steps} steps, falling rate`, images: settled.images },
   ];
   section.table({
-    columns: ["Target", "Start", "", "shares", "largest miss", `within ${MIXED_BAR}`, others("reference")],
+    columns: ["target", "start", "", "shares", "largest miss", `within ${MIXED_BAR}`, others("reference")],
     rows: groupedByTarget(settled.images).flatMap(([{ target } = settled.images[0]!]) =>
-      ["noise", "a real 8"].flatMap((start) =>
+      mixedStarts.flatMap((start) =>
         ways.map(({ title, images }): TableCell[] => {
           const of = images.filter((image) => image.target.label === target.label && image.start.shortText === start);
           const met = of.filter((image) => image.met).length;
           const shares = target.probabilities.flatMap((p, digit) => (p > 0 ? [digit] : []));
           return [
-            targetText(target),
-            start,
+            unbroken(targetText(target)),
+            unbroken(start),
             title,
             figure(
               shares
                 .map((digit) => `${digit}: ${rangeText(of.map(({ probabilities }) => probabilities[digit]!))}`)
-                .join("  "),
+                .join(", "),
             ),
             figure(Math.max(...of.map(largestMiss)).toPrecision(2)),
             { text: `${met} of ${of.length}`, numeric: true, tone: met === of.length ? "good" : "bad" },
@@ -542,6 +645,12 @@ function rangeText(values: readonly number[]): string {
   return low === high ? low : `${low}–${high}`;
 }
 
+/** What mixed digits begin with. */
+const mixedStarts = ["noise", "a real 8"] as const;
+
+const startingFrom = ({ images }: OptimizeRun, start: string) =>
+  images.flatMap((image, index) => (image.start.shortText === start ? [index] : []));
+
 /** The first image of each target and kind of start. */
 function firstOfEach({ images }: OptimizeRun): number[] {
   const kinds = images.map(({ target, start }) => `${target.label} ${start.shortText}`);
@@ -556,10 +665,11 @@ function addChanges(section: Section, { settings, groups, long, short, seen }: F
   section.table({
     columns: [
       "",
-      ...after.flatMap(([step]) => [`${counted(step, "step")} at ${settings.shortLearningRate}`, others("reference")]),
+      ...after.map(([step]) => `${counted(step, "step")} at ${settings.shortLearningRate}`),
+      others("reference"),
       `steps to ${percent(ONE_HOT_BAR, 0)}`,
       `${settings.steps} steps at ${settings.learningRate}`,
-      ...judges.map((name) => `${name} sees it`),
+      "judges who see it",
     ],
     rows: questionsOf(settings).changes.map(({ text, to }, place): TableCell[] => {
       const indices = groups.changes.slice(place * starts, (place + 1) * starts);
@@ -569,26 +679,25 @@ function addChanges(section: Section, { settings, groups, long, short, seen }: F
       };
       const steps = chosen(short, indices).flatMap(({ stepsTo99 }) => stepsTo99 ?? []);
       return [
-        text,
-        ...after.flatMap(([step, theirs]) => [
-          figure(shareText(at(short, step))),
-          text === seenByOthers.change.text ? figure(percent(theirs, 0)) : null,
-        ]),
+        unbroken(text),
+        ...after.map(([step]) => figure(shareText(at(short, step)))),
+        text === seenByOthers.change.text ? figure(after.map(([, theirs]) => percent(theirs, 0)).join(", ")) : null,
         figure(
           steps.length < starts
-            ? `${steps.length} of ${starts} get there`
+            ? `${steps.length} of ${starts} do`
             : `${median(steps)} (${Math.min(...steps)}–${Math.max(...steps)})`,
         ),
         figure(shareText(at(long, settings.steps))),
-        ...judges.map((name) => figure(percent(transferRate(long.images, seen.long[name]!, indices), 0))),
+        figure(judges.map((name) => percent(transferRate(long.images, seen.long[name]!, indices), 0)).join(", ")),
       ];
     }),
-    caption: `Probability of the new digit: median over ${counted(starts, "real digit")} that the network recognised, lowest and highest in brackets. The judges look at the images after ${settings.steps} steps; a reference found 5 to 9 readable as a 9 then.`,
+    caption: `Probability of the new digit: median over ${counted(starts, "real digit")} that the network recognised, lowest and highest in brackets. ${listed(judges)} look at the images after ${settings.steps} steps; a reference found 5 to 9 readable as a 9 then.`,
   });
 }
 
 function shareText(values: readonly number[]): string {
-  return `${percent(median(values)!, 1)} (${percent(Math.min(...values), 0)}–${percent(Math.max(...values), 0)})`;
+  const [low, high] = [percent(Math.min(...values), 0), percent(Math.max(...values), 0)];
+  return `${percent(median(values)!, 1)}${low === high ? "" : ` (${low.replace(" %", "")}–${high})`}`;
 }
 
 /** Of each target of a group, the index of the image with the lowest loss. */
@@ -633,22 +742,19 @@ function addNoise(section: Section, { trained, onNoise, settings }: Findings): v
       "share",
       "mean confidence in it",
       others("reference"),
-      "confidence: mean",
-      "10 %",
-      "median",
-      "90 %",
+      "median confidence",
+      "10 % to 90 %",
     ],
     rows: figures.map((of, i) => [
-      trained[i]!.name,
+      unbroken(trained[i]!.name),
       figure(String(of.favourite)),
       figure(percent(of.favouriteShare, 1)),
       figure(percent(of.favouriteConfidence, 0)),
       figure(`${digit}, almost all, ${percent(confidence, 0)}`),
-      ...[of.confidence.mean, of.confidence.low, of.confidence.median, of.confidence.high].map((p) =>
-        figure(percent(p, 0)),
-      ),
+      figure(percent(of.confidence.median, 0)),
+      figure(`${Math.round(100 * of.confidence.low)}–${percent(of.confidence.high, 0)}`),
     ]),
-    caption: "Confidence: the probability of the commonest answer; its mean and quantiles over all images.",
+    caption: "Confidence: the probability of the answer given; its median and quantiles over all images.",
   });
   section.chart(
     barChart({
@@ -665,7 +771,7 @@ function addNoise(section: Section, { trained, onNoise, settings }: Findings): v
     barChart({
       title: "Confidence on noise",
       width: 900,
-      categories: bins.map((low) => `${percent(low, 0)} to ${percent(low + 0.1, 0)}`),
+      categories: bins.map((low) => `${Math.round(100 * low)}–${percent(low + 0.1, 0)}`),
       categoryLabel: "probability of the answer given",
       series: onNoise.map((answers, i) => ({
         name: trained[i]!.name,
@@ -678,7 +784,7 @@ function addNoise(section: Section, { trained, onNoise, settings }: Findings): v
   );
 }
 
-function addModels(section: Section, { trained, test }: Findings): void {
+function addModels(section: Section, { settings, trained, test }: Findings): void {
   section.table({
     columns: [
       "Network",
@@ -686,26 +792,30 @@ function addModels(section: Section, { trained, test }: Findings): void {
       "epochs",
       "test accuracy",
       others("reference, in full"),
+      "under attack",
       "training step, median",
     ],
-    rows: trained.map(({ name, model, notes, accuracy }) => {
-      const known = zooModel(model.name).reference;
+    rows: trained.map(({ name, model, notes, accuracy, underAttack }) => {
+      const known = name === ROBUST ? undefined : zooModel(model.name).reference;
       return [
-        name,
+        unbroken(name),
         model.countParameters().total,
         notes.history["loss"]!.length,
         figure(percent(accuracy)),
         known === undefined ? null : figure(percent(known.testAccuracy)),
+        figure(percent(underAttack, 0)),
         notes.timing.stepMsMedian === undefined ? null : figure(milliseconds(notes.timing.stepMsMedian)),
       ];
     }),
-    caption: `On ${counted(test.count, "test image")}.`,
+    caption: `On ${counted(test.count, "test image")}; under attack: PGD of ${counted(settings.attackSteps, "step")} in the L2 ball of radius ${settings.attackRadius}, on the first ${counted(Math.min(ATTACKED_IMAGES, test.count), "image")}.`,
   });
 }
 
 function resultsOf(findings: Findings) {
-  const { groups, long, short, settled, seen, trained, onNoise } = findings;
-  const single = [...groups.noise, ...groups.real, ...groups.changes];
+  const { groups, long, short, settled, seen, trained, onNoise, readable } = findings;
+  const best = readable.at(-1)!;
+  const [baselineRate, bestRate] = [readable[0]!, best].map(({ run, verdicts }) => leastTransfer(run.images, verdicts));
+  const single = singleNames.flatMap((name) => groups[name]);
   const met = chosen(long, single).filter((image) => image.met).length;
   const mixedMet = settled.images.filter((image) => image.met).length;
   const steps = chosen(short, groups.noise).flatMap(({ stepsTo99 }) => stepsTo99 ?? []);
@@ -720,6 +830,12 @@ function resultsOf(findings: Findings) {
     }));
   return {
     figures: [
+      {
+        label: "Readable from noise",
+        value: percent(bestRate!, 0),
+        note: `transfer to the harder judge; gradient descent alone ${percent(baselineRate!, 0)}`,
+        tone: bestRate! >= TRANSFER_BAR ? ("good" as const) : ("bad" as const),
+      },
       {
         label: "Single digits met",
         value: `${met} of ${single.length}`,
@@ -743,11 +859,15 @@ function resultsOf(findings: Findings) {
         note: "by small-cnn; reference almost all",
       },
     ],
-    pictures: picturesOf({ images: [...chosen(long, single), ...settled.images] }),
+    pictures: new Map([
+      ["readable-digits.png", variantPicture(best)],
+      ...picturesOf({ images: [...chosen(long, single), ...settled.images] }),
+    ]),
     metrics: {
-      models: trained.map(({ name, accuracy, notes: { history, seconds } }) => ({ name, accuracy, history, seconds })),
+      models: trained.map(({ notes: { history, seconds }, model: _, ...rest }) => ({ ...rest, history, seconds })),
+      readable: readable.map(variantMetrics),
       transfer: {
-        ...Object.fromEntries(groupNames.map((name) => [name, transfer(long, seen.long, groups[name])])),
+        ...Object.fromEntries(singleNames.map((name) => [name, transfer(long, seen.long, groups[name])])),
         noiseFewSteps: transfer(short, seen.short, groups.noise),
       },
       ...{
@@ -760,8 +880,9 @@ function resultsOf(findings: Findings) {
       ...{ fewSteps: imageMetrics(short, single), onNoise: noise },
     },
     summary: [
+      `readable from noise: ${percent(bestRate!, 0)} transfer to the harder judge (${variantTitle(best.variant)}), ${percent(baselineRate!, 0)} by gradient descent alone`,
       `single digits: ${met} of ${single.length} at 99 %; mixed: ${mixedMet} of ${settled.images.length} within ${MIXED_BAR}`,
-      ...groupNames.map((name) => `${name}: ${transferText(long, seen.long, groups[name])}`),
+      ...singleNames.map((name) => `${name}: ${transferText(long, seen.long, groups[name])}`),
       ...noise.map(
         (of, i) => `${trained[i]!.name}: ${percent(of.favouriteShare, 1)} of noise is called ${of.favourite}`,
       ),

@@ -190,7 +190,11 @@ export function addFoundImages(section: Section, { images }: OptimizeRun, indice
               return cell(image, shareTexts(image));
             }),
           ),
-          { scale: 2, columnLabels: targets.map((group) => targetText(group[0]!.target)), rowLabels: starts },
+          {
+            scale: 2,
+            columnLabels: targets.map((group) => targetText(group[0]!.target)),
+            rowLabels: starts.map((label) => (/^\d+$/.test(label) ? `image ${label}` : label)),
+          },
         )
       : pictureGrid(
           rowsOf(

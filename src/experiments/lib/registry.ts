@@ -44,6 +44,11 @@ export const experiments: readonly RegisteredExperiment[] = [
   ),
   entry("adversarial-cifar10", "the same for a photograph of CIFAR-10", () => import("../adversarial-cifar10.js")),
   entry(
+    "robust",
+    "adversarial training on MNIST and CIFAR-10: FGSM, PGD and generators before and after",
+    () => import("../robust.js"),
+  ),
+  entry(
     "emotion",
     "seven emotions from faces (FER2013), by class, with speed; the model as .h5 for `kilograd camera`",
     () => import("../emotion.js"),
