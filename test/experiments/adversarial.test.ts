@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { experiment as photographs } from "../../src/experiments/adversarial-cifar10.js";
 import { experiment as digits } from "../../src/experiments/adversarial-mnist.js";
+import { experiment as robust } from "../../src/experiments/robust.js";
 import { tinyRuns } from "./tiny.js";
 
 const runs = tinyRuns();
@@ -83,6 +84,49 @@ test("photographs: one picture as ten classes", { timeout: 120_000 }, async () =
   expect(metrics.generators.count).toBe(9);
   expect(report).toContain("as airplane");
   expect(report).toContain("trained on 320 images of CIFAR-10");
+});
+
+test("robust: the defence raises the accuracy under PGD on both data sets", { timeout: 240_000 }, async () => {
+  writeCifar(runs.at("data"));
+  const set = [
+    ...["data=digits", "trainImages=1500", "testImages=60", "attackImages=40", "batch=32", "learningRate=0.004"],
+    ...["epochs=8", "plainEpochs=3", "epsilon=0.08", "linf=[0.08]", "l2=[1]", "digits=[1,7]"],
+    ...["photographFilters=[8,8]", "photographPlainEpochs=8", "photographEpochs=12", "photographRate=0.01"],
+    ...[
+      "photographShift=0",
+      "photographLinf=[8]",
+      "photographL2=[0.5]",
+      "photographImages=20",
+      "photographClasses=[4]",
+    ],
+    ...["rounds=3", "startSteps=40", "foolSteps=6"],
+  ];
+  const { metrics, report, summary } = await runs.run(robust, {
+    set,
+    dataDir: runs.at("data"),
+    out: runs.at("robust"),
+  });
+  const { digits: digitFigures, "CIFAR-10": photographFigures } = metrics;
+  expect(digitFigures.robust.underPgd).toBeGreaterThan(digitFigures.plain.underPgd + 0.1);
+  expect(digitFigures.robust.generators.count).toBe(18);
+  expect(photographFigures.robust.underPgd).toBeGreaterThanOrEqual(photographFigures.plain.underPgd);
+  expect(photographFigures.robust.generators.count).toBe(9);
+  expect(photographFigures.attack).toEqual({
+    norm: "linf",
+    epsilon: 8 / 255,
+    steps: 1,
+    relativeStep: 1.25,
+    randomStart: true,
+  });
+  // The sweep and the headline are the same attack, on a part and on all of the test images.
+  expect(digitFigures.attackedImages).toBe(40);
+  expect(digitFigures.plain.figures).toHaveLength(4);
+  expect(metrics.images).toHaveLength(4);
+  // Goals and published figures are those of MNIST at epsilon 0.3.
+  expect(report).not.toContain("at least 85 %");
+  expect(report).toContain("published, robust");
+  expect(report.match(/<svg/g)).toHaveLength(8);
+  expect(summary).toMatch(/CIFAR-10, robust: .* under PGD-40 at 8\/255/);
 });
 
 test("photographs without their data end with a message that names the folder", async () => {

@@ -9,7 +9,7 @@ import { copyKernel } from "../../kernels/copy.js";
 import { initialize } from "../../nn/initializers.js";
 import { meanSquaredError } from "../../nn/losses.js";
 import type { Sequential } from "../../nn/model.js";
-import { adam } from "../../nn/optimizers.js";
+import { adam, type Optimizer } from "../../nn/optimizers.js";
 import { ShapeError, UsageError } from "../../tensor/errors.js";
 import { randomKey } from "../../tensor/random.js";
 import { keep } from "../../tensor/scope.js";
@@ -32,6 +32,7 @@ export interface GeneratorOptions {
   /** Steps of (a) and of (b) in a round. */
   readonly fitSteps: number;
   readonly foolSteps: number;
+  /** Of (a) and (b) in the rounds, see `settlingRate`. */
   readonly learningRate: number;
   /** From which probability of the target on a generator counts as successful. */
   readonly confidence: number;
@@ -63,6 +64,9 @@ export interface GeneratedImages {
  * The gradient of a softmax that is sure of its answer is tiny: below Adam's usual 1e-7, with which it would hardly move.
  */
 const ADAM_EPSILON = 1e-12;
+
+/** Learning rate of the steps from the first weights to the sample; it falls, so that they end there. */
+const START_RATE = 0.05;
 
 /**
  * Trains N generators side by side. With one input neuron that is 1, the weights of all are one tensor [N, pixels], whose
@@ -102,21 +106,23 @@ export async function trainGenerators(classifier: Sequential, options: Generator
   const wanted = new Float32Array(count * classes);
   for (const [i, target] of targets.entries()) wanted[i * classes + target] = 1;
   const answer = own(tensor(device, wanted, { shape: [count, classes] }));
-  const fitting = adam({
-    learningRate: settlingRate(learningRate, startSteps + rounds * fitSteps),
-    epsilon: ADAM_EPSILON,
-  });
-  const fooling = adam({ learningRate: settlingRate(learningRate, rounds * foolSteps), epsilon: ADAM_EPSILON });
+  const optimizerOf = (rate: number, steps: number) =>
+    adam({ learningRate: settlingRate(rate, steps), epsilon: ADAM_EPSILON });
+  const starting = optimizerOf(START_RATE, startSteps);
+  const fitting = optimizerOf(learningRate, rounds * fitSteps);
+  const fooling = optimizerOf(learningRate, rounds * foolSteps);
 
   const answers = () => classifier.call(reshape(weights, [count, ...classifier.inputShape]));
   const limit = () => noGrad(() => runInto(copyKernel, [clip(weights, 0, 1)], [weights], {}));
   /** (a), for the generators whose `active` is 1. */
-  const fit = new StepPlan(device, (active) => {
-    backward(sum(mul(meanSquaredError.perSample(weights, sample), active!)));
-    fitting.step([weights]);
-    limit();
-    return [];
-  });
+  const fitWith = (optimizer: Optimizer) =>
+    new StepPlan(device, (active) => {
+      backward(sum(mul(meanSquaredError.perSample(weights, sample), active!)));
+      optimizer.step([weights]);
+      limit();
+      return [];
+    });
+  const [start, fit] = [fitWith(starting), fitWith(fitting)];
   /** (b), for those whose target is not probable enough yet. */
   const fool = new StepPlan(device, () => {
     const probabilities = answers();
@@ -134,7 +140,7 @@ export async function trainGenerators(classifier: Sequential, options: Generator
   const course: GeneratorRound[] = [];
   try {
     const active = new Float32Array(count).fill(1);
-    for (let step = 0; step < startSteps; step++) fit.run({ values: active, shape: [count] });
+    for (let step = 0; step < startSteps; step++) start.run({ values: active, shape: [count] });
     for (let round = 1; round <= rounds; round++) {
       signal?.throwIfAborted();
       if (round > 1) for (let step = 0; step < fitSteps; step++) fit.run({ values: active, shape: [count] });
@@ -160,10 +166,9 @@ export async function trainGenerators(classifier: Sequential, options: Generator
       onProgress?.({ round, ...course.at(-1)! });
     }
   } finally {
-    for (const plan of [fit, fool, look]) plan.dispose();
+    for (const plan of [start, fit, fool, look]) plan.dispose();
     for (const t of owned) t.dispose();
-    fitting.dispose();
-    fooling.dispose();
+    for (const optimizer of [starting, fitting, fooling]) optimizer.dispose();
     for (const [i, layer] of classifier.layers.entries()) layer.trainable = trainable[i]!;
   }
   return { ...best, firstRound, course, distances: distancesBetween(samples, best.images, count) };

@@ -1,0 +1,509 @@
+// Classifiers that resist adversarial examples: the same networks trained as usual and by adversarial training, on digits and
+// on CIFAR-10, under FGSM, PGD and the generators of adversarial-mnist, before and after.
+import { loadCifar10 } from "../data/cifar10.js";
+import { type LabelledImages, limitImages } from "../data/dataset.js";
+import { lineChart } from "../io/charts.js";
+import { type KeyFigure, Report, type TableCell } from "../io/report.js";
+import type { Sequential } from "../nn/model.js";
+import { digitClassifier, photographClassifier, warmCosineAdam } from "./lib/adversarial-models.js";
+import { adversarialPlan } from "./lib/adversarial-training.js";
+import type { Attack } from "./lib/attacks.js";
+import { shiftedAndMirrored } from "./lib/augment.js";
+import { classify } from "./lib/classify.js";
+import { exampleGrid, figure, sweepChart, sweepTable } from "./lib/example-report.js";
+import { defineExperiment, type ExperimentRun } from "./lib/experiment.js";
+import {
+  measureStep,
+  type TrainingNotes,
+  type TrainingPlan,
+  trainingSeconds,
+  trainPart,
+} from "./lib/experiment-training.js";
+import {
+  type AttackFigure,
+  attackSweep,
+  type Examples,
+  epsilonText,
+  exampleFigures,
+  type GeneratorSettings,
+  generatedExamples,
+  generatorDefaults,
+  generatorSeconds,
+  knownSamples,
+  type Sample,
+  sweepSeconds,
+} from "./lib/generated-examples.js";
+import { counted, listed, milliseconds, percent } from "./lib/text.js";
+
+// ---- Configuration
+
+const reference = {
+  data: "mnist",
+  trainImages: 60_000,
+  testImages: 10_000,
+  batch: 128,
+  plainEpochs: 5,
+  epochs: 10,
+  learningRate: 4e-3,
+  /** Of the attack in training, which has one step of 1.25 epsilon and a random start; and of the headline. */
+  epsilon: 0.3,
+  /** Over which epsilon grows from 0. */
+  warmupEpochs: 1,
+  steps: 1,
+  relativeStep: 1.25,
+  /** Of how many test images the curves over epsilon are; the headline is of all. */
+  attackImages: 2000,
+  linf: [0.1, 0.2, 0.3, 0.4] as readonly number[],
+  l2: [1, 2] as readonly number[],
+  digits: [0, 2, 4, 7, 9] as readonly number[],
+
+  photographs: true,
+  photographFilters: [32, 64, 128] as readonly number[],
+  photographPlainEpochs: 15,
+  photographEpochs: 20,
+  photographRate: 3e-3,
+  photographShift: 3,
+  /** In levels of 255. */
+  photographEpsilon: 8,
+  photographLinf: [2, 4, 8, 16] as readonly number[],
+  photographL2: [0.25, 0.5] as readonly number[],
+  photographImages: 500,
+  photographClasses: [3, 8] as readonly number[],
+  photographGeneratorRate: 0.005,
+  ...generatorDefaults,
+};
+type RobustSettings = typeof reference;
+
+/** What is wanted of digits at epsilon 0.3. */
+const GOAL = { underPgd: 0.85, clean: 0.98 };
+/** By the same way of training, with a network of the same shape for MNIST and a ResNet of 18 layers for all of CIFAR-10. */
+const PUBLISHED = {
+  source: "Wong, Rice, Kolter: Fast is better than free (ICLR 2020)",
+  mnist: { epsilon: 0.3, clean: 0.985, underPgd: 0.8877 },
+  photographs: { epsilon: 8 / 255, clean: 0.8381, underPgd: 0.4606 },
+};
+const ATTACKS = ["fgsm", "pgd"] as const;
+
+// ---- One data set, before and after
+
+/** What is to be done with a data set. */
+interface Study {
+  readonly name: string;
+  readonly classNames: readonly string[];
+  readonly plan: TrainingPlan;
+  readonly plainEpochs: number;
+  readonly attack: Attack;
+  readonly warmupEpochs: number;
+  readonly test: LabelledImages;
+  readonly attacked: LabelledImages;
+  readonly epsilons: { readonly linf: readonly number[]; readonly l2: readonly number[] };
+  readonly classes: readonly number[];
+  readonly generators: GeneratorSettings;
+  readonly published: { readonly epsilon: number; readonly clean: number; readonly underPgd: number } | undefined;
+  readonly goal: typeof GOAL | undefined;
+}
+
+/** One classifier of a study. */
+interface Outcome {
+  readonly name: "plain" | "robust";
+  readonly notes: TrainingNotes;
+  /** Accuracy on the whole test part, without an attack and under PGD at the headline's epsilon. */
+  readonly clean: number;
+  readonly underPgd: number;
+  /** Without an attack, of the images of the sweep. */
+  readonly attackedClean: number;
+  readonly figures: readonly AttackFigure[];
+  readonly found: Examples;
+}
+
+interface Findings {
+  readonly study: Study;
+  readonly samples: readonly Sample[];
+  readonly plain: Outcome;
+  readonly robust: Outcome;
+}
+
+const KINDS = ["plain", "robust"] as const;
+
+function plansOf({ plan, plainEpochs, attack, warmupEpochs }: Study) {
+  return { plain: { ...plan, epochs: plainEpochs }, robust: adversarialPlan(plan, { attack, warmupEpochs }) };
+}
+
+/** Measures a step of each and gives what every part takes, in seconds. */
+async function estimate(run: ExperimentRun, study: Study) {
+  const seconds: Record<string, number> = {};
+  const basis: string[] = [];
+  const { attacked, test, attack, epsilons, generators, classes } = study;
+  const plans = plansOf(study);
+  let perImage = 0;
+  for (const kind of KINDS) {
+    const plan = plans[kind];
+    const step = await measureStep(run, plan);
+    if (kind === "plain") perImage = step / plan.batchSize;
+    seconds[`${study.name}, ${kind}`] = trainingSeconds(plan, step);
+    basis.push(`${milliseconds(1000 * step)} (${study.name}, ${kind})`);
+  }
+  for (const kind of KINDS) {
+    const name = `${study.name}, ${kind}`;
+    seconds[`${name}, generators`] = generatorSeconds(generators, 10 * classes.length * perImage);
+    const headline = { attacks: ["pgd"] as const, epsilons: { linf: [attack.epsilon] } };
+    Object.assign(seconds, sweepSeconds(`${name}, all test images`, headline, test.count * perImage));
+    Object.assign(seconds, sweepSeconds(name, { attacks: ATTACKS, epsilons }, attacked.count * perImage));
+  }
+  return { seconds, basis };
+}
+
+async function carryOut(run: ExperimentRun, study: Study): Promise<Findings> {
+  const plans = plansOf(study);
+  const models: Sequential[] = [];
+  try {
+    const notes: TrainingNotes[] = [];
+    for (const kind of KINDS) {
+      const trained = await trainPart(run, `${study.name}, ${kind}`, plans[kind]);
+      models.push(trained.model);
+      notes.push(trained.notes);
+    }
+    const samples = await knownSamples(models, study.test, study.classes);
+    const outcomes: Outcome[] = [];
+    for (const [i, kind] of KINDS.entries()) {
+      const [model, name] = [models[i]!, `${study.name}, ${kind}`];
+      const { test, attacked, attack, epsilons } = study;
+      const [headline] = await attackSweep(run, `${name}, all test images`, model, {
+        ...{ set: test, attacks: ["pgd"], epsilons: { linf: [attack.epsilon] } },
+      });
+      const figures = await attackSweep(run, name, model, { set: attacked, attacks: ATTACKS, epsilons });
+      const found = await generatedExamples(run, `${name}, generators`, model, {
+        ...{ samples, settings: study.generators },
+      });
+      const [all, some] = [await classify(model, test), await classify(model, attacked)];
+      outcomes.push({
+        ...{ name: kind, notes: notes[i]!, clean: all.accuracy, underPgd: headline!.accuracy },
+        ...{ attackedClean: some.accuracy, figures, found },
+      });
+    }
+    return { study, samples, plain: outcomes[0]!, robust: outcomes[1]! };
+  } finally {
+    for (const model of models) model.dispose();
+  }
+}
+
+// ---- Run
+
+export const experiment = defineExperiment<RobustSettings>({
+  presets: {
+    reference,
+    quick: {
+      ...reference,
+      ...{ trainImages: 20_000, plainEpochs: 2, epochs: 5, attackImages: 250, testImages: 1000, rounds: 30 },
+      ...{ linf: [0.1, 0.2, 0.3], l2: [1] },
+      ...{ photographFilters: [24, 48, 96], photographPlainEpochs: 4, photographEpochs: 6, photographImages: 100 },
+      ...{ photographLinf: [2, 8], photographL2: [0.25], photographClasses: [8] },
+    },
+  },
+
+  async run(run) {
+    const { settings } = run;
+    const studies = [await digitStudy(run, settings)];
+    if (settings.photographs) studies.push(await photographStudy(run, settings));
+    const estimates: Awaited<ReturnType<typeof estimate>>[] = [];
+    for (const study of studies) estimates.push(await estimate(run, study));
+    run.plan(
+      Object.assign({}, ...estimates.map(({ seconds }) => seconds)),
+      `training steps of ${listed(estimates.flatMap(({ basis }) => basis))}`,
+    );
+    const all: Findings[] = [];
+    for (const study of studies) all.push(await carryOut(run, study));
+
+    // ---- Report
+
+    const report = new Report({
+      title: "Classifiers that resist adversarial examples",
+      subtitle: `Plain and adversarial training on ${listed(studies.map(({ name }) => name))}, under FGSM, PGD and generator networks`,
+      footer: run.footer,
+    });
+    const pictures = new Map<string, Uint8Array>();
+    for (const findings of all) addStudy(report, findings, pictures);
+    report.section("The defence", (section) => {
+      const { attack, warmupEpochs } = studies[0]!;
+      section.text(
+        `A plain classifier is trained on images as they are, and is free to use whatever tells the classes apart there, however small a change of the pixels destroys it. Adversarial training (Madry et al., ICLR 2018) asks for more: at every step each image of the batch is replaced by the worst one that an attack finds within the ball of radius epsilon around it, for the weights as they are at that step, and the weights are trained to classify that one. In the end no point of the balls that such an attack finds should be worth its while.`,
+      );
+      section.text(
+        `The attack in training has ${attack.steps === 1 ? `one step of ${attack.relativeStep} epsilon from a random point of the ball, after ${PUBLISHED.source}: about two passes more than plain training, where PGD with 40 steps costs forty times two` : `${attack.steps} steps of ${attack.relativeStep} epsilon from a random point of the ball`}. It may be learned by heart: then FGSM fails and PGD succeeds at once, which is why PGD is measured below with its own 40 small steps and random start. Epsilon grows from 0 over the first ${counted(warmupEpochs, "epoch")}, the learning rate falls as a cosine. Attack and training step are one recorded step on the device, and the attack computes no gradient of a weight.`,
+      );
+      section.list(all.map(defenceRemark));
+    });
+    return {
+      ...{ report, pictures },
+      figures: all.flatMap(cards),
+      metrics: Object.fromEntries(all.map((findings) => [findings.study.name, metricsOf(findings)])),
+      summary: all.map(summaryOf).join("\n"),
+    };
+  },
+});
+
+// ---- Data sets
+
+async function digitStudy(run: ExperimentRun, settings: RobustSettings): Promise<Study> {
+  const dataset = await run.images(settings.data, { train: settings.trainImages, test: settings.testImages });
+  const test = limitImages(dataset.test, settings.testImages);
+  const real = dataset.name === "mnist" && settings.epsilon === PUBLISHED.mnist.epsilon;
+  return {
+    name: dataset.name === "mnist" ? "MNIST" : dataset.name,
+    classNames: Array.from({ length: dataset.classCount }, (_, digit) => String(digit)),
+    plan: {
+      architecture: digitClassifier(),
+      data: limitImages(dataset.train, settings.trainImages),
+      validation: limitImages(test, settings.attackImages),
+      optimizer: warmCosineAdam(settings.learningRate),
+      ...{ epochs: settings.epochs, batchSize: settings.batch },
+    },
+    attack: trainingAttack(settings, settings.epsilon),
+    ...{ plainEpochs: settings.plainEpochs, warmupEpochs: settings.warmupEpochs },
+    ...{ test, attacked: limitImages(test, settings.attackImages) },
+    ...{
+      epsilons: { linf: settings.linf, l2: settings.l2 },
+      classes: settings.digits,
+      generators: generators(settings),
+    },
+    ...{ published: real ? PUBLISHED.mnist : undefined, goal: real ? GOAL : undefined },
+  };
+}
+
+async function photographStudy(run: ExperimentRun, settings: RobustSettings): Promise<Study> {
+  const dataset = await loadCifar10(run.loading);
+  const test = limitImages(dataset.test, settings.testImages);
+  const epsilon = settings.photographEpsilon / 255;
+  return {
+    ...{ name: "CIFAR-10", classNames: dataset.classNames! },
+    plan: {
+      architecture: photographClassifier(settings.photographFilters),
+      data: limitImages(dataset.train, settings.trainImages),
+      validation: limitImages(test, settings.photographImages),
+      optimizer: warmCosineAdam(settings.photographRate),
+      ...{ epochs: settings.photographEpochs, batchSize: settings.batch },
+      augment: shiftedAndMirrored(settings.photographShift),
+    },
+    attack: trainingAttack(settings, epsilon),
+    ...{ plainEpochs: settings.photographPlainEpochs, warmupEpochs: settings.warmupEpochs },
+    ...{ test, attacked: limitImages(test, settings.photographImages) },
+    epsilons: { linf: settings.photographLinf.map((levels) => levels / 255), l2: settings.photographL2 },
+    classes: settings.photographClasses,
+    generators: { ...generators(settings), generatorRate: settings.photographGeneratorRate },
+    published: epsilon === PUBLISHED.photographs.epsilon ? PUBLISHED.photographs : undefined,
+    goal: undefined,
+  };
+}
+
+function trainingAttack({ steps, relativeStep }: RobustSettings, epsilon: number): Attack {
+  return { norm: "linf", epsilon, steps, relativeStep, randomStart: true };
+}
+
+function generators(settings: RobustSettings): GeneratorSettings {
+  const { startSteps, rounds, fitSteps, foolSteps, generatorRate, confidence } = settings;
+  return { startSteps, rounds, fitSteps, foolSteps, generatorRate, confidence };
+}
+
+// ---- What a report tells
+
+function addStudy(report: Report, findings: Findings, pictures: Map<string, Uint8Array>): void {
+  const { study, samples, plain, robust } = findings;
+  const { name, classNames, test, attacked, attack, published, goal, plan } = study;
+  const slug = name.toLowerCase().replace(/[^a-z0-9]+/g, "");
+  const curves = [plain, robust].map((outcome) => ({
+    ...{ name: outcome.name, clean: outcome.attackedClean, figures: outcome.figures },
+  }));
+  report.section(`${name}: before and after`, (section) => {
+    section.text(
+      `Trained on ${counted(plan.data.count, "image")}, tested on ${counted(test.count, "image")}. ${pgdRemark(findings)}`,
+    );
+    section.table({
+      columns: [
+        ...["", "plain", "robust"],
+        ...(goal ? ["goal"] : []),
+        ...(published ? [{ label: "published, robust", reference: true }] : []),
+      ],
+      rows: (
+        [
+          ["Without an attack", "clean"],
+          [`PGD-40, L∞ ${epsilonText(attack.epsilon)}`, "underPgd"],
+        ] as const
+      ).map(([label, key]): TableCell[] => [
+        label,
+        figure(percent(plain[key])),
+        { ...figure(percent(robust[key])), ...(goal && { tone: robust[key] >= goal[key] ? "good" : "bad" }) },
+        ...(goal ? [figure(`at least ${percent(goal[key], 0)}`)] : []),
+        ...(published ? [figure(percent(published[key]))] : []),
+      ]),
+      caption: `Accuracy on the whole test part. PGD as Foolbox does it: 40 steps of 1/30 epsilon from a random start.${published ? ` Published: ${PUBLISHED.source}, with PGD of 50 steps and 10 restarts.` : ""}`,
+    });
+    section.row((row) => {
+      row.chart(sweepChart(curves, "linf", "Accuracy within a ball in L∞"));
+      row.chart(sweepChart(curves, "l2", "Accuracy within a ball in L2, not trained for"));
+    });
+    section.row((row) => {
+      for (const [norm, title] of [
+        ["linf", "L∞"],
+        ["l2", "L2"],
+      ] as const) {
+        row.table({ ...sweepTable(curves, norm), caption: `${title}, ${counted(attacked.count, "test image")}.` });
+      }
+    });
+    section.text(overfittingRemark(findings));
+  });
+  report.section(`${name}: generators`, (section) => {
+    section.text(generatorRemark(findings));
+    section.table({
+      columns: ["", "plain", "robust"],
+      rows: generatorRows(findings),
+      caption: `Generators for ${counted(samples.length, "sample")} and every other class, with the same settings for both classifiers. A success is an answer with the class at ${percent(study.generators.confidence, 0)} or more; distances are means over the successes.`,
+    });
+    for (const { name: kind, found } of [plain, robust]) {
+      const file = `${slug}-${kind}.png`;
+      const shape = { imageShape: test.imageShape, classNames, scale: test.imageShape[2] === 1 ? 2 : 3 };
+      pictures.set(file, exampleGrid(found, samples, shape));
+      section.picture(pictures.get(file)!, {
+        alt: `adversarial examples for the ${kind} classifier`,
+        caption: `${kind === "plain" ? "Plain" : "Robust"} classifier: left the original, then the closest image answered with the class above; red where there is none.`,
+      });
+    }
+  });
+  report.section(`${name}: training`, (section) => {
+    const history = robust.notes.history;
+    section.text(trainingRemark(findings));
+    section.row((row) => {
+      row.chart(
+        lineChart({
+          title: "Accuracy by epoch",
+          series: [
+            { name: "robust, training images under attack", y: history["accuracy"]! },
+            { name: "robust, test images as they are", y: history["val_accuracy"]! },
+            { name: "plain, test images as they are", y: plain.notes.history["val_accuracy"]!, dashed: true },
+          ],
+          x: { label: "epoch" },
+          y: { percent: true },
+        }),
+      );
+      row.chart(
+        lineChart({
+          title: "Loss by epoch",
+          series: [
+            { name: "robust, under attack", y: history["loss"]! },
+            { name: "plain", y: plain.notes.history["loss"]!, dashed: true, colour: 2 },
+          ],
+          x: { label: "epoch" },
+          y: { scale: "log" },
+        }),
+      );
+    });
+  });
+}
+
+function pgdRemark({ study, plain, robust }: Findings): string {
+  const epsilon = epsilonText(study.attack.epsilon);
+  const cost = plain.clean - robust.clean;
+  return `PGD with 40 steps at ${epsilon} leaves the plain classifier ${percent(plain.underPgd)} of its answers right, the robust one ${percent(robust.underPgd)}. Without an attack the robust one is right in ${percent(robust.clean)}, ${cost > 0 ? `${percent(cost)} fewer than` : "no fewer than"} the plain one's ${percent(plain.clean)}.`;
+}
+
+/** One step may be learned by heart, so that FGSM fails where PGD succeeds. */
+function overfittingRemark({ study, robust }: Findings): string {
+  const { epsilon } = study.attack;
+  const at = (attack: string) =>
+    robust.figures.find((f) => f.attack === attack && f.norm === "linf" && f.epsilon === epsilon)?.accuracy;
+  const [fgsm, pgd] = [at("fgsm"), at("pgd")];
+  if (fgsm === undefined || pgd === undefined) return "";
+  const text = `At the epsilon of training, ${epsilonText(epsilon)}, the robust classifier has ${percent(fgsm)} under FGSM and ${percent(pgd)} under PGD`;
+  return pgd < fgsm / 2
+    ? `${text}: it has learned the one step of the training's attack and little else (catastrophic overfitting).`
+    : `${text}: it has not merely learned the single step of the training's attack.`;
+}
+
+function generatorRows({ plain, robust, samples }: Findings): TableCell[][] {
+  const [before, after] = [plain, robust].map(({ found }) => exampleFigures(found, samples));
+  const row = (label: string, of: (figures: NonNullable<typeof before>) => string): TableCell[] => [
+    label,
+    ...[before!, after!].map((figures) => figure(of(figures))),
+  ];
+  const number = (value: number) => (Number.isFinite(value) ? value.toFixed(2) : "–");
+  return [
+    row("Successes", ({ fooled, count }) => `${fooled} of ${count}`),
+    row("Success rate", ({ fooled, count }) => percent(fooled / count, 1)),
+    row("Mean L2 distance", ({ meanL2 }) => number(meanL2)),
+    row("Mean L∞ distance", ({ meanLinf }) => number(meanLinf)),
+    row("First success of the slowest, round", ({ lastFirstRound }) =>
+      lastFirstRound === 0 ? "–" : String(lastFirstRound),
+    ),
+  ];
+}
+
+function generatorRemark({ plain, robust, samples, study }: Findings): string {
+  const [before, after] = [plain, robust].map(({ found }) => exampleFigures(found, samples)) as [
+    ReturnType<typeof exampleFigures>,
+    ReturnType<typeof exampleFigures>,
+  ];
+  const successes = `${before.fooled} of ${before.count} generators fool the plain classifier, ${after.fooled} of ${after.count} the robust one.`;
+  if (before.fooled === 0 || after.fooled === 0) return successes;
+  const longer = after.meanL2 / before.meanL2;
+  return `${successes} Those that do must go ${longer.toFixed(2)} times as far in L2 (${before.meanL2.toFixed(2)} before, ${after.meanL2.toFixed(2)} after), and change the most changed pixel by ${before.meanLinf.toFixed(2)} before and ${after.meanLinf.toFixed(2)} after. The generators have no limit but [0, 1]: the robust classifier was trained for changes up to ${epsilonText(study.attack.epsilon)}, and ${after.meanLinf > study.attack.epsilon ? "what fools it lies outside of that on average" : "is fooled within that on average"}.`;
+}
+
+function trainingRemark({ plain, robust }: Findings): string {
+  const ms = (notes: TrainingNotes) => notes.timing.stepMsMedian;
+  const [before, after] = [ms(plain.notes), ms(robust.notes)];
+  const accuracy = robust.notes.history["accuracy"]!;
+  const times =
+    before === undefined || after === undefined
+      ? ""
+      : ` A step takes ${milliseconds(after)} with the attack, ${(after / before).toFixed(1)} times the ${milliseconds(before)} without.`;
+  return `Under the training's attack the robust classifier is right in ${percent(accuracy[0]!)} of its training images in the first epoch and in ${percent(accuracy.at(-1)!)} in the last of ${accuracy.length}; the plain one was trained for ${counted(plain.notes.history["loss"]!.length, "epoch")}.${times}`;
+}
+
+function defenceRemark(findings: Findings): string {
+  const { study, plain, robust, samples } = findings;
+  const [before, after] = [exampleFigures(plain.found, samples), exampleFigures(robust.found, samples)];
+  return `${study.name}: accuracy under PGD at ${epsilonText(study.attack.epsilon)} from ${percent(plain.underPgd)} to ${percent(robust.underPgd)}; successes of the generators from ${before.fooled} to ${after.fooled} of ${before.count}${before.fooled > 0 && after.fooled > 0 ? `, at L2 distances of ${before.meanL2.toFixed(2)} and ${after.meanL2.toFixed(2)}` : ""}.`;
+}
+
+function cards({ study, plain, robust, samples }: Findings): KeyFigure[] {
+  const [before, after] = [exampleFigures(plain.found, samples), exampleFigures(robust.found, samples)];
+  const { goal, attack } = study;
+  return [
+    {
+      label: `${study.name}, PGD-40 at ${epsilonText(attack.epsilon)}`,
+      value: percent(robust.underPgd),
+      note: `before ${percent(plain.underPgd)}${goal ? `, goal ${percent(goal.underPgd, 0)}` : ""}`,
+      ...(goal && { tone: robust.underPgd >= goal.underPgd ? "good" : "bad" }),
+    },
+    {
+      label: `${study.name}, no attack`,
+      value: percent(robust.clean),
+      note: `before ${percent(plain.clean)}${goal ? `, goal ${percent(goal.clean, 0)}` : ""}`,
+      ...(goal && { tone: robust.clean >= goal.clean ? "good" : "bad" }),
+    },
+    {
+      label: `${study.name}, generators`,
+      value: `${after.fooled} of ${after.count}`,
+      note: `L2 ${Number.isFinite(after.meanL2) ? after.meanL2.toFixed(2) : "–"}; before ${before.fooled}, L2 ${Number.isFinite(before.meanL2) ? before.meanL2.toFixed(2) : "–"}`,
+    },
+  ];
+}
+
+function metricsOf({ study, samples, ...outcomes }: Findings) {
+  const of = ({ found, ...rest }: Outcome) => ({
+    ...rest,
+    generators: { ...exampleFigures(found, samples), seconds: found.seconds, course: found.course },
+  });
+  return {
+    ...{ trainImages: study.plan.data.count, testImages: study.test.count, attackedImages: study.attacked.count },
+    ...{ attack: study.attack, plain: of(outcomes.plain), robust: of(outcomes.robust) },
+  };
+}
+
+function summaryOf({ study, plain, robust, samples }: Findings): string {
+  return [plain, robust]
+    .map((outcome) => {
+      const { fooled, count, meanL2 } = exampleFigures(outcome.found, samples);
+      return `${study.name}, ${outcome.name.padEnd(6)}: ${percent(outcome.clean)}, under PGD-40 at ${epsilonText(study.attack.epsilon)} ${percent(outcome.underPgd)}; generators ${fooled} of ${count}${fooled > 0 ? `, L2 ${meanL2.toFixed(2)}` : ""}`;
+    })
+    .join("\n");
+}
