@@ -70,7 +70,7 @@ class Model:
                 x = x.flatten(1)
             elif kind == "BatchNormalization":
                 gamma, beta = self.weights[f"{name}/gamma"], self.weights[f"{name}/beta"]
-                mean, variance = self.weights[f"{name}/moving_mean"], self.weights[f"{name}/moving_variance"]
+                mean, variance = self.weights[f"{name}/movingMean"], self.weights[f"{name}/movingVariance"]
                 x = F.batch_norm(x, mean, variance, gamma, beta, True, 1 - config["momentum"], config["epsilon"])
             else:
                 raise ValueError(f"no {kind} here")
