@@ -5,8 +5,7 @@ import { clip } from "../../src/autograd/ops/elementwise.js";
 import { noGrad } from "../../src/autograd/tape.js";
 import { digits } from "../../src/data/digits.js";
 import { classify } from "../../src/experiments/lib/classify.js";
-import { type GeneratorOptions, trainGenerators } from "../../src/experiments/lib/generators.js";
-import { settlingRate } from "../../src/experiments/lib/optimize-input.js";
+import { type GeneratorOptions, generatorAdam, trainGenerators } from "../../src/experiments/lib/generators.js";
 import { copyKernel } from "../../src/kernels/copy.js";
 import { sequential } from "../../src/nn/architecture.js";
 import { conv2d } from "../../src/nn/layers/conv2d.js";
@@ -98,19 +97,17 @@ test("a generator is the network of the definition, trained literally", async ()
   const sample = tensor(device, given.samples, { shape: [1, 28, 28, 1] });
   const oneHot = tensor(device, [Array.from({ length: 10 }, (_, i) => (i === 7 ? 1 : 0))]);
   const limit = () => noGrad(() => scope(() => runInto(copyKernel, [clip(kernel, 0, 1)], [kernel], {})));
-  const optimizerOf = (rate: number, steps: number) =>
-    adam({ learningRate: settlingRate(rate, steps), epsilon: 1e-12 });
 
   // The batched form begins with other random weights; give both the same.
   const { images: begun } = await trainGenerators(model, { ...given, learningRate: 0, startSteps: 0 });
   kernel.assign(begun);
-  const fitting = optimizerOf(0.05, 12);
+  const fitting = generatorAdam(0.05, 12);
   for (let step = 0; step < 12; step++) {
     generator.trainStep(one, sample, { optimizer: fitting, loss: meanSquaredError }).dispose();
     limit();
   }
   model.trainable = false;
-  const fooling = optimizerOf(0.02, 5);
+  const fooling = generatorAdam(0.02, 5);
   for (let step = 0; step < 5; step++) {
     composed.trainStep(one, oneHot, { optimizer: fooling, loss: meanSquaredError }).dispose();
     limit();

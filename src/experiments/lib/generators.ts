@@ -61,9 +61,13 @@ export interface GeneratedImages {
 }
 
 /**
- * The gradient of a softmax that is sure of its answer is tiny: below Adam's usual 1e-7, with which it would hardly move.
+ * Adam for `steps` steps. Squared error behind a softmax that is sure of its answer has a gradient near 0, many powers of ten
+ * below that on the border of two classes. So epsilon is far below any gradient, and beta2 is 0.9: with 0.999, Adam would
+ * remember the large gradients of a border for a thousand steps, and stand still on the plateau behind it.
  */
-const ADAM_EPSILON = 1e-12;
+export function generatorAdam(rate: number, steps: number): Optimizer {
+  return adam({ learningRate: settlingRate(rate, steps), beta2: 0.9, epsilon: 1e-12 });
+}
 
 /** Learning rate of the steps from the first weights to the sample; it falls, so that they end there. */
 const START_RATE = 0.05;
@@ -106,11 +110,9 @@ export async function trainGenerators(classifier: Sequential, options: Generator
   const wanted = new Float32Array(count * classes);
   for (const [i, target] of targets.entries()) wanted[i * classes + target] = 1;
   const answer = own(tensor(device, wanted, { shape: [count, classes] }));
-  const optimizerOf = (rate: number, steps: number) =>
-    adam({ learningRate: settlingRate(rate, steps), epsilon: ADAM_EPSILON });
-  const starting = optimizerOf(START_RATE, startSteps);
-  const fitting = optimizerOf(learningRate, rounds * fitSteps);
-  const fooling = optimizerOf(learningRate, rounds * foolSteps);
+  const starting = generatorAdam(START_RATE, startSteps);
+  const fitting = generatorAdam(learningRate, rounds * fitSteps);
+  const fooling = generatorAdam(learningRate, rounds * foolSteps);
 
   const answers = () => classifier.call(reshape(weights, [count, ...classifier.inputShape]));
   const limit = () => noGrad(() => runInto(copyKernel, [clip(weights, 0, 1)], [weights], {}));
