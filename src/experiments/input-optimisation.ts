@@ -99,7 +99,6 @@ const quick: InputSettings = {
   mlpEpochs: 5,
   cnnEpochs: 5,
   robustEpochs: 3,
-  readableStarts: 5,
   readableSteps: 200,
 };
 

@@ -56,6 +56,11 @@ test("targets from every start, in few steps and many, and judged", { timeout: 2
   const underAttack = (name: string) =>
     metrics.models.find((model: { name: string }) => model.name === name).underAttack;
   expect(underAttack("robust small-cnn")).toBeGreaterThan(underAttack("small-cnn"));
+
+  // Finished parts are read back: the same figures, nothing computed.
+  const again = await runs.run(experiment, { set: common, resume: true });
+  const { timing: _, memory: __, ...figures } = metrics;
+  expect(again.metrics).toMatchObject(figures);
   const words = report.replace(/base64,[^"]*/g, "");
   expect(/NaN|undefined|Infinity/.exec(words)).toBeNull();
 });

@@ -24,7 +24,7 @@ const priors: readonly (readonly [name: string, change: Partial<Regularizers>])[
   ["total variation", { totalVariation: 0.01 }],
   ["blur", { blur: 1 }],
   ["jitter", { jitter: 2 }],
-  ["L2, total variation, jitter", { l2: 0.003, totalVariation: 0.001, jitter: 1 }],
+  ["L2, total variation, jitter", { l2: 0.001, totalVariation: 0.0005, jitter: 1 }],
 ];
 
 /** The baseline comes first, the best combination last. */
