@@ -33,7 +33,7 @@ const reference = {
   trainImages: 50_000,
   testImages: 10_000,
   filters: [32, 64, 128] as readonly number[],
-  epochs: 20,
+  epochs: 15,
   batch: 128,
   learningRate: 3e-3,
   /** Training images are shifted by so many pixels each way, and mirrored. */
@@ -41,11 +41,11 @@ const reference = {
   /** Of which class the photograph is: the first test image that the classifier knows. */
   photograph: 3,
   ...generatorDefaults,
-  generatorRate: 0.005,
+  generatorRate: 0.002,
   /** For FGSM and PGD. */
   attackImages: 1000,
   /** In levels of 255. */
-  linf: [0.5, 1, 2, 4, 8] as readonly number[],
+  linf: [1, 2, 4, 8] as readonly number[],
   l2: [0.1, 0.2, 0.4, 0.6, 0.8] as readonly number[],
 };
 type AdversarialCifarSettings = typeof reference;

@@ -43,7 +43,7 @@ const reference = {
   testImages: 10_000,
   batch: 128,
   plainEpochs: 5,
-  epochs: 10,
+  epochs: 8,
   learningRate: 4e-3,
   /** Of the attack in training, which has one step of 1.25 epsilon and a random start; and of the headline. */
   epsilon: 0.3,
@@ -59,8 +59,8 @@ const reference = {
 
   photographs: true,
   photographFilters: [32, 64, 128] as readonly number[],
-  photographPlainEpochs: 15,
-  photographEpochs: 20,
+  photographPlainEpochs: 12,
+  photographEpochs: 15,
   photographRate: 3e-3,
   photographShift: 3,
   /** In levels of 255. */
@@ -69,7 +69,7 @@ const reference = {
   photographL2: [0.25, 0.5] as readonly number[],
   photographImages: 500,
   photographClasses: [3, 8] as readonly number[],
-  photographGeneratorRate: 0.005,
+  photographGeneratorRate: 0.002,
   ...generatorDefaults,
 };
 type RobustSettings = typeof reference;
