@@ -175,7 +175,8 @@ async function carryOut(run: ExperimentRun, study: Study): Promise<Findings> {
       const found = await generatedExamples(run, `${name}, generators`, model, {
         ...{ samples, settings: study.generators },
       });
-      const [all, some] = [await classify(model, test), await classify(model, attacked)];
+      const { signal } = run;
+      const [all, some] = [await classify(model, test, { signal }), await classify(model, attacked, { signal })];
       outcomes.push({
         ...{ name: kind, notes: notes[i]!, clean: all.accuracy, underPgd: headline!.accuracy },
         ...{ attackedClean: some.accuracy, figures, found },

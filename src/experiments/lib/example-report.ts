@@ -44,7 +44,7 @@ export interface GridShape {
 }
 
 /** The changes alone, grey where there is none; `strength` times as large. */
-export function changeGrid(
+function changeGrid(
   { examples }: Examples,
   samples: readonly Sample[],
   { imageShape, classNames, scale }: GridShape,
@@ -337,7 +337,7 @@ function courseRemark({ found }: ExampleFindings): string {
 }
 
 /** Where an attack halves a classifier's accuracy. */
-export function halvingEpsilon({ clean, figures }: SweepCurve, attack: string, norm: Norm): number | undefined {
+function halvingEpsilon({ clean, figures }: SweepCurve, attack: string, norm: Norm): number | undefined {
   return figures.find((f) => f.attack === attack && f.norm === norm && f.accuracy < clean / 2)?.epsilon;
 }
 

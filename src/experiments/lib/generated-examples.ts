@@ -99,13 +99,13 @@ export function generatedExamples(
     const size = sizeOf(model.inputShape);
     const starts = new Float32Array(pairs.length * size);
     for (const [i, { pixels }] of pairs.entries()) starts.set(pixels, i * size);
-    const { generatorRate, ...counts } = settings;
+    const { startSteps, rounds, fitSteps, foolSteps, generatorRate, confidence } = settings;
     const found = await trainGenerators(model, {
-      ...counts,
+      ...{ startSteps, rounds, fitSteps, foolSteps, confidence },
       ...{ samples: starts, targets: Int32Array.from(pairs, ({ target }) => target), seed: run.seed },
       ...{ learningRate: generatorRate, signal: run.signal },
       onProgress: ({ round, fooled, meanL2 }) =>
-        progress(round / settings.rounds, `${fooled} of ${pairs.length} fooled, mean L2 ${meanL2.toFixed(2)}`),
+        progress(round / rounds, `${fooled} of ${pairs.length} fooled, mean L2 ${meanL2.toFixed(2)}`),
     });
     const examples = pairs.map(({ sample, target }, i) => ({
       ...{ sample, target, pixels: found.images.slice(i * size, (i + 1) * size) },
@@ -157,7 +157,7 @@ export interface SweepOptions {
 }
 
 /** The attacks of a sweep, in order. */
-export function sweepAttacks({ attacks, epsilons }: Pick<SweepOptions, "attacks" | "epsilons">) {
+function sweepAttacks({ attacks, epsilons }: Pick<SweepOptions, "attacks" | "epsilons">) {
   return (Object.keys(epsilons) as Norm[]).flatMap((norm) =>
     attacks.flatMap((attack) => (epsilons[norm] ?? []).map((epsilon) => ({ attack, norm, epsilon }))),
   );
