@@ -102,7 +102,7 @@ export const experiment = defineExperiment<AdversarialCifarSettings>({
       const classNames = dataset.classNames!;
       const findings: ExampleFindings = {
         ...{ samples, found, settings, smallest },
-        shape: { imageShape: test.imageShape, classNames, scale: 3 },
+        shape: { imageShape: test.imageShape, classNames, scale: 2 },
         sweep: { name: "", clean, figures },
         sweepImages: attacked.count,
       };

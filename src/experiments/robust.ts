@@ -361,7 +361,7 @@ function addStudy(report: Report, findings: Findings, pictures: Map<string, Uint
     });
     for (const { name: kind, found } of [plain, robust]) {
       const file = `${slug}-${kind}.png`;
-      const shape = { imageShape: test.imageShape, classNames, scale: test.imageShape[2] === 1 ? 2 : 3 };
+      const shape = { imageShape: test.imageShape, classNames, scale: 2 };
       pictures.set(file, exampleGrid(found, samples, shape));
       section.picture(pictures.get(file)!, {
         alt: `adversarial examples for the ${kind} classifier`,

@@ -315,7 +315,7 @@ function distanceRemark(findings: ExampleFindings): string {
 
 function distanceTable({ samples, found, shape }: ExampleFindings, norm: Norm) {
   return {
-    columns: [normTitles[norm], ...shape.classNames.map((name) => `as ${name}`)],
+    columns: [`${normTitles[norm]}, as`, ...shape.classNames],
     rows: samples.map(({ label }, row): TableCell[] => [
       shape.classNames[label]!,
       ...found.examples
