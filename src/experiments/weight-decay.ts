@@ -89,7 +89,10 @@ export const experiment = defineExperiment<WeightDecaySettings>({
     const train = limitImages(dataset.train, settings.trainImages);
     const test = limitImages(dataset.test, settings.testImages);
     const common = { data: train, validation: test, optimizer: () => sgd({ learningRate }), batchSize };
-    const smallPlan: TrainingPlan = { ...common, architecture: zooArchitecture(small), epochs: settings.smallEpochs };
+    const smallPlanOf = (replicate: number): TrainingPlan => ({
+      ...common,
+      ...{ architecture: zooArchitecture(small), epochs: settings.smallEpochs, seed: run.seed + replicate },
+    });
     const planOf = (factor: number, replicate: number): TrainingPlan => ({
       ...common,
       ...{ architecture: penalised(factor), epochs },
@@ -99,22 +102,29 @@ export const experiment = defineExperiment<WeightDecaySettings>({
     const networks = settings.factors.flatMap((factor) =>
       Array.from({ length: settings.replicates }, (_, replicate) => ({ factor, replicate })),
     );
+    const replicates = Array.from({ length: settings.replicates }, (_, replicate) => replicate);
+    const smallPartOf = (replicate: number) => `${small.name}, replicate ${replicate + 1}`;
     const partOf = ({ factor, replicate }: { factor: number; replicate: number }) =>
       `factor ${power(factor)}, replicate ${replicate + 1}`;
 
-    const smallStep = await measureStep(run, smallPlan);
+    const smallStep = await measureStep(run, smallPlanOf(0));
+    const smallSeconds = trainingSeconds(smallPlanOf(0), smallStep);
     const step = await measureStep(run, planOf(settings.factors[0]!, 0));
     const seconds = trainingSeconds(planOf(0, 0), step);
     run.plan(
       {
-        [small.name]: trainingSeconds(smallPlan, smallStep),
+        ...Object.fromEntries(replicates.map((replicate) => [smallPartOf(replicate), smallSeconds])),
         ...Object.fromEntries(networks.map((network) => [partOf(network), seconds])),
       },
-      `${small.name} of ${milliseconds(1000 * smallStep)} a step, ${counted(networks.length, "network")} of ${counted(epochs * Math.ceil(train.count / batchSize), "step")} of ${milliseconds(1000 * step)}`,
+      `${counted(replicates.length, small.name, small.name)} of ${milliseconds(1000 * smallStep)} a step, ${counted(networks.length, "network")} of ${counted(epochs * Math.ceil(train.count / batchSize), "step")} of ${milliseconds(1000 * step)}`,
     );
 
-    const { model, notes: smallNotes } = await trainPart(run, small.name, smallPlan);
-    model.dispose();
+    const smallNotes: TrainingNotes[] = [];
+    for (const replicate of replicates) {
+      const { model, notes } = await trainPart(run, smallPartOf(replicate), smallPlanOf(replicate));
+      model.dispose();
+      smallNotes.push(notes);
+    }
     const outcomes: Outcome[] = [];
     for (const network of networks) {
       const trained = await trainPart(run, partOf(network), planOf(network.factor, network.replicate));
@@ -143,8 +153,10 @@ export const experiment = defineExperiment<WeightDecaySettings>({
     });
     const best = byFactor.reduce((a, b) => (b.best > a.best ? b : a));
     const real = settings.data === "mnist";
-    const smallAccuracy = smallNotes.history["val_accuracy"]!.at(-1)!;
-    const smallLoss = smallNotes.history["val_loss"]!.at(-1)!;
+    const smallFinals = smallNotes.map(({ history }) => history["val_accuracy"]!.at(-1)!);
+    const smallAccuracy = spread(smallFinals);
+    const smallLoss = mean(smallNotes.map(({ history }) => history["val_loss"]!.at(-1)!));
+    const smallStepMs = meanOf(smallNotes.map(({ timing }) => timing.stepMsMedian));
     const charts = Object.fromEntries(
       (["final", "mean", "maximum"] as const).map((summary) => [
         summary,
@@ -168,11 +180,12 @@ export const experiment = defineExperiment<WeightDecaySettings>({
         columns: ["", "this run", { label: real ? "reference" : "reference, on MNIST", reference: true }],
         rows: [
           ["Parameters", zooArchitecture(small).countParameters().total, 55_050],
-          ["Test accuracy", figure(percent(smallAccuracy)), figure(percent(small.reference!.testAccuracy))],
+          ["Test accuracy", figure(spreadText(smallAccuracy)), figure(percent(small.reference!.testAccuracy))],
+          ["... the best", figure(percent(Math.max(...smallFinals))), null],
           ["Test loss", figure(lossText(smallLoss)), figure(lossText(small.reference!.testLoss!))],
-          ["Training step, median", stepCell(smallNotes.timing.stepMsMedian), figure(small.reference!.step)],
+          ["Training step, median", stepCell(smallStepMs), figure(small.reference!.step)],
         ],
-        caption: `After ${counted(settings.smallEpochs, "epoch")}, on ${counted(test.count, "test image")}.`,
+        caption: `After ${counted(settings.smallEpochs, "epoch")}, on ${counted(test.count, "test image")}; mean ± standard deviation over ${counted(settings.replicates, "replicate")}.`,
       });
       section.row((row) => {
         for (const [name, title, isShare] of [
@@ -183,8 +196,8 @@ export const experiment = defineExperiment<WeightDecaySettings>({
             lineChart({
               title,
               series: [
-                { name: "training", y: smallNotes.history[name]! },
-                { name: "test part", y: smallNotes.history[`val_${name}`]! },
+                { name: "training", y: meanByEpoch(smallNotes, name) },
+                { name: "test part", y: meanByEpoch(smallNotes, `val_${name}`) },
               ],
               x: { label: "epoch" },
               y: { percent: isShare },
@@ -241,7 +254,7 @@ export const experiment = defineExperiment<WeightDecaySettings>({
         }),
       );
     });
-    const stepTimes = outcomes.flatMap(({ stepMs }) => stepMs ?? []);
+    const stepMs = meanOf(outcomes.map((outcome) => outcome.stepMs));
     return {
       report,
       figures: [
@@ -253,29 +266,29 @@ export const experiment = defineExperiment<WeightDecaySettings>({
         },
         {
           label: small.name,
-          value: percent(smallAccuracy),
+          value: spreadText(smallAccuracy),
           note: `reference ${percent(small.reference!.testAccuracy)}`,
-          ...(real && { tone: smallAccuracy >= 0.97 ? "good" : "bad" }),
+          ...(real && { tone: smallAccuracy.mean >= 0.97 ? "good" : "bad" }),
         },
         {
           label: "Step of mlp-500-300",
-          value: stepTimes.length === 0 ? "–" : milliseconds(mean(stepTimes)),
+          value: stepMs === undefined ? "–" : milliseconds(stepMs),
           note: "mean of the medians",
         },
         {
           label: "Step of mlp-64",
-          value: smallNotes.timing.stepMsMedian === undefined ? "–" : milliseconds(smallNotes.timing.stepMsMedian),
+          value: smallStepMs === undefined ? "–" : milliseconds(smallStepMs),
           note: `reference ${small.reference!.step}`,
         },
       ],
       metrics: {
         ...{ trainImages: train.count, testImages: test.count },
-        small: { testAccuracy: smallAccuracy, testLoss: smallLoss, ...smallNotes },
+        small: { testAccuracy: smallAccuracy, testLoss: smallLoss, networks: smallNotes },
         factors: byFactor.map(({ replicates: _, ...figures }) => figures),
         networks: outcomes,
       },
       summary: [
-        `${small.name}: test ${percent(smallAccuracy)}, loss ${lossText(smallLoss)}`,
+        `${small.name}: test ${spreadText(smallAccuracy)}, loss ${lossText(smallLoss)}`,
         ...byFactor.map(
           ({ factor, final, maximum }) =>
             `factor ${power(factor)}: final ${spreadText(final)}, maximum ${spreadText(maximum)}`,
@@ -293,6 +306,17 @@ interface Spread {
 
 function mean(values: readonly number[]): number {
   return values.reduce((a, b) => a + b, 0) / values.length;
+}
+
+/** Of what is there; undefined of nothing. */
+function meanOf(values: readonly (number | undefined)[]): number | undefined {
+  const present = values.flatMap((value) => value ?? []);
+  return present.length === 0 ? undefined : mean(present);
+}
+
+/** A figure of the history, its mean over networks. */
+function meanByEpoch(notes: readonly TrainingNotes[], name: string): number[] {
+  return notes[0]!.history[name]!.map((_, epoch) => mean(notes.map(({ history }) => history[name]![epoch]!)));
 }
 
 function spread(values: readonly number[]): Spread {
@@ -327,16 +351,20 @@ const capitalised = (word: string) => word[0]!.toUpperCase() + word.slice(1);
 const spreadText = ({ mean: centre, deviation }: Spread) =>
   `${percent(centre)}${Number.isFinite(deviation) ? ` ± ${(100 * deviation).toFixed(2)}` : ""}`;
 
-function smallRemark({ history }: TrainingNotes, { real, epochs }: { real: boolean; epochs: number }): string {
-  const [accuracy, loss] = [history["val_accuracy"]!, history["val_loss"]!];
+function smallRemark(notes: readonly TrainingNotes[], { real, epochs }: { real: boolean; epochs: number }): string {
+  const accuracy = meanByEpoch(notes, "val_accuracy");
+  const loss = meanByEpoch(notes, "val_loss").at(-1)!;
   const highest = accuracy.indexOf(Math.max(...accuracy));
   const where =
     highest === accuracy.length - 1 ? "at the end" : `after epoch ${highest + 1}, at ${percent(accuracy[highest]!)}`;
+  const finals = notes.map(({ history }) => history["val_accuracy"]!.at(-1)!);
   const difference = accuracy.at(-1)! - small.reference!.testAccuracy;
+  const reached = finals.filter((final) => final >= small.reference!.testAccuracy).length;
   const compared = real
-    ? ` That is ${points(difference)} against the reference${epochs === small.epochs ? "" : `, which trained for ${small.epochs} epochs`}.`
+    ? ` That is ${points(difference)} against the reference${epochs === small.epochs ? "" : `, which trained for ${small.epochs} epochs`}; ${reached} of ${finals.length} reach it.`
     : " The reference figures are those of MNIST, which these digits are not.";
-  return `Accuracy on the test part is ${percent(accuracy.at(-1)!)} after ${counted(epochs, "epoch")}, the loss ${lossText(loss.at(-1)!)}; it was highest ${where}.${compared}`;
+  const whose = notes.length === 1 ? "Accuracy" : `Mean accuracy of ${notes.length} networks, from other weights each,`;
+  return `${whose} on the test part is ${percent(accuracy.at(-1)!)} after ${counted(epochs, "epoch")}, the loss ${lossText(loss)}; it was highest ${where}.${compared}`;
 }
 
 function factorRemark(

@@ -9,8 +9,13 @@ const common = ["data=digits", "trainImages=512", "testImages=100", "smallEpochs
 test("every factor with its replicates, and what they come to", { timeout: 120_000 }, async () => {
   const set = [...common, "factors=[0.000001,0.1]"];
   const { metrics, report, said } = await runs.run(experiment, { set });
-  expect(said).toMatch(/mlp-64 of .* a step, 4 networks of 8 steps of/);
+  expect(said).toMatch(/2 mlp-64 of .* a step, 4 networks of 8 steps of/);
   expect(metrics.networks).toHaveLength(4);
+  const smallFinals = metrics.small.networks.map(
+    ({ history }: { history: Record<string, number[]> }) => history["val_accuracy"]![1]!,
+  );
+  expect(smallFinals).toHaveLength(2);
+  expect(metrics.small.testAccuracy.mean).toBeCloseTo((smallFinals[0] + smallFinals[1]) / 2, 12);
   const [light, heavy] = metrics.factors;
   const accuracies = metrics.networks.slice(0, 2).map(({ accuracy }: { accuracy: number[] }) => accuracy);
   const finals = accuracies.map((accuracy: number[]) => accuracy[1]!);
