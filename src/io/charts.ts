@@ -156,6 +156,9 @@ export function lineChart(options: LineChartOptions): string {
     ];
   });
   const counted = series.every(({ x }) => Array.from(x ?? []).every(Number.isInteger));
+  // Where places are counted from 1, the axis begins and ends with them, not at round numbers.
+  const last = series.every(({ x }) => x === undefined) ? Math.max(...series.map(({ y }) => y.length)) : 1;
+  const ends = last > 1 ? { min: 1, max: last } : {};
   return render(
     {
       ...frame(
@@ -164,7 +167,7 @@ export function lineChart(options: LineChartOptions): string {
         "line",
       ),
       // Epochs and steps are counted: no marks between them.
-      xAxis: { ...numberAxis(xAxis, "x"), ...(counted && { minInterval: 1 }) },
+      xAxis: { ...numberAxis({ ...ends, ...xAxis }, "x"), ...(counted && { minInterval: 1 }) },
       yAxis: numberAxis(yAxis, "y"),
       series: [...drawn, ...referenceLines.map(({ axis = "y", ...line }) => referenceLine(line, axis))],
     },

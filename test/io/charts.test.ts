@@ -101,6 +101,17 @@ describe("line charts", () => {
     expect(svg).toMatch(/stroke="var\(--series-0\)"[^>]*stroke-dasharray/);
   });
 
+  test("places counted from 1 begin and end the axis, but given ends and places go first", () => {
+    const y = Array.from({ length: 16 }, (_, i) => 100 + i);
+    const texts = (options: Omit<Parameters<typeof lineChart>[0], "series">) =>
+      textsOf(lineChart({ series: [{ name: "loss", y }], ...options }), "text");
+    expect(texts({})).toEqual(expect.arrayContaining(["1", "16"]));
+    expect(texts({})).not.toContain("0");
+    expect(texts({})).not.toContain("18");
+    expect(texts({ x: { min: 0 } })).toContain("0");
+    expect(texts({ x: { max: 20 } })).toContain("20");
+  });
+
   test("a reference line lies exactly at its value", () => {
     const svg = lineChart({
       series: [{ name: "a", y: [0.9879, 0.97] }],
