@@ -105,7 +105,10 @@ export function generatedExamples(
       ...{ samples: starts, targets: Int32Array.from(pairs, ({ target }) => target), seed: run.seed },
       ...{ learningRate: generatorRate, signal: run.signal },
       onProgress: ({ round, fooled, meanL2 }) =>
-        progress(round / rounds, `${fooled} of ${pairs.length} fooled, mean L2 ${meanL2.toFixed(2)}`),
+        progress(
+          round / rounds,
+          `${fooled} of ${pairs.length} fooled${fooled > 0 ? `, mean L2 ${meanL2.toFixed(2)}` : ""}`,
+        ),
     });
     const examples = pairs.map(({ sample, target }, i) => ({
       ...{ sample, target, pixels: found.images.slice(i * size, (i + 1) * size) },
