@@ -278,6 +278,27 @@ describe("finding faces", () => {
     finder.dispose();
     model.dispose();
   });
+
+  it("takes the face that windows agree on, not the surest window alone", async () => {
+    const model = finderArchitecture().build({ device, seed: 2 });
+    const finder = new FaceFinder(model);
+    const frame = { width: 160, height: 120, pixels: new Float32Array(160 * 120) };
+    const window = (x: number, score: number) => {
+      return { box: { x, y: 10, width: 40, height: 40 }, score, pixels: new Float32Array(576) };
+    };
+    const given = (...windows: ReturnType<typeof window>[]) => {
+      finder.windows = async () => windows;
+      return finder.find(frame);
+    };
+    expect(await given(window(0, 0.99), window(100, 0.8), window(104, 0.6))).toEqual({
+      // 100 and 104 in the ratio of their probabilities.
+      box: { x: 102, y: 10, width: 40, height: 40 },
+      score: 0.8,
+    });
+    expect(await given(window(0, 0.99), window(100, 0.4), window(104, 0.4))).toBeUndefined();
+    finder.dispose();
+    model.dispose();
+  });
 });
 
 describe.skipIf(!hasFfmpeg || !hasFaces)("on a video of FER2013 faces (skipped without ffmpeg or the data)", () => {

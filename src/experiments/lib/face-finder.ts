@@ -1,5 +1,5 @@
 // Finding the face in a frame: a small network says of square windows of all places and sizes whether they show a face as
-// FER2013 frames it (upright, from the front); the best window and its like make the box. Faces smaller than 30 % of the
+// FER2013 frames it (upright, from the front); the windows that agree most make the box. Faces smaller than 30 % of the
 // frame's shorter side are not looked for, and one face only is given.
 
 import { noGrad } from "../../autograd/tape.js";
@@ -22,10 +22,15 @@ const SHORTER_SIDE = 80;
 const SHRINKING = 1.25;
 /** Pixels between windows. */
 const STRIDE = 4;
-/** Least probability of a face. */
-const LEAST_SCORE = 0.9;
-/** Windows that overlap the best one by this much belong to the same face. */
-const SAME_FACE = 0.4;
+/** Least probability of a window that may show a face. */
+const LEAST_SCORE = 0.5;
+/** Windows that overlap by this much may show the same face. */
+const SAME_FACE = 0.55;
+/**
+ * Least sum of the probabilities of windows that show the same face. By collages that are neither trained nor tested on: with
+ * a tenth of false alarms four of five faces are found; by the best window alone it is three of four.
+ */
+const LEAST_SUPPORT = 1.15;
 
 /** A network for windows [24, 24, 1]: 0 no face, 1 a face. */
 export function finderArchitecture(): Architecture {
@@ -103,14 +108,18 @@ export class FaceFinder {
     }));
   }
 
-  /** The face that the network is surest of; undefined where there is none. @param frame grey values of any range */
+  /** The face that most windows agree on; undefined where there is none. @param frame grey values of any range */
   async find(frame: GreyPicture): Promise<FoundFace | undefined> {
-    const windows = await this.windows(frame);
-    const best = windows.reduce((a, b) => (b.score > a.score ? b : a));
-    if (best.score < LEAST_SCORE) return undefined;
-    const alike = windows.filter(({ box, score }) => score >= LEAST_SCORE && overlap(box, best.box) >= SAME_FACE);
-    const total = alike.reduce((sum, { score }) => sum + score, 0);
-    const mean = (key: keyof Box) => alike.reduce((sum, { box, score }) => sum + score * box[key], 0) / total;
+    const likely = (await this.windows(frame)).filter(({ score }) => score >= LEAST_SCORE);
+    const supportOf = (windows: typeof likely) => windows.reduce((sum, { score }) => sum + score, 0);
+    let alike: typeof likely = [];
+    for (const { box } of likely) {
+      const around = likely.filter((other) => overlap(other.box, box) >= SAME_FACE);
+      if (supportOf(around) > supportOf(alike)) alike = around;
+    }
+    const support = supportOf(alike);
+    if (support < LEAST_SUPPORT) return undefined;
+    const mean = (key: keyof Box) => alike.reduce((sum, { box, score }) => sum + score * box[key], 0) / support;
     const side = Math.min(Math.round(mean("width")), frame.width, frame.height);
     const within = (at: number, size: number) => Math.min(Math.max(Math.round(at), 0), size - side);
     const box = {
@@ -119,7 +128,7 @@ export class FaceFinder {
       width: side,
       height: side,
     };
-    return { box, score: best.score };
+    return { box, score: Math.max(...alike.map(({ score }) => score)) };
   }
 
   dispose(): void {
