@@ -7,7 +7,7 @@ import { type KeyFigure, Report, type TableCell } from "../io/report.js";
 import type { Sequential } from "../nn/model.js";
 import { digitClassifier, photographClassifier, warmCosineAdam } from "./lib/adversarial-models.js";
 import { adversarialPlan } from "./lib/adversarial-training.js";
-import type { Attack } from "./lib/attacks.js";
+import { type Attack, normTitles } from "./lib/attacks.js";
 import { shiftedAndMirrored } from "./lib/augment.js";
 import { classify } from "./lib/classify.js";
 import { exampleGrid, figure, sweepChart, sweepTable } from "./lib/example-report.js";
@@ -33,7 +33,7 @@ import {
   type Sample,
   sweepSeconds,
 } from "./lib/generated-examples.js";
-import { counted, listed, milliseconds, percent } from "./lib/text.js";
+import { counted, listed, milliseconds, percent, points } from "./lib/text.js";
 
 // ---- Configuration
 
@@ -330,7 +330,7 @@ function addStudy(report: Report, findings: Findings, pictures: Map<string, Uint
     section.table({
       columns: [
         ...["", "plain", "robust"],
-        ...(goal ? ["goal"] : []),
+        ...(goal ? ["goal, reference preset"] : []),
         ...(published ? [{ label: "published, robust", reference: true }] : []),
       ],
       rows: (
@@ -351,14 +351,12 @@ function addStudy(report: Report, findings: Findings, pictures: Map<string, Uint
       row.chart(sweepChart(curves, "linf", "Accuracy within a ball in L∞"));
       row.chart(sweepChart(curves, "l2", "Accuracy within a ball in L2, not trained for"));
     });
-    section.row((row) => {
-      for (const [norm, title] of [
-        ["linf", "L∞"],
-        ["l2", "L2"],
-      ] as const) {
-        row.table({ ...sweepTable(curves, norm), caption: `${title}, ${counted(attacked.count, "test image")}.` });
-      }
-    });
+    for (const norm of ["linf", "l2"] as const) {
+      section.table({
+        ...sweepTable(curves, norm),
+        caption: `Accuracy by epsilon in ${normTitles[norm]}, ${counted(attacked.count, "test image")}.`,
+      });
+    }
     section.text(overfittingRemark(findings));
   });
   report.section(`${name}: generators`, (section) => {
@@ -411,8 +409,7 @@ function addStudy(report: Report, findings: Findings, pictures: Map<string, Uint
 
 function pgdRemark({ study, plain, robust }: Findings): string {
   const epsilon = epsilonText(study.attack.epsilon);
-  const cost = plain.clean - robust.clean;
-  return `PGD with 40 steps at ${epsilon} leaves the plain classifier ${percent(plain.underPgd)} of its answers right, the robust one ${percent(robust.underPgd)}. Without an attack the robust one is right in ${percent(robust.clean)}, ${cost > 0 ? `${percent(cost)} fewer than` : "no fewer than"} the plain one's ${percent(plain.clean)}.`;
+  return `PGD with 40 steps at ${epsilon} leaves the plain classifier ${percent(plain.underPgd)} of its answers right, the robust one ${percent(robust.underPgd)}. Without an attack the robust one is right in ${percent(robust.clean)}, the plain one in ${percent(plain.clean)}: ${points(robust.clean - plain.clean)}.`;
 }
 
 /** One step may be learned by heart, so that FGSM fails where PGD succeeds. */
