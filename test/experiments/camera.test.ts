@@ -265,7 +265,7 @@ describe("finding faces", () => {
       const frame = { width, height, pixels: Float32Array.from({ length: width * height }, (_, i) => Math.sin(i)) };
       const windows = await finder.windows(frame);
       const sides = windows.map(({ box }) => box.width);
-      expect(Math.min(...sides)).toBeCloseTo(0.3 * Math.min(width, height), 5);
+      expect(Math.min(...sides)).toBeCloseTo(0.375 * Math.min(width, height), 5);
       expect(Math.max(...sides)).toBeGreaterThan(0.85 * Math.min(width, height));
       const { box, score } = (await finder.find(frame))!;
       expect(score).toBeCloseTo(1);
