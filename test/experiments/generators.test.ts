@@ -81,7 +81,7 @@ test("images are answered with their targets, in [0, 1], closer than where they 
 });
 
 test("a generator is the network of the definition, trained literally", async () => {
-  // f: one input neuron, always 1, a dense layer whose weights are the image. C o f shares its weights.
+  // One round: the classifier's own softmax, without a temperature. f: one input neuron, always 1, a dense layer whose weights are the image. C o f shares its weights.
   const given = await options([7], { startSteps: 12, rounds: 1, foolSteps: 5, confidence: 0.999 });
   const generator = sequential({ device, seed: 0, inputShape: [1], name: "generator" }, [
     dense({
@@ -118,6 +118,22 @@ test("a generator is the network of the definition, trained literally", async ()
   expectClose(images, literal, { rtol: 1e-4 });
   // Neither stayed where it was.
   expect(Math.max(...images.map((pixel, i) => Math.abs(pixel - begun[i]!)))).toBeGreaterThan(0.1);
+});
+
+test("a classifier that is sure of itself is fooled, too", async () => {
+  // Ten times the logits: what was 99 % is 1 up to rounding, and other classes have hardly any gradient.
+  const sure = sequential({ device, seed: 3, inputShape: [28, 28, 1] }, [
+    conv2d({ filters: 8, kernelSize: 5, strides: 2, activation: "relu" }),
+    maxPool2d(2),
+    flatten(),
+    dense({ units: 10, activation: "softmax" }),
+  ]);
+  for (const [i, { tensor: weight }] of sure.weights().entries()) {
+    const values = await model.weights()[i]!.tensor.data();
+    weight.assign(i < 2 ? values : values.map((value) => 10 * value));
+  }
+  const { firstRound } = await trainGenerators(sure, await options([1, 2, 3, 5, 8]));
+  expect(firstRound.every((round) => round > 0)).toBe(true);
 });
 
 test("a generator's way does not depend on the others beside it", async () => {

@@ -14,6 +14,7 @@ import {
   type Sample,
   type SmallestEpsilons,
 } from "./generated-examples.js";
+import { TEMPERATURE } from "./generators.js";
 import { counted, duration, listed, percent } from "./text.js";
 
 /** A row per sample: the original, then the example of each class. Green borders: answered with the target. */
@@ -272,7 +273,7 @@ export function addExampleSections(
   });
   report.section("How it is done", (section) => {
     section.text(
-      `A simple generator f(w) is a network with one input neuron, always 1, and an image as output: a dense layer without bias or activation, so its weights are the image. The classifier C is frozen. In turn, ${pairs} are trained (a) by f(1) = sample and (b) by C(f(1)) = one-hot(class), both with mean squared error and Adam (learning rate ${settings.generatorRate}, falling in the end, beta2 0.9): ${settings.startSteps} steps of (a) to begin with, then ${counted(settings.rounds, "round")} of ${settings.foolSteps} steps of (b) and ${settings.fitSteps} of (a). After each step weights are limited to [0, 1], so that f gives an image.`,
+      `A simple generator f(w) is a network with one input neuron, always 1, and an image as output: a dense layer without bias or activation, so its weights are the image. The classifier C is frozen. In turn, ${pairs} are trained (a) by f(1) = sample and (b) by C(f(1)) = one-hot(class), both with mean squared error and Adam (learning rate ${settings.generatorRate}, falling in the end, beta2 0.9): ${settings.startSteps} steps of (a) to begin with, then ${counted(settings.rounds, "round")} of ${settings.foolSteps} steps of (b) and ${settings.fitSteps} of (a). After each step weights are limited to [0, 1], so that f gives an image. In the first half of the rounds (b) takes the classifier's logits divided by ${TEMPERATURE}: behind a softmax that is sure of some third class, squared error leads to the border between that and a fourth and no further. Whether a generator has succeeded is always told by the classifier as it is.`,
     );
     section.text(
       `All generators are trained side by side as one tensor of weights [${found.examples.length}, pixels]. Since their input is 1, its rows are their outputs; their losses are added, so each row gets its own network's gradient, and Adam treats every element for itself. What comes out is what each would come to alone. In (b) a generator rests that is answered with its class at ${percent(settings.confidence, 0)} or more, in (a) one that is not yet; of all images answered so, the closest to the sample is kept. Gradients reach the weights of the generators only; no kernel computes any for the classifier's.`,

@@ -3,6 +3,7 @@
 // (b), composed with a frozen classifier C, to have C(f(1)) answer a class of our choice.
 import { cast, clip, less, mul } from "../../autograd/ops/elementwise.js";
 import { sum } from "../../autograd/ops/reduce.js";
+import { softmax } from "../../autograd/ops/softmax.js";
 import { reshape } from "../../autograd/ops/transform.js";
 import { backward, noGrad } from "../../autograd/tape.js";
 import { copyKernel } from "../../kernels/copy.js";
@@ -69,6 +70,13 @@ export function generatorAdam(rate: number, steps: number): Optimizer {
   return adam({ learningRate: settlingRate(rate, steps), beta2: 0.9, epsilon: 1e-12 });
 }
 
+/**
+ * In the first half of the rounds, (b) takes the classifier's logits divided by this. Where a classifier is sure of a third
+ * class, squared error leads to the border of that class and the next, and stays there: the target's share of the gradient
+ * is as small as its probability. With a softer softmax every class has its share.
+ */
+export const TEMPERATURE = 10;
+
 /** Learning rate of the steps from the first weights to the sample; it falls, so that they end there. */
 const START_RATE = 0.05;
 
@@ -114,7 +122,7 @@ export async function trainGenerators(classifier: Sequential, options: Generator
   const fitting = generatorAdam(learningRate, rounds * fitSteps);
   const fooling = generatorAdam(learningRate, rounds * foolSteps);
 
-  const answers = () => classifier.call(reshape(weights, [count, ...classifier.inputShape]));
+  const logits = () => classifier.logits(reshape(weights, [count, ...classifier.inputShape]));
   const limit = () => noGrad(() => runInto(copyKernel, [clip(weights, 0, 1)], [weights], {}));
   /** (a), for the generators whose `active` is 1. */
   const fitWith = (optimizer: Optimizer) =>
@@ -125,16 +133,17 @@ export async function trainGenerators(classifier: Sequential, options: Generator
       return [];
     });
   const [start, fit] = [fitWith(starting), fitWith(fitting)];
-  /** (b), for those whose target is not probable enough yet. */
-  const fool = new StepPlan(device, () => {
-    const probabilities = answers();
-    const active = noGrad(() => cast(less(sum(mul(probabilities, answer), { axes: 1 }), options.confidence), "f32"));
+  /** (b), for those whose target is not probable enough yet; `sharpness` is 1 / temperature. */
+  const fool = new StepPlan(device, (sharpness) => {
+    const found = logits();
+    const active = noGrad(() => cast(less(sum(mul(softmax(found), answer), { axes: 1 }), options.confidence), "f32"));
+    const probabilities = softmax(mul(found, sharpness!));
     backward(sum(mul(meanSquaredError.perSample(probabilities, answer), active)));
     fooling.step([weights]);
     limit();
     return [];
   });
-  const look = new StepPlan(device, () => noGrad(() => [answers()]));
+  const look = new StepPlan(device, () => noGrad(() => [softmax(logits())]));
 
   const best = { images: new Float32Array(count * size), confidence: new Float32Array(count) };
   const closest = new Float64Array(count).fill(Number.POSITIVE_INFINITY);
@@ -142,11 +151,13 @@ export async function trainGenerators(classifier: Sequential, options: Generator
   const course: GeneratorRound[] = [];
   try {
     const active = new Float32Array(count).fill(1);
+    const temperedRounds = Math.floor(rounds / 2);
     for (let step = 0; step < startSteps; step++) start.run({ values: active, shape: [count] });
     for (let round = 1; round <= rounds; round++) {
       signal?.throwIfAborted();
       if (round > 1) for (let step = 0; step < fitSteps; step++) fit.run({ values: active, shape: [count] });
-      for (let step = 0; step < foolSteps; step++) fool.run();
+      const sharpness = Float32Array.of(round <= temperedRounds ? 1 / TEMPERATURE : 1);
+      for (let step = 0; step < foolSteps; step++) fool.run({ values: sharpness, shape: [1] });
       const probabilities = Float32Array.from(await look.run()[0]!.data());
       const images = Float32Array.from(await weights.data());
       const { l2 } = distancesBetween(samples, images, count);
