@@ -42,7 +42,8 @@ test("learns to take noise out, judged by level, and decodes codes", { timeout: 
   expect(metrics.images.map(({ file }: { file: string }) => file)).toEqual(["digits.png", "codes.png"]);
   expect(report.match(/<svg/g)).toHaveLength(2);
   expect(report).toContain("The reference figures are those of MNIST");
-  expect(report).not.toMatch(/NaN|undefined/);
+  // Pictures are random letters, "NaN" among them now and then.
+  expect(report.replace(/base64,[^"]*/g, "")).not.toMatch(/NaN|undefined/);
 });
 
 test("refuses kinds of noise that there are not", async () => {
