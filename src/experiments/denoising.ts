@@ -516,7 +516,7 @@ function trainingRemark(
     const lowest = unseen.indexOf(Math.min(...unseen));
     const course =
       lowest === unseen.length - 1
-        ? "and was still falling"
+        ? "its lowest"
         : `after its lowest, ${lossText(unseen[lowest]!)}, in epoch ${lowest + 1}`;
     const how = noise === "fresh" ? "With new noise in every step" : "With one noisy copy of the training images";
     return `${how} the validation loss ends at ${lossText(validation)}, ${course}; the training loss is ${lossText(Math.abs(validation - loss))} ${validation > loss ? "lower" : "higher"}.`;
@@ -549,7 +549,7 @@ function curvesRemark(
   const crossed =
     meeting === undefined
       ? `The curves do not cross: ${gains.every((gain) => gain <= 0) ? "denoising helps at no level" : "denoising helps from the start"}.`
-      : `It pays from a noise of ${meeting.toFixed(3)} on${real ? ` (reference: near ${published.crossing})` : ""}.`;
+      : `It pays from a noise of ${meeting.toFixed(3)} on${real ? ` (reference: near ${published.crossing} as it was told, ${crossing(published)!.toFixed(3)} by its points)` : ""}.`;
   const gained = gains[best]! > 0 ? ` It gains most at ${levels[best]}, ${points(gains[best]!, 1)}.` : "";
   if (!real) return `${cost} ${crossed}${gained}`;
   const apart = (name: "noisy" | "denoised", ours: readonly number[]) => {
