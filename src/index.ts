@@ -49,7 +49,7 @@ export { gather, oneHot } from "./autograd/ops/gather.js";
 export { matmul } from "./autograd/ops/matmul.js";
 export { avgPool2d, globalAvgPool2d, maxPool2d } from "./autograd/ops/pool2d.js";
 export { randomBernoulli, randomCounters, randomNormal, randomUniform } from "./autograd/ops/random.js";
-export { argmax, logSumExp, max, mean, min, sum } from "./autograd/ops/reduce.js";
+export { argmax, logSumExp, max, mean, min, sum, sumSquares } from "./autograd/ops/reduce.js";
 export { logSoftmax, softmax, softmaxCrossEntropy } from "./autograd/ops/softmax.js";
 export {
   concat,

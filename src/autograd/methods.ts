@@ -22,6 +22,7 @@ declare module "../tensor/tensor.js" {
     cast(dtype: DType): Tensor;
     matmul(other: Tensor, options?: MatmulOptions): Tensor;
     sum(options?: reduce.ReduceOptions): Tensor;
+    sumSquares(options?: reduce.ReduceOptions): Tensor;
     mean(options?: reduce.ReduceOptions): Tensor;
     max(options?: reduce.ReduceOptions): Tensor;
     min(options?: reduce.ReduceOptions): Tensor;
@@ -41,6 +42,7 @@ const structural = {
   cast: elementwise.cast,
   matmul,
   sum: reduce.sum,
+  sumSquares: reduce.sumSquares,
   mean: reduce.mean,
   max: reduce.max,
   min: reduce.min,

@@ -1,4 +1,4 @@
-// Reductions over any set of axes: sum, mean, max, min; and argmax over one axis.
+// Reductions over any set of axes: sum, sum of squares, mean, max, min; and argmax over one axis.
 //
 // Adjacent axes of one kind collapse, so that a pass sees x [outer, reduce, inner] -> y [outer, inner]; reduced axes that
 // are not adjacent take one pass each, innermost first. A long reduced axis with few results is split into `parts`
@@ -16,7 +16,16 @@ import { type Shape, sizeOf } from "../tensor/shape.js";
 import { type Binding, type GpuCall, type GpuView, MAX_WORKGROUPS, windowOf } from "../tensor/webgpu-program.js";
 import { rolledLoop } from "./rolled.js";
 
-export type Reduction = "sum" | "mean" | "max" | "min";
+export type Reduction = "sum" | "sumSquares" | "mean" | "max" | "min";
+
+/** How two values become one; "squares" adds the squares of what it reads. */
+type Combiner = "sum" | "squares" | "max" | "min";
+
+const combinerOf = (reduction: Reduction): Combiner =>
+  reduction === "mean" ? "sum" : reduction === "sumSquares" ? "squares" : reduction;
+
+/** What combines partial results. */
+const pairing = (combiner: Combiner) => (combiner === "squares" ? "sum" : combiner);
 
 export interface ReduceParams {
   readonly reduction: Reduction;
@@ -59,29 +68,31 @@ export function reducePasses(shape: Shape, axes: readonly number[]): ReducePass[
 }
 
 /** Neutral elements; the integer ones are the ends of the type's range. */
-const IDENTITY: Record<"sum" | "max" | "min", Record<DType, number>> = {
+const IDENTITY: Record<Exclude<Combiner, "squares">, Record<DType, number>> = {
   sum: { f32: 0, i32: 0, u32: 0 },
   max: { f32: Number.NEGATIVE_INFINITY, i32: -(2 ** 31), u32: 0 },
   min: { f32: Number.POSITIVE_INFINITY, i32: 2 ** 31 - 1, u32: 2 ** 32 - 1 },
 };
 
 /**
- * y = sum, mean (f32 only), max or min of x over axes. x: any shape, y: the kept axes (whether with or without the
- * reduced ones as 1 is the caller's choice). dtypes f32, i32, u32; integer sums wrap.
+ * y = sum, sum of squares (f32 only), mean (f32 only), max or min of x over axes. x: any shape, y: the kept axes (whether
+ * with or without the reduced ones as 1 is the caller's choice). dtypes f32, i32, u32; integer sums wrap.
  */
 export const reduceKernel = defineKernel<ReduceParams>({
   name: "reduce",
   cpu({ inputs: [x], outputs: [y], params: { reduction, axes } }) {
-    const combiner = reduction === "mean" ? "sum" : reduction;
     const passes = reducePasses(x!.shape, axes);
     let from: CpuView["data"] = x!.data;
     passes.forEach(({ outer, reduce, inner }, index) => {
+      const square = reduction === "sumSquares" && index === 0;
+      const combiner = pairing(combinerOf(reduction));
       const to = index === passes.length - 1 ? y!.data : from.slice(0, outer * inner);
       for (let o = 0; o < outer; o++) {
         for (let i = 0; i < inner; i++) {
           let total = IDENTITY[combiner][x!.dtype];
           for (let r = 0; r < reduce; r++) {
-            const value = from[(o * reduce + r) * inner + i]!;
+            const element = from[(o * reduce + r) * inner + i]!;
+            const value = square ? element * element : element;
             total =
               combiner === "sum" ? total + value : combiner === "max" ? Math.max(total, value) : Math.min(total, value);
           }
@@ -102,7 +113,8 @@ export const reduceKernel = defineKernel<ReduceParams>({
       const last = index === passes.length - 1;
       const to = last ? y : call.scratch({ shape: [pass.outer * pass.inner], dtype: x.dtype });
       const scale = last && reduction === "mean" ? y.size / x.size : 1;
-      dispatchReduce(call, reduction === "mean" ? "sum" : reduction, from, to, pass, scale);
+      const combiner = combinerOf(reduction);
+      dispatchReduce(call, index === 0 ? combiner : pairing(combiner), from, to, pass, scale);
       from = to;
     });
   },
@@ -119,12 +131,12 @@ export interface ReduceMap {
 }
 
 /**
- * Records one pass for any kernel that has [outer, reduce, inner] to reduce: to = scale * reduction(from). Views larger
+ * Records one pass for any kernel that has [outer, reduce, inner] to reduce: to = scale * combiner(from). Views larger
  * than a binding are read in windows; not with a map.
  */
 export function dispatchReduce(
   call: Pick<GpuCall<unknown>, "dispatch" | "scratch" | "profile">,
-  combiner: "sum" | "max" | "min",
+  combiner: Combiner,
   from: GpuView,
   to: GpuView,
   pass: ReducePass,
@@ -152,7 +164,9 @@ export function dispatchReduce(
           dispatchReduce(call, combiner, source, target, { outer: 1, reduce: n, inner });
         }
       }
-      if (partial !== undefined) tile(call, combiner, partial, to, { outer: 1, reduce: count, inner, pitch }, 1, scale);
+      if (partial !== undefined) {
+        tile(call, pairing(combiner), partial, to, { outer: 1, reduce: count, inner, pitch }, 1, scale);
+      }
       return;
     }
   }
@@ -169,7 +183,7 @@ export function dispatchReduce(
   }
   const partial = call.scratch({ shape: [outer, parts, inner], dtype: from.dtype });
   form(call, combiner, from, partial, { ...pass, pitch: inner }, parts, 1, map);
-  dispatchReduce(call, combiner, partial, to, { outer, reduce: parts, inner }, scale);
+  dispatchReduce(call, pairing(combiner), partial, to, { outer, reduce: parts, inner }, scale);
 }
 
 interface Source extends ReducePass {
@@ -177,11 +191,13 @@ interface Source extends ReducePass {
   readonly pitch: number;
 }
 
-/** WGSL of the neutral element, of combining two values, and of the subgroup's and the pair's reduction. */
-function combinerText(combiner: "sum" | "max" | "min", dtype: DType, type: string) {
+/** WGSL of the neutral element, of an element's part, of combining two, and of the subgroup's reduction. */
+function combinerText(kind: Combiner, dtype: DType, type: string) {
+  const combiner = pairing(kind);
   const identity = dtype === "f32" ? "u.identity" : `bitcast<${WGSL_TYPE[dtype]}>(u.identity)`;
   return {
     identity: `${type}(${identity})`,
+    element: (x: string) => (kind === "squares" ? `${x} * ${x}` : x),
     pair: (a: string, b: string) => (combiner === "sum" ? `${a} + ${b}` : `${combiner}(${a}, ${b})`),
     subgroup: { sum: "subgroupAdd", max: "subgroupMax", min: "subgroupMin" }[combiner],
     scaled: (value: string) => (dtype === "f32" ? `${value} * u.scale` : value),
@@ -189,15 +205,15 @@ function combinerText(combiner: "sum" | "max" | "min", dtype: DType, type: strin
 }
 
 /** The parameters that depend on the dtype: f32 numbers, or the identity's bits. */
-function combinerParameters(combiner: "sum" | "max" | "min", dtype: DType, scale: number) {
-  const identity = IDENTITY[combiner][dtype];
+function combinerParameters(combiner: Combiner, dtype: DType, scale: number) {
+  const identity = IDENTITY[pairing(combiner)][dtype];
   return dtype === "f32" ? { sizes: {}, numbers: { identity, scale } } : { sizes: { identity }, numbers: {} };
 }
 
 /** x [outer, reduce] -> y [outer, parts]: a subgroup of 8 lanes per part of a row, any alignment. */
 function row(
   { dispatch }: Pick<GpuCall<unknown>, "dispatch">,
-  combiner: "sum" | "max" | "min",
+  combiner: Combiner,
   from: GpuView,
   to: GpuView,
   { outer, reduce }: Source,
@@ -211,7 +227,7 @@ function row(
   dispatch({
     key: `row ${combiner}`,
     program: () => {
-      const { identity, pair, subgroup, scaled } = combinerText(combiner, from.dtype, vector);
+      const { identity, element, pair, subgroup, scaled } = combinerText(combiner, from.dtype, vector);
       return {
         workgroupSize: [8],
         subgroups: true,
@@ -222,7 +238,7 @@ function row(
     var total = ${identity};
     for (var v = first / 4 + lane; v < (last + 3) / 4; v += 8) {
       let index = v * 4 + vec4u(0, 1, 2, 3);
-      total = ${pair("total", `select(${identity}, x[v], (index >= vec4u(first)) & (index < vec4u(last)))`)};
+      total = ${pair("total", `select(${identity}, ${element("x[v]")}, (index >= vec4u(first)) & (index < vec4u(last)))`)};
     }
     let half = ${pair("total.xy", "total.zw")};
     let all = ${subgroup}(${pair("half.x", "half.y")});
@@ -243,7 +259,7 @@ function row(
 /** x [outer, reduce, pitch] -> y [outer, parts, inner]: an invocation per column, or rowLanes of them. */
 function tile(
   { dispatch, profile }: Pick<GpuCall<unknown>, "dispatch" | "profile">,
-  combiner: "sum" | "max" | "min",
+  combiner: Combiner,
   from: GpuView,
   to: GpuView,
   { outer, reduce, inner, pitch }: Source,
@@ -266,7 +282,7 @@ function tile(
   dispatch({
     key: `tile ${combiner} ${rowLanes}/${size} ${map?.key ?? ""}`,
     program: () => {
-      const { identity, pair, scaled } = combinerText(combiner, from.dtype, type);
+      const { identity, element, pair, scaled } = combinerText(combiner, from.dtype, type);
       const across = size / rowLanes;
       const at = "(outer * u.reduce + r) * u.pitch + inner";
       return {
@@ -283,7 +299,7 @@ ${map?.declarations(width === 4 ? "vec4f" : "f32") ?? ""}`,
     if (column < u.columns) {
       let last = min((part + 1) * u.chunk, u.reduce);
       for (var r = part * u.chunk + lane / ${across}; r < last; r += ${rowLanes}) {
-        total = ${pair("total", map === undefined ? `x[${at}]` : `mapped(${at})`)};
+        total = ${pair("total", map === undefined ? element(`x[${at}]`) : `mapped(${at})`)};
       }
     }
     ${

@@ -9,7 +9,7 @@ import { binary, cast, clip, leakyRelu, relu, unary, where } from "../../src/aut
 import { gather, oneHot } from "../../src/autograd/ops/gather.js";
 import { type MatmulOptions, matmul } from "../../src/autograd/ops/matmul.js";
 import { avgPool2d, globalAvgPool2d, maxPool2d } from "../../src/autograd/ops/pool2d.js";
-import { argmax, logSumExp, max, mean, min, sum } from "../../src/autograd/ops/reduce.js";
+import { argmax, logSumExp, max, mean, min, sum, sumSquares } from "../../src/autograd/ops/reduce.js";
 import { logSoftmax, softmax, softmaxCrossEntropy } from "../../src/autograd/ops/softmax.js";
 import {
   concat,
@@ -444,6 +444,7 @@ const structural: Operation[] = [
     },
   },
   reduction("sum", sum),
+  reduction("sumSquares", sumSquares),
   reduction("mean", mean),
   reduction("max", max),
   reduction("min", min),

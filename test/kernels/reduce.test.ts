@@ -1,7 +1,16 @@
 // Reductions: the reference against plain loops and finite differences, both profiles against the reference.
 import { describe, expect, it } from "vitest";
 import { gradcheck } from "../../src/autograd/gradcheck.js";
-import { argmax, logSumExp, max, mean, min, type ReduceOptions, sum } from "../../src/autograd/ops/reduce.js";
+import {
+  argmax,
+  logSumExp,
+  max,
+  mean,
+  min,
+  type ReduceOptions,
+  sum,
+  sumSquares,
+} from "../../src/autograd/ops/reduce.js";
 import { backward, detach } from "../../src/autograd/tape.js";
 import { reducePasses } from "../../src/kernels/reduce.js";
 import { RandomStream } from "../../src/tensor/random.js";
@@ -17,7 +26,7 @@ import {
   withSmallBindings,
 } from "../support.js";
 
-const operations = { sum, mean, max, min, logSumExp };
+const operations = { sum, sumSquares, mean, max, min, logSumExp };
 
 /** Shapes that take each code path: rows, columns with and without vec4, split axes, several passes, sizes of 1. */
 const cases: [Shape, number[]][] = [
@@ -87,6 +96,7 @@ describe("reference", () => {
     }
     const plain: Record<keyof typeof operations, (group: number[]) => number> = {
       sum: (g) => g.reduce((a, b) => a + b, 0),
+      sumSquares: (g) => g.reduce((a, b) => a + b * b, 0),
       mean: (g) => g.reduce((a, b) => a + b, 0) / g.length,
       max: (g) => g.reduce((a, b) => Math.max(a, b)),
       min: (g) => g.reduce((a, b) => Math.min(a, b)),
@@ -202,7 +212,9 @@ describeProfiles((device) => {
 
   it("sums nothing to 0", async () => {
     for (const axes of [[0], [1], [0, 1]]) {
-      await expectParity(device(), (x) => sum(x, { axes }), [{ shape: [3, 0], values: [], dtype: "f32" }]);
+      for (const operation of [sum, sumSquares]) {
+        await expectParity(device(), (x) => operation(x, { axes }), [{ shape: [3, 0], values: [], dtype: "f32" }]);
+      }
     }
   });
 
@@ -234,7 +246,7 @@ describeProfiles((device) => {
       [[1000, 9], [1]],
       [[500, 3, 4], [1]],
     ] as const) {
-      for (const operation of [sum, max]) {
+      for (const operation of [sum, sumSquares, max]) {
         await expectParity(small, (x) => operation(detach(x), { axes }), [randomInput(stream, shape)]);
       }
     }

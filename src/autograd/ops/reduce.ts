@@ -1,4 +1,4 @@
-// Differentiable reductions: sum, mean, max, min, logSumExp; and argmax, through which no gradient flows.
+// Differentiable reductions: sum, sumSquares, mean, max, min, logSumExp; and argmax, through which no gradient flows.
 import { binaryKernels } from "../../kernels/elementwise.js";
 import { argmaxKernel, type Reduction, reduceKernel } from "../../kernels/reduce.js";
 import { ShapeError } from "../../tensor/errors.js";
@@ -25,12 +25,12 @@ function reduce(op: string, reduction: Reduction, x: Tensor, options: ReduceOpti
   const kept = x.shape.map((size, axis) => (axes.includes(axis) ? 1 : size));
   const shape = options.keepDims ? kept : withoutAxes(x.shape, axes);
   const count = sizeOf(axes.map((axis) => x.shape[axis]!));
-  if (count === 0 && reduction !== "sum") {
+  if (count === 0 && reduction !== "sum" && reduction !== "sumSquares") {
     throw new ShapeError(
       `${op}: needs at least one element to reduce, got ${formatShape(x.shape)} over axes [${axes}]`,
     );
   }
-  if (x.dtype !== "f32" && reduction === "mean") {
+  if (x.dtype !== "f32" && (reduction === "mean" || reduction === "sumSquares")) {
     throw new ShapeError(`${op}: needs an f32 tensor, got ${x.dtype}; use cast(x, "f32")`);
   }
   return { y: run(reduceKernel, [x], { shape, dtype: x.dtype }, { reduction, axes }), axes, kept, count };
@@ -40,6 +40,17 @@ function reduce(op: string, reduction: Reduction, x: Tensor, options: ReduceOpti
 export function sum(x: Tensor, options: ReduceOptions = {}): Tensor {
   const { y, kept } = reduce("sum", "sum", x, options);
   return record(y, { op: "sum", inputs: [x], backward: (dy) => [() => spread(dy, kept, x.shape, 1)] });
+}
+
+/** Sum of the squares over axes, in one pass over x; f32. */
+export function sumSquares(input: Tensor, options: ReduceOptions = {}): Tensor {
+  const { y, kept } = reduce("sumSquares", "sumSquares", input, options);
+  return record(y, {
+    op: "sumSquares",
+    inputs: [input],
+    saved: [input],
+    backward: (dy, [x]) => [() => mul(x!, mul(dy.alias(kept), 2))],
+  });
 }
 
 /** Arithmetic mean over axes; f32. */

@@ -1,9 +1,9 @@
 // Adversarial examples by the gradient of the loss (untargeted): FGSM (Goodfellow, Shlens, Szegedy, ICLR 2015) and PGD
 // (Madry et al., ICLR 2018) in the L-infinity and the L2 ball. The images' losses are added, not averaged, so an image's way
 // does not depend on the others of its batch. The classifier is in inference mode; nothing is computed for its weights.
-import { add, clip, div, maximum, minimum, mul, pow, sign, sqrt, square, sub } from "../../autograd/ops/elementwise.js";
+import { add, clip, div, maximum, minimum, mul, pow, sign, sqrt, sub } from "../../autograd/ops/elementwise.js";
 import { randomCounters } from "../../autograd/ops/random.js";
-import { sum } from "../../autograd/ops/reduce.js";
+import { sum, sumSquares } from "../../autograd/ops/reduce.js";
 import { grad } from "../../autograd/tape.js";
 import { type LabelledImages, sliceImages } from "../../data/dataset.js";
 import { fillKernel } from "../../kernels/fill.js";
@@ -145,7 +145,7 @@ const LEAST_LENGTH = 1e-12;
 /** Euclidean lengths of the images, [N, 1, ...]. */
 function lengths(images: Tensor): Tensor {
   const axes = images.shape.map((_, axis) => axis).slice(1);
-  return maximum(sqrt(sum(square(images), { axes, keepDims: true })), LEAST_LENGTH);
+  return maximum(sqrt(sumSquares(images, { axes, keepDims: true })), LEAST_LENGTH);
 }
 
 function uniform(

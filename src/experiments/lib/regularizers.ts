@@ -2,9 +2,9 @@
 // total variation), two change what the classifier sees (blur, jitter). All are off at 0.
 
 import { conv2d } from "../../autograd/ops/conv2d.js";
-import { abs, add, mul, square, sub } from "../../autograd/ops/elementwise.js";
+import { abs, add, mul, sub } from "../../autograd/ops/elementwise.js";
 import { gather } from "../../autograd/ops/gather.js";
-import { sum } from "../../autograd/ops/reduce.js";
+import { sum, sumSquares } from "../../autograd/ops/reduce.js";
 import { pad, slice } from "../../autograd/ops/transform.js";
 import type { Device } from "../../tensor/device.js";
 import { RandomStream } from "../../tensor/random.js";
@@ -28,7 +28,7 @@ const overPixels = { axes: [1, 2, 3] };
 /** Penalties of images x [N, H, W, C], one per image [N]; undefined where there are none. */
 export function penalties(x: Tensor, { l2, totalVariation }: Regularizers): Tensor | undefined {
   const terms: Tensor[] = [];
-  if (l2 !== 0) terms.push(mul(sum(square(x), overPixels), l2));
+  if (l2 !== 0) terms.push(mul(sumSquares(x, overPixels), l2));
   if (totalVariation !== 0) {
     for (const axis of [1, 2]) terms.push(mul(sum(abs(differences(x, axis)), overPixels), totalVariation));
   }
