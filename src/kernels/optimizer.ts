@@ -6,8 +6,8 @@
 // nonFinite is not 0 nothing changes.
 // Formulas and defaults as Keras 3: weight decay is decoupled from the gradient, w -= w learningRate weightDecay.
 import { type CpuCall, defineKernel } from "../tensor/kernel.js";
-import { type Binding, type GpuCall, type GpuView, windowOf } from "../tensor/webgpu-program.js";
-import { rolledSegments, windows } from "./rolled.js";
+import type { Binding, GpuCall } from "../tensor/webgpu-program.js";
+import { bindableGroups, rolledSegments } from "./rolled.js";
 
 /** A gradient with the parameter and slots that it changes. */
 type Update<View> = readonly [gradient: View, parameter: View, ...slots: View[]];
@@ -38,9 +38,6 @@ function cpuUpdates({ inputs, outputs, params }: CpuCall<ScaledParams>) {
   return { factor, updates: nonFinite?.data[0] ? [] : updatesOf(gradients, outputs) };
 }
 
-/** Most tensors a dispatch: the parameters of a dispatch hold their starts. */
-const MOST_TENSORS = 32;
-
 interface UpdateText {
   readonly key: string;
   /** Names of the vec4s that the statement reads and changes: parameter, slots. */
@@ -61,18 +58,13 @@ function updateAll(call: GpuCall<ScaledParams>, { key, state, statement, numbers
           { name: "scale", view: scale, type: "f32" },
           { name: "nonFinite", view: nonFinite, type: "u32" },
         ];
-  const most = Math.min(MOST_TENSORS, Math.floor((call.profile.maxStorageBuffers - scaling.length) / names.length));
-  let pending: Update<GpuView>[] = [];
-  const dispatch = () => {
-    const updates = pending;
-    pending = [];
-    if (updates.length === 0) return;
+  for (const group of bindableGroups(call.profile, updatesOf(gradients, call.outputs), scaling.length)) {
     const loop = rolledSegments(
       call.profile,
-      updates.map(([{ size }]) => Math.ceil(size / 4)),
+      group.map(({ views: [gradient] }) => Math.ceil(gradient!.size / 4)),
     );
     call.dispatch({
-      key: `${key} ${updates.length}`,
+      key: `${key} ${group.length}`,
       program: () => ({
         workgroupSize: loop.workgroupSize,
         body: `${scaling.length === 0 ? "" : "if (nonFinite[0] != 0u) { return; }\n  let unscale = 1f / scale[0];"}${loop.body(
@@ -85,7 +77,7 @@ function updateAll(call: GpuCall<ScaledParams>, { key, state, statement, numbers
       }),
       bindings: [
         ...scaling,
-        ...updates.flatMap((views, k) =>
+        ...group.flatMap(({ views }, k) =>
           views.map(
             (view, j): Binding => ({
               name: `${names[j]}${k}`,
@@ -100,17 +92,7 @@ function updateAll(call: GpuCall<ScaledParams>, { key, state, statement, numbers
       numbers,
       workgroups: loop.workgroups,
     });
-  };
-  for (const update of updatesOf(gradients, call.outputs)) {
-    const pieces = windows(call.profile, update[0].size);
-    for (const [start, count] of pieces) {
-      // Two windows of a tensor cannot be bound at once.
-      if (start > 0 || pending.length === most) dispatch();
-      const views = pieces.length === 1 ? update : update.map((view) => windowOf(view, start, count));
-      pending.push(views as unknown as Update<GpuView>);
-    }
   }
-  dispatch();
 }
 
 export interface SgdParams extends ScaledParams {

@@ -2,7 +2,7 @@
 // workgroups of one subgroup are twice as fast as one element an invocation (0.38 against 0.78 ns an element); hardware
 // gets 256 invocations a workgroup and short walks. At least a few workgroups remain for the cores to share.
 import type { TuningProfile } from "../tensor/webgpu-profile.js";
-import { GRID_INDEX, gridOf } from "../tensor/webgpu-program.js";
+import { type GpuView, GRID_INDEX, gridOf, windowOf } from "../tensor/webgpu-program.js";
 
 export interface RolledLoop {
   readonly workgroupSize: readonly [number];
@@ -70,4 +70,40 @@ export function windows(profile: TuningProfile, size: number): [number, number][
   const pieces: [number, number][] = [];
   for (let start = 0; start < size; start += most) pieces.push([start, Math.min(most, size - start)]);
   return pieces;
+}
+
+/** Most tensors a dispatch: its parameters hold their starts. */
+const MOST_TENSORS = 32;
+
+/** A tensor's views (itself and what goes along with it, all of one size), by its place in the list. */
+export interface BoundTensor {
+  readonly tensor: number;
+  readonly views: readonly GpuView[];
+}
+
+/**
+ * Tensors in groups that a dispatch can bind beside `others` more bindings. A tensor larger than a binding is cut into
+ * windows, no two of them in one group.
+ */
+export function bindableGroups(
+  profile: TuningProfile,
+  tensors: readonly (readonly GpuView[])[],
+  others: number,
+): BoundTensor[][] {
+  const groups: BoundTensor[][] = [];
+  let group: BoundTensor[] = [];
+  const close = () => {
+    if (group.length > 0) groups.push(group);
+    group = [];
+  };
+  tensors.forEach((views, tensor) => {
+    const most = Math.min(MOST_TENSORS, Math.floor((profile.maxStorageBuffers - others) / views.length));
+    const pieces = windows(profile, views[0]!.size);
+    for (const [start, count] of pieces) {
+      if (start > 0 || group.length === most) close();
+      group.push({ tensor, views: pieces.length === 1 ? views : views.map((view) => windowOf(view, start, count)) });
+    }
+  });
+  close();
+  return groups;
 }

@@ -1,7 +1,6 @@
 // A sequential model: layers bound to their weights. It computes, names and counts; training is in fit.ts, prediction over
 // data sets in evaluate.ts, files in checkpoint.ts.
-import { add, mul } from "../autograd/ops/elementwise.js";
-import { sumSquares } from "../autograd/ops/reduce.js";
+import { l2Penalty } from "../autograd/ops/penalty.js";
 import { type Changing, type Device, valueNow } from "../tensor/device.js";
 import { ShapeError, UsageError } from "../tensor/errors.js";
 import { randomKey } from "../tensor/random.js";
@@ -173,9 +172,9 @@ export class Sequential {
   /** Sum of the layers' L2 penalties; undefined where there is none. */
   penalty(): Tensor | undefined {
     const terms = this.layers.flatMap(({ placed, weights }) =>
-      placed.weights.filter(({ l2 }) => l2 !== 0).map(({ name, l2 }) => mul(sumSquares(weights[name]!), l2)),
+      placed.weights.filter(({ l2 }) => l2 !== 0).map(({ name, l2 }) => ({ tensor: weights[name]!, factor: l2 })),
     );
-    return terms.length === 0 ? undefined : terms.reduce(add);
+    return terms.length === 0 ? undefined : l2Penalty(terms);
   }
 
   /** All weights, in the order of the layers. */

@@ -8,6 +8,7 @@ import { dropout } from "../../src/autograd/ops/dropout.js";
 import { binary, cast, clip, leakyRelu, relu, unary, where } from "../../src/autograd/ops/elementwise.js";
 import { gather, oneHot } from "../../src/autograd/ops/gather.js";
 import { type MatmulOptions, matmul } from "../../src/autograd/ops/matmul.js";
+import { l2Penalty } from "../../src/autograd/ops/penalty.js";
 import { avgPool2d, globalAvgPool2d, maxPool2d } from "../../src/autograd/ops/pool2d.js";
 import { argmax, logSumExp, max, mean, min, sum, sumSquares } from "../../src/autograd/ops/reduce.js";
 import { logSoftmax, softmax, softmaxCrossEntropy } from "../../src/autograd/ops/softmax.js";
@@ -449,6 +450,13 @@ const structural: Operation[] = [
   reduction("max", max),
   reduction("min", min),
   reduction("logSumExp", logSumExp),
+  {
+    op: "l2Penalty",
+    draw: (random) => ({
+      fn: (...tensors) => l2Penalty(tensors.map((t, k) => ({ tensor: t!, factor: 0.5 / (k + 1) }))),
+      inputs: [1, 2, 3].map((axes) => random.normal(random.shape(axes))),
+    }),
+  },
   {
     op: "max",
     form: "with ties",
