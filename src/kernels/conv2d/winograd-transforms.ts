@@ -281,12 +281,14 @@ export function transformResultGradient<P>(
 /**
  * dx = sum of inputs^T V inputs over the overlapping tiles V of the spectrum. An invocation has four channels of an image
  * and walks over its tiles row by row: two columns are carried to the next tile, two rows are added to what the row of
- * tiles before has stored. Pixels of x that no tile reads are not written.
+ * tiles before has stored. Pixels of x that no tile reads get zero.
  */
 export function transformInputGradient<P>(call: GpuCall<P>, tiling: Tiling, spectrum: Spectrum, dx: GpuView): void {
   const { geometry, m } = tiling;
   const quads = geometry.inputs / 4;
   const masked = !inside(tiling);
+  const [height, width] = [tiling.rows * m + 2 - geometry.y.padding, tiling.columns * m + 2 - geometry.x.padding];
+  const unread = height < geometry.y.input || width < geometry.x.input;
   const loop = boxLoop(call.profile, [geometry.batch, quads]);
   const side = m + 2;
   const store = (r: number, c: number) => {
@@ -297,8 +299,14 @@ export function transformInputGradient<P>(call: GpuCall<P>, tiling: Tiling, spec
         : `dx[${at}] = sum${r}_${c};`;
     return masked ? `if (row${r} && column + ${c}u < u.inputWidth) { ${text} }` : text;
   };
+  const zeroBeyond = /* wgsl */ `
+    for (var row = 0u; row < u.inputHeight; row++) {
+      for (var column = select(0u, u.readWidth, row < u.readHeight); column < u.inputWidth; column++) {
+        dx[((c0 * u.inputHeight + row) * u.inputWidth + column) * u.quads + c1] = vec4f();
+      }
+    }`;
   call.dispatch({
-    key: `transform input gradient ${m} ${masked}`,
+    key: `transform input gradient ${m} ${masked} ${unread}`,
     program: () => ({
       workgroupSize: loop.workgroupSize,
       body: loop.body(/* wgsl */ `
@@ -320,20 +328,19 @@ export function transformInputGradient<P>(call: GpuCall<P>, tiling: Tiling, spec
         source += u.quads;
       }
       ${repeat(side, (r) => repeat(2, (c) => `{ let sum${r}_${c} = kept${r}_${c}; ${store(r, c)} }`))}
-    }`),
+    }
+    ${unread ? zeroBeyond : ""}`),
     }),
     bindings: [
       { name: "spectrum", view: spectrum.view, type: "vec4f" },
       { name: "dx", view: dx, type: "vec4f", access: "read_write" },
     ],
-    sizes: { ...loop.sizes, ...sizesOf(tiling), quads, plane: spectrum.stride / 4 },
+    sizes: {
+      ...{ ...loop.sizes, ...sizesOf(tiling), quads, plane: spectrum.stride / 4 },
+      ...(unread && { readHeight: height, readWidth: width }),
+    },
     workgroups: loop.workgroups,
   });
-}
-
-/** Whether the tiles read all of x. */
-export function coversInput({ geometry: { y, x }, m, rows, columns }: Tiling): boolean {
-  return rows * m + 2 - y.padding >= y.input && columns * m + 2 - x.padding >= x.input;
 }
 
 /** factors [frequencies][Cin][Cout] = kernel g kernel^T of the taps g (3 x 3) of every pair of channels. */

@@ -11,9 +11,7 @@ import type { FusedActivation } from "../activation.js";
 import type { MatmulParams } from "../matmul.js";
 import type { Matrix, Product } from "../matmul-product.js";
 import { subgroupFamily } from "../matmul-subgroup.js";
-import { stream } from "../stream.js";
 import {
-  coversInput,
   planeStride,
   type Result,
   type ResultGradient,
@@ -146,10 +144,6 @@ export function winogradGradients<P>(
       b: { ...planesOf(factors, inputs, outputs), transposed: true },
       c: rowsOf(source),
     });
-    if (!coversInput(tiling)) {
-      const bindings = [{ name: "dx", view: dx, type: "vec4f", access: "read_write" }] as const;
-      stream(call, { key: "zero", bindings, statement: "dx[i] = vec4f();" });
-    }
     transformInputGradient(call, tiling, source, dx);
   }
 }
