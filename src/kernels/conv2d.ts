@@ -6,14 +6,25 @@
 // The reference is in conv2d/reference.ts, the two WebGPU families in conv2d/software-*.ts and conv2d/hardware.ts. The
 // forward pass and the input gradient are one kernel with two index maps (conv2d/geometry.ts, Gather). Where
 // conv2d/choice.ts says so, the three passes go by Winograd's minimal filtering (conv2d/winograd.ts).
+import type { Device } from "../tensor/device.js";
 import { defineKernel } from "../tensor/kernel.js";
+import { type Shape, sizeOf } from "../tensor/shape.js";
+import { empty, run, runMany, type Tensor } from "../tensor/tensor.js";
+import { defineTunable } from "../tensor/tuning.js";
 import type { TuningProfile } from "../tensor/webgpu-profile.js";
 import type { GpuCall, GpuView } from "../tensor/webgpu-program.js";
 import { activationCpu, type FusedActivation } from "./activation.js";
-import { winogradTiling } from "./conv2d/choice.js";
+import {
+  FEW_CHANNELS_FORM,
+  goesByProducts,
+  MANY_CHANNELS_FORM,
+  WINDOWS_FORM,
+  winogradTiling,
+} from "./conv2d/choice.js";
 import { goesByColumns, inputGradientByColumns } from "./conv2d/columns.js";
 import {
   type Conv2dGeometry,
+  conv2dGeometry,
   convolutionFlops,
   forwardGather,
   type Gather,
@@ -21,6 +32,7 @@ import {
   inputGradientGather,
 } from "./conv2d/geometry.js";
 import { gatherHardware, kernelGradientHardware } from "./conv2d/hardware.js";
+import { forwardByProduct, inputGradientByProduct, kernelGradientByProduct } from "./conv2d/products.js";
 import { conv2dReference, inputGradientReference, kernelGradientReference } from "./conv2d/reference.js";
 import { gatherSoftware } from "./conv2d/software-gather.js";
 import { kernelGradientSoftware } from "./conv2d/software-kernel-gradient.js";
@@ -52,6 +64,10 @@ export function directForward<P>(
   views: { readonly x: GpuView; readonly kernel: GpuView; readonly bias: GpuView | undefined; readonly y: GpuView },
   activation: FusedActivation,
 ): void {
+  if (goesByProducts(call.profile, geometry)) {
+    forwardByProduct(call, geometry, views, activation);
+    return;
+  }
   const { x, kernel, bias, y } = views;
   const gathered = { source: x, kernel, target: y, ...(bias ? { bias } : {}) };
   gatherWindows(call, forwardGather(geometry), gathered, activation);
@@ -65,7 +81,8 @@ export function directInputGradient<P>(
 ): void {
   const { dz, kernel, dx } = views;
   const part = { ...call, params: geometry, inputs: [dz, kernel], outputs: [dx] };
-  if (goesByColumns(part)) inputGradientByColumns(part, familyOf(call.profile).gather);
+  if (goesByProducts(call.profile, geometry)) inputGradientByProduct(call, geometry, views);
+  else if (goesByColumns(part)) inputGradientByColumns(part, familyOf(call.profile).gather);
   else gatherWindows(part, inputGradientGather(geometry), { source: dz, kernel, target: dx }, "linear");
 }
 
@@ -75,6 +92,10 @@ export function directKernelGradient<P>(
   geometry: Conv2dGeometry,
   views: { readonly x: GpuView; readonly dz: GpuView; readonly dkernel: GpuView; readonly dbias: GpuView | undefined },
 ): void {
+  if (goesByProducts(call.profile, geometry)) {
+    kernelGradientByProduct(call, geometry, views);
+    return;
+  }
   const { x, dz, dkernel, dbias } = views;
   const outputs = dbias ? [dkernel, dbias] : [dkernel];
   familyOf(call.profile).kernelGradient({ ...call, params: geometry, inputs: [x, dz], outputs });
@@ -157,3 +178,25 @@ export const conv2dGradientsKernel = defineKernel<Conv2dGeometry>({
     directKernelGradient(call, call.params, { x, dz, dkernel, dbias });
   },
 });
+
+/** The passes of a 3 x 3 convolution without padding, to time forms of them by. */
+const sample =
+  ([batch, size, inputs, outputs]: readonly [number, number, number, number]) =>
+  (device: Device) => {
+    const shapes: Shape[] = [
+      [batch, size, size, inputs],
+      [3, 3, inputs, outputs],
+      [batch, size - 2, size - 2, outputs],
+    ];
+    const [x, kernel, y] = shapes.map((shape) =>
+      empty(device, shape, "f32").assign(new Float32Array(sizeOf(shape)).fill(0.5)),
+    ) as [Tensor, Tensor, Tensor];
+    const geometry = conv2dGeometry(x.shape, kernel.shape);
+    return () => {
+      run(conv2dKernel, [x, kernel], y, { geometry, activation: "linear" });
+      runMany(conv2dGradientsKernel, [x, kernel, y], [x, kernel], geometry);
+    };
+  };
+defineTunable({ ...FEW_CHANNELS_FORM, profile: "software", sample: sample([16, 13, 32, 64]) });
+defineTunable({ ...MANY_CHANNELS_FORM, profile: "software", sample: sample([4, 16, 96, 96]) });
+defineTunable({ ...WINDOWS_FORM, profile: "software", sample: sample([32, 5, 36, 64]) });

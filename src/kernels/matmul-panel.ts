@@ -18,6 +18,7 @@ import { activationWgsl } from "./activation.js";
 import type { MatmulParams } from "./matmul.js";
 import { isAligned, PRODUCT_PREAMBLE, type Product, productSizes } from "./matmul-product.js";
 import { repeat, SUBGROUP_LANES } from "./subgroup-tile.js";
+import { inWindow, NEXT_WINDOW, startWindows } from "./window-rows.js";
 
 /** Columns of a panel. */
 export const PANEL_COLUMNS = 32;
@@ -57,6 +58,8 @@ interface Panel {
   readonly single: boolean;
   readonly transposedB: boolean;
   readonly bias: boolean;
+  /** A's rows are windows of images. */
+  readonly windows: boolean;
 }
 
 /** Statements that fill the panel from k0 on, zeros beyond kEnd. */
@@ -95,7 +98,9 @@ function multiplyRow(depth: number): string {
     .join("\n");
 }
 
-function body({ depth, single, transposedB, bias }: Panel): string {
+function body({ depth, single, transposedB, bias, windows }: Panel): string {
+  const loads = Math.ceil(depth / LOAD_DEPTH);
+  const at = (p: number) => (windows ? `ia + e${p}` : `ia + ${SUBGROUP_LANES * p}u`);
   return /* wgsl */ `
   ${PRODUCT_PREAMBLE}
   let column = group.x * ${PANEL_COLUMNS}u + 4u * lane;
@@ -107,17 +112,22 @@ function body({ depth, single, transposedB, bias }: Panel): string {
   ${single ? "{ let k0 = kBegin;" : `for (var k0 = kBegin; k0 < kEnd; k0 += ${depth}u) {`}
     ${fill(transposedB)}
     let kLane = k0 + 4u * lane;
-    var ia = (aBase + mBegin * u.aStride + kLane) / 4u;
+    ${
+      windows
+        ? `${startWindows("aBase / 4u", "mBegin")}
+    ${repeat(loads, (p) => `let e${p} = ${inWindow(`kLane / 4u + ${SUBGROUP_LANES * p}u`)};`)}`
+        : "var ia = (aBase + mBegin * u.aStride + kLane) / 4u;"
+    }
     var ic = (cBase + mBegin * u.cStride + column) / 4u;
     for (var m = mBegin; m < mEnd; m++) {
-      ${repeat(Math.ceil(depth / LOAD_DEPTH), (p) => `let a${p} = select(vec4f(), a[ia + ${SUBGROUP_LANES * p}u], kLane + ${LOAD_DEPTH * p}u < kEnd);`)}
+      ${repeat(loads, (p) => `let a${p} = select(vec4f(), a[${at(p)}], kLane + ${LOAD_DEPTH * p}u < kEnd);`)}
       var even = start;
       var odd = vec4f();
       ${single ? "" : "if (k0 > kBegin) { even = c[ic]; }"}
       ${multiplyRow(depth)}
       let y = even + odd;
       if (stored) { c[ic] = ${single ? "activation(y)" : `select(y, activation(y), k0 + ${depth}u >= kEnd)`}; }
-      ia += u.aStride / 4u;
+      ${windows ? NEXT_WINDOW : "ia += u.aStride / 4u;"}
       ic += u.cStride / 4u;
     }
   }`;
@@ -149,14 +159,15 @@ export function runPanels(call: GpuCall<MatmulParams>, product: Product): void {
   const { m, n, k, batch, splits, kStep, a, b, c, bias, activation } = product;
   const depth = panelDepth(Math.min(k, kStep), call.profile);
   const single = kStep <= depth;
+  const windows = a.windows !== undefined;
   const rows = Math.ceil(m / rowBlocks(m, Math.ceil(n / PANEL_COLUMNS) * batch));
   call.dispatch({
-    key: `panel ${depth}${single ? " single" : ""} N${b.transposed ? "T" : "N"} ${activation}`,
+    key: `panel ${depth}${single ? " single" : ""}${windows ? " windows" : ""} N${b.transposed ? "T" : "N"} ${activation}`,
     program: () => ({
       workgroupSize: [SUBGROUP_LANES],
       subgroups: true,
       declarations: activationWgsl(activation, "vec4f"),
-      body: body({ depth, single, transposedB: b.transposed, bias: bias !== undefined }),
+      body: body({ depth, single, transposedB: b.transposed, bias: bias !== undefined, windows }),
     }),
     bindings: [
       { name: "a", view: a.view, type: "vec4f" },

@@ -4,6 +4,7 @@ import type { TuningProfile } from "../tensor/webgpu-profile.js";
 import type { Binding, GpuCall, GpuView } from "../tensor/webgpu-program.js";
 import type { FusedActivation } from "./activation.js";
 import type { MatmulParams } from "./matmul.js";
+import { type WindowRows, windowSizes } from "./window-rows.js";
 
 /** A matrix (or a batch of them) somewhere in a buffer; sizes and offsets in elements. */
 export interface Matrix {
@@ -16,6 +17,8 @@ export interface Matrix {
   readonly batchStride: number;
   /** Stored as its transpose: A as [K, M], B as [N, K]. Never for C. */
   readonly transposed: boolean;
+  /** Its rows as stored are windows of images, \`stride\` does not count; A of the software profile only, no batch. */
+  readonly windows?: WindowRows;
 }
 
 /** C[m, n] = activation(sum over k of A[m, k] B[k, n] + bias[n]), for every matrix of a batch. */
@@ -34,6 +37,8 @@ export interface Product {
   /** bias[biasOffset + n], whole view bound; only with splits = 1. */
   readonly bias: { readonly view: GpuView; readonly offset: number } | undefined;
   readonly activation: FusedActivation;
+  /** Gets the sums of B's columns [n]; only for A [K, M] of the software profile with splits = 1 and no batch. */
+  readonly columnSums?: GpuView | undefined;
 }
 
 /** Most pieces of k. */
@@ -72,6 +77,7 @@ export function productSizes({ m, n, k, a, b, c, splits, kStep, splitStride, bia
     cStride: c.stride,
     cBatch: c.batchStride,
     biasOffset: bias?.offset ?? 0,
+    ...(a.windows && windowSizes(a.windows)),
   };
 }
 

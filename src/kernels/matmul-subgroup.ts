@@ -35,17 +35,30 @@ import {
   stepRegister,
   tileColumns,
 } from "./subgroup-tile.js";
+import { inWindow, NEXT_WINDOW, startWindows } from "./window-rows.js";
 
 /**
  * WGSL by which an operand fills its registers. `quad` runs once per four k, `each` before and `next` after every k. Where
- * `vectors` is set instead, `vectors(step)` lists register and vec4f load for the step'th k from here.
+ * `vectors` is set instead, `vectors(step)` lists register and vec4f load for the step'th k from here; `prepare(steps)` goes before them.
  */
 interface Loader {
   readonly start: string;
   readonly quad?: string;
   readonly each?: string;
+  readonly prepare?: (steps: number) => string;
   readonly vectors?: (step: number) => readonly (readonly [register: string, load: string])[];
   readonly next: string;
+}
+
+/** A [K, M] whose rows are windows of images: where a lane's elements lie in a window is the same for all. */
+function windowLoader(registers: number): Loader {
+  return {
+    start: `${startWindows("aBase / 4u", "kBegin")}
+${repeat(registers, (g) => `let e${g} = ${inWindow(`(m0 / 4u + lane + ${8 * g}u)`)};`)}`,
+    prepare: (steps) => repeat(steps, (step) => `let row${step} = ia; ${NEXT_WINDOW}`),
+    vectors: (step) => Array.from({ length: registers }, (_, g) => [`a${g}`, `a[row${step} + e${g}]`]),
+    next: "",
+  };
 }
 
 function leftLoader(tile: SubgroupTile, layout: LeftLayout, aligned: boolean): Loader {
@@ -117,25 +130,36 @@ export const TRIP_FORM: Choice<"two k a trip" | "one k a trip"> = {
 };
 
 /** The sums of every k of the piece; with a four-k loader a loop of four inside. */
-function mainLoop(tile: SubgroupTile, layout: LeftLayout, left: Loader, right: Loader, two: boolean): string {
+function mainLoop(
+  tile: SubgroupTile,
+  layout: LeftLayout,
+  left: Loader,
+  right: Loader,
+  { two, columnSums }: { readonly two: boolean; readonly columnSums: boolean },
+): string {
+  const addColumns = (steps: number) =>
+    columnSums
+      ? repeat(steps, (step) => repeat(tile.vectors, (v) => `columnSum${v} += ${stepRegister(`b${v}`, step)};`))
+      : "";
   if (two && left.vectors !== undefined && right.vectors !== undefined) {
     const loads = [...left.vectors(0), ...right.vectors(0)].map(([name, load]) => `let ${name} = ${load};`);
     const more = [...left.vectors(1), ...right.vectors(1)].map(
       ([name, load]) => `let ${stepRegister(name, 1)} = select(vec4f(), ${load}, k + 1u < kEnd);`,
     );
     return `for (var k = kBegin; k < kEnd; k += 2u) {
+${left.prepare?.(2) ?? ""}
 ${[...loads, ...more].join("\n")}
+${addColumns(2)}
 ${multiplyAccumulate(tile, layout, 2)}
 ${left.next} ${left.next} ${right.next} ${right.next}
 }`;
   }
-  const single = ({ each, vectors }: Loader) =>
-    each ??
-    vectors?.(0)
-      .map(([name, load]) => `let ${name} = ${load};`)
-      .join("\n") ??
-    "";
-  const body = [single(left), single(right), multiplyAccumulate(tile, layout), left.next, right.next].join("\n");
+  const single = ({ each, prepare, vectors }: Loader) =>
+    each ?? [prepare?.(1) ?? "", ...(vectors?.(0).map(([name, load]) => `let ${name} = ${load};`) ?? [])].join("\n");
+  const body = [
+    ...[single(left), single(right), addColumns(1)],
+    ...[multiplyAccumulate(tile, layout), left.next, right.next],
+  ].join("\n");
   if (left.quad === undefined && right.quad === undefined) {
     return `for (var k = kBegin; k < kEnd; k++) {\n${body}\n}`;
   }
@@ -152,7 +176,10 @@ ${body}
  * Stores what lies inside C, after bias and activation. The sums pass through an array, so that one row's code serves all:
  * stores are by far the longest code on lavapipe, and a copy for every row takes seconds to compile.
  */
-function epilogue(tile: SubgroupTile, options: { scattered: boolean; vectorStores: boolean; bias: boolean }): string {
+function epilogue(
+  tile: SubgroupTile,
+  options: { scattered: boolean; vectorStores: boolean; bias: boolean; columnSums: boolean },
+): string {
   const column = (vector: number, component: number) =>
     options.scattered ? `n0 + lane + ${32 * vector + 8 * component}u` : `n0 + 4u * lane + ${32 * vector + component}u`;
   const bias = (vector: number) =>
@@ -165,6 +192,11 @@ function epilogue(tile: SubgroupTile, options: { scattered: boolean; vectorStore
           .join(" ");
   return `
 ${options.bias ? repeat(tile.vectors, bias) : ""}
+${
+  options.columnSums
+    ? `if (group.y == 0u) { ${repeat(tile.vectors, (v) => `if (${column(v, 0)} < u.n) { columnSums[(${column(v, 0)}) / 4u] = columnSum${v}; }`)} }`
+    : ""
+}
 var sums: array<vec4f, ${tile.rows * tile.vectors}>;
 ${eachAccumulator(tile, ({ row, vector, name }) => `sums[${row * tile.vectors + vector}] = ${name};`)}
 var at = cBase + m0 * u.cStride;
@@ -188,7 +220,13 @@ const ROWS_FOR_COPY = 256;
 
 function copyPays({ profile }: GpuCall<MatmulParams>, product: Product): boolean {
   const { m, n, k, batch, a } = product;
-  const pays = a.transposed && isAligned(a) && batch === 1 && m >= ROWS_FOR_COPY && n >= COLUMNS_FOR_COPY;
+  const pays =
+    a.transposed &&
+    a.windows === undefined &&
+    isAligned(a) &&
+    batch === 1 &&
+    m >= ROWS_FOR_COPY &&
+    n >= COLUMNS_FOR_COPY;
   return (
     pays && m * k * 4 <= profile.maxBindingBytes && panelFits({ ...product, a: { ...a, transposed: false } }, profile)
   );
@@ -236,17 +274,17 @@ function tileFor({ m, n, a, b }: TileShape, vectorStores: boolean): SubgroupTile
 }
 
 function runTile(call: GpuCall<MatmulParams>, product: Product): void {
-  const { m, n, batch, splits, a, b, c, bias, activation } = product;
+  const { m, n, batch, splits, a, b, c, bias, activation, columnSums } = product;
   const alignedA = isAligned(a);
   const alignedB = isAligned(b);
   const vectorStores = !b.transposed && isAligned(c) && product.splitStride % 4 === 0;
   const tile = tileFor(product, vectorStores);
   const layout: LeftLayout = a.transposed ? "k-major" : "row-major";
-  const left = leftLoader(tile, layout, alignedA);
+  const left = a.windows ? windowLoader(leftRegisters(tile, layout)) : leftLoader(tile, layout, alignedA);
   const right = rightLoader(tile, b.transposed, alignedB);
   const two = tuned(call.profile, TRIP_FORM) === "two k a trip";
   call.dispatch({
-    key: `${two ? "2 k " : ""}${tile.rows}x${tileColumns(tile)} ${a.transposed ? "T" : "N"}${b.transposed ? "T" : "N"} ${activation}`,
+    key: `${two ? "2 k " : ""}${tile.rows}x${tileColumns(tile)}${a.windows ? " windows" : ""}${columnSums ? " sums" : ""} ${a.transposed ? "T" : "N"}${b.transposed ? "T" : "N"} ${activation}`,
     program: () => ({
       workgroupSize: [SUBGROUP_LANES],
       subgroups: true,
@@ -257,11 +295,18 @@ function runTile(call: GpuCall<MatmulParams>, product: Product): void {
         accumulators(tile),
         left.start,
         right.start,
-        mainLoop(tile, layout, left, right, two),
-        epilogue(tile, { scattered: b.transposed, vectorStores, bias: bias !== undefined }),
+        columnSums ? repeat(tile.vectors, (v) => `var columnSum${v} = vec4f();`) : "",
+        mainLoop(tile, layout, left, right, { two, columnSums: columnSums !== undefined }),
+        epilogue(tile, {
+          ...{ scattered: b.transposed, vectorStores },
+          ...{ bias: bias !== undefined, columnSums: columnSums !== undefined },
+        }),
       ].join("\n"),
     }),
-    bindings: productBindings(product, { alignedA, alignedB, vectorStores }),
+    bindings: [
+      ...productBindings(product, { alignedA, alignedB, vectorStores }),
+      ...(columnSums ? [{ name: "columnSums", view: columnSums, type: "vec4f", access: "read_write" } as const] : []),
+    ],
     sizes: productSizes(product),
     workgroups: [Math.ceil(n / tileColumns(tile)), Math.ceil(m / tile.rows), batch * splits],
   });
@@ -276,7 +321,9 @@ export const subgroupFamily: ProductFamily = {
     return Math.max(1, Math.min(Math.ceil(WANTED_WORKGROUPS / tiles), Math.floor((m * n * k) / LEAST_WORK)));
   },
   run(call: GpuCall<MatmulParams>, product: Product): void {
-    if (panelFits(product, call.profile)) runPanels(call, product);
+    // Rows that are windows are read one after the other by panels only.
+    const windows = product.a.windows !== undefined && !product.a.transposed;
+    if (windows || panelFits(product, call.profile)) runPanels(call, product);
     else if (copyPays(call, product)) runPanels(call, { ...product, a: transposedCopy(call, product) });
     else runTile(call, product);
   },

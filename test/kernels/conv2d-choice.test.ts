@@ -1,6 +1,12 @@
-// Which convolutions go by Winograd, and in tiles of which size; and that its matrices compute a convolution.
+// Which convolutions go by Winograd, and in tiles of which size, and which by products over windows; and that its matrices compute a convolution.
 import { describe, expect, it } from "vitest";
-import { winogradTiling } from "../../src/kernels/conv2d/choice.js";
+import {
+  FEW_CHANNELS_FORM,
+  goesByProducts,
+  MANY_CHANNELS_FORM,
+  WINDOWS_FORM,
+  winogradTiling,
+} from "../../src/kernels/conv2d/choice.js";
 import { type Conv2dOptions, conv2dGeometry } from "../../src/kernels/conv2d/geometry.js";
 import { type Matrix, winogradMatrices } from "../../src/kernels/conv2d/winograd-matrices.js";
 import type { Shape } from "../../src/tensor/shape.js";
@@ -38,6 +44,53 @@ describe("winogradTiling", () => {
   it("leaves what exceeds a binding to the direct kernels", () => {
     const small = { ...software, maxBindingBytes: 2 ** 20 };
     expect(tileOf(small, [16, 28, 28, 96], [3, 3, 96, 96], same)).toBeUndefined();
+  });
+});
+
+describe("goesByProducts", () => {
+  const goes = (profile: TuningProfile, x: Shape, kernel: Shape, options: Conv2dOptions = {}) =>
+    goesByProducts(profile, conv2dGeometry(x, kernel, options));
+
+  it.each([
+    ["a small image of many channels", [32, 5, 5, 36], [3, 3, 36, 64], {}, true],
+    ["strides", [64, 9, 9, 16], [4, 3, 16, 32], { strides: 2 }, true],
+    ["padding", [32, 5, 5, 36], [3, 3, 36, 64], same, false],
+    ["dilation", [32, 5, 5, 36], [2, 2, 36, 64], { dilations: 2 }, false],
+    ["channels that are no multiple of four", [32, 5, 5, 37], [3, 3, 37, 64], {}, false],
+    ["few output channels", [32, 5, 5, 36], [3, 3, 36, 12], {}, false],
+    ["few windows", [4, 5, 5, 36], [3, 3, 36, 64], {}, false],
+    ["an image of one channel", [32, 28, 28, 1], [3, 3, 1, 32], {}, false],
+  ] as [string, Shape, Shape, Conv2dOptions, boolean][])("%s", (_, x, kernel, options, expected) => {
+    expect(goes(software, x, kernel, options)).toBe(expected);
+    expect(goes(hardware, x, kernel, options)).toBe(false);
+    expect(goes({ ...software, choices: { [WINDOWS_FORM.name]: "direct" } }, x, kernel, options)).toBe(false);
+  });
+
+  it("leaves what exceeds a binding to the direct kernels", () => {
+    expect(goes({ ...software, maxBindingBytes: 2 ** 18 }, [32, 5, 5, 36], [3, 3, 36, 64])).toBe(false);
+  });
+});
+
+describe("tuned tiles", () => {
+  it("are those of the option", () => {
+    const profile = (option: string) => ({
+      ...software,
+      choices: { [FEW_CHANNELS_FORM.name]: option, [MANY_CHANNELS_FORM.name]: option },
+    });
+    for (const [x, kernel] of [
+      [
+        [128, 12, 12, 32],
+        [3, 3, 32, 64],
+      ],
+      [
+        [16, 28, 28, 96],
+        [3, 3, 96, 96],
+      ],
+    ] as [Shape, Shape][]) {
+      expect(tileOf(profile("tiles of 2"), x, kernel, same)).toBe(2);
+      expect(tileOf(profile("tiles of 4"), x, kernel, same)).toBe(4);
+      expect(tileOf(profile("direct"), x, kernel, same)).toBeUndefined();
+    }
   });
 });
 

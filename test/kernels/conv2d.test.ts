@@ -1,15 +1,18 @@
 // Convolution on every profile against the float64 reference: all three passes at shapes that fit no tile, with every
 // stride, padding, dilation and activation; Keras's output sizes; equal bits on every run; nothing computed unasked.
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { gradcheck } from "../../src/autograd/gradcheck.js";
 import { type Conv2dOptions, conv2d } from "../../src/autograd/ops/conv2d.js";
 import { sum } from "../../src/autograd/ops/reduce.js";
 import { valueAndGrad } from "../../src/autograd/tape.js";
 import { FUSED_ACTIVATIONS, type FusedActivation } from "../../src/kernels/activation.js";
 import { conv2dGeometry, outputShape, type Conv2dOptions as WindowOptions } from "../../src/kernels/conv2d/geometry.js";
+import { openDevice } from "../../src/tensor/open.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import type { Shape } from "../../src/tensor/shape.js";
 import { type Tensor, tensor } from "../../src/tensor/tensor.js";
+import { choicesInUse } from "../../src/tensor/tuning.js";
+import { WebGpuDevice } from "../../src/tensor/webgpu.js";
 import {
   cpu,
   describeProfiles,
@@ -91,6 +94,12 @@ const CASES: readonly Case[] = [
     bias: false,
   },
   { x: [3, 9, 9, 132], kernel: [3, 3, 132, 64], options: { padding: "same" } },
+  // By products over windows on software adapters: strides, kernels that are no square, rows and columns left over, numbers
+  // of windows that no tile divides, more elements than a panel is deep.
+  { x: [37, 9, 8, 20], kernel: [3, 2, 20, 36], options: { strides: [2, 1], activation: "relu" } },
+  { x: [33, 6, 7, 16], kernel: [4, 4, 16, 68], options: { strides: [1, 3] }, bias: false },
+  { x: [131, 4, 4, 60], kernel: [4, 4, 60, 32], options: { activation: "tanh" } },
+  { x: [3, 12, 11, 148], kernel: [1, 1, 148, 44] },
   // Taps that never meet the input.
   { x: [2, 3, 3, 4], kernel: [5, 5, 4, 4], options: { padding: "same", dilations: 2 } },
   ...Array.from({ length: 12 }, () => withChannels(randomCase())),
@@ -166,6 +175,35 @@ describeProfiles((device) => {
     const { grads } = valueAndGrad((x: Tensor, k: Tensor) => sum(conv2d(x, k)))(x, kernel);
     expect(grads[0].shape).toEqual([0, 6, 6, 4]);
     expectClose(await grads[1].data(), new Float32Array(kernel.size), { rtol: 0 });
+  });
+});
+
+describe("forms that tuning chooses between", () => {
+  it("compute the same", async () => {
+    const device = await openDevice("webgpu", { profile: "software" });
+    try {
+      const cases: Case[] = [
+        { x: [37, 5, 5, 36], kernel: [3, 3, 36, 64], options: { activation: "relu" } },
+        { x: [5, 13, 13, 32], kernel: [3, 3, 32, 64] },
+        { x: [2, 10, 10, 100], kernel: [3, 3, 100, 96], options: { padding: "same" } },
+      ];
+      const programs = new Set<string>();
+      for (const { name, options } of choicesInUse(device.profile)) {
+        for (const option of options) {
+          const form = new WebGpuDevice(device.adapter, device.gpu, { ...device.profile, choices: { [name]: option } });
+          const compile = vi.spyOn(device.gpu, "createShaderModule");
+          for (const test of cases) {
+            await expectParity(form, (x, kernel, bias) => apply(test, x!, kernel!, bias), inputsOf(test));
+          }
+          if (name.startsWith("conv2d")) programs.add(compile.mock.calls.map(([{ code }]) => code).join());
+          compile.mockRestore();
+        }
+      }
+      // Every option is code of its own, but for the tiles that the price would choose, too.
+      expect(programs.size).toBeGreaterThanOrEqual(6);
+    } finally {
+      device.destroy();
+    }
   });
 });
 

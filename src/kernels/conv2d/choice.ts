@@ -1,4 +1,6 @@
-// Which convolutions go by Winograd's minimal filtering, and in tiles of which size: the one place that decides.
+// Which convolutions go by Winograd's minimal filtering, and in tiles of which size, and which of the others by matrix
+// products over windows: the one place that decides.
+import { type Choice, tuned } from "../../tensor/tuning.js";
 import type { TuningProfile } from "../../tensor/webgpu-profile.js";
 import { SUBGROUP_LANES } from "../subgroup-tile.js";
 import type { Conv2dGeometry, WindowAxis } from "./geometry.js";
@@ -11,6 +13,29 @@ import { spectrumShape, type Tiling, tilingOf } from "./winograd-transforms.js";
  * instruction cache.
  */
 const PRICES = { direct: 0.115, product: 0.07, transform: { 2: 1.55, 4: 3.2 } } as const;
+
+/** Which tiles of Winograd's are in the running, by shape class: the prices above are one machine's. */
+type WinogradForm = "tiles by price" | "tiles of 2" | "tiles of 4" | "direct";
+const TILES: Record<WinogradForm, readonly TileSize[]> = {
+  "tiles by price": [2, 4],
+  "tiles of 2": [2],
+  "tiles of 4": [4],
+  direct: [],
+};
+const winogradChoice = (shapes: string): Choice<WinogradForm> => ({
+  name: `conv2d 3 x 3, ${shapes}`,
+  options: ["tiles by price", "tiles of 2", "tiles of 4", "direct"],
+});
+export const FEW_CHANNELS_FORM = winogradChoice("few channels");
+export const MANY_CHANNELS_FORM = winogradChoice("many channels");
+/** Input and output channels together from which they are many. */
+const MANY_CHANNELS = 160;
+
+/** How convolutions without padding that do not go by Winograd are computed. */
+export const WINDOWS_FORM: Choice<"products" | "direct"> = {
+  name: "conv2d, whole windows",
+  options: ["products", "direct"],
+};
 
 /** What the additional dispatches of a Winograd pass cost, in the same measure. */
 const DISPATCHES = 200_000;
@@ -32,21 +57,45 @@ function winogradPrice({ geometry: { inputs, outputs }, m, tiles, frequencies }:
  * kernels than 3 x 3 with stride 1, few or uneven channels, intermediate results that exceed a binding, and every adapter
  * but software ones, for which alone this was measured. The forward pass decides for its gradients, too.
  */
-export function winogradTiling(
-  { subgroupSize, maxBindingBytes }: TuningProfile,
-  geometry: Conv2dGeometry,
-): Tiling | undefined {
+export function winogradTiling(profile: TuningProfile, geometry: Conv2dGeometry): Tiling | undefined {
+  const { subgroupSize, maxBindingBytes } = profile;
   const { batch, inputs, outputs, y, x } = geometry;
   const fits = ({ kernel, stride, dilation }: WindowAxis) => kernel === 3 && stride === 1 && dilation === 1;
   if (subgroupSize !== SUBGROUP_LANES || !fits(y) || !fits(x) || batch === 0) return undefined;
   if (inputs % 4 !== 0 || outputs % 4 !== 0) return undefined;
   let best: Tiling | undefined;
   let bestPrice = directPrice(geometry);
-  for (const m of [2, 4] satisfies TileSize[]) {
+  const form = tuned(profile, inputs + outputs < MANY_CHANNELS ? FEW_CHANNELS_FORM : MANY_CHANNELS_FORM);
+  for (const m of TILES[form]) {
     const tiling = tilingOf(geometry, m);
     const price = winogradPrice(tiling);
     const bytes = 4 * spectrumShape(tiling, Math.max(inputs, outputs))[0]!;
     if (price < bestPrice && bytes <= maxBindingBytes) [best, bestPrice] = [tiling, price];
   }
   return best;
+}
+
+/** Windows that pay for filling a product's panels, and elements that keep a few cores busy with the kernel gradient. */
+const LEAST_WINDOWS = 128;
+const LEAST_ELEMENTS = 128;
+const LEAST_OUTPUTS = 32;
+
+/**
+ * Whether a convolution that does not go by Winograd goes by products over windows (products.ts): windows without padding
+ * or dilation, channels in fours, enough of both, matrices that fit a binding, and a software adapter.
+ */
+export function goesByProducts(profile: TuningProfile, geometry: Conv2dGeometry): boolean {
+  const { subgroupSize, maxBindingBytes } = profile;
+  if (tuned(profile, WINDOWS_FORM) === "direct") return false;
+  const { batch, inputs, outputs, y, x } = geometry;
+  const fits = ({ input, output, kernel, stride, dilation, padding }: WindowAxis) =>
+    dilation === 1 && padding === 0 && (output - 1) * stride + kernel <= input;
+  if (subgroupSize !== SUBGROUP_LANES || !fits(y) || !fits(x)) return false;
+  if (inputs % 4 !== 0 || outputs % 4 !== 0 || outputs < LEAST_OUTPUTS) return false;
+  const windows = batch * y.output * x.output;
+  const elements = y.kernel * x.kernel * inputs;
+  if (windows < LEAST_WINDOWS || elements < LEAST_ELEMENTS) return false;
+  const bytes =
+    4 * Math.max(batch * y.input * x.input * inputs, windows * Math.max(elements, outputs), elements * outputs);
+  return bytes <= maxBindingBytes;
 }

@@ -32,7 +32,7 @@ export function goesByColumns({ params, profile }: GpuCall<Conv2dGeometry>): boo
 
 /** Inputs dz and kernel, output dx. */
 export function inputGradientByColumns(call: GpuCall<Conv2dGeometry>, gather: GatherProgram): void {
-  const { batch, inputs, outputs, y, x } = call.params;
+  const { batch, outputs, y, x } = call.params;
   const [dz, kernel] = call.inputs as readonly [GpuView, GpuView];
   const dx = call.outputs[0]!;
   const width = columnsOf(call.params);
@@ -59,19 +59,32 @@ export function inputGradientByColumns(call: GpuCall<Conv2dGeometry>, gather: Ga
     { source: dz, kernel, target: columns },
     "linear",
   );
+  addColumns(call, call.params, { columns, dx });
+}
+
+/** dx = the sum of the columns that belong to each element; columns [N, OH, OW, kh kw Cin, padded to a multiple of 4]. */
+export function addColumns<P>(
+  call: GpuCall<P>,
+  geometry: Conv2dGeometry,
+  { columns, dx }: { readonly columns: GpuView; readonly dx: GpuView },
+): void {
+  const { batch, inputs, y, x } = geometry;
+  const width = columnsOf(geometry);
+  const vector = inputs % 4 === 0 ? 4 : 1;
+  const type = vector === 4 ? "vec4f" : "f32";
   const strided = y.stride * x.stride > 1;
-  const loop = boxLoop(call.profile, [batch, y.input, x.input, inputs]);
+  const loop = boxLoop(call.profile, [batch, y.input, x.input, inputs / vector]);
   // u32 arithmetic wraps: a negative position is a huge one.
   const position = (axis: "Y" | "X", at: string) =>
     strided
       ? `let source${axis} = (${at}) / u.stride${axis}; let fits${axis} = source${axis} * u.stride${axis} == ${at};`
       : `let source${axis} = ${at};`;
   call.dispatch({
-    key: `columns ${strided}`,
+    key: `columns ${vector} ${strided}`,
     program: () => ({
       workgroupSize: loop.workgroupSize,
       body: loop.body(/* wgsl */ `
-    var sum = 0f;
+    var sum = ${type}();
     for (var ky = 0u; ky < u.kernelHeight; ky++) {
       ${position("Y", "c1 + u.paddingY - ky * u.dilationY")}
       for (var kx = 0u; kx < u.kernelWidth; kx++) {
@@ -79,19 +92,19 @@ export function inputGradientByColumns(call: GpuCall<Conv2dGeometry>, gather: Ga
         let at = (c0 * u.outputHeight + sourceY) * u.outputWidth + sourceX;
         let column = (ky * u.kernelWidth + kx) * u.inputs + c3;
         let inside = sourceY < u.outputHeight && sourceX < u.outputWidth${strided ? " && fitsY && fitsX" : ""};
-        sum += select(0f, columns[at * u.columns + column], inside);
+        sum += select(${type}(), columns[at * u.columns + column], inside);
       }
     }
     dx[i] = sum;`),
     }),
     bindings: [
-      { name: "columns", view: columns, type: "f32" },
-      { name: "dx", view: dx, type: "f32", access: "read_write" },
+      { name: "columns", view: columns, type },
+      { name: "dx", view: dx, type, access: "read_write" },
     ],
     sizes: {
       ...loop.sizes,
-      inputs,
-      columns: width,
+      inputs: inputs / vector,
+      columns: width / vector,
       outputHeight: y.output,
       outputWidth: x.output,
       kernelHeight: y.kernel,

@@ -1,0 +1,101 @@
+// Convolutions whose windows lie whole inside their images, as matrix products on software adapters. The matrix of windows
+// X [N OH OW, kh kw Cin] is read where it lies in x (window-rows.ts); K [kh kw Cin, Cout] and dZ [N OH OW, Cout] are the
+// tensors themselves:
+//   y = act(X K + bias)        dK = X^T dZ        dX = dZ K^T, whose columns each element of x then adds (columns.ts)
+// For small images of many channels, of which Winograd's tiles waste too much.
+import type { GpuCall, GpuView } from "../../tensor/webgpu-program.js";
+import type { FusedActivation } from "../activation.js";
+import type { Matrix, Product } from "../matmul-product.js";
+import { subgroupFamily } from "../matmul-subgroup.js";
+import { addColumns } from "./columns.js";
+import type { Conv2dGeometry } from "./geometry.js";
+
+/** A matrix as it lies in a tensor. */
+const stored = (view: GpuView, stride: number, transposed = false): Matrix => ({
+  ...{ view, offset: 0, stride, batchStride: 0, transposed },
+});
+
+/** X, or its transpose. */
+function windowsOf({ inputs, y, x }: Conv2dGeometry, view: GpuView, transposed: boolean): Matrix {
+  const line = x.input * inputs;
+  return {
+    ...stored(view, 0, transposed),
+    windows: {
+      ...{ height: y.output, width: x.output },
+      ...{ step: x.stride * inputs, rowStep: y.stride * line, imageStep: y.input * line },
+      ...{ segment: x.kernel * inputs, segmentStep: line },
+    },
+  };
+}
+
+const sizesOf = ({ batch, inputs, outputs, y, x }: Conv2dGeometry) => ({
+  windows: batch * y.output * x.output,
+  elements: y.kernel * x.kernel * inputs,
+  outputs,
+});
+
+function multiply<P>(
+  call: GpuCall<P>,
+  product: Pick<Product, "m" | "n" | "k" | "a" | "b" | "c"> &
+    Partial<Pick<Product, "bias" | "activation" | "columnSums">>,
+): void {
+  const params = {
+    ...{ transposeA: product.a.transposed, transposeB: product.b.transposed },
+    activation: product.activation ?? "linear",
+  };
+  subgroupFamily.run(
+    { ...call, params },
+    {
+      ...{ bias: undefined, activation: "linear" },
+      ...product,
+      ...{ batch: 1, splits: 1, kStep: Math.ceil(product.k / 4) * 4, splitStride: 0 },
+    },
+  );
+}
+
+/** y = act(x * kernel + bias). */
+export function forwardByProduct<P>(
+  call: GpuCall<P>,
+  geometry: Conv2dGeometry,
+  views: { readonly x: GpuView; readonly kernel: GpuView; readonly bias: GpuView | undefined; readonly y: GpuView },
+  activation: FusedActivation,
+): void {
+  const { windows, elements, outputs } = sizesOf(geometry);
+  const { x, kernel, bias, y } = views;
+  multiply(call, {
+    ...{ m: windows, n: outputs, k: elements },
+    a: windowsOf(geometry, x, false),
+    ...{ b: stored(kernel, outputs), c: stored(y, outputs) },
+    ...{ bias: bias && { view: bias, offset: 0 }, activation },
+  });
+}
+
+/** dx from dz. */
+export function inputGradientByProduct<P>(
+  call: GpuCall<P>,
+  geometry: Conv2dGeometry,
+  { dz, kernel, dx }: { readonly dz: GpuView; readonly kernel: GpuView; readonly dx: GpuView },
+): void {
+  const { windows, elements, outputs } = sizesOf(geometry);
+  const columns = call.scratch({ shape: [windows, elements], dtype: "f32" });
+  multiply(call, {
+    ...{ m: windows, n: elements, k: outputs },
+    ...{ a: stored(dz, outputs), b: stored(kernel, outputs, true), c: stored(columns, elements) },
+  });
+  addColumns(call, geometry, { columns, dx });
+}
+
+/** dkernel and, if wanted, dbias from x and dz. */
+export function kernelGradientByProduct<P>(
+  call: GpuCall<P>,
+  geometry: Conv2dGeometry,
+  views: { readonly x: GpuView; readonly dz: GpuView; readonly dkernel: GpuView; readonly dbias: GpuView | undefined },
+): void {
+  const { windows, elements, outputs } = sizesOf(geometry);
+  const { x, dz, dkernel, dbias } = views;
+  multiply(call, {
+    ...{ m: elements, n: outputs, k: windows },
+    a: windowsOf(geometry, x, true),
+    ...{ b: stored(dz, outputs), c: stored(dkernel, outputs), columnSums: dbias },
+  });
+}
