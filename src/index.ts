@@ -47,6 +47,7 @@ export {
 } from "./autograd/ops/elementwise.js";
 export { gather, oneHot } from "./autograd/ops/gather.js";
 export { matmul } from "./autograd/ops/matmul.js";
+export { type L2Term, l2Penalty } from "./autograd/ops/penalty.js";
 export { avgPool2d, globalAvgPool2d, maxPool2d } from "./autograd/ops/pool2d.js";
 export { randomBernoulli, randomCounters, randomNormal, randomUniform } from "./autograd/ops/random.js";
 export { argmax, logSumExp, max, mean, min, sum, sumSquares } from "./autograd/ops/reduce.js";

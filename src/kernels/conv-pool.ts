@@ -29,7 +29,14 @@ import { type Conv2dGeometry, convolutionFlops, outputShape, type WindowAxis } f
 import { collectKernelSums, splitRows } from "./conv2d/kernel-sums.js";
 import { CELLS, maximumWgsl, PASSED_BACK, partOf } from "./conv2d/pool-cells.js";
 import { conv2dReference, inputGradientReference, kernelGradientReference } from "./conv2d/reference.js";
-import { winogradForward, winogradGradients } from "./conv2d/winograd.js";
+import {
+  type Kept,
+  keptSpecs,
+  NOTHING_KEPT,
+  namedKept,
+  winogradForward,
+  winogradGradients,
+} from "./conv2d/winograd.js";
 import { directForward, directInputGradient, directKernelGradient } from "./conv2d.js";
 import type { Pool2dParams } from "./pool2d.js";
 import { repeat } from "./subgroup-tile.js";
@@ -38,6 +45,8 @@ export interface ConvPoolParams {
   /** Of the convolution, cropped to what the windows read: its output is 2 PH x 2 PW. */
   readonly geometry: Conv2dGeometry;
   readonly activation: FusedActivation;
+  /** What its gradients could use; see byproducts. Default nothing. */
+  readonly keeps?: Kept<boolean>;
 }
 
 /** A kernel and its patch must stay in registers. */
@@ -87,10 +96,14 @@ function eachWindow(
 const temporary = (shape: Shape) =>
   ({ shape, dtype: "f32", size: sizeOf(shape), data: new Float64Array(sizeOf(shape)) }) satisfies CpuView;
 
-/** Inputs: x, kernel and, if there is one, bias. Outputs: y and, if wanted, winner. */
+/** Inputs: x, kernel and, if there is one, bias. Outputs: y and, if wanted, winner and then the byproducts. */
 export const convPoolKernel = defineKernel<ConvPoolParams>({
   name: "convPool",
   flops: ({ geometry }) => convolutionFlops(geometry),
+  byproducts: ({ geometry, keeps }, profile) => {
+    const tiling = inOnePass(geometry) ? undefined : winogradTiling(profile, geometry);
+    return keeps && tiling ? keptSpecs(tiling, keeps) : [];
+  },
   cpu({ inputs: [x, kernel, bias], outputs: [y, winner], params: { geometry, activation } }) {
     const z = temporary(outputShape(geometry));
     conv2dReference(geometry, x!, kernel!, bias, z, (value) => value);
@@ -104,12 +117,13 @@ export const convPoolKernel = defineKernel<ConvPoolParams>({
     });
   },
   webgpu(call) {
-    const { geometry, activation } = call.params;
+    const { geometry, activation, keeps = NOTHING_KEPT } = call.params;
     const [x, kernel, bias] = call.inputs as readonly [GpuView, GpuView, GpuView | undefined];
-    const [pooled, winner] = call.outputs as readonly [GpuView, GpuView | undefined];
+    const [pooled, winner, ...rest] = call.outputs as readonly [GpuView, GpuView | undefined, ...GpuView[]];
+    const kept = namedKept(rest, keeps);
     const tiling = winogradTiling(call.profile, geometry);
     if (inOnePass(geometry)) forwardInOnePass(call);
-    else if (tiling) winogradForward(call, tiling, { x, kernel, bias, activation, result: { pooled, winner } });
+    else if (tiling) winogradForward(call, tiling, { x, kernel, bias, activation, result: { pooled, winner }, kept });
     else {
       const z = call.scratch({ shape: outputShape(geometry), dtype: "f32" });
       directForward(call, geometry, { x, kernel, bias, y: z }, "linear");
@@ -125,7 +139,10 @@ export interface WantedGradients {
   readonly dbias: boolean;
 }
 
-/** Inputs: x, kernel, dy, y, winner. Outputs: dx [N, H, W, Cin], dkernel [kh, kw, Cin, Cout], dbias [Cout], as wanted. */
+/**
+ * Inputs: x, kernel, dy, y, winner and what was kept (as `keeps` says), if it was. Outputs: dx [N, H, W, Cin], dkernel [kh, kw,
+ * Cin, Cout], dbias [Cout], as wanted.
+ */
 function gradientsKernel(name: string) {
   return defineKernel<ConvPoolParams & { readonly wanted: WantedGradients }>({
     name,
@@ -138,13 +155,14 @@ function gradientsKernel(name: string) {
       if (dkernel) kernelGradientReference(params.geometry, x!, dz, dkernel, dbias);
     },
     webgpu(call) {
-      const { geometry, activation, wanted } = call.params;
+      const { geometry, activation, wanted, keeps = NOTHING_KEPT } = call.params;
       const [x, kernel, dy, y, winner] = call.inputs as readonly [GpuView, GpuView, GpuView, GpuView, GpuView];
+      const kept = namedKept(call.inputs.slice(5), keeps);
       const { dx, dkernel, dbias } = named(call.outputs, wanted);
       const from = { dy, y, winner };
       const tiling = inOnePass(geometry) ? undefined : winogradTiling(call.profile, geometry);
       if (tiling) {
-        winogradGradients(call, tiling, { x, kernel, gradient: { ...from, activation }, dx, dkernel, dbias });
+        winogradGradients(call, tiling, { x, kernel, gradient: { ...from, activation }, dx, dkernel, dbias, kept });
         return;
       }
       const direct = dkernel && inOnePass(geometry);

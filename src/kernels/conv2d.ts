@@ -37,7 +37,14 @@ import { conv2dReference, inputGradientReference, kernelGradientReference } from
 import { gatherSoftware } from "./conv2d/software-gather.js";
 import { kernelGradientSoftware } from "./conv2d/software-kernel-gradient.js";
 import { imagesOf, imageWindows } from "./conv2d/windows.js";
-import { winogradForward, winogradGradients } from "./conv2d/winograd.js";
+import {
+  type Kept,
+  keptSpecs,
+  NOTHING_KEPT,
+  namedKept,
+  winogradForward,
+  winogradGradients,
+} from "./conv2d/winograd.js";
 import { SUBGROUP_LANES } from "./subgroup-tile.js";
 
 const software = { gather: gatherSoftware, kernelGradient: kernelGradientSoftware };
@@ -104,26 +111,36 @@ export function directKernelGradient<P>(
 export interface Conv2dParams {
   readonly geometry: Conv2dGeometry;
   readonly activation: FusedActivation;
+  /** What its gradients could use; see byproducts. Default nothing. */
+  readonly keeps?: Kept<boolean>;
 }
 
-/** Inputs: x [N, H, W, Cin], kernel [kh, kw, Cin, Cout] and, if there is one, bias [Cout]. Output: y [N, OH, OW, Cout]. */
+/**
+ * Inputs: x [N, H, W, Cin], kernel [kh, kw, Cin, Cout] and, if there is one, bias [Cout]. Outputs: y [N, OH, OW, Cout] and
+ * the byproducts.
+ */
 export const conv2dKernel = defineKernel<Conv2dParams>({
   name: "conv2d",
   flops: ({ geometry }) => convolutionFlops(geometry),
+  byproducts: ({ geometry, keeps }, profile) => {
+    const tiling = winogradTiling(profile, geometry);
+    return keeps && tiling ? keptSpecs(tiling, keeps) : [];
+  },
   cpu({ inputs: [x, kernel, bias], outputs: [y], params: { geometry, activation } }) {
     conv2dReference(geometry, x!, kernel!, bias, y!, activationCpu(activation));
   },
   webgpu(call) {
-    const { geometry, activation } = call.params;
+    const { geometry, activation, keeps = NOTHING_KEPT } = call.params;
     const [x, kernel, bias] = call.inputs as readonly [GpuView, GpuView, GpuView | undefined];
-    const y = call.outputs[0]!;
+    const [y, ...rest] = call.outputs as readonly [GpuView, ...GpuView[]];
     const tiling = winogradTiling(call.profile, geometry);
-    if (tiling) winogradForward(call, tiling, { x, kernel, bias, activation, result: { y } });
+    const kept = namedKept(rest, keeps);
+    if (tiling) winogradForward(call, tiling, { x, kernel, bias, activation, result: { y }, kept });
     else directForward(call, geometry, { x, kernel, bias, y }, activation);
   },
 });
 
-/** Inputs: dz [N, OH, OW, Cout], kernel [kh, kw, Cin, Cout]. Output: dx [N, H, W, Cin]. */
+/** Inputs: dz [N, OH, OW, Cout], kernel [kh, kw, Cin, Cout] and what was kept of it, if it was. Output: dx [N, H, W, Cin]. */
 export const conv2dInputGradientKernel = defineKernel<Conv2dGeometry>({
   name: "conv2dInputGradient",
   flops: convolutionFlops,
@@ -131,15 +148,18 @@ export const conv2dInputGradientKernel = defineKernel<Conv2dGeometry>({
     inputGradientReference(params, dz!, kernel!, dx!);
   },
   webgpu(call) {
-    const [dz, kernel] = call.inputs as readonly [GpuView, GpuView];
+    const [dz, kernel, kept] = call.inputs as readonly [GpuView, GpuView, GpuView | undefined];
     const dx = call.outputs[0]!;
     const tiling = winogradTiling(call.profile, call.params);
-    if (tiling) winogradGradients(call, tiling, { kernel, gradient: { dz }, dx });
+    if (tiling) winogradGradients(call, tiling, { kernel, gradient: { dz }, dx, kept: { kernel: kept } });
     else directInputGradient(call, call.params, { dz, kernel, dx });
   },
 });
 
-/** Inputs: x [N, H, W, Cin], dz [N, OH, OW, Cout]. Outputs: dkernel [kh, kw, Cin, Cout] and, if wanted, dbias [Cout]. */
+/**
+ * Inputs: x [N, H, W, Cin], dz [N, OH, OW, Cout] and what was kept of x, if it was. Outputs: dkernel [kh, kw, Cin, Cout] and,
+ * if wanted, dbias [Cout].
+ */
 export const conv2dKernelGradientKernel = defineKernel<Conv2dGeometry>({
   name: "conv2dKernelGradient",
   flops: convolutionFlops,
@@ -147,17 +167,24 @@ export const conv2dKernelGradientKernel = defineKernel<Conv2dGeometry>({
     kernelGradientReference(params, x!, dz!, dkernel!, dbias);
   },
   webgpu(call) {
-    const [x, dz] = call.inputs as readonly [GpuView, GpuView];
+    const [x, dz, ...kept] = call.inputs as readonly [GpuView, GpuView, ...GpuView[]];
     const [dkernel, dbias] = call.outputs as readonly [GpuView, GpuView | undefined];
     const tiling = winogradTiling(call.profile, call.params);
-    if (tiling) winogradGradients(call, tiling, { x, gradient: { dz }, dkernel, dbias });
+    if (tiling)
+      winogradGradients(call, tiling, {
+        x,
+        gradient: { dz },
+        dkernel,
+        dbias,
+        kept: namedKept(kept, { x: true, kernel: false }),
+      });
     else directKernelGradient(call, call.params, { x, dz, dkernel, dbias });
   },
 });
 
 /**
  * All gradients of one convolution, which may share work. Inputs: x [N, H, W, Cin], kernel [kh, kw, Cin, Cout],
- * dz [N, OH, OW, Cout]. Outputs: dx, dkernel and, if wanted, dbias.
+ * dz [N, OH, OW, Cout] and what was kept of both, if it was. Outputs: dx, dkernel and, if wanted, dbias.
  */
 export const conv2dGradientsKernel = defineKernel<Conv2dGeometry>({
   name: "conv2dGradients",
@@ -167,11 +194,12 @@ export const conv2dGradientsKernel = defineKernel<Conv2dGeometry>({
     kernelGradientReference(params, x!, dz!, dkernel!, dbias);
   },
   webgpu(call) {
-    const [x, kernel, dz] = call.inputs as readonly [GpuView, GpuView, GpuView];
+    const [x, kernel, dz, ...rest] = call.inputs as readonly [GpuView, GpuView, GpuView, ...GpuView[]];
     const [dx, dkernel, dbias] = call.outputs as readonly [GpuView, GpuView, GpuView | undefined];
     const tiling = winogradTiling(call.profile, call.params);
     if (tiling) {
-      winogradGradients(call, tiling, { x, kernel, gradient: { dz }, dx, dkernel, dbias });
+      const kept = namedKept(rest, { x: true, kernel: rest.length > 1 });
+      winogradGradients(call, tiling, { x, kernel, gradient: { dz }, dx, dkernel, dbias, kept });
       return;
     }
     directInputGradient(call, call.params, { dz, kernel, dx });

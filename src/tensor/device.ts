@@ -1,6 +1,6 @@
 // What a device is: memory, transfers, and running kernels. Two implementations: WebGpuDevice and CpuDevice (the
 // float64 reference). Nothing here knows about gradients.
-import type { DType, TypedArray } from "./dtype.js";
+import type { DType, Spec, TypedArray } from "./dtype.js";
 import { DisposedError } from "./errors.js";
 import type { Kernel } from "./kernel.js";
 import type { Tensor } from "./tensor.js";
@@ -103,6 +103,10 @@ export abstract class Device {
     outputs: readonly Tensor[],
     params: Changing<Params>,
   ): void;
+  /** Further outputs that a kernel has to offer on this device, for its gradients to use; none on the reference. */
+  byproducts<Params>(_kernel: Kernel<Params>, _params: Params): readonly Spec[] {
+    return [];
+  }
   /** Hands recorded work to the device without waiting for its end. */
   abstract flush(): Promise<void>;
   /** Resolves when everything recorded so far is done; raises what went wrong since the last call. */

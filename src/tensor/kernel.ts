@@ -2,6 +2,7 @@
 // reference and WGSL dispatches. It knows nothing of tensors or gradients: it reads input views and writes output views
 // that the caller has allocated.
 import type { DType, Spec } from "./dtype.js";
+import type { TuningProfile } from "./webgpu-profile.js";
 import type { GpuCall } from "./webgpu-program.js";
 
 /** A tensor as the CPU reference sees it: contiguous, row-major; f32 data is a Float64Array. */
@@ -30,6 +31,11 @@ export interface Kernel<Params> {
    * What a fast algorithm saves counts all the same.
    */
   readonly flops?: (params: Params, inputs: readonly Spec[]) => number;
+  /**
+   * What the WebGPU side computes on its way with these params and the kernel's gradients can use: further outputs, which
+   * a caller may allocate or leave out. See Device.byproducts.
+   */
+  readonly byproducts?: (params: Params, profile: TuningProfile) => readonly Spec[];
 }
 
 /** Identity with inference: `export const reluKernel = defineKernel<ReluParams>({ ... })`. */

@@ -9,7 +9,7 @@ import {
   Storage,
   valueNow,
 } from "./device.js";
-import { type DType, deviceArray, type TypedArray } from "./dtype.js";
+import { type DType, deviceArray, type Spec, type TypedArray } from "./dtype.js";
 import { DeviceError } from "./errors.js";
 import type { Kernel } from "./kernel.js";
 import type { Tensor } from "./tensor.js";
@@ -187,6 +187,10 @@ export class WebGpuDevice extends Device {
       );
     }
     if (this.commands.length >= COMMANDS_PER_SUBMIT) this.submitIfReady();
+  }
+
+  override byproducts<Params>(kernel: Kernel<Params>, params: Params): readonly Spec[] {
+    return kernel.byproducts?.(params, this.profile) ?? [];
   }
 
   override record(fn: () => readonly Tensor[]): RecordedStep | undefined {

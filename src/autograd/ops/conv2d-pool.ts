@@ -41,20 +41,22 @@ export function conv2dMaxPool2d(x: Tensor, kernel: Tensor, options: Conv2dMaxPoo
   return maxPool2d(conv2d(x, kernel, { ...convolution, padding }), { ...pool, activation });
 }
 
-function together(x: Tensor, kernel: Tensor, bias: Tensor | undefined, params: ConvPoolParams): Tensor {
-  const { geometry } = params;
+function together(x: Tensor, kernel: Tensor, bias: Tensor | undefined, plain: ConvPoolParams): Tensor {
+  const { geometry } = plain;
   checkConv2dInputs(geometry, x, kernel, bias);
   const inputs = bias === undefined ? [x, kernel] : [x, kernel, bias];
   const pooled = { shape: pooledShape(geometry), dtype: "f32" } as const;
   // Only the gradients ask which cell won.
-  if (!isRecording() || !inputs.some((input) => input.tracked)) return run(convPoolKernel, inputs, pooled, params);
-  const outputs = [pooled, { shape: winnerShape(geometry), dtype: "u32" } as const];
-  const [y, winner] = runMany(convPoolKernel, inputs, outputs, params) as [Tensor, Tensor];
+  if (!isRecording() || !inputs.some((input) => input.tracked)) return run(convPoolKernel, inputs, pooled, plain);
+  const params = { ...plain, keeps: { x: inputs.slice(1).some(({ tracked }) => tracked), kernel: x.tracked } };
+  const byproducts = x.device.byproducts(convPoolKernel, params);
+  const outputs = [pooled, { shape: winnerShape(geometry), dtype: "u32" } as const, ...byproducts];
+  const [y, winner, ...kept] = runMany(convPoolKernel, inputs, outputs, params) as [Tensor, Tensor, ...Tensor[]];
   record(y, {
     op: "conv2dMaxPool2d",
     inputs,
-    saved: [x, kernel, y, winner],
-    backward: (dy, [x, kernel, y, winner], [dx = false, dkernel = false, dbias = false]) => {
+    saved: [x, kernel, y, winner, ...kept],
+    backward: (dy, [x, kernel, y, winner, ...kept], [dx = false, dkernel = false, dbias = false]) => {
       // All that are needed come out of one kernel.
       const wanted = { dx, dkernel: dkernel || dbias, dbias };
       const from = [...(dx ? [0] : []), ...(wanted.dkernel ? [1] : []), ...(dbias ? [2] : [])];
@@ -66,13 +68,13 @@ function together(x: Tensor, kernel: Tensor, bias: Tensor | undefined, params: C
       let gradients: Tensor[] | undefined;
       const gradient = (input: number) => {
         const specs = from.map((index) => ({ shape: inputs[index]!.shape, dtype: "f32" as const }));
-        gradients ??= runMany(gradientKernel, [x!, kernel!, dy, y!, winner!], specs, { ...params, wanted });
+        gradients ??= runMany(gradientKernel, [x!, kernel!, dy, y!, winner!, ...kept], specs, { ...params, wanted });
         return gradients[from.indexOf(input)]!;
       };
       return inputs.map((_, input) => () => gradient(input));
     },
   });
-  winner.dispose();
+  for (const t of [winner, ...kept]) t.dispose();
   return y;
 }
 

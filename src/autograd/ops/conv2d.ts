@@ -6,6 +6,7 @@ import {
   outputShape,
   type Conv2dOptions as WindowOptions,
 } from "../../kernels/conv2d/geometry.js";
+import { NOTHING_KEPT } from "../../kernels/conv2d/winograd.js";
 import {
   conv2dGradientsKernel,
   conv2dInputGradientKernel,
@@ -13,7 +14,7 @@ import {
   conv2dKernelGradientKernel,
 } from "../../kernels/conv2d.js";
 import { run, runMany, type Tensor } from "../../tensor/tensor.js";
-import { record } from "../tape.js";
+import { isRecording, record } from "../tape.js";
 import { sumTo } from "./elementwise.js";
 
 export interface Conv2dOptions extends WindowOptions {
@@ -37,17 +38,25 @@ export interface Conv2dOptions extends WindowOptions {
 export function conv2d(x: Tensor, kernel: Tensor, options: Conv2dOptions = {}): Tensor {
   const { bias, activation = "linear" } = options;
   const geometry = conv2dGeometry(x.shape, kernel.shape, options);
-  const { outputs } = geometry;
   checkConv2dInputs(geometry, x, kernel, bias);
   const inputs = bias === undefined ? [x, kernel] : [x, kernel, bias];
-  const y = run(conv2dKernel, inputs, { shape: outputShape(geometry), dtype: "f32" }, { geometry, activation });
+  // The kernel's gradient asks for what became of x, that of x for what became of the kernel.
+  const keeps = isRecording() ? { x: kernel.tracked, kernel: x.tracked } : NOTHING_KEPT;
+  const params = { geometry, activation, keeps };
+  const outputs = [
+    { shape: outputShape(geometry), dtype: "f32" } as const,
+    ...x.device.byproducts(conv2dKernel, params),
+  ];
+  const [y, ...kept] = runMany(conv2dKernel, inputs, outputs, params) as [Tensor, ...Tensor[]];
   const linear = isLinear(activation);
-  return record(y, {
+  record(y, {
     op: "conv2d",
     inputs,
-    saved: linear ? [x, kernel] : [x, kernel, y],
-    backward: (dy, [x, kernel, y], [inputNeeded, kernelNeeded]) => {
-      const dz = linear ? dy : run(activationGradientKernel, [dy, y!], dy, { activation });
+    saved: [x, kernel, ...kept, ...(linear ? [] : [y])],
+    backward: (dy, [x, kernel, ...rest], [inputNeeded, kernelNeeded]) => {
+      const dz = linear ? dy : run(activationGradientKernel, [dy, rest.at(-1)!], dy, { activation });
+      const keptX = rest.slice(0, kept.length && Number(keeps.x));
+      const keptKernel = rest.slice(keptX.length, kept.length);
       const specs = [x!, kernel!, ...(bias === undefined ? [] : [bias])].map(({ shape }) => ({
         shape,
         dtype: "f32" as const,
@@ -56,15 +65,20 @@ export function conv2d(x: Tensor, kernel: Tensor, options: Conv2dOptions = {}): 
       let all: readonly Tensor[] | undefined;
       const gradients = () => {
         all ??= inputNeeded
-          ? runMany(conv2dGradientsKernel, [x!, kernel!, dz], specs, geometry)
-          : runMany(conv2dKernelGradientKernel, [x!, dz], specs.slice(1), geometry);
+          ? runMany(conv2dGradientsKernel, [x!, kernel!, dz, ...keptX, ...keptKernel], specs, geometry)
+          : runMany(conv2dKernelGradientKernel, [x!, dz, ...keptX], specs.slice(1), geometry);
         return all;
       };
       return [
-        () => (kernelNeeded ? gradients()[0]! : run(conv2dInputGradientKernel, [dz, kernel!], specs[0]!, geometry)),
+        () =>
+          kernelNeeded
+            ? gradients()[0]!
+            : run(conv2dInputGradientKernel, [dz, kernel!, ...keptKernel], specs[0]!, geometry),
         () => gradients().at(inputNeeded ? 1 : 0)!,
-        () => (kernelNeeded ? gradients().at(-1)! : sumTo(dz, [outputs])),
+        () => (kernelNeeded ? gradients().at(-1)! : sumTo(dz, [geometry.outputs])),
       ].slice(0, inputs.length);
     },
   });
+  for (const t of kept) t.dispose();
+  return y;
 }

@@ -343,15 +343,16 @@ export function transformInputGradient<P>(call: GpuCall<P>, tiling: Tiling, spec
   });
 }
 
-/** factors [frequencies][Cin][Cout] = kernel g kernel^T of the taps g (3 x 3) of every pair of channels. */
+/** factors [frequencies][Cin][Cout] = kernel g kernel^T of the taps g (3 x 3) of every pair of channels, in `into` or memory of their own. */
 export function transformKernel<P>(
   call: GpuCall<P>,
   { geometry: { inputs, outputs }, m, frequencies }: Tiling,
   kernel: GpuView,
+  into?: GpuView,
 ): GpuView {
   const side = m + 2;
   const loop = rolledLoop(call.profile, (inputs * outputs) / 4);
-  const factors = call.scratch({ shape: [frequencies * inputs * outputs], dtype: "f32" });
+  const factors = into ?? call.scratch({ shape: [frequencies * inputs * outputs], dtype: "f32" });
   call.dispatch({
     key: `transform kernel ${m}`,
     program: () => ({

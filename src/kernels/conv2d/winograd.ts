@@ -6,6 +6,8 @@
 //   kernel gradient                                               D[t] = V[t]^T N[t]       dkernel = kernel^T D
 // The gradients are the adjoint of the forward pass step by step, so they cost the same multiplications, and padding
 // needs no masks but where tiles are read and written.
+import type { Spec } from "../../tensor/dtype.js";
+import { sizeOf } from "../../tensor/shape.js";
 import type { GpuCall, GpuView } from "../../tensor/webgpu-program.js";
 import type { FusedActivation } from "../activation.js";
 import type { MatmulParams } from "../matmul.js";
@@ -27,9 +29,40 @@ import {
   transformResultGradient,
 } from "./winograd-transforms.js";
 
-function newSpectrum<P>(call: GpuCall<P>, tiling: Tiling, channels: number): Spectrum {
-  const view = call.scratch({ shape: spectrumShape(tiling, channels), dtype: "f32" });
-  return { view, channels, stride: planeStride(tiling, channels) };
+/** What a forward pass leaves to its gradients, or may leave: transforms that these would compute again. */
+export interface Kept<T> {
+  /** V, for the kernel gradient. */
+  readonly x: T;
+  /** U, for the input gradient. */
+  readonly kernel: T;
+}
+
+export const NOTHING_KEPT: Kept<boolean> = { x: false, kernel: false };
+
+/** Most elements of a V worth keeping: what has left the caches until it is wanted is as fast computed again. */
+const MOST_KEPT = 2 ** 20;
+
+/** Shapes of what is to be kept, in the order of `Kept`; empty where it is not worth it. */
+export function keptSpecs(tiling: Tiling, keeps: Kept<boolean>): Spec[] {
+  const { inputs, outputs } = tiling.geometry;
+  const spectrum = spectrumShape(tiling, inputs);
+  const shapes = [
+    ...(keeps.x ? [sizeOf(spectrum) <= MOST_KEPT ? spectrum : [0]] : []),
+    ...(keeps.kernel ? [[tiling.frequencies * inputs * outputs]] : []),
+  ];
+  return shapes.map((shape) => ({ shape, dtype: "f32" }));
+}
+
+/** What was kept, by name; undefined where nothing was. */
+export function namedKept(kept: readonly GpuView[], keeps: Kept<boolean>): Kept<GpuView | undefined> {
+  const [x, kernel] = [keeps.x ? kept[0] : undefined, keeps.kernel ? kept.at(-1) : undefined];
+  return { x: x?.size === 0 ? undefined : x, kernel };
+}
+
+/** A spectrum in `view`, or in memory of its own. */
+function spectrumIn<P>(call: GpuCall<P>, tiling: Tiling, channels: number, view?: GpuView): Spectrum {
+  const at = view ?? call.scratch({ shape: spectrumShape(tiling, channels), dtype: "f32" });
+  return { view: at, channels, stride: planeStride(tiling, channels) };
 }
 
 /** Every tile's row of a spectrum's planes. */
@@ -84,13 +117,14 @@ export function winogradForward<P>(
     readonly bias: GpuView | undefined;
     readonly activation: FusedActivation;
     readonly result: Result;
+    readonly kept?: Kept<GpuView | undefined>;
   },
 ): void {
   const { inputs, outputs } = tiling.geometry;
-  const source = newSpectrum(call, tiling, inputs);
+  const source = spectrumIn(call, tiling, inputs, views.kept?.x);
   transformInput(call, tiling, views.x, source);
-  const factors = transformKernel(call, tiling, views.kernel);
-  const product = newSpectrum(call, tiling, outputs);
+  const factors = transformKernel(call, tiling, views.kernel, views.kept?.kernel);
+  const product = spectrumIn(call, tiling, outputs);
   multiply(call, tiling, {
     m: tiling.tiles,
     n: outputs,
@@ -102,7 +136,7 @@ export function winogradForward<P>(
   transformOutput(call, tiling, product, views);
 }
 
-/** The gradients that are wanted; those of kernel and bias need x, that of x the kernel. */
+/** The gradients that are wanted; those of kernel and bias need x, that of x the kernel, or what was kept of them. */
 export function winogradGradients<P>(
   call: GpuCall<P>,
   tiling: Tiling,
@@ -113,16 +147,17 @@ export function winogradGradients<P>(
     readonly dx?: GpuView | undefined;
     readonly dkernel?: GpuView | undefined;
     readonly dbias?: GpuView | undefined;
+    readonly kept?: Partial<Kept<GpuView | undefined>>;
   },
 ): void {
   const { inputs, outputs } = tiling.geometry;
-  const { x, kernel, dx, dkernel, dbias } = views;
-  const gradient = newSpectrum(call, tiling, outputs);
+  const { x, kernel, dx, dkernel, dbias, kept = {} } = views;
+  const gradient = spectrumIn(call, tiling, outputs);
   transformResultGradient(call, tiling, views.gradient, gradient);
   if (dbias) sumResultGradient(call, tiling, gradient, dbias);
-  const source = newSpectrum(call, tiling, inputs);
+  let source = spectrumIn(call, tiling, inputs, kept.x);
   if (dkernel) {
-    transformInput(call, tiling, x!, source);
+    if (!kept.x) transformInput(call, tiling, x!, source);
     const factors = call.scratch({ shape: [tiling.frequencies * inputs * outputs], dtype: "f32" });
     multiply(call, tiling, {
       m: inputs,
@@ -135,7 +170,9 @@ export function winogradGradients<P>(
     transformKernelGradient(call, tiling, factors, dkernel);
   }
   if (dx) {
-    const factors = transformKernel(call, tiling, kernel!);
+    const factors = kept.kernel ?? transformKernel(call, tiling, kernel!);
+    // What was kept belongs to the tape.
+    if (kept.x) source = spectrumIn(call, tiling, inputs);
     multiply(call, tiling, {
       m: tiling.tiles,
       n: inputs,
