@@ -37,7 +37,7 @@ export interface Product {
   /** bias[biasOffset + n], whole view bound; only with splits = 1. */
   readonly bias: { readonly view: GpuView; readonly offset: number } | undefined;
   readonly activation: FusedActivation;
-  /** Gets the sums of B's columns [n]; only for A [K, M] of the software profile with splits = 1 and no batch. */
+  /** Gets the sums of B's columns [n]; see ProductFamily.sumsColumns. */
   readonly columnSums?: GpuView | undefined;
 }
 
@@ -50,6 +50,8 @@ export interface ProductFamily {
     shape: Pick<Product, "m" | "n" | "k" | "batch"> & { readonly transposedA: boolean },
     profile: TuningProfile,
   ): number;
+  /** Whether a product's `columnSums` can come with it. */
+  sumsColumns(call: GpuCall<MatmulParams>, product: Product): boolean;
   run(call: GpuCall<MatmulParams>, product: Product): void;
 }
 

@@ -22,6 +22,7 @@ export const sharedFamily: ProductFamily = {
   splitsFor({ m, n, k, batch }, profile) {
     return planTiles(profile, { rows: m, columns: n, depth: k, batch }, Math.floor(k / SHORTEST_PIECE)).splits;
   },
+  sumsColumns: () => false,
   run(call: GpuCall<MatmulParams>, product: Product): void {
     const { m, n, kStep, batch, splits, splitStride, a, b, c, bias, activation } = product;
     const { tile } = planTiles(call.profile, { rows: m, columns: n, depth: kStep, batch: batch * splits });

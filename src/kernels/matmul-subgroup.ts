@@ -320,6 +320,10 @@ export const subgroupFamily: ProductFamily = {
     const tiles = Math.ceil(m / tile.rows) * Math.ceil(n / tileColumns(tile)) * batch;
     return Math.max(1, Math.min(Math.ceil(WANTED_WORKGROUPS / tiles), Math.floor((m * n * k) / LEAST_WORK)));
   },
+  sumsColumns(call, product) {
+    const { a, b, batch, splits } = product;
+    return a.transposed && !b.transposed && batch === 1 && splits === 1 && !copyPays(call, product);
+  },
   run(call: GpuCall<MatmulParams>, product: Product): void {
     // Rows that are windows are read one after the other by panels only.
     const windows = product.a.windows !== undefined && !product.a.transposed;

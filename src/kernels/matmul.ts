@@ -1,6 +1,6 @@
 // Matrix products: C = activation(op(A) op(B) + bias), op(X) = X or its transpose.
 //   a: [..., M, K] or, transposed, [..., K, M];  b: [..., K, N] or, transposed, [..., N, K];  bias: [N] (optional)
-//   c: [..., M, N]; the batch axes "..." broadcast.
+//   c: [..., M, N]; the batch axes "..." broadcast;  sums of B's columns: [N] (optional, of a single product)
 // This file plans (batches, operands larger than a binding, pieces of k) and holds the float64 reference; the WGSL of a
 // single product is in matmul-subgroup.ts (software profile) and matmul-shared.ts (hardware).
 import type { Device } from "../tensor/device.js";
@@ -11,9 +11,10 @@ import { defineTunable } from "../tensor/tuning.js";
 import { type GpuCall, type GpuView, MAX_WORKGROUPS, windowOf } from "../tensor/webgpu-program.js";
 import { activationCpu, activationWgsl, type FusedActivation } from "./activation.js";
 import { TALL_FORM } from "./matmul-panel.js";
-import { MAX_SPLITS } from "./matmul-product.js";
+import { MAX_SPLITS, type Product } from "./matmul-product.js";
 import { sharedFamily } from "./matmul-shared.js";
 import { subgroupFamily, TRIP_FORM } from "./matmul-subgroup.js";
+import { dispatchReduce } from "./reduce.js";
 import { rolledLoop } from "./rolled.js";
 import { SUBGROUP_LANES } from "./subgroup-tile.js";
 
@@ -76,18 +77,22 @@ function offsetsOf(axes: readonly BatchAxis[], matrix: number): [number, number]
   return [offsetA, offsetB];
 }
 
-/** Inputs: a, b and optionally bias. Output: c. Shapes as above. */
+/** Inputs: a, b and optionally bias. Outputs: c and optionally the sums over k of b [K, N]. Shapes as above. */
 export const matmulKernel = defineKernel<MatmulParams>({
   name: "matmul",
   flops(params, [a, b]) {
     const { m, n, k, count } = describe(a!.shape, b!.shape, params);
     return 2 * m * n * k * count;
   },
-  cpu({ inputs: [a, b, bias], outputs: [c], params }) {
+  cpu({ inputs: [a, b, bias], outputs: [c, sums], params }) {
     const { m, n, k, count, axes } = describe(a!.shape, b!.shape, params);
     const [stepAm, stepAk] = params.transposeA ? [1, m] : [k, 1];
     const [stepBk, stepBn] = params.transposeB ? [1, k] : [n, 1];
     const act = activationCpu(params.activation);
+    sums?.data.forEach((_, j) => {
+      sums.data[j] = 0;
+      for (let p = 0; p < k; p++) sums.data[j]! += b!.data[p * n + j]!;
+    });
     for (let matrix = 0; matrix < count; matrix++) {
       const [offsetA, offsetB] = offsetsOf(axes, matrix);
       for (let i = 0; i < m; i++) {
@@ -161,7 +166,7 @@ interface Part {
  */
 function multiply(call: GpuCall<MatmulParams>, { sizes: { m, n, k }, batch, offsetA, offsetB, offsetC }: Part): void {
   const [a, b, bias] = call.inputs as readonly [GpuView, GpuView, GpuView | undefined];
-  const c = call.outputs[0]!;
+  const [c, sums] = call.outputs as readonly [GpuView, GpuView | undefined];
   const { transposeA, transposeB, activation } = call.params;
   const family = call.profile.subgroupSize === SUBGROUP_LANES ? subgroupFamily : sharedFamily;
   const most = Math.floor(call.profile.maxBindingBytes / 4);
@@ -208,7 +213,7 @@ function multiply(call: GpuCall<MatmulParams>, { sizes: { m, n, k }, batch, offs
         const [aFirst, aCount, aColumn] = transposeA ? [k0, depth, m0] : [m0, rows, k0];
         const [bFirst, bCount, bColumn] = transposeB ? [n0, columns, k0] : [k0, depth, n0];
         const target = partial ?? result;
-        family.run(call, {
+        const product: Product = {
           m: rows,
           n: columns,
           k: depth,
@@ -231,7 +236,13 @@ function multiply(call: GpuCall<MatmulParams>, { sizes: { m, n, k }, batch, offs
           splitStride,
           bias: partial === undefined && bias !== undefined ? { view: bias, offset: n0 } : undefined,
           activation: partial === undefined ? activation : "linear",
-        });
+        };
+        const whole = rows === m && columns === n && depth === k;
+        const together = sums !== undefined && whole && family.sumsColumns(call, product);
+        if (sums !== undefined && !together && m0 + n0 + k0 === 0) {
+          dispatchReduce(call, "sum", b, sums, { outer: 1, reduce: k, inner: n });
+        }
+        family.run(call, together ? { ...product, columnSums: sums } : product);
       }
     }
     if (scratch !== undefined) {

@@ -5,15 +5,16 @@ import { gradcheck } from "../../src/autograd/gradcheck.js";
 import { type MatmulOptions, matmul } from "../../src/autograd/ops/matmul.js";
 import { backward } from "../../src/autograd/tape.js";
 import { FUSED_ACTIVATIONS } from "../../src/kernels/activation.js";
+import { matmulKernel } from "../../src/kernels/matmul.js";
 import type { Device } from "../../src/tensor/device.js";
 import { ShapeError } from "../../src/tensor/errors.js";
 import { openDevice } from "../../src/tensor/open.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import { sizeOf } from "../../src/tensor/shape.js";
-import { type Tensor, tensor } from "../../src/tensor/tensor.js";
+import { runMany, type Tensor, tensor } from "../../src/tensor/tensor.js";
 import { choicesInUse } from "../../src/tensor/tuning.js";
 import { WebGpuDevice } from "../../src/tensor/webgpu.js";
-import { cpu, describeProfiles, withSmallBindings } from "../support.js";
+import { cpu, describeProfiles, expectClose, type Input, randomInput, withSmallBindings } from "../support.js";
 
 const random = new RandomStream(7, "matmul test");
 const uniform = (length: number) => Float64Array.from({ length }, () => random.uniform() * 2 - 1);
@@ -133,6 +134,36 @@ describe("forms that tuning chooses between", () => {
 });
 
 describeProfiles((device) => {
+  it("sums B's columns along with the product, however it is cut", async () => {
+    const params = { transposeA: true, transposeB: false, activation: "linear" } as const;
+    for (const [m, n, k] of [
+      [5, 10, 33],
+      [64, 10, 32],
+      [70, 33, 1],
+      [36, 68, 37],
+      [300, 132, 40],
+      [8, 4, 200_000],
+    ] as const) {
+      const [a, b] = [
+        [k, m],
+        [k, n],
+      ].map((shape) => randomInput(random, shape)) as [Input, Input];
+      const results: ArrayLike<number>[][] = [];
+      for (const d of [cpu, device(), ...(k < 1000 ? [withSmallBindings(device(), 16_384)] : [])]) {
+        const inputs = [a, b].map(({ values, shape }) => tensor(d, values, { shape }));
+        const outputs = [[m, n], [n]].map((shape) => ({ shape, dtype: "f32" }) as const);
+        const found = runMany(matmulKernel, inputs, outputs, params);
+        results.push(await Promise.all(found.map((t) => t.data())));
+        for (const t of [...inputs, ...found]) t.dispose();
+      }
+      for (const [c, sums] of results.slice(1)) {
+        const label = `${m} x ${n} x ${k}`;
+        expectClose(sums!, results[0]![1]!, { rtol: 1e-5, label });
+        expectClose(c!, results[0]![0]!, { rtol: 1e-5, label });
+      }
+    }
+  });
+
   it.each(TRANSPOSES)("matches the reference on shapes that fit no tile, %o", async (transposes) => {
     for (let i = 0; i < 8; i++) {
       await expectParity(device(), { m: integer(1, 20), n: integer(1, 70), k: integer(1, 40), ...transposes });

@@ -44,8 +44,17 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
     op: "matmul",
     inputs,
     saved: linear ? [a, b] : [a, b, y],
-    backward: (dy, [a, b, y]) => {
+    backward: (dy, [a, b, y], [, kernelNeeded, biasNeeded]) => {
       const [dz, dbias] = linear ? [dy] : throughActivation(dy, y!, activation, bias);
+      // Of a matrix b as it is stored: the bias's sums come with its product.
+      const along = kernelNeeded && biasNeeded && dbias === undefined && b!.rank === 2 && !transposeA && !transposeB;
+      let both: readonly Tensor[] | undefined;
+      const products = () => {
+        both ??= runMany(matmulKernel, [asMatrix(a!), asMatrix(dz)], [b!, bias!], {
+          ...{ transposeA: true, transposeB: false, activation: "linear" },
+        });
+        return both;
+      };
       return [
         () => {
           const da = transposeA
@@ -54,6 +63,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
           return sumTo(da, a!.shape);
         },
         () => {
+          if (along) return products()[0]!;
           // One matrix b for a whole batch of a: the sum over the batch is part of the product.
           const [x, g] = b!.rank === 2 && !transposeA ? [asMatrix(a!), asMatrix(dz)] : [a!, dz];
           const db = transposeB
@@ -61,7 +71,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
             : product(x, g, { transposeA: !transposeA, transposeB: false });
           return sumTo(db, b!.shape);
         },
-        () => dbias ?? sumTo(dz, [n]),
+        () => (along ? products()[1]! : (dbias ?? sumTo(dz, [n]))),
       ].slice(0, inputs.length);
     },
   });
