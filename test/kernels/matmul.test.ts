@@ -142,6 +142,7 @@ describeProfiles((device) => {
       [70, 33, 1],
       [36, 68, 37],
       [300, 132, 40],
+      [40, 200, 150],
       [8, 4, 200_000],
     ] as const) {
       const [a, b] = [
@@ -149,7 +150,7 @@ describeProfiles((device) => {
         [k, n],
       ].map((shape) => randomInput(random, shape)) as [Input, Input];
       const results: ArrayLike<number>[][] = [];
-      for (const d of [cpu, device(), ...(k < 1000 ? [withSmallBindings(device(), 16_384)] : [])]) {
+      for (const d of [cpu, device(), ...(k < 1000 ? [withSmallBindings(device(), 65_536)] : [])]) {
         const inputs = [a, b].map(({ values, shape }) => tensor(d, values, { shape }));
         const outputs = [[m, n], [n]].map((shape) => ({ shape, dtype: "f32" }) as const);
         const found = runMany(matmulKernel, inputs, outputs, params);
