@@ -225,6 +225,6 @@ const sample =
       runMany(conv2dGradientsKernel, [x, kernel, y], [x, kernel], geometry);
     };
   };
-defineTunable({ ...FEW_CHANNELS_FORM, profile: "software", sample: sample([16, 13, 32, 64]) });
-defineTunable({ ...MANY_CHANNELS_FORM, profile: "software", sample: sample([4, 16, 96, 96]) });
+defineTunable({ ...FEW_CHANNELS_FORM, profile: "software", sample: sample([32, 13, 32, 64]) });
+defineTunable({ ...MANY_CHANNELS_FORM, profile: "software", sample: sample([4, 28, 96, 96]) });
 defineTunable({ ...WINDOWS_FORM, profile: "software", sample: sample([32, 5, 36, 64]) });
