@@ -73,26 +73,41 @@ export function addColumns<P>(
   const vector = inputs % 4 === 0 ? 4 : 1;
   const type = vector === 4 ? "vec4f" : "f32";
   const strided = y.stride * x.stride > 1;
+  // Without strides and dilation the taps that meet the output are a range; otherwise each is asked.
+  const range = !strided && y.dilation * x.dilation === 1;
   const loop = boxLoop(call.profile, [batch, y.input, x.input, inputs / vector]);
+  const axes = {
+    Y: { tap: "ky", at: "c1 + u.paddingY", output: "u.outputHeight", kernel: "u.kernelHeight" },
+    X: { tap: "kx", at: "c2 + u.paddingX", output: "u.outputWidth", kernel: "u.kernelWidth" },
+  } as const;
+  const taps = (axis: "Y" | "X") => {
+    const { tap, at, output, kernel } = axes[axis];
+    return range
+      ? `for (var ${tap} = max(${at} + 1u, ${output}) - ${output}; ${tap} < min(${kernel}, ${at} + 1u); ${tap}++)`
+      : `for (var ${tap} = 0u; ${tap} < ${kernel}; ${tap}++)`;
+  };
   // u32 arithmetic wraps: a negative position is a huge one.
-  const position = (axis: "Y" | "X", at: string) =>
-    strided
-      ? `let source${axis} = (${at}) / u.stride${axis}; let fits${axis} = source${axis} * u.stride${axis} == ${at};`
-      : `let source${axis} = ${at};`;
+  const position = (axis: "Y" | "X") => {
+    const { tap, at } = axes[axis];
+    const from = range ? `${at} - ${tap}` : `${at} - ${tap} * u.dilation${axis}`;
+    return strided
+      ? `let source${axis} = (${from}) / u.stride${axis}; let fits${axis} = source${axis} * u.stride${axis} == ${from};`
+      : `let source${axis} = ${from};`;
+  };
+  const inside = `sourceY < u.outputHeight && sourceX < u.outputWidth${strided ? " && fitsY && fitsX" : ""}`;
+  const column = "columns[at * u.columns + (ky * u.kernelWidth + kx) * u.inputs + c3]";
   call.dispatch({
-    key: `columns ${vector} ${strided}`,
+    key: `columns ${vector} ${range ? "range" : strided}`,
     program: () => ({
       workgroupSize: loop.workgroupSize,
       body: loop.body(/* wgsl */ `
     var sum = ${type}();
-    for (var ky = 0u; ky < u.kernelHeight; ky++) {
-      ${position("Y", "c1 + u.paddingY - ky * u.dilationY")}
-      for (var kx = 0u; kx < u.kernelWidth; kx++) {
-        ${position("X", "c2 + u.paddingX - kx * u.dilationX")}
+    ${taps("Y")} {
+      ${position("Y")}
+      ${taps("X")} {
+        ${position("X")}
         let at = (c0 * u.outputHeight + sourceY) * u.outputWidth + sourceX;
-        let column = (ky * u.kernelWidth + kx) * u.inputs + c3;
-        let inside = sourceY < u.outputHeight && sourceX < u.outputWidth${strided ? " && fitsY && fitsX" : ""};
-        sum += select(${type}(), columns[at * u.columns + column], inside);
+        sum += ${range ? column : `select(${type}(), ${column}, ${inside})`};
       }
     }
     dx[i] = sum;`),
