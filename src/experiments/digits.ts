@@ -5,7 +5,7 @@ import { lineChart } from "../io/charts.js";
 import { type KeyFigure, Report, type TableCell } from "../io/report.js";
 import { distort } from "./lib/augment.js";
 import { classify } from "./lib/classify.js";
-import { defineExperiment } from "./lib/experiment.js";
+import { defineExperiment, type ExperimentRun } from "./lib/experiment.js";
 import { measureStep, type TrainingPlan, trainingSeconds, trainPart } from "./lib/experiment-training.js";
 import { type ZooModel, zooArchitecture, zooModel } from "./lib/models.js";
 import { counted, listed, lossText, milliseconds, percent } from "./lib/text.js";
@@ -159,7 +159,7 @@ export const experiment = defineExperiment<DigitsSettings>({
           architecture.countParameters().total,
           slow ? figure(`${config.steps} steps`) : figure(String(history.epoch.length)),
           ...[train, validation].map(({ accuracy }) => (Number.isNaN(accuracy) ? null : figure(percent(accuracy)))),
-          { ...figure(percent(test.accuracy)), ...toneOf(zoo, test.accuracy, real && !slow) },
+          { ...figure(percent(test.accuracy)), ...(real && !slow && judgedBy(zoo, test.accuracy, run)) },
           zoo.reference === undefined ? null : figure(percent(zoo.reference.testAccuracy)),
           history.timing.stepMsMedian === undefined ? null : figure(milliseconds(history.timing.stepMsMedian)),
         ]),
@@ -197,7 +197,7 @@ export const experiment = defineExperiment<DigitsSettings>({
           label: `${zoo.name}, test`,
           value: percent(test.accuracy),
           note: zoo.reference === undefined ? "no reference" : `reference ${percent(zoo.reference.testAccuracy)}`,
-          ...toneOf(zoo, test.accuracy, real),
+          ...(real && judgedBy(zoo, test.accuracy, run)),
         };
       }),
       metrics: {
@@ -229,9 +229,9 @@ export const experiment = defineExperiment<DigitsSettings>({
 
 const figure = (text: string) => ({ text, numeric: true });
 
-function toneOf({ name }: ZooModel, accuracy: number, judged: boolean): { tone?: "good" | "bad" } {
+function judgedBy({ name }: ZooModel, accuracy: number, { judged }: Pick<ExperimentRun, "judged">) {
   const target = targets.get(name);
-  return judged && target !== undefined ? { tone: accuracy >= target ? "good" : "bad" } : {};
+  return target === undefined ? {} : judged(accuracy >= target);
 }
 
 /** Losses of the first and the last quarter of the steps. */

@@ -310,7 +310,7 @@ export const experiment = defineExperiment<typeof reference>({
             label: "PrivateTest accuracy",
             value: percent(test.accuracy, 1),
             note: `wanted ${percent(WANTED, 0)}; people about ${percent(published.human, 0)} on the whole set`,
-            tone: test.accuracy >= WANTED ? ("good" as const) : ("bad" as const),
+            ...run.judged(test.accuracy >= WANTED),
           },
           { label: "One face", value: milliseconds(median), note: `${rate.toFixed(0)} a second` },
           {

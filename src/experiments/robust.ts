@@ -104,6 +104,7 @@ interface Study {
   readonly generators: GeneratorSettings;
   readonly published: { readonly epsilon: number; readonly clean: number; readonly underPgd: number } | undefined;
   readonly goal: typeof GOAL | undefined;
+  readonly judged: ExperimentRun["judged"];
 }
 
 /** One classifier of a study. */
@@ -276,7 +277,7 @@ async function digitStudy(run: ExperimentRun, settings: RobustSettings): Promise
       classes: settings.digits,
       generators: generators(settings),
     },
-    ...{ published: real ? PUBLISHED.mnist : undefined, goal: real ? GOAL : undefined },
+    ...{ published: real ? PUBLISHED.mnist : undefined, goal: real ? GOAL : undefined, judged: run.judged },
   };
 }
 
@@ -302,6 +303,7 @@ async function photographStudy(run: ExperimentRun, settings: RobustSettings): Pr
     generators: { ...generators(settings), generatorRate: settings.photographGeneratorRate },
     published: epsilon === PUBLISHED.photographs.epsilon ? PUBLISHED.photographs : undefined,
     goal: undefined,
+    judged: run.judged,
   };
 }
 
@@ -318,7 +320,7 @@ function generators(settings: RobustSettings): GeneratorSettings {
 
 function addStudy(report: Report, findings: Findings, pictures: Map<string, Uint8Array>): void {
   const { study, samples, plain, robust } = findings;
-  const { name, classNames, test, attacked, attack, published, goal, plan } = study;
+  const { name, classNames, test, attacked, attack, published, goal, judged, plan } = study;
   const slug = name.toLowerCase().replace(/[^a-z0-9]+/g, "");
   const curves = [plain, robust].map((outcome) => ({
     ...{ name: outcome.name, clean: outcome.attackedClean, figures: outcome.figures },
@@ -341,7 +343,7 @@ function addStudy(report: Report, findings: Findings, pictures: Map<string, Uint
       ).map(([label, key]): TableCell[] => [
         label,
         figure(percent(plain[key])),
-        { ...figure(percent(robust[key])), ...(goal && { tone: robust[key] >= goal[key] ? "good" : "bad" }) },
+        { ...figure(percent(robust[key])), ...(goal && judged(robust[key] >= goal[key])) },
         ...(goal ? [figure(`at least ${percent(goal[key], 0)}`)] : []),
         ...(published ? [figure(percent(published[key]))] : []),
       ]),
@@ -473,19 +475,19 @@ function defenceRemark(findings: Findings): string {
 
 function cards({ study, plain, robust, samples }: Findings): KeyFigure[] {
   const [before, after] = [exampleFigures(plain.found, samples), exampleFigures(robust.found, samples)];
-  const { goal, attack } = study;
+  const { goal, judged, attack } = study;
   return [
     {
       label: `${study.name}, PGD-40 at ${epsilonText(attack.epsilon)}`,
       value: percent(robust.underPgd),
       note: `before ${percent(plain.underPgd)}${goal ? `, goal ${percent(goal.underPgd, 0)}` : ""}`,
-      ...(goal && { tone: robust.underPgd >= goal.underPgd ? "good" : "bad" }),
+      ...(goal && judged(robust.underPgd >= goal.underPgd)),
     },
     {
       label: `${study.name}, no attack`,
       value: percent(robust.clean),
       note: `before ${percent(plain.clean)}${goal ? `, goal ${percent(goal.clean, 0)}` : ""}`,
-      ...(goal && { tone: robust.clean >= goal.clean ? "good" : "bad" }),
+      ...(goal && judged(robust.clean >= goal.clean)),
     },
     {
       label: `${study.name}, generators`,

@@ -218,7 +218,7 @@ export const experiment = defineExperiment<WeightDecaySettings>({
           ({ factor, final, mean: overEpochs, maximum, best: top, reference: theirs, gap }): TableCell[] => [
             figure(power(factor)),
             ...[final, overEpochs, maximum].map((value) => figure(spreadText(value))),
-            { ...figure(percent(top)), ...(real && { tone: top >= TARGET ? ("good" as const) : ("bad" as const) }) },
+            { ...figure(percent(top)), ...(real && run.judged(top >= TARGET)) },
             theirs === undefined ? null : figure(percent(theirs)),
             figure(points(gap)),
           ],
@@ -262,13 +262,13 @@ export const experiment = defineExperiment<WeightDecaySettings>({
           label: `Best, factor ${power(best.factor)}`,
           value: percent(best.best),
           note: `wanted ${percent(TARGET, 1)}, published ${percent(PUBLISHED)}`,
-          ...(real && { tone: best.best >= TARGET ? "good" : "bad" }),
+          ...(real && run.judged(best.best >= TARGET)),
         },
         {
           label: small.name,
           value: spreadText(smallAccuracy),
           note: `reference ${percent(small.reference!.testAccuracy)}`,
-          ...(real && { tone: smallAccuracy.mean >= 0.97 ? "good" : "bad" }),
+          ...(real && run.judged(smallAccuracy.mean >= 0.97)),
         },
         {
           label: "Step of mlp-500-300",

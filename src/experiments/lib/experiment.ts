@@ -95,6 +95,10 @@ export class ExperimentRun<S extends Settings = Settings> {
     return `${machineText(this.device)}. kilograd run ${this.name} --preset ${this.preset} --seed ${this.seed}`;
   }
 
+  /** How a figure with a goal is shown. Goals are those of the reference preset: a shorter run may meet but not miss them. */
+  readonly judged = (met: boolean): { tone?: "good" | "bad" } =>
+    met ? { tone: "good" } : this.preset === "reference" ? { tone: "bad" } : {};
+
   get seconds(): number {
     return this.progress.totalSeconds;
   }
