@@ -15,8 +15,7 @@ import { type Choice, tuned } from "../tensor/tuning.js";
 import type { TuningProfile } from "../tensor/webgpu-profile.js";
 import type { GpuCall } from "../tensor/webgpu-program.js";
 import { activationWgsl } from "./activation.js";
-import type { MatmulParams } from "./matmul.js";
-import { isAligned, PRODUCT_PREAMBLE, type Product, productSizes } from "./matmul-product.js";
+import { isAligned, type MatmulParams, PRODUCT_PREAMBLE, type Product, productSizes } from "./matmul-product.js";
 import { repeat, SUBGROUP_LANES } from "./subgroup-tile.js";
 import { inWindow, NEXT_WINDOW, startWindows } from "./window-rows.js";
 

@@ -3,8 +3,14 @@
 import type { TuningProfile } from "../tensor/webgpu-profile.js";
 import type { Binding, GpuCall, GpuView } from "../tensor/webgpu-program.js";
 import type { FusedActivation } from "./activation.js";
-import type { MatmulParams } from "./matmul.js";
 import { type WindowRows, windowSizes } from "./window-rows.js";
+
+/** Of a matrix product as a kernel; see matmul.ts. */
+export interface MatmulParams {
+  readonly transposeA: boolean;
+  readonly transposeB: boolean;
+  readonly activation: FusedActivation;
+}
 
 /** A matrix (or a batch of them) somewhere in a buffer; sizes and offsets in elements. */
 export interface Matrix {

@@ -2,9 +2,9 @@
 // float32 or, on a device of mixed precision, on matrix units.
 import type { GpuCall } from "../tensor/webgpu-program.js";
 import { activationWgsl } from "./activation.js";
-import type { MatmulParams } from "./matmul.js";
 import {
   isAligned,
+  type MatmulParams,
   PRODUCT_PREAMBLE,
   type Product,
   type ProductFamily,

@@ -10,10 +10,10 @@
 import { type Choice, tuned } from "../tensor/tuning.js";
 import type { GpuCall } from "../tensor/webgpu-program.js";
 import { activationWgsl } from "./activation.js";
-import type { MatmulParams } from "./matmul.js";
 import { panelFits, panelSplits, panelSuits, runPanels } from "./matmul-panel.js";
 import {
   isAligned,
+  type MatmulParams,
   type Matrix,
   PRODUCT_PREAMBLE,
   type Product,

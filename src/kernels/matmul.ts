@@ -11,18 +11,12 @@ import { defineTunable } from "../tensor/tuning.js";
 import { type GpuCall, type GpuView, MAX_WORKGROUPS, windowOf } from "../tensor/webgpu-program.js";
 import { activationCpu, activationWgsl, type FusedActivation } from "./activation.js";
 import { TALL_FORM } from "./matmul-panel.js";
-import { MAX_SPLITS, type Product } from "./matmul-product.js";
+import { MAX_SPLITS, type MatmulParams, type Product } from "./matmul-product.js";
 import { sharedFamily } from "./matmul-shared.js";
 import { subgroupFamily, TRIP_FORM } from "./matmul-subgroup.js";
 import { dispatchReduce } from "./reduce.js";
 import { rolledLoop } from "./rolled.js";
 import { SUBGROUP_LANES } from "./subgroup-tile.js";
-
-export interface MatmulParams {
-  readonly transposeA: boolean;
-  readonly transposeB: boolean;
-  readonly activation: FusedActivation;
-}
 
 interface Sizes {
   readonly m: number;

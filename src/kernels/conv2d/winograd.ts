@@ -10,8 +10,7 @@ import type { Spec } from "../../tensor/dtype.js";
 import { sizeOf } from "../../tensor/shape.js";
 import type { GpuCall, GpuView } from "../../tensor/webgpu-program.js";
 import type { FusedActivation } from "../activation.js";
-import type { MatmulParams } from "../matmul.js";
-import type { Matrix, Product } from "../matmul-product.js";
+import type { MatmulParams, Matrix, Product } from "../matmul-product.js";
 import { subgroupFamily } from "../matmul-subgroup.js";
 import {
   planeStride,
