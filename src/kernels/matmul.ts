@@ -9,7 +9,7 @@ import { broadcastShapes, broadcastStrides, type Shape, sizeOf } from "../tensor
 import { empty, run } from "../tensor/tensor.js";
 import { defineTunable } from "../tensor/tuning.js";
 import { type GpuCall, type GpuView, MAX_WORKGROUPS, windowOf } from "../tensor/webgpu-program.js";
-import { activationCpu, activationWgsl, type FusedActivation } from "./activation.js";
+import { activationCpu, activationWgsl } from "./activation.js";
 import { TALL_FORM } from "./matmul-panel.js";
 import { MAX_SPLITS, type MatmulParams, type Product } from "./matmul-product.js";
 import { sharedFamily } from "./matmul-shared.js";
