@@ -8,6 +8,7 @@ import { classify } from "./lib/classify.js";
 import { defineExperiment, type ExperimentRun } from "./lib/experiment.js";
 import { measureStep, type TrainingPlan, trainingSeconds, trainPart } from "./lib/experiment-training.js";
 import { type ZooModel, zooArchitecture, zooModel } from "./lib/models.js";
+import { mean, spread, spreadText } from "./lib/spread.js";
 import { counted, listed, lossText, milliseconds, percent } from "./lib/text.js";
 import { addTrainingSections, standardError, trainingPictures } from "./lib/train-report.js";
 import { setsOf, type TrainConfig, type TrainRun } from "./lib/train-run.js";
@@ -19,6 +20,8 @@ const reference = {
   models: ["small-cnn", "sgd-cnn", "best-cnn", "alexnet-plus"] as readonly string[],
   /** Instead of each model's own number of epochs; 0: its own. */
   epochs: 0,
+  /** Trainings of each model that has a reference, which is one training's figure. */
+  replicates: 3,
   /** A step that takes longer, in milliseconds, ends a training after `slowSteps` steps; 0: never. */
   slowStepMs: 2000,
   slowSteps: 20,
@@ -45,6 +48,12 @@ function configOf(zoo: ZooModel, settings: DigitsSettings, seed: number, slow: b
     ...{ limitTrain: settings.trainImages, limitTest: slow ? SLOW_TEST_IMAGES : settings.testImages },
     ...{ lr: zoo.learningRate, seed },
   };
+}
+
+/** A run and the test accuracies of all its replicates, its own the first. */
+interface DigitsRun extends TrainRun {
+  readonly slow: boolean;
+  readonly replicates: readonly number[];
 }
 
 /** A model of the zoo with everything that training it takes. */
@@ -81,6 +90,7 @@ export const experiment = defineExperiment<DigitsSettings>({
       ...reference,
       models: ["small-cnn", "sgd-cnn", "best-cnn"],
       epochs: 2,
+      replicates: 1,
       trainImages: 20_000,
       testImages: 5_000,
     },
@@ -98,17 +108,20 @@ export const experiment = defineExperiment<DigitsSettings>({
       const slow = settings.slowStepMs > 0 && 1000 * step > settings.slowStepMs;
       const training = slow ? trainingOf(zoo, configOf(zoo, settings, run.seed, true), dataset) : whole;
       const name = slow ? `${zoo.name}, ${settings.slowSteps} steps` : zoo.name;
-      trainings.push({ ...training, name, slow });
+      const more = zoo.reference === undefined || slow ? [] : replicateParts(name, settings.replicates);
+      trainings.push({ ...training, name, slow, more });
       seconds[name] = trainingSeconds(training.plan, step);
       seconds[`${name}, test`] = (step * training.sets.test.count) / zoo.batchSize / 2;
+      for (const part of more) seconds[part] = trainingSeconds(training.plan, step);
       basis.push(
         `${zoo.name} ${milliseconds(1000 * step)} a step${slow ? `, so only ${settings.slowSteps} of them` : ""}`,
       );
     }
     run.plan(seconds, basis.join("; "));
 
-    const runs: (TrainRun & { readonly slow: boolean })[] = [];
-    for (const { name, zoo, config, sets, plan, slow } of trainings) {
+    const runs: DigitsRun[] = [];
+    for (const { name, zoo, config, sets, plan, slow, more } of trainings) {
+      const replicates: number[] = [];
       const { model, notes } = await trainPart(run, name, plan);
       try {
         const answers = await run.part(`${name}, test`, async (progress) => {
@@ -118,9 +131,11 @@ export const experiment = defineExperiment<DigitsSettings>({
           });
           return found;
         });
+        replicates.push(answers.accuracy);
         const last = (name: string) => notes.history[name]?.at(-1) ?? Number.NaN;
         runs.push({
           ...{ config, zoo, architecture: plan.architecture, dataset, sets, model, slow },
+          replicates,
           history: {
             ...notes,
             epoch: notes.history["loss"]!.map((_, i) => i),
@@ -135,6 +150,15 @@ export const experiment = defineExperiment<DigitsSettings>({
       } finally {
         model.dispose();
         device.trim();
+      }
+      for (const [index, part] of more.entries()) {
+        const { architecture, data, optimizer, epochs, batchSize, augment } = plan;
+        const { model, notes } = await trainPart(run, part, {
+          ...{ architecture, data, validation: sets.test, optimizer, epochs, batchSize, seed: run.seed + index + 1 },
+          ...(augment && { augment }),
+        });
+        model.dispose();
+        replicates.push(notes.history["val_accuracy"]!.at(-1)!);
       }
     }
 
@@ -154,17 +178,17 @@ export const experiment = defineExperiment<DigitsSettings>({
           { label: real ? "reference" : "on MNIST", reference: true },
           "step",
         ],
-        rows: runs.map(({ zoo, architecture, history, train, validation, test, slow, config }): TableCell[] => [
+        rows: runs.map(({ zoo, architecture, history, train, validation, replicates, slow, config }): TableCell[] => [
           zoo.name,
           architecture.countParameters().total,
           slow ? figure(`${config.steps} steps`) : figure(String(history.epoch.length)),
           ...[train, validation].map(({ accuracy }) => (Number.isNaN(accuracy) ? null : figure(percent(accuracy)))),
-          { ...figure(percent(test.accuracy)), ...(real && !slow && judgedBy(zoo, test.accuracy, run)) },
+          { ...figure(testText(replicates)), ...(real && !slow && judgedBy(zoo, mean(replicates), run)) },
           zoo.reference === undefined ? null : figure(percent(zoo.reference.testAccuracy)),
           history.timing.stepMsMedian === undefined ? null : figure(milliseconds(history.timing.stepMsMedian)),
         ]),
         caption:
-          "Accuracies: mean over the last epoch's training steps, validation and test part; test accuracy of the reference. Models without a validation part of their own are validated on the test part.",
+          "Accuracies: mean over the last epoch's training steps, validation and test part; test accuracy of the reference. Models without a validation part of their own are validated on the test part. Where it says how many, the test accuracy is mean and standard deviation over as many trainings from other weights; all else is of the first.",
       });
       const whole = runs.filter(({ slow }) => !slow);
       if (whole.length === 0) return;
@@ -191,20 +215,32 @@ export const experiment = defineExperiment<DigitsSettings>({
     return {
       report,
       pictures,
-      figures: runs.map(({ zoo, test, slow, stepLosses }): KeyFigure => {
+      figures: runs.map(({ zoo, replicates, slow, stepLosses }): KeyFigure => {
         if (slow) return { label: zoo.name, value: `${stepLosses.length} steps`, note: lossFall(stepLosses).text };
         return {
           label: `${zoo.name}, test`,
-          value: percent(test.accuracy),
-          note: zoo.reference === undefined ? "no reference" : `reference ${percent(zoo.reference.testAccuracy)}`,
-          ...(real && judgedBy(zoo, test.accuracy, run)),
+          value: percent(mean(replicates)),
+          note: `${replicates.length > 1 ? `mean of ${replicates.length}; ` : ""}${zoo.reference === undefined ? "no reference" : `reference ${percent(zoo.reference.testAccuracy)}`}`,
+          ...(real && judgedBy(zoo, mean(replicates), run)),
         };
       }),
       metrics: {
         dataSource: dataset.source,
         models: runs.map(
-          ({ zoo, architecture, history, stepLosses, train, validation, test, sets, seconds: took, slow }) => ({
-            ...{ model: zoo.name, parameters: architecture.countParameters(), cutShort: slow },
+          ({
+            zoo,
+            architecture,
+            history,
+            stepLosses,
+            train,
+            validation,
+            test,
+            replicates,
+            sets,
+            seconds: took,
+            slow,
+          }) => ({
+            ...{ model: zoo.name, parameters: architecture.countParameters(), cutShort: slow, replicates },
             ...{ trainImages: sets.train.count, testImages: test.count, validation: sets.validationText },
             ...{ train, validationFigures: validation, test: { loss: test.loss, accuracy: test.accuracy } },
             ...{ confusion: test.confusion, history: history.history, steps: history.steps, seconds: took },
@@ -214,10 +250,10 @@ export const experiment = defineExperiment<DigitsSettings>({
         ),
       },
       summary: runs
-        .map(({ zoo, test, slow, stepLosses, history }) =>
+        .map(({ zoo, test, replicates, slow, stepLosses, history }) =>
           [
             zoo.name.padEnd(13),
-            slow ? lossFall(stepLosses).text : `test ${percent(test.accuracy)}, loss ${lossText(test.loss)}`,
+            slow ? lossFall(stepLosses).text : `test ${testText(replicates)}, loss ${lossText(test.loss)}`,
             zoo.reference && !slow ? `(reference ${percent(zoo.reference.testAccuracy)})` : "",
             history.timing.stepMsMedian === undefined ? "" : `${milliseconds(history.timing.stepMsMedian)} a step`,
           ].join("  "),
@@ -228,6 +264,13 @@ export const experiment = defineExperiment<DigitsSettings>({
 });
 
 const figure = (text: string) => ({ text, numeric: true });
+
+/** Names of the further trainings of a model. */
+const replicateParts = (name: string, replicates: number) =>
+  Array.from({ length: Math.max(0, replicates - 1) }, (_, index) => `${name}, replicate ${index + 2}`);
+
+const testText = (replicates: readonly number[]) =>
+  `${spreadText(spread(replicates))}${replicates.length > 1 ? ` (${replicates.length})` : ""}`;
 
 function judgedBy({ name }: ZooModel, accuracy: number, { judged }: Pick<ExperimentRun, "judged">) {
   const target = targets.get(name);
@@ -249,28 +292,31 @@ function slowRemark({ zoo, stepLosses, history, sets }: TrainRun): string {
   return `A step of this model takes ${step.toFixed(1)} s on this adapter, all of its ${counted(zoo.epochs, "epoch")} would take ${hours.toFixed(1)} hours. It was trained for ${counted(history.steps, "step")}: ${text} (means of the first and the last quarter of the steps), ${falls ? "it falls" : "it does not fall yet"}. Its accuracy below is that of a model hardly trained.`;
 }
 
-function comparisonRemark(runs: readonly (TrainRun & { readonly slow: boolean })[], real: boolean): string {
+function comparisonRemark(runs: readonly DigitsRun[], real: boolean): string {
   if (!real) return "The reference figures are those of MNIST, which these digits are not; they cannot be compared.";
   const judged = runs.filter(({ slow }) => !slow);
   const shorter = judged.filter(
     ({ zoo, history, sets }) => history.epoch.length < zoo.epochs || sets.train.count < 54_000,
   );
-  const sentences = judged.flatMap(({ zoo, test }) => {
+  const sentences = judged.flatMap(({ zoo, test, replicates }) => {
     if (zoo.reference === undefined) return [];
-    const difference = test.accuracy - zoo.reference.testAccuracy;
+    const difference = mean(replicates) - zoo.reference.testAccuracy;
     const chance =
       Math.abs(difference) <= 2 * standardError(test) ? "the same within chance" : difference > 0 ? "better" : "worse";
-    return [`${zoo.name} is ${chance} (${percent(test.accuracy)} against ${percent(zoo.reference.testAccuracy)})`];
+    const each = replicates.length > 1 ? `, single trainings ${listed(replicates.map((value) => percent(value)))}` : "";
+    return [
+      `${zoo.name} is ${chance} (${percent(mean(replicates))} against ${percent(zoo.reference.testAccuracy)}${each})`,
+    ];
   });
-  const best = judged.reduce<TrainRun | undefined>(
-    (a, b) => (a === undefined || b.test.accuracy > a.test.accuracy ? b : a),
+  const best = judged.reduce<DigitsRun | undefined>(
+    (a, b) => (a === undefined || mean(b.replicates) > mean(a.replicates) ? b : a),
     undefined,
   );
   return [
     sentences.length > 0 ? `Beside its reference ${listed(sentences)}.` : "",
     best === undefined
       ? ""
-      : `Best is ${best.zoo.name} with ${percent(best.test.accuracy)} (standard error ${(100 * standardError(best.test)).toFixed(2)} points).`,
+      : `Best is ${best.zoo.name} with ${percent(mean(best.replicates))} (standard error ${(100 * standardError(best.test)).toFixed(2)} points).`,
     shorter.length > 0
       ? `${listed(shorter.map(({ zoo }) => zoo.name))} trained for fewer epochs or on fewer images here than in the references; what is missing is training.`
       : "",

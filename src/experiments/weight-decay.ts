@@ -16,6 +16,7 @@ import {
   trainPart,
 } from "./lib/experiment-training.js";
 import { zooArchitecture, zooModel } from "./lib/models.js";
+import { mean, type Spread, spread, spreadText } from "./lib/spread.js";
 import { counted, listed, lossText, milliseconds, percent, points } from "./lib/text.js";
 
 // ---- Configuration
@@ -298,16 +299,6 @@ export const experiment = defineExperiment<WeightDecaySettings>({
   },
 });
 
-/** Mean and sample standard deviation; the latter is NaN for one value. */
-interface Spread {
-  readonly mean: number;
-  readonly deviation: number;
-}
-
-function mean(values: readonly number[]): number {
-  return values.reduce((a, b) => a + b, 0) / values.length;
-}
-
 /** Of what is there; undefined of nothing. */
 function meanOf(values: readonly (number | undefined)[]): number | undefined {
   const present = values.flatMap((value) => value ?? []);
@@ -317,14 +308,6 @@ function meanOf(values: readonly (number | undefined)[]): number | undefined {
 /** A figure of the history, its mean over networks. */
 function meanByEpoch(notes: readonly TrainingNotes[], name: string): number[] {
   return notes[0]!.history[name]!.map((_, epoch) => mean(notes.map(({ history }) => history[name]![epoch]!)));
-}
-
-function spread(values: readonly number[]): Spread {
-  const centre = mean(values);
-  return {
-    mean: centre,
-    deviation: Math.sqrt(values.reduce((sum, value) => sum + (value - centre) ** 2, 0) / (values.length - 1)),
-  };
 }
 
 type ByFactor = { readonly factor: number; readonly gap: number; readonly best: number } & Readonly<
@@ -348,8 +331,6 @@ const power = (factor: number) => factor.toExponential().replace("e+0", "");
 const figure = (text: string) => ({ text, numeric: true });
 const stepCell = (ms: number | undefined): TableCell => (ms === undefined ? null : figure(milliseconds(ms)));
 const capitalised = (word: string) => word[0]!.toUpperCase() + word.slice(1);
-const spreadText = ({ mean: centre, deviation }: Spread) =>
-  `${percent(centre)}${Number.isFinite(deviation) ? ` ± ${(100 * deviation).toFixed(2)}` : ""}`;
 
 function smallRemark(notes: readonly TrainingNotes[], { real, epochs }: { real: boolean; epochs: number }): string {
   const accuracy = meanByEpoch(notes, "val_accuracy");

@@ -9,16 +9,20 @@ const common = ["data=digits", "trainImages=640", "testImages=60", "epochs=1"];
 
 test("models beside their references, each with curves, confusion and pictures", { timeout: 120_000 }, async () => {
   const out = runs.at("whole");
-  const set = [...common, 'models=["small-cnn","mlp-64"]', "slowStepMs=0"];
+  const set = [...common, 'models=["small-cnn","mlp-64"]', "slowStepMs=0", "replicates=2"];
   const { metrics, report, summary } = await runs.run(experiment, { out, set });
   expect(metrics.models).toHaveLength(2);
   for (const model of metrics.models) {
     expect(model).toMatchObject({ cutShort: false, trainImages: 640, testImages: 60 });
     expect(model.confusion.flat().reduce((a: number, b: number) => a + b)).toBe(60);
     expect(model.stepLoss).toHaveLength(model.steps);
+    // The replicates are other trainings, the first is the one that the report shows.
+    expect(model.replicates).toHaveLength(2);
+    expect(model.replicates[0]).toBe(model.test.accuracy);
+    expect(model.replicates[1]).not.toBe(model.replicates[0]);
   }
   expect(metrics.models[0]).toMatchObject({ parameters: { total: 66_430 }, reference: { testAccuracy: 0.9879 } });
-  expect(summary).toMatch(/small-cnn .*test .*reference 98\.79 %/);
+  expect(summary).toMatch(/small-cnn .*test [\d.]+ % ± [\d.]+ \(2\), .*reference 98\.79 %/);
   const pictures = ["small-cnn-digits.png", "small-cnn-mistakes.png", "mlp-64-digits.png", "mlp-64-mistakes.png"];
   expect(readdirSync(out)).toEqual(expect.arrayContaining(pictures));
   expect(report).toContain("conv2d (Conv2D)");
@@ -29,9 +33,10 @@ test("models beside their references, each with curves, confusion and pictures",
 });
 
 test("a model whose steps are too slow gets a stated number of them", { timeout: 120_000 }, async () => {
-  const set = [...common, 'models=["small-cnn"]', "slowStepMs=0.001", "slowSteps=12"];
+  const set = [...common, 'models=["small-cnn"]', "slowStepMs=0.001", "slowSteps=12", "replicates=2"];
   const { metrics, report, said } = await runs.run(experiment, { out: runs.at("slow"), set });
   expect(said).toMatch(/small-cnn .* a step, so only 12 of them/);
   expect(metrics.models[0]).toMatchObject({ cutShort: true, steps: 12 });
+  expect(metrics.models[0].replicates).toHaveLength(1);
   expect(report).toMatch(/It was trained for 12 steps: loss [\d.]+ to [\d.]+/);
 });
