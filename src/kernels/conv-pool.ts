@@ -16,38 +16,20 @@ import { type CpuView, defineKernel } from "../tensor/kernel.js";
 import { type Shape, sizeOf } from "../tensor/shape.js";
 import type { TuningProfile } from "../tensor/webgpu-profile.js";
 import { type Binding, type GpuCall, type GpuView, GRID_INDEX, gridOf } from "../tensor/webgpu-program.js";
-import {
-  activationCpu,
-  activationGradientCpu,
-  activationGradientWgsl,
-  activationWgsl,
-  type FusedActivation,
-} from "./activation.js";
+import { activationCpu, activationGradientCpu, activationGradientWgsl, activationWgsl } from "./activation.js";
 import { boxLoop } from "./box.js";
 import { winogradTiling } from "./conv2d/choice.js";
 import { type Conv2dGeometry, convolutionFlops, outputShape, type WindowAxis } from "./conv2d/geometry.js";
 import { collectKernelSums, splitRows } from "./conv2d/kernel-sums.js";
 import { CELLS, maximumWgsl, PASSED_BACK, partOf } from "./conv2d/pool-cells.js";
 import { conv2dReference, inputGradientReference, kernelGradientReference } from "./conv2d/reference.js";
-import {
-  type Kept,
-  keptSpecs,
-  NOTHING_KEPT,
-  namedKept,
-  winogradForward,
-  winogradGradients,
-} from "./conv2d/winograd.js";
-import { directForward, directInputGradient, directKernelGradient } from "./conv2d.js";
+import { keptSpecs, NOTHING_KEPT, namedKept, winogradForward, winogradGradients } from "./conv2d/winograd.js";
+import { type Conv2dParams, directForward, directInputGradient, directKernelGradient } from "./conv2d.js";
 import type { Pool2dParams } from "./pool2d.js";
 import { repeat } from "./subgroup-tile.js";
 
-export interface ConvPoolParams {
-  /** Of the convolution, cropped to what the windows read: its output is 2 PH x 2 PW. */
-  readonly geometry: Conv2dGeometry;
-  readonly activation: FusedActivation;
-  /** What its gradients could use; see byproducts. Default nothing. */
-  readonly keeps?: Kept<boolean>;
-}
+/** The geometry is the convolution's, cropped to what the windows read: its output is 2 PH x 2 PW. */
+export type ConvPoolParams = Conv2dParams;
 
 /** A kernel and its patch must stay in registers. */
 const MOST_TAPS = 9;

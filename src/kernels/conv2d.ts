@@ -5,7 +5,8 @@
 //   dkernel[ky, kx, ci, co] = sum_{n, oy, ox} x[n, iy, ix, ci] * dz[n, oy, ox, co],   dbias[co] = sum dz
 // The reference is in conv2d/reference.ts, the two WebGPU families in conv2d/software-*.ts and conv2d/hardware.ts. The
 // forward pass and the input gradient are one kernel with two index maps (conv2d/geometry.ts, Gather). Where
-// conv2d/choice.ts says so, the three passes go by Winograd's minimal filtering (conv2d/winograd.ts).
+// conv2d/choice.ts says so, the three passes go by Winograd's minimal filtering (conv2d/winograd.ts) or by matrix products
+// that read the windows where they lie (conv2d/products.ts).
 import type { Device } from "../tensor/device.js";
 import { defineKernel } from "../tensor/kernel.js";
 import { type Shape, sizeOf } from "../tensor/shape.js";

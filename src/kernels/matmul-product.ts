@@ -23,7 +23,7 @@ export interface Matrix {
   readonly batchStride: number;
   /** Stored as its transpose: A as [K, M], B as [N, K]. Never for C. */
   readonly transposed: boolean;
-  /** Its rows as stored are windows of images, \`stride\` does not count; A of the software profile only, no batch. */
+  /** Its rows as stored are windows of images, `stride` does not count; A of the software profile only, no batch. */
   readonly windows?: WindowRows;
 }
 

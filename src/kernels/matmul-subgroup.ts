@@ -39,7 +39,8 @@ import { inWindow, NEXT_WINDOW, startWindows } from "./window-rows.js";
 
 /**
  * WGSL by which an operand fills its registers. `quad` runs once per four k, `each` before and `next` after every k. Where
- * `vectors` is set instead, `vectors(step)` lists register and vec4f load for the step'th k from here; `prepare(steps)` goes before them.
+ * `vectors` is set instead, `vectors(step)` lists register and vec4f load for the step'th k from here, and
+ * `prepare(steps)` goes before them.
  */
 interface Loader {
   readonly start: string;
@@ -332,3 +333,19 @@ export const subgroupFamily: ProductFamily = {
     else runTile(call, product);
   },
 };
+
+/** Runs a product that is one whole: not in pieces of k and, unless it says otherwise, not in a batch nor with anything behind. */
+export function runWhole<P>(
+  call: GpuCall<P>,
+  whole: Pick<Product, "m" | "n" | "k" | "a" | "b" | "c"> &
+    Partial<Pick<Product, "batch" | "bias" | "activation" | "columnSums">>,
+): void {
+  const product: Product = {
+    ...{ batch: 1, bias: undefined, activation: "linear" },
+    ...whole,
+    ...{ splits: 1, kStep: Math.ceil(whole.k / 4) * 4, splitStride: 0 },
+  };
+  const { a, b, activation } = product;
+  const params: MatmulParams = { transposeA: a.transposed, transposeB: b.transposed, activation };
+  subgroupFamily.run({ ...call, params }, product);
+}

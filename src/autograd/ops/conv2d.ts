@@ -55,7 +55,7 @@ export function conv2d(x: Tensor, kernel: Tensor, options: Conv2dOptions = {}): 
     saved: [x, kernel, ...kept, ...(linear ? [] : [y])],
     backward: (dy, [x, kernel, ...rest], [inputNeeded, kernelNeeded]) => {
       const dz = linear ? dy : run(activationGradientKernel, [dy, rest.at(-1)!], dy, { activation });
-      const keptX = rest.slice(0, kept.length && Number(keeps.x));
+      const keptX = kept.length > 0 && keeps.x ? [rest[0]!] : [];
       const keptKernel = rest.slice(keptX.length, kept.length);
       const specs = [x!, kernel!, ...(bias === undefined ? [] : [bias])].map(({ shape }) => ({
         shape,

@@ -5,8 +5,8 @@
 // For small images of many channels, of which Winograd's tiles waste too much.
 import type { GpuCall, GpuView } from "../../tensor/webgpu-program.js";
 import type { FusedActivation } from "../activation.js";
-import type { Matrix, Product } from "../matmul-product.js";
-import { subgroupFamily } from "../matmul-subgroup.js";
+import type { Matrix } from "../matmul-product.js";
+import { runWhole } from "../matmul-subgroup.js";
 import { addColumns } from "./columns.js";
 import type { Conv2dGeometry } from "./geometry.js";
 
@@ -34,25 +34,6 @@ const sizesOf = ({ batch, inputs, outputs, y, x }: Conv2dGeometry) => ({
   outputs,
 });
 
-function multiply<P>(
-  call: GpuCall<P>,
-  product: Pick<Product, "m" | "n" | "k" | "a" | "b" | "c"> &
-    Partial<Pick<Product, "bias" | "activation" | "columnSums">>,
-): void {
-  const params = {
-    ...{ transposeA: product.a.transposed, transposeB: product.b.transposed },
-    activation: product.activation ?? "linear",
-  };
-  subgroupFamily.run(
-    { ...call, params },
-    {
-      ...{ bias: undefined, activation: "linear" },
-      ...product,
-      ...{ batch: 1, splits: 1, kStep: Math.ceil(product.k / 4) * 4, splitStride: 0 },
-    },
-  );
-}
-
 /** y = act(x * kernel + bias). */
 export function forwardByProduct<P>(
   call: GpuCall<P>,
@@ -62,7 +43,7 @@ export function forwardByProduct<P>(
 ): void {
   const { windows, elements, outputs } = sizesOf(geometry);
   const { x, kernel, bias, y } = views;
-  multiply(call, {
+  runWhole(call, {
     ...{ m: windows, n: outputs, k: elements },
     a: windowsOf(geometry, x, false),
     ...{ b: stored(kernel, outputs), c: stored(y, outputs) },
@@ -78,7 +59,7 @@ export function inputGradientByProduct<P>(
 ): void {
   const { windows, elements, outputs } = sizesOf(geometry);
   const columns = call.scratch({ shape: [windows, elements], dtype: "f32" });
-  multiply(call, {
+  runWhole(call, {
     ...{ m: windows, n: elements, k: outputs },
     ...{ a: stored(dz, outputs), b: stored(kernel, outputs, true), c: stored(columns, elements) },
   });
@@ -93,7 +74,7 @@ export function kernelGradientByProduct<P>(
 ): void {
   const { windows, elements, outputs } = sizesOf(geometry);
   const { x, dz, dkernel, dbias } = views;
-  multiply(call, {
+  runWhole(call, {
     ...{ m: elements, n: outputs, k: windows },
     a: windowsOf(geometry, x, true),
     ...{ b: stored(dz, outputs), c: stored(dkernel, outputs), columnSums: dbias },

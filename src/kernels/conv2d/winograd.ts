@@ -10,8 +10,8 @@ import type { Spec } from "../../tensor/dtype.js";
 import { sizeOf } from "../../tensor/shape.js";
 import type { GpuCall, GpuView } from "../../tensor/webgpu-program.js";
 import type { FusedActivation } from "../activation.js";
-import type { MatmulParams, Matrix, Product } from "../matmul-product.js";
-import { subgroupFamily } from "../matmul-subgroup.js";
+import type { Matrix } from "../matmul-product.js";
+import { runWhole } from "../matmul-subgroup.js";
 import {
   planeStride,
   type Result,
@@ -82,30 +82,6 @@ const planesOf = (view: GpuView, rows: number, columns: number): Matrix => ({
   transposed: false,
 });
 
-function multiply<P>(
-  call: GpuCall<P>,
-  { frequencies }: Tiling,
-  product: Pick<Product, "m" | "n" | "k" | "a" | "b" | "c">,
-): void {
-  const params: MatmulParams = {
-    transposeA: product.a.transposed,
-    transposeB: product.b.transposed,
-    activation: "linear",
-  };
-  subgroupFamily.run(
-    { ...call, params },
-    {
-      ...product,
-      batch: frequencies,
-      splits: 1,
-      kStep: Math.ceil(product.k / 4) * 4,
-      splitStride: 0,
-      bias: undefined,
-      activation: "linear",
-    },
-  );
-}
-
 /** The forward pass: y = act(x * kernel + bias), perhaps pooled. */
 export function winogradForward<P>(
   call: GpuCall<P>,
@@ -124,7 +100,8 @@ export function winogradForward<P>(
   transformInput(call, tiling, views.x, source);
   const factors = transformKernel(call, tiling, views.kernel, views.kept?.kernel);
   const product = spectrumIn(call, tiling, outputs);
-  multiply(call, tiling, {
+  runWhole(call, {
+    batch: tiling.frequencies,
     m: tiling.tiles,
     n: outputs,
     k: inputs,
@@ -158,7 +135,8 @@ export function winogradGradients<P>(
   if (dkernel) {
     if (!kept.x) transformInput(call, tiling, x!, source);
     const factors = call.scratch({ shape: [tiling.frequencies * inputs * outputs], dtype: "f32" });
-    multiply(call, tiling, {
+    runWhole(call, {
+      batch: tiling.frequencies,
       m: inputs,
       n: outputs,
       k: tiling.tiles,
@@ -172,7 +150,8 @@ export function winogradGradients<P>(
     const factors = kept.kernel ?? transformKernel(call, tiling, kernel!);
     // What was kept belongs to the tape.
     if (kept.x) source = spectrumIn(call, tiling, inputs);
-    multiply(call, tiling, {
+    runWhole(call, {
+      batch: tiling.frequencies,
       m: tiling.tiles,
       n: inputs,
       k: outputs,
