@@ -87,7 +87,7 @@ function architectureOf({ zoo }: Workload, dropout: boolean): Architecture {
 export function makeTask(workload: Workload, { dropout }: { readonly dropout: boolean }): Task {
   const { name, kind, zoo, batch, steps } = workload;
   const architecture = architectureOf(workload, dropout);
-  const optimizer = zoo.optimizer(zoo.learningRate, 1);
+  const optimizer = zoo.optimizer({ learningRate: zoo.learningRate }, 1);
   const batches = kind === "optimize" ? 1 : steps;
   const spec: TaskSpec = {
     ...{ name, kind, batch, batches, timedSteps: steps },

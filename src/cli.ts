@@ -76,12 +76,19 @@ const wholeNumber =
     );
   };
 const decimalNumber =
-  ({ above, from }: { above?: number; from?: number }) =>
+  ({ above, from, below = Number.POSITIVE_INFINITY }: { above?: number; from?: number; below?: number }) =>
   (text: string): number => {
     const value = Number(text);
-    const fits = text.trim() !== "" && Number.isFinite(value) && (above === undefined ? value >= from! : value > above);
+    const fits =
+      text.trim() !== "" &&
+      Number.isFinite(value) &&
+      (above === undefined ? value >= from! : value > above) &&
+      value < below;
     if (fits) return value;
-    throw new InvalidArgumentError(`It must be a number ${above === undefined ? `from ${from}` : `above ${above}`}.`);
+    const most = Number.isFinite(below) ? ` and below ${below}` : "";
+    throw new InvalidArgumentError(
+      `It must be a number ${above === undefined ? `from ${from}` : `above ${above}`}${most}.`,
+    );
   };
 
 const option = (flags: string, description: string, parse?: (text: string) => unknown) => {
@@ -191,6 +198,13 @@ program
   .addOption(option("--limit-train <n>", "train on the first n images only", wholeNumber(1)))
   .addOption(option("--limit-test <n>", "validate and test on the first n images only", wholeNumber(1)))
   .addOption(option("--lr <x>", "learning rate", decimalNumber({ above: 0 })))
+  .addOption(
+    option(
+      "--ema <momentum>",
+      "test and write the weights' moving average over the steps, such as 0.999, instead of the last step's weights",
+      decimalNumber({ from: 0, below: 1 }),
+    ),
+  )
   .addOption(options.seed)
   .addOption(options.precision)
   .addOption(option("--resume <file>", "go on from a checkpoint, with its settings where none are given"))

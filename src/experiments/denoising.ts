@@ -136,11 +136,11 @@ export const experiment = defineExperiment<DenoisingSettings>({
       data: pairs(noise === "fixed" ? noisyImages(train, level, { seed, name: "train" }) : train, train),
       ...(noise === "fresh" && { augment: (pixels, { random }) => saltAndPepper(pixels, level, random) }),
       ...{ validation, loss: binaryCrossEntropyFromLogits, epochs, batchSize },
-      optimizer: () => autoencoder.optimizer(learningRate, 0),
+      optimizer: () => autoencoder.optimizer({ learningRate }, 0),
     });
     const classifierPlan: TrainingPlan = {
       ...{ architecture: zooArchitecture(zoo), data: train, validation: test },
-      optimizer: (steps) => zoo.optimizer(zoo.learningRate, steps),
+      optimizer: (steps) => zoo.optimizer({ learningRate: zoo.learningRate }, steps),
       ...{ epochs: settings.classifierEpochs, batchSize: zoo.batchSize },
     };
 

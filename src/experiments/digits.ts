@@ -6,7 +6,13 @@ import { type KeyFigure, Report, type TableCell } from "../io/report.js";
 import { distort } from "./lib/augment.js";
 import { classify } from "./lib/classify.js";
 import { defineExperiment, type ExperimentRun } from "./lib/experiment.js";
-import { measureStep, type TrainingPlan, trainingSeconds, trainPart } from "./lib/experiment-training.js";
+import {
+  measureStep,
+  type TrainingNotes,
+  type TrainingPlan,
+  trainingSeconds,
+  trainPart,
+} from "./lib/experiment-training.js";
 import { type ZooModel, zooArchitecture, zooModel } from "./lib/models.js";
 import { mean, spread, spreadText } from "./lib/spread.js";
 import { counted, listed, lossText, milliseconds, percent } from "./lib/text.js";
@@ -22,6 +28,12 @@ const reference = {
   epochs: 0,
   /** Trainings of each model that has a reference, which is one training's figure. */
   replicates: 3,
+  /**
+   * Models of whose weights a moving average is measured beside the last step's weights: those trained at a constant rate,
+   * without batch normalisation, whose statistics belong to the last weights. Its momentum.
+   */
+  averaged: ["small-cnn", "sgd-cnn"] as readonly string[],
+  emaMomentum: 0.999,
   /** A step that takes longer, in milliseconds, ends a training after `slowSteps` steps; 0: never. */
   slowStepMs: 2000,
   slowSteps: 20,
@@ -30,7 +42,7 @@ const reference = {
 };
 type DigitsSettings = typeof reference;
 
-/** What a model is to reach on MNIST with its full settings. */
+/** What a model is to reach on MNIST with its full settings, by averaged weights where they are measured. */
 const targets = new Map([
   ["small-cnn", 0.988],
   ["sgd-cnn", 0.991],
@@ -53,16 +65,23 @@ function configOf(zoo: ZooModel, settings: DigitsSettings, seed: number, slow: b
 /** A run and the test accuracies of all its replicates, its own the first. */
 interface DigitsRun extends TrainRun {
   readonly slow: boolean;
+  /** By the last step's weights. */
   readonly replicates: readonly number[];
+  /** By the weights' moving average: as many, or none. */
+  readonly averaged: readonly number[];
 }
 
+/** What a model is judged by. */
+const judgedAccuracy = ({ replicates, averaged }: DigitsRun) => mean(averaged.length > 0 ? averaged : replicates);
+
 /** A model of the zoo with everything that training it takes. */
-function trainingOf(zoo: ZooModel, config: TrainConfig, dataset: ImageDataset) {
+function trainingOf(zoo: ZooModel, config: TrainConfig, dataset: ImageDataset, settings: DigitsSettings) {
+  const average = settings.averaged.includes(zoo.name) && { emaMomentum: settings.emaMomentum };
   const sets = setsOf(zoo, config, dataset);
   const stepLosses: number[] = [];
   const plan: TrainingPlan<{ stepLosses: readonly number[] }> = {
     ...{ architecture: zooArchitecture(zoo), data: sets.train, validation: sets.validation },
-    optimizer: (steps) => zoo.optimizer(config.lr, steps),
+    optimizer: (steps) => zoo.optimizer({ learningRate: config.lr, ...average }, steps),
     ...{ epochs: config.epochs, batchSize: config.batch },
     ...(config.steps !== undefined && { maxSteps: config.steps }),
     ...(zoo.augmented && { augment: distort }),
@@ -103,10 +122,10 @@ export const experiment = defineExperiment<DigitsSettings>({
     const seconds: Record<string, number> = {};
     const basis: string[] = [];
     for (const zoo of settings.models.map(zooModel)) {
-      const whole = trainingOf(zoo, configOf(zoo, settings, run.seed, false), dataset);
+      const whole = trainingOf(zoo, configOf(zoo, settings, run.seed, false), dataset, settings);
       const step = await run.part(`${zoo.name}, a measured step`, () => measureStep(run, whole.plan));
       const slow = settings.slowStepMs > 0 && 1000 * step > settings.slowStepMs;
-      const training = slow ? trainingOf(zoo, configOf(zoo, settings, run.seed, true), dataset) : whole;
+      const training = slow ? trainingOf(zoo, configOf(zoo, settings, run.seed, true), dataset, settings) : whole;
       const name = slow ? `${zoo.name}, ${settings.slowSteps} steps` : zoo.name;
       const more = zoo.reference === undefined || slow ? [] : replicateParts(name, settings.replicates);
       trainings.push({ ...training, name, slow, more });
@@ -122,6 +141,7 @@ export const experiment = defineExperiment<DigitsSettings>({
     const runs: DigitsRun[] = [];
     for (const { name, zoo, config, sets, plan, slow, more } of trainings) {
       const replicates: number[] = [];
+      const averaged: number[] = [];
       const { model, notes } = await trainPart(run, name, plan);
       try {
         const answers = await run.part(`${name}, test`, async (progress) => {
@@ -132,10 +152,11 @@ export const experiment = defineExperiment<DigitsSettings>({
           return found;
         });
         replicates.push(answers.accuracy);
+        averaged.push(...averagedAccuracy(notes));
         const last = (name: string) => notes.history[name]?.at(-1) ?? Number.NaN;
         runs.push({
           ...{ config, zoo, architecture: plan.architecture, dataset, sets, model, slow },
-          replicates,
+          ...{ replicates, averaged },
           history: {
             ...notes,
             epoch: notes.history["loss"]!.map((_, i) => i),
@@ -159,6 +180,7 @@ export const experiment = defineExperiment<DigitsSettings>({
         });
         model.dispose();
         replicates.push(notes.history["val_accuracy"]!.at(-1)!);
+        averaged.push(...averagedAccuracy(notes));
       }
     }
 
@@ -174,21 +196,27 @@ export const experiment = defineExperiment<DigitsSettings>({
       section.text(comparisonRemark(runs, real));
       section.table({
         columns: [
-          ...["model", "parameters", "epochs", "training", "validation", "test"],
+          ...["model", "parameters", "epochs", "training", "validation", "test", "averaged"],
           { label: real ? "reference" : "on MNIST", reference: true },
           "step",
         ],
-        rows: runs.map(({ zoo, architecture, history, train, validation, replicates, slow, config }): TableCell[] => [
-          zoo.name,
-          architecture.countParameters().total,
-          slow ? figure(`${config.steps} steps`) : figure(String(history.epoch.length)),
-          ...[train, validation].map(({ accuracy }) => (Number.isNaN(accuracy) ? null : figure(percent(accuracy)))),
-          { ...figure(testText(replicates)), ...(real && !slow && judgedBy(zoo, mean(replicates), run)) },
-          zoo.reference === undefined ? null : figure(percent(zoo.reference.testAccuracy)),
-          history.timing.stepMsMedian === undefined ? null : figure(milliseconds(history.timing.stepMsMedian)),
-        ]),
+        rows: runs.map((trained): TableCell[] => {
+          const { zoo, architecture, history, train, validation, replicates, averaged, slow, config } = trained;
+          const judgement = real && !slow && judgedBy(trained, run);
+          return [
+            zoo.name,
+            architecture.countParameters().total,
+            slow ? figure(`${config.steps} steps`) : figure(String(history.epoch.length)),
+            ...[train, validation].map(({ accuracy }) => (Number.isNaN(accuracy) ? null : figure(percent(accuracy)))),
+            { ...figure(testText(replicates)), ...(averaged.length === 0 && judgement) },
+            averaged.length === 0 ? null : { ...figure(testText(averaged)), ...judgement },
+            zoo.reference === undefined ? null : figure(percent(zoo.reference.testAccuracy)),
+            history.timing.stepMsMedian === undefined ? null : figure(milliseconds(history.timing.stepMsMedian)),
+          ];
+        }),
         caption:
-          "Accuracies: mean over the last epoch's training steps, validation and test part; test accuracy of the reference. Models without a validation part of their own are validated on the test part. Where it says how many, the test accuracy is mean and standard deviation over as many trainings from other weights; all else is of the first.",
+          "Accuracies: mean over the last epoch's training steps, validation and test part; test accuracy of the reference. Models without a validation part of their own are validated on the test part. Where it says how many, the test accuracy is mean and standard deviation over as many trainings from other weights; all else is of the first. Averaged: test accuracy of the same trainings by the moving average of the weights over the steps (momentum " +
+          `${settings.emaMomentum}) instead of the last step's.`,
       });
       const whole = runs.filter(({ slow }) => !slow);
       if (whole.length === 0) return;
@@ -215,13 +243,18 @@ export const experiment = defineExperiment<DigitsSettings>({
     return {
       report,
       pictures,
-      figures: runs.map(({ zoo, replicates, slow, stepLosses }): KeyFigure => {
+      figures: runs.map((trained): KeyFigure => {
+        const { zoo, replicates, averaged, slow, stepLosses } = trained;
         if (slow) return { label: zoo.name, value: `${stepLosses.length} steps`, note: lossFall(stepLosses).text };
         return {
           label: `${zoo.name}, test`,
-          value: percent(mean(replicates)),
-          note: `${replicates.length > 1 ? `mean of ${replicates.length}; ` : ""}${zoo.reference === undefined ? "no reference" : `reference ${percent(zoo.reference.testAccuracy)}`}`,
-          ...(real && judgedBy(zoo, mean(replicates), run)),
+          value: percent(judgedAccuracy(trained)),
+          note: [
+            ...(replicates.length > 1 ? [`mean of ${replicates.length}`] : []),
+            ...(averaged.length > 0 ? [`averaged weights; the last step's ${percent(mean(replicates))}`] : []),
+            zoo.reference === undefined ? "no reference" : `reference ${percent(zoo.reference.testAccuracy)}`,
+          ].join("; "),
+          ...(real && judgedBy(trained, run)),
         };
       }),
       metrics: {
@@ -236,11 +269,12 @@ export const experiment = defineExperiment<DigitsSettings>({
             validation,
             test,
             replicates,
+            averaged,
             sets,
             seconds: took,
             slow,
           }) => ({
-            ...{ model: zoo.name, parameters: architecture.countParameters(), cutShort: slow, replicates },
+            ...{ model: zoo.name, parameters: architecture.countParameters(), cutShort: slow, replicates, averaged },
             ...{ trainImages: sets.train.count, testImages: test.count, validation: sets.validationText },
             ...{ train, validationFigures: validation, test: { loss: test.loss, accuracy: test.accuracy } },
             ...{ confusion: test.confusion, history: history.history, steps: history.steps, seconds: took },
@@ -250,13 +284,16 @@ export const experiment = defineExperiment<DigitsSettings>({
         ),
       },
       summary: runs
-        .map(({ zoo, test, replicates, slow, stepLosses, history }) =>
+        .map(({ zoo, test, replicates, averaged, slow, stepLosses, history }) =>
           [
             zoo.name.padEnd(13),
             slow ? lossFall(stepLosses).text : `test ${testText(replicates)}, loss ${lossText(test.loss)}`,
+            averaged.length > 0 ? `averaged weights ${testText(averaged)}` : "",
             zoo.reference && !slow ? `(reference ${percent(zoo.reference.testAccuracy)})` : "",
             history.timing.stepMsMedian === undefined ? "" : `${milliseconds(history.timing.stepMsMedian)} a step`,
-          ].join("  "),
+          ]
+            .filter(Boolean)
+            .join("  "),
         )
         .join("\n"),
     };
@@ -272,9 +309,12 @@ const replicateParts = (name: string, replicates: number) =>
 const testText = (replicates: readonly number[]) =>
   `${spreadText(spread(replicates))}${replicates.length > 1 ? ` (${replicates.length})` : ""}`;
 
-function judgedBy({ name }: ZooModel, accuracy: number, { judged }: Pick<ExperimentRun, "judged">) {
-  const target = targets.get(name);
-  return target === undefined ? {} : judged(accuracy >= target);
+/** Test accuracy by the averaged weights, if there are any. */
+const averagedAccuracy = ({ averaged }: TrainingNotes<unknown>) => (averaged === undefined ? [] : [averaged.accuracy!]);
+
+function judgedBy(run: DigitsRun, { judged }: Pick<ExperimentRun, "judged">) {
+  const target = targets.get(run.zoo.name);
+  return target === undefined ? {} : judged(judgedAccuracy(run) >= target);
 }
 
 /** Losses of the first and the last quarter of the steps. */
@@ -298,25 +338,30 @@ function comparisonRemark(runs: readonly DigitsRun[], real: boolean): string {
   const shorter = judged.filter(
     ({ zoo, history, sets }) => history.epoch.length < zoo.epochs || sets.train.count < 54_000,
   );
-  const sentences = judged.flatMap(({ zoo, test, replicates }) => {
+  const sentences = judged.flatMap(({ zoo, test, replicates, averaged }) => {
     if (zoo.reference === undefined) return [];
     const difference = mean(replicates) - zoo.reference.testAccuracy;
     const chance =
       Math.abs(difference) <= 2 * standardError(test) ? "the same within chance" : difference > 0 ? "better" : "worse";
     const each = replicates.length > 1 ? `, single trainings ${listed(replicates.map((value) => percent(value)))}` : "";
+    const better = mean(averaged) > mean(replicates) ? "better" : "no better";
+    const average =
+      averaged.length > 0
+        ? `, and ${better} by averaged weights, ${percent(mean(averaged))} (${listed(averaged.map((value) => percent(value)))})`
+        : "";
     return [
-      `${zoo.name} is ${chance} (${percent(mean(replicates))} against ${percent(zoo.reference.testAccuracy)}${each})`,
+      `${zoo.name} is ${chance} (${percent(mean(replicates))} against ${percent(zoo.reference.testAccuracy)}${each})${average}`,
     ];
   });
   const best = judged.reduce<DigitsRun | undefined>(
-    (a, b) => (a === undefined || mean(b.replicates) > mean(a.replicates) ? b : a),
+    (a, b) => (a === undefined || judgedAccuracy(b) > judgedAccuracy(a) ? b : a),
     undefined,
   );
   return [
     sentences.length > 0 ? `Beside its reference ${listed(sentences)}.` : "",
     best === undefined
       ? ""
-      : `Best is ${best.zoo.name} with ${percent(mean(best.replicates))} (standard error ${(100 * standardError(best.test)).toFixed(2)} points).`,
+      : `Best is ${best.zoo.name} with ${percent(judgedAccuracy(best))} (standard error ${(100 * standardError(best.test)).toFixed(2)} points).`,
     shorter.length > 0
       ? `${listed(shorter.map(({ zoo }) => zoo.name))} trained for fewer epochs or on fewer images here than in the references; what is missing is training.`
       : "",

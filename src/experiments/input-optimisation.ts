@@ -205,7 +205,7 @@ export const experiment = defineExperiment<InputSettings>({
       const zoo = zooModel(name);
       return {
         ...{ architecture: zooArchitecture(zoo), data: train, epochs, batchSize: zoo.batchSize, seed: run.seed + seed },
-        optimizer: (steps) => zoo.optimizer(zoo.learningRate, steps),
+        optimizer: (steps) => zoo.optimizer({ learningRate: zoo.learningRate }, steps),
       };
     };
     // The first is the one that images are found for; judges are of other architectures and have no part in it.

@@ -14,6 +14,7 @@ import { addTrainingSections, trainingCards, trainingPictures } from "./lib/trai
 import {
   evaluatedCount,
   modelNotes,
+  optimizerText,
   profileTraining,
   runTraining,
   setsOf,
@@ -35,6 +36,7 @@ export interface TrainOptions {
   readonly limitTrain?: number;
   readonly limitTest?: number;
   readonly lr?: number;
+  readonly ema?: number;
   readonly seed?: number;
   /** Checkpoint to go on from; the settings above then default to its own. */
   readonly resume?: string;
@@ -82,7 +84,7 @@ function configOf(zoo: ZooModel, options: TrainOptions, resume: ModelFile | unde
       `resume: needs a checkpoint, ${resume.path} holds a finished model; name a file checkpoint.safetensors`,
     );
   }
-  for (const name of ["data", "batch", "limitTrain", "lr", "seed"] as const) {
+  for (const name of ["data", "batch", "limitTrain", "lr", "ema", "seed"] as const) {
     if (options[name] === undefined || stored[name] === undefined || options[name] === stored[name]) continue;
     throw new UsageError(
       `resume: ${name} must be as before, ${stored[name]}, given ${options[name]}; leave it out, or train anew`,
@@ -92,6 +94,7 @@ function configOf(zoo: ZooModel, options: TrainOptions, resume: ModelFile | unde
   checkDataName(data);
   const limitTrain = options.limitTrain ?? stored.limitTrain;
   const limitTest = options.limitTest ?? stored.limitTest;
+  const ema = options.ema ?? stored.ema;
   return {
     model: zoo.name,
     data,
@@ -101,6 +104,7 @@ function configOf(zoo: ZooModel, options: TrainOptions, resume: ModelFile | unde
     ...(limitTrain !== undefined && { limitTrain }),
     ...(limitTest !== undefined && { limitTest }),
     lr: options.lr ?? stored.lr ?? zoo.learningRate,
+    ...(ema !== undefined && { ema }),
     seed: options.seed ?? stored.seed ?? 0,
   };
 }
@@ -109,7 +113,7 @@ function trainReport(run: TrainRun, device: WebGpuDevice): string {
   const { zoo, dataset, config, sets } = run;
   const report = new Report({
     title: `${zoo.name} on ${dataset.name === "mnist" ? "MNIST" : "the built-in digits"}`,
-    subtitle: `${counted(sets.train.count, "image")}, ${counted(config.epochs, "epoch")}, batch ${config.batch}, ${zoo.optimizerText(config.lr)}, seed ${config.seed}`,
+    subtitle: `${counted(sets.train.count, "image")}, ${counted(config.epochs, "epoch")}, batch ${config.batch}, ${optimizerText(zoo, config)}, seed ${config.seed}`,
     footer: machineText(device),
   });
   report.figures(trainingCards(run));

@@ -24,6 +24,8 @@ import { counted, listed, lossText, milliseconds, percent, points } from "./lib/
 const reference = {
   data: "mnist",
   smallEpochs: 10,
+  /** Of the moving average of the small network's weights, which is measured beside those of the last step. */
+  smallEmaMomentum: 0.999,
   factors: [1e-6, 1e-5, 1e-4, 5e-4, 1e-3] as readonly number[],
   replicates: 3,
   epochs: 40,
@@ -43,8 +45,9 @@ const referenceMaxima = new Map([
   [1e-3, 0.9833],
 ]);
 const PUBLISHED = 0.9847;
-/** What the best network is to reach. */
+/** What the best network, and the small one's averaged weights, are to reach. */
 const TARGET = 0.983;
+const SMALL_TARGET = 0.97;
 
 // ---- Models
 
@@ -92,6 +95,7 @@ export const experiment = defineExperiment<WeightDecaySettings>({
     const common = { data: train, validation: test, optimizer: () => sgd({ learningRate }), batchSize };
     const smallPlanOf = (replicate: number): TrainingPlan => ({
       ...common,
+      optimizer: () => sgd({ learningRate, emaMomentum: settings.smallEmaMomentum }),
       ...{ architecture: zooArchitecture(small), epochs: settings.smallEpochs, seed: run.seed + replicate },
     });
     const planOf = (factor: number, replicate: number): TrainingPlan => ({
@@ -156,6 +160,7 @@ export const experiment = defineExperiment<WeightDecaySettings>({
     const real = settings.data === "mnist";
     const smallFinals = smallNotes.map(({ history }) => history["val_accuracy"]!.at(-1)!);
     const smallAccuracy = spread(smallFinals);
+    const smallAveraged = smallNotes.map(({ averaged }) => averaged!.accuracy!);
     const smallLoss = mean(smallNotes.map(({ history }) => history["val_loss"]!.at(-1)!));
     const smallStepMs = meanOf(smallNotes.map(({ timing }) => timing.stepMsMedian));
     const charts = Object.fromEntries(
@@ -183,10 +188,11 @@ export const experiment = defineExperiment<WeightDecaySettings>({
           ["Parameters", zooArchitecture(small).countParameters().total, 55_050],
           ["Test accuracy", figure(spreadText(smallAccuracy)), figure(percent(small.reference!.testAccuracy))],
           ["... the best", figure(percent(Math.max(...smallFinals))), null],
+          ["... by averaged weights", figure(spreadText(spread(smallAveraged))), null],
           ["Test loss", figure(lossText(smallLoss)), figure(lossText(small.reference!.testLoss!))],
           ["Training step, median", stepCell(smallStepMs), figure(small.reference!.step)],
         ],
-        caption: `After ${counted(settings.smallEpochs, "epoch")}, on ${counted(test.count, "test image")}; mean ± standard deviation over ${counted(settings.replicates, "replicate")}.`,
+        caption: `After ${counted(settings.smallEpochs, "epoch")}, on ${counted(test.count, "test image")}; mean ± standard deviation over ${counted(settings.replicates, "replicate")}. Averaged: the weights' moving average over the steps (momentum ${settings.smallEmaMomentum}) instead of the last step's.`,
       });
       section.row((row) => {
         for (const [name, title, isShare] of [
@@ -267,9 +273,9 @@ export const experiment = defineExperiment<WeightDecaySettings>({
         },
         {
           label: small.name,
-          value: spreadText(smallAccuracy),
-          note: `reference ${percent(small.reference!.testAccuracy)}`,
-          ...(real && run.judged(smallAccuracy.mean >= 0.97)),
+          value: spreadText(spread(smallAveraged)),
+          note: `averaged weights; the last step's ${spreadText(smallAccuracy)}, reference ${percent(small.reference!.testAccuracy)}`,
+          ...(real && run.judged(mean(smallAveraged) >= SMALL_TARGET)),
         },
         {
           label: "Step of mlp-500-300",
@@ -284,12 +290,15 @@ export const experiment = defineExperiment<WeightDecaySettings>({
       ],
       metrics: {
         ...{ trainImages: train.count, testImages: test.count },
-        small: { testAccuracy: smallAccuracy, testLoss: smallLoss, networks: smallNotes },
+        small: {
+          ...{ testAccuracy: smallAccuracy, averagedTestAccuracy: spread(smallAveraged), testLoss: smallLoss },
+          networks: smallNotes,
+        },
         factors: byFactor.map(({ replicates: _, ...figures }) => figures),
         networks: outcomes,
       },
       summary: [
-        `${small.name}: test ${spreadText(smallAccuracy)}, loss ${lossText(smallLoss)}`,
+        `${small.name}: test ${spreadText(smallAccuracy)}, loss ${lossText(smallLoss)}, averaged weights ${spreadText(spread(smallAveraged))}`,
         ...byFactor.map(
           ({ factor, final, maximum }) =>
             `factor ${power(factor)}: final ${spreadText(final)}, maximum ${spreadText(maximum)}`,
@@ -339,13 +348,14 @@ function smallRemark(notes: readonly TrainingNotes[], { real, epochs }: { real: 
   const where =
     highest === accuracy.length - 1 ? "at the end" : `after epoch ${highest + 1}, at ${percent(accuracy[highest]!)}`;
   const finals = notes.map(({ history }) => history["val_accuracy"]!.at(-1)!);
+  const averaged = mean(notes.map(({ averaged }) => averaged!.accuracy!));
   const difference = accuracy.at(-1)! - small.reference!.testAccuracy;
   const reached = finals.filter((final) => final >= small.reference!.testAccuracy).length;
   const compared = real
     ? ` That is ${points(difference)} against the reference${epochs === small.epochs ? "" : `, which trained for ${small.epochs} epochs`}; ${reached} of ${finals.length} reach it.`
     : " The reference figures are those of MNIST, which these digits are not.";
   const whose = notes.length === 1 ? "Accuracy" : `Mean accuracy of ${notes.length} networks, from other weights each,`;
-  return `${whose} on the test part is ${percent(accuracy.at(-1)!)} after ${counted(epochs, "epoch")}, the loss ${lossText(loss)}; it was highest ${where}.${compared}`;
+  return `${whose} on the test part is ${percent(accuracy.at(-1)!)} after ${counted(epochs, "epoch")}, the loss ${lossText(loss)}; it was highest ${where}.${compared} By the weights' moving average it is ${percent(averaged)}.`;
 }
 
 function factorRemark(

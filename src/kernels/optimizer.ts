@@ -3,7 +3,7 @@
 // window. What changes from step to step arrives as numbers: nothing recompiles. Inputs are the gradients [g, g, ...],
 // outputs [w, ...slots, w, ...slots, ...], all read and written, no tensor twice. With `scaled` params two more inputs
 // follow, [scale f32, nonFinite u32] of a loss scaling (loss-scaling.ts): gradients are divided by the scale, and where
-// nonFinite is not 0 nothing changes.
+// nonFinite is not 0 nothing changes. With `newAverage` the last slot is the parameters' moving average over the steps.
 // Formulas and defaults as Keras 3: weight decay is decoupled from the gradient, w -= w learningRate weightDecay.
 import { type CpuCall, defineKernel } from "../tensor/kernel.js";
 import type { Binding, GpuCall } from "../tensor/webgpu-program.js";
@@ -12,13 +12,15 @@ import { bindableGroups, rolledSegments } from "./rolled.js";
 /** A gradient with the parameter and slots that it changes. */
 type Update<View> = readonly [gradient: View, parameter: View, ...slots: View[]];
 
-interface ScaledParams {
+interface StepParams {
   /** Whether gradients carry a loss scaling's factor. Default false. */
   readonly scaled?: boolean;
+  /** Share of the parameters after this step in their average, (0, 1]; without it there is no average. */
+  readonly newAverage?: number;
 }
 
 /** The inputs without those of a loss scaling, and its. */
-function partsOf<View>(inputs: readonly View[], { scaled }: ScaledParams) {
+function partsOf<View>(inputs: readonly View[], { scaled }: StepParams) {
   return scaled
     ? { gradients: inputs.slice(0, -2), scale: inputs.at(-2), nonFinite: inputs.at(-1) }
     : { gradients: inputs };
@@ -31,11 +33,26 @@ function updatesOf<View>(gradients: readonly View[], state: readonly View[]): Up
   );
 }
 
-/** The updates on the CPU, with what gradients are to be multiplied by; none where a gradient was not finite. */
-function cpuUpdates({ inputs, outputs, params }: CpuCall<ScaledParams>) {
+type CpuView = CpuCall<StepParams>["outputs"][number];
+
+/** Updates every element on the CPU, unless a gradient was not finite. */
+function cpuUpdateAll(
+  { inputs, outputs, params }: CpuCall<StepParams>,
+  /** Gives the parameter after the step. */
+  update: (w: number, gradient: number, slots: readonly CpuView[], i: number) => number,
+): void {
   const { gradients, scale, nonFinite } = partsOf(inputs, params);
+  const { newAverage } = params;
+  if (nonFinite?.data[0]) return;
   const factor = scale === undefined ? 1 : 1 / scale.data[0]!;
-  return { factor, updates: nonFinite?.data[0] ? [] : updatesOf(gradients, outputs) };
+  for (const [g, w, ...rest] of updatesOf(gradients, outputs)) {
+    const slots = newAverage === undefined ? rest : rest.slice(0, -1);
+    const average = newAverage === undefined ? undefined : rest.at(-1)!.data;
+    for (let i = 0; i < w.size; i++) {
+      w.data[i] = update(w.data[i]!, g.data[i]! * factor, slots, i);
+      if (average !== undefined) average[i] = average[i]! + (w.data[i]! - average[i]!) * newAverage!;
+    }
+  }
 }
 
 interface UpdateText {
@@ -47,8 +64,18 @@ interface UpdateText {
   readonly numbers: Readonly<Record<string, number>>;
 }
 
+const averaged = ({ key, state, statement, numbers }: UpdateText, newAverage: number): UpdateText => ({
+  key: `${key} averaged`,
+  state: [...state, "average"],
+  statement: `${statement}
+      average += (w - average) * u.newAverage;`,
+  numbers: { ...numbers, newAverage },
+});
+
 /** Runs a statement on every vec4 of all parameters. */
-function updateAll(call: GpuCall<ScaledParams>, { key, state, statement, numbers }: UpdateText): void {
+function updateAll(call: GpuCall<StepParams>, text: UpdateText): void {
+  const { key, state, statement, numbers } =
+    call.params.newAverage === undefined ? text : averaged(text, call.params.newAverage);
   const names = ["g", ...state];
   const { gradients, scale, nonFinite } = partsOf(call.inputs, call.params);
   const scaling: Binding[] =
@@ -95,7 +122,7 @@ function updateAll(call: GpuCall<ScaledParams>, { key, state, statement, numbers
   }
 }
 
-export interface SgdParams extends ScaledParams {
+export interface SgdParams extends StepParams {
   readonly learningRate: number;
   /** Without momentum there is no slot. */
   readonly momentum?: number;
@@ -111,20 +138,17 @@ export const sgdKernel = defineKernel<SgdParams>({
   name: "sgd",
   cpu: (call) => {
     const { learningRate, momentum = 0, nesterov, weightDecay = 0 } = call.params;
-    const { factor, updates } = cpuUpdates(call);
-    for (const [g, w, m] of updates) {
-      for (let i = 0; i < w.size; i++) {
-        const step = -learningRate * g.data[i]! * factor;
-        const decayed = w.data[i]! * (1 - learningRate * weightDecay);
-        if (m !== undefined) m.data[i] = momentum * m.data[i]! + step;
-        const velocity = m?.data[i] ?? step;
-        w.data[i] = decayed + (nesterov && m !== undefined ? momentum * velocity + step : velocity);
-      }
-    }
+    cpuUpdateAll(call, (w, gradient, [m], i) => {
+      const step = -learningRate * gradient;
+      const decayed = w * (1 - learningRate * weightDecay);
+      if (m !== undefined) m.data[i] = momentum * m.data[i]! + step;
+      const velocity = m?.data[i] ?? step;
+      return decayed + (nesterov && m !== undefined ? momentum * velocity + step : velocity);
+    });
   },
   webgpu: (call) => {
     const { learningRate, momentum = 0, nesterov, weightDecay = 0 } = call.params;
-    const plain = call.outputs.length === partsOf(call.inputs, call.params).gradients.length;
+    const plain = momentum === 0;
     const kind = plain ? "plain" : nesterov ? "nesterov" : "momentum";
     updateAll(call, {
       key: kind,
@@ -137,7 +161,7 @@ export const sgdKernel = defineKernel<SgdParams>({
   },
 });
 
-export interface AdamParams extends ScaledParams {
+export interface AdamParams extends StepParams {
   readonly learningRate: number;
   /** Number of this step, from 1. */
   readonly step: number;
@@ -163,17 +187,13 @@ export const adamKernel = defineKernel<AdamParams>({
   cpu: (call) => {
     const rate = adamRate(call.params);
     const { learningRate, beta1, beta2, epsilon, weightDecay } = call.params;
-    const { factor, updates } = cpuUpdates(call);
-    for (const [g, w, m, v] of updates) {
-      for (let i = 0; i < w.size; i++) {
-        const gradient = g.data[i]! * factor;
-        const mean = m!.data[i]! + (gradient - m!.data[i]!) * (1 - beta1);
-        const square = v!.data[i]! + (gradient * gradient - v!.data[i]!) * (1 - beta2);
-        m!.data[i] = mean;
-        v!.data[i] = square;
-        w.data[i] = w.data[i]! * (1 - learningRate * weightDecay) - (rate * mean) / (Math.sqrt(square) + epsilon);
-      }
-    }
+    cpuUpdateAll(call, (w, gradient, [m, v], i) => {
+      const mean = m!.data[i]! + (gradient - m!.data[i]!) * (1 - beta1);
+      const square = v!.data[i]! + (gradient * gradient - v!.data[i]!) * (1 - beta2);
+      m!.data[i] = mean;
+      v!.data[i] = square;
+      return w * (1 - learningRate * weightDecay) - (rate * mean) / (Math.sqrt(square) + epsilon);
+    });
   },
   webgpu: (call) => {
     const { learningRate, beta1, beta2, epsilon, weightDecay } = call.params;

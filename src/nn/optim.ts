@@ -6,6 +6,7 @@ export {
   adamW,
   type Optimizer,
   type OptimizerConfig,
+  type OptimizerOptions,
   type SgdOptions,
   sgd,
 } from "./optimizers.js";

@@ -1,11 +1,12 @@
 // Optimizers: they change parameters in place from their gradients and keep slots (momenta) of the same shape per
 // parameter. Defaults are Keras's. The arithmetic is in kernels/optimizer.ts.
 import { zerosLike } from "../autograd/ops/create.js";
+import { copyKernel } from "../kernels/copy.js";
 import { adamKernel, sgdKernel } from "../kernels/optimizer.js";
 import { ShapeError, UsageError } from "../tensor/errors.js";
 import { keep } from "../tensor/scope.js";
 import { formatShape, sameShape } from "../tensor/shape.js";
-import { runInto, type Tensor } from "../tensor/tensor.js";
+import { empty, runInto, type Tensor } from "../tensor/tensor.js";
 import { constantRate, type Schedule } from "./schedules.js";
 
 /** An optimizer's kind and settings, as JSON. */
@@ -23,20 +24,44 @@ export interface StepScaling {
   readonly check: (gradients: readonly Tensor[]) => void;
 }
 
+/** What every optimizer takes. */
+export interface OptimizerOptions {
+  readonly learningRate?: number | Schedule;
+  /**
+   * Keeps a moving average a of every parameter w, as Keras's use_ema: after each step a <- emaMomentum a + (1 -
+   * emaMomentum) w, from the first step's w on; `swapAverages` takes it into use. Often better than the last step's
+   * parameters where the rate does not fall. In [0, 1), Keras's default 0.99; by default there is no average.
+   */
+  readonly emaMomentum?: number;
+}
+
+/** Options with every default in its place. */
+type Complete<Options> = Required<Omit<Options, "emaMomentum">> & Pick<OptimizerOptions, "emaMomentum">;
+
 export abstract class Optimizer {
   /** Finished steps. */
   iterations = 0;
   private schedule: Schedule;
   private readonly initialSchedule: Schedule;
+  private readonly settings: Readonly<Record<string, unknown>>;
+  private readonly emaMomentum: number | undefined;
+  /** Names of the slots that every parameter has. */
+  private readonly slotNames: readonly string[];
   private readonly slots = new Map<Tensor, Tensor[]>();
 
   protected constructor(
     readonly name: string,
-    learningRate: number | Schedule,
-    /** Names of the slots that every parameter has. */
-    readonly slotNames: readonly string[],
-    private readonly settings: Readonly<Record<string, unknown>>,
+    options: Complete<OptimizerOptions>,
+    slotNames: readonly string[],
   ) {
+    const { learningRate, ...settings } = options;
+    const { emaMomentum } = settings;
+    if (emaMomentum !== undefined && !(emaMomentum >= 0 && emaMomentum < 1)) {
+      throw new UsageError(`${name}: emaMomentum must be in [0, 1), got ${emaMomentum}`);
+    }
+    this.settings = settings;
+    this.emaMomentum = emaMomentum;
+    this.slotNames = emaMomentum === undefined ? slotNames : [...slotNames, AVERAGE];
     this.schedule = typeof learningRate === "number" ? constantRate(learningRate) : learningRate;
     this.initialSchedule = this.schedule;
     if (!(this.learningRate >= 0)) {
@@ -81,7 +106,12 @@ export abstract class Optimizer {
     const state = updates.flatMap(([parameter]) => [parameter, ...this.slotsOf(parameter)]);
     const found = updates.map(([, gradient]) => gradient);
     scaling?.check(found);
-    this.update([...found, ...(scaling?.inputs ?? [])], state, scaling !== undefined);
+    this.update([...found, ...(scaling?.inputs ?? [])], state, () => ({
+      learningRate: this.learningRate,
+      step: this.iterations + 1,
+      scaled: scaling !== undefined,
+      ...(this.emaMomentum !== undefined && { newAverage: this.iterations === 0 ? 1 : 1 - this.emaMomentum }),
+    }));
     updates[0]![0].device.everyTime(() => {
       this.iterations++;
     });
@@ -93,10 +123,41 @@ export abstract class Optimizer {
   }
 
   /**
-   * Changes `state`, which is [parameter, ...slots] for each gradient in turn; if `scaled`, a loss scaling's inputs follow
-   * the gradients. Kernels take their params as functions: rate and step number change from step to step.
+   * Changes `state`, which is [parameter, ...slots] for each gradient in turn; if scaled, a loss scaling's inputs follow the
+   * gradients. Kernels take their params as functions: rate and step number change from step to step.
    */
-  protected abstract update(gradients: readonly Tensor[], state: readonly Tensor[], scaled: boolean): void;
+  protected abstract update(gradients: readonly Tensor[], state: readonly Tensor[], params: () => StepParams): void;
+
+  /** Whether it was made with emaMomentum. */
+  get keepsAverages(): boolean {
+    return this.emaMomentum !== undefined;
+  }
+
+  /**
+   * Exchanges the parameters with their moving averages, such as to measure or save a model; a second call takes it back,
+   * for training to go on. Running statistics of batch normalisation are no parameters and stay the last step's.
+   * @throws UsageError without emaMomentum, and for a parameter that no step has changed
+   */
+  swapAverages(parameters: readonly Tensor[]): void {
+    const index = this.slotNames.indexOf(AVERAGE);
+    if (index < 0) {
+      throw new UsageError(`${this.name}: keeps no averages of the parameters; make it with emaMomentum, such as 0.99`);
+    }
+    const averages = parameters.map((parameter) => this.slots.get(parameter)?.[index]);
+    const without = parameters.find((_, i) => averages[i] === undefined);
+    if (without !== undefined || this.iterations === 0) {
+      throw new UsageError(
+        `${this.name}: no step has changed ${without === undefined ? "any parameter" : `a parameter of shape ${formatShape(without.shape)}`}: there is no average of it yet`,
+      );
+    }
+    for (const [i, parameter] of parameters.entries()) {
+      const kept = empty(parameter.device, parameter.shape, parameter.dtype);
+      runInto(copyKernel, [parameter], [kept], {});
+      runInto(copyKernel, [averages[i]!], [parameter], {});
+      runInto(copyKernel, [kept], [averages[i]!], {});
+      kept.dispose();
+    }
+  }
 
   /** The slots of a parameter by name; made, as zeros, where there are none yet. */
   slotTensors(parameter: Tensor): { readonly name: string; readonly tensor: Tensor }[] {
@@ -131,6 +192,18 @@ export abstract class Optimizer {
   }
 }
 
+/** Slot of the moving average, the last. */
+const AVERAGE = "average";
+
+/** What a step hands to an optimizer's kernel, besides its own settings. */
+interface StepParams {
+  readonly learningRate: number;
+  /** Number of the step, from 1. */
+  readonly step: number;
+  readonly scaled: boolean;
+  readonly newAverage?: number;
+}
+
 type Pair = readonly [parameter: Tensor, gradient: Tensor];
 
 /** Parameters with a gradient of their own, each once: models put together may share them. */
@@ -149,7 +222,7 @@ function pairs(optimizer: string, parameters: readonly Tensor[], gradients: read
   return parameters.map((parameter, i) => [parameter, gradients[i]!]);
 }
 
-export interface SgdOptions {
+export interface SgdOptions extends OptimizerOptions {
   /** Default 0.01. */
   readonly learningRate?: number | Schedule;
   /** Default 0. */
@@ -161,24 +234,23 @@ export interface SgdOptions {
 }
 
 class Sgd extends Optimizer {
-  constructor(private readonly options: Required<SgdOptions>) {
-    const { learningRate, ...settings } = options;
-    super("sgd", learningRate, options.momentum === 0 ? [] : ["momentum"], settings);
+  constructor(private readonly options: Complete<SgdOptions>) {
+    super("sgd", options, options.momentum === 0 ? [] : ["momentum"]);
   }
 
-  protected update(gradients: readonly Tensor[], state: readonly Tensor[], scaled: boolean): void {
-    runInto(sgdKernel, gradients, state, () => ({ ...this.options, learningRate: this.learningRate, scaled }));
+  protected update(gradients: readonly Tensor[], state: readonly Tensor[], params: () => StepParams): void {
+    runInto(sgdKernel, gradients, state, () => ({ ...this.options, ...params() }));
   }
 }
 
 /** Stochastic gradient descent: w -= learningRate * g, with momentum v <- momentum v - learningRate g, w += v. */
 export function sgd(options: SgdOptions = {}): Optimizer {
-  const { learningRate = 0.01, momentum = 0, nesterov = false, weightDecay = 0 } = options;
+  const { learningRate = 0.01, momentum = 0, nesterov = false, weightDecay = 0, ...average } = options;
   if (!(momentum >= 0 && momentum < 1)) throw new UsageError(`sgd: momentum must be in [0, 1), got ${momentum}`);
-  return new Sgd({ learningRate, momentum, nesterov, weightDecay });
+  return new Sgd({ learningRate, momentum, nesterov, weightDecay, ...average });
 }
 
-export interface AdamOptions {
+export interface AdamOptions extends OptimizerOptions {
   /** Default 0.001. */
   readonly learningRate?: number | Schedule;
   /** Default 0.9. */
@@ -197,15 +269,13 @@ export interface AdamWOptions extends AdamOptions {
 class Adam extends Optimizer {
   constructor(
     name: string,
-    private readonly options: Required<AdamWOptions>,
+    private readonly options: Complete<AdamWOptions>,
   ) {
-    const { learningRate, ...settings } = options;
-    super(name, learningRate, ["momentum", "velocity"], settings);
+    super(name, options, ["momentum", "velocity"]);
   }
 
-  protected update(gradients: readonly Tensor[], state: readonly Tensor[], scaled: boolean): void {
-    const params = () => ({ ...this.options, learningRate: this.learningRate, step: this.iterations + 1, scaled });
-    runInto(adamKernel, gradients, state, params);
+  protected update(gradients: readonly Tensor[], state: readonly Tensor[], params: () => StepParams): void {
+    runInto(adamKernel, gradients, state, () => ({ ...this.options, ...params() }));
   }
 }
 

@@ -176,6 +176,29 @@ test("--steps ends within an epoch, and resuming from there ends with the same b
   expect(await weights("parts/model.safetensors")).toEqual(await weights("whole/model.safetensors"));
 });
 
+test("--ema tests and writes averaged weights; a resumed training averages on", async () => {
+  const weights = async (name: string) => (await readSafetensors(at(name))).tensors;
+  const model = ["train", "mlp-64", ...small, "--steps"];
+  expectSuccess(await kilograd([...model, "12", "--out", at("last")]));
+  expectSuccess(await kilograd([...model, "12", "--ema", "0.9", "--out", at("averaged")]));
+  const metrics = json(at("averaged/metrics.json"));
+  expect(metrics.config).toMatchObject({
+    ema: 0.9,
+    optimizer: "SGD, learning rate 0.1, weights averaged with momentum 0.9",
+  });
+  // The same training, measured by other weights.
+  expect(metrics.history.stepLoss).toEqual(json(at("last/metrics.json")).history.stepLoss);
+  expect(metrics.test.loss).not.toBe(json(at("last/metrics.json")).test.loss);
+  expect(readFileSync(at("averaged/report.html"), "utf8")).toContain(
+    "These are averaged weights; those of the last step",
+  );
+  expectSuccess(await kilograd([...model, "5", "--ema", "0.9", "--out", at("resumed")]));
+  const resume = ["train", "mlp-64", "--resume", at("resumed/checkpoint.safetensors")];
+  expectSuccess(await kilograd([...resume, "--steps", "12", "--out", at("resumed")]));
+  expect(await weights("resumed/model.safetensors")).toEqual(await weights("averaged/model.safetensors"));
+  expect(await weights("averaged/model.safetensors")).not.toEqual(await weights("last/model.safetensors"));
+});
+
 test("Ctrl-C keeps a checkpoint and exits with 130; the training can be resumed", async () => {
   let interrupted = false;
   const outcome = await kilograd(["train", "mlp-64", ...small, "--epochs", "100000", "--out", at("stopped")], {

@@ -78,6 +78,11 @@ describe("exit code 2, nothing written", () => {
       /'--epochs <n>' argument 'many' is invalid/,
     ],
     [
+      "an averaging of nothing new",
+      () => ["train", "mlp-64", ...onDigits, "--ema", "1"],
+      /'--ema <momentum>' argument '1' is invalid. It must be a number from 0 and below 1/,
+    ],
+    [
       "a negative learning rate",
       () => ["train", "mlp-64", ...onDigits, "--lr", "-1"],
       /'--lr <x>' argument '-1' is invalid/,

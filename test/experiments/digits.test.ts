@@ -9,7 +9,8 @@ const common = ["data=digits", "trainImages=640", "testImages=60", "epochs=1"];
 
 test("models beside their references, each with curves, confusion and pictures", { timeout: 120_000 }, async () => {
   const out = runs.at("whole");
-  const set = [...common, 'models=["small-cnn","mlp-64"]', "slowStepMs=0", "replicates=2"];
+  const models = ['models=["small-cnn","mlp-64"]', 'averaged=["small-cnn"]', "emaMomentum=0.5"];
+  const set = [...common, ...models, "slowStepMs=0", "replicates=2"];
   const { metrics, report, summary } = await runs.run(experiment, { out, set });
   expect(metrics.models).toHaveLength(2);
   for (const model of metrics.models) {
@@ -21,8 +22,12 @@ test("models beside their references, each with curves, confusion and pictures",
     expect(model.replicates[0]).toBe(model.test.accuracy);
     expect(model.replicates[1]).not.toBe(model.replicates[0]);
   }
+  expect(metrics.models.map(({ averaged }: { averaged: number[] }) => averaged.length)).toEqual([2, 0]);
+  for (const accuracy of metrics.models[0].averaged) expect(accuracy).toBeGreaterThan(0.2);
   expect(metrics.models[0]).toMatchObject({ parameters: { total: 66_430 }, reference: { testAccuracy: 0.9879 } });
-  expect(summary).toMatch(/small-cnn .*test [\d.]+ % ± [\d.]+ \(2\), .*reference 98\.79 %/);
+  expect(summary).toMatch(
+    /small-cnn .*test [\d.]+ % ± [\d.]+ \(2\), loss [\d.]+ {2}averaged weights [\d.]+ % ± [\d.]+ \(2\) .*reference 98\.79 %/,
+  );
   const pictures = ["small-cnn-digits.png", "small-cnn-mistakes.png", "mlp-64-digits.png", "mlp-64-mistakes.png"];
   expect(readdirSync(out)).toEqual(expect.arrayContaining(pictures));
   expect(report).toContain("conv2d (Conv2D)");

@@ -31,7 +31,7 @@ describe.each(zoo.map((model) => [model.name, model] as const))("%s", (name, ent
     const results: Record<string, Float32Array[]> = {};
     for (const runEagerly of [false, true]) {
       const model = zooArchitecture(entry).build({ device, seed: 5 });
-      const optimizer = entry.optimizer(entry.learningRate, 10);
+      const optimizer = entry.optimizer({ learningRate: entry.learningRate }, 10);
       const history = await model.fit(data, {
         optimizer,
         loss: crossEntropy,

@@ -16,6 +16,11 @@ test("every factor with its replicates, and what they come to", { timeout: 120_0
   );
   expect(smallFinals).toHaveLength(2);
   expect(metrics.small.testAccuracy.mean).toBeCloseTo((smallFinals[0] + smallFinals[1]) / 2, 12);
+  const averaged = metrics.small.networks.map(
+    (network: { averaged: { accuracy: number } }) => network.averaged.accuracy,
+  );
+  expect(averaged).not.toEqual(smallFinals);
+  expect(metrics.small.averagedTestAccuracy.mean).toBeCloseTo((averaged[0] + averaged[1]) / 2, 12);
   const [light, heavy] = metrics.factors;
   const accuracies = metrics.networks.slice(0, 2).map(({ accuracy }: { accuracy: number[] }) => accuracy);
   const finals = accuracies.map((accuracy: number[]) => accuracy[1]!);

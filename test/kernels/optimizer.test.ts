@@ -16,6 +16,18 @@ const optimizers: Record<string, { slots: number; step: (t: number) => { sgd: Sg
     slots: 1,
     step: (t) => ({ sgd: { learningRate: 0.05 / t, momentum: 0.9, nesterov: true } }),
   },
+  "sgd with an average": {
+    slots: 1,
+    step: (t) => ({ sgd: { learningRate: 0.1, newAverage: t === 1 ? 1 : 0.1 } }),
+  },
+  "momentum with an average": {
+    slots: 2,
+    step: (t) => ({ sgd: { learningRate: 0.1, momentum: 0.9, newAverage: t === 1 ? 1 : 0.1 } }),
+  },
+  "adam with an average": {
+    slots: 3,
+    step: (t) => ({ adam: { ...adamDefaults, step: t, newAverage: t === 1 ? 1 : 0.01 } }),
+  },
   adam: { slots: 2, step: (t) => ({ adam: { ...adamDefaults, step: t } }) },
   "adamW with a schedule": {
     slots: 2,
@@ -109,6 +121,13 @@ describe("the reference", () => {
     const m2 = 0.9 * m1 - 0.025 * 0.25;
     expect(m![0]).toBeCloseTo(m2, 14);
     expect(w![0]).toBeCloseTo(1 + (0.9 * m1 - 0.05 * 0.5) + (0.9 * m2 - 0.025 * 0.25), 14);
+  });
+
+  it("an average: of the parameters after each step, from the first step's on", async () => {
+    const [w, average] = await train(cpu, "sgd with an average", start, gradients);
+    const first = [1 - 0.1 * 0.5, -2 + 0.1, 0.5];
+    for (const [i, value] of first.entries()) expect(average![i]).toBeCloseTo(0.9 * value + 0.1 * w![i]!, 14);
+    expect(w).toEqual((await train(cpu, "sgd", start, gradients))[0]);
   });
 
   it("adam: with a constant gradient each step is learningRate, whatever the gradient's size", async () => {

@@ -45,10 +45,10 @@ describeDevices((device, kind) => {
     for (const m of [model, again, reference]) m.dispose();
   });
 
-  /** Everything that has a state: dropout, momentum, running statistics, a rate that falls, best weights. */
+  /** Everything that has a state: dropout, momentum, averages, running statistics, a rate that falls, best weights. */
   const run = async (options: Partial<FitOptions> & { readonly seed?: number }) => {
     const model = small().build({ device: device(), seed: 5 });
-    const optimizer = adam({ learningRate: 0.05 });
+    const optimizer = adam({ learningRate: 0.05, emaMomentum: 0.9 });
     try {
       const history = await model.fit(data, {
         optimizer,
@@ -64,7 +64,9 @@ describeDevices((device, kind) => {
         ],
       });
       const { interrupted, stopReason, epoch, history: figures } = history;
-      return { weights: await weightsOf(model), epoch, figures, interrupted, stopReason };
+      const weights = await weightsOf(model);
+      optimizer.swapAverages(model.parameters());
+      return { weights, averages: await weightsOf(model), epoch, figures, interrupted, stopReason };
     } finally {
       optimizer.dispose();
       model.dispose();
@@ -74,6 +76,7 @@ describeDevices((device, kind) => {
   let whole: Awaited<ReturnType<typeof run>>;
   test("an uninterrupted training with checkpoints is as one without", async () => {
     whole = await run({});
+    expect(whole.averages).not.toEqual(whole.weights);
     // The plateau halves the rate from the second epoch on.
     expect(whole.figures["learning_rate"]).toEqual([0.05, 0.05, 0.025, 0.0125]);
     expect(await run({ checkpoint: { path: at("whole"), everySteps: 2 } })).toEqual(whole);

@@ -53,6 +53,44 @@ describeDevices((device, kind) => {
     optimizer.dispose();
   });
 
+  test("averages of the parameters, by hand; swapped, and back", async () => {
+    for (const make of [sgd, adam]) {
+      const [plain, averaging] = [make({ learningRate: 0.1 }), make({ learningRate: 0.1, emaMomentum: 0.75 })];
+      const [v, w] = [tensor(device(), [1, -2, 0.5]), tensor(device(), [1, -2, 0.5])];
+      let expected: number[] = [];
+      for (let k = 1; k <= 4; k++) {
+        const g = tensor(device(), [0.1 * k, 1, -k]);
+        plain.step([v], [g]);
+        averaging.step([w], [g]);
+        g.dispose();
+        const now = await v.data();
+        expected = Array.from(now, (x, i) => (k === 1 ? x : 0.75 * expected[i]! + 0.25 * x));
+      }
+      const last = await v.data();
+      expect(await w.data()).toEqual(last);
+      averaging.swapAverages([w]);
+      for (const [i, value] of (await w.data()).entries()) expect(value).toBeCloseTo(expected[i]!, 6);
+      averaging.swapAverages([w]);
+      expect(await w.data()).toEqual(last);
+      for (const t of [v, w]) t.dispose();
+      for (const optimizer of [plain, averaging]) optimizer.dispose();
+    }
+  });
+
+  test("says where there is no average", () => {
+    const [w, other] = [tensor(device(), [1, 2]), tensor(device(), [[1, 2]])];
+    const g = tensor(device(), [1, 1]);
+    expect(() => sgd({ emaMomentum: 1 })).toThrow("emaMomentum must be in [0, 1), got 1");
+    expect(() => sgd().swapAverages([w])).toThrow("make it with emaMomentum, such as 0.99");
+    const averaging = sgd({ emaMomentum: 0.9 });
+    expect(averaging.keepsAverages).toBe(true);
+    expect(() => averaging.swapAverages([w])).toThrow("no step has changed a parameter of shape [2]");
+    averaging.step([w], [g]);
+    expect(() => averaging.swapAverages([w, other])).toThrow("no step has changed a parameter of shape [1, 2]");
+    averaging.dispose();
+    for (const t of [w, other, g]) t.dispose();
+  });
+
   test("frees its slots", () => {
     const before = device().memory().liveCount;
     const optimizer = adam();

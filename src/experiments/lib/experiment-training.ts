@@ -3,6 +3,7 @@
 import type { LabelledImages } from "../../data/dataset.js";
 import type { Architecture } from "../../nn/architecture.js";
 import type { Callback } from "../../nn/callbacks/index.js";
+import type { Evaluation } from "../../nn/evaluate.js";
 import type { FitOptions } from "../../nn/fit.js";
 import type { Timing } from "../../nn/history.js";
 import { crossEntropy } from "../../nn/losses.js";
@@ -43,6 +44,8 @@ export type TrainingNotes<Kept = undefined> = {
   readonly timing: Timing;
   /** Wall time of this training, without what an interrupted run had done before. */
   readonly seconds: number;
+  /** Validation by the weights' moving average, where the optimizer keeps one; the model has the last step's weights. */
+  readonly averaged?: Evaluation;
   readonly kept: Kept;
 };
 
@@ -100,22 +103,40 @@ export function trainPart<Kept = undefined>(
     train: async (model, { progress, checkpoint, started }): Promise<TrainingNotes<Kept>> => {
       const begun = performance.now();
       const optimizer = plan.optimizer(stepsOf(plan));
-      const { history, steps, timing, interrupted, stopReason } = await model
-        .fit(plan.data, {
+      try {
+        const { history, steps, timing, interrupted, stopReason } = await model.fit(plan.data, {
           ...fitOptions(plan, optimizer),
           callbacks: [toldProgress(progress, stepsOf(plan)), ...(plan.callbacks ?? [])],
           checkpoint: { path: checkpoint, ...(plan.checkpointSteps && { everySteps: plan.checkpointSteps }) },
           ...(started && { resume: checkpoint }),
           signal: run.signal,
-        })
-        .finally(() => optimizer.dispose());
-      if (interrupted) throw run.signal.reason;
-      if (stopReason !== undefined && steps !== plan.maxSteps) {
-        throw new KilogradError("DIVERGED", `${run.name}: ${name}: ${stopReason}`);
+        });
+        if (interrupted) throw run.signal.reason;
+        if (stopReason !== undefined && steps !== plan.maxSteps) {
+          throw new KilogradError("DIVERGED", `${run.name}: ${name}: ${stopReason}`);
+        }
+        const averaged = optimizer.keepsAverages && (await averagedEvaluation(model, optimizer, plan, run.signal));
+        const seconds = (performance.now() - begun) / 1000;
+        return { history, steps, timing, seconds, ...(averaged && { averaged }), kept: plan.keep?.() as Kept };
+      } finally {
+        optimizer.dispose();
       }
-      return { history, steps, timing, seconds: (performance.now() - begun) / 1000, kept: plan.keep?.() as Kept };
     },
   });
+}
+
+/** The weights' moving average on the validation data; undefined without such data. */
+async function averagedEvaluation(
+  model: Sequential,
+  optimizer: Optimizer,
+  { validation, loss = crossEntropy }: TrainingPlan<unknown>,
+  signal: AbortSignal,
+): Promise<Evaluation | undefined> {
+  if (validation === undefined) return undefined;
+  optimizer.swapAverages(model.parameters());
+  const evaluation = await model.evaluate(validation, { loss, signal });
+  optimizer.swapAverages(model.parameters());
+  return evaluation;
 }
 
 function fitOptions(

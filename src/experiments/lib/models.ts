@@ -7,7 +7,7 @@ import { type Conv2dOptions, conv2d } from "../../nn/layers/conv2d.js";
 import { activation, dropout, flatten } from "../../nn/layers/core.js";
 import { dense } from "../../nn/layers/dense.js";
 import { maxPool2d } from "../../nn/layers/pooling.js";
-import { adam, type Optimizer, sgd } from "../../nn/optimizers.js";
+import { adam, type Optimizer, type OptimizerOptions, sgd } from "../../nn/optimizers.js";
 import { cosineDecay } from "../../nn/schedules.js";
 import { UsageError } from "../../tensor/errors.js";
 import { sizeOf } from "../../tensor/shape.js";
@@ -23,6 +23,11 @@ export interface ReferenceFigures {
   readonly step: string;
 }
 
+/** What a training may choose about a model's optimizer. */
+export interface ZooOptimizerOptions extends OptimizerOptions {
+  readonly learningRate: number;
+}
+
 /** A model by name, with what training it takes. */
 export interface ZooModel {
   readonly name: string;
@@ -35,7 +40,7 @@ export interface ZooModel {
   /** For lists and reports: "Adam, learning rate 0.001". */
   readonly optimizerText: (learningRate: number) => string;
   /** @param steps optimizer steps of the whole training, for schedules */
-  readonly optimizer: (learningRate: number, steps: number) => Optimizer;
+  readonly optimizer: (options: ZooOptimizerOptions, steps: number) => Optimizer;
   /** Share of the training part, its end, held out for validation; without it all is trained on and the test part validates. */
   readonly validationSplit?: number;
   /** Whether batches are distorted at random, see augment.ts. */
@@ -44,11 +49,11 @@ export interface ZooModel {
 }
 
 const withAdam = {
-  optimizer: (learningRate: number) => adam({ learningRate }),
+  optimizer: (options: ZooOptimizerOptions) => adam(options),
   optimizerText: (learningRate: number) => `Adam, learning rate ${learningRate}`,
 };
 const withSgd = {
-  optimizer: (learningRate: number) => sgd({ learningRate }),
+  optimizer: (options: ZooOptimizerOptions) => sgd(options),
   optimizerText: (learningRate: number) => `SGD, learning rate ${learningRate}`,
 };
 
@@ -157,9 +162,10 @@ export const zoo: readonly ZooModel[] = [
     epochs: 12,
     batchSize: 128,
     learningRate: 3e-3,
-    optimizer: (learningRate, steps) => {
+    optimizer: ({ learningRate, ...options }, steps) => {
       const warmupSteps = Math.floor(steps / 20);
       return adam({
+        ...options,
         learningRate: cosineDecay({ learningRate, warmupSteps, decaySteps: Math.max(1, steps - warmupSteps) }),
       });
     },

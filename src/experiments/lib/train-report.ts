@@ -8,7 +8,7 @@ import type { WebGpuDevice } from "../../tensor/webgpu.js";
 import type { Classification } from "./classify.js";
 import { describeAdapter } from "./run.js";
 import { counted, duration, listed, lossText, mebibytes, milliseconds, percent, points } from "./text.js";
-import type { TrainRun } from "./train-run.js";
+import { optimizerText, type TrainRun } from "./train-run.js";
 
 const DIGITS = Array.from({ length: 10 }, (_, digit) => String(digit));
 const GRID_COLUMNS = 12;
@@ -18,14 +18,18 @@ const MISTAKES_SHOWN = 36;
 const SURE = 0.9;
 
 /** The cards at the top. */
-export function trainingCards({ test, zoo, dataset, validation, train, history, peakBytes, seconds, sets }: TrainRun) {
+export function trainingCards(run: TrainRun) {
+  const { test, zoo, config, dataset, validation, train, history, peakBytes, seconds, sets } = run;
   const reference = dataset.name === "mnist" ? zoo.reference?.testAccuracy : undefined;
   const { stepMsMedian, firstStepMs } = history.timing;
   const cards: KeyFigure[] = [
     {
       label: "Test accuracy",
       value: percent(test.accuracy),
-      note: reference === undefined ? counted(test.count, "image") : `reference ${percent(reference)}`,
+      note: [
+        ...(config.ema === undefined ? [] : ["averaged weights"]),
+        reference === undefined ? counted(test.count, "image") : `reference ${percent(reference)}`,
+      ].join("; "),
       ...(reference !== undefined && { tone: test.accuracy >= reference - standardError(test) ? "good" : "bad" }),
     },
     { label: "Training accuracy", value: percent(train.accuracy), note: "mean over the last epoch" },
@@ -119,7 +123,7 @@ export function addTrainingSections(report: Pick<Report, "section">, run: TrainR
     if (run.stepLosses.length > 1) section.chart(stepLossChart(run));
     section.text(
       "Training figures are means over an epoch's steps, during which the weights change; those of the " +
-        `${sets.validationText} are taken at the epoch's end.`,
+        `${sets.validationText} are taken at the epoch's end${config.ema === undefined ? "" : ", before any averaging of weights"}.`,
     );
   });
   report.section("Test digits", (section) => {
@@ -150,7 +154,7 @@ export function addTrainingSections(report: Pick<Report, "section">, run: TrainR
     section.code(architecture.summary()).properties({
       ...{ data: dataset.source, "training images": sets.train.count, "test images": sets.test.count },
       ...{ validation: `${sets.validationText}, ${counted(sets.validation.count, "image")}` },
-      ...{ optimizer: zoo.optimizerText(config.lr), loss: "categorical cross-entropy", batch: config.batch },
+      ...{ optimizer: optimizerText(zoo, config), loss: "categorical cross-entropy", batch: config.batch },
       ...{ epochs: config.epochs, "limit of steps": config.steps, distortions: zoo.augmented ? "yes" : "no" },
       ...{ seed: config.seed, adapter: describeAdapter(device) },
     });
@@ -219,9 +223,13 @@ function comparison({ zoo, test, train, validation, history, dataset, sets }: Tr
   };
 }
 
-function resultRemark({ test, zoo, dataset, config, history, sets }: TrainRun): string {
+function resultRemark({ test, zoo, dataset, config, history, validation, sets }: TrainRun): string {
   const error = standardError(test);
-  const base = `${percent(test.accuracy)} of ${counted(test.count, "test image")} are recognised (standard error ${(100 * error).toFixed(2)} points).`;
+  const averaged =
+    config.ema === undefined
+      ? ""
+      : ` These are averaged weights; those of the last step recognise ${percent(validation.accuracy)} of the ${sets.validationText}.`;
+  const base = `${percent(test.accuracy)} of ${counted(test.count, "test image")} are recognised (standard error ${(100 * error).toFixed(2)} points).${averaged}`;
   const { reference } = zoo;
   if (reference === undefined) return base;
   if (dataset.name !== "mnist") {

@@ -8,6 +8,7 @@ import type { ModelFile } from "../../nn/checkpoint.js";
 import type { History } from "../../nn/history.js";
 import { crossEntropy } from "../../nn/losses.js";
 import type { Sequential } from "../../nn/model.js";
+import type { Optimizer } from "../../nn/optimizers.js";
 import { KilogradError, UsageError } from "../../tensor/errors.js";
 import type { WebGpuDevice } from "../../tensor/webgpu.js";
 import { distort } from "./augment.js";
@@ -28,6 +29,8 @@ export interface TrainConfig {
   readonly limitTrain?: number;
   readonly limitTest?: number;
   readonly lr: number;
+  /** Momentum of the weights' moving average, which then is the trained model; without it the last step's weights are. */
+  readonly ema?: number;
   readonly seed: number;
 }
 
@@ -117,12 +120,12 @@ export async function runTraining(setup: TrainingSetup, { signal, say }: RunCont
   const parameters = architecture.countParameters().total;
   say(
     `${zoo.name}: ${counted(parameters, "parameter")}, ${counted(sets.train.count, "image")} of ${dataset.name}, ` +
-      `${counted(config.epochs, "epoch")}, batch ${config.batch}, ${zoo.optimizerText(config.lr)}`,
+      `${counted(config.epochs, "epoch")}, batch ${config.batch}, ${optimizerText(zoo, config)}`,
   );
   const stepLosses: number[] = [];
   const recorder: Callback = { name: "stepLosses", onStepEnd: ({ loss }) => void stepLosses.push(loss) };
   const checkpoint = join(folder, "checkpoint.safetensors");
-  const optimizer = zoo.optimizer(config.lr, config.epochs * Math.ceil(sets.train.count / config.batch));
+  const optimizer = optimizerOf(zoo, config, config.epochs * Math.ceil(sets.train.count / config.batch));
   const history = await model
     .fit(sets.train, {
       optimizer,
@@ -136,6 +139,10 @@ export async function runTraining(setup: TrainingSetup, { signal, say }: RunCont
       checkpoint: { path: checkpoint, everySteps: CHECKPOINT_EVERY, notes: { config } },
       ...(resume && { resume }),
       signal,
+    })
+    .then((history) => {
+      if (config.ema !== undefined && !history.interrupted) optimizer.swapAverages(model.parameters());
+      return history;
     })
     .finally(() => optimizer.dispose());
   if (history.interrupted) {
@@ -165,10 +172,19 @@ export async function runTraining(setup: TrainingSetup, { signal, say }: RunCont
   }
 }
 
+function optimizerOf(zoo: ZooModel, { lr, ema }: TrainConfig, steps: number): Optimizer {
+  return zoo.optimizer({ learningRate: lr, ...(ema !== undefined && { emaMomentum: ema }) }, steps);
+}
+
+/** The optimizer and its settings, for lists and reports. */
+export function optimizerText(zoo: ZooModel, { lr, ema }: TrainConfig): string {
+  return `${zoo.optimizerText(lr)}${ema === undefined ? "" : `, weights averaged with momentum ${ema}`}`;
+}
+
 /** Profiles steps of the same training; the model changes. */
 export async function profileTraining({ model, zoo, config, sets, history }: TrainRun, device: WebGpuDevice) {
   const run = async (count: number) => {
-    const optimizer = zoo.optimizer(config.lr, count);
+    const optimizer = optimizerOf(zoo, config, count);
     await model
       .fit(sets.train, {
         ...{ optimizer, loss: crossEntropy, batchSize: config.batch, epochs: Number.MAX_SAFE_INTEGER, maxSteps: count },
@@ -205,7 +221,7 @@ export function trainingMetrics(run: TrainRun, device: WebGpuDevice) {
     command: "train",
     config: {
       ...config,
-      optimizer: zoo.optimizerText(config.lr),
+      optimizer: optimizerText(zoo, config),
       augmented: zoo.augmented ?? false,
       dataSource: dataset.source,
       trainImages: sets.train.count,
@@ -245,7 +261,7 @@ export function trainingSummary({ train, validation, test, history, peakBytes, z
     `${zoo.name}, ${counted(history.steps, "step")} of batch ${config.batch}:`,
     row("train", train),
     row("validation", validation),
-    row("test", test, reference),
+    row("test", test, `${config.ema === undefined ? "" : "   averaged weights"}${reference}`),
     `  ${stepMsMedian === undefined ? "" : `${milliseconds(stepMsMedian)} a step, `}first step ${milliseconds(firstStepMs ?? Number.NaN)}, at most ${mebibytes(peakBytes)} on the adapter`,
   ].join("\n");
 }
