@@ -17,8 +17,8 @@ export interface KernelTime {
   flops: number | undefined;
   /** Inputs and outputs, once a call. */
   bytes: number;
-  /** Code shapes in use; see Dispatch. */
-  readonly programs: Set<string>;
+  /** Milliseconds by code shape; see Dispatch. */
+  readonly programs: Map<string, number>;
 }
 
 const QUERIES = 4096;
@@ -78,7 +78,8 @@ export class DispatchTimer {
       time.milliseconds += milliseconds;
       if (call.flops !== undefined) time.flops = (time.flops ?? 0) + call.flops() * share;
       time.bytes += bytesOf(call) * share;
-      time.programs.add(program.key.slice(call.kernel.length + 1).split("|")[0]!);
+      const shape = program.key.slice(call.kernel.length + 1).split("|")[0]!;
+      time.programs.set(shape, (time.programs.get(shape) ?? 0) + milliseconds);
     }
     return [...times.values()].sort((a, b) => b.milliseconds - a.milliseconds);
   }
@@ -128,7 +129,7 @@ function timeOf(times: Map<string, KernelTime>, call: KernelCall): KernelTime {
   let time = times.get(key);
   if (time === undefined) {
     const nothing = { calls: 0, dispatches: 0, milliseconds: 0, flops: undefined, bytes: 0 };
-    time = { kernel, inputs, outputs, ...nothing, programs: new Set() };
+    time = { kernel, inputs, outputs, ...nothing, programs: new Map() };
     times.set(key, time);
   }
   return time;

@@ -34,8 +34,8 @@ export interface KernelShare {
   readonly gbs: number;
   /** The larger of its shares of the two ceilings. */
   readonly ofCeiling?: number;
-  /** Code shapes. */
-  readonly programs: readonly string[];
+  /** Code shapes in their order, with the time of each; an empty dispatch's time is not taken off. */
+  readonly programs: readonly { readonly program: string; readonly ms: number }[];
 }
 
 /** Per step. */
@@ -92,7 +92,10 @@ export async function profileSteps(
         },
         ...(gflops !== undefined && { flops: perStep("flops"), gflops }),
         ...(ceilings && { ofCeiling: Math.max((gflops ?? 0) / ceilings.gflops, gbs / ceilings.gbs) }),
-        programs: [...time.programs],
+        programs: [...time.programs].map(([program, total]) => ({
+          program,
+          ms: (total - (earlier?.programs.get(program) ?? 0)) / steps,
+        })),
       },
     ];
   });
@@ -168,15 +171,19 @@ export function profileText(profile: StepProfile): string {
   const restMs = rest.reduce((sum, { ms }) => sum + ms, 0);
   const rows = [
     COLUMNS,
-    ...shown.map((k) => [
-      k.kernel,
-      shapesText(k),
-      k.calls.toFixed(Math.abs(k.calls - Math.round(k.calls)) < 1e-6 ? 0 : 1),
-      k.ms.toFixed(3),
-      percent(k.share, 1),
-      k.gflops?.toFixed(1) ?? "",
-      k.gbs.toFixed(1),
-      k.ofCeiling === undefined ? "" : percent(k.ofCeiling, 0),
+    ...shown.flatMap((k) => [
+      [
+        k.kernel,
+        shapesText(k),
+        k.calls.toFixed(Math.abs(k.calls - Math.round(k.calls)) < 1e-6 ? 0 : 1),
+        k.ms.toFixed(3),
+        percent(k.share, 1),
+        k.gflops?.toFixed(1) ?? "",
+        k.gbs.toFixed(1),
+        k.ofCeiling === undefined ? "" : percent(k.ofCeiling, 0),
+      ],
+      // Of a call in several dispatches, each.
+      ...(k.programs.length > 1 ? k.programs.map(({ program, ms }) => ["", `  ${program}`, "", ms.toFixed(3)]) : []),
     ]),
     ...(rest.length === 0 ? [] : [[`${rest.length} more`, "", "", restMs.toFixed(3), percent(restMs / kernelMs, 1)]]),
   ].map((row) => row.map(String));
