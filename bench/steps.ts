@@ -65,7 +65,7 @@ async function measureWorkload(
     name: workload.name,
     ...{ stepMsMedian: wallMs, stepMsMin: Math.min(...walls), firstStepMs },
     ...{ kernelMs: wallMs - outsideMs, outsideMs, outsideShare: outsideMs / wallMs, hostMs, driverMs },
-    dispatches: overheads[0]!.dispatches,
+    dispatches: overheads.at(-1)!.dispatches,
     /** Of the formulas of products and convolutions, over the wall time. */
     gflops: profile.flops / wallMs / 1e6,
     peakBytes: liveBytes + pooledBytes,

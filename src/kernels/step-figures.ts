@@ -45,7 +45,9 @@ export const stepFiguresKernel = defineKernel<StepFiguresParams>({
       if (correct) table!.data[start + 1 + (n % COUNT_LANES)]! += 1;
     }
   },
-  webgpu: ({ inputs: [loss, prediction, target], outputs: [table], params, dispatch }) => {
+  webgpu: ({ inputs: [loss, prediction, target], outputs: [table], params, profile, dispatch }) => {
+    // On software adapters every kernel has workgroups of one subgroup: a recorded step merges only equal ones.
+    const lanes = profile.name === "software" ? 8 : COUNT_LANES;
     const { row, accuracy, threshold } = params;
     const rows = accuracy === "none" ? 0 : prediction!.shape[0]!;
     const soft = target?.dtype === "f32";
@@ -64,14 +66,15 @@ fn ${name}Maximum(n: u32) -> u32 {
     dispatch({
       key: `${accuracy}${soft ? " soft" : ""}`,
       program: () => ({
-        workgroupSize: [COUNT_LANES],
+        workgroupSize: [lanes],
         declarations: accuracy === "classes" ? `${maximum("prediction")}${soft ? maximum("goal") : ""}` : "",
         body: /* wgsl */ `
+  let counter = group.x * ${lanes}u + lane;
   var count = 0.0;
-  for (var n = lane; n < u.rows; n += ${COUNT_LANES}u) { if (${correct}) { count += 1.0; } }
+  for (var n = counter; n < u.rows; n += ${COUNT_LANES}u) { if (${correct}) { count += 1.0; } }
   let start = u.row * ${FIGURE_COLUMNS}u;
-  table[start + 1u + lane] = count;
-  if (lane == 0u) { table[start] = loss[0]; }`,
+  table[start + 1u + counter] = count;
+  if (counter == 0u) { table[start] = loss[0]; }`,
       }),
       bindings: [
         { name: "loss", view: loss!, type: "f32" },
@@ -85,7 +88,7 @@ fn ${name}Maximum(n: u32) -> u32 {
       ],
       sizes: { row, rows, columns: rows === 0 ? 0 : prediction!.size / rows },
       numbers: { threshold },
-      workgroups: [1],
+      workgroups: [COUNT_LANES / lanes],
     });
   },
 });

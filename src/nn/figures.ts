@@ -19,7 +19,7 @@ export interface BatchFigures {
 export type Metric = "accuracy";
 
 /** Most batches between two reads. */
-export const MOST_UNREAD = 32;
+export const MOST_UNREAD = 64;
 
 /** A table of the last batches' figures on a device. */
 export class FigureTable {

@@ -116,7 +116,7 @@ export interface FitOptions {
 }
 
 /** Wall time between two reads that steps are gathered to, in milliseconds. */
-const READ_EVERY_MS = 150;
+const READ_EVERY_MS = 250;
 
 export async function train(model: Sequential, data: LabelledData, options: FitOptions): Promise<History> {
   const training = new Training(model, data, options);

@@ -1,6 +1,6 @@
 // What the WebGPU device records: compiled programs, dispatches and copies, and the block of uniform memory that holds
 // the dispatches' parameters. Shared by work that is submitted once and by recorded steps that are submitted again.
-import type { Dispatch, GpuView } from "./webgpu-program.js";
+import type { Dispatch, GpuView, ProgramText } from "./webgpu-program.js";
 import type { DispatchTimer } from "./webgpu-timer.js";
 
 /** Bytes of a parameter binding: a dispatch has at most 64 parameters. */
@@ -28,7 +28,8 @@ export function bindGroupEntries(accesses: readonly Access[]): GPUBindGroupLayou
 export interface Program {
   readonly key: string;
   readonly kernel: string;
-  /** WGSL. */
+  readonly text: ProgramText;
+  /** WGSL, with what is generated around the text. */
   readonly code: string;
   /** Of its bindings. */
   readonly accesses: readonly Access[];
@@ -55,13 +56,37 @@ export interface KernelCall {
 export interface DispatchCommand {
   readonly kind: "dispatch";
   readonly call: KernelCall;
+  readonly dispatch: Dispatch;
   readonly program: Program;
   readonly bindGroup: GPUBindGroup;
   /** Names the views that the bind group binds. */
   readonly bound: string;
   /** In the parameter block; -1 without parameters. */
   readonly parameterOffset: number;
-  readonly workgroups: readonly [number, number?, number?];
+}
+
+/** Bytes in a parameter block at which a dispatch's sizes and its numbers begin. */
+export interface ParameterPlace {
+  readonly sizes: number;
+  readonly numbers: number;
+}
+
+const lengthOf = (values: Readonly<Record<string, number>> | undefined) => Object.keys(values ?? {}).length;
+
+/** Where the parameters of a dispatch stand that has them to itself. */
+export function parameterPlace({ dispatch, parameterOffset }: DispatchCommand): ParameterPlace {
+  return { sizes: parameterOffset, numbers: parameterOffset + 4 * lengthOf(dispatch.sizes) };
+}
+
+/** Where the parameters of each part of a merged dispatch stand (webgpu-merge.ts): sizes part by part, then numbers. */
+export function partPlaces(merged: DispatchCommand, parts: readonly DispatchCommand[]): ParameterPlace[] {
+  let { sizes, numbers } = parameterPlace(merged);
+  return parts.map(({ dispatch }) => {
+    const place = { sizes, numbers };
+    sizes += 4 * lengthOf(dispatch.sizes);
+    numbers += 4 * lengthOf(dispatch.numbers);
+    return place;
+  });
 }
 
 export interface CopyCommand {
@@ -103,14 +128,15 @@ export class ParameterBlock {
     const offset = this.bytes;
     this.bytes += Math.ceil((count * 4) / this.alignment) * this.alignment;
     if (this.bytes > this.memory.byteLength) this.grow();
-    this.write(offset, dispatch);
+    this.write({ sizes: offset, numbers: offset + 4 * lengthOf(dispatch.sizes) }, dispatch);
     return offset;
   }
 
   /** Overwrites a dispatch's parameters. */
-  write(offset: number, { sizes, numbers }: Dispatch): void {
-    let word = offset / 4;
+  write(place: ParameterPlace, { sizes, numbers }: Dispatch): void {
+    let word = place.sizes / 4;
     for (const name in sizes) this.u32[word++] = sizes[name]!;
+    word = place.numbers / 4;
     for (const name in numbers) this.f32[word++] = numbers[name]!;
   }
 
@@ -155,7 +181,7 @@ export function encode(
     }
     pass.setBindGroup(0, command.bindGroup);
     if (command.parameterOffset >= 0) pass.setBindGroup(1, parameters, [command.parameterOffset]);
-    const [x, y, z] = command.workgroups;
+    const [x, y, z] = command.dispatch.workgroups;
     pass.dispatchWorkgroups(x, y, z);
   }
   pass?.end();

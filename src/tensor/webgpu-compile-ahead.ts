@@ -35,17 +35,37 @@ export class CompileAhead {
     const fresh = [...new Set(programs)].filter((program) => !this.seen.has(program));
     for (const program of fresh) this.seen.add(program);
     if (this.busy || this.ended || fresh.length < LEAST_PROGRAMS) return;
+    void this.work(async () => {
+      let running = true;
+      const end = () => {
+        running = false;
+      };
+      finished().then(end, end);
+      await new Promise((resolve) => setTimeout(resolve, PATIENCE_MS));
+      await this.compile(fresh.reverse(), () => running);
+    });
+  }
+
+  /** Compiles programs before they are submitted. Settles, never rejects, when they are in the cache, or cannot be soon. */
+  async prepare(programs: readonly Program[]): Promise<void> {
+    const fresh = programs.filter((program) => !this.seen.has(program));
+    if (this.busy || this.ended || fresh.length === 0) return;
+    for (const program of fresh) this.seen.add(program);
+    await this.work(() => this.compile(fresh, () => true));
+  }
+
+  private async work(compile: () => Promise<void>): Promise<void> {
     this.busy = true;
-    this.compile(fresh.reverse(), finished())
-      .catch((error: Error) => {
-        if (!this.ended) this.note(`compiling on a second core ended: ${error.message}`);
-        this.ended = true;
-      })
-      .finally(() => {
-        this.helper?.device.destroy();
-        this.helper = undefined;
-        this.busy = false;
-      });
+    try {
+      await compile();
+    } catch (error) {
+      if (!this.ended) this.note(`compiling on a second core ended: ${(error as Error).message}`);
+      this.ended = true;
+    } finally {
+      this.helper?.device.destroy();
+      this.helper = undefined;
+      this.busy = false;
+    }
   }
 
   destroy(): void {
@@ -53,14 +73,9 @@ export class CompileAhead {
     this.helper?.device.destroy();
   }
 
-  private async compile(programs: readonly Program[], finished: Promise<unknown>): Promise<void> {
-    let running = true;
-    const end = () => {
-      running = false;
-    };
-    finished.then(end, end);
-    await new Promise((resolve) => setTimeout(resolve, PATIENCE_MS));
-    if (!running || this.ended) return;
+  /** As long as it is `wanted`. */
+  private async compile(programs: readonly Program[], wanted: () => boolean): Promise<void> {
+    if (!wanted() || this.ended) return;
     this.helper = await this.open();
     const { device } = this.helper;
     if (this.ended) return;
@@ -73,7 +88,7 @@ export class CompileAhead {
       entries: [{ binding: 0, resource: { buffer: memory(UNIFORM), size: PARAMETER_BINDING } }],
     });
     for (const program of programs) {
-      if (!running || this.ended) return;
+      if (!wanted() || this.ended) return;
       const layout = device.createBindGroupLayout({ entries: bindGroupEntries(program.accesses) });
       const pipeline = await device.createComputePipelineAsync({
         layout: device.createPipelineLayout({

@@ -4,8 +4,21 @@
 import type { RecordedStep, Storage } from "./device.js";
 import { DeviceError } from "./errors.js";
 import type { Tensor } from "./tensor.js";
-import { boundViews, type DispatchCommand, encode, PARAMETER_BINDING, type ParameterBlock } from "./webgpu-commands.js";
+import {
+  boundViews,
+  type DispatchCommand,
+  encode,
+  type KernelCall,
+  PARAMETER_BINDING,
+  type ParameterBlock,
+  type ParameterPlace,
+  type Program,
+  parameterPlace,
+  partPlaces,
+} from "./webgpu-commands.js";
+import { groupsOf, mergedDispatch } from "./webgpu-merge.js";
 import { type BufferPool, sizeClass } from "./webgpu-pool.js";
+import type { TuningProfile } from "./webgpu-profile.js";
 import { type Dispatch, type GpuView, type PooledBuffer, programKey } from "./webgpu-program.js";
 import type { DispatchTimer } from "./webgpu-timer.js";
 
@@ -53,16 +66,30 @@ export interface PlannedStorage extends Storage {
 export interface PlanHost {
   readonly gpu: GPUDevice;
   readonly pool: BufferPool;
+  readonly profile: TuningProfile;
   readonly parameterLayout: GPUBindGroupLayout;
   timer(): DispatchTimer | undefined;
   /** Raises failures and submits what was recorded before. */
   prepare(): void;
-  /** Books a submit of dispatches, by kernel. */
-  submitted(commands: readonly DispatchCommand[]): void;
+  /** Gets a dispatch ready; its program compiles meanwhile. */
+  command(call: KernelCall, dispatch: Dispatch, parameters: ParameterBlock): DispatchCommand;
+  /** Whether the program of a kernel's dispatch is there. */
+  compiled(kernel: string, dispatch: Dispatch): boolean;
+  /** Settles when programs are compiled. @throws where one does not compile */
+  prepared(programs: readonly Program[]): Promise<void>;
+  /** Raises an error at the next call. */
+  fail(error: Error): void;
+  /** Books a submit of commands, put into so many dispatches. */
+  submitted(commands: readonly DispatchCommand[], dispatches: number): void;
 }
+
+/** Kernel of merged dispatches. */
+const MERGED = "merged";
 
 /** A step while it is recorded, and afterwards what runs it again. */
 export class WebGpuPlan implements RecordedStep {
+  /** Runs after which a step is taken to be one of many, worth compiling merged programs for. */
+  static mergeAfter = 100;
   readonly commands: DispatchCommand[] = [];
   private readonly arena: Arena;
   outputs: readonly Tensor[] = [];
@@ -75,6 +102,12 @@ export class WebGpuPlan implements RecordedStep {
   private readonly written = new Map<PooledBuffer, ArrayBufferView<ArrayBuffer>>();
   private readonly rewritten = new Map<PooledBuffer, ArrayBufferView<ArrayBuffer>>();
   private parametersChange = false;
+  private uploaded = false;
+  private runs = 0;
+  /** The commands with those put into one that can be, once that is compiled; results have the same bits. */
+  private merged: readonly DispatchCommand[] | undefined;
+  /** Where the parameters that change stand: for a command that was merged a second time. */
+  private readonly places = new Map<DispatchCommand, ParameterPlace[]>();
   private parameterBuffer: GPUBuffer | undefined;
   private parameterGroup: GPUBindGroup | undefined;
   private disposed = false;
@@ -146,6 +179,7 @@ export class WebGpuPlan implements RecordedStep {
     again: (scratch: () => GpuView, dispatch: (dispatch: Dispatch) => void) => void,
   ): void {
     const commands = this.commands.slice(first);
+    for (const command of commands) this.places.set(command, [parameterPlace(command)]);
     this.parametersChange = true;
     this.host.push(() => {
       let [nextScratch, next] = [0, 0];
@@ -155,7 +189,7 @@ export class WebGpuPlan implements RecordedStep {
           const [x, y = 1, z = 1] = dispatch.workgroups;
           if (x * y * z === 0) return;
           const command = commands[next++];
-          const [oldX, oldY = 1, oldZ = 1] = command?.workgroups ?? [0];
+          const [oldX, oldY = 1, oldZ = 1] = command?.dispatch.workgroups ?? [0];
           if (
             command === undefined ||
             programKey(command.program.kernel, dispatch) !== command.program.key ||
@@ -169,7 +203,8 @@ export class WebGpuPlan implements RecordedStep {
               `record: changing params of "${commands[0]?.program.kernel}" changed its dispatches; only its numbers may change`,
             );
           }
-          if (command.parameterOffset >= 0) this.parameters.write(command.parameterOffset, dispatch);
+          if (command.parameterOffset < 0) return;
+          for (const place of this.places.get(command)!) this.parameters.write(place, dispatch);
         },
       );
     });
@@ -187,7 +222,15 @@ export class WebGpuPlan implements RecordedStep {
         );
       }
     }
+    this.mergeIfCompiled();
+    this.bindParameters();
+    this.submit();
+  }
+
+  private bindParameters(): void {
     const { gpu, parameterLayout } = this.device;
+    // Submits that read the old one are done with it first.
+    this.parameterBuffer?.destroy();
     this.parameterBuffer = gpu.createBuffer({
       size: this.parameters.bytes + PARAMETER_BINDING,
       usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
@@ -196,26 +239,59 @@ export class WebGpuPlan implements RecordedStep {
       layout: parameterLayout,
       entries: [{ binding: 0, resource: { buffer: this.parameterBuffer, size: PARAMETER_BINDING } }],
     });
-    this.submit(true);
+    this.uploaded = false;
+  }
+
+  /** The commands, those in one group as one. */
+  private mergedCommands(groups: readonly DispatchCommand[][]): DispatchCommand[] {
+    return groups.map((group) => {
+      if (group.length === 1) return group[0]!;
+      const call = { kernel: MERGED, inputs: [], outputs: [], flops: undefined, dispatches: 1 };
+      const command = this.device.command(call, mergedDispatch(group), this.parameters);
+      partPlaces(command, group).forEach((place, i) => void this.places.get(group[i]!)?.push(place));
+      return command;
+    });
+  }
+
+  /** Merges what can be merged; the step runs as it was recorded until that is compiled. */
+  private async merge(): Promise<void> {
+    const merged = this.mergedCommands(groupsOf(this.commands, this.device.profile));
+    if (merged.length === this.commands.length) return;
+    this.bindParameters();
+    await this.device.prepared(merged.filter(({ call }) => call.kernel === MERGED).map(({ program }) => program));
+    this.merged = merged;
+  }
+
+  /** Merges at once what an earlier step has had compiled. */
+  private mergeIfCompiled(): void {
+    const groups = groupsOf(this.commands, this.device.profile);
+    const compiled = groups.every((group) => group.length === 1 || this.device.compiled(MERGED, mergedDispatch(group)));
+    if (compiled) this.merged = this.mergedCommands(groups);
   }
 
   run(): void {
     if (!this.valid) throw new DeviceError("CLOSED", "record: memory of this step was freed; record it again");
     this.device.prepare();
+    if (++this.runs === WebGpuPlan.mergeAfter && this.merged === undefined)
+      this.merge().catch((error: Error) => this.device.fail(error));
     for (const act of this.host) act();
     for (const [buffer, values] of this.rewritten) this.device.gpu.queue.writeBuffer(buffer.gpu, 0, values);
-    this.submit(this.parametersChange);
+    this.submit();
   }
 
-  private submit(parametersChanged: boolean): void {
+  private submit(): void {
     const { gpu } = this.device;
-    if (parametersChanged && this.parameters.bytes > 0) {
+    if ((this.parametersChange || !this.uploaded) && this.parameters.bytes > 0) {
+      this.uploaded = true;
       gpu.queue.writeBuffer(this.parameterBuffer!, 0, this.parameters.data);
     }
     const encoder = gpu.createCommandEncoder();
-    encode(encoder, this.commands, this.parameterGroup!, this.device.timer());
+    const timer = this.device.timer();
+    // To be timed one by one they run one by one.
+    const commands = timer?.each === "dispatch" ? this.commands : (this.merged ?? this.commands);
+    encode(encoder, commands, this.parameterGroup!, timer);
     gpu.queue.submit([encoder.finish()]);
-    this.device.submitted(this.commands);
+    this.device.submitted(this.commands, commands.length);
   }
 
   dispose(): void {

@@ -139,8 +139,7 @@ export function programKey(kernel: string, dispatch: Dispatch): string {
 const MATRIX_EXTENSIONS = ["f16", "subgroups", "chromium_experimental_subgroup_matrix"];
 
 /** Complete WGSL of a dispatch: bindings at group 0, parameters at group 1. */
-export function programSource(dispatch: Dispatch): string {
-  const text = dispatch.program();
+export function programSource(dispatch: Dispatch, text = dispatch.program()): string {
   const fields = [
     ...Object.keys(dispatch.sizes ?? {}).map((name) => `${name}: u32,`),
     ...Object.keys(dispatch.numbers ?? {}).map((name) => `${name}: f32,`),

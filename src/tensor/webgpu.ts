@@ -207,13 +207,18 @@ export class WebGpuDevice extends Device {
       {
         gpu: this.gpu,
         pool: this.pool,
+        profile: this.profile,
         parameterLayout: this.parameterLayout,
         timer: () => this.timer,
         prepare: () => {
           this.checkOpen();
           this.submitBlocking();
         },
-        submitted: (commands) => this.submitted(commands),
+        command: (call, dispatch, parameters) => this.commandOf(call, dispatch, parameters),
+        compiled: (kernel, dispatch) => this.programs.get(programKey(kernel, dispatch))?.pipeline !== undefined,
+        prepared: (programs) => this.prepared(programs),
+        fail: (error) => this.fail(error),
+        submitted: (commands, dispatches) => this.submitted(commands, dispatches),
       },
       new ParameterBlock(this.gpu.limits.minUniformBufferOffsetAlignment, 4096),
     );
@@ -392,8 +397,9 @@ export class WebGpuDevice extends Device {
         `internal: ${kernel} dispatches ${x} x ${y} x ${z} workgroups; fold with gridOf()`,
       );
     }
-    const program = this.programOf(kernel, dispatch);
+    // A submit holds a fixed number of parameter bytes: hand over before they run out.
     const { recording } = this;
+    if (recording === undefined && this.parameters.bytes + PARAMETER_BINDING > PARAMETER_BYTES) this.submitBlocking();
     for (const { view, name, access } of dispatch.bindings) {
       if (view.byteLength > this.profile.maxBindingBytes) {
         throw new DeviceError(
@@ -404,6 +410,16 @@ export class WebGpuDevice extends Device {
       view.buffer.lastSubmit = this.submitNumber;
       if (access === "read_write") recording?.overwrites(view.buffer);
     }
+    const commands: Command[] = recording?.commands ?? this.commands;
+    commands.push(this.commandOf(call, dispatch, recording?.parameters ?? this.parameters));
+    call.dispatches++;
+    if (recording === undefined) this.count(kernel);
+  }
+
+  /** Gets a dispatch ready to be encoded, its parameters in their block. */
+  private commandOf(call: KernelCall, dispatch: Dispatch, parameters: ParameterBlock): DispatchCommand {
+    const { kernel } = call;
+    const program = this.programOf(kernel, dispatch);
     const bound = boundViews(dispatch);
     let bindGroup = program.bindGroups.get(bound);
     if (bindGroup === undefined) {
@@ -419,23 +435,16 @@ export class WebGpuDevice extends Device {
       });
       program.bindGroups.set(bound, bindGroup);
     }
-    const commands: Command[] = recording?.commands ?? this.commands;
-    const parameters = recording?.parameters ?? this.parameters;
     const parameterOffset = parameters.append(dispatch, program.parameterNames);
-    const { workgroups } = dispatch;
-    commands.push({ kind: "dispatch", call, program, bindGroup, bound, parameterOffset, workgroups });
-    call.dispatches++;
-    if (recording === undefined) this.count(kernel);
+    return { kind: "dispatch", call, dispatch, program, bindGroup, bound, parameterOffset };
   }
 
   private programOf(kernel: string, dispatch: Dispatch): Program {
-    // A submit holds a fixed number of parameter bytes: hand over before they run out.
-    if (this.recording === undefined && this.parameters.bytes + PARAMETER_BINDING > PARAMETER_BYTES)
-      this.submitBlocking();
     const key = programKey(kernel, dispatch);
     const known = this.programs.get(key);
     if (known !== undefined) return known;
-    const code = programSource(dispatch);
+    const text = dispatch.program();
+    const code = programSource(dispatch, text);
     const parameterNames = Object.keys(dispatch.sizes ?? {}).length + Object.keys(dispatch.numbers ?? {}).length;
     if (parameterNames * 4 > PARAMETER_BINDING) {
       throw new DeviceError("LIMIT", `internal: ${kernel} has ${parameterNames} parameters, at most 64 fit`);
@@ -455,6 +464,7 @@ export class WebGpuDevice extends Device {
     const program: Program = {
       key,
       kernel,
+      text,
       code,
       accesses,
       descriptor,
@@ -552,9 +562,17 @@ export class WebGpuDevice extends Device {
     this.submitNumber++;
   }
 
-  /** Books a submit of a recorded step. */
-  private submitted(commands: readonly DispatchCommand[]): void {
+  /** Settles when programs are compiled. */
+  private async prepared(programs: readonly Program[]): Promise<void> {
+    await Promise.all(programs.map(({ ready }) => ready));
+    for (const { error } of programs) if (error !== undefined) throw error;
+    await this.compileAhead?.prepare(programs);
+  }
+
+  /** Books a submit of a recorded step, whose commands were put into so many dispatches. */
+  private submitted(commands: readonly DispatchCommand[], dispatches: number): void {
     for (const { program } of commands) this.count(program.kernel);
+    this.counters.dispatches += dispatches - commands.length;
     this.counters.submits++;
     this.submitNumber++;
   }

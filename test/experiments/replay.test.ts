@@ -1,16 +1,30 @@
-// Training and input optimisation replay recorded steps: the same bits as running every step's JavaScript, for every model.
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+// Training and input optimisation replay recorded steps: the same bits as running every step's JavaScript, for every model,
+// and so do steps whose small dispatches were merged.
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { zoo, zooArchitecture } from "../../src/experiments/lib/models.js";
 import { crossEntropy } from "../../src/nn/losses.js";
 import { openDevice } from "../../src/tensor/open.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import type { WebGpuDevice } from "../../src/tensor/webgpu.js";
+import type { Program } from "../../src/tensor/webgpu-commands.js";
+import { WebGpuPlan } from "../../src/tensor/webgpu-plan.js";
 
 let device: WebGpuDevice;
+const { mergeAfter } = WebGpuPlan;
 beforeAll(async () => {
   device = (await openDevice("webgpu")) as WebGpuDevice;
+  WebGpuPlan.mergeAfter = 1;
 });
-afterAll(() => device.destroy());
+afterAll(() => {
+  WebGpuPlan.mergeAfter = mergeAfter;
+  device.destroy();
+});
+
+/** Whether merged programs are there, which the next step that is recorded uses at once. */
+function allCompiled(): boolean {
+  const { programs } = device as unknown as { programs: Map<string, Program> };
+  return [...programs.values()].every(({ pipeline }) => pipeline !== undefined);
+}
 
 function samples(count: number) {
   const random = new RandomStream(3, "replay");
@@ -29,7 +43,10 @@ describe.each(zoo.map((model) => [model.name, model] as const))("%s", (name, ent
 
   test("training gives the same bits as without replay", { timeout: 240_000 }, async () => {
     const results: Record<string, Float32Array[]> = {};
-    for (const runEagerly of [false, true]) {
+    const dispatches: Record<string, number> = {};
+    for (const run of large ? ["replayed", "eager"] : ["replayed", "merged", "eager"]) {
+      await vi.waitUntil(allCompiled, { timeout: 60_000 });
+      const before = device.counters.dispatches;
       const model = zooArchitecture(entry).build({ device, seed: 5 });
       const optimizer = entry.optimizer({ learningRate: entry.learningRate }, 10);
       const history = await model.fit(data, {
@@ -37,18 +54,21 @@ describe.each(zoo.map((model) => [model.name, model] as const))("%s", (name, ent
         loss: crossEntropy,
         batchSize,
         epochs: large ? 1 : 3,
-        runEagerly,
+        runEagerly: run === "eager",
       });
+      dispatches[run] = device.counters.dispatches - before;
       const weights: Float32Array[] = [Float32Array.from(history.history["loss"]!)];
       for (const { tensor } of model.weights()) weights.push(Float32Array.from(await tensor.data()));
-      results[String(runEagerly)] = weights;
+      results[run] = weights;
       optimizer.dispose();
       model.dispose();
       device.trim();
     }
-    const same = results["false"]!.every((values, i) =>
-      Buffer.from(values.buffer).equals(Buffer.from(results["true"]![i]!.buffer)),
-    );
-    expect(same, name).toBe(true);
+    const { eager, ...others } = results;
+    for (const [run, found] of Object.entries(others)) {
+      const same = found.every((values, i) => Buffer.from(values.buffer).equals(Buffer.from(eager![i]!.buffer)));
+      expect(same, `${name}, ${run}`).toBe(true);
+    }
+    if (!large) expect(dispatches["merged"]).toBeLessThan(dispatches["eager"]!);
   });
 });
