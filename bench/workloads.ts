@@ -29,11 +29,11 @@ const optimising = (images: number, steps: number): Workload => ({
 });
 
 export const workloads: readonly Workload[] = [
-  training(zooModel("mlp-64"), 128, 64),
-  training(zooModel("small-cnn"), 32, 32),
-  training(zooModel("small-cnn"), 128, 10),
-  training(zooModel("sgd-cnn"), 128, 8),
-  training(autoencoder, 64, 48),
+  training(zooModel("mlp-64"), 128, 128),
+  training(zooModel("small-cnn"), 32, 128),
+  training(zooModel("small-cnn"), 128, 32),
+  training(zooModel("sgd-cnn"), 128, 24),
+  training(autoencoder, 64, 96),
   optimising(1, 100),
   optimising(10, 50),
   optimising(100, 25),

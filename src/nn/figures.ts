@@ -52,17 +52,17 @@ export class FigureTable {
     });
   }
 
-  /** Waits for the recorded batches and gives their figures, in order. */
+  /** Waits for the batches recorded so far and gives their figures, in order; others may be recorded meanwhile. */
   async read(): Promise<BatchFigures[]> {
+    const { rows } = this;
+    this.rows = 0;
     const values = await this.table.data();
-    const figures = Array.from({ length: this.rows }, (_, row): BatchFigures => {
+    return Array.from({ length: rows }, (_, row): BatchFigures => {
       const start = row * FIGURE_COLUMNS;
       let correct = 0;
       if (this.accuracy !== "none") for (let i = 1; i <= COUNT_LANES; i++) correct += values[start + i]!;
       return { loss: values[start]!, correct };
     });
-    this.rows = 0;
-    return figures;
   }
 
   dispose(): void {

@@ -1,5 +1,5 @@
-// Training over a data set: epochs, batches, validation, callbacks, checkpoints. Steps are recorded without waiting; their
-// figures stay on the device and are read every so often, which also keeps the host from running ahead of the device.
+// Training over a data set: epochs, batches, validation, callbacks, checkpoints. Steps are submitted without waiting; their
+// figures stay on the device and are read every so often, which also keeps the host from running far ahead of the device.
 // What a step does depends on (seed, epoch, step) alone, so a resumed training ends with the same bits.
 import { detach } from "../autograd/tape.js";
 import { shuffledIndices } from "../data/batches.js";
@@ -116,7 +116,19 @@ export interface FitOptions {
 }
 
 /** Wall time between two reads that steps are gathered to, in milliseconds. */
-const READ_EVERY_MS = 250;
+const READ_EVERY_MS = 150;
+
+/** Steps that were submitted one after the other, and whose figures are read together. */
+interface Run {
+  /** Steps before it, of the epoch and of all. */
+  readonly stepInEpoch: number;
+  readonly iterations: number;
+  readonly count: number;
+  readonly begun: number;
+  readonly figures: Promise<BatchFigures[]>;
+  /** State before it, see `Training.snapshots`. */
+  readonly before: Snapshot | undefined;
+}
 
 export async function train(model: Sequential, data: LabelledData, options: FitOptions): Promise<History> {
   const training = new Training(model, data, options);
@@ -149,8 +161,11 @@ class Training {
   private stepInEpoch = 0;
   private sums: FigureSums = { loss: 0, correct: 0, samples: 0 };
   private order: Uint32Array = new Uint32Array(0);
-  /** State before the steps on their way, kept only for callbacks that ask where a loss stopped being finite. */
-  private readonly before: Snapshot | undefined;
+  /** State before the two runs on their way, in turns; only for callbacks that ask where a loss stopped being finite. */
+  private readonly snapshots: readonly [Snapshot, Snapshot] | undefined;
+  private runs = 0;
+  /** When the figures of the last run came. */
+  private lastRead = 0;
   /** Optimizer steps known to be done, and those that the checkpoint holds. */
   private doneSteps: number;
   private savedStep: number | undefined;
@@ -192,7 +207,8 @@ class Training {
     const scaled = model.device.precision === "mixed" && lossScaling !== false;
     const scaler = scaled ? new LossScaler(model.device, lossScaling) : undefined;
     this.parts = { model, optimizer: this.optimizer, callbacks: this.callbacks, scaler };
-    this.before = this.callbacks.some((callback) => callback.stopsOnNonFinite) ? new Snapshot() : undefined;
+    const guarded = this.callbacks.some((callback) => callback.stopsOnNonFinite);
+    this.snapshots = guarded ? [new Snapshot(), new Snapshot()] : undefined;
     this.table = new FigureTable(model, options.loss, options.metrics);
     this.plan = new StepPlan(model.device, (x, y) => this.compute(x!, y!), {
       eager: options.runEagerly ?? false,
@@ -268,30 +284,65 @@ class Training {
     return this.shuffle ? shuffledIndices(count, this.seed, epoch) : Uint32Array.from({ length: count }, (_, i) => i);
   }
 
-  /** The rest of the epoch's steps, in runs that are waited for. */
+  /** The rest of the epoch's steps. A run is submitted before the figures of the last are waited for: the device never idles. */
   private async runSteps(): Promise<void> {
-    while (this.stepInEpoch < this.stepsPerEpoch && !this.ended) {
-      const count = this.nextRunLength();
-      this.before?.take(this.stateTensors());
-      const start = performance.now();
-      for (let i = 0; i < count; i++) this.step(this.stepInEpoch + i);
-      const figures = await this.table.read();
-      this.timer.add(performance.now() - start, count);
-      await this.account(figures);
-      const { everySteps } = this.options.checkpoint ?? {};
-      if (everySteps !== undefined && this.optimizer.iterations % everySteps === 0) await this.save();
+    const { everySteps = Number.POSITIVE_INFINITY } = this.options.checkpoint ?? {};
+    let submitted = this.stepInEpoch;
+    let last: Run | undefined;
+    for (;;) {
+      let next: Run | undefined;
+      if (submitted < this.stepsPerEpoch && !this.ended) {
+        next = this.submit(submitted);
+        submitted += next.count;
+      }
+      if (last !== undefined && !(await this.finish(last, next))) return;
+      last = next;
+      if (last === undefined) return;
+      const saves = this.optimizer.iterations % everySteps === 0;
+      // The first steps compile, and tell how long one takes; a checkpoint holds what was finished, and no more.
+      if (!saves && this.timer.recentStepMs !== undefined) continue;
+      if (!(await this.finish(last))) return;
+      last = undefined;
+      if (saves) await this.save();
     }
   }
 
+  /** Submits the steps from this one of the epoch on, which are not waited for. */
+  private submit(stepInEpoch: number): Run {
+    const count = this.nextRunLength(stepInEpoch);
+    const { iterations } = this.optimizer;
+    const before = this.snapshots?.[this.runs++ % 2];
+    before?.take(this.stateTensors());
+    const begun = performance.now();
+    for (let i = 0; i < count; i++) this.step(stepInEpoch + i);
+    const figures = this.table.read();
+    // What goes wrong is raised where they are awaited, which may be after the figures of the run before it.
+    figures.catch(() => {});
+    return { stepInEpoch, iterations, count, begun, figures, before };
+  }
+
+  /** Waits for a run, while the next one may be on its way. False where that was taken back, with all after it. */
+  private async finish(run: Run, next?: Run): Promise<boolean> {
+    const figures = await run.figures;
+    const now = performance.now();
+    this.timer.add(now - Math.max(run.begun, this.lastRead), run.count);
+    this.lastRead = now;
+    const failed = this.account(run, figures);
+    if (failed === undefined) return true;
+    await next?.figures;
+    await this.rewind(run, failed, figures[failed]!.loss);
+    return false;
+  }
+
   /** Steps until the next read: what fits into READ_EVERY_MS, but not past a limit or a checkpoint. */
-  private nextRunLength(): number {
+  private nextRunLength(stepInEpoch: number): number {
     const { iterations } = this.optimizer;
     const { maxSteps = Number.POSITIVE_INFINITY, checkpoint } = this.options;
     const { recentStepMs } = this.timer;
     const inTime = recentStepMs === undefined ? 1 : Math.max(1, Math.round(READ_EVERY_MS / recentStepMs));
     const everySteps = checkpoint?.everySteps ?? Number.POSITIVE_INFINITY;
     const toSave = Number.isFinite(everySteps) ? everySteps - (iterations % everySteps) : everySteps;
-    return Math.min(inTime, MOST_UNREAD, this.stepsPerEpoch - this.stepInEpoch, maxSteps - iterations, toSave);
+    return Math.min(inTime, MOST_UNREAD, this.stepsPerEpoch - stepInEpoch, maxSteps - iterations, toSave);
   }
 
   /** A step of this epoch, which is not waited for. */
@@ -332,37 +383,35 @@ class Training {
     return [this.set.inputRows(indices, change), this.set.targetRows(indices)];
   }
 
-  /** Takes the figures of a run of steps into the epoch's. */
-  private async account(figures: readonly BatchFigures[]): Promise<void> {
-    const { iterations } = this.optimizer;
+  /** Takes the figures of a run into the epoch's, up to a loss that is not finite, if that matters: gives which. */
+  private account({ iterations, before }: Run, figures: readonly BatchFigures[]): number | undefined {
     for (const [i, batch] of figures.entries()) {
-      if (this.before !== undefined && !Number.isFinite(batch.loss)) {
-        return this.rewindTo(i, figures.length, batch.loss);
-      }
+      if (before !== undefined && !Number.isFinite(batch.loss)) return i;
       addFigures(this.sums, batch, this.indicesOf(this.stepInEpoch).length);
       const { loss: meanLoss, accuracy } = meansOf(this.sums, this.table.accuracy !== "none");
       const logs: StepLogs = {
         epoch: this.epoch,
         stepInEpoch: this.stepInEpoch++,
-        step: (this.doneSteps = iterations - figures.length + i + 1),
+        step: (this.doneSteps = iterations + i + 1),
         loss: batch.loss,
         meanLoss,
         ...(accuracy !== undefined && { meanAccuracy: accuracy }),
       };
       for (const callback of this.callbacks) callback.onStepEnd?.(logs, this.context);
     }
+    return undefined;
   }
 
   /**
-   * Finds where the loss of step `index` of a run of `count` stopped being finite: in that step, or in the gradients of the
-   * one before. The model is left as it was before that.
+   * Finds where the loss of step `index` of a run stopped being finite: in that step, or in the gradients of the one before.
+   * The model is left as it was before that.
    */
-  private async rewindTo(index: number, count: number, loss: number): Promise<void> {
+  private async rewind(run: Run, index: number, loss: number): Promise<void> {
     const { optimizer } = this;
-    const failed = optimizer.iterations - count + index + 1;
-    this.before!.restore(this.stateTensors());
-    optimizer.iterations -= count;
-    this.stepInEpoch -= index;
+    const failed = run.iterations + index + 1;
+    run.before!.restore(this.stateTensors());
+    optimizer.iterations = run.iterations;
+    this.stepInEpoch = run.stepInEpoch;
     let where: string | undefined;
     for (let i = 0; ; i++, this.stepInEpoch++) {
       if (i >= index - 1) where = await this.diagnose();
@@ -465,7 +514,7 @@ class Training {
   dispose(): void {
     this.plan.dispose();
     this.table.dispose();
-    this.before?.dispose();
+    for (const snapshot of this.snapshots ?? []) snapshot.dispose();
     this.parts.scaler?.dispose();
     for (const callback of this.callbacks) callback.dispose?.();
   }

@@ -251,6 +251,32 @@ describeDevices((device) => {
       for (const m of [model, reference]) m.dispose();
     });
 
+    test("in a run after which another is on its way, which is taken back", async () => {
+      const { inputs, targets } = stripes(4000);
+      const build = () =>
+        sequential({ device: device(), seed: 1, inputShape: [6, 6, 1] }, [
+          flatten(),
+          dense({ units: 4, activation: "softmax" }),
+        ]);
+      const options = { loss: crossEntropy, batchSize: 10, shuffle: false } as const;
+      const reference = build();
+      await reference.fit({ inputs, targets }, { ...options, optimizer: adam(), maxSteps: 230 });
+      inputs[2305 * 36] = Number.NaN;
+      const model = build();
+      const steps: number[] = [];
+      const counter: Callback = { name: "counter", onStepEnd: ({ step }) => void steps.push(step) };
+      const optimizer = adam();
+      const history = await model.fit(
+        { inputs, targets },
+        { ...options, optimizer, callbacks: [terminateOnNaN(), counter] },
+      );
+      expect(history.stopReason).toContain("in step 231; first not finite: the batch's inputs in step 231");
+      expect(steps).toEqual(Array.from({ length: 230 }, (_, i) => i + 1));
+      expect(await weightsOf(model)).toEqual(await weightsOf(reference));
+      expect([history.steps, optimizer.iterations]).toEqual([230, 230]);
+      for (const m of [model, reference]) m.dispose();
+    });
+
     test("names the gradient where only that is not finite", async () => {
       const { inputs, targets } = stripes(60);
       const values = Float32Array.from(targets);
