@@ -1,8 +1,12 @@
 // The one place that waits for the GPU. Node's main thread busy-polls while a Dawn promise is pending and takes a core
 // from a software adapter's workers (60 GEMMs of 512^3: 39 GFLOP/s with a plain await, 73 with this), so it sleeps in
-// short naps between polls. A browser's main thread may not block, and does not spin either: there it is a plain await.
+// naps between polls, longer ones the longer it takes: each wakes a core that has other work. A browser's main thread may
+// not block, and does not spin either: there it is a plain await.
 
-const NAP_MS = 0.5;
+const SHORTEST_NAP_MS = 0.1;
+const LONGEST_NAP_MS = 2;
+/** Of the time waited so far. */
+const NAP_SHARE = 0.06;
 
 const canSleep = typeof process !== "undefined" && process.versions?.node !== undefined;
 const cell = canSleep ? new Int32Array(new SharedArrayBuffer(4)) : undefined;
@@ -15,9 +19,11 @@ export async function wait<T>(promise: Promise<T>): Promise<T> {
     settled = true;
   };
   promise.then(done, done);
+  const begun = performance.now();
   while (!settled) {
     await new Promise((resolve) => setImmediate(resolve));
-    if (!settled) Atomics.wait(cell, 0, 0, NAP_MS);
+    const nap = Math.max(SHORTEST_NAP_MS, Math.min(LONGEST_NAP_MS, NAP_SHARE * (performance.now() - begun)));
+    if (!settled) Atomics.wait(cell, 0, 0, nap);
   }
   return promise;
 }

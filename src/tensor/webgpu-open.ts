@@ -65,15 +65,37 @@ export function provideMixedCheck(check: PrecisionCheck): void {
   checkMixed = check;
 }
 
+/** Cores up to which llvmpipe gets two threads for each. */
+const FEW_CORES = 8;
+
+/**
+ * The value of LP_NUM_THREADS, which llvmpipe reads when devices are looked for; undefined: as it likes. It gives each of its
+ * threads, by default one a core, a fixed share of a dispatch's workgroups, so that a dispatch waits for a thread that was
+ * held up. With two a core the system evens that out.
+ */
+async function driverThreads({ tinyDispatches }: OpenDeviceOptions): Promise<number | undefined> {
+  if (tinyDispatches) return 0;
+  const cores = (await import("node:os")).availableParallelism();
+  return cores <= FEW_CORES ? 2 * cores : undefined;
+}
+
+let opening: Promise<unknown> = Promise.resolve();
+
 /** See openDevice. */
-export async function openWebGpu(options: OpenDeviceOptions): Promise<WebGpuDevice> {
-  if (!options.tinyDispatches || !isNode || process.env["LP_NUM_THREADS"] !== undefined) return open(options);
-  process.env["LP_NUM_THREADS"] = "0"; // Read by the driver when it looks for its devices.
-  try {
-    return await open(options);
-  } finally {
-    delete process.env["LP_NUM_THREADS"];
-  }
+export function openWebGpu(options: OpenDeviceOptions): Promise<WebGpuDevice> {
+  // One after the other: the environment is everybody's.
+  const opened = opening.then(async () => {
+    const threads = isNode && process.env["LP_NUM_THREADS"] === undefined ? await driverThreads(options) : undefined;
+    if (threads === undefined) return open(options);
+    process.env["LP_NUM_THREADS"] = String(threads);
+    try {
+      return await open(options);
+    } finally {
+      delete process.env["LP_NUM_THREADS"];
+    }
+  });
+  opening = opened.catch(() => {});
+  return opened;
 }
 
 /** `trial`: the code shapes of a device that is opened to time them. */
