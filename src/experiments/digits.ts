@@ -208,15 +208,16 @@ export const experiment = defineExperiment<DigitsSettings>({
             architecture.countParameters().total,
             slow ? figure(`${config.steps} steps`) : figure(String(history.epoch.length)),
             ...[train, validation].map(({ accuracy }) => (Number.isNaN(accuracy) ? null : figure(percent(accuracy)))),
-            { ...figure(testText(replicates)), ...(averaged.length === 0 && judgement) },
-            averaged.length === 0 ? null : { ...figure(testText(averaged)), ...judgement },
+            { ...figure(spreadText(spread(replicates))), ...(averaged.length === 0 && judgement) },
+            averaged.length === 0 ? null : { ...figure(spreadText(spread(averaged))), ...judgement },
             zoo.reference === undefined ? null : figure(percent(zoo.reference.testAccuracy)),
             history.timing.stepMsMedian === undefined ? null : figure(milliseconds(history.timing.stepMsMedian)),
           ];
         }),
         caption:
-          "Accuracies: mean over the last epoch's training steps, validation and test part; test accuracy of the reference. Models without a validation part of their own are validated on the test part. Where it says how many, the test accuracy is mean and standard deviation over as many trainings from other weights; all else is of the first. Averaged: test accuracy of the same trainings by the moving average of the weights over the steps (momentum " +
-          `${settings.emaMomentum}) instead of the last step's.`,
+          "Accuracies: mean over the last epoch's training steps, validation and test part; test accuracy of the reference. Models without a validation part of their own are validated on the test part. " +
+          `Test accuracy, where it has a standard deviation, is the mean over ${counted(settings.replicates, "training")} from other weights; all else is of the first. ` +
+          `Averaged: test accuracy of the same trainings by the moving average of the weights over the steps (momentum ${settings.emaMomentum}) instead of the last step's.`,
       });
       const whole = runs.filter(({ slow }) => !slow);
       if (whole.length === 0) return;
