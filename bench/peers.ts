@@ -10,9 +10,19 @@ import { createInterface } from "node:readline";
 import { setTimeout } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { settlingRate } from "../src/experiments/lib/optimize-input.js";
+import { driverThreads } from "../src/tensor/webgpu-open.js";
 import { median, parseOptions, resultsFile, tableLine, withDevice } from "./harness.js";
 import type { Answer, Request } from "./protocol.js";
-import { makeTask, packed, type Task, type Workload, withWeights, workloads, writeTask } from "./workloads.js";
+import {
+  hasTinyDispatches,
+  makeTask,
+  packed,
+  type Task,
+  type Workload,
+  withWeights,
+  workloads,
+  writeTask,
+} from "./workloads.js";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const peers = join(root, "bench/peers");
@@ -72,9 +82,10 @@ class Contender {
   private readonly answers: AsyncIterator<Answer>;
   private errors = "";
 
-  constructor(command: readonly string[], folder: string) {
+  constructor(command: readonly string[], folder: string, threads: number | undefined) {
     const [program, script, ...rest] = command;
-    this.child = spawn(program!, [script!, folder, ...rest], { cwd: peers });
+    const env = { ...(threads !== undefined && { LP_NUM_THREADS: String(threads) }), ...process.env };
+    this.child = spawn(program!, [script!, folder, ...rest], { cwd: peers, env });
     this.child.stderr.on("data", (text) => {
       this.errors = (this.errors + text).slice(-4000);
     });
@@ -162,6 +173,8 @@ async function compare(workload: Workload, names: readonly string[], quick: bool
   try {
     const task = await withWeights(makeTask(workload, { dropout: false }));
     await writeTask(folder, task);
+    // Everybody's WebGPU adapter has as many threads as ours would choose.
+    const threads = await driverThreads({ tinyDispatches: hasTinyDispatches(task.spec) });
     const { learningRate } = task.spec.optimizer;
     const schedule = settlingRate(learningRate, CHECK_STEPS);
     const rates = Array.from({ length: CHECK_STEPS }, (_, i) =>
@@ -170,7 +183,7 @@ async function compare(workload: Workload, names: readonly string[], quick: bool
     let ours: Checked | undefined;
     for (const name of names) {
       if (name === INSTEAD && running.some((other) => other.name === WASM)) continue;
-      const contender = new Contender(commands[name]!, folder);
+      const contender = new Contender(commands[name]!, folder, threads);
       let report: Report = { contender: name };
       try {
         report = { ...report, with: await contender.ready() };

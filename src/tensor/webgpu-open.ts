@@ -73,7 +73,7 @@ const FEW_CORES = 8;
  * threads, by default one a core, a fixed share of a dispatch's workgroups, so that a dispatch waits for a thread that was
  * held up. With two a core the system evens that out.
  */
-async function driverThreads({ tinyDispatches }: OpenDeviceOptions): Promise<number | undefined> {
+export async function driverThreads({ tinyDispatches }: OpenDeviceOptions): Promise<number | undefined> {
   if (tinyDispatches) return 0;
   const cores = (await import("node:os")).availableParallelism();
   return cores <= FEW_CORES ? 2 * cores : undefined;
