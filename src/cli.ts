@@ -201,7 +201,7 @@ program
   .addOption(
     option(
       "--ema <momentum>",
-      "test and write the weights' moving average over the steps, such as 0.999, instead of the last step's weights",
+      "test and write the weights' moving average instead of the last step's: 0.999 for thousands of steps, 0.98 for hundreds",
       decimalNumber({ from: 0, below: 1 }),
     ),
   )

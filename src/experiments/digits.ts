@@ -110,6 +110,8 @@ export const experiment = defineExperiment<DigitsSettings>({
       models: ["small-cnn", "sgd-cnn", "best-cnn"],
       epochs: 2,
       replicates: 1,
+      // An average over the last fifty steps of some hundred.
+      emaMomentum: 0.98,
       trainImages: 20_000,
       testImages: 5_000,
     },
@@ -216,7 +218,9 @@ export const experiment = defineExperiment<DigitsSettings>({
         }),
         caption:
           "Accuracies: mean over the last epoch's training steps, validation and test part; test accuracy of the reference. Models without a validation part of their own are validated on the test part. " +
-          `Test accuracy, where it has a standard deviation, is the mean over ${counted(settings.replicates, "training")} from other weights; all else is of the first. ` +
+          (settings.replicates > 1
+            ? `Test accuracy, where it has a standard deviation, is the mean over ${settings.replicates} trainings from other weights; all else is of the first. `
+            : "") +
           `Averaged: test accuracy of the same trainings by the moving average of the weights over the steps (momentum ${settings.emaMomentum}) instead of the last step's.`,
       });
       const whole = runs.filter(({ slow }) => !slow);

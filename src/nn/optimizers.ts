@@ -30,7 +30,8 @@ export interface OptimizerOptions {
   /**
    * Keeps a moving average a of every parameter w, as Keras's use_ema: after each step a <- emaMomentum a + (1 -
    * emaMomentum) w, from the first step's w on; `swapAverages` takes it into use. Often better than the last step's
-   * parameters where the rate does not fall. In [0, 1), Keras's default 0.99; by default there is no average.
+   * parameters where the rate does not fall, in a training of many more than 1 / (1 - emaMomentum) steps. In [0, 1), Keras's
+   * default 0.99; by default there is no average.
    */
   readonly emaMomentum?: number;
 }
