@@ -108,7 +108,7 @@ test("names of one part do not meet those of another", () => {
 });
 
 describeProfiles((device) => {
-  test("a recorded step takes fewer dispatches after some runs, with the same bits", async () => {
+  test("a recorded step takes fewer dispatches after some runs, with the same bits", { timeout: 60_000 }, async () => {
     const random = new RandomStream(8, "merge");
     const values = (size: number) => Float32Array.from({ length: size }, () => random.normal());
     const inputs = Array.from({ length: 8 }, () => ({ values: values(12), shape: [4, 3] }));
@@ -160,7 +160,7 @@ describeProfiles((device) => {
   });
 });
 
-test("what a merged program cannot be compiled for is raised", async () => {
+test("what a merged program cannot be compiled for is raised", { timeout: 60_000 }, async () => {
   const device = (await openDevice("webgpu")) as WebGpuDevice;
   const compile = vi.spyOn(device.gpu, "createComputePipelineAsync");
   const plan = new StepPlan(device, (x) => [relu(x!), tanh(x!)]);
