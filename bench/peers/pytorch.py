@@ -1,6 +1,7 @@
 """PyTorch as a contender of bench:peers: `pytorch.py FOLDER`, see ../protocol.ts. Eager mode on all cores."""
 import json
 import math
+import os
 import sys
 import time
 
@@ -147,9 +148,22 @@ class Contender:
         return {"ms": 1000 * (time.perf_counter() - begun), "steps": steps}
 
 
+def blas():
+    """What multiplies its matrices: a library that it was built with, or the system's, which may be slow."""
+    if torch.backends.mkl.is_available():
+        return "MKL"
+    try:
+        with open("/proc/self/maps") as maps:
+            return "OpenBLAS" if "openblas" in maps.read() else "another BLAS"
+    except OSError:
+        return "another BLAS"
+
+
 try:
+    # Its own choice may be one thread of several cores.
+    torch.set_num_threads(os.cpu_count())
     contender = Contender(sys.argv[1])
-    answer(ready=f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads")
+    answer(ready=f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, {blas()}")
     for line in sys.stdin:
         request = json.loads(line)
         answer(**getattr(contender, request.pop("do"))(**request))

@@ -2,7 +2,7 @@
 // parameter. Defaults are Keras's. The arithmetic is in kernels/optimizer.ts.
 import { zerosLike } from "../autograd/ops/create.js";
 import { copyKernel } from "../kernels/copy.js";
-import { adamKernel, sgdKernel } from "../kernels/optimizer.js";
+import { type AdamParams, adamKernel, sgdKernel } from "../kernels/optimizer.js";
 import { ShapeError, UsageError } from "../tensor/errors.js";
 import { keep } from "../tensor/scope.js";
 import { formatShape, sameShape } from "../tensor/shape.js";
@@ -197,13 +197,7 @@ export abstract class Optimizer {
 const AVERAGE = "average";
 
 /** What a step hands to an optimizer's kernel, besides its own settings. */
-interface StepParams {
-  readonly learningRate: number;
-  /** Number of the step, from 1. */
-  readonly step: number;
-  readonly scaled: boolean;
-  readonly newAverage?: number;
-}
+type StepParams = Pick<AdamParams, "learningRate" | "step" | "scaled" | "newAverage">;
 
 type Pair = readonly [parameter: Tensor, gradient: Tensor];
 

@@ -104,7 +104,9 @@ export class WebGpuPlan implements RecordedStep {
   private parametersChange = false;
   private uploaded = false;
   private runs = 0;
-  /** The commands with those put into one that can be, once that is compiled; results have the same bits. */
+  /** The commands in an order of the same results, those that can be one in a group. */
+  private groups: readonly DispatchCommand[][] = [];
+  /** The groups as one command each, once those are compiled; results have the same bits. */
   private merged: readonly DispatchCommand[] | undefined;
   /** Where the parameters that change stand: for a command that was merged a second time. */
   private readonly places = new Map<DispatchCommand, ParameterPlace[]>();
@@ -222,7 +224,10 @@ export class WebGpuPlan implements RecordedStep {
         );
       }
     }
-    this.mergeIfCompiled();
+    this.groups = groupsOf(this.commands, this.device.profile);
+    if (this.groups.every((group) => group.length === 1 || this.device.compiled(MERGED, mergedDispatch(group)))) {
+      this.merged = this.mergedCommands();
+    }
     this.bindParameters();
     this.submit();
   }
@@ -242,9 +247,8 @@ export class WebGpuPlan implements RecordedStep {
     this.uploaded = false;
   }
 
-  /** The commands, those in one group as one. */
-  private mergedCommands(groups: readonly DispatchCommand[][]): DispatchCommand[] {
-    return groups.map((group) => {
+  private mergedCommands(): DispatchCommand[] {
+    return this.groups.map((group) => {
       if (group.length === 1) return group[0]!;
       const call = { kernel: MERGED, inputs: [], outputs: [], flops: undefined, dispatches: 1 };
       const command = this.device.command(call, mergedDispatch(group), this.parameters);
@@ -255,18 +259,10 @@ export class WebGpuPlan implements RecordedStep {
 
   /** Merges what can be merged; the step runs as it was recorded until that is compiled. */
   private async merge(): Promise<void> {
-    const merged = this.mergedCommands(groupsOf(this.commands, this.device.profile));
-    if (merged.length === this.commands.length) return;
+    const merged = this.mergedCommands();
     this.bindParameters();
     await this.device.prepared(merged.filter(({ call }) => call.kernel === MERGED).map(({ program }) => program));
     this.merged = merged;
-  }
-
-  /** Merges at once what an earlier step has had compiled. */
-  private mergeIfCompiled(): void {
-    const groups = groupsOf(this.commands, this.device.profile);
-    const compiled = groups.every((group) => group.length === 1 || this.device.compiled(MERGED, mergedDispatch(group)));
-    if (compiled) this.merged = this.mergedCommands(groups);
   }
 
   run(): void {

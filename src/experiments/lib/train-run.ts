@@ -141,7 +141,9 @@ export async function runTraining(setup: TrainingSetup, { signal, say }: RunCont
       signal,
     })
     .then((history) => {
-      if (config.ema !== undefined && !history.interrupted) optimizer.swapAverages(model.parameters());
+      // Where the first step diverged there is no average.
+      const finished = !history.interrupted && history.steps > 0;
+      if (optimizer.keepsAverages && finished) optimizer.swapAverages(model.parameters());
       return history;
     })
     .finally(() => optimizer.dispose());
