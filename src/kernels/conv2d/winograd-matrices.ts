@@ -86,7 +86,7 @@ export function transform2d(
 }
 
 /** WGSL of to(i) = sum of matrix[i][k] from(k). Rows for points p and -p share their even and odd parts. */
-function multiply(matrix: Matrix, from: (k: number) => string, to: (i: number) => string): string {
+export function multiply(matrix: Matrix, from: (k: number) => string, to: (i: number) => string): string {
   const lines: string[] = [];
   const done = new Set<number>();
   matrix.forEach((row, i) => {

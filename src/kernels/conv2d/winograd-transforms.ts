@@ -12,6 +12,7 @@ import { maximumWgsl, PASSED_BACK, partOf } from "./pool-cells.js";
 import {
   type Element,
   type Matrix,
+  multiply,
   type TileSize,
   transform2d,
   transposed,
@@ -76,6 +77,47 @@ const element =
 const both = (matrix: Matrix, from: string, to: string) =>
   transform2d(matrix, matrix, { from: element(from), to: element(to), prefix: `${to}h` });
 
+/**
+ * WGSL that stores the frequencies `name`, a x a, from element `at` of `target` on, `plane` apart. It goes row by row, in a
+ * loop that the compiler cannot unroll: a load or store takes long to compile, and in a short loop less time to run.
+ */
+function storeRows(
+  side: number,
+  { name, target, at, plane }: Record<"name" | "target" | "at" | "plane", string>,
+): string {
+  const inRow = (c: number) =>
+    Array.from({ length: side - 1 }, (_, r) => side - 2 - r).reduce(
+      (below, r) => `select(${below}, ${name}${r}_${c}, r == ${r}u)`,
+      `${name}${side - 1}_${c}`,
+    );
+  return /* wgsl */ `
+    for (var r = 0u; r < u.side; r++) {
+      let row = ${at} + r * ${side}u * ${plane};
+      ${repeat(side, (c) => `${target}[row + ${c}u * ${plane}] = ${inRow(c)};`)}
+    }`;
+}
+
+/** WGSL that declares y = left M left^T for the frequencies M that are stored as `storeRows` does; row by row as well. */
+function transformRows(left: Matrix, { source, at, plane }: Record<"source" | "at" | "plane", string>): string {
+  const side = left[0]!.length;
+  const results = left.length;
+  const factor = (i: number) =>
+    left[i]!.reduce((other, value, r) => (value === 0 ? other : `select(${other}, ${value}f, r == ${r}u)`), "0f");
+  return /* wgsl */ `
+    ${square(results, (i, j) => `var y${i}_${j} = vec4f();`)}
+    for (var r = 0u; r < u.side; r++) {
+      let row = ${at} + r * ${side}u * ${plane};
+      ${repeat(side, (c) => `let m${c} = ${source}[row + ${c}u * ${plane}];`)}
+      ${multiply(
+        left,
+        (c) => `m${c}`,
+        (j) => `h${j}`,
+      )}
+      ${repeat(results, (i) => `let f${i} = ${factor(i)};`)}
+      ${square(results, (i, j) => `y${i}_${j} += f${i} * h${j};`)}
+    }`;
+}
+
 /** Sizes that several transforms read. */
 function sizesOf({ geometry: { y, x }, rows, columns }: Tiling) {
   return {
@@ -121,7 +163,7 @@ export function transformInput<P>(call: GpuCall<P>, tiling: Tiling, x: GpuView, 
       ${repeat(side, (r) => repeat(m, (c) => load(r, c)))}
       if (step > 0u) {
         ${both(winogradMatrices(m).inputs, "d", "v")}
-        ${square(side, (r, c) => `spectrum[to + ${r * side + c}u * u.plane] = v${r}_${c};`)}
+        ${storeRows(side, { name: "v", target: "spectrum", at: "to", plane: "u.plane" })}
         to += u.quads;
       }
       ${repeat(side, (r) => `d${r}_0 = d${r}_${m}; d${r}_1 = d${r}_${m + 1};`)}
@@ -133,7 +175,7 @@ export function transformInput<P>(call: GpuCall<P>, tiling: Tiling, x: GpuView, 
       { name: "image", view: x, type: "vec4f" },
       { name: "spectrum", view: spectrum.view, type: "vec4f", access: "read_write" },
     ],
-    sizes: { ...loop.sizes, ...sizesOf(tiling), quads, plane: spectrum.stride / 4 },
+    sizes: { ...loop.sizes, ...sizesOf(tiling), quads, plane: spectrum.stride / 4, side: m + 2 },
     workgroups: loop.workgroups,
   });
 }
@@ -187,9 +229,8 @@ export function transformOutput<P>(
       workgroupSize: loop.workgroupSize,
       declarations: activationWgsl(activation, "vec4f"),
       body: loop.body(/* wgsl */ `
-    ${square(side, (r, c) => `let m${r}_${c} = spectrum[i + ${r * side + c}u * u.plane];`)}
+    ${transformRows(winogradMatrices(m).outputs, { source: "spectrum", at: "i", plane: "u.plane" })}
     ${bias ? "let shift = bias[c3];" : ""}
-    ${both(winogradMatrices(m).outputs, "m", "y")}
     let at = ((c0 * u.outputHeight + c1 * ${size}u) * u.outputWidth + c2 * ${size}u) * u.quads + c3;
     ${store}`),
     }),
@@ -199,7 +240,7 @@ export function transformOutput<P>(
       { name: "result", view: "y" in result ? result.y : result.pooled, type: "vec4f", access: "read_write" },
       ...(winner ? [{ name: "winner", view: winner, type: "u32", access: "read_write" } as const] : []),
     ],
-    sizes: { ...loop.sizes, ...resultSizes(geometry, spectrum, scale) },
+    sizes: { ...loop.sizes, ...resultSizes(geometry, spectrum, scale), side },
     workgroups: loop.workgroups,
   });
 }
@@ -270,10 +311,10 @@ export function transformResultGradient<P>(
     let first = ((c0 * u.outputHeight + c1 * ${size}u) * u.outputWidth + c2 * ${size}u) * u.quads + c3;
     ${load}
     ${both(transposed(winogradMatrices(m).outputs), "d", "v")}
-    ${square(side, (r, c) => `spectrum[i + ${r * side + c}u * u.plane] = v${r}_${c};`)}`),
+    ${storeRows(side, { name: "v", target: "spectrum", at: "i", plane: "u.plane" })}`),
     }),
     bindings: [...bindings, { name: "spectrum", view: spectrum.view, type: "vec4f", access: "read_write" }],
-    sizes: { ...loop.sizes, ...resultSizes(geometry, spectrum, scale) },
+    sizes: { ...loop.sizes, ...resultSizes(geometry, spectrum, scale), side },
     workgroups: loop.workgroups,
   });
 }
@@ -291,12 +332,11 @@ export function transformInputGradient<P>(call: GpuCall<P>, tiling: Tiling, spec
   const unread = height < geometry.y.input || width < geometry.x.input;
   const loop = boxLoop(call.profile, [geometry.batch, quads]);
   const side = m + 2;
+  // One store of each in the text: twice as many took twice as long to compile.
   const store = (r: number, c: number) => {
     const at = `at + (${r}u * u.inputWidth + ${c}u) * u.quads`;
     const text =
-      r < 2
-        ? `if (ty > 0u) { dx[${at}] += sum${r}_${c}; } else { dx[${at}] = sum${r}_${c}; }`
-        : `dx[${at}] = sum${r}_${c};`;
+      r < 2 ? `if (ty > 0u) { sum${r}_${c} += dx[${at}]; } dx[${at}] = sum${r}_${c};` : `dx[${at}] = sum${r}_${c};`;
     return masked ? `if (row${r} && column + ${c}u < u.inputWidth) { ${text} }` : text;
   };
   const zeroBeyond = /* wgsl */ `
@@ -317,17 +357,19 @@ export function transformInputGradient<P>(call: GpuCall<P>, tiling: Tiling, spec
       var source = (c0 * u.rows + ty) * u.columns * u.quads + c1;
       ${masked ? repeat(side, (r) => `let row${r} = top + ${r}u < u.inputHeight;`) : ""}
       ${repeat(side, (r) => repeat(2, (c) => `var kept${r}_${c} = vec4f();`))}
-      for (var tx = 0u; tx < u.columns; tx++) {
-        ${square(side, (r, c) => `let v${r}_${c} = spectrum[source + ${r * side + c}u * u.plane];`)}
-        ${both(transposed(winogradMatrices(m).inputs), "v", "d")}
-        ${repeat(side, (r) => repeat(m, (c) => `let sum${r}_${c} = d${r}_${c}${c < 2 ? ` + kept${r}_${c}` : ""};`))}
-        ${repeat(side, (r) => repeat(m, (c) => store(r, c)))}
-        ${repeat(side, (r) => repeat(2, (c) => `kept${r}_${c} = d${r}_${m + c};`))}
+      // After the last tile the two columns that are left.
+      for (var tx = 0u; tx <= u.columns; tx++) {
+        ${repeat(side, (r) => repeat(m, (c) => `var sum${r}_${c} = ${c < 2 ? `kept${r}_${c}` : "vec4f()"};`))}
+        if (tx < u.columns) {
+          ${transformRows(transposed(winogradMatrices(m).inputs), { source: "spectrum", at: "source", plane: "u.plane" })}
+          ${repeat(side, (r) => repeat(m, (c) => `sum${r}_${c} += y${r}_${c};`))}
+          ${repeat(side, (r) => repeat(2, (c) => `kept${r}_${c} = y${r}_${m + c};`))}
+        }
+        ${repeat(side, (r) => repeat(m, (c) => (c < 2 ? store(r, c) : `if (tx < u.columns) { ${store(r, c)} }`)))}
         at += ${m}u * u.quads;
         column += ${m}u;
         source += u.quads;
       }
-      ${repeat(side, (r) => repeat(2, (c) => `{ let sum${r}_${c} = kept${r}_${c}; ${store(r, c)} }`))}
     }
     ${unread ? zeroBeyond : ""}`),
     }),
@@ -336,7 +378,7 @@ export function transformInputGradient<P>(call: GpuCall<P>, tiling: Tiling, spec
       { name: "dx", view: dx, type: "vec4f", access: "read_write" },
     ],
     sizes: {
-      ...{ ...loop.sizes, ...sizesOf(tiling), quads, plane: spectrum.stride / 4 },
+      ...{ ...loop.sizes, ...sizesOf(tiling), quads, plane: spectrum.stride / 4, side },
       ...(unread && { readHeight: height, readWidth: width }),
     },
     workgroups: loop.workgroups,
@@ -360,13 +402,13 @@ export function transformKernel<P>(
       body: loop.body(/* wgsl */ `
     ${square(3, (r, c) => `let g${r}_${c} = weights[i + ${3 * r + c}u * u.count];`)}
     ${both(winogradMatrices(m).kernel, "g", "v")}
-    ${square(side, (r, c) => `factors[i + ${r * side + c}u * u.count] = v${r}_${c};`)}`),
+    ${storeRows(side, { name: "v", target: "factors", at: "i", plane: "u.count" })}`),
     }),
     bindings: [
       { name: "weights", view: kernel, type: "vec4f" },
       { name: "factors", view: factors, type: "vec4f", access: "read_write" },
     ],
-    sizes: loop.sizes,
+    sizes: { ...loop.sizes, side },
     workgroups: loop.workgroups,
   });
   return factors;
@@ -386,15 +428,14 @@ export function transformKernelGradient<P>(
     program: () => ({
       workgroupSize: loop.workgroupSize,
       body: loop.body(/* wgsl */ `
-    ${square(side, (r, c) => `let v${r}_${c} = factors[i + ${r * side + c}u * u.count];`)}
-    ${both(transposed(winogradMatrices(m).kernel), "v", "g")}
-    ${square(3, (r, c) => `dkernel[i + ${3 * r + c}u * u.count] = g${r}_${c};`)}`),
+    ${transformRows(transposed(winogradMatrices(m).kernel), { source: "factors", at: "i", plane: "u.count" })}
+    ${square(3, (r, c) => `dkernel[i + ${3 * r + c}u * u.count] = y${r}_${c};`)}`),
     }),
     bindings: [
       { name: "factors", view: factors, type: "vec4f" },
       { name: "dkernel", view: dkernel, type: "vec4f", access: "read_write" },
     ],
-    sizes: loop.sizes,
+    sizes: { ...loop.sizes, side },
     workgroups: loop.workgroups,
   });
 }
