@@ -2,13 +2,21 @@
 import { describeAdapter } from "../src/experiments/lib/run.js";
 import { openDevice } from "../src/tensor/open.js";
 import { serve } from "./protocol.js";
-import { makeSubject } from "./subject.js";
+import { type Contender, makeSubject, settled } from "./subject.js";
 import { hasTinyDispatches, readTask } from "./workloads.js";
 
 await serve(async () => {
   const task = await readTask(process.argv[2]!);
   const device = await openDevice("webgpu", { tinyDispatches: hasTinyDispatches(task.spec) });
   const { description, device: name, profile } = describeAdapter(device);
-  const contender = makeSubject(device, task);
+  const subject = makeSubject(device, task);
+  let warm: Promise<unknown> | undefined;
+  const contender: Contender = {
+    check: (rates) => subject.check(rates),
+    run: async (steps) => {
+      await (warm ??= settled(subject, steps));
+      return subject.run(steps);
+    },
+  };
   return { contender, ready: `${description || name}, profile ${profile}` };
 });

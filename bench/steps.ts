@@ -20,7 +20,7 @@ import {
 } from "../src/experiments/lib/profile.js";
 import type { WebGpuDevice } from "../src/tensor/webgpu.js";
 import { median, openBenchDevice, parseOptions, resultsFile, tableLine, withDevice } from "./harness.js";
-import { makeSubject } from "./subject.js";
+import { makeSubject, settled } from "./subject.js";
 import { hasTinyDispatches, makeTask, type Task, type Workload, workloads } from "./workloads.js";
 
 /** Turns, as far as they fit into SLOW_MS, but the least number at any rate. */
@@ -36,7 +36,7 @@ async function measureWorkload(
   const begun = performance.now();
   await subject.steps(1);
   const firstStepMs = performance.now() - begun;
-  const warm = await subject.run(workload.steps);
+  const warm = await settled(subject, workload.steps);
   const steps = profiledSteps(warm.ms / warm.steps);
   const walls: number[] = [];
   const overheads: Overhead[] = [];

@@ -7,6 +7,7 @@ import type { Sequential } from "../src/nn/model.js";
 import { adam, type Optimizer, sgd } from "../src/nn/optimizers.js";
 import type { Device } from "../src/tensor/device.js";
 import { tensor } from "../src/tensor/tensor.js";
+import { WebGpuPlan } from "../src/tensor/webgpu-plan.js";
 import { packed, type Task } from "./workloads.js";
 
 /** What bench:peers asks of a contender. */
@@ -36,6 +37,19 @@ export function makeSubject(device: Device, task: Task): Subject {
     }),
   });
   return spec.kind === "train" ? new TrainingSubject(model, task) : new OptimizingSubject(model, task);
+}
+
+// Soon: a long training takes most of its steps with merged programs.
+WebGpuPlan.mergeAfter = { cached: 3, uncached: 3 };
+
+/** Runs so many steps until all is compiled that a long training compiles on its way, and gives the last run. */
+export async function settled(
+  subject: Subject,
+  steps: number,
+): Promise<{ readonly ms: number; readonly steps: number }> {
+  await subject.run(Math.max(steps, 8));
+  while (WebGpuPlan.merging > 0) await new Promise((resolve) => setTimeout(resolve, 100));
+  return subject.run(steps);
 }
 
 function trainableTensor(device: Device, values: Float32Array, shape: readonly number[], trainable: boolean) {

@@ -221,7 +221,7 @@ function row(
   scale: number,
 ): void {
   const scalar = WGSL_TYPE[from.dtype];
-  const vector = `vec4<${scalar}>`;
+  const vector = `vec4${scalar[0]}`;
   const items = outer * parts;
   const { sizes, numbers } = combinerParameters(combiner, from.dtype, scale);
   dispatch({
@@ -269,7 +269,7 @@ function tile(
 ): void {
   const scalar = WGSL_TYPE[from.dtype];
   const width = inner % 4 === 0 && pitch % 4 === 0 ? 4 : 1;
-  const type = width === 4 ? `vec4<${scalar}>` : scalar;
+  const type = width === 4 ? `vec4${scalar[0]}` : scalar;
   const software = profile.subgroupSize !== undefined;
   const chunk = Math.ceil(reduce / parts);
   const size = software ? 8 : 256;

@@ -45,6 +45,9 @@ export interface BuildOptions {
 }
 
 /** Keras's class name in snake case: MaxPooling2D is max_pooling2d. */
+/** A layer's weights that inputs are multiplied by. */
+const kernelsOf = ({ weights }: PlacedLayer) => weights.filter(({ shape }) => shape.length > 1);
+
 function snakeCase(className: string): string {
   return className
     .replace(/(.)([A-Z][a-z]+)/g, "$1_$2")
@@ -102,10 +105,8 @@ export class Architecture {
   /** Multiply-adds of all kernels for one sample, forward. */
   multiplyAdds(): number {
     // A kernel's last axis is the output's: each of the output's positions takes all of it once.
-    const ofLayer = ({ outputShape, weights }: PlacedLayer) =>
-      weights
-        .filter(({ shape }) => shape.length > 1)
-        .reduce((sum, { shape }) => sum + (sizeOf(shape) * sizeOf(outputShape)) / shape.at(-1)!, 0);
+    const ofLayer = (layer: PlacedLayer) =>
+      kernelsOf(layer).reduce((sum, { shape }) => sum + (sizeOf(shape) * sizeOf(layer.outputShape)) / shape.at(-1)!, 0);
     return this.layers.reduce((sum, layer) => sum + ofLayer(layer), 0);
   }
 
@@ -114,7 +115,7 @@ export class Architecture {
    * `openDevice("webgpu", { tinyDispatches: architecture.hasTinyDispatches(128) })`. Measured on lavapipe with two cores.
    */
   hasTinyDispatches(batchSize: number): boolean {
-    return this.multiplyAdds() * batchSize < 2e7;
+    return this.multiplyAdds() * batchSize < 1e6 * this.layers.flatMap(kernelsOf).length;
   }
 
   /** The table that Keras prints. */

@@ -3,8 +3,8 @@
 import type { Dispatch, GpuView, ProgramText } from "./webgpu-program.js";
 import type { DispatchTimer } from "./webgpu-timer.js";
 
-/** Bytes of a parameter binding: a dispatch has at most 64 parameters. */
-export const PARAMETER_BINDING = 256;
+/** Bytes of a parameter binding: a dispatch has at most 256 parameters. */
+export const PARAMETER_BINDING = 1024;
 
 /** The layout of every dispatch's parameters. */
 export const PARAMETER_LAYOUT: GPUBindGroupLayoutDescriptor = {
@@ -38,6 +38,8 @@ export interface Program {
   readonly parameterNames: number;
   readonly bindGroups: Map<string, GPUBindGroup>;
   pipeline: GPUComputePipeline | undefined;
+  /** The driver has compiled it, too, as far as that is known. */
+  prepared?: boolean;
   /** Settles (never rejects) when the pipeline is there or `error` is set. */
   ready: Promise<void>;
   error: Error | undefined;

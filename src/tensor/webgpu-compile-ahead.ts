@@ -18,7 +18,7 @@ export interface SecondDevice {
 export class CompileAhead {
   private readonly seen = new Set<Program>();
   private helper: SecondDevice | undefined;
-  private busy = false;
+  private working: Promise<void> = Promise.resolve();
   private ended = false;
 
   /**
@@ -34,7 +34,7 @@ export class CompileAhead {
   submitted(programs: Iterable<Program>, finished: () => Promise<unknown>): void {
     const fresh = [...new Set(programs)].filter((program) => !this.seen.has(program));
     for (const program of fresh) this.seen.add(program);
-    if (this.busy || this.ended || fresh.length < LEAST_PROGRAMS) return;
+    if (this.ended || fresh.length < LEAST_PROGRAMS) return;
     void this.work(async () => {
       let running = true;
       const end = () => {
@@ -46,26 +46,28 @@ export class CompileAhead {
     });
   }
 
-  /** Compiles programs before they are submitted. Settles, never rejects, when they are in the cache, or cannot be soon. */
-  async prepare(programs: readonly Program[]): Promise<void> {
+  /** Compiles programs before they are submitted. Whether they are in the cache then; never rejects. */
+  async prepare(programs: readonly Program[]): Promise<boolean> {
     const fresh = programs.filter((program) => !this.seen.has(program));
-    if (this.busy || this.ended || fresh.length === 0) return;
     for (const program of fresh) this.seen.add(program);
     await this.work(() => this.compile(fresh, () => true));
+    return !this.ended;
   }
 
-  private async work(compile: () => Promise<void>): Promise<void> {
-    this.busy = true;
-    try {
-      await compile();
-    } catch (error) {
-      if (!this.ended) this.note(`compiling on a second core ended: ${(error as Error).message}`);
-      this.ended = true;
-    } finally {
-      this.helper?.device.destroy();
-      this.helper = undefined;
-      this.busy = false;
-    }
+  /** One after the other. */
+  private work(compile: () => Promise<void>): Promise<void> {
+    this.working = this.working.then(async () => {
+      try {
+        await compile();
+      } catch (error) {
+        if (!this.ended) this.note(`compiling on a second core ended: ${(error as Error).message}`);
+        this.ended = true;
+      } finally {
+        this.helper?.device.destroy();
+        this.helper = undefined;
+      }
+    });
+    return this.working;
   }
 
   destroy(): void {
@@ -75,7 +77,7 @@ export class CompileAhead {
 
   /** As long as it is `wanted`. */
   private async compile(programs: readonly Program[], wanted: () => boolean): Promise<void> {
-    if (!wanted() || this.ended) return;
+    if (programs.length === 0 || !wanted() || this.ended) return;
     this.helper = await this.open();
     const { device } = this.helper;
     if (this.ended) return;

@@ -1,52 +1,89 @@
-// Dispatches of a recorded step that do not depend on each other, as one: each part computes what it computed alone, on its
-// share of the workgroups. What is saved is the time of launching a kernel, which on lavapipe is about that of 30,000
-// multiply-adds and on a GPU leaves most of it idle. Only dispatches with short programs are merged: theirs is the work that is
-// too small for its launch, and the merged program, which must be compiled as well, costs little.
-import type { DispatchCommand } from "./webgpu-commands.js";
+// Dispatches of a recorded step, several as one. What is saved is the time of launching kernels, which on lavapipe is about
+// that of 30,000 multiply-adds each and leaves most of a GPU idle. A group of dispatches becomes one of several stages: the
+// parts of a stage do not depend on each other, and each computes what it computed alone, on its share of the workgroups.
+//
+// Several stages are for adapters whose workgroups may wait for each other (`TuningProfile.workers`). A group then has one
+// workgroup for each of the adapter's threads, and they deal out the workgroups of its parts among themselves: a counter of a
+// stage tells what is next, another how much is done, and only when all of it is does a thread go on to the next stage. Since
+// nobody waits for work that nobody has taken, this ends even where the workgroups run one after the other. What one thread
+// wrote the others see: on llvmpipe, threads of a processor, an atomic addition is a fence. WGSL promises neither, so other
+// adapters get groups of one stage.
+import { type DispatchCommand, PARAMETER_BINDING, type Program } from "./webgpu-commands.js";
 import type { TuningProfile } from "./webgpu-profile.js";
-import { type Binding, type Dispatch, GRID_INDEX, MAX_WORKGROUPS, type ProgramText } from "./webgpu-program.js";
+import {
+  type Binding,
+  type Dispatch,
+  type GpuView,
+  GRID_INDEX,
+  MAX_WORKGROUPS,
+  type PooledBuffer,
+  type ProgramText,
+} from "./webgpu-program.js";
 
-/** Characters of WGSL beyond which a program is not merged. */
+/** Estimated seconds that compiling a program of several stages may take; single ones take up to 2. */
+const LONGEST_COMPILATION = 1.6;
+/** Characters of WGSL beyond which a program is not merged into one stage: its work is not too small for a launch. */
 const LONGEST_PROGRAM = 6300;
 /** Parameters of a dispatch, which a binding of them holds. */
-const MOST_PARAMETERS = 64;
+const MOST_PARAMETERS = PARAMETER_BINDING / 4;
+/** Bytes of a group's counters: two a stage. */
+export const COUNTERS_BYTES = 256;
+const MOST_STAGES = COUNTERS_BYTES / 8;
 
 type Part = Pick<DispatchCommand, "dispatch" | "program">;
 
-/**
- * The commands in an order that gives the same results, those that can be merged in one group: each is hoisted, or else put
- * off, to where another one stands that it can be merged with.
- */
-export function groupsOf<P extends Part>(commands: readonly P[], profile: TuningProfile): P[][] {
-  const groups: P[][] = [];
-  for (const command of commands) {
-    const hoisted = partnerOf([command], groups, groups.length - 1, -1, profile);
-    if (hoisted === undefined) groups.push([command]);
-    else hoisted.push(command);
-  }
+/** Parts that do not depend on each other. */
+export type Stage<P extends Part = Part> = readonly P[];
+
+/** Stages of one dispatch. */
+export type Group<P extends Part = Part> = readonly Stage<P>[];
+
+/** The commands in an order that gives the same results, as groups that can be one dispatch each: few, if not the fewest. */
+export function groupsOf<P extends Part>(commands: readonly P[], profile: TuningProfile): Group<P>[] {
+  const groups: Group<P>[] = [];
+  for (const command of commands) place(command, groups, profile);
+  // What could not be hoisted may be put off.
   for (let i = groups.length - 2; i >= 0; i--) {
-    const later = partnerOf(groups[i]!, groups, i + 1, 1, profile);
-    if (later === undefined) continue;
-    later.push(...groups[i]!);
-    groups.splice(i, 1);
+    for (let j = i + 1; j < groups.length; j++) {
+      const together = joined(groups[i]!, groups[j]!);
+      if (canMerge(together, profile)) {
+        groups[j] = together;
+        groups.splice(i, 1);
+        break;
+      }
+      if (!independent(groups[i]!.flat(), groups[j]!.flat())) break;
+    }
   }
   return groups;
 }
 
-/** The first group from `start` on, in steps of `step`, that `group` fits, as long as it depends on none before that. */
-function partnerOf<P extends Part>(
-  group: readonly P[],
-  groups: readonly P[][],
-  start: number,
-  step: 1 | -1,
-  profile: TuningProfile,
-): P[] | undefined {
-  for (let i = start; i >= 0 && i < groups.length; i += step) {
-    const other = groups[i]!;
-    if (!independent(group, other)) return undefined;
-    if (canMerge([...other, ...group], profile)) return other;
+/** Puts a command into the first group that can take it after all that it depends on, or into one of its own at the end. */
+function place<P extends Part>(command: P, groups: Group<P>[], profile: TuningProfile): void {
+  let [first, stage] = [0, 0];
+  search: for (let g = groups.length - 1; g >= 0; g--) {
+    for (let s = groups[g]!.length - 1; s >= 0; s--) {
+      if (independent([command], groups[g]![s]!)) continue;
+      [first, stage] = [g, s + 1];
+      break search;
+    }
   }
-  return undefined;
+  for (let g = first; g < groups.length; g++) {
+    const at = g === first ? stage : 0;
+    const group = groups[g]!;
+    const together =
+      at < group.length ? group.map((parts, s) => (s === at ? [...parts, command] : parts)) : [...group, [command]];
+    if (!canMerge(together, profile)) continue;
+    groups[g] = together;
+    return;
+  }
+  groups.push([[command]]);
+}
+
+/** Two groups as one, the first ones' parts in the others' first stage if they can be. */
+function joined<P extends Part>(some: Group<P>, others: Group<P>): Group<P> {
+  const [next, ...rest] = others;
+  const side = some.length === 1 && independent(some[0]!, next!);
+  return side ? [[...next!, ...some[0]!], ...rest] : [...some, ...others];
 }
 
 /** Whether no buffer that one side writes is used by the other. */
@@ -64,18 +101,50 @@ const buffersOf = (parts: readonly Part[], writtenOnly: boolean) =>
     dispatch.bindings.flatMap(({ view, access }) => (writtenOnly && access !== "read_write" ? [] : [view.buffer])),
   );
 
-/** Whether programs can stand in one dispatch. */
-function canMerge(parts: readonly Part[], profile: TuningProfile): boolean {
+/** Whether the parts of a group of more than one can stand in one dispatch. */
+function canMerge(group: Group, { workers, subgroupSize, maxStorageBuffers }: TuningProfile): boolean {
+  const parts = group.flat();
+  const several = group.length > 1;
+  const lanes = ({ workgroupSize: [x, y = 1, z = 1] }: ProgramText) => x * y * z;
   const shape = ({ workgroupSize: [x, y = 1, z = 1] }: ProgramText) => `${x} ${y} ${z}`;
-  const [first] = parts;
+  const [{ program }] = parts as [Part];
   return (
-    parts.every(({ program }) => program.code.length <= LONGEST_PROGRAM) &&
-    parts.every(({ program: { text } }) => !text.subgroupMatrices && shape(text) === shape(first!.program.text)) &&
+    (workers === undefined
+      ? !several && parts.every(({ program }) => program.code.length <= LONGEST_PROGRAM)
+      : compilationSeconds(parts) <= LONGEST_COMPILATION) &&
+    (!several || (lanes(program.text) === subgroupSize && group.length <= MOST_STAGES)) &&
+    parts.every(({ program: { text } }) => !text.subgroupMatrices && shape(text) === shape(program.text)) &&
     parts.every(({ program: { text } }) => !text.declarations?.includes("var<workgroup>")) &&
-    sum(parts, ({ dispatch }) => dispatch.bindings.length) <= profile.maxStorageBuffers &&
     sum(parts, ({ program }) => program.parameterNames + GRID_PARAMETERS) <= MOST_PARAMETERS &&
-    sum(parts, ({ dispatch }) => workgroupsOf(dispatch)) <= MAX_WORKGROUPS
+    group.every((stage) => sum(stage, ({ dispatch }) => workgroupsOf(dispatch)) <= MAX_WORKGROUPS) &&
+    (sharedBindings(parts)?.bindings.length ?? Number.POSITIVE_INFINITY) + (several ? 1 : 0) <= maxStorageBuffers
   );
+}
+
+/**
+ * What llvmpipe may need to compile programs as one, in seconds, to within 0.3: fitted to 150 programs on two cores of a Xeon.
+ * Each load and store becomes some blocks of the program, and a part of the compiler takes the square of their number.
+ */
+export function compilationSeconds(parts: readonly Part[]): number {
+  const accesses = sum(parts, accessesOf);
+  const characters = sum(parts, ({ program }) => program.code.length);
+  return 3.2e-5 * characters + 0.012 * accesses + 4e-4 * accesses ** 2;
+}
+
+const accesses = new WeakMap<Program, number>();
+
+/** Loads and stores of vectors in a program's text; one of a scalar counts 0.6. */
+function accessesOf({ program, dispatch }: Part): number {
+  let count = accesses.get(program);
+  if (count === undefined) {
+    const { declarations = "", body } = program.text;
+    count = sum(dispatch.bindings, ({ name, type }) => {
+      const found = `${declarations}${body}`.match(new RegExp(`(?<![.\\w])${name}\\[`, "g"))?.length ?? 0;
+      return type.startsWith("vec") ? found : 0.6 * found;
+    });
+    accesses.set(program, count);
+  }
+  return count;
 }
 
 const sum = <T>(items: readonly T[], of: (item: T) => number) => items.reduce((total, item) => total + of(item), 0);
@@ -87,17 +156,31 @@ function workgroupsOf({ workgroups: [x, y = 1, z = 1] }: Dispatch): number {
 /** Width, height and number of a part's workgroups. */
 const GRID_PARAMETERS = 3;
 
-/** The dispatch that does the work of `parts`. Its parameters are those of each part, then the parts' grids. */
-export function mergedDispatch(parts: readonly Part[]): Dispatch {
+/**
+ * The dispatch that does the work of a group. Its parameters are those of each part, then the parts' grids.
+ * @param counters zeros, COUNTERS_BYTES of them, for a group of several stages
+ */
+export function mergedDispatch(group: Group, { workers = 1 }: TuningProfile, counters?: GpuView): Dispatch {
+  const parts = group.flat();
   const prefixed = (values: Readonly<Record<string, number>> | undefined, k: number) =>
     Object.entries(values ?? {}).map(([name, value]) => [prefix(k) + name, value] as const);
+  const { bindings, indices } = sharedBindings(parts)!;
+  const several = group.length > 1;
+  const workgroups = Math.max(...group.map((stage) => sum(stage, ({ dispatch }) => workgroupsOf(dispatch))));
+  const programs = group.map((stage) => stage.map(({ program }) => program.key).join(" & ")).join(" > ");
   return {
-    key: parts.map(({ program }) => program.key).join(" & "),
+    key: `${programs} ${indices.join("/")}`,
     program: () =>
-      mergedText(parts.map(({ dispatch, program }) => ({ text: program.text, bindings: dispatch.bindings }))),
-    bindings: parts.flatMap(({ dispatch }, k) =>
-      dispatch.bindings.map((binding) => ({ ...binding, name: prefix(k) + binding.name })),
-    ),
+      mergedText(
+        group.map((stage) => stage.length),
+        parts.map(({ dispatch, program }, k) => ({
+          text: program.text,
+          names: new Map(dispatch.bindings.map(({ name }, i) => [name, bindings[indices[k]![i]!]!.name])),
+        })),
+      ),
+    bindings: several
+      ? [...bindings, { name: "counters", view: counters!, type: "atomic<u32>", access: "read_write" }]
+      : bindings,
     sizes: Object.fromEntries([
       ...parts.flatMap(({ dispatch }, k) => prefixed(dispatch.sizes, k)),
       ...parts.flatMap(({ dispatch }, k): [string, number][] => {
@@ -110,73 +193,132 @@ export function mergedDispatch(parts: readonly Part[]): Dispatch {
       }),
     ]),
     numbers: Object.fromEntries(parts.flatMap(({ dispatch }, k) => prefixed(dispatch.numbers, k))),
-    workgroups: [sum(parts, ({ dispatch }) => workgroupsOf(dispatch))],
+    workgroups: [several ? Math.min(workers, workgroups) : workgroups],
   };
 }
 
 const prefix = (k: number) => `part${k}_`;
 
-interface TextOfPart {
-  readonly text: ProgramText;
-  readonly bindings: readonly Binding[];
+/**
+ * The bindings of all parts together, and which of them each part's are: memory that is written must be bound once. Undefined
+ * where parts see such memory in different ways.
+ */
+function sharedBindings(parts: readonly Part[]): { bindings: Binding[]; indices: number[][] } | undefined {
+  const written = new Set(buffersOf(parts, true));
+  const bindings: Binding[] = [];
+  const known = new Map<string, number>();
+  const wayOf = new Map<PooledBuffer, string>();
+  const indices: number[][] = [];
+  for (const { dispatch } of parts) {
+    const own: number[] = [];
+    for (const { view, type } of dispatch.bindings) {
+      const way = `${type}+${view.byteOffset}`;
+      if (written.has(view.buffer) && (wayOf.get(view.buffer) ?? way) !== way) return undefined;
+      wayOf.set(view.buffer, way);
+      const index = known.get(`${view.buffer.id}:${way}`) ?? bindings.length;
+      known.set(`${view.buffer.id}:${way}`, index);
+      if (index === bindings.length || bindings[index]!.view.byteLength < view.byteLength) {
+        const access = written.has(view.buffer) ? "read_write" : "read";
+        bindings[index] = { name: `memory${index}`, view, type, access };
+      }
+      own.push(index);
+    }
+    indices.push(own);
+  }
+  return { bindings, indices };
 }
 
-/**
- * Each part is a function. Workgroups of the parts take turns as evenly as their numbers allow, since an adapter may give each
- * of its threads a stretch of them: of `rest` workgroups, of which `own` are this part's, the first `at` hold floor(at own / rest) of them.
- */
-function mergedText(parts: readonly TextOfPart[]): ProgramText {
-  const renamed = parts.map(renamedText);
+interface TextOfPart {
+  readonly text: ProgramText;
+  /** What its bindings are called in the merged program. */
+  readonly names: ReadonlyMap<string, string>;
+}
+
+/** @param sizes how many of the parts each stage has */
+function mergedText(sizes: readonly number[], parts: readonly TextOfPart[]): ProgramText {
   const { workgroupSize } = parts[0]!.text;
-  const [x, y = 1, z = 1] = workgroupSize;
-  const last = parts.length - 1;
+  const several = sizes.length > 1;
+  let count = 0;
+  const stages = sizes.map((size) => Array.from({ length: size }, () => count++));
   return {
     workgroupSize,
-    subgroups: parts.some(({ text }) => text.subgroups),
-    declarations: renamed
-      .map(
-        ({ declarations, body }, k) => /* wgsl */ `${declarations}
+    subgroups: several || parts.some(({ text }) => text.subgroups),
+    unseenUniformity: several,
+    declarations: [...parts.map(partText), ...stages.map(stageText), several ? WORK_SHARING : ""].join("\n"),
+    body: several
+      ? stages.map((_, s) => stageLoop(s, s === stages.length - 1)).join("\n")
+      : `stage0(${GRID_INDEX}, local, lane);`,
+  };
+}
+
+/** A part is a function. */
+function partText({ text, names }: TextOfPart, k: number): string {
+  const [x, y = 1, z = 1] = text.workgroupSize;
+  const { declarations = "", body } = text;
+  const declared = [...declarations.matchAll(/\b(?:fn|const|alias|struct|override)\s+(\w+)/g)].map(([, name]) => name!);
+  const renamed = new Map([...declared.map((name) => [name, prefix(k) + name] as const), ...names]);
+  const own = new RegExp(`(?<![.\\w])(${[...renamed.keys()].join("|")})\\b`, "g");
+  const rename = (wgsl: string) =>
+    wgsl.replace(own, (name) => renamed.get(name)!).replace(/(?<![.\w])u\.(?=\w)/g, `u.${prefix(k)}`);
+  return /* wgsl */ `${rename(declarations)}
 fn ${prefix(k)}main(global: vec3u, local: vec3u, group: vec3u, groups: vec3u, lane: u32) {
-${body}
+${rename(body)}
 }
 fn ${prefix(k)}run(index: u32, local: vec3u, lane: u32) {
   let area = u.${prefix(k)}gridX * u.${prefix(k)}gridY;
   let groups = vec3u(u.${prefix(k)}gridX, u.${prefix(k)}gridY, u.${prefix(k)}workgroups / area);
   let group = vec3u(index % groups.x, index % area / groups.x, index / area);
   ${prefix(k)}main(group * vec3u(${x}, ${y}, ${z}) + local, local, group, groups, lane);
-}`,
-      )
-      .join("\n"),
-    body: /* wgsl */ `
-  var at = ${GRID_INDEX};
-  var rest = ${parts.map((_, k) => `u.${prefix(k)}workgroups`).join(" + ")};
-${parts
-  .slice(0, last)
-  .map(
-    (_, k) => /* wgsl */ `
-  {
-    let own = u.${prefix(k)}workgroups;
-    let before = at * own / rest;
-    if ((at + 1u) * own / rest > before) {
-      ${prefix(k)}run(before, local, lane);
-      return;
-    }
-    at -= before;
-    rest -= own;
-  }`,
-  )
-  .join("")}
-  ${prefix(last)}run(at, local, lane);`,
-  };
+}`;
 }
 
-/** A program's text with its bindings, its parameters and what it declares renamed. */
-function renamedText({ text, bindings }: TextOfPart, k: number): { declarations: string; body: string } {
-  const { declarations = "", body } = text;
-  const declared = [...declarations.matchAll(/\b(?:fn|const|alias|struct|override)\s+(\w+)/g)].map(([, name]) => name!);
-  const names = [...bindings.map(({ name }) => name), ...declared];
-  const own = new RegExp(`(?<![.\\w])(${names.join("|")})\\b`, "g");
-  const rename = (wgsl: string) =>
-    wgsl.replace(own, `${prefix(k)}$1`).replace(/(?<![.\w])u\.(?=\w)/g, `u.${prefix(k)}`);
-  return { declarations: rename(declarations), body: rename(body) };
+/**
+ * Workgroups of a stage's parts take turns as evenly as their numbers allow, since an adapter may give each of its threads a
+ * stretch of them: of `rest` workgroups, of which `own` are this part's, the first `at` hold floor(at own / rest) of them.
+ */
+function stageText(parts: readonly number[], s: number): string {
+  const run = (k: number, index: string) => `${prefix(k)}run(${index}, local, lane);`;
+  return /* wgsl */ `
+fn total${s}() -> u32 { return ${parts.map((k) => `u.${prefix(k)}workgroups`).join(" + ")}; }
+fn stage${s}(index: u32, local: vec3u, lane: u32) {
+  var at = index;
+  var rest = total${s}();
+${parts
+  .slice(0, -1)
+  .map(
+    (k) => /* wgsl */ `
+  let own${k} = u.${prefix(k)}workgroups;
+  let before${k} = at * own${k} / rest;
+  if ((at + 1u) * own${k} / rest > before${k}) {
+    ${run(k, `before${k}`)}
+    return;
+  }
+  at -= before${k};
+  rest -= own${k};`,
+  )
+  .join("")}
+  ${run(parts.at(-1)!, "at")}
+}`;
 }
+
+/** Functions of a subgroup, which is a workgroup: counter 2 s is what was taken of stage s, 2 s + 1 what is done. */
+const WORK_SHARING = /* wgsl */ `
+fn take(stage: u32, lane: u32) -> u32 {
+  var index = 0u;
+  if (lane == 0u) { index = atomicAdd(&counters[2u * stage], 1u); }
+  return subgroupBroadcastFirst(index);
+}
+fn finish(stage: u32, lane: u32) {
+  if (lane == 0u) { atomicAdd(&counters[2u * stage + 1u], 1u); }
+}
+// A plain load might be taken out of the loop.
+fn waitFor(stage: u32, total: u32, lane: u32) {
+  if (lane == 0u) { while (atomicAdd(&counters[2u * stage + 1u], 0u) < total) {} }
+}`;
+
+const stageLoop = (s: number, last: boolean) => /* wgsl */ `
+  for (var index = take(${s}u, lane); index < total${s}(); index = take(${s}u, lane)) {
+    stage${s}(index, local, lane);
+    finish(${s}u, lane);
+  }
+  ${last ? "" : `waitFor(${s}u, total${s}(), lane);`}`;

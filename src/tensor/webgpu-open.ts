@@ -79,6 +79,17 @@ export async function driverThreads({ tinyDispatches }: OpenDeviceOptions): Prom
   return cores <= FEW_CORES ? 2 * cores : undefined;
 }
 
+/**
+ * Threads of llvmpipe that compute at the same time, for dispatches of several stages; undefined where the thread that takes
+ * work from the queue computes, and where the programs of such dispatches could not be compiled beforehand.
+ */
+async function workersOf(info: GPUAdapterInfo): Promise<number | undefined> {
+  if (!isNode || !gainsFromCompilingAhead(info)) return undefined;
+  const cores = (await import("node:os")).availableParallelism();
+  const threads = Number(process.env["LP_NUM_THREADS"] ?? cores);
+  return threads > 0 ? Math.min(threads, cores) : undefined;
+}
+
 let opening: Promise<unknown> = Promise.resolve();
 
 /** See openDevice. */
@@ -136,7 +147,11 @@ async function open(options: OpenDeviceOptions, trial?: Choices): Promise<WebGpu
       open: (choices) => open(options, choices),
       note: options.onMessage ?? (() => {}),
     }));
-  const tuning = { ...chosen, choices };
+  const tuning = {
+    ...chosen,
+    choices,
+    workers: chosen.name === "software" ? await workersOf(adapter.info) : undefined,
+  };
   const wanted = ["subgroups", "timestamp-query", "shader-f16"] as GPUFeatureName[];
   // The experimental feature has no place in the types.
   if (tuning.matrices !== undefined) wanted.push(...(MATRIX_FEATURES as readonly string[] as GPUFeatureName[]));

@@ -16,7 +16,7 @@ import {
   parameterPlace,
   partPlaces,
 } from "./webgpu-commands.js";
-import { groupsOf, mergedDispatch } from "./webgpu-merge.js";
+import { COUNTERS_BYTES, type Group, groupsOf, mergedDispatch } from "./webgpu-merge.js";
 import { type BufferPool, sizeClass } from "./webgpu-pool.js";
 import type { TuningProfile } from "./webgpu-profile.js";
 import { type Dispatch, type GpuView, type PooledBuffer, programKey } from "./webgpu-program.js";
@@ -73,10 +73,10 @@ export interface PlanHost {
   prepare(): void;
   /** Gets a dispatch ready; its program compiles meanwhile. */
   command(call: KernelCall, dispatch: Dispatch, parameters: ParameterBlock): DispatchCommand;
-  /** Whether the program of a kernel's dispatch is there. */
-  compiled(kernel: string, dispatch: Dispatch): boolean;
-  /** Settles when programs are compiled. @throws where one does not compile */
-  prepared(programs: readonly Program[]): Promise<void>;
+  /** Whether the program of a kernel's dispatch is there, and prepared. */
+  isPrepared(kernel: string, dispatch: Dispatch): boolean;
+  /** Whether programs will run without being compiled first, once that can be said. @throws where one does not compile */
+  compileAhead(programs: readonly Program[]): Promise<boolean>;
   /** Raises an error at the next call. */
   fail(error: Error): void;
   /** Books a submit of commands, put into so many dispatches. */
@@ -85,11 +85,22 @@ export interface PlanHost {
 
 /** Kernel of merged dispatches. */
 const MERGED = "merged";
+/** A step of more operations takes so long, where merging means to compile for seconds, that launches do not matter. */
+const MOST_FLOPS = 5e9;
+/** A program that was not in the driver's cache takes longer. */
+const CACHED_MS = 500;
+
+const isSingle = (group: Group) => group.length === 1 && group[0]!.length === 1;
 
 /** A step while it is recorded, and afterwards what runs it again. */
 export class WebGpuPlan implements RecordedStep {
-  /** Runs after which a step is taken to be one of many, worth compiling merged programs for. */
-  static mergeAfter = 100;
+  /**
+   * Runs after which a step is taken to be one of many and merged programs are compiled for it, and where the first of them
+   * was not in the driver's cache, those after which the others are: on lavapipe they take it some 20 s of one core.
+   */
+  static mergeAfter = { cached: 100, uncached: 2000 };
+  /** Steps whose merged programs are being compiled. */
+  static merging = 0;
   readonly commands: DispatchCommand[] = [];
   private readonly arena: Arena;
   outputs: readonly Tensor[] = [];
@@ -105,9 +116,12 @@ export class WebGpuPlan implements RecordedStep {
   private uploaded = false;
   private runs = 0;
   /** The commands in an order of the same results, those that can be one in a group. */
-  private groups: readonly DispatchCommand[][] = [];
+  private groups: readonly Group<DispatchCommand>[] = [];
+  /** Counters of each group of several stages. */
+  private counters: PooledBuffer | undefined;
   /** The groups as one command each, once those are compiled; results have the same bits. */
   private merged: readonly DispatchCommand[] | undefined;
+  private awaitingRuns: { readonly runs: number; readonly settled: () => void } | undefined;
   /** Where the parameters that change stand: for a command that was merged a second time. */
   private readonly places = new Map<DispatchCommand, ParameterPlace[]>();
   private parameterBuffer: GPUBuffer | undefined;
@@ -224,12 +238,24 @@ export class WebGpuPlan implements RecordedStep {
         );
       }
     }
-    this.groups = groupsOf(this.commands, this.device.profile);
-    if (this.groups.every((group) => group.length === 1 || this.device.compiled(MERGED, mergedDispatch(group)))) {
-      this.merged = this.mergedCommands();
+    this.groups = this.findGroups();
+    if (this.groups.some((group) => group.length > 1)) {
+      this.counters = this.device.pool.acquire(COUNTERS_BYTES * this.groups.length);
+      this.counters.planned = true;
     }
+    const isThere = (group: Group<DispatchCommand>, k: number) =>
+      isSingle(group) || this.device.isPrepared(MERGED, this.mergedDispatch(k));
+    if (this.groups.every(isThere)) this.merged = this.mergedCommands();
     this.bindParameters();
     this.submit();
+  }
+
+  private findGroups(): Group<DispatchCommand>[] {
+    const { profile } = this.device;
+    const calls = [...new Set(this.commands.map(({ call }) => call))];
+    const flops = calls.reduce((sum, { flops }) => sum + (flops?.() ?? 0), 0);
+    if (profile.workers !== undefined && flops > MOST_FLOPS) return this.commands.map((command) => [[command]]);
+    return groupsOf(this.commands, profile);
   }
 
   private bindParameters(): void {
@@ -247,29 +273,62 @@ export class WebGpuPlan implements RecordedStep {
     this.uploaded = false;
   }
 
+  private mergedDispatch(k: number): Dispatch {
+    const counters: GpuView | undefined = this.counters && {
+      ...{ shape: [COUNTERS_BYTES / 4], dtype: "u32", size: COUNTERS_BYTES / 4 },
+      ...{ buffer: this.counters, byteOffset: COUNTERS_BYTES * k, byteLength: COUNTERS_BYTES },
+    };
+    return mergedDispatch(this.groups[k]!, this.device.profile, counters);
+  }
+
   private mergedCommands(): DispatchCommand[] {
-    return this.groups.map((group) => {
-      if (group.length === 1) return group[0]!;
+    return this.groups.map((group, k) => {
+      if (isSingle(group)) return group[0]![0]!;
       const call = { kernel: MERGED, inputs: [], outputs: [], flops: undefined, dispatches: 1 };
-      const command = this.device.command(call, mergedDispatch(group), this.parameters);
-      partPlaces(command, group).forEach((place, i) => void this.places.get(group[i]!)?.push(place));
+      const command = this.device.command(call, this.mergedDispatch(k), this.parameters);
+      const parts = group.flat();
+      partPlaces(command, parts).forEach((place, i) => void this.places.get(parts[i]!)?.push(place));
       return command;
     });
   }
 
   /** Merges what can be merged; the step runs as it was recorded until that is compiled. */
   private async merge(): Promise<void> {
-    const merged = this.mergedCommands();
-    this.bindParameters();
-    await this.device.prepared(merged.filter(({ call }) => call.kernel === MERGED).map(({ program }) => program));
-    this.merged = merged;
+    WebGpuPlan.merging++;
+    try {
+      const merged = this.mergedCommands();
+      this.bindParameters();
+      const programs = merged.filter(({ call }) => call.kernel === MERGED).map(({ program }) => program);
+      const [longest, ...others] = programs.toSorted((a, b) => b.code.length - a.code.length);
+      if (longest === undefined) return;
+      await Promise.all(programs.map(({ ready }) => ready));
+      const begun = performance.now();
+      let compiled = await this.device.compileAhead([longest]);
+      const cached = performance.now() - begun < CACHED_MS;
+      if (!cached && !(await this.reaching(WebGpuPlan.mergeAfter.uncached))) return;
+      compiled &&= await this.device.compileAhead(others);
+      if (compiled) this.merged = merged;
+    } finally {
+      WebGpuPlan.merging--;
+    }
+  }
+
+  /** Whether there have been so many runs; settles when there have, or when there will be no more. */
+  private async reaching(runs: number): Promise<boolean> {
+    if (this.runs < runs && !this.disposed) {
+      await new Promise<void>((settled) => {
+        this.awaitingRuns = { runs, settled };
+      });
+    }
+    return this.runs >= runs;
   }
 
   run(): void {
     if (!this.valid) throw new DeviceError("CLOSED", "record: memory of this step was freed; record it again");
     this.device.prepare();
-    if (++this.runs === WebGpuPlan.mergeAfter && this.merged === undefined)
+    if (++this.runs === WebGpuPlan.mergeAfter.cached && this.merged === undefined)
       this.merge().catch((error: Error) => this.device.fail(error));
+    if (this.runs === this.awaitingRuns?.runs) this.awaitingRuns.settled();
     for (const act of this.host) act();
     for (const [buffer, values] of this.rewritten) this.device.gpu.queue.writeBuffer(buffer.gpu, 0, values);
     this.submit();
@@ -285,6 +344,7 @@ export class WebGpuPlan implements RecordedStep {
     const timer = this.device.timer();
     // To be timed one by one they run one by one.
     const commands = timer?.each === "dispatch" ? this.commands : (this.merged ?? this.commands);
+    if (commands === this.merged && this.counters !== undefined) encoder.clearBuffer(this.counters.gpu);
     encode(encoder, commands, this.parameterGroup!, timer);
     gpu.queue.submit([encoder.finish()]);
     this.device.submitted(this.commands, commands.length);
@@ -293,12 +353,17 @@ export class WebGpuPlan implements RecordedStep {
   dispose(): void {
     if (this.disposed) return;
     this.disposed = true;
+    this.awaitingRuns?.settled();
     for (const t of this.outputs) t.dispose();
     // Memory that somebody still holds an alias of goes back to the pool with that.
     for (const { alive, buffer } of this.made) {
       if (alive && this.arena.owned.delete(buffer)) buffer.planned = false;
     }
     this.arena.dispose();
+    if (this.counters !== undefined) {
+      this.counters.planned = false;
+      this.device.pool.release(this.counters);
+    }
     this.parameterBuffer?.destroy();
   }
 }

@@ -35,6 +35,11 @@ export interface TuningProfile {
   readonly maxStorageBuffers: number;
   /** Workgroup memory in bytes. */
   readonly maxWorkgroupBytes: number;
+  /**
+   * Workgroups that run at the same time, where that is known and one may wait for another: lavapipe's threads. Undefined:
+   * dispatches cost little, or workgroups must not wait.
+   */
+  readonly workers?: number | undefined;
   /** Code shapes that measurement chose, by tunable (tuning.ts). */
   readonly choices?: Choices;
 }

@@ -51,6 +51,8 @@ export interface ProgramText {
   readonly declarations?: string;
   /** Adds `enable subgroups;`. Only where `profile.subgroupSize` allows it. */
   readonly subgroups?: boolean;
+  /** The lanes of a subgroup take the same way, though that cannot be seen from the text. */
+  readonly unseenUniformity?: boolean;
   /**
    * Adds what programs on matrix units need: float16, the experimental extension, and in scope `subgroup` and
    * `subgroupLane` (subgroup_id, subgroup_invocation_id). Only where `profile.matrices` is there.
@@ -151,7 +153,7 @@ export function programSource(dispatch: Dispatch, text = dispatch.program()): st
   const [x, y = 1, z = 1] = text.workgroupSize;
   const enabled = [...(text.subgroups ? ["subgroups"] : []), ...(text.subgroupMatrices ? MATRIX_EXTENSIONS : [])];
   // Whether a fragment's address is uniform over the subgroup cannot be seen from its text.
-  return /* wgsl */ `${text.subgroupMatrices ? "diagnostic(off, chromium.subgroup_matrix_uniformity);\n" : ""}${enabled
+  return /* wgsl */ `${text.subgroupMatrices ? "diagnostic(off, chromium.subgroup_matrix_uniformity);\n" : ""}${text.unseenUniformity ? "diagnostic(off, subgroup_uniformity);\n" : ""}${enabled
     .map((name) => `enable ${name};\n`)
     .join("")}${bindings.join("\n")}
 ${fields.length > 0 ? `struct Parameters { ${fields.join(" ")} }\n@group(1) @binding(0) var<uniform> u: Parameters;` : ""}

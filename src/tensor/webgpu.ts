@@ -215,8 +215,8 @@ export class WebGpuDevice extends Device {
           this.submitBlocking();
         },
         command: (call, dispatch, parameters) => this.commandOf(call, dispatch, parameters),
-        compiled: (kernel, dispatch) => this.programs.get(programKey(kernel, dispatch))?.pipeline !== undefined,
-        prepared: (programs) => this.prepared(programs),
+        isPrepared: (kernel, dispatch) => this.programs.get(programKey(kernel, dispatch))?.prepared === true,
+        compileAhead: (programs) => this.prepare(programs),
         fail: (error) => this.fail(error),
         submitted: (commands, dispatches) => this.submitted(commands, dispatches),
       },
@@ -562,11 +562,13 @@ export class WebGpuDevice extends Device {
     this.submitNumber++;
   }
 
-  /** Settles when programs are compiled. */
-  private async prepared(programs: readonly Program[]): Promise<void> {
+  /** See PlanHost.compileAhead. */
+  private async prepare(programs: readonly Program[]): Promise<boolean> {
     await Promise.all(programs.map(({ ready }) => ready));
     for (const { error } of programs) if (error !== undefined) throw error;
-    await this.compileAhead?.prepare(programs);
+    const prepared = this.compileAhead === undefined || (await this.compileAhead.prepare(programs));
+    for (const program of programs) program.prepared = prepared;
+    return prepared;
   }
 
   /** Books a submit of a recorded step, whose commands were put into so many dispatches. */

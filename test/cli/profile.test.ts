@@ -46,6 +46,9 @@ test("train --profile and optimize --profile list kernels and change no result",
     found,
   ]);
   expect(optimized.code, optimized.stderr).toBe(0);
-  expect(optimized.stderr).toMatch(/^adam +\[1,28,28,1\] +1 /m);
-  expect(JSON.parse(readFileSync(join(found, "metrics.json"), "utf8")).profile.flops).toBeGreaterThan(0);
+  expect(optimized.stderr).toMatch(/^Kernels of a step: /m);
+  const measured = JSON.parse(readFileSync(join(found, "metrics.json"), "utf8")).profile;
+  expect(measured.flops).toBeGreaterThan(0);
+  // The table names the longest only, and which those are is for the clock to say.
+  expect(measured.kernels.filter(({ kernel }: { kernel: string }) => kernel === "adam")).toMatchObject([{ calls: 1 }]);
 });

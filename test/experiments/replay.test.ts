@@ -6,25 +6,18 @@ import { crossEntropy } from "../../src/nn/losses.js";
 import { openDevice } from "../../src/tensor/open.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import type { WebGpuDevice } from "../../src/tensor/webgpu.js";
-import type { Program } from "../../src/tensor/webgpu-commands.js";
 import { WebGpuPlan } from "../../src/tensor/webgpu-plan.js";
 
 let device: WebGpuDevice;
 const { mergeAfter } = WebGpuPlan;
 beforeAll(async () => {
   device = (await openDevice("webgpu")) as WebGpuDevice;
-  WebGpuPlan.mergeAfter = 1;
+  WebGpuPlan.mergeAfter = { cached: 1, uncached: 1 };
 });
 afterAll(() => {
   WebGpuPlan.mergeAfter = mergeAfter;
   device.destroy();
 });
-
-/** Whether merged programs are there, which the next step that is recorded uses at once. */
-function allCompiled(): boolean {
-  const { programs } = device as unknown as { programs: Map<string, Program> };
-  return [...programs.values()].every(({ pipeline }) => pipeline !== undefined);
-}
 
 function samples(count: number) {
   const random = new RandomStream(3, "replay");
@@ -41,11 +34,12 @@ describe.each(zoo.map((model) => [model.name, model] as const))("%s", (name, ent
   const batchSize = large ? 2 : 8;
   const data = samples(large ? 3 * batchSize : 2 * batchSize + 1);
 
-  test("training gives the same bits as without replay", { timeout: 240_000 }, async () => {
+  test("training gives the same bits as without replay", { timeout: 300_000 }, async () => {
     const results: Record<string, Float32Array[]> = {};
     const dispatches: Record<string, number> = {};
     for (const run of large ? ["replayed", "eager"] : ["replayed", "merged", "eager"]) {
-      await vi.waitUntil(allCompiled, { timeout: 60_000 });
+      // Then the next step that is recorded is merged at once.
+      await vi.waitUntil(() => WebGpuPlan.merging === 0, { timeout: 180_000 });
       const before = device.counters.dispatches;
       const model = zooArchitecture(entry).build({ device, seed: 5 });
       const optimizer = entry.optimizer({ learningRate: entry.learningRate }, 10);

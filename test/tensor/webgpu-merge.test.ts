@@ -9,36 +9,46 @@ import { RandomStream } from "../../src/tensor/random.js";
 import { StepPlan } from "../../src/tensor/step-plan.js";
 import { runInto, type Tensor, tensor } from "../../src/tensor/tensor.js";
 import type { WebGpuDevice } from "../../src/tensor/webgpu.js";
-import type { DispatchCommand, Program } from "../../src/tensor/webgpu-commands.js";
-import { groupsOf, mergedDispatch } from "../../src/tensor/webgpu-merge.js";
+import type { DispatchCommand } from "../../src/tensor/webgpu-commands.js";
+import { compilationSeconds, groupsOf, mergedDispatch } from "../../src/tensor/webgpu-merge.js";
 import { WebGpuPlan } from "../../src/tensor/webgpu-plan.js";
 import type { Binding, Dispatch } from "../../src/tensor/webgpu-program.js";
 import { describeProfiles } from "../support.js";
 
 const { mergeAfter } = WebGpuPlan;
 beforeAll(() => {
-  WebGpuPlan.mergeAfter = 2;
+  WebGpuPlan.mergeAfter = { cached: 2, uncached: 2 };
 });
 afterAll(() => {
   WebGpuPlan.mergeAfter = mergeAfter;
 });
 
 /** A command that reads and writes buffers of the given numbers, with a program of so many characters. */
-function command(name: string, reads: number[], writes: number[], { code = 10, lanes = 8, workgroups = 2 } = {}) {
+function command(
+  name: string,
+  reads: number[],
+  writes: number[],
+  { code = 10, lanes = 8, workgroups = 2, type = "f32", body = "", declarations = "" } = {},
+) {
   const binding = (id: number, access: Binding["access"]) =>
-    ({ name: `b${id}`, type: "f32", view: { buffer: buffers[id] }, access }) as unknown as Binding;
+    ({ name: `b${id}`, type, access, view: { buffer: buffers[id], byteOffset: 0 } }) as unknown as Binding;
   const dispatch = {
     key: name,
     bindings: [...reads.map((id) => binding(id, "read")), ...writes.map((id) => binding(id, "read_write"))],
     workgroups: [workgroups],
   } as unknown as Dispatch;
-  const program = { code: "x".repeat(code), text: { workgroupSize: [lanes], body: "" }, parameterNames: 2 } as unknown;
+  const text = { workgroupSize: [lanes], body, declarations };
+  const program = { key: name, code: "x".repeat(code), text, parameterNames: 2 } as unknown;
   return { dispatch, program } as DispatchCommand;
 }
 const buffers = Array.from({ length: 100 }, (_, id) => ({ id }));
-const limits = { maxStorageBuffers: 16 } as WebGpuDevice["profile"];
-const namesOf = (commands: DispatchCommand[]) =>
-  groupsOf(commands, limits).map((group) => group.map(({ dispatch }) => dispatch.key).join("+"));
+/** A GPU, and lavapipe with two threads. */
+const gpu = { maxStorageBuffers: 16 } as WebGpuDevice["profile"];
+const lavapipe = { maxStorageBuffers: 16, subgroupSize: 8, workers: 2 } as WebGpuDevice["profile"];
+const namesOf = (commands: DispatchCommand[], profile = gpu) =>
+  groupsOf(commands, profile).map((group) =>
+    group.map((stage) => stage.map(({ dispatch }) => dispatch.key).join("+")).join(">"),
+  );
 
 test("neighbours that do not depend on each other are merged", () => {
   expect(namesOf([command("a", [0], [1]), command("b", [0], [2]), command("c", [1, 2], [3])])).toEqual(["a+b", "c"]);
@@ -47,11 +57,41 @@ test("neighbours that do not depend on each other are merged", () => {
   expect(namesOf([command("a", [], [0]), command("b", [], [0])])).toEqual(["a", "b"]);
 });
 
+test("where workgroups may wait for each other, one dispatch has stages that do depend on each other", () => {
+  const merged = (...commands: DispatchCommand[]) => namesOf(commands, lavapipe);
+  expect(merged(command("a", [0], [1]), command("b", [0], [2]), command("c", [1, 2], [3]))).toEqual(["a+b>c"]);
+  expect(merged(command("a", [0], [1]), command("b", [1], [2]), command("c", [2], [3]))).toEqual(["a>b>c"]);
+  // As early as can be.
+  expect(merged(command("a", [0], [1]), command("b", [1], [2]), command("c", [1], [3]))).toEqual(["a>b+c"]);
+  // Memory that is written has one type, or else cannot be bound once.
+  expect(merged(command("a", [0], [1]), command("b", [1], [2], { type: "vec4f" }))).toEqual(["a", "b"]);
+  expect(merged(command("a", [0], [1]), command("b", [0], [2], { type: "vec4f" }))).toEqual(["a+b"]);
+  // Subgroups of one workgroup each, of as many lanes as subgroups have.
+  expect(merged(command("a", [0], [1], { lanes: 64 }), command("b", [1], [2], { lanes: 64 }))).toEqual(["a", "b"]);
+});
+
+test("what would take long to compile is not merged", () => {
+  const accessing = (name: string, id: number, count: number) =>
+    command(name, [id], [id + 1], { body: `b${id + 1}[0] = b${id}[0];`.repeat(count / 2), type: "vec4f" });
+  const parts = [accessing("a", 0, 40), accessing("b", 1, 40)];
+  // 80 accesses: measured 4.4 s with 16,000 characters, so two that take a second each are not merged, but a short one with either.
+  expect(parts.map((part) => compilationSeconds([part]))).toEqual([expect.closeTo(1.1, 1), expect.closeTo(1.1, 1)]);
+  expect(compilationSeconds(parts)).toBeCloseTo(3.5, 1);
+  expect(namesOf(parts, lavapipe)).toEqual(["a", "b"]);
+  expect(namesOf([...parts, accessing("c", 2, 4)], lavapipe)).toEqual(["a", "b>c"]);
+  const long = (name: string, id: number) => command(name, [id], [id + 1], { code: 30_000 });
+  expect(namesOf([long("a", 0), long("b", 1)], lavapipe)).toEqual(["a", "b"]);
+});
+
 test("a command is hoisted, or put off, past long ones to where it can be merged", () => {
   const long = (name: string, reads: number[], writes: number[]) => command(name, reads, writes, { code: 1e5 });
   expect(namesOf([command("a", [0], [1]), long("P", [1], [2]), command("b", [0], [3])])).toEqual(["a+b", "P"]);
   expect(namesOf([command("a", [0], [1]), long("P", [0], [2]), command("b", [2], [3])])).toEqual(["P", "b+a"]);
   expect(namesOf([command("a", [0], [1]), long("P", [1], [2]), command("b", [2], [3])])).toEqual(["a", "P", "b"]);
+  expect(namesOf([command("a", [0], [1]), long("P", [0], [2]), command("b", [1, 2], [3])], lavapipe)).toEqual([
+    "P",
+    "a>b",
+  ]);
 });
 
 test("merged are programs of one workgroup size that together stay within the limits", () => {
@@ -59,13 +99,17 @@ test("merged are programs of one workgroup size that together stay within the li
   expect(namesOf([a, b({})])).toEqual(["a+b"]);
   expect(namesOf([a, b({ lanes: 64 })])).toEqual(["a", "b"]);
   expect(namesOf([a, b({ workgroups: 65534 })])).toEqual(["a", "b"]);
+  expect(namesOf([a, b({ declarations: "var<workgroup> x: f32;" })])).toEqual(["a", "b"]);
   const many = (name: string, first: number) =>
     command(
       name,
       [],
-      [0, 1, 2, 3, 4, 5].map((i) => first + i),
+      [0, 1, 2, 3, 4, 5, 6, 7].map((i) => first + i),
     );
   expect(namesOf([many("a", 0), many("b", 10), many("c", 20)])).toEqual(["a+b", "c"]);
+  // What several parts use is bound once; the counters of stages are a binding as well.
+  expect(namesOf([many("a", 0), many("b", 0), many("c", 8)], lavapipe)).toEqual(["a>b", "c"]);
+  expect(namesOf([many("a", 0), many("b", 0), many("c", 1)], lavapipe)).toEqual(["a>b>c"]);
 });
 
 test("any order that groups give leads where the given one does", () => {
@@ -86,35 +130,45 @@ test("any order that groups give leads where the given one does", () => {
       }
       return values;
     };
-    const groups = groupsOf(commands, limits);
-    expect(groups.flat()).toHaveLength(14);
-    expect(outcome(groups.flat())).toEqual(outcome(commands));
-    expect(outcome(groups.flatMap((group) => group.toReversed()))).toEqual(outcome(commands));
+    for (const profile of [gpu, lavapipe]) {
+      const stages = groupsOf(commands, profile).flat();
+      expect(stages.flat()).toHaveLength(14);
+      expect(outcome(stages.flat())).toEqual(outcome(commands));
+      expect(outcome(stages.flatMap((stage) => stage.toReversed()))).toEqual(outcome(commands));
+    }
   }
 });
 
 test("names of one part do not meet those of another", () => {
   const part = (body: string) => {
-    const text = { workgroupSize: [8], declarations: "fn twice(x: f32) -> f32 { return 2f * x; }", body } as const;
-    const dispatch = { ...command("p", [0], [1]).dispatch, sizes: { count: 3 } };
-    return { dispatch, program: { key: body, text } as unknown as Program };
+    const made = command("p", [0], [1], { declarations: "fn twice(x: f32) -> f32 { return 2f * x; }", body });
+    return { ...made, dispatch: { ...made.dispatch, sizes: { count: 3 } } };
   };
-  const { program, sizes } = mergedDispatch([part("b1[0] = twice(b0[u.count].x);"), part("b1[1] = v.b1;")]);
+  const { program, sizes, bindings } = mergedDispatch(
+    [[part("b1[0] = twice(b0[u.count].x);"), part("b1[1] = v.b1;")]],
+    gpu,
+  );
   const { declarations } = program();
   expect(declarations).toContain("fn part0_twice(x: f32)");
-  expect(declarations).toContain("part0_b1[0] = part0_twice(part0_b0[u.part0_count].x);");
-  expect(declarations).toContain("part1_b1[1] = v.b1;");
+  expect(declarations).toContain("memory1[0] = part0_twice(memory0[u.part0_count].x);");
+  expect(declarations).toContain("memory1[1] = v.b1;");
+  expect(bindings).toMatchObject([
+    { name: "memory0", access: "read" },
+    { name: "memory1", access: "read_write" },
+  ]);
   expect(sizes).toMatchObject({ part0_count: 3, part1_count: 3, part0_workgroups: 2, part1_gridX: 2 });
 });
 
+/** Runs `fn` until the merged programs of its steps are compiled. */
+const settled = () => vi.waitUntil(() => WebGpuPlan.merging === 0, { timeout: 60_000 });
+
 describeProfiles((device) => {
-  test("a recorded step takes fewer dispatches after some runs, with the same bits", { timeout: 60_000 }, async () => {
+  test("a recorded step takes fewer dispatches after some runs, with the same bits", { timeout: 120_000 }, async () => {
     const random = new RandomStream(8, "merge");
     const values = (size: number) => Float32Array.from({ length: size }, () => random.normal());
     const inputs = Array.from({ length: 8 }, () => ({ values: values(12), shape: [4, 3] }));
     const starts = [values(3 * 5), values(3 * 70), values(3 * 5)];
-    /** So many steps, or else two more than it takes for the dispatches to become fewer. */
-    const train = async (eager: boolean, steps?: number) => {
+    const train = async (eager: boolean) => {
       const weights = starts.map((start, i) => tensor(device(), start, { shape: i === 1 ? [3, 70] : [3, 5] }));
       let step = 0;
       const plan = new StepPlan(
@@ -135,14 +189,13 @@ describeProfiles((device) => {
       );
       const found: number[][] = [];
       const dispatches: number[] = [];
-      const merged = () => dispatches.filter((count) => count < dispatches[0]!).length;
-      for (let i = 0; steps === undefined ? merged() < 2 : i < steps; i++) {
+      for (let i = 0; i < 12; i++) {
+        if (i === 8) await settled();
         const before = device().counters.dispatches;
         const outputs = plan.run(inputs[i % inputs.length]!);
         dispatches.push(device().counters.dispatches - before);
         found.length = 0;
         for (const output of outputs) found.push(Array.from(await output.data()));
-        if (steps === undefined) await new Promise((resolve) => setTimeout(resolve, 20));
       }
       for (const weight of weights) found.push(Array.from(await weight.data()));
       plan.dispose();
@@ -150,13 +203,45 @@ describeProfiles((device) => {
       return { found, dispatches };
     };
     const replayed = await train(false);
-    const steps = replayed.dispatches.length;
-    const eager = await train(true, steps);
+    expect(replayed.dispatches[11]).toBeLessThan(replayed.dispatches[0]!);
+    const eager = await train(true);
     expect(replayed.found).toEqual(eager.found);
     // A step recorded later is merged from the start.
-    const again = await train(false, steps);
+    const again = await train(false);
     expect(again.found).toEqual(eager.found);
-    expect(again.dispatches[1]).toBe(replayed.dispatches.at(-1));
+    expect(again.dispatches[1]).toBe(replayed.dispatches[11]);
+  });
+
+  test("stages see what those before wrote, all of it", { timeout: 120_000 }, async () => {
+    const side = 96;
+    const square = (of: (row: number, column: number) => number) =>
+      Float32Array.from({ length: side * side }, (_, i) => of(Math.floor(i / side), i % side));
+    const [x, reversal] = [square((r, c) => 100 * r + c), square((r, c) => (r + c === side - 1 ? 1 : 0))].map(
+      (values) => tensor(device(), values, { shape: [side, side] }),
+    ) as [Tensor, Tensor];
+    // Rows and columns change places, so that what a workgroup reads another one wrote just before.
+    const plan = new StepPlan(device(), (scale) => {
+      let y = mul(x, scale!);
+      for (let i = 0; i < 3; i++) y = add(matmul(matmul(reversal, y), reversal), 1);
+      return [y];
+    });
+    const counts: number[] = [];
+    for (let i = 1; i < 100; i++) {
+      if (i === 6) await settled();
+      const before = device().counters.dispatches;
+      const [y] = plan.run({ values: Float32Array.of(i), shape: [1] }) as [Tensor];
+      counts.push(device().counters.dispatches - before);
+      const found = await y.data();
+      const expected = square((r, c) => (100 * (side - 1 - r) + side - 1 - c) * i + 3);
+      expect(
+        found.findIndex((value, k) => value !== expected[k]),
+        `run ${i}`,
+      ).toBe(-1);
+    }
+    if (device().profile.workers !== undefined) expect(counts.at(-1)).toBeLessThan(counts[0]! / 2);
+    plan.dispose();
+    x.dispose();
+    reversal.dispose();
   });
 });
 
