@@ -20,8 +20,8 @@ import {
   type ProgramText,
 } from "./webgpu-program.js";
 
-/** Estimated seconds that compiling a program of several stages may take; single ones take up to 2. */
-const LONGEST_COMPILATION = 1.6;
+/** Seconds that compiling a merged program may take by `compilationSeconds`: few of them take more than 2 in truth. */
+const LONGEST_COMPILATION = 1.4;
 /** Characters of WGSL beyond which a program is not merged into one stage: its work is not too small for a launch. */
 const LONGEST_PROGRAM = 6300;
 /** Parameters of a dispatch, which a binding of them holds. */
@@ -122,8 +122,8 @@ function canMerge(group: Group, { workers, subgroupSize, maxStorageBuffers }: Tu
 }
 
 /**
- * What llvmpipe may need to compile programs as one, in seconds, to within 0.3: fitted to 150 programs on two cores of a Xeon.
- * Each load and store becomes some blocks of the program, and a part of the compiler takes the square of their number.
+ * What llvmpipe may need to compile programs as one, in seconds: fitted to 150 programs on two cores of a Xeon, off by 0.3 on
+ * average. Each load and store becomes some blocks of the program, and a part of the compiler takes the square of their number.
  */
 export function compilationSeconds(parts: readonly Part[]): number {
   const accesses = sum(parts, accessesOf);
@@ -133,14 +133,14 @@ export function compilationSeconds(parts: readonly Part[]): number {
 
 const accesses = new WeakMap<Program, number>();
 
-/** Loads and stores of vectors in a program's text; one of a scalar counts 0.6. */
+/** Loads and stores of vectors in a program's text; one of a scalar counts 0.8. */
 function accessesOf({ program, dispatch }: Part): number {
   let count = accesses.get(program);
   if (count === undefined) {
     const { declarations = "", body } = program.text;
     count = sum(dispatch.bindings, ({ name, type }) => {
       const found = `${declarations}${body}`.match(new RegExp(`(?<![.\\w])${name}\\[`, "g"))?.length ?? 0;
-      return type.startsWith("vec") ? found : 0.6 * found;
+      return type.startsWith("vec") ? found : 0.8 * found;
     });
     accesses.set(program, count);
   }

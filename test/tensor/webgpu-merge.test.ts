@@ -1,4 +1,5 @@
 // Dispatches of a recorded step put into one: which may be, in what order, and that results keep their bits.
+import { availableParallelism } from "node:os";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { add, exp, mul, relu, sub, tanh } from "../../src/autograd/ops/elementwise.js";
 import { matmul } from "../../src/autograd/ops/matmul.js";
@@ -243,6 +244,20 @@ describeProfiles((device) => {
     x.dispose();
     reversal.dispose();
   });
+});
+
+test("a dispatch of stages has as many workgroups as lavapipe has cores to compute with", async () => {
+  const workers = async (options: object) => {
+    await using device = (await openDevice("webgpu", options)) as WebGpuDevice;
+    return { llvmpipe: /llvmpipe/.test(device.adapter.info.description), workers: device.profile.workers };
+  };
+  const { llvmpipe, workers: most } = await workers({});
+  expect(most).toBe(llvmpipe ? availableParallelism() : undefined);
+  expect(await workers({ tinyDispatches: true })).toMatchObject({ workers: undefined });
+  expect(await workers({ profile: "hardware" })).toMatchObject({ workers: undefined });
+  vi.stubEnv("LP_NUM_THREADS", "1");
+  expect(await workers({})).toMatchObject({ workers: llvmpipe ? 1 : undefined });
+  vi.unstubAllEnvs();
 });
 
 test("what a merged program cannot be compiled for is raised", { timeout: 60_000 }, async () => {
