@@ -21,7 +21,7 @@ import {
 } from "./webgpu-program.js";
 
 /** Seconds that compiling a merged program may take by `compilationSeconds`: few of them take more than 2 in truth. */
-const LONGEST_COMPILATION = 1.4;
+const LONGEST_COMPILATION = 1.5;
 /** Characters of WGSL beyond which a program is not merged into one stage: its work is not too small for a launch. */
 const LONGEST_PROGRAM = 6300;
 /** Parameters of a dispatch, which a binding of them holds. */
