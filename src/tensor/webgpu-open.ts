@@ -65,6 +65,8 @@ export function provideMixedCheck(check: PrecisionCheck): void {
   checkMixed = check;
 }
 
+const coresOf = async () => (await import("node:os")).availableParallelism();
+
 /** Cores up to which llvmpipe gets two threads for each. */
 const FEW_CORES = 8;
 
@@ -75,7 +77,7 @@ const FEW_CORES = 8;
  */
 export async function driverThreads({ tinyDispatches }: OpenDeviceOptions): Promise<number | undefined> {
   if (tinyDispatches) return 0;
-  const cores = (await import("node:os")).availableParallelism();
+  const cores = await coresOf();
   return cores <= FEW_CORES ? 2 * cores : undefined;
 }
 
@@ -85,7 +87,7 @@ export async function driverThreads({ tinyDispatches }: OpenDeviceOptions): Prom
  */
 async function workersOf(info: GPUAdapterInfo): Promise<number | undefined> {
   if (!isNode || !gainsFromCompilingAhead(info)) return undefined;
-  const cores = (await import("node:os")).availableParallelism();
+  const cores = await coresOf();
   const threads = Number(process.env["LP_NUM_THREADS"] ?? cores);
   return threads > 0 ? Math.min(threads, cores) : undefined;
 }

@@ -152,8 +152,12 @@ export function programSource(dispatch: Dispatch, text = dispatch.program()): st
   );
   const [x, y = 1, z = 1] = text.workgroupSize;
   const enabled = [...(text.subgroups ? ["subgroups"] : []), ...(text.subgroupMatrices ? MATRIX_EXTENSIONS : [])];
-  // Whether a fragment's address is uniform over the subgroup cannot be seen from its text.
-  return /* wgsl */ `${text.subgroupMatrices ? "diagnostic(off, chromium.subgroup_matrix_uniformity);\n" : ""}${text.unseenUniformity ? "diagnostic(off, subgroup_uniformity);\n" : ""}${enabled
+  // Whether a fragment's address is uniform over the subgroup cannot be seen from its text either.
+  const unseen = [
+    ...(text.subgroupMatrices ? ["chromium.subgroup_matrix_uniformity"] : []),
+    ...(text.unseenUniformity ? ["subgroup_uniformity"] : []),
+  ];
+  return /* wgsl */ `${unseen.map((rule) => `diagnostic(off, ${rule});\n`).join("")}${enabled
     .map((name) => `enable ${name};\n`)
     .join("")}${bindings.join("\n")}
 ${fields.length > 0 ? `struct Parameters { ${fields.join(" ")} }\n@group(1) @binding(0) var<uniform> u: Parameters;` : ""}

@@ -78,17 +78,14 @@ const both = (matrix: Matrix, from: string, to: string) =>
   transform2d(matrix, matrix, { from: element(from), to: element(to), prefix: `${to}h` });
 
 /**
- * WGSL that stores the frequencies `name`, a x a, from element `at` of `target` on, `plane` apart. It goes row by row, in a
+ * WGSL that stores the frequencies v, a x a, from element `at` of `target` on, `plane` apart. It goes row by row, in a
  * loop that the compiler cannot unroll: a load or store takes long to compile, and in a short loop less time to run.
  */
-function storeRows(
-  side: number,
-  { name, target, at, plane }: Record<"name" | "target" | "at" | "plane", string>,
-): string {
+function storeRows(side: number, { target, at, plane }: Record<"target" | "at" | "plane", string>): string {
   const inRow = (c: number) =>
     Array.from({ length: side - 1 }, (_, r) => side - 2 - r).reduce(
-      (below, r) => `select(${below}, ${name}${r}_${c}, r == ${r}u)`,
-      `${name}${side - 1}_${c}`,
+      (below, r) => `select(${below}, v${r}_${c}, r == ${r}u)`,
+      `v${side - 1}_${c}`,
     );
   return /* wgsl */ `
     for (var r = 0u; r < u.side; r++) {
@@ -163,7 +160,7 @@ export function transformInput<P>(call: GpuCall<P>, tiling: Tiling, x: GpuView, 
       ${repeat(side, (r) => repeat(m, (c) => load(r, c)))}
       if (step > 0u) {
         ${both(winogradMatrices(m).inputs, "d", "v")}
-        ${storeRows(side, { name: "v", target: "spectrum", at: "to", plane: "u.plane" })}
+        ${storeRows(side, { target: "spectrum", at: "to", plane: "u.plane" })}
         to += u.quads;
       }
       ${repeat(side, (r) => `d${r}_0 = d${r}_${m}; d${r}_1 = d${r}_${m + 1};`)}
@@ -311,7 +308,7 @@ export function transformResultGradient<P>(
     let first = ((c0 * u.outputHeight + c1 * ${size}u) * u.outputWidth + c2 * ${size}u) * u.quads + c3;
     ${load}
     ${both(transposed(winogradMatrices(m).outputs), "d", "v")}
-    ${storeRows(side, { name: "v", target: "spectrum", at: "i", plane: "u.plane" })}`),
+    ${storeRows(side, { target: "spectrum", at: "i", plane: "u.plane" })}`),
     }),
     bindings: [...bindings, { name: "spectrum", view: spectrum.view, type: "vec4f", access: "read_write" }],
     sizes: { ...loop.sizes, ...resultSizes(geometry, spectrum, scale), side },
@@ -402,7 +399,7 @@ export function transformKernel<P>(
       body: loop.body(/* wgsl */ `
     ${square(3, (r, c) => `let g${r}_${c} = weights[i + ${3 * r + c}u * u.count];`)}
     ${both(winogradMatrices(m).kernel, "g", "v")}
-    ${storeRows(side, { name: "v", target: "factors", at: "i", plane: "u.count" })}`),
+    ${storeRows(side, { target: "factors", at: "i", plane: "u.count" })}`),
     }),
     bindings: [
       { name: "weights", view: kernel, type: "vec4f" },
