@@ -17,6 +17,7 @@ import { subgroupFamily, TRIP_FORM } from "./matmul-subgroup.js";
 import { dispatchReduce } from "./reduce.js";
 import { rolledLoop } from "./rolled.js";
 import { SUBGROUP_LANES } from "./subgroup-tile.js";
+import { TILES_FORM } from "./tile-choice.js";
 
 interface Sizes {
   readonly m: number;
@@ -143,6 +144,7 @@ const sample = (a: Shape, b: Shape, transposeA: boolean) => (device: Device) => 
 };
 defineTunable({ ...TALL_FORM, profile: "software", sample: sample([256, 512], [512, 128], false) });
 defineTunable({ ...TRIP_FORM, profile: "software", sample: sample([1024, 64], [1024, 128], true) });
+defineTunable({ ...TILES_FORM, profile: "hardware", sample: sample([1024, 1024], [1024, 1024], false) });
 
 /** Equal products along one batch axis, and where the first one's matrices begin. */
 interface Part {

@@ -16,7 +16,10 @@ interface SubgroupMatrixTileOptions {
   readonly subgroups: readonly [number, number];
   /** Fragments of a subgroup, down and across. */
   readonly fragments: readonly [number, number];
+  /** Of the staged operands in workgroup memory; see kLoop. */
+  readonly copies: 1 | 2;
   readonly rate: number;
+  readonly resident: number;
 }
 
 /** Fragments in k that a step has. */
@@ -24,7 +27,10 @@ const DEPTH_FRAGMENTS = 2;
 /** float16 of padding behind a staged row. */
 const PADDING = 8;
 
-function subgroupMatrixTile(units: MatrixUnits, { subgroups, fragments, rate }: SubgroupMatrixTileOptions): Tile {
+function subgroupMatrixTile(
+  units: MatrixUnits,
+  { subgroups, fragments, copies, rate, resident }: SubgroupMatrixTileOptions,
+): Tile {
   const { m, n, k, lanes } = units;
   const [down, across] = fragments;
   const rows = subgroups[0] * down * m;
@@ -39,6 +45,8 @@ function subgroupMatrixTile(units: MatrixUnits, { subgroups, fragments, rate }: 
     const pitch = (length + PADDING) / 4;
     return { pitch, size: stagedRows * pitch };
   };
+  /** Where the copy that is written (`next`) or multiplied (`now`) begins. */
+  const copyAt = (copy: "next" | "now", size: number) => (copies === 1 ? "" : `${copy} * ${size}u + `);
   const largest = (lines: number) => Math.max(layout("k", lines).size, layout("line", lines).size);
   const scratchVectors = Math.max(subgroups[0] * subgroups[1] * fragmentVectors, invocations);
   return {
@@ -47,8 +55,9 @@ function subgroupMatrixTile(units: MatrixUnits, { subgroups, fragments, rate }: 
     columns,
     depth,
     invocations,
-    workgroupBytes: 2 * 8 * (largest(rows) + largest(columns)) + 16 * scratchVectors,
+    workgroupBytes: copies * 8 * (largest(rows) + largest(columns)) + 16 * scratchVectors,
     rate,
+    resident,
     program: (product: TiledProduct) => {
       const left = staging("left", product.left, { lines: rows, first: "firstRow", depth, invocations });
       const right = staging("right", product.right, { lines: columns, first: "firstColumn", depth, invocations });
@@ -57,7 +66,7 @@ function subgroupMatrixTile(units: MatrixUnits, { subgroups, fragments, rate }: 
         (side: string, along: Operand["along"], { pitch, size }: { pitch: number; size: number }) =>
         (value: string, line: string, at: string) => {
           const [row, column] = along === "k" ? [line, at] : [at, line];
-          return `${side}Tile[half * ${size}u + ${row} * ${pitch}u + ${column} / 4u] = vec4<f16>(${value});`;
+          return `${side}Tile[${copyAt("next", size)}${row} * ${pitch}u + ${column} / 4u] = vec4<f16>(${value});`;
         };
       /** Fragment whose first line is `line` and first k is `at`, both multiples of 4. */
       const fragment = (side: "left" | "right", line: string, at: number) => {
@@ -69,14 +78,14 @@ function subgroupMatrixTile(units: MatrixUnits, { subgroups, fragments, rate }: 
           side === "left"
             ? [`subgroup_matrix_left<f16, ${k}, ${m}>`, "row_major", "col_major"]
             : [`subgroup_matrix_right<f16, ${n}, ${k}>`, "col_major", "row_major"];
-        return `subgroupMatrixLoad<${type}, ${along === "k" ? lineMajor : kMajor}>(&${side}Tile, (1u - half) * ${size}u + ${offset}, ${pitch}u)`;
+        return `subgroupMatrixLoad<${type}, ${along === "k" ? lineMajor : kMajor}>(&${side}Tile, ${copyAt("now", size)}${offset}, ${pitch}u)`;
       };
       return {
         workgroupSize: [invocations],
         subgroupMatrices: true,
         declarations: `${product.declarations ?? ""}
-var<workgroup> leftTile: array<vec4<f16>, ${2 * leftLayout.size}>;
-var<workgroup> rightTile: array<vec4<f16>, ${2 * rightLayout.size}>;
+var<workgroup> leftTile: array<vec4<f16>, ${copies * leftLayout.size}>;
+var<workgroup> rightTile: array<vec4<f16>, ${copies * rightLayout.size}>;
 var<workgroup> scratch: array<vec4f, ${scratchVectors}>;`,
         body: /* wgsl */ `
   ${product.prologue}
@@ -84,6 +93,7 @@ var<workgroup> scratch: array<vec4f, ${scratchVectors}>;`,
   let tileColumn = subgroup % ${subgroups[1]}u * ${across * n}u;
   ${each((i, j) => `var c${i}_${j}: subgroup_matrix_result<f32, ${n}, ${m}>;`)}
   ${kLoop(depth, {
+    copies,
     stagings: [left, right],
     write: `${left.write(write("left", product.left.along, leftLayout))}
 ${right.write(write("right", product.right.along, rightLayout))}`,
@@ -118,12 +128,12 @@ ${right.write(write("right", product.right.along, rightLayout))}`,
 /**
  * Tiles for an adapter's matrix units. With 16 x 16 x 16 fragments and 32 lanes: 64 x 64 by 4 subgroups, 128 x 32 by 4,
  * 128 x 128 by 8. An H200's core does 2048 multiply-adds a clock by its data sheet, about half of them by this kind of
- * instruction; staging bounds small tiles.
+ * instruction; what these tiles reach of it is measured. Two copies are worth their memory in the large tile alone.
  */
 export function subgroupMatrixTiles(units: MatrixUnits): readonly Tile[] {
   return [
-    subgroupMatrixTile(units, { subgroups: [2, 2], fragments: [2, 2], rate: 350 }),
-    subgroupMatrixTile(units, { subgroups: [4, 1], fragments: [2, 2], rate: 280 }),
-    subgroupMatrixTile(units, { subgroups: [2, 4], fragments: [4, 2], rate: 700 }),
+    subgroupMatrixTile(units, { subgroups: [2, 2], fragments: [2, 2], copies: 1, rate: 225, resident: 4 }),
+    subgroupMatrixTile(units, { subgroups: [4, 1], fragments: [2, 2], copies: 1, rate: 145, resident: 4 }),
+    subgroupMatrixTile(units, { subgroups: [4, 2], fragments: [2, 4], copies: 2, rate: 300, resident: 2 }),
   ];
 }

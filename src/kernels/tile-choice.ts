@@ -1,4 +1,7 @@
-// Which tile a product of the hardware profile gets, and into how many pieces its k is cut.
+// Which tile a product of the hardware profile gets, and into how many pieces its k is cut: the least time by a model of a
+// large adapter, an H200, whose tiles were measured. Depends on nothing but sizes and the profile, so equal products have equal
+// bits.
+import { type Choice, tuned } from "../tensor/tuning.js";
 import type { TuningProfile } from "../tensor/webgpu-profile.js";
 import { registerTiles } from "./register-tile.js";
 import { subgroupMatrixTiles } from "./subgroup-matrix-tile.js";
@@ -12,37 +15,73 @@ export interface ProductSize {
   readonly batch: number;
 }
 
-/** Cores of a large adapter (132 on an H200), and clocks that a second dispatch costs (about 5 microseconds). */
-const CORES = 128;
+/** Cores of the adapter, and bytes to and from memory per clock and core. */
+const CORES = 132;
+const BYTES_PER_CLOCK = 16;
+/** Clocks that a dispatch costs (about 5 microseconds), and each partial result that an invocation adds to others. */
 const DISPATCH_CLOCKS = 8000;
-/** Clocks before a workgroup's first multiplication: its first elements come from memory. */
-const START_CLOCKS = 1000;
-/** Bytes to and from memory per clock and core. */
-const BYTES_PER_CLOCK = 20;
+const ADDING_CLOCKS = 140;
+/** The model is no better than this: pieces must pay by more. */
+const LEAST_GAIN = 1.05;
+/** Clocks per invocation of a workgroup before its first multiplication and after its last. */
+const START_CLOCKS = 8;
+/** Invocations with which a core is busy while some of them wait. */
+const BUSY_INVOCATIONS = 256;
+
+/** Which tiles a product may get: adapters with fewer registers may be faster with small ones. */
+export const TILES_FORM: Choice<"up to 64 x 128" | "up to 64 x 64" | "up to 32 x 32"> = {
+  name: "matmul, tiles",
+  options: ["up to 64 x 128", "up to 64 x 64", "up to 32 x 32"],
+};
+
+function tilesOf(profile: TuningProfile): readonly Tile[] {
+  const { matrices, rolled = false, maxWorkgroupBytes } = profile;
+  const largest = { "up to 64 x 128": 64 * 128, "up to 64 x 64": 64 * 64, "up to 32 x 32": 32 * 32 };
+  const most = largest[tuned(profile, TILES_FORM)];
+  const tiles =
+    matrices === undefined
+      ? registerTiles({ rolled }).filter(({ rows, columns }) => rows * columns <= most)
+      : subgroupMatrixTiles(matrices);
+  return tiles.filter(({ workgroupBytes }) => workgroupBytes <= maxWorkgroupBytes);
+}
+
+/** Clocks of a dispatch that does little but move so many bytes. */
+export function streamingClocks(bytes: number): number {
+  return DISPATCH_CLOCKS + bytes / (CORES * BYTES_PER_CLOCK);
+}
 
 /**
- * The tile for a product, and into how many pieces its k should be cut, at most `mostSplits`: the least time by a model of a
- * large adapter. Workgroups run in waves of one a core, each as long as its tile's multiplications; pieces are written, read
- * and added by a second dispatch. Depends on nothing but sizes and the profile, so equal products have equal bits.
+ * Clocks of so many workgroups of a tile, each with `depth` k. Every core takes as many as it can have at a time, again and
+ * again; in the last round there may be so few that nothing hides their waiting.
  */
-export function planTiles(profile: TuningProfile, size: ProductSize, mostSplits = 1): { tile: Tile; splits: number } {
+function tileClocks({ rows, columns, invocations, rate, resident }: Tile, groups: number, depth: number): number {
+  const one = START_CLOCKS * invocations + (rows * columns * depth) / rate;
+  const rounds = Math.floor(groups / (CORES * resident));
+  const last = Math.ceil((groups - rounds * CORES * resident) / CORES);
+  const busy = Math.min(1, (last * invocations) / BUSY_INVOCATIONS);
+  return one * (rounds * resident + (last === 0 ? 0 : last / busy));
+}
+
+export interface TilePlan {
+  readonly tile: Tile;
+  readonly splits: number;
+  /** What the product takes by the model, without a dispatch's own clocks. */
+  readonly clocks: number;
+}
+
+/** The tile for a product, and into how many pieces its k should be cut, at most `mostSplits`. A second dispatch adds the pieces. */
+export function planTiles(profile: TuningProfile, size: ProductSize, mostSplits = 1): TilePlan {
   const { rows, columns, depth, batch } = size;
-  const tiles = profile.matrices === undefined ? registerTiles : subgroupMatrixTiles(profile.matrices);
-  const fitting = tiles.filter(({ workgroupBytes }) => workgroupBytes <= profile.maxWorkgroupBytes);
-  let best = { tile: fitting[0]!, splits: 1 };
-  let least = Number.POSITIVE_INFINITY;
-  for (const tile of fitting) {
+  const tiles = tilesOf(profile);
+  let best: TilePlan = { tile: tiles[0]!, splits: 1, clocks: Number.POSITIVE_INFINITY };
+  for (const tile of tiles) {
     const groups = Math.ceil(rows / tile.rows) * Math.ceil(columns / tile.columns) * batch;
     for (let splits = 1; splits <= Math.max(1, mostSplits); splits = Math.max(splits + 1, Math.floor(splits * 1.25))) {
       const steps = Math.ceil(depth / splits / tile.depth) * tile.depth;
-      const waves = Math.ceil((groups * splits) / CORES);
-      const adding =
-        splits === 1 ? 0 : DISPATCH_CLOCKS + (splits * rows * columns * batch * 8) / (CORES * BYTES_PER_CLOCK);
-      const clocks = waves * (START_CLOCKS + (tile.rows * tile.columns * steps) / tile.rate) + adding;
-      if (clocks < least) {
-        best = { tile, splits };
-        least = clocks;
-      }
+      const once = tileClocks(tile, groups * splits, steps);
+      const adding = streamingClocks(splits * rows * columns * batch * 8) + splits * ADDING_CLOCKS;
+      const clocks = splits === 1 ? once : LEAST_GAIN * once + adding;
+      if (clocks < best.clocks) best = { tile, splits, clocks };
     }
   }
   return best;

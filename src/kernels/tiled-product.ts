@@ -42,8 +42,9 @@ export interface Tile {
   readonly invocations: number;
   /** Workgroup memory in bytes. */
   readonly workgroupBytes: number;
-  /** Multiply-adds of a core per clock where tiles fill the device, by estimate; see tile-choice.ts. */
+  /** Multiply-adds of a core per clock where workgroups fill it, and how many it has at a time; see tile-choice.ts. */
   readonly rate: number;
+  readonly resident: number;
   readonly program: (product: TiledProduct) => ProgramText;
 }
 
@@ -90,20 +91,38 @@ export function staging(
 }
 
 /**
- * The loop over k. Two tiles of every operand are kept in workgroup memory: while one is multiplied, the elements of the
- * next are on their way into registers, and one barrier a step is enough. `half` (0 or 1) is the tile that is written, and
- * `1 - half` the one that is multiplied, in the step after. It is no variable, so that Dawn sees its range and leaves out
- * bounds checks of workgroup memory: there is none in the inner loop.
+ * The loop over k. While the tiles of a step are multiplied, the elements of the next are on their way into registers. With one
+ * copy of the tiles in workgroup memory, two barriers a step keep writing and multiplying apart. With two, one is enough:
+ * `next` (0 or 1) is the copy that is written, and `now` = 1 - next the one that is multiplied, in the step after. They are no
+ * variables, so that Dawn sees their range and leaves out bounds checks of workgroup memory: there is none in the inner loop.
  */
 export function kLoop(
   depth: number,
-  { stagings, write, multiply }: { stagings: readonly Staging[]; write: string; multiply: string },
+  {
+    stagings,
+    write,
+    multiply,
+    copies = 1,
+  }: { stagings: readonly Staging[]; write: string; multiply: string; copies?: 1 | 2 },
 ): string {
   const each = (part: "begin" | "load" | "advance") => stagings.map((staging) => staging[part]).join("\n");
+  if (copies === 1)
+    return /* wgsl */ `
+  ${each("begin")}
+  ${each("load")}
+  for (var k0 = kBegin; k0 < kEnd; k0 += ${depth}u) {
+    workgroupBarrier();
+    ${write}
+    workgroupBarrier();
+    ${each("advance")}
+    ${each("load")}
+    ${multiply}
+  }`;
   return /* wgsl */ `
   ${each("begin")}
   for (var k0 = kBegin; k0 < kEnd + ${depth}u; k0 += ${depth}u) {
-    let half = (k0 - kBegin) / ${depth}u % 2u;
+    let next = (k0 - kBegin) / ${depth}u % 2u;
+    let now = 1u - next;
     ${each("load")}
     if (k0 > kBegin) { ${multiply} }
     ${write}

@@ -40,6 +40,8 @@ export interface TuningProfile {
    * dispatches cost little, or workgroups must not wait.
    */
   readonly workers?: number | undefined;
+  /** Loops stay loops: the adapter is a processor, whose compiler takes the square of a program's length. */
+  readonly rolled?: boolean;
   /** Code shapes that measurement chose, by tunable (tuning.ts). */
   readonly choices?: Choices;
 }
@@ -60,7 +62,8 @@ export function chooseProfile(adapter: GPUAdapter, { profile, precision = "float
   const { info, limits, features } = adapter;
   const mixed = checkPrecision(precision) === "mixed";
   const eightLanes = features.has("subgroups") && info.subgroupMinSize === 8 && info.subgroupMaxSize === 8;
-  const software = /llvmpipe|lavapipe/i.test(`${info.description} ${info.device} ${info.architecture}`);
+  const describes = (names: RegExp) => names.test(`${info.description} ${info.device} ${info.architecture}`);
+  const software = describes(/llvmpipe|lavapipe/i);
   const name = profile ?? (software && eightLanes && !mixed ? "software" : "hardware");
   if (name !== "software" && name !== "hardware") {
     throw new UsageError(`openDevice: profile must be "software" or "hardware", got "${name}"`);
@@ -82,6 +85,7 @@ export function chooseProfile(adapter: GPUAdapter, { profile, precision = "float
     maxBindingBytes: Math.floor(limits.maxStorageBufferBindingSize / 256) * 256,
     maxStorageBuffers: limits.maxStorageBuffersPerShaderStage,
     maxWorkgroupBytes: limits.maxComputeWorkgroupStorageSize,
+    rolled: software || describes(/swiftshader/i),
   };
 }
 
