@@ -18,6 +18,8 @@ import { activationCpu, type FusedActivation } from "./activation.js";
 import {
   FEW_CHANNELS_FORM,
   goesByProducts,
+  HARDWARE_FORM,
+  hardwareTiling,
   MANY_CHANNELS_FORM,
   WINDOWS_FORM,
   winogradTiling,
@@ -46,6 +48,12 @@ import {
   winogradForward,
   winogradGradients,
 } from "./conv2d/winograd.js";
+import {
+  keptSpecsHardware,
+  winogradForwardHardware,
+  winogradInputGradientHardware,
+  winogradKernelGradientHardware,
+} from "./conv2d/winograd-hardware.js";
 import { SUBGROUP_LANES } from "./subgroup-tile.js";
 
 const software = { gather: gatherSoftware, kernelGradient: kernelGradientSoftware };
@@ -69,11 +77,22 @@ function gatherWindows<P>(call: GpuCall<P>, gather: Gather, views: GatherViews, 
 export function directForward<P>(
   call: GpuCall<P>,
   geometry: Conv2dGeometry,
-  views: { readonly x: GpuView; readonly kernel: GpuView; readonly bias: GpuView | undefined; readonly y: GpuView },
+  views: {
+    readonly x: GpuView;
+    readonly kernel: GpuView;
+    readonly bias: GpuView | undefined;
+    readonly y: GpuView;
+    readonly kept?: Kept<GpuView | undefined>;
+  },
   activation: FusedActivation,
 ): void {
   if (goesByProducts(call.profile, geometry)) {
     forwardByProduct(call, geometry, views, activation);
+    return;
+  }
+  const tiling = hardwareTiling(call.profile, geometry);
+  if (tiling) {
+    winogradForwardHardware(call, tiling, views, activation);
     return;
   }
   const { x, kernel, bias, y } = views;
@@ -89,7 +108,9 @@ export function directInputGradient<P>(
 ): void {
   const { dz, kernel, dx } = views;
   const part = { ...call, params: geometry, inputs: [dz, kernel], outputs: [dx] };
-  if (goesByProducts(call.profile, geometry)) inputGradientByProduct(call, geometry, views);
+  const tiling = hardwareTiling(call.profile, geometry);
+  if (tiling) winogradInputGradientHardware(call, tiling, views);
+  else if (goesByProducts(call.profile, geometry)) inputGradientByProduct(call, geometry, views);
   else if (goesByColumns(part)) inputGradientByColumns(part, familyOf(call.profile).gather);
   else gatherWindows(part, inputGradientGather(geometry), { source: dz, kernel, target: dx }, "linear");
 }
@@ -98,10 +119,21 @@ export function directInputGradient<P>(
 export function directKernelGradient<P>(
   call: GpuCall<P>,
   geometry: Conv2dGeometry,
-  views: { readonly x: GpuView; readonly dz: GpuView; readonly dkernel: GpuView; readonly dbias: GpuView | undefined },
+  views: {
+    readonly x: GpuView;
+    readonly dz: GpuView;
+    readonly dkernel: GpuView;
+    readonly dbias: GpuView | undefined;
+    readonly kept?: Kept<GpuView | undefined>;
+  },
 ): void {
   if (goesByProducts(call.profile, geometry)) {
     kernelGradientByProduct(call, geometry, views);
+    return;
+  }
+  const tiling = hardwareTiling(call.profile, geometry);
+  if (tiling) {
+    winogradKernelGradientHardware(call, tiling, views);
     return;
   }
   const { x, dz, dkernel, dbias } = views;
@@ -124,8 +156,11 @@ export const conv2dKernel = defineKernel<Conv2dParams>({
   name: "conv2d",
   flops: ({ geometry }) => convolutionFlops(geometry),
   byproducts: ({ geometry, keeps }, profile) => {
+    if (keeps === undefined) return [];
     const tiling = winogradTiling(profile, geometry);
-    return keeps && tiling ? keptSpecs(tiling, keeps) : [];
+    if (tiling) return keptSpecs(tiling, keeps);
+    const onHardware = hardwareTiling(profile, geometry);
+    return onHardware ? keptSpecsHardware(onHardware, keeps) : [];
   },
   cpu({ inputs: [x, kernel, bias], outputs: [y], params: { geometry, activation } }) {
     conv2dReference(geometry, x!, kernel!, bias, y!, activationCpu(activation));
@@ -137,7 +172,7 @@ export const conv2dKernel = defineKernel<Conv2dParams>({
     const tiling = winogradTiling(call.profile, geometry);
     const kept = namedKept(rest, keeps);
     if (tiling) winogradForward(call, tiling, { x, kernel, bias, activation, result: { y }, kept });
-    else directForward(call, geometry, { x, kernel, bias, y }, activation);
+    else directForward(call, geometry, { x, kernel, bias, y, kept }, activation);
   },
 });
 
@@ -171,15 +206,9 @@ export const conv2dKernelGradientKernel = defineKernel<Conv2dGeometry>({
     const [x, dz, ...kept] = call.inputs as readonly [GpuView, GpuView, ...GpuView[]];
     const [dkernel, dbias] = call.outputs as readonly [GpuView, GpuView | undefined];
     const tiling = winogradTiling(call.profile, call.params);
-    if (tiling)
-      winogradGradients(call, tiling, {
-        x,
-        gradient: { dz },
-        dkernel,
-        dbias,
-        kept: namedKept(kept, { x: true, kernel: false }),
-      });
-    else directKernelGradient(call, call.params, { x, dz, dkernel, dbias });
+    const named = namedKept(kept, { x: true, kernel: false });
+    if (tiling) winogradGradients(call, tiling, { x, gradient: { dz }, dkernel, dbias, kept: named });
+    else directKernelGradient(call, call.params, { x, dz, dkernel, dbias, kept: named });
   },
 });
 
@@ -198,13 +227,13 @@ export const conv2dGradientsKernel = defineKernel<Conv2dGeometry>({
     const [x, kernel, dz, ...rest] = call.inputs as readonly [GpuView, GpuView, GpuView, ...GpuView[]];
     const [dx, dkernel, dbias] = call.outputs as readonly [GpuView, GpuView, GpuView | undefined];
     const tiling = winogradTiling(call.profile, call.params);
+    const kept = namedKept(rest, { x: true, kernel: rest.length > 1 });
     if (tiling) {
-      const kept = namedKept(rest, { x: true, kernel: rest.length > 1 });
       winogradGradients(call, tiling, { x, kernel, gradient: { dz }, dx, dkernel, dbias, kept });
       return;
     }
     directInputGradient(call, call.params, { dz, kernel, dx });
-    directKernelGradient(call, call.params, { x, dz, dkernel, dbias });
+    directKernelGradient(call, call.params, { x, dz, dkernel, dbias, kept });
   },
 });
 
@@ -229,3 +258,4 @@ const sample =
 defineTunable({ ...FEW_CHANNELS_FORM, profile: "software", sample: sample([32, 13, 32, 64]) });
 defineTunable({ ...MANY_CHANNELS_FORM, profile: "software", sample: sample([4, 28, 96, 96]) });
 defineTunable({ ...WINDOWS_FORM, profile: "software", sample: sample([32, 5, 36, 64]) });
+defineTunable({ ...HARDWARE_FORM, profile: "hardware", sample: sample([16, 30, 96, 96]) });

@@ -3,6 +3,8 @@ import { describe, expect, it } from "vitest";
 import {
   FEW_CHANNELS_FORM,
   goesByProducts,
+  HARDWARE_FORM,
+  hardwareTiling,
   MANY_CHANNELS_FORM,
   WINDOWS_FORM,
   winogradTiling,
@@ -44,6 +46,39 @@ describe("winogradTiling", () => {
   it("leaves what exceeds a binding to the direct kernels", () => {
     const small = { ...software, maxBindingBytes: 2 ** 20 };
     expect(tileOf(small, [16, 28, 28, 96], [3, 3, 96, 96], same)).toBeUndefined();
+  });
+});
+
+describe("hardwareTiling", () => {
+  const tile = (profile: TuningProfile, x: Shape, kernel: Shape, options: Conv2dOptions = {}) =>
+    hardwareTiling(profile, conv2dGeometry(x, kernel, options))?.m;
+  const tuned = (option: string) => ({ ...hardware, choices: { [HARDWARE_FORM.name]: option } });
+
+  it.each([
+    ["many channels: tiles of 4", [128, 28, 28, 96], [3, 3, 96, 96], same, 4],
+    ["channels that are no multiple of four", [128, 28, 28, 97], [3, 3, 97, 95], same, 4],
+    ["few channels, little work", [128, 13, 13, 32], [3, 3, 32, 64], {}, undefined],
+    ["an image of one channel", [128, 28, 28, 1], [3, 3, 1, 96], same, undefined],
+    ["another kernel", [128, 28, 28, 96], [5, 5, 96, 96], same, undefined],
+    ["strides", [128, 28, 28, 96], [3, 3, 96, 96], { strides: [1, 2] }, undefined],
+    ["dilation", [128, 28, 28, 96], [3, 3, 96, 96], { dilations: 2 }, undefined],
+    ["no image", [0, 28, 28, 96], [3, 3, 96, 96], same, undefined],
+  ] as [string, Shape, Shape, Conv2dOptions, number | undefined][])("%s", (_, x, kernel, options, expected) => {
+    expect(tile(hardware, x, kernel, options)).toBe(expected);
+    expect(tile(software, x, kernel, options)).toBeUndefined();
+    expect(tile(tuned("direct"), x, kernel, options)).toBeUndefined();
+    // Float16 has too few digits for transformed tiles.
+    expect(tile({ ...hardware, matrices: { m: 16, n: 16, k: 16, lanes: 32 } }, x, kernel, options)).toBeUndefined();
+  });
+
+  it("takes the tiles that were tuned, and leaves what exceeds a binding to the direct kernels", () => {
+    const [x, kernel]: Shape[] = [
+      [128, 13, 13, 32],
+      [3, 3, 32, 64],
+    ];
+    expect(tile(tuned("tiles of 2"), x!, kernel!)).toBe(2);
+    expect(tile(tuned("tiles of 4"), x!, kernel!)).toBe(4);
+    expect(tile({ ...tuned("tiles of 4"), maxBindingBytes: 2 ** 20 }, x!, kernel!)).toBeUndefined();
   });
 });
 

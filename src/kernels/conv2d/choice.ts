@@ -3,6 +3,7 @@
 import { type Choice, tuned } from "../../tensor/tuning.js";
 import type { TuningProfile } from "../../tensor/webgpu-profile.js";
 import { SUBGROUP_LANES } from "../subgroup-tile.js";
+import { planTiles, streamingClocks } from "../tile-choice.js";
 import type { Conv2dGeometry, WindowAxis } from "./geometry.js";
 import type { TileSize } from "./winograd-matrices.js";
 import { spectrumShape, type Tiling, tilingOf } from "./winograd-transforms.js";
@@ -71,6 +72,49 @@ export function winogradTiling(profile: TuningProfile, geometry: Conv2dGeometry)
     const price = winogradPrice(tiling);
     const bytes = 4 * spectrumShape(tiling, Math.max(inputs, outputs))[0]!;
     if (price < bestPrice && bytes <= maxBindingBytes) [best, bestPrice] = [tiling, price];
+  }
+  return best;
+}
+
+/** Tiles of a hardware adapter's Winograd (winograd-hardware.ts); "by price" is a model of a large one, see tile-choice.ts. */
+export const HARDWARE_FORM: Choice<WinogradForm> = {
+  name: "conv2d 3 x 3",
+  options: ["tiles by price", "tiles of 2", "tiles of 4", "direct"],
+};
+
+/** Clocks of the forward pass as one implicit product, and by Winograd. */
+function directClocks(profile: TuningProfile, { batch, inputs, outputs, y, x }: Conv2dGeometry): number {
+  return planTiles(profile, { rows: batch * y.output * x.output, columns: outputs, depth: 9 * inputs, batch: 1 })
+    .clocks;
+}
+function winogradClocks(profile: TuningProfile, { geometry, tiles, frequencies }: Tiling): number {
+  const { batch, inputs, outputs, y, x } = geometry;
+  const transform = (image: number, channels: number) =>
+    streamingClocks(4 * channels * (batch * image + frequencies * tiles));
+  return (
+    planTiles(profile, { rows: tiles, columns: outputs, depth: inputs, batch: frequencies }).clocks +
+    transform(y.input * x.input, inputs) +
+    transform(y.output * x.output, outputs) +
+    streamingClocks(4 * inputs * outputs * (9 + frequencies))
+  );
+}
+
+/** How to tile a convolution for Winograd on a hardware adapter, all three passes; undefined where implicit products are faster. */
+export function hardwareTiling(profile: TuningProfile, geometry: Conv2dGeometry): Tiling | undefined {
+  const { name, matrices, maxBindingBytes } = profile;
+  const { batch, inputs, outputs, y, x } = geometry;
+  const fits = ({ kernel, stride, dilation }: WindowAxis) => kernel === 3 && stride === 1 && dilation === 1;
+  // Float16 has too few digits for transformed tiles.
+  if (name !== "hardware" || matrices !== undefined || !fits(y) || !fits(x) || batch === 0) return undefined;
+  const form = tuned(profile, HARDWARE_FORM);
+  let best: Tiling | undefined;
+  let least = form === "tiles by price" ? directClocks(profile, geometry) : Number.POSITIVE_INFINITY;
+  for (const m of TILES[form]) {
+    const tiling = tilingOf(geometry, m);
+    const across = (axis: WindowAxis) => Math.ceil(Math.max(axis.input, axis.output) / m);
+    const bytes = 4 * tiling.frequencies * batch * across(y) * across(x) * Math.max(inputs, outputs);
+    const clocks = winogradClocks(profile, tiling);
+    if (clocks < least && bytes <= maxBindingBytes) [best, least] = [tiling, clocks];
   }
   return best;
 }

@@ -54,8 +54,8 @@ export function keptSpecs(tiling: Tiling, keeps: Kept<boolean>): Spec[] {
 
 /** What was kept, by name; undefined where nothing was. */
 export function namedKept(kept: readonly GpuView[], keeps: Kept<boolean>): Kept<GpuView | undefined> {
-  const [x, kernel] = [keeps.x ? kept[0] : undefined, keeps.kernel ? kept.at(-1) : undefined];
-  return { x: x?.size === 0 ? undefined : x, kernel };
+  const present = (view: GpuView | undefined) => (view?.size === 0 ? undefined : view);
+  return { x: keeps.x ? present(kept[0]) : undefined, kernel: keeps.kernel ? present(kept.at(-1)) : undefined };
 }
 
 /** A spectrum in `view`, or in memory of its own. */
