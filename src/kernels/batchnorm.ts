@@ -56,39 +56,41 @@ interface Cut {
   readonly chunk: number;
 }
 
+/** Most invocations of a hardware workgroup, and workgroups that fill a large adapter. */
 const HARDWARE_SIZE = 256;
+const HARDWARE_WORKGROUPS = 528;
 
-/** Columns are vec4s or scalars; a hardware workgroup covers `across` of them. */
+/** Columns are vec4s or scalars; a hardware workgroup covers `across` of them with `rowLanes` invocations each. */
 function layout(call: Pick<GpuCall<unknown>, "profile">, x: GpuView) {
   const channels = x.shape.at(-1)!;
   const width = channels % 4 === 0 ? 4 : 1;
   const columns = channels / width;
   const software = call.profile.name === "software";
-  const across = software ? 1 : Math.min(32, 2 ** Math.ceil(Math.log2(columns)));
-  return { rows: x.size / channels, channels, width, columns, software, across } as const;
+  const across = software ? 1 : Math.min(32, columns);
+  const rowLanes = software ? 1 : 2 ** Math.floor(Math.log2(HARDWARE_SIZE / across));
+  return { rows: x.size / channels, channels, width, columns, software, across, rowLanes } as const;
 }
 
-/** Parts for sums: enough to fill the device, few enough for one invocation per channel to merge. */
+/** Parts for sums: enough to fill the device, few enough to merge. */
 function cutForSums(call: Pick<GpuCall<unknown>, "profile">, x: GpuView): Cut {
-  const { rows, columns, software, across } = layout(call, x);
+  const { rows, columns, software, across, rowLanes } = layout(call, x);
   const [wanted, shortest] = software
     ? [Math.ceil(256 / columns), 64]
-    : [Math.min(128, Math.ceil(1024 / Math.ceil(columns / across))), (8 * HARDWARE_SIZE) / across];
+    : [Math.ceil(HARDWARE_WORKGROUPS / Math.ceil(columns / across)), 8 * rowLanes];
   const chunk = Math.ceil(rows / Math.max(1, Math.min(wanted, Math.floor(rows / shortest))));
   return { chunk, parts: Math.ceil(rows / chunk) };
 }
 
 /** Parts for passes that write every element. */
 function cutForElements(call: Pick<GpuCall<unknown>, "profile">, x: GpuView): Cut {
-  const { rows, columns, software, across } = layout(call, x);
-  const chunk = software ? Math.max(1, Math.min(128, Math.ceil((rows * columns) / 256))) : (8 * HARDWARE_SIZE) / across;
+  const { rows, columns, software, rowLanes } = layout(call, x);
+  const chunk = software ? Math.max(1, Math.min(128, Math.ceil((rows * columns) / 256))) : 8 * rowLanes;
   return { chunk, parts: Math.ceil(rows / chunk) };
 }
 
 function walk(call: GpuCall<unknown>, x: GpuView, { chunk, parts }: Cut, text: Walk): void {
-  const { rows, width, columns, software, across } = layout(call, x);
-  const size = software ? 8 : HARDWARE_SIZE;
-  const rowLanes = software ? 1 : size / across;
+  const { rows, width, columns, software, across, rowLanes } = layout(call, x);
+  const size = software ? 8 : across * rowLanes;
   const type = width === 4 ? "vec4f" : "f32";
   const tiles = Math.ceil(columns / across);
   const items = software ? columns * parts : tiles * parts;
@@ -123,10 +125,10 @@ function walk(call: GpuCall<unknown>, x: GpuView, { chunk, parts }: Cut, text: W
   sums_a[lane] = a;
   sums_b[lane] = b;
   workgroupBarrier();
-  for (var rest = ${size / 2}u; rest >= ${across}; rest /= 2) {
-    if (lane < rest) {
-      sums_a[lane] += sums_a[lane + rest];
-      sums_b[lane] += sums_b[lane + rest];
+  for (var rest = ${rowLanes / 2}u; rest > 0; rest /= 2) {
+    if (lane < rest * ${across}) {
+      sums_a[lane] += sums_a[lane + rest * ${across}];
+      sums_b[lane] += sums_b[lane + rest * ${across}];
     }
     workgroupBarrier();
   }
@@ -147,7 +149,14 @@ function walk(call: GpuCall<unknown>, x: GpuView, { chunk, parts }: Cut, text: W
   });
 }
 
-/** Runs `statement` for each channel `i` with the partial results of `parts`. */
+/** Channels and parts that a hardware workgroup merges at a time. */
+const MERGED_CHANNELS = 8;
+const MERGED_PARTS = 32;
+
+/** WGSL of a merge: adds up `each` over the parts `k` as `name`. */
+type Total = (name: string, each: string) => string;
+
+/** Merges the partial results of all parts for each channel `i`. */
 function mergeParts(
   call: GpuCall<unknown>,
   x: GpuView,
@@ -156,21 +165,54 @@ function mergeParts(
     readonly views: Readonly<Record<string, GpuView>>;
     readonly out: Readonly<Record<string, GpuView>>;
     readonly numbers: Readonly<Record<string, number>>;
-    readonly statement: string;
+    readonly totals: (total: Total) => string;
+    /** WGSL that writes the channel's results. */
+    readonly store: string;
   },
 ): void {
-  const { rows, channels } = layout(call, x);
+  const { rows, channels, software } = layout(call, x);
   const loop = rolledLoop(call.profile, channels);
+  const size = MERGED_CHANNELS * MERGED_PARTS;
   call.dispatch({
     key: "merge",
-    program: () => ({ workgroupSize: loop.workgroupSize, body: loop.body(text.statement) }),
+    program: () =>
+      software
+        ? {
+            workgroupSize: loop.workgroupSize,
+            body: loop.body(`${text.totals(
+              (name, each) => /* wgsl */ `var ${name} = 0.0;
+    for (var k = 0u; k < u.parts; k++) { ${name} += ${each}; }`,
+            )}
+    ${text.store}`),
+          }
+        : {
+            workgroupSize: [size],
+            declarations: `var<workgroup> sums: array<f32, ${size}>;`,
+            body: /* wgsl */ `
+  let channel = group.x * ${MERGED_CHANNELS} + lane % ${MERGED_CHANNELS};
+  let i = min(channel, u.channels - 1);
+  ${text.totals(
+    (name, each) => /* wgsl */ `
+  var ${name} = 0.0;
+  for (var k = lane / ${MERGED_CHANNELS}; k < u.parts; k += ${MERGED_PARTS}) { ${name} += ${each}; }
+  sums[lane] = ${name};
+  workgroupBarrier();
+  for (var rest = ${size / 2}u; rest >= ${MERGED_CHANNELS}; rest /= 2) {
+    if (lane < rest) { sums[lane] += sums[lane + rest]; }
+    workgroupBarrier();
+  }
+  ${name} = sums[lane % ${MERGED_CHANNELS}];
+  workgroupBarrier();`,
+  )}
+  if (lane < ${MERGED_CHANNELS} && channel < u.channels) { ${text.store} }`,
+          },
     bindings: [
       ...Object.entries(text.views).map(([name, view]): Binding => ({ name, view, type: "f32" })),
       ...Object.entries(text.out).map(([name, view]): Binding => ({ name, view, type: "f32", access: "read_write" })),
     ],
     sizes: { ...loop.sizes, rows, channels, parts, chunk },
     numbers: text.numbers,
-    workgroups: loop.workgroups,
+    workgroups: software ? loop.workgroups : [Math.ceil(channels / MERGED_CHANNELS)],
   });
 }
 
@@ -211,21 +253,17 @@ export const batchNormStatisticsKernel = defineKernel<BatchNormStatisticsParams>
       views: { means, deviations },
       out: { mean, variance, running_mean, running_variance },
       numbers: { momentum, share: 1 - momentum },
-      statement: /* wgsl */ `
-    // Relative to the first part's mean, whose size would drown the differences.
-    var offset = 0.0;
-    for (var k = 0u; k < u.parts; k++) {
-      let n = f32(min(u.chunk, u.rows - k * u.chunk));
-      offset += n * (means[k * u.channels + i] - means[i]);
-    }
+      totals: (total) => {
+        const n = "f32(min(u.chunk, u.rows - k * u.chunk))";
+        const mean = "means[k * u.channels + i]";
+        // Relative to the first part's mean, whose size would drown the differences.
+        return /* wgsl */ `
+    ${total("offset", `${n} * (${mean} - means[i])`)}
     let batch_mean = means[i] + offset / f32(u.rows);
-    var total = 0.0;
-    for (var k = 0u; k < u.parts; k++) {
-      let n = f32(min(u.chunk, u.rows - k * u.chunk));
-      let d = means[k * u.channels + i] - batch_mean;
-      total += deviations[k * u.channels + i] + n * d * d;
-    }
-    let batch_variance = total / f32(u.rows);
+    ${total("squares", `deviations[k * u.channels + i] + ${n} * (${mean} - batch_mean) * (${mean} - batch_mean)`)}`;
+      },
+      store: /* wgsl */ `
+    let batch_variance = squares / f32(u.rows);
     mean[i] = batch_mean;
     variance[i] = batch_variance;
     running_mean[i] = u.momentum * running_mean[i] + u.share * batch_mean;
@@ -275,28 +313,24 @@ export const batchNormSumsKernel = defineKernel<BatchNormParams>({
     const [dgamma, dbeta] = call.outputs as [GpuView, GpuView];
     const cut = cutForSums(call, x);
     const partial = { shape: [cut.parts, x.shape.at(-1)!], dtype: "f32" } as const;
-    const [products, sums] = [call.scratch(partial), call.scratch(partial)];
+    const [products, gradients] = [call.scratch(partial), call.scratch(partial)];
     walk(call, x, cut, {
       key: "sums",
       views: { dy, x, mean },
-      out: { products, sums },
+      out: { products, gradients },
       before: "let center = mean[column];",
       each: "let g = dy[at]; a += g; b += g * (x[at] - center);",
       after: /* wgsl */ `
-    sums[part * u.columns + column] = a;
+    gradients[part * u.columns + column] = a;
     products[part * u.columns + column] = b;`,
     });
     mergeParts(call, x, cut, {
-      views: { products, sums, variance },
+      views: { products, gradients, variance },
       out: { dgamma, dbeta },
       numbers: { epsilon: call.params.epsilon },
-      statement: /* wgsl */ `
-    var product = 0.0;
-    var sum = 0.0;
-    for (var k = 0u; k < u.parts; k++) {
-      product += products[k * u.channels + i];
-      sum += sums[k * u.channels + i];
-    }
+      totals: (total) => `${total("product", "products[k * u.channels + i]")}
+    ${total("sum", "gradients[k * u.channels + i]")}`,
+      store: /* wgsl */ `
     dgamma[i] = product / sqrt(variance[i] + u.epsilon);
     dbeta[i] = sum;`,
     });

@@ -174,7 +174,13 @@ export function dispatchReduce(
   const rows = software && inner === 1 && reduce >= 32 && map === undefined;
   // Enough workgroups to fill the device, each with enough to do that a second pass pays.
   const columns = outer * (inner % 4 === 0 ? inner / 4 : inner);
-  const [wanted, shortest] = software ? (rows ? [32 / outer, 4096] : [256 / columns, 1024]) : [1024 / columns, 2048];
+  const [wanted, shortest] = software
+    ? rows
+      ? [32 / outer, 4096]
+      : [256 / columns, 1024]
+    : inner > 1
+      ? [(1056 * 256) / LONG_ROW_LANES / columns, 8 * LONG_ROW_LANES]
+      : [1056 / columns, 2048];
   const parts = Math.max(1, Math.min(Math.ceil(wanted), Math.floor(reduce / shortest)));
   const form = rows ? row : tile;
   if (parts === 1) {
@@ -185,6 +191,9 @@ export function dispatchReduce(
   form(call, combiner, from, partial, { ...pass, pitch: inner }, parts, 1, map);
   dispatchReduce(call, pairing(combiner), partial, to, { outer, reduce: parts, inner }, scale);
 }
+
+/** Invocations of a hardware workgroup that walk down one column of several. */
+const LONG_ROW_LANES = 32;
 
 interface Source extends ReducePass {
   /** Elements from one row to the next. */
@@ -273,7 +282,7 @@ function tile(
   const software = profile.subgroupSize !== undefined;
   const chunk = Math.ceil(reduce / parts);
   const size = software ? 8 : 256;
-  const rowLanes = software || chunk < 16 ? 1 : chunk < 64 ? 8 : inner > 1 || chunk < 512 ? 32 : 256;
+  const rowLanes = software || chunk < 16 ? 1 : chunk < 64 ? 8 : inner > 1 || chunk < 512 ? LONG_ROW_LANES : 256;
   const columns = (outer * inner) / width;
   const tiles = Math.ceil(columns / (size / rowLanes));
   const items = tiles * parts;

@@ -17,7 +17,7 @@ export interface RolledLoop {
 export function rolledLoop(profile: TuningProfile, count: number): RolledLoop {
   const software = profile.name === "software";
   const size = software ? 8 : 256;
-  const most = software ? 128 : 8;
+  const most = software ? 128 : 2;
   const share = software ? 16 : 1024;
   const trips = Math.max(1, Math.min(most, Math.ceil(count / (size * share))));
   return {
