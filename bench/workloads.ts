@@ -38,7 +38,7 @@ export const workloads: readonly Workload[] = [
   optimising(10, 50),
   optimising(100, 25),
   training(zooModel("alexnet-plus"), 16, 1),
-  training(zooModel("alexnet-plus"), 128, 1),
+  training(zooModel("alexnet-plus"), 128, 16),
 ];
 
 /** Penalty on squared pixels, and learning rate of Adam, in input optimisation: those of `kilograd optimize`. */

@@ -5,6 +5,7 @@ import { scope } from "../../tensor/scope.js";
 import type { Shape } from "../../tensor/shape.js";
 import { empty, runInto } from "../../tensor/tensor.js";
 import type { WebGpuDevice } from "../../tensor/webgpu.js";
+import { GRID_INDEX, gridOf } from "../../tensor/webgpu-program.js";
 import { shapesKey } from "../../tensor/webgpu-timer.js";
 import { percent } from "./text.js";
 
@@ -296,7 +297,7 @@ const copyLoop = defineKernel<{ trips: number }>({
       program: () => ({
         workgroupSize: [width],
         body: `
-  let first = group.x * u.trips * ${width} + lane;
+  let first = ${GRID_INDEX} * u.trips * ${width} + lane;
   for (var k = 0u; k < u.trips; k++) { y[first + k * ${width}] = x[first + k * ${width}]; }`,
       }),
       bindings: [
@@ -304,7 +305,7 @@ const copyLoop = defineKernel<{ trips: number }>({
         { name: "y", view: y!, type: "vec4f", access: "read_write" },
       ],
       sizes: { trips },
-      workgroups: [y!.size / 4 / width / trips],
+      workgroups: gridOf(y!.size / 4 / width / trips),
     });
   },
 });
