@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # What a machine with a GPU can tell, within eight minutes: driver, adapter, self-test, correctness of the hardware kernels,
-# kernel rates, steps with their kernels (alexnet-plus with batch 128 among them). Results as JSON in $OUT (default
-# bench/results), progress on standard output. Needs no network: only Node 20.19 or later, node_modules, and what
-# `npm run build && npx tsc` makes (dist/, build/); vitest and benchmark in node_modules, or those parts are left out.
+# steps with their kernels (alexnet-plus with batch 128 among them, with matrix units too), other libraries, kernel rates. Results
+# as JSON in $OUT (default bench/results), progress on standard output. Needs no network: only Node 20.19 or later, node_modules,
+# and what `npm run build && npx tsc` makes (dist/, build/); without vitest or benchmark in node_modules those parts fail. Of the
+# other libraries, PyTorch takes part if python3 has it, and jax-js and TensorFlow.js if bench/peers/node_modules is there.
 #
 #   bench/gpu.sh            on a machine with a GPU
 #   KILOGRAD_PROFILE=hardware bench/gpu.sh --rehearse     the same with little work, on whatever adapter there is
@@ -49,18 +50,29 @@ mkdir -p "$out" || exit 3
 
 part 60 "doctor" bash -c 'node dist/cli.js doctor --json >"$1/doctor.json"; status=$?; cat "$1/doctor.json"; exit $status' _ "$out"
 
+little=(); $rehearse && little=(--quick --filter 'mlp')
+large=(--filter 'alexnet-plus b128'); $rehearse && large=(--filter 'mlp')
+part 120 "steps" node build/bench/steps.js --profile --out "$out" "${little[@]}"
+# Not every adapter has matrix units; doctor says why.
+if KILOGRAD_PRECISION=mixed node dist/cli.js doctor >"$out/doctor-mixed.txt" 2>&1; then
+  part 40 "steps, mixed precision" env KILOGRAD_PRECISION=mixed node build/bench/steps.js --quick --profile --out "$out" "${large[@]}"
+else
+  say "no mixed precision"; tail -n 1 "$out/doctor-mixed.txt"
+fi
+
 if [ -e node_modules/vitest/vitest.mjs ]; then
   tests=(test/kernels test/autograd/parity.test.ts); $rehearse && tests=(test/kernels/matmul.test.ts)
   # Those of the software profile skip themselves where the adapter has no subgroups of eight.
-  part 170 "correctness" node node_modules/vitest/vitest.mjs run "${tests[@]}" -t "hardware profile"
+  part 100 "correctness" node node_modules/vitest/vitest.mjs run "${tests[@]}" -t "hardware profile" --maxWorkers="$(nproc)"
 else
   failed+=("correctness (no vitest in node_modules)")
 fi
 
-little=(); $rehearse && little=(--quick --filter 'mlp')
-part 150 "steps" node build/bench/steps.js --profile --out "$out" "${little[@]}"
+others='PyTorch, CUDA'; [ -e bench/peers/node_modules ] && others='WebGPU|PyTorch, CUDA'
+compared='mlp-64|small-cnn b32|sgd-cnn|alexnet-plus b128|optimise 100'; $rehearse && compared=mlp
+part 120 "peers" node build/bench/peers.js --quick --peers "$others" --filter "$compared" --out "$out"
 if [ -e node_modules/benchmark ]; then
-  part 150 "kernels" node build/bench/kernels.js --quick --out "$out" "${little[@]}"
+  part 120 "kernels" node build/bench/kernels.js --quick --out "$out" "${little[@]}"
 else
   failed+=("kernels (no benchmark in node_modules)")
 fi

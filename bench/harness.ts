@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import Benchmark from "benchmark";
 import { Option, program } from "commander";
+import { onSoftware } from "../src/experiments/lib/profile.js";
 import { describeAdapter, versions } from "../src/experiments/lib/run.js";
 import { prepareOutputFolder, writeFileAtomic } from "../src/io/files.js";
 import type { Spec } from "../src/tensor/dtype.js";
@@ -209,14 +210,16 @@ export async function resultsFile(device: WebGpuDevice, options: Options, name: 
   const folder = await prepareOutputFolder(options.out);
   const stamp = date.toISOString().slice(0, 19).replaceAll(":", "-");
   const { description, device: adapter } = describeAdapter(device);
-  const model = (description || adapter)
-    .split(":")[0]!
+  // A GPU's description may be its driver's alone.
+  const model = (onSoftware(device) && description ? description.split(":")[0]! : adapter)
     .toLowerCase()
     .replaceAll(/[^a-z0-9]+/g, "-");
-  const path = join(folder, `${name}-${device.profile.name}-${model}-${stamp}.json`);
+  const kernels = device.precision === "mixed" ? "mixed" : device.profile.name;
+  const path = join(folder, `${name}-${kernels}-${model}-${stamp}.json`);
   const header = {
     date: date.toISOString(),
     adapter: describeAdapter(device),
+    precision: device.precision,
     versions: versions(),
     host: { processor: cpus()[0]?.model, cores: availableParallelism(), platform: process.platform },
     quick: options.quick,

@@ -1,7 +1,8 @@
 // `npm run bench:peers`: the same models, weights and batches through other libraries, on the same WebGPU adapter and on
 // their CPU backends. Every contender is a process of its own. Before anything is timed it takes some steps from the same
 // beginning, and what they lead to must be what ours lead to. Then all take turns, round after round. Dropout is left out
-// for everybody, because its random numbers differ. PyTorch takes part where the `python3` in the path has it.
+// for everybody, because its random numbers differ. PyTorch takes part where the `python3` in the path
+// has it, beside a GPU through CUDA, too.
 import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -10,6 +11,7 @@ import { createInterface } from "node:readline";
 import { setTimeout } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { settlingRate } from "../src/experiments/lib/optimize-input.js";
+import { onSoftware } from "../src/experiments/lib/profile.js";
 import { driverThreads } from "../src/tensor/webgpu-open.js";
 import { median, parseOptions, resultsFile, tableLine, withDevice } from "./harness.js";
 import type { Answer, Request } from "./protocol.js";
@@ -39,6 +41,11 @@ const commands: Readonly<Record<string, readonly string[]>> = {
   [INSTEAD]: [process.execPath, join(peers, "tfjs.mjs"), "cpu"],
   "PyTorch, CPU": ["python3", join(peers, "pytorch.py")],
 };
+/** Beside a GPU's adapter. */
+const gpuCommands: typeof commands = {
+  "PyTorch, CUDA": ["python3", join(peers, "pytorch.py"), "cuda"],
+  "PyTorch, CUDA with TF32": ["python3", join(peers, "pytorch.py"), "cuda", "tf32"],
+};
 
 /** Most seconds that a contender may take to start, to check, or for a run. */
 const PATIENCE = 60;
@@ -67,8 +74,9 @@ interface Report {
   readonly ratio?: number;
 }
 
-/** Installs the libraries, where they are not what the lock file says. */
-function install(): void {
+/** Installs the libraries that contenders need, where they are not what the lock file says. */
+function install(names: readonly string[]): void {
+  if (!names.some((name) => /^(jax-js|tfjs)/.test(name))) return;
   const modified = (path: string) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
   if (modified(join(peers, "node_modules/.package-lock.json")) >= modified(join(peers, "package-lock.json"))) return;
   console.log(`installing jax-js and tfjs into ${peers}/node_modules`);
@@ -183,7 +191,7 @@ async function compare(workload: Workload, names: readonly string[], quick: bool
     let ours: Checked | undefined;
     for (const name of names) {
       if (name === INSTEAD && running.some((other) => other.name === WASM)) continue;
-      const contender = new Contender(commands[name]!, folder, threads);
+      const contender = new Contender((commands[name] ?? gpuCommands[name])!, folder, threads);
       let report: Report = { contender: name };
       try {
         report = { ...report, with: await contender.ready() };
@@ -243,11 +251,12 @@ const options = parseOptions("Times training and input optimisation against jax-
 const WIDTHS = [20, 10, 10, 8, 10, 10];
 
 await withDevice(options, async (device) => {
-  install();
   const chosen = workloads.filter(({ name }) =>
     options.filter.source === "(?:)" ? !name.startsWith("alexnet") : options.filter.test(name),
   );
-  const names = Object.keys(commands).filter((name) => name === OURS || options.peers.test(name));
+  const all = { ...commands, ...(!onSoftware(device) && gpuCommands) };
+  const names = Object.keys(all).filter((name) => name === OURS || options.peers.test(name));
+  install(names);
   const write = await resultsFile(device, options, "peers");
   const results: { name: string; contenders: Report[] }[] = [];
   for (const workload of chosen) {

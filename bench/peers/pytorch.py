@@ -1,4 +1,5 @@
-"""PyTorch as a contender of bench:peers: `pytorch.py FOLDER`, see ../protocol.ts. Eager mode on all cores."""
+"""PyTorch as a contender of bench:peers: `pytorch.py FOLDER [cuda [tf32]]`, see ../protocol.ts. Eager mode on all cores, or on the
+GPU: in float32, or in TF32, which rounds factors to 11 bits; with cuDNN's fastest algorithms and fused optimizers."""
 import json
 import math
 import os
@@ -17,7 +18,7 @@ def answer(**given):
 class Model:
     """The task's layers on [N, C, H, W], with weights of the task arranged for it."""
 
-    def __init__(self, spec, flat):
+    def __init__(self, spec, flat, device):
         self.layers = spec["layers"]
         self.weights, self.trainable = {}, []
         behind_image = {
@@ -41,7 +42,7 @@ class Model:
                 before, axes = shape, list(range(len(shape)))
             arranged = value.reshape(before).permute(axes).contiguous()
             made = arranged if len(shape) == 4 else arranged.reshape(shape)
-            made = made.clone().requires_grad_(weight["trainable"])
+            made = made.clone().to(device).requires_grad_(weight["trainable"])
             self.weights[name] = made
             if weight["trainable"]:
                 self.trainable.append((made, [before[axis] for axis in axes], np.argsort(axes).tolist()))
@@ -55,7 +56,7 @@ class Model:
 
     def result(self):
         parts = [v.detach().reshape(shape).permute(back).reshape(-1) for v, shape, back in self.trainable]
-        return torch.cat(parts).numpy()
+        return torch.cat(parts).cpu().numpy()
 
     def logits(self, x):
         for layer in self.layers:
@@ -80,17 +81,18 @@ class Model:
         return x
 
 
-def make_optimizer(parameters, settings):
+def make_optimizer(parameters, settings, device):
+    fused = {"fused": True} if device == "cuda" else {}
     if settings["name"] == "adam":
-        return torch.optim.Adam(parameters, settings["learningRate"], (0.9, 0.999), 1e-7)
-    return torch.optim.SGD(parameters, settings["learningRate"])
+        return torch.optim.Adam(parameters, settings["learningRate"], (0.9, 0.999), 1e-7, **fused)
+    return torch.optim.SGD(parameters, settings["learningRate"], **fused)
 
 
 class Contender:
-    def __init__(self, folder):
+    def __init__(self, folder, device):
         with open(f"{folder}/task.json", encoding="utf8") as file:
             self.spec = spec = json.load(file)
-        self.model = Model(spec, np.fromfile(f"{folder}/weights.f32", np.float32))
+        self.model = Model(spec, np.fromfile(f"{folder}/weights.f32", np.float32), device)
         self.batch, self.trains = spec["batch"], spec["kind"] == "train"
         integers = self.trains and spec["loss"] == "softmax"
         inputs = np.fromfile(f"{folder}/inputs", np.float32)
@@ -98,8 +100,8 @@ class Contender:
         count = self.batch * spec["batches"]
         height, width, channels = spec["model"]["inputShape"]
         # One channel, so that [H, W, C] is [C, H, W].
-        self.inputs = torch.from_numpy(inputs).reshape(count, channels, height, width)
-        self.targets = torch.from_numpy(targets.astype(np.int64) if integers else targets.reshape(count, -1))
+        self.inputs = torch.from_numpy(inputs).reshape(count, channels, height, width).to(device)
+        self.targets = torch.from_numpy(targets.astype(np.int64) if integers else targets.reshape(count, -1)).to(device)
         self.taken = 0
         if self.trains:
             parameters = self.model.parameters()
@@ -107,7 +109,7 @@ class Contender:
             self.model.freeze()
             self.images = self.inputs.clone().requires_grad_(True)
             parameters = [self.images]
-        self.optimizer = make_optimizer(parameters, spec["optimizer"])
+        self.optimizer = make_optimizer(parameters, spec["optimizer"], device)
 
     def step(self, rate=None):
         at = self.taken % self.spec["batches"] * self.batch
@@ -136,7 +138,7 @@ class Contender:
 
     def check(self, rates, out):
         losses = [self.step(rate).item() / (1 if self.trains else self.batch) for rate in rates]
-        result = self.model.result() if self.trains else self.images.detach().numpy()
+        result = self.model.result() if self.trains else self.images.detach().cpu().numpy()
         result.astype(np.float32).tofile(out)
         return {"losses": losses}
 
@@ -160,10 +162,17 @@ def blas():
 
 
 try:
-    # Its own choice may be one thread of several cores.
-    torch.set_num_threads(os.cpu_count())
-    contender = Contender(sys.argv[1])
-    answer(ready=f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, {blas()}")
+    folder, device, tf32 = sys.argv[1], "cuda" if "cuda" in sys.argv else "cpu", "tf32" in sys.argv
+    if device == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        torch.backends.cudnn.benchmark = True
+        place = f"{torch.cuda.get_device_name()}{', TF32' if tf32 else ''}"
+    else:
+        # Its own choice may be one thread of several cores.
+        torch.set_num_threads(os.cpu_count())
+        place = f"{torch.get_num_threads()} threads, {blas()}"
+    contender = Contender(folder, device)
+    answer(ready=f"PyTorch {torch.__version__}, {place}")
     for line in sys.stdin:
         request = json.loads(line)
         answer(**getattr(contender, request.pop("do"))(**request))

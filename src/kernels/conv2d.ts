@@ -258,4 +258,4 @@ const sample =
 defineTunable({ ...FEW_CHANNELS_FORM, profile: "software", sample: sample([32, 13, 32, 64]) });
 defineTunable({ ...MANY_CHANNELS_FORM, profile: "software", sample: sample([4, 28, 96, 96]) });
 defineTunable({ ...WINDOWS_FORM, profile: "software", sample: sample([32, 5, 36, 64]) });
-defineTunable({ ...HARDWARE_FORM, profile: "hardware", sample: sample([16, 30, 96, 96]) });
+defineTunable({ ...HARDWARE_FORM, profile: "hardware", sample: sample([64, 30, 96, 96]) });

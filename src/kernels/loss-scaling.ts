@@ -21,23 +21,27 @@ export const findNonFiniteKernel = defineKernel<Record<never, never>>({
       const views = pieces.slice(first, first + most);
       const loop = rolledSegments(
         profile,
-        views.map(({ size }) => size),
+        views.map(({ size }) => Math.ceil(size / 4)),
       );
       dispatch({
         key: `${views.length}`,
         program: () => ({
           workgroupSize: loop.workgroupSize,
-          // By the bits: WGSL may take floats to be finite.
+          // By the bits: WGSL may take floats to be finite. What lies behind a tensor's end is not its.
           body: /* wgsl */ `
   var found = false;
-  ${loop.body((k) => `found |= (bitcast<u32>(g${k}[i]) & 0x7f800000u) == 0x7f800000u;`)}
+  ${loop.body(
+    (k) => /* wgsl */ `
+    let special = (g${k}[i] & vec4u(0x7f800000u)) == vec4u(0x7f800000u);
+    found |= any(special & (4u * i + vec4u(0u, 1u, 2u, 3u) < vec4u(u.size${k})));`,
+  )}
   if (found) { atomicStore(&nonFinite[0], 1u); }`,
         }),
         bindings: [
           { name: "nonFinite", view: nonFinite!, type: "atomic<u32>", access: "read_write" },
-          ...views.map((view, k) => ({ name: `g${k}`, view, type: "f32" })),
+          ...views.map((view, k) => ({ name: `g${k}`, view, type: "vec4u" })),
         ],
-        sizes: loop.sizes,
+        sizes: { ...loop.sizes, ...Object.fromEntries(views.map(({ size }, k) => [`size${k}`, size])) },
         workgroups: loop.workgroups,
       });
     }

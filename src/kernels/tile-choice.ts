@@ -35,12 +35,12 @@ export const TILES_FORM: Choice<"up to 64 x 128" | "up to 64 x 64" | "up to 32 x
 };
 
 function tilesOf(profile: TuningProfile): readonly Tile[] {
-  const { matrices, rolled = false, maxWorkgroupBytes } = profile;
+  const { matrices, onProcessor = false, maxWorkgroupBytes } = profile;
   const largest = { "up to 64 x 128": 64 * 128, "up to 64 x 64": 64 * 64, "up to 32 x 32": 32 * 32 };
   const most = largest[tuned(profile, TILES_FORM)];
   const tiles =
     matrices === undefined
-      ? registerTiles({ rolled }).filter(({ rows, columns }) => rows * columns <= most)
+      ? registerTiles({ rolled: onProcessor }).filter(({ rows, columns }) => rows * columns <= most)
       : subgroupMatrixTiles(matrices);
   return tiles.filter(({ workgroupBytes }) => workgroupBytes <= maxWorkgroupBytes);
 }

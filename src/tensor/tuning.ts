@@ -150,12 +150,14 @@ function tunablesOf(profile: ProfileName): Tunable[] {
   return [...tunables.values()].filter((tunable) => tunable.profile === profile);
 }
 
-/** Rounds of timing, and the least time of a round. */
-const ROUNDS = 40;
-const ROUND_MS = 8;
+/** Rounds of timing, and about how long one takes: on hardware long against the naps of a wait (wait.ts). */
+const ROUNDS = { software: 40, hardware: 10 };
+const ROUND_MS = { software: 8, hardware: 40 };
+/** Calls in a round, whose results are alive at the same time. */
+const MOST_CALLS = 256;
 
 /** Times all options of a tunable side by side. */
-async function measure({ name, options, sample }: Tunable, open: TuningRequest["open"]): Promise<Measurement> {
+async function measure({ name, options, sample, profile }: Tunable, open: TuningRequest["open"]): Promise<Measurement> {
   const trials: { device: Device; run: (times: number) => Promise<number>; best: number }[] = [];
   try {
     for (const option of options) {
@@ -173,9 +175,14 @@ async function measure({ name, options, sample }: Tunable, open: TuningRequest["
       };
       await trial.run(1); // Compiles.
     }
-    const once = Math.min(...(await inTurn(trials, ({ run }) => run(1))));
-    const times = Math.max(1, Math.ceil(ROUND_MS / once));
-    for (let round = 0; round < ROUNDS; round++) {
+    let times = 1;
+    while (
+      times < MOST_CALLS &&
+      times * Math.min(...(await inTurn(trials, ({ run }) => run(times)))) < ROUND_MS[profile]
+    ) {
+      times *= 2;
+    }
+    for (let round = 0; round < ROUNDS[profile]; round++) {
       await inTurn(trials, async (trial) => {
         trial.best = Math.min(trial.best, await trial.run(times));
       });

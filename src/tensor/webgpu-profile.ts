@@ -40,8 +40,8 @@ export interface TuningProfile {
    * dispatches cost little, or workgroups must not wait.
    */
   readonly workers?: number | undefined;
-  /** Loops stay loops: the adapter is a processor, whose compiler takes the square of a program's length. */
-  readonly rolled?: boolean;
+  /** The adapter is a processor: its compiler takes the square of a program's length, and the lanes of a subgroup are one thread. */
+  readonly onProcessor?: boolean;
   /** Code shapes that measurement chose, by tunable (tuning.ts). */
   readonly choices?: Choices;
 }
@@ -85,7 +85,7 @@ export function chooseProfile(adapter: GPUAdapter, { profile, precision = "float
     maxBindingBytes: Math.floor(limits.maxStorageBufferBindingSize / 256) * 256,
     maxStorageBuffers: limits.maxStorageBuffersPerShaderStage,
     maxWorkgroupBytes: limits.maxComputeWorkgroupStorageSize,
-    rolled: software || describes(/swiftshader/i),
+    onProcessor: software || describes(/swiftshader/i),
   };
 }
 

@@ -182,7 +182,7 @@ describe("forms that tuning chooses between", () => {
   it.each([
     ["software", 6],
     ["hardware", 3],
-  ] as const)("compute the same, profile %s", async (profile, forms) => {
+  ] as const)("compute the same, %s profile", async (profile, forms) => {
     const device = await openDevice("webgpu", { profile });
     try {
       const cases: Case[] = [

@@ -30,7 +30,7 @@ const random = new RandomStream(5, "tile test");
 const rolled = registerTiles({ rolled: true });
 const unrolled = registerTiles({ rolled: false });
 
-describe("every tile", () => {
+describe("every tile, hardware profile", () => {
   let device: WebGpuDevice;
   beforeAll(async () => {
     device = await openDevice("webgpu", { profile: "hardware" });
@@ -82,7 +82,7 @@ describe("every tile", () => {
         const [x, y] = [a, b].map(({ values, shape }) => tensor(device, values, { shape }));
         return await matmul(x!, y!).data();
       };
-      const other = new WebGpuDevice(device.adapter, device.gpu, { ...device.profile, rolled: false });
+      const other = new WebGpuDevice(device.adapter, device.gpu, { ...device.profile, onProcessor: false });
       const results: ArrayLike<number>[] = [];
       await withTile(rolled.find((tile) => tile.name === name)!, async () => results.push(await on(device)));
       await withTile(tile, async () => results.push(await on(other)));

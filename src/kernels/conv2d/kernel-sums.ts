@@ -2,6 +2,7 @@
 // computed side by side, then added here in a fixed order, so that equal inputs give equal bits.
 import { sizeOf } from "../../tensor/shape.js";
 import type { Binding, GpuCall, GpuView } from "../../tensor/webgpu-program.js";
+import { dispatchReduce } from "../reduce.js";
 import { rolledLoop } from "../rolled.js";
 import { type Conv2dGeometry, kernelShape } from "./geometry.js";
 import { type ImageWindow, imagesOf, imageWindows } from "./windows.js";
@@ -27,6 +28,9 @@ export function splitImages(call: GpuCall<Conv2dGeometry>, rowsPerImage: number,
   const fitting = call.profile.maxBindingBytes / call.outputs[0]!.byteLength;
   return { windows, ...splitRows(windows[0]!.count * rowsPerImage, Math.min(wanted, fitting) / windows.length) };
 }
+
+/** Splits whose sums one invocation adds up on hardware. */
+const FEW_SPLITS = 16;
 
 /** Sums of splits, kernelSums [splits, kh, kw, Cin, Cout] and biasSums [splits, Cout]. */
 export interface KernelSums {
@@ -67,6 +71,13 @@ export function collectKernelSums(
   const kernelSums = call.scratch({ shape: [splits, sizeOf(kernelShape(call.params))], dtype: "f32" });
   const biasSums = dbias && call.scratch({ shape: [splits, outputs], dtype: "f32" });
   record({ kernelSums, biasSums });
+  if (call.profile.name === "hardware" && splits > FEW_SPLITS) {
+    // One invocation after the other would wait for its loads.
+    const pass = (inner: number) => ({ outer: 1, reduce: splits, inner });
+    dispatchReduce(call, "sum", kernelSums, dkernel, pass(dkernel.size));
+    if (dbias && biasSums) dispatchReduce(call, "sum", biasSums, dbias, pass(outputs));
+    return;
+  }
   const width = outputs % 4 === 0 ? 4 : 1;
   const type = width === 4 ? "vec4f" : "f32";
   const kernelCount = dkernel.size / width;
