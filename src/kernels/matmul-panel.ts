@@ -10,7 +10,7 @@
 // multiply-adds an element, which enough rows pay for. The k of a row are added in two sums, for latency.
 //
 // Loads stand before all arithmetic, and all sums go into the first vec4 store: where basic blocks lie between them, the
-// compiler moves additions past those and spills every product.
+// compiler moves additions past those and spills every product. An activation outside of a branch has that effect, too.
 import { type Choice, tuned } from "../tensor/tuning.js";
 import type { TuningProfile } from "../tensor/webgpu-profile.js";
 import type { GpuCall } from "../tensor/webgpu-program.js";
@@ -124,8 +124,9 @@ function body({ depth, single, transposedB, bias, windows }: Panel): string {
       var odd = vec4f();
       ${single ? "" : "if (k0 > kBegin) { even = c[ic]; }"}
       ${multiplyRow(depth)}
-      let y = even + odd;
-      if (stored) { c[ic] = ${single ? "activation(y)" : `select(y, activation(y), k0 + ${depth}u >= kEnd)`}; }
+      var y = even + odd;
+      if (k0 + ${depth}u >= kEnd) { y = activation(y); }
+      if (stored) { c[ic] = y; }
       ${windows ? NEXT_WINDOW : "ia += u.aStride / 4u;"}
       ic += u.cStride / 4u;
     }
