@@ -89,7 +89,8 @@ export function directInputGradient<P>(
 ): void {
   const { dz, kernel, dx } = views;
   const part = { ...call, params: geometry, inputs: [dz, kernel], outputs: [dx] };
-  if (goesByProducts(call.profile, geometry)) inputGradientByProduct(call, geometry, views);
+  // One image would be one workgroup there.
+  if (geometry.batch > 1 && goesByProducts(call.profile, geometry)) inputGradientByProduct(call, geometry, views);
   else if (goesByColumns(part)) inputGradientByColumns(part, familyOf(call.profile).gather);
   else gatherWindows(part, inputGradientGather(geometry), { source: dz, kernel, target: dx }, "linear");
 }

@@ -95,7 +95,6 @@ export function goesByProducts(profile: TuningProfile, geometry: Conv2dGeometry)
   const windows = batch * y.output * x.output;
   const elements = y.kernel * x.kernel * inputs;
   if (windows < LEAST_WINDOWS || elements < LEAST_ELEMENTS) return false;
-  const bytes =
-    4 * Math.max(batch * y.input * x.input * inputs, windows * Math.max(elements, outputs), elements * outputs);
+  const bytes = 4 * Math.max(batch * y.input * x.input * inputs, windows * outputs, elements * outputs);
   return bytes <= maxBindingBytes;
 }
