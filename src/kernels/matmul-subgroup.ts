@@ -175,8 +175,8 @@ ${body}
 
 /**
  * Stores what lies inside C, after bias and activation. The sums pass through an array, so that one row's code serves all:
- * stores are by far the longest code on lavapipe, and a copy for every row takes seconds to compile. From a loop that counts
- * up from 0 to at most 16 the driver would make such copies.
+ * stores are by far the longest code on lavapipe, and a copy for every row takes seconds to compile. Of a loop that counts from
+ * 0 to at most the tile's rows the driver would make such copies.
  */
 function epilogue(
   tile: SubgroupTile,
