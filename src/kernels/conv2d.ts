@@ -16,6 +16,7 @@ import type { TuningProfile } from "../tensor/webgpu-profile.js";
 import type { GpuCall, GpuView } from "../tensor/webgpu-program.js";
 import { activationCpu, type FusedActivation } from "./activation.js";
 import {
+  addsWindows,
   FEW_CHANNELS_FORM,
   goesByProducts,
   HARDWARE_FORM,
@@ -110,7 +111,7 @@ export function directInputGradient<P>(
   const part = { ...call, params: geometry, inputs: [dz, kernel], outputs: [dx] };
   const tiling = hardwareTiling(call.profile, geometry);
   if (tiling) winogradInputGradientHardware(call, tiling, views);
-  else if (goesByProducts(call.profile, geometry)) inputGradientByProduct(call, geometry, views);
+  else if (addsWindows(call.profile, geometry)) inputGradientByProduct(call, geometry, views);
   else if (goesByColumns(part)) inputGradientByColumns(part, familyOf(call.profile).gather);
   else gatherWindows(part, inputGradientGather(geometry), { source: dz, kernel, target: dx }, "linear");
 }

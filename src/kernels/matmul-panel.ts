@@ -10,7 +10,7 @@
 // multiply-adds an element, which enough rows pay for. The k of a row are added in two sums, for latency.
 //
 // Loads stand before all arithmetic, and all sums go into the first vec4 store: where basic blocks lie between them, the
-// compiler moves additions past those and spills every product.
+// compiler moves additions past those and spills every product. An activation outside of a branch has that effect, too.
 import { type Choice, tuned } from "../tensor/tuning.js";
 import type { TuningProfile } from "../tensor/webgpu-profile.js";
 import type { GpuCall } from "../tensor/webgpu-program.js";
@@ -30,7 +30,7 @@ export const TALL_FORM: Choice<"panels of 128" | "panels of 64" | "tiles"> = {
   options: ["panels of 128", "panels of 64", "tiles"],
 };
 /** k that one vec4 load of a row of A covers. */
-const LOAD_DEPTH = 4 * SUBGROUP_LANES;
+export const LOAD_DEPTH = 4 * SUBGROUP_LANES;
 
 /** Whether the panel form suits a shape: enough rows to pay for filling panels, enough columns to use the lanes. */
 export function panelSuits({ m, n, k }: Pick<Product, "m" | "n" | "k">, profile: TuningProfile): boolean {
@@ -44,7 +44,7 @@ export function panelFits(product: Product, profile: TuningProfile): boolean {
 }
 
 /** The depth, a multiple of eight, by which k is cut with the least loads and padding. */
-function panelDepth(k: number, profile: TuningProfile): number {
+export function panelDepth(k: number, profile: TuningProfile): number {
   const panels = Math.ceil(k / (tuned(profile, TALL_FORM) === "panels of 64" ? 64 : 128));
   return Math.ceil(k / panels / 8) * 8;
 }
@@ -61,8 +61,11 @@ interface Panel {
   readonly windows: boolean;
 }
 
+/** Declares a panel: b0[k] ... b3[k] are the four columns of a lane. */
+export const panelArrays = (depth: number) => repeat(4, (i) => `var b${i}: array<f32, ${depth}>;`);
+
 /** Statements that fill the panel from k0 on, zeros beyond kEnd. */
-function fill(transposedB: boolean): string {
+export function fillPanel(transposedB: boolean): string {
   const put = (at: string, component: (i: number) => string) =>
     `{ let at = ${at}; ${[0, 1, 2, 3].map((i) => `b${i}[at] = ${component(i)};`).join(" ")} }`;
   return transposedB
@@ -84,7 +87,7 @@ function fill(transposedB: boolean): string {
 }
 
 /** Statements that add the products of one row of A, whose loads lie in a0, a1, ..., to \`even\` and \`odd\`. */
-function multiplyRow(depth: number): string {
+export function multiplyRow(depth: number): string {
   // Component i of lane l of a{p} is k = 32 p + 4 l + i. Lane by lane, so that a shuffle's index serves several in a row.
   const lane = (k: number) => (k >> 2) % SUBGROUP_LANES;
   return Array.from({ length: depth }, (_, k) => k)
@@ -106,10 +109,10 @@ function body({ depth, single, transposedB, bias, windows }: Panel): string {
   let mBegin = group.y * u.rows;
   let mEnd = min(mBegin + u.rows, u.m);
   let stored = column < u.n;
-  ${repeat(4, (i) => `var b${i}: array<f32, ${depth}>;`)}
+  ${panelArrays(depth)}
   let start = ${bias ? `vec4f(${[0, 1, 2, 3].map((i) => `bias[u.biasOffset + column + ${i}u]`).join(", ")})` : "vec4f()"};
   ${single ? "{ let k0 = kBegin;" : `for (var k0 = kBegin; k0 < kEnd; k0 += ${depth}u) {`}
-    ${fill(transposedB)}
+    ${fillPanel(transposedB)}
     let kLane = k0 + 4u * lane;
     ${
       windows
@@ -124,8 +127,9 @@ function body({ depth, single, transposedB, bias, windows }: Panel): string {
       var odd = vec4f();
       ${single ? "" : "if (k0 > kBegin) { even = c[ic]; }"}
       ${multiplyRow(depth)}
-      let y = even + odd;
-      if (stored) { c[ic] = ${single ? "activation(y)" : `select(y, activation(y), k0 + ${depth}u >= kEnd)`}; }
+      var y = even + odd;
+      if (k0 + ${depth}u >= kEnd) { y = activation(y); }
+      if (stored) { c[ic] = y; }
       ${windows ? NEXT_WINDOW : "ia += u.aStride / 4u;"}
       ic += u.cStride / 4u;
     }

@@ -175,7 +175,8 @@ ${body}
 
 /**
  * Stores what lies inside C, after bias and activation. The sums pass through an array, so that one row's code serves all:
- * stores are by far the longest code on lavapipe, and a copy for every row takes seconds to compile.
+ * stores are by far the longest code on lavapipe, and a copy for every row takes seconds to compile. Of a loop that counts from
+ * 0 to at most the tile's rows the driver would make such copies.
  */
 function epilogue(
   tile: SubgroupTile,
@@ -201,10 +202,10 @@ ${
 var sums: array<vec4f, ${tile.rows * tile.vectors}>;
 ${eachAccumulator(tile, ({ row, vector, name }) => `sums[${row * tile.vectors + vector}] = ${name};`)}
 var at = cBase + m0 * u.cStride;
-let rows = min(u.m - m0, ${tile.rows}u);
-for (var row = 0u; row < rows; row++) {
+let mEnd = min(m0 + ${tile.rows}u, u.m);
+for (var m = m0; m < mEnd; m++) {
 ${repeat(tile.vectors, (vector) => {
-  const sum = `sums[row * ${tile.vectors}u + ${vector}u]`;
+  const sum = `sums[(m - m0) * ${tile.vectors}u + ${vector}u]`;
   return `  { let y = activation(${sum}${options.bias ? ` + bias${vector}` : ""}); ${store(vector)} }`;
 })}
   at += u.cStride;

@@ -20,7 +20,7 @@ import {
   type ProgramText,
 } from "./webgpu-program.js";
 
-/** Seconds that compiling a merged program may take by `compilationSeconds`: few of them take more than 2 in truth. */
+/** Seconds that compiling a merged program may take by `compilationSeconds`, which may be 0.4 too low: none shall take 2. */
 const LONGEST_COMPILATION = 1.5;
 /** Characters of WGSL beyond which a program is not merged into one stage: its work is not too small for a launch. */
 const LONGEST_PROGRAM = 6300;
@@ -122,29 +122,43 @@ function canMerge(group: Group, { workers, subgroupSize, maxStorageBuffers }: Tu
 }
 
 /**
- * What llvmpipe may need to compile programs as one, in seconds: fitted to 150 programs on two cores of a Xeon, off by 0.3 on
- * average. Each load and store becomes some blocks of the program, and a part of the compiler takes the square of their number.
+ * What llvmpipe may need to compile programs as one, in seconds: fitted to 50 programs on two cores of an EPYC, off by 0.1 on
+ * average. For each variable in memory of its own (those of the text, and one for every number that is loaded) LLVM's pass
+ * for coroutines, which every compute shader goes through there, finds anew how all basic blocks dominate each other.
  */
 export function compilationSeconds(parts: readonly Part[]): number {
-  const accesses = sum(parts, accessesOf);
+  const codes = parts.map(codeOf);
   const characters = sum(parts, ({ program }) => program.code.length);
-  return 3.2e-5 * characters + 0.012 * accesses + 4e-4 * accesses ** 2;
+  return 2e-6 * sum(codes, ({ blocks }) => blocks) * sum(codes, ({ variables }) => variables) + 3e-5 * characters;
 }
 
-const accesses = new WeakMap<Program, number>();
+/** Basic blocks and variables of a program as llvmpipe has it. */
+interface Code {
+  readonly blocks: number;
+  readonly variables: number;
+}
 
-/** Loads and stores of vectors in a program's text; one of a scalar counts 0.8. */
-function accessesOf({ program, dispatch }: Part): number {
-  let count = accesses.get(program);
-  if (count === undefined) {
-    const { declarations = "", body } = program.text;
-    count = sum(dispatch.bindings, ({ name, type }) => {
-      const found = `${declarations}${body}`.match(new RegExp(`(?<![.\\w])${name}\\[`, "g"))?.length ?? 0;
-      return type.startsWith("vec") ? found : 0.8 * found;
-    });
-    accesses.set(program, count);
+const codes = new WeakMap<Program, Code>();
+
+/** A load or store has its blocks once for each of eight lanes: for the lane, and for each of its numbers. */
+function codeOf({ program, dispatch }: Part): Code {
+  const known = codes.get(program);
+  if (known !== undefined) return known;
+  const { declarations = "", body } = program.text;
+  const text = `${declarations}${body}`;
+  const count = (pattern: string) => text.match(new RegExp(`(?<![.\\w])${pattern}`, "g"))?.length ?? 0;
+  let blocks = 0;
+  let variables = count("var\\b") + program.parameterNames + GRID_PARAMETERS;
+  for (const { name, type } of dispatch.bindings) {
+    const numbers = Number(/^vec(\d)/.exec(type)?.[1] ?? 1);
+    const stores = count(`${name}\\[[^;=]*\\] = `);
+    const loads = count(`${name}\\[`) - stores;
+    blocks += 8 * (loads * (2 + 3 * numbers) + stores * (2 + 2 * numbers));
+    variables += loads * numbers;
   }
-  return count;
+  const code = { blocks, variables };
+  codes.set(program, code);
+  return code;
 }
 
 const sum = <T>(items: readonly T[], of: (item: T) => number) => items.reduce((total, item) => total + of(item), 0);

@@ -102,7 +102,7 @@ describe("goesByProducts", () => {
   });
 
   it("leaves what exceeds a binding to the direct kernels", () => {
-    expect(goes({ ...software, maxBindingBytes: 2 ** 18 }, [32, 5, 5, 36], [3, 3, 36, 64])).toBe(false);
+    expect(goes({ ...software, maxBindingBytes: 2 ** 16 }, [32, 5, 5, 36], [3, 3, 36, 64])).toBe(false);
   });
 });
 

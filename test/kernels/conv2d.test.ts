@@ -95,11 +95,12 @@ const CASES: readonly Case[] = [
   },
   { x: [3, 9, 9, 132], kernel: [3, 3, 132, 64], options: { padding: "same" } },
   // By products over windows on software adapters: strides, kernels that are no square, rows and columns left over, numbers
-  // of windows that no tile divides, more elements than a panel is deep.
+  // of windows that no tile divides, more elements or outputs than a panel is deep.
   { x: [37, 9, 8, 20], kernel: [3, 2, 20, 36], options: { strides: [2, 1], activation: "relu" } },
   { x: [33, 6, 7, 16], kernel: [4, 4, 16, 68], options: { strides: [1, 3] }, bias: false },
   { x: [131, 4, 4, 60], kernel: [4, 4, 60, 32], options: { activation: "tanh" } },
   { x: [3, 12, 11, 148], kernel: [1, 1, 148, 44] },
+  { x: [23, 5, 4, 16], kernel: [3, 3, 16, 132] },
   // Taps that never meet the input.
   { x: [2, 3, 3, 4], kernel: [5, 5, 4, 4], options: { padding: "same", dilations: 2 } },
   ...Array.from({ length: 12 }, () => withChannels(randomCase())),

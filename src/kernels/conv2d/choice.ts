@@ -139,7 +139,14 @@ export function goesByProducts(profile: TuningProfile, geometry: Conv2dGeometry)
   const windows = batch * y.output * x.output;
   const elements = y.kernel * x.kernel * inputs;
   if (windows < LEAST_WINDOWS || elements < LEAST_ELEMENTS) return false;
-  const bytes =
-    4 * Math.max(batch * y.input * x.input * inputs, windows * Math.max(elements, outputs), elements * outputs);
+  const bytes = 4 * Math.max(batch * y.input * x.input * inputs, windows * outputs, elements * outputs);
   return bytes <= maxBindingBytes;
+}
+
+/**
+ * Whether the input gradient of such a convolution adds its windows up where they lie (window-sums.ts): an image is one
+ * workgroup's, so one alone would keep one core busy; and the lanes of a subgroup must see each other's stores.
+ */
+export function addsWindows(profile: TuningProfile, geometry: Conv2dGeometry): boolean {
+  return profile.onProcessor === true && geometry.batch > 1 && goesByProducts(profile, geometry);
 }

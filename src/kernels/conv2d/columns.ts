@@ -3,7 +3,6 @@
 // element adds the columns that belong to it (col2im):
 //   columns[n, oy, ox, (ky, kx, ci)] = sum_co dz[n, oy, ox, co] * kernel[ky, kx, ci, co]
 //   dx[n, iy, ix, ci] = sum_{ky, kx} columns[n, oy, ox, (ky, kx, ci)] where iy = oy stride - padding + ky dilation
-// The second half serves products.ts, too.
 import type { GpuCall, GpuView } from "../../tensor/webgpu-program.js";
 import type { FusedActivation } from "../activation.js";
 import { boxLoop } from "../box.js";
@@ -64,7 +63,7 @@ export function inputGradientByColumns(call: GpuCall<Conv2dGeometry>, gather: Ga
 }
 
 /** dx = the sum of the columns that belong to each element; columns [N, OH, OW, kh kw Cin, padded to a multiple of 4]. */
-export function addColumns<P>(
+function addColumns<P>(
   call: GpuCall<P>,
   geometry: Conv2dGeometry,
   { columns, dx }: { readonly columns: GpuView; readonly dx: GpuView },

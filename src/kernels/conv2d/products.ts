@@ -1,32 +1,35 @@
 // Convolutions whose windows lie whole inside their images, as matrix products on software adapters. The matrix of windows
 // X [N OH OW, kh kw Cin] is read where it lies in x (window-rows.ts); K [kh kw Cin, Cout] and dZ [N OH OW, Cout] are the
 // tensors themselves:
-//   y = act(X K + bias)        dK = X^T dZ        dX = dZ K^T, whose columns each element of x then adds (columns.ts)
+//   y = act(X K + bias)        dK = X^T dZ        dX = dZ K^T, added up in the images where the windows lie (window-sums.ts)
 // For small images of many channels, of which Winograd's tiles waste too much.
 import type { GpuCall, GpuView } from "../../tensor/webgpu-program.js";
 import type { FusedActivation } from "../activation.js";
 import type { Matrix } from "../matmul-product.js";
 import { runWhole } from "../matmul-subgroup.js";
-import { addColumns } from "./columns.js";
+import type { WindowRows } from "../window-rows.js";
 import type { Conv2dGeometry } from "./geometry.js";
+import { addWindows } from "./window-sums.js";
 
 /** A matrix as it lies in a tensor. */
 const stored = (view: GpuView, stride: number, transposed = false): Matrix => ({
   ...{ view, offset: 0, stride, batchStride: 0, transposed },
 });
 
-/** X, or its transpose. */
-function windowsOf({ inputs, y, x }: Conv2dGeometry, view: GpuView, transposed: boolean): Matrix {
+function windowsOf({ inputs, y, x }: Conv2dGeometry): WindowRows {
   const line = x.input * inputs;
   return {
-    ...stored(view, 0, transposed),
-    windows: {
-      ...{ height: y.output, width: x.output },
-      ...{ step: x.stride * inputs, rowStep: y.stride * line, imageStep: y.input * line },
-      ...{ segment: x.kernel * inputs, segmentStep: line },
-    },
+    ...{ height: y.output, width: x.output },
+    ...{ step: x.stride * inputs, rowStep: y.stride * line, imageStep: y.input * line },
+    ...{ segment: x.kernel * inputs, segmentStep: line },
   };
 }
+
+/** X, or its transpose. */
+const windowMatrix = (geometry: Conv2dGeometry, view: GpuView, transposed: boolean): Matrix => ({
+  ...stored(view, 0, transposed),
+  windows: windowsOf(geometry),
+});
 
 const sizesOf = ({ batch, inputs, outputs, y, x }: Conv2dGeometry) => ({
   windows: batch * y.output * x.output,
@@ -45,7 +48,7 @@ export function forwardByProduct<P>(
   const { x, kernel, bias, y } = views;
   runWhole(call, {
     ...{ m: windows, n: outputs, k: elements },
-    a: windowsOf(geometry, x, false),
+    a: windowMatrix(geometry, x, false),
     ...{ b: stored(kernel, outputs), c: stored(y, outputs) },
     ...{ bias: bias && { view: bias, offset: 0 }, activation },
   });
@@ -57,13 +60,8 @@ export function inputGradientByProduct<P>(
   geometry: Conv2dGeometry,
   { dz, kernel, dx }: { readonly dz: GpuView; readonly kernel: GpuView; readonly dx: GpuView },
 ): void {
-  const { windows, elements, outputs } = sizesOf(geometry);
-  const columns = call.scratch({ shape: [windows, elements], dtype: "f32" });
-  runWhole(call, {
-    ...{ m: windows, n: elements, k: outputs },
-    ...{ a: stored(dz, outputs), b: stored(kernel, outputs, true), c: stored(columns, elements) },
-  });
-  addColumns(call, geometry, { columns, dx });
+  const { elements, outputs } = sizesOf(geometry);
+  addWindows(call, { dz, kernel, dx, batch: geometry.batch, windows: windowsOf(geometry), elements, outputs });
 }
 
 /** dkernel and, if wanted, dbias from x and dz. */
@@ -76,7 +74,7 @@ export function kernelGradientByProduct<P>(
   const { x, dz, dkernel, dbias } = views;
   runWhole(call, {
     ...{ m: elements, n: outputs, k: windows },
-    a: windowsOf(geometry, x, true),
+    a: windowMatrix(geometry, x, true),
     ...{ b: stored(dz, outputs), c: stored(dkernel, outputs), columnSums: dbias },
   });
 }

@@ -1,0 +1,80 @@
+// The input gradient of a convolution whose windows lie whole inside their images, on software adapters, in one dispatch:
+//   dx[where element e of window m lies] += sum over outputs o of dz[m, o] K[e, o]
+// dz [N OH OW, Cout], K [kh kw Cin, Cout], windows as in window-rows.ts. A subgroup has some images to itself: it clears their
+// dx, and panel by panel of K^T (matmul-panel.ts) adds to it what each window gets. The product dZ K^T is nowhere stored.
+//
+// Windows overlap, so a lane reads what another one has stored for the window before. llvmpipe runs the lanes of a subgroup as
+// one thread, whose loads and stores keep their order. WGSL does not promise that, so choice.ts asks for a processor.
+import type { GpuCall, GpuView } from "../../tensor/webgpu-program.js";
+import { fillPanel, LOAD_DEPTH, multiplyRow, PANEL_COLUMNS, panelArrays, panelDepth } from "../matmul-panel.js";
+import { repeat, SUBGROUP_LANES } from "../subgroup-tile.js";
+import { inWindow, NEXT_WINDOW, startWindows, type WindowRows, windowSizes } from "../window-rows.js";
+
+/** Windows that pay for filling a panel, as far as there are workgroups for the cores; and as many workgroups as are of use. */
+const LEAST_WINDOWS = 256;
+const WANTED_WORKGROUPS = 8;
+
+interface WindowSums {
+  readonly dz: GpuView;
+  readonly kernel: GpuView;
+  readonly dx: GpuView;
+  readonly batch: number;
+  readonly windows: WindowRows;
+  /** Elements of a window, and outputs. */
+  readonly elements: number;
+  readonly outputs: number;
+}
+
+export function addWindows<P>(call: GpuCall<P>, sums: WindowSums): void {
+  const { dz, kernel, dx, batch, windows, elements, outputs } = sums;
+  const depth = panelDepth(outputs, call.profile);
+  const all = batch * windows.height * windows.width;
+  const { workers = 2 } = call.profile;
+  const blocks = Math.min(Math.max(workers, Math.floor(all / LEAST_WINDOWS)), WANTED_WORKGROUPS);
+  const images = Math.ceil(batch / blocks);
+  call.dispatch({
+    key: `add windows ${depth}`,
+    program: () => ({ workgroupSize: [SUBGROUP_LANES], subgroups: true, body: body(depth) }),
+    bindings: [
+      { name: "a", view: dz, type: "vec4f" },
+      { name: "b", view: kernel, type: "vec4f" },
+      { name: "dx", view: dx, type: "vec4f", access: "read_write" },
+    ],
+    sizes: { ...windowSizes(windows), batch, images, elements, outputs, bStride: outputs, depth },
+    workgroups: [Math.ceil(batch / images)],
+  });
+}
+
+function body(depth: number): string {
+  const loads = Math.ceil(depth / LOAD_DEPTH);
+  return /* wgsl */ `
+  let firstImage = group.x * u.images;
+  let endImage = min(firstImage + u.images, u.batch);
+  let mBegin = firstImage * u.windowsDown * u.windowsAcross;
+  let mEnd = endImage * u.windowsDown * u.windowsAcross;
+  let bBase = 0u;
+  let kEnd = u.outputs;
+  for (var i = firstImage * u.windowImage + lane; i < endImage * u.windowImage; i += ${SUBGROUP_LANES}u) { dx[i] = vec4f(); }
+  ${panelArrays(depth)}
+  for (var firstColumn = 0u; firstColumn < u.elements; firstColumn += ${PANEL_COLUMNS}u) {
+    let column = firstColumn + 4u * lane;
+    let stored = column < u.elements;
+    let element = ${inWindow("column / 4u")};
+    for (var k0 = 0u; k0 < kEnd; k0 += ${depth}u) {
+      ${fillPanel(true)}
+      let kLane = k0 + 4u * lane;
+      var row = (mBegin * u.outputs + kLane) / 4u;
+      ${startWindows("0u", "mBegin")}
+      for (var m = mBegin; m < mEnd; m++) {
+        ${repeat(loads, (p) => `let a${p} = select(vec4f(), a[row + ${SUBGROUP_LANES * p}u], kLane + ${LOAD_DEPTH * p}u < kEnd);`)}
+        var even = dx[ia + element];
+        var odd = vec4f();
+        ${multiplyRow(depth)}
+        let y = even + odd;
+        if (stored) { dx[ia + element] = y; }
+        row += u.outputs / 4u;
+        ${NEXT_WINDOW}
+      }
+    }
+  }`;
+}
