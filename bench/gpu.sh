@@ -68,14 +68,15 @@ else
   failed+=("correctness (no vitest in node_modules)")
 fi
 
-others='PyTorch, CUDA'; [ -e bench/peers/node_modules ] && others='WebGPU|PyTorch, CUDA'
-compared='mlp-64|small-cnn b32|sgd-cnn|alexnet-plus b128|optimise 100'; $rehearse && compared=mlp
-part 120 "peers" node build/bench/peers.js --quick --peers "$others" --filter "$compared" --out "$out"
 if [ -e node_modules/benchmark ]; then
   part 120 "kernels" node build/bench/kernels.js --quick --out "$out" "${little[@]}"
 else
   failed+=("kernels (no benchmark in node_modules)")
 fi
+
+others='PyTorch, CUDA'; [ -e bench/peers/node_modules ] && others='WebGPU|PyTorch, CUDA'
+compared='mlp-64|small-cnn b32|sgd-cnn|alexnet-plus b128|optimise 100'; $rehearse && compared=mlp
+part 120 "peers" node build/bench/peers.js --quick --peers "$others" --filter "$compared" --out "$out"
 
 say "done"
 if [ ${#failed[@]} -gt 0 ]; then printf 'failed: %s\n' "${failed[@]}"; exit 1; fi
