@@ -34,7 +34,7 @@ drivers=$(ls /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json ${VK_DRIVER
 [ -n "$drivers" ] || stop "no Vulkan driver: nothing in /usr/share/vulkan/icd.d and /etc/vulkan/icd.d. In a container, NVIDIA's
 needs NVIDIA_DRIVER_CAPABILITIES with graphics; elsewhere install the driver's Vulkan part."
 echo "$drivers"
-ldconfig -p 2>/dev/null | grep -q 'libvulkan\.so\.1' || stop "no Vulkan loader: install libvulkan1"
+ldconfig -p 2>/dev/null | grep 'libvulkan\.so\.1' >/dev/null || stop "no Vulkan loader: install libvulkan1"
 command -v node >/dev/null || stop "no node in PATH"
 for needed in node_modules/webgpu dist/cli.js build/bench/steps.js; do
   [ -e "$needed" ] || stop "$needed is missing: run npm ci && npm run build && npx tsc where there is a network, and bring it along"

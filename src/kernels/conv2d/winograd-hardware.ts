@@ -50,8 +50,9 @@ interface TilePass {
   readonly tiling: Tiling;
   readonly images: { readonly height: number; readonly width: number; readonly channels: number };
   readonly padding: readonly [number, number];
-  readonly body: string;
-  readonly declarations?: string;
+  /** WGSL, made when a program is. */
+  readonly body: () => string;
+  readonly declarations?: () => string;
   readonly bindings: Readonly<Record<string, GpuView>>;
   readonly output: readonly [name: string, view: GpuView];
 }
@@ -64,12 +65,12 @@ function dispatchTiles<P>(call: GpuCall<P>, pass: TilePass): void {
     key: `${pass.key} ${m}`,
     program: () => ({
       workgroupSize: loop.workgroupSize,
-      declarations: pass.declarations ?? "",
+      declarations: pass.declarations?.() ?? "",
       body: loop.body(/* wgsl */ `
     let top = c1 * ${m}u - u.paddingY;
     let left = c2 * ${m}u - u.paddingX;
     let at = ((c0 * u.height + top) * u.width + left) * u.channels + c3;
-    ${pass.body}`),
+    ${pass.body()}`),
     }),
     bindings: [
       ...Object.entries(pass.bindings).map(([name, view]) => ({ name, view, type: "f32" })),
@@ -117,7 +118,7 @@ function transformInput<P>(call: GpuCall<P>, tiling: Tiling, x: GpuView, into?: 
     tiling,
     images: { height: geometry.y.input, width: geometry.x.input, channels: geometry.inputs },
     padding: [geometry.y.padding, geometry.x.padding],
-    body: `${square(side, (r, c) => `let d${r}_${c} = select(0f, image[${at(r, c)}], ${isInside(r, c)});`)}
+    body: () => `${square(side, (r, c) => `let d${r}_${c} = select(0f, image[${at(r, c)}], ${isInside(r, c)});`)}
     ${both(winogradMatrices(m).inputs, "d", "v")}
     ${storeAll(side, "spectrum")}`,
     bindings: { image: x },
@@ -139,8 +140,8 @@ function transformOutput<P>(
     tiling,
     images: { height: geometry.y.output, width: geometry.x.output, channels: geometry.outputs },
     padding: [0, 0],
-    declarations: activationWgsl(activation, "f32"),
-    body: `${loadAll(m + 2, "spectrum")}
+    declarations: () => activationWgsl(activation, "f32"),
+    body: () => `${loadAll(m + 2, "spectrum")}
     ${both(winogradMatrices(m).outputs, "m", "y")}
     ${bias ? "let shift = bias[c3];" : ""}
     ${square(m, (r, c) => `if (${isInside(r, c)}) { result[${at(r, c)}] = activation(y${r}_${c}${bias ? " + shift" : ""}); }`)}`,
@@ -158,7 +159,7 @@ function transformGradient<P>(call: GpuCall<P>, tiling: Tiling, dz: GpuView): Gp
     tiling,
     images: { height: geometry.y.output, width: geometry.x.output, channels: geometry.outputs },
     padding: [0, 0],
-    body: `${square(m, (r, c) => `let d${r}_${c} = select(0f, gradients[${at(r, c)}], ${isInside(r, c)});`)}
+    body: () => `${square(m, (r, c) => `let d${r}_${c} = select(0f, gradients[${at(r, c)}], ${isInside(r, c)});`)}
     ${both(transposed(winogradMatrices(m).outputs), "d", "v")}
     ${storeAll(m + 2, "spectrum")}`,
     bindings: { gradients: dz },
