@@ -132,7 +132,8 @@ describeProfiles((device) => {
   for (const test of CASES) {
     it(title(test), async () => {
       const inputs = inputsOf(test);
-      await expectParity(device(), (x, kernel, bias) => fused(test, x!, kernel!, bias), inputs);
+      // Winograd's tiles of 4 are off by up to 8e-6 of the largest z, which is 110 for 64 channels, before the activation.
+      await expectParity(device(), (x, kernel, bias) => fused(test, x!, kernel!, bias), inputs, { forward: 3e-4 });
       await expectEqualForms(device(), test, inputs);
     });
   }

@@ -5,8 +5,9 @@ import type { TuningProfile } from "../../tensor/webgpu-profile.js";
 import { SUBGROUP_LANES } from "../subgroup-tile.js";
 import { planTiles, streamingClocks } from "../tile-choice.js";
 import type { Conv2dGeometry, WindowAxis } from "./geometry.js";
+import { type Tiling, tilingOf } from "./tiling.js";
 import type { TileSize } from "./winograd-matrices.js";
-import { spectrumShape, type Tiling, tilingOf } from "./winograd-transforms.js";
+import { spectrumShape } from "./winograd-transforms.js";
 
 /**
  * Nanoseconds of one core of lavapipe: a multiply-add of the direct kernels and of the matrix products, and an element's

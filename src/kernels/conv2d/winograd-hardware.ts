@@ -14,25 +14,10 @@ import { boxLoop } from "../box.js";
 import { matmulKernel } from "../matmul.js";
 import { dispatchReduce } from "../reduce.js";
 import { rolledLoop } from "../rolled.js";
-import { repeat } from "../subgroup-tile.js";
 import type { Conv2dGeometry, WindowAxis } from "./geometry.js";
+import { type Tiling, tilingOf } from "./tiling.js";
 import type { Kept } from "./winograd.js";
-import { type Element, type Matrix, transform2d, transposed, winogradMatrices } from "./winograd-matrices.js";
-import { type Tiling, tilingOf } from "./winograd-transforms.js";
-
-const TAPS = 3;
-
-const square = (side: number, emit: (r: number, c: number) => string) =>
-  repeat(side, (r) => repeat(side, (c) => emit(r, c)));
-
-const element =
-  (name: string): Element =>
-  (r, c) =>
-    `${name}${r}_${c}`;
-
-/** WGSL that declares to = M from M^T. */
-const both = (matrix: Matrix, from: string, to: string) =>
-  transform2d(matrix, matrix, { from: element(from), to: element(to), prefix: `${to}h` });
+import { both, square, TAPS, transposed, winogradMatrices } from "./winograd-matrices.js";
 
 /** WGSL that stores the frequencies v, or loads m, of the tile and channel (or pair of channels) `i`. */
 const storeAll = (side: number, target: string) =>

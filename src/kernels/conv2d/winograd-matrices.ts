@@ -5,6 +5,7 @@
 // With points p_0 ... p_m and infinity, f_j = product of (p_j - p_i) over i != j:
 //   outputs[i][j] = p_j^i         kernel[j][k] = p_j^k / f_j         inputs[j] = coefficients of the product of (x - p_i), i != j
 // and for infinity the last column of outputs, row of kernel, and the coefficients of the product of all (x - p_i).
+import { repeat } from "../subgroup-tile.js";
 
 export type Matrix = readonly (readonly number[])[];
 
@@ -26,7 +27,8 @@ const POINTS: Readonly<Record<TileSize, readonly number[]>> = {
   4: [0, 1, -1, 2, -2],
 };
 
-const TAPS = 3;
+/** Of a filter, per axis. */
+export const TAPS = 3;
 
 export function winogradMatrices(m: TileSize): WinogradMatrices {
   const points = POINTS[m];
@@ -84,6 +86,20 @@ export function transform2d(
     ),
   ].join("\n");
 }
+
+/** WGSL for every cell of a square. */
+export const square = (side: number, emit: (r: number, c: number) => string) =>
+  repeat(side, (r) => repeat(side, (c) => emit(r, c)));
+
+/** Variables name0_0, name0_1, ... */
+export const element =
+  (name: string): Element =>
+  (r, c) =>
+    `${name}${r}_${c}`;
+
+/** WGSL that declares to = matrix from matrix^T. */
+export const both = (matrix: Matrix, from: string, to: string) =>
+  transform2d(matrix, matrix, { from: element(from), to: element(to), prefix: `${to}h` });
 
 /** WGSL of to(i) = sum of matrix[i][k] from(k). Rows for points p and -p share their even and odd parts. */
 export function multiply(matrix: Matrix, from: (k: number) => string, to: (i: number) => string): string {

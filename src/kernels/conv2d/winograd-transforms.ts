@@ -9,32 +9,16 @@ import { rolledLoop } from "../rolled.js";
 import { repeat, SUBGROUP_LANES } from "../subgroup-tile.js";
 import type { Conv2dGeometry } from "./geometry.js";
 import { maximumWgsl, PASSED_BACK, partOf } from "./pool-cells.js";
+import type { Tiling } from "./tiling.js";
 import {
-  type Element,
+  both,
   type Matrix,
   multiply,
+  square,
   type TileSize,
-  transform2d,
   transposed,
   winogradMatrices,
 } from "./winograd-matrices.js";
-
-/** How a convolution is cut into tiles of m x m outputs. */
-export interface Tiling {
-  readonly geometry: Conv2dGeometry;
-  readonly m: TileSize;
-  readonly rows: number;
-  readonly columns: number;
-  /** Of the whole batch. */
-  readonly tiles: number;
-  readonly frequencies: number;
-}
-
-export function tilingOf(geometry: Conv2dGeometry, m: TileSize): Tiling {
-  const rows = Math.ceil(geometry.y.output / m);
-  const columns = Math.ceil(geometry.x.output / m);
-  return { geometry, m, rows, columns, tiles: geometry.batch * rows * columns, frequencies: (m + 2) ** 2 };
-}
 
 /** [frequencies][tiles][channels], one plane per frequency. */
 export interface Spectrum {
@@ -65,17 +49,6 @@ function inside({ geometry: { y, x }, m, rows, columns }: Tiling): boolean {
 function whole({ geometry: { y, x }, m, rows, columns }: Tiling): boolean {
   return rows * m === y.output && columns * m === x.output;
 }
-
-const square = (side: number, emit: (r: number, c: number) => string) =>
-  repeat(side, (r) => repeat(side, (c) => emit(r, c)));
-
-const element =
-  (name: string): Element =>
-  (r, c) =>
-    `${name}${r}_${c}`;
-
-const both = (matrix: Matrix, from: string, to: string) =>
-  transform2d(matrix, matrix, { from: element(from), to: element(to), prefix: `${to}h` });
 
 /**
  * WGSL that stores the frequencies v, a x a, from element `at` of `target` on, `plane` apart. It goes row by row, in a

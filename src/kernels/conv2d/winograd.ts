@@ -12,6 +12,7 @@ import type { GpuCall, GpuView } from "../../tensor/webgpu-program.js";
 import type { FusedActivation } from "../activation.js";
 import type { Matrix } from "../matmul-product.js";
 import { runWhole } from "../matmul-subgroup.js";
+import type { Tiling } from "./tiling.js";
 import {
   planeStride,
   type Result,
@@ -19,7 +20,6 @@ import {
   type Spectrum,
   spectrumShape,
   sumResultGradient,
-  type Tiling,
   transformInput,
   transformInputGradient,
   transformKernel,
