@@ -5,8 +5,8 @@
 //   dkernel[ky, kx, ci, co] = sum_{n, oy, ox} x[n, iy, ix, ci] * dz[n, oy, ox, co],   dbias[co] = sum dz
 // The reference is in conv2d/reference.ts, the two WebGPU families in conv2d/software-*.ts and conv2d/hardware.ts. The
 // forward pass and the input gradient are one kernel with two index maps (conv2d/geometry.ts, Gather). Where
-// conv2d/choice.ts says so, the three passes go by Winograd's minimal filtering (conv2d/winograd.ts) or by matrix products
-// that read the windows where they lie (conv2d/products.ts).
+// conv2d/choice.ts says so, the three passes go by Winograd's minimal filtering (conv2d/winograd.ts, on hardware
+// conv2d/winograd-hardware.ts) or by matrix products that read the windows where they lie (conv2d/products.ts).
 import type { Device } from "../tensor/device.js";
 import { defineKernel } from "../tensor/kernel.js";
 import { type Shape, sizeOf } from "../tensor/shape.js";
@@ -50,6 +50,8 @@ import {
   winogradGradients,
 } from "./conv2d/winograd.js";
 import {
+  type ForwardViews,
+  type KernelGradientViews,
   keptSpecsHardware,
   winogradForwardHardware,
   winogradInputGradientHardware,
@@ -74,17 +76,11 @@ function gatherWindows<P>(call: GpuCall<P>, gather: Gather, views: GatherViews, 
   }
 }
 
-/** y = act(x * kernel + bias), without Winograd. */
+/** y = act(x * kernel + bias), without the software family's Winograd. */
 export function directForward<P>(
   call: GpuCall<P>,
   geometry: Conv2dGeometry,
-  views: {
-    readonly x: GpuView;
-    readonly kernel: GpuView;
-    readonly bias: GpuView | undefined;
-    readonly y: GpuView;
-    readonly kept?: Kept<GpuView | undefined>;
-  },
+  views: ForwardViews,
   activation: FusedActivation,
 ): void {
   if (goesByProducts(call.profile, geometry)) {
@@ -101,7 +97,7 @@ export function directForward<P>(
   gatherWindows(call, forwardGather(geometry), gathered, activation);
 }
 
-/** dx from dz, without Winograd. */
+/** dx from dz, without the software family's Winograd. */
 export function directInputGradient<P>(
   call: GpuCall<P>,
   geometry: Conv2dGeometry,
@@ -116,18 +112,8 @@ export function directInputGradient<P>(
   else gatherWindows(part, inputGradientGather(geometry), { source: dz, kernel, target: dx }, "linear");
 }
 
-/** dkernel and, if wanted, dbias from x and dz, without Winograd. */
-export function directKernelGradient<P>(
-  call: GpuCall<P>,
-  geometry: Conv2dGeometry,
-  views: {
-    readonly x: GpuView;
-    readonly dz: GpuView;
-    readonly dkernel: GpuView;
-    readonly dbias: GpuView | undefined;
-    readonly kept?: Kept<GpuView | undefined>;
-  },
-): void {
+/** dkernel and, if wanted, dbias from x and dz, without the software family's Winograd. */
+export function directKernelGradient<P>(call: GpuCall<P>, geometry: Conv2dGeometry, views: KernelGradientViews): void {
   if (goesByProducts(call.profile, geometry)) {
     kernelGradientByProduct(call, geometry, views);
     return;

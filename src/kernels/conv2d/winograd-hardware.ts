@@ -221,17 +221,29 @@ function product<P>(
   });
 }
 
+/** What a forward pass reads and writes; kept as keptSpecsHardware says. */
+export interface ForwardViews {
+  readonly x: GpuView;
+  readonly kernel: GpuView;
+  readonly bias: GpuView | undefined;
+  readonly y: GpuView;
+  readonly kept?: Kept<GpuView | undefined>;
+}
+
+/** What a kernel gradient reads and writes. */
+export interface KernelGradientViews {
+  readonly x: GpuView;
+  readonly dz: GpuView;
+  readonly dkernel: GpuView;
+  readonly dbias: GpuView | undefined;
+  readonly kept?: Kept<GpuView | undefined>;
+}
+
 /** y = act(x * kernel + bias). */
 export function winogradForwardHardware<P>(
   call: GpuCall<P>,
   tiling: Tiling,
-  views: {
-    readonly x: GpuView;
-    readonly kernel: GpuView;
-    readonly bias: GpuView | undefined;
-    readonly y: GpuView;
-    readonly kept?: Kept<GpuView | undefined>;
-  },
+  views: ForwardViews,
   activation: FusedActivation,
 ): void {
   const source = transformInput(call, tiling, views.x, views.kept?.x);
@@ -265,17 +277,7 @@ export function winogradInputGradientHardware<P>(
   transformOutput(call, gradient, products, { bias: undefined, activation: "linear", y: dx });
 }
 
-export function winogradKernelGradientHardware<P>(
-  call: GpuCall<P>,
-  tiling: Tiling,
-  views: {
-    readonly x: GpuView;
-    readonly dz: GpuView;
-    readonly dkernel: GpuView;
-    readonly dbias: GpuView | undefined;
-    readonly kept?: Kept<GpuView | undefined>;
-  },
-): void {
+export function winogradKernelGradientHardware<P>(call: GpuCall<P>, tiling: Tiling, views: KernelGradientViews): void {
   const { inputs, outputs } = tiling.geometry;
   const { x, dz, dkernel, dbias } = views;
   const source = views.kept?.x ?? transformInput(call, tiling, x);
