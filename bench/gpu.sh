@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What a machine with a GPU can tell, within eight minutes: driver, adapter, self-test, correctness of the hardware kernels,
-# steps with their kernels (alexnet-plus with batch 128 among them, with matrix units too), other libraries, kernel rates. Results
+# steps with their kernels (alexnet-plus with batch 128 among them, with matrix units too), kernel rates, other libraries. Results
 # as JSON in $OUT (default bench/results), progress on standard output. Needs no network: only Node 20.19 or later, node_modules,
 # and what `npm run build && npx tsc` makes (dist/, build/); without vitest or benchmark in node_modules those parts fail. Of the
 # other libraries, PyTorch takes part if python3 has it, and jax-js and TensorFlow.js if bench/peers/node_modules is there.
@@ -54,10 +54,10 @@ little=(); $rehearse && little=(--quick --filter 'mlp')
 large=(--filter 'alexnet-plus b128'); $rehearse && large=(--filter 'mlp')
 part 120 "steps" node build/bench/steps.js --profile --out "$out" "${little[@]}"
 # Not every adapter has matrix units; doctor says why.
-if KILOGRAD_PRECISION=mixed node dist/cli.js doctor >"$out/doctor-mixed.txt" 2>&1; then
+if mixed=$(KILOGRAD_PRECISION=mixed timeout 60 node dist/cli.js doctor 2>&1); then
   part 40 "steps, mixed precision" env KILOGRAD_PRECISION=mixed node build/bench/steps.js --quick --profile --out "$out" "${large[@]}"
 else
-  say "no mixed precision"; tail -n 1 "$out/doctor-mixed.txt"
+  say "no mixed precision"; tail -n 1 <<<"$mixed"
 fi
 
 if [ -e node_modules/vitest/vitest.mjs ]; then

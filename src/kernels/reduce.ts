@@ -179,8 +179,8 @@ export function dispatchReduce(
       ? [32 / outer, 4096]
       : [256 / columns, 1024]
     : inner > 1
-      ? [(1056 * 256) / LONG_ROW_LANES / columns, 8 * LONG_ROW_LANES]
-      : [1056 / columns, 2048];
+      ? [(HARDWARE_WORKGROUPS * HARDWARE_SIZE) / LONG_ROW_LANES / columns, 8 * LONG_ROW_LANES]
+      : [HARDWARE_WORKGROUPS / columns, 8 * HARDWARE_SIZE];
   const parts = Math.max(1, Math.min(Math.ceil(wanted), Math.floor(reduce / shortest)));
   const form = rows ? row : tile;
   if (parts === 1) {
@@ -192,6 +192,9 @@ export function dispatchReduce(
   dispatchReduce(call, pairing(combiner), partial, to, { outer, reduce: parts, inner }, scale);
 }
 
+/** Invocations of a hardware workgroup, and workgroups that fill a large adapter. */
+const HARDWARE_SIZE = 256;
+const HARDWARE_WORKGROUPS = 1056;
 /** Invocations of a hardware workgroup that walk down one column of several. */
 const LONG_ROW_LANES = 32;
 
@@ -281,8 +284,9 @@ function tile(
   const type = width === 4 ? `vec4${scalar[0]}` : scalar;
   const software = profile.subgroupSize !== undefined;
   const chunk = Math.ceil(reduce / parts);
-  const size = software ? 8 : 256;
-  const rowLanes = software || chunk < 16 ? 1 : chunk < 64 ? 8 : inner > 1 || chunk < 512 ? LONG_ROW_LANES : 256;
+  const size = software ? 8 : HARDWARE_SIZE;
+  const rowLanes =
+    software || chunk < 16 ? 1 : chunk < 64 ? 8 : inner > 1 || chunk < 512 ? LONG_ROW_LANES : HARDWARE_SIZE;
   const columns = (outer * inner) / width;
   const tiles = Math.ceil(columns / (size / rowLanes));
   const items = tiles * parts;

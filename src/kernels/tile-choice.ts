@@ -34,10 +34,11 @@ export const TILES_FORM: Choice<"up to 64 x 128" | "up to 64 x 64" | "up to 32 x
   options: ["up to 64 x 128", "up to 64 x 64", "up to 32 x 32"],
 };
 
+const MOST_SUMS = { "up to 64 x 128": 64 * 128, "up to 64 x 64": 64 * 64, "up to 32 x 32": 32 * 32 } as const;
+
 function tilesOf(profile: TuningProfile): readonly Tile[] {
   const { matrices, onProcessor = false, maxWorkgroupBytes } = profile;
-  const largest = { "up to 64 x 128": 64 * 128, "up to 64 x 64": 64 * 64, "up to 32 x 32": 32 * 32 };
-  const most = largest[tuned(profile, TILES_FORM)];
+  const most = MOST_SUMS[tuned(profile, TILES_FORM)];
   const tiles =
     matrices === undefined
       ? registerTiles({ rolled: onProcessor }).filter(({ rows, columns }) => rows * columns <= most)

@@ -66,7 +66,7 @@ export function tuned<Option extends string>(profile: TuningProfile, { name, opt
 
 /** Every choice of a profile's kernels, with the option in use. */
 export function choicesInUse(profile: TuningProfile): (Choice & { option: string; measured: boolean })[] {
-  return tunablesOf(profile.name).map((tunable) => ({
+  return tunablesOf(profile).map((tunable) => ({
     name: tunable.name,
     options: tunable.options,
     option: tuned(profile, tunable),
@@ -105,7 +105,7 @@ const settled = new Map<string, Promise<Choices>>();
 /** The choices for a device that is being opened: read, measured, or none. */
 export function settleChoices(request: TuningRequest): Promise<Choices> {
   const { mode, profile, adapter } = request;
-  if (mode === "off" || store === undefined || tunablesOf(profile.name).length === 0) return Promise.resolve({});
+  if (mode === "off" || store === undefined || tunablesOf(profile).length === 0) return Promise.resolve({});
   const machine = [`code ${CODE_VERSION}`, profile.name, adapter, store.machine].join("; ");
   const key = `${mode}; ${machine}`;
   let choices = settled.get(key);
@@ -128,7 +128,7 @@ async function settle(request: TuningRequest, from: TuningStore, machine: string
     });
   const found: Record<string, Measurement> = {};
   let fresh = 0;
-  for (const tunable of tunablesOf(profile.name)) {
+  for (const tunable of tunablesOf(profile)) {
     const earlier = known[machine]?.[tunable.name];
     const valid = earlier !== undefined && earlier.options.join() === tunable.options.join();
     if (valid && mode !== "force") found[tunable.name] = earlier;
@@ -146,8 +146,9 @@ async function settle(request: TuningRequest, from: TuningStore, machine: string
   return Object.fromEntries(Object.entries(found).map(([name, { chosen }]) => [name, chosen]));
 }
 
-function tunablesOf(profile: ProfileName): Tunable[] {
-  return [...tunables.values()].filter((tunable) => tunable.profile === profile);
+/** On matrix units there is one form of everything: what is measured is float32's. */
+function tunablesOf({ name, matrices }: TuningProfile): Tunable[] {
+  return matrices === undefined ? [...tunables.values()].filter(({ profile }) => profile === name) : [];
 }
 
 /** Rounds of timing, and about how long one takes: on hardware long against the naps of a wait (wait.ts). */

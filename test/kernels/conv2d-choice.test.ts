@@ -49,6 +49,25 @@ describe("winogradTiling", () => {
   });
 });
 
+describe("a transformed kernel that exceeds a binding", () => {
+  it("is made in smaller tiles, or not at all", () => {
+    // 36 x 1024 x 1024 elements are 144 MiB, 16 x 1024 x 1024 are 64.
+    const [x, kernel]: Shape[] = [
+      [8, 8, 8, 1024],
+      [3, 3, 1024, 1024],
+    ];
+    const geometry = conv2dGeometry(x!, kernel!, same);
+    const tuned = (profile: TuningProfile, option: string) => ({
+      ...profile,
+      choices: { [MANY_CHANNELS_FORM.name]: option, [HARDWARE_FORM.name]: option },
+    });
+    expect(winogradTiling(tuned(software, "tiles of 2"), geometry)?.m).toBe(2);
+    expect(winogradTiling(tuned(software, "tiles of 4"), geometry)).toBeUndefined();
+    expect(hardwareTiling(tuned(hardware, "tiles of 2"), geometry)?.m).toBe(2);
+    expect(hardwareTiling(tuned(hardware, "tiles of 4"), geometry)).toBeUndefined();
+  });
+});
+
 describe("hardwareTiling", () => {
   const tile = (profile: TuningProfile, x: Shape, kernel: Shape, options: Conv2dOptions = {}) =>
     hardwareTiling(profile, conv2dGeometry(x, kernel, options))?.m;

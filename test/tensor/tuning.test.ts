@@ -130,6 +130,14 @@ describe("KILOGRAD_TUNE", () => {
     }
   });
 
+  it("is of float32 alone: matrix units have one form, whose times must not choose for other devices", async () => {
+    const device = await openDevice("webgpu", { profile: "software" });
+    const matrices = { m: 16, n: 16, k: 16, lanes: 32 };
+    expect(choicesInUse(device.profile)).not.toEqual([]);
+    expect(choicesInUse({ ...device.profile, matrices })).toEqual([]);
+    device.destroy();
+  });
+
   it("must be one of its values", async () => {
     await expect(opened("yes")).rejects.toThrow(/KILOGRAD_TUNE must be "off", "on" or "force", got "yes"/);
   });

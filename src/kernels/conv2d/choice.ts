@@ -54,16 +54,25 @@ function winogradPrice({ geometry: { inputs, outputs }, m, tiles, frequencies }:
   return tiles * frequencies * (products + (inputs + outputs) * PRICES.transform[m]) + DISPATCHES;
 }
 
+/** Whether minimal filtering can compute a convolution. */
+function canFilter({ batch, y, x }: Conv2dGeometry): boolean {
+  const fits = ({ kernel, stride, dilation }: WindowAxis) => kernel === 3 && stride === 1 && dilation === 1;
+  return fits(y) && fits(x) && batch > 0;
+}
+
+/** Whether a spectrum of so many elements and the transformed kernel can be bound. */
+function fitsBinding({ maxBindingBytes }: TuningProfile, { geometry, frequencies }: Tiling, spectrum: number): boolean {
+  return 4 * Math.max(spectrum, frequencies * geometry.inputs * geometry.outputs) <= maxBindingBytes;
+}
+
 /**
  * How to tile a convolution for Winograd, or undefined where the direct kernels are faster or the only ones: other
  * kernels than 3 x 3 with stride 1, few or uneven channels, intermediate results that exceed a binding, and every adapter
  * but software ones, for which alone this was measured. The forward pass decides for its gradients, too.
  */
 export function winogradTiling(profile: TuningProfile, geometry: Conv2dGeometry): Tiling | undefined {
-  const { subgroupSize, maxBindingBytes } = profile;
-  const { batch, inputs, outputs, y, x } = geometry;
-  const fits = ({ kernel, stride, dilation }: WindowAxis) => kernel === 3 && stride === 1 && dilation === 1;
-  if (subgroupSize !== SUBGROUP_LANES || !fits(y) || !fits(x) || batch === 0) return undefined;
+  const { inputs, outputs } = geometry;
+  if (profile.subgroupSize !== SUBGROUP_LANES || !canFilter(geometry)) return undefined;
   if (inputs % 4 !== 0 || outputs % 4 !== 0) return undefined;
   let best: Tiling | undefined;
   let bestPrice = directPrice(geometry);
@@ -71,8 +80,8 @@ export function winogradTiling(profile: TuningProfile, geometry: Conv2dGeometry)
   for (const m of TILES[form]) {
     const tiling = tilingOf(geometry, m);
     const price = winogradPrice(tiling);
-    const bytes = 4 * spectrumShape(tiling, Math.max(inputs, outputs))[0]!;
-    if (price < bestPrice && bytes <= maxBindingBytes) [best, bestPrice] = [tiling, price];
+    const spectrum = spectrumShape(tiling, Math.max(inputs, outputs))[0]!;
+    if (price < bestPrice && fitsBinding(profile, tiling, spectrum)) [best, bestPrice] = [tiling, price];
   }
   return best;
 }
@@ -102,20 +111,19 @@ function winogradClocks(profile: TuningProfile, { geometry, tiles, frequencies }
 
 /** How to tile a convolution for Winograd on a hardware adapter, all three passes; undefined where implicit products are faster. */
 export function hardwareTiling(profile: TuningProfile, geometry: Conv2dGeometry): Tiling | undefined {
-  const { name, matrices, maxBindingBytes } = profile;
+  const { name, matrices } = profile;
   const { batch, inputs, outputs, y, x } = geometry;
-  const fits = ({ kernel, stride, dilation }: WindowAxis) => kernel === 3 && stride === 1 && dilation === 1;
   // Float16 has too few digits for transformed tiles.
-  if (name !== "hardware" || matrices !== undefined || !fits(y) || !fits(x) || batch === 0) return undefined;
+  if (name !== "hardware" || matrices !== undefined || !canFilter(geometry)) return undefined;
   const form = tuned(profile, HARDWARE_FORM);
   let best: Tiling | undefined;
   let least = form === "tiles by price" ? directClocks(profile, geometry) : Number.POSITIVE_INFINITY;
   for (const m of TILES[form]) {
     const tiling = tilingOf(geometry, m);
     const across = (axis: WindowAxis) => Math.ceil(Math.max(axis.input, axis.output) / m);
-    const bytes = 4 * tiling.frequencies * batch * across(y) * across(x) * Math.max(inputs, outputs);
+    const spectrum = tiling.frequencies * batch * across(y) * across(x) * Math.max(inputs, outputs);
     const clocks = winogradClocks(profile, tiling);
-    if (clocks < least && bytes <= maxBindingBytes) [best, least] = [tiling, clocks];
+    if (clocks < least && fitsBinding(profile, tiling, spectrum)) [best, least] = [tiling, clocks];
   }
   return best;
 }
