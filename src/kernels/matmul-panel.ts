@@ -1,33 +1,43 @@
-// Matrix products of the software profile for tall A: a panel of B, `depth` k by 32 columns, stays in the subgroup's
+// Matrix products of the software profile for tall A: a panel of B, `depth` k by 32 or 64 columns, stays in the subgroup's
 // private memory while the rows of A go by, one row per trip.
 //
-//   trip m:  C[m, 0..31] += sum over depth k of A[m, k] B[k, 0..31],  lane l holds the columns 4 l + {0, 1, 2, 3}
+//   trip m:  C[m, 0..31] += sum over depth k of A[m, k] B[k, 0..31],  lane l holds the columns 4 l + {0, 1, 2, 3},
+//            and of a wide panel the columns 32 further on, too
 //
 // Why it is fast on lavapipe: a value carried around a loop costs a load, a select and a store per trip, so here the sums
 // of a row begin and end within one trip. An array that is indexed dynamically anywhere stays in memory as one register
 // per element, and an element with a constant index is then an operand of the multiplication: one multiplication, one
 // addition, nothing else. Per row and 32 k it takes one load; filling the panel costs as much as some 100
-// multiply-adds an element, which enough rows pay for. The k of a row are added in two sums, for latency.
+// multiply-adds an element, which enough rows pay for. A row has eight sums, for latency: of a narrow panel's columns each
+// has two, of even and of odd k. A wide panel halves the loads of A, and has twice the text to compile.
 //
 // Loads stand before all arithmetic, and all sums go into the first vec4 store: where basic blocks lie between them, the
 // compiler moves additions past those and spills every product. An activation outside of a branch has that effect, too.
 import { type Choice, tuned } from "../tensor/tuning.js";
 import type { TuningProfile } from "../tensor/webgpu-profile.js";
-import type { GpuCall } from "../tensor/webgpu-program.js";
+import type { Binding, GpuCall } from "../tensor/webgpu-program.js";
 import { activationWgsl } from "./activation.js";
-import { isAligned, type MatmulParams, PRODUCT_PREAMBLE, type Product, productSizes } from "./matmul-product.js";
+import {
+  isAligned,
+  type MatmulParams,
+  type Matrix,
+  PRODUCT_PREAMBLE,
+  type Product,
+  productSizes,
+} from "./matmul-product.js";
+import { rolledLoop } from "./rolled.js";
 import { repeat, SUBGROUP_LANES } from "./subgroup-tile.js";
 import { inWindow, NEXT_WINDOW, startWindows } from "./window-rows.js";
 
-/** Columns of a panel. */
+/** Columns of a vector, of which a panel has one or two. */
 export const PANEL_COLUMNS = 32;
 /**
- * How products with many rows of A [M, K] are computed: in panels of at most so many k (of 128: 16 KiB, half of a
- * first-level cache), or in tiles.
+ * How products with many rows of A [M, K] are computed: in panels of at most so many k by so many columns (of 128 by 64: 32
+ * KiB, most of a first-level cache), or in tiles. Wide panels only where they pay.
  */
-export const TALL_FORM: Choice<"panels of 128" | "panels of 64" | "tiles"> = {
+export const TALL_FORM: Choice<"panels of 128 by 64" | "panels of 128 by 32" | "panels of 64 by 32" | "tiles"> = {
   name: "matmul, A [M, K]",
-  options: ["panels of 128", "panels of 64", "tiles"],
+  options: ["panels of 128 by 64", "panels of 128 by 32", "panels of 64 by 32", "tiles"],
 };
 /** k that one vec4 load of a row of A covers. */
 export const LOAD_DEPTH = 4 * SUBGROUP_LANES;
@@ -45,14 +55,36 @@ export function panelFits(product: Product, profile: TuningProfile): boolean {
 
 /** The depth, a multiple of eight, by which k is cut with the least loads and padding. */
 export function panelDepth(k: number, profile: TuningProfile): number {
-  const panels = Math.ceil(k / (tuned(profile, TALL_FORM) === "panels of 64" ? 64 : 128));
+  const panels = Math.ceil(k / (tuned(profile, TALL_FORM) === "panels of 64 by 32" ? 64 : 128));
   return Math.ceil(k / panels / 8) * 8;
 }
 
-/** What a panel's WGSL depends on. */
-interface Panel {
-  /** k of the panel. */
+/** Multiply-adds that pay for compiling a wide panel, and for dealing the work out in larger pieces. */
+const WIDE_WORK = 2 ** 24;
+
+type Shape = Pick<Product, "m" | "n" | "k" | "batch">;
+
+/** The panel's vectors of 32 columns: two where that pads no more columns and leaves enough workgroups. */
+function panelVectors({ m, n, k, batch }: Shape, profile: TuningProfile): 1 | 2 {
+  const padded = (columns: number) => Math.ceil(n / columns) * columns;
+  const wide =
+    tuned(profile, TALL_FORM) === "panels of 128 by 64" &&
+    0.9 * padded(2 * PANEL_COLUMNS) <= padded(PANEL_COLUMNS) &&
+    m * n * k * batch >= WIDE_WORK &&
+    Math.ceil(n / (2 * PANEL_COLUMNS)) * batch * Math.floor(m / LEAST_ROWS) >= LEAST_WORKGROUPS;
+  return wide ? 2 : 1;
+}
+
+/** Of a panel in private memory. */
+export interface PanelSize {
+  /** Its k. */
   readonly depth: number;
+  /** Its columns, in vectors. */
+  readonly vectors: 1 | 2;
+}
+
+/** What a panel's WGSL depends on. */
+interface Panel extends PanelSize {
   /** One panel takes all of k: the sums need not be read back. */
   readonly single: boolean;
   readonly transposedB: boolean;
@@ -61,83 +93,108 @@ interface Panel {
   readonly windows: boolean;
 }
 
-/** Declares a panel: b0[k] ... b3[k] are the four columns of a lane. */
-export const panelArrays = (depth: number) => repeat(4, (i) => `var b${i}: array<f32, ${depth}>;`);
+/** Declares a panel: component i of a lane's vector v in row k of it is b{i}[v depth + k]. */
+export const panelArrays = ({ depth, vectors }: PanelSize) =>
+  repeat(4, (i) => `var b${i}: array<f32, ${vectors * depth}>;`);
 
 /** Statements that fill the panel from k0 on, zeros beyond kEnd. */
-export function fillPanel(transposedB: boolean): string {
+export function fillPanel(transposedB: boolean, { vectors }: PanelSize): string {
   const put = (at: string, component: (i: number) => string) =>
     `{ let at = ${at}; ${[0, 1, 2, 3].map((i) => `b${i}[at] = ${component(i)};`).join(" ")} }`;
-  return transposedB
+  const fill = transposedB
     ? /* wgsl */ `
-    let ib = (bBase + column * u.bStride + k0) / 4u;
+    let ib = (bBase + (column + beside) * u.bStride + k0) / 4u;
     let step = u.bStride / 4u;
     for (var k = 0u; k < u.depth; k += 4u) {
       let inside = k0 + k < kEnd;
       ${repeat(4, (i) => `let v${i} = select(vec4f(), b[ib + ${i}u * step + k / 4u], inside);`)}
-      ${repeat(4, (j) => put(`k + ${j}u`, (i) => `v${i}.${"xyzw"[j]}`))}
+      ${repeat(4, (j) => put(`first + k + ${j}u`, (i) => `v${i}.${"xyzw"[j]}`))}
     }`
     : /* wgsl */ `
-    var ib = (bBase + k0 * u.bStride + column) / 4u;
+    var ib = (bBase + k0 * u.bStride + column + beside) / 4u;
     for (var k = 0u; k < u.depth; k++) {
       let v = select(vec4f(), b[ib], k0 + k < kEnd);
-      ${put("k", (i) => `v.${"xyzw"[i]}`)}
+      ${put("first + k", (i) => `v.${"xyzw"[i]}`)}
       ib += u.bStride / 4u;
     }`;
+  // A loop with a constant number of trips would be unrolled.
+  return vectors === 1
+    ? `{ let beside = 0u; let first = 0u; ${fill} }`
+    : `for (var v = 0u; v < u.vectors; v++) { let beside = v * ${PANEL_COLUMNS}u; let first = v * u.depth; ${fill} }`;
 }
 
-/** Statements that add the products of one row of A, whose loads lie in a0, a1, ..., to \`even\` and \`odd\`. */
-export function multiplyRow(depth: number): string {
+/** Sums of a row for each vector. */
+const chains = ({ vectors }: PanelSize) => 2 / vectors;
+
+/** Statements that add the products of one row of A, whose loads lie in a0, a1, ..., to `start(v)`, and give y0, y1. */
+export function multiplyRow(size: PanelSize, start: (vector: number) => string): string {
+  const { depth, vectors } = size;
   // Component i of lane l of a{p} is k = 32 p + 4 l + i. Lane by lane, so that a shuffle's index serves several in a row.
   const lane = (k: number) => (k >> 2) % SUBGROUP_LANES;
-  return Array.from({ length: depth }, (_, k) => k)
+  const eachSum = (text: (v: number, chain: number) => string) =>
+    repeat(vectors, (v) => repeat(chains(size), (chain) => text(v, chain)));
+  const products = Array.from({ length: depth }, (_, k) => k)
     .sort((x, y) => lane(x) - lane(y))
     .map((k, step) => {
       const scalar = `subgroupShuffle(a${Math.floor(k / LOAD_DEPTH)}.${"xyzw"[k % 4]}, ${lane(k)}u)`;
-      const sum = step % 2 === 0 ? "even" : "odd";
-      return `${sum} = fma(vec4f(${scalar}), vec4f(b0[${k}], b1[${k}], b2[${k}], b3[${k}]), ${sum});`;
-    })
-    .join("\n");
+      const chain = step % chains(size);
+      const add = (v: number, factor: string) => {
+        const element = v * depth + k;
+        const vector = `vec4f(b0[${element}], b1[${element}], b2[${element}], b3[${element}])`;
+        return `s${v}${chain} = fma(vec4f(${factor}), ${vector}, s${v}${chain});`;
+      };
+      return vectors === 1 ? add(0, scalar) : `{ let s = ${scalar}; ${repeat(vectors, (v) => add(v, "s"))} }`;
+    });
+  return `${eachSum((v, chain) => `var s${v}${chain} = ${chain === 0 ? start(v) : "vec4f()"};`)}
+${products.join("\n")}
+${repeat(vectors, (v) => `var y${v} = ${Array.from({ length: chains(size) }, (_, chain) => `s${v}${chain}`).join(" + ")};`)}`;
 }
 
-function body({ depth, single, transposedB, bias, windows }: Panel): string {
+function body(panel: Panel): string {
+  const { depth, vectors, single, transposedB, bias, windows } = panel;
   const loads = Math.ceil(depth / LOAD_DEPTH);
   const at = (p: number) => (windows ? `ia + e${p}` : `ia + ${SUBGROUP_LANES * p}u`);
+  const each = (text: (v: number, columns: number) => string) => repeat(vectors, (v) => text(v, v * PANEL_COLUMNS));
   return /* wgsl */ `
   ${PRODUCT_PREAMBLE}
-  let column = group.x * ${PANEL_COLUMNS}u + 4u * lane;
+  let column = group.x * ${vectors * PANEL_COLUMNS}u + 4u * lane;
   let mBegin = group.y * u.rows;
   let mEnd = min(mBegin + u.rows, u.m);
-  let stored = column < u.n;
-  ${panelArrays(depth)}
-  let start = ${bias ? `vec4f(${[0, 1, 2, 3].map((i) => `bias[u.biasOffset + column + ${i}u]`).join(", ")})` : "vec4f()"};
+  ${each((v, columns) => `let stored${v} = column + ${columns}u < u.n;`)}
+  ${panelArrays(panel)}
+  ${each((v, columns) => {
+    const biases = [0, 1, 2, 3].map((i) => `bias[u.biasOffset + column + ${columns + i}u]`).join(", ");
+    return `let start${v} = ${bias ? `vec4f(${biases})` : "vec4f()"};`;
+  })}
+  var aPanel = aBase + kBegin + mBegin * u.aStride;
   ${single ? "{ let k0 = kBegin;" : `for (var k0 = kBegin; k0 < kEnd; k0 += ${depth}u) {`}
-    ${fillPanel(transposedB)}
+    ${fillPanel(transposedB, panel)}
     let kLane = k0 + 4u * lane;
     ${
       windows
         ? `${startWindows("aBase / 4u", "mBegin")}
     ${repeat(loads, (p) => `let e${p} = ${inWindow(`kLane / 4u + ${SUBGROUP_LANES * p}u`)};`)}`
-        : "var ia = (aBase + mBegin * u.aStride + kLane) / 4u;"
+        : "var ia = aPanel / 4u + lane;"
     }
     var ic = (cBase + mBegin * u.cStride + column) / 4u;
     for (var m = mBegin; m < mEnd; m++) {
       ${repeat(loads, (p) => `let a${p} = select(vec4f(), a[${at(p)}], kLane + ${LOAD_DEPTH * p}u < kEnd);`)}
-      var even = start;
-      var odd = vec4f();
-      ${single ? "" : "if (k0 > kBegin) { even = c[ic]; }"}
-      ${multiplyRow(depth)}
-      var y = even + odd;
-      if (k0 + ${depth}u >= kEnd) { y = activation(y); }
-      if (stored) { c[ic] = y; }
+      ${each((v) => `var before${v} = start${v};`)}
+      ${single ? "" : `if (k0 > kBegin) { ${each((v, columns) => `before${v} = c[ic + ${columns / 4}u];`)} }`}
+      ${multiplyRow(panel, (v) => `before${v}`)}
+      if (k0 + ${depth}u >= kEnd) { ${each((v) => `y${v} = activation(y${v});`)} }
+      ${vectors === 1 ? "" : "y0 = select(y0, y1, u.depth == 0u); // never, but the compiler cannot know"}
+      ${each((v, columns) => `if (stored${v}) { c[ic + ${columns / 4}u] = y${v}; }`)}
       ${windows ? NEXT_WINDOW : "ia += u.aStride / 4u;"}
       ic += u.cStride / 4u;
     }
+    aPanel += u.aPanel;
   }`;
 }
 
-/** Workgroups that share the work evenly enough between a few cores. */
+/** Workgroups that share the work evenly enough between a few cores, and the least of wide panels. */
 const WANTED_WORKGROUPS = 8;
+const LEAST_WORKGROUPS = 4;
 /** Rows that pay for filling a panel, below which k is cut instead; and the least k for which adding pieces pays. */
 const LEAST_ROWS = 128;
 const LEAST_DEPTH = 256;
@@ -150,35 +207,123 @@ function rowBlocks(m: number, tiles: number): number {
 }
 
 /** Pieces into which k is cut where the rows alone do not make enough workgroups. */
-export function panelSplits({ m, n, k, batch }: Pick<Product, "m" | "n" | "k" | "batch">): number {
-  const tiles = Math.ceil(n / PANEL_COLUMNS) * batch;
+export function panelSplits(shape: Shape, profile: TuningProfile): number {
+  const { m, n, k, batch } = shape;
+  const tiles = Math.ceil(n / (PANEL_COLUMNS * panelVectors(shape, profile))) * batch;
   const workgroups = tiles * rowBlocks(m, tiles);
   if (workgroups > 1 && m * n * k * batch < LEAST_WORK) return 1;
   return Math.max(1, Math.min(Math.ceil(WANTED_WORKGROUPS / workgroups), Math.floor(k / LEAST_DEPTH)));
 }
 
-/** Runs a product that `panelFits`. */
+/** Runs a product that `panelFits`, or would if A [K, M] were [M, K]. */
 export function runPanels(call: GpuCall<MatmulParams>, product: Product): void {
-  const { m, n, k, batch, splits, kStep, a, b, c, bias, activation } = product;
+  const { m, n, k, batch, splits, kStep, b, c, bias, activation } = product;
   const depth = panelDepth(Math.min(k, kStep), call.profile);
   const single = kStep <= depth;
+  const vectors = panelVectors(product, call.profile);
+  const columns = PANEL_COLUMNS * vectors;
+  const a = packed(call, product, depth);
   const windows = a.windows !== undefined;
-  const rows = Math.ceil(m / rowBlocks(m, Math.ceil(n / PANEL_COLUMNS) * batch));
+  const rows = Math.ceil(m / rowBlocks(m, Math.ceil(n / columns) * batch));
+  const traits = [single && "single", windows && "windows", `N${b.transposed ? "T" : "N"}`, activation];
   call.dispatch({
-    key: `panel ${depth}${single ? " single" : ""}${windows ? " windows" : ""} N${b.transposed ? "T" : "N"} ${activation}`,
+    key: ["panel", vectors === 2 ? `${depth}x${columns}` : depth, ...traits].filter(Boolean).join(" "),
     program: () => ({
       workgroupSize: [SUBGROUP_LANES],
       subgroups: true,
       declarations: activationWgsl(activation, "vec4f"),
-      body: body({ depth, single, transposedB: b.transposed, bias: bias !== undefined, windows }),
+      body: body({ depth, vectors, single, transposedB: b.transposed, bias: bias !== undefined, windows }),
     }),
     bindings: [
       { name: "a", view: a.view, type: "vec4f" },
       { name: "b", view: b.view, type: "vec4f" },
-      ...(bias === undefined ? [] : [{ name: "bias", view: bias.view, type: "f32" }]),
+      ...(bias === undefined ? [] : [{ name: "bias", view: bias.view, type: "f32" } as const]),
       { name: "c", view: c.view, type: "vec4f", access: "read_write" },
     ],
-    sizes: { ...productSizes(product), rows, depth },
-    workgroups: [Math.ceil(n / PANEL_COLUMNS), Math.ceil(m / rows), batch * splits],
+    sizes: {
+      ...productSizes({ ...product, a }),
+      ...{ rows, depth, aPanel: a.panelStride },
+      ...(vectors === 2 && { vectors }),
+    },
+    workgroups: [Math.ceil(n / columns), Math.ceil(m / rows), batch * splits],
   });
+}
+
+/** A, and how far apart in it are the panels' k of a row. */
+interface PanelRows extends Matrix {
+  readonly panelStride: number;
+}
+
+/**
+ * Elements of A, more than a core's caches hold, and columns of C from which copying A [M, K] pays: a row's part of a panel
+ * is short and a page or more away from the next row's, so that nothing is fetched before it is asked for.
+ */
+const ELEMENTS_TO_PACK = 2 ** 19;
+const COLUMNS_TO_PACK = 256;
+
+/** Whether a binding holds all of A packed. */
+export function packedFits({ m, k }: Pick<Product, "m" | "k">, profile: TuningProfile): boolean {
+  const depth = panelDepth(k, profile);
+  return 4 * Math.ceil(k / depth) * depth * (m + 3) <= profile.maxBindingBytes;
+}
+
+/** A where it lies, or packed: a panel's k of all rows after the other's, [K / depth, M, depth] in scratch memory. */
+function packed(call: GpuCall<MatmulParams>, product: Product, depth: number): PanelRows {
+  const { m, n, k, batch, splits, a } = product;
+  const pays =
+    batch === 1 &&
+    splits === 1 &&
+    k > depth &&
+    m * k >= ELEMENTS_TO_PACK &&
+    n >= COLUMNS_TO_PACK &&
+    packedFits(product, call.profile);
+  if (!a.transposed && (a.windows !== undefined || !pays)) return { ...a, panelStride: depth };
+  const panels = Math.ceil(k / depth);
+  const rows = Math.ceil(m / 4) * 4;
+  const view = call.scratch({ shape: [panels, rows, depth], dtype: "f32" });
+  const bindings: Binding[] = [
+    { name: "a", view: a.view, type: "vec4f" },
+    { name: "packed", view, type: "vec4f", access: "read_write" },
+  ];
+  // In vec4s.
+  const sizes = { k: k / 4, depth: depth / 4, rows, aOffset: a.offset / 4, aStride: a.stride / 4 };
+  if (a.transposed) {
+    // Blocks of 4 x 4.
+    const loop = rolledLoop(call.profile, (rows / 4) * (k / 4));
+    call.dispatch({
+      key: "transpose",
+      program: () => ({
+        workgroupSize: loop.workgroupSize,
+        body: loop.body(/* wgsl */ `
+    let row = i / (u.rows / 4u); let column = i % (u.rows / 4u);
+    let at = u.aOffset + 4u * row * u.aStride + column;
+    let block = transpose(mat4x4f(a[at], a[at + u.aStride], a[at + 2u * u.aStride], a[at + 3u * u.aStride]));
+    let to = (row / u.depth * u.rows + 4u * column) * u.depth + row % u.depth;
+    ${repeat(4, (j) => `packed[to + ${j}u * u.depth] = block[${j}];`)}`),
+      }),
+      bindings,
+      sizes: { ...loop.sizes, ...sizes },
+      workgroups: loop.workgroups,
+    });
+  } else {
+    const step = Math.ceil(m / Math.ceil(WANTED_WORKGROUPS / panels));
+    call.dispatch({
+      key: "pack",
+      program: () => ({
+        workgroupSize: [SUBGROUP_LANES],
+        subgroups: true,
+        body: /* wgsl */ `
+  let end = min(u.depth, u.k - group.x * u.depth);
+  for (var m = group.y * u.step; m < min(u.m, (group.y + 1u) * u.step); m++) {
+    let ia = u.aOffset + m * u.aStride + group.x * u.depth;
+    let ip = (group.x * u.rows + m) * u.depth;
+    for (var k = lane; k < end; k += ${SUBGROUP_LANES}u) { packed[ip + k] = a[ia + k]; }
+  }`,
+      }),
+      bindings,
+      sizes: { ...sizes, m, step },
+      workgroups: [panels, Math.ceil(m / step)],
+    });
+  }
+  return { view, offset: 0, stride: depth, panelStride: rows * depth, batchStride: 0, transposed: false };
 }

@@ -10,7 +10,7 @@
 import { type Choice, tuned } from "../tensor/tuning.js";
 import type { GpuCall } from "../tensor/webgpu-program.js";
 import { activationWgsl } from "./activation.js";
-import { panelFits, panelSplits, panelSuits, runPanels } from "./matmul-panel.js";
+import { packedFits, panelFits, panelSplits, panelSuits, runPanels } from "./matmul-panel.js";
 import {
   isAligned,
   type MatmulParams,
@@ -21,7 +21,6 @@ import {
   productBindings,
   productSizes,
 } from "./matmul-product.js";
-import { rolledLoop } from "./rolled.js";
 import {
   accumulators,
   eachAccumulator,
@@ -216,48 +215,21 @@ ${repeat(tile.vectors, (vector) => {
 const WANTED_WORKGROUPS = 4;
 const LEAST_WORK = 2 ** 20;
 
-/** Columns of C from which copying A [K, M] pays, to read it in panels: the copy costs 1.5 ns an element. */
+/** Sizes from which copying A [K, M] pays, to read it in panels: the copy costs 1.5 ns an element. */
 const COLUMNS_FOR_COPY = 128;
 const ROWS_FOR_COPY = 256;
 
 function copyPays({ profile }: GpuCall<MatmulParams>, product: Product): boolean {
-  const { m, n, k, batch, a } = product;
+  const { m, n, batch, splits, a } = product;
   const pays =
     a.transposed &&
     a.windows === undefined &&
     isAligned(a) &&
     batch === 1 &&
+    splits === 1 &&
     m >= ROWS_FOR_COPY &&
     n >= COLUMNS_FOR_COPY;
-  return (
-    pays && m * k * 4 <= profile.maxBindingBytes && panelFits({ ...product, a: { ...a, transposed: false } }, profile)
-  );
-}
-
-/** A [K, M] as [M, K] in scratch memory, K a multiple of four; 4 x 4 blocks of vec4s. */
-function transposedCopy(call: GpuCall<MatmulParams>, { m, k, a }: Product): Matrix {
-  const stride = k;
-  const view = call.scratch({ shape: [Math.ceil(m / 4) * 4, stride], dtype: "f32" });
-  const loop = rolledLoop(call.profile, Math.ceil(m / 4) * (k / 4));
-  call.dispatch({
-    key: "transpose",
-    program: () => ({
-      workgroupSize: loop.workgroupSize,
-      body: loop.body(/* wgsl */ `
-    let row = i / u.columns; let column = i % u.columns;
-    let at = u.offset + 4u * row * u.stride + column;
-    let block = transpose(mat4x4f(a[at], a[at + u.stride], a[at + 2u * u.stride], a[at + 3u * u.stride]));
-    let to = 4u * column * u.rows + row;
-    ${repeat(4, (j) => `copy[to + ${j}u * u.rows] = block[${j}];`)}`),
-    }),
-    bindings: [
-      { name: "a", view: a.view, type: "vec4f" },
-      { name: "copy", view, type: "vec4f", access: "read_write" },
-    ],
-    sizes: { ...loop.sizes, rows: k / 4, columns: Math.ceil(m / 4), stride: a.stride / 4, offset: a.offset / 4 },
-    workgroups: loop.workgroups,
-  });
-  return { view, offset: 0, stride, batchStride: 0, transposed: false };
+  return pays && packedFits(product, profile) && panelFits({ ...product, a: { ...a, transposed: false } }, profile);
 }
 
 type TileShape = Pick<Product, "m" | "n"> & Record<"a" | "b", Pick<Matrix, "transposed">>;
@@ -317,7 +289,7 @@ function runTile(call: GpuCall<MatmulParams>, product: Product): void {
 export const subgroupFamily: ProductFamily = {
   splitsFor(shape, profile) {
     const { m, n, k, batch, transposedA } = shape;
-    if (!transposedA && panelSuits(shape, profile)) return panelSplits(shape);
+    if (!transposedA && panelSuits(shape, profile)) return panelSplits(shape, profile);
     const tile = tileFor({ m, n, a: { transposed: transposedA }, b: { transposed: false } }, n % 4 === 0);
     const tiles = Math.ceil(m / tile.rows) * Math.ceil(n / tileColumns(tile)) * batch;
     return Math.max(1, Math.min(Math.ceil(WANTED_WORKGROUPS / tiles), Math.floor((m * n * k) / LEAST_WORK)));
@@ -329,8 +301,7 @@ export const subgroupFamily: ProductFamily = {
   run(call: GpuCall<MatmulParams>, product: Product): void {
     // Rows that are windows are read one after the other by panels only.
     const windows = product.a.windows !== undefined && !product.a.transposed;
-    if (windows || panelFits(product, call.profile)) runPanels(call, product);
-    else if (copyPays(call, product)) runPanels(call, { ...product, a: transposedCopy(call, product) });
+    if (windows || panelFits(product, call.profile) || copyPays(call, product)) runPanels(call, product);
     else runTile(call, product);
   },
 };

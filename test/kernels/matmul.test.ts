@@ -125,6 +125,7 @@ describe("forms that tuning chooses between", () => {
           const sizes = { m: 68, n: 36, k: 204, bias: true, activation: "relu" as const };
           for (const transposeA of [false, true]) await expectParity(form, { ...sizes, transposeA });
           await expectParity(form, { ...sizes, k: 203, transposeA: true });
+          await expectParity(form, { ...sizes, m: 517, n: 64, k: 516 });
         }
       }
     } finally {
@@ -210,18 +211,25 @@ describeProfiles((device) => {
       { m: 300, n: 132, k: 260, bias: true, activation: "relu" as const },
       { m: 140, n: 24, k: 1200 },
       { m: 40, n: 24, k: 24, batchA: [3], batchB: [3] },
+      // Wide panels, of A packed.
+      { m: 1030, n: 260, k: 516, bias: true, activation: "relu" as const },
     ]) {
       await expectParity(device(), { ...sizes, ...transposes });
     }
   });
 
   it.each(TRANSPOSES)("keeps what is not finite to its own row, %o", async (transposes) => {
-    const [{ a, b, options }] = operandsOf(device(), { m: 64, n: 24, k: 36, ...transposes });
-    const values = (await a.data()).slice();
-    for (let k = 0; k < 36; k++) values[transposes.transposeA ? k * 64 + 5 : 5 * 36 + k] = k % 2 === 0 ? Infinity : NaN;
-    const found = await matmul(a.assign(values), b, options).data();
-    expect(found.findIndex((value) => !Number.isFinite(value))).toBe(5 * 24);
-    expect(found.filter((value) => !Number.isFinite(value))).toHaveLength(24);
+    for (const [m, n, k] of [
+      [64, 24, 36],
+      [1027, 256, 516],
+    ] as const) {
+      const [{ a, b, options }] = operandsOf(device(), { m, n, k, ...transposes });
+      const values = (await a.data()).slice();
+      for (let p = 0; p < k; p++) values[transposes.transposeA ? p * m + 5 : 5 * k + p] = p % 2 === 0 ? Infinity : NaN;
+      const found = await matmul(a.assign(values), b, options).data();
+      expect(found.findIndex((value) => !Number.isFinite(value))).toBe(5 * n);
+      expect(found.filter((value) => !Number.isFinite(value))).toHaveLength(n);
+    }
   });
 
   it("handles empty axes: nothing for an empty result, activation(bias) for an empty sum", async () => {

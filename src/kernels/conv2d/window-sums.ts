@@ -6,7 +6,15 @@
 // Windows overlap, so a lane reads what another one has stored for the window before. llvmpipe runs the lanes of a subgroup as
 // one thread, whose loads and stores keep their order. WGSL does not promise that, so choice.ts asks for a processor.
 import type { GpuCall, GpuView } from "../../tensor/webgpu-program.js";
-import { fillPanel, LOAD_DEPTH, multiplyRow, PANEL_COLUMNS, panelArrays, panelDepth } from "../matmul-panel.js";
+import {
+  fillPanel,
+  LOAD_DEPTH,
+  multiplyRow,
+  PANEL_COLUMNS,
+  type PanelSize,
+  panelArrays,
+  panelDepth,
+} from "../matmul-panel.js";
 import { repeat, SUBGROUP_LANES } from "../subgroup-tile.js";
 import { inWindow, NEXT_WINDOW, startWindows, type WindowRows, windowSizes } from "../window-rows.js";
 
@@ -46,6 +54,7 @@ export function addWindows<P>(call: GpuCall<P>, sums: WindowSums): void {
 }
 
 function body(depth: number): string {
+  const size: PanelSize = { depth, vectors: 1 };
   const loads = Math.ceil(depth / LOAD_DEPTH);
   return /* wgsl */ `
   let firstImage = group.x * u.images;
@@ -55,23 +64,21 @@ function body(depth: number): string {
   let bBase = 0u;
   let kEnd = u.outputs;
   for (var i = firstImage * u.windowImage + lane; i < endImage * u.windowImage; i += ${SUBGROUP_LANES}u) { dx[i] = vec4f(); }
-  ${panelArrays(depth)}
+  ${panelArrays(size)}
   for (var firstColumn = 0u; firstColumn < u.elements; firstColumn += ${PANEL_COLUMNS}u) {
     let column = firstColumn + 4u * lane;
     let stored = column < u.elements;
     let element = ${inWindow("column / 4u")};
     for (var k0 = 0u; k0 < kEnd; k0 += ${depth}u) {
-      ${fillPanel(true)}
+      ${fillPanel(true, size)}
       let kLane = k0 + 4u * lane;
       var row = (mBegin * u.outputs + kLane) / 4u;
       ${startWindows("0u", "mBegin")}
       for (var m = mBegin; m < mEnd; m++) {
         ${repeat(loads, (p) => `let a${p} = select(vec4f(), a[row + ${SUBGROUP_LANES * p}u], kLane + ${LOAD_DEPTH * p}u < kEnd);`)}
-        var even = dx[ia + element];
-        var odd = vec4f();
-        ${multiplyRow(depth)}
-        let y = even + odd;
-        if (stored) { dx[ia + element] = y; }
+        let before = dx[ia + element];
+        ${multiplyRow(size, () => "before")}
+        if (stored) { dx[ia + element] = y0; }
         row += u.outputs / 4u;
         ${NEXT_WINDOW}
       }
