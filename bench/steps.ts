@@ -2,9 +2,8 @@
 // optimizer, figures read every so often), and steps of input optimisation, as `kilograd optimize` takes them. With
 // `-- --profile`, the kernels of each, too.
 //
-// Two runs take turns: a plain one, timed by the clock, and one in which timestamps stand at the begin and the end of every
-// compute pass (a step is one), which disturb nothing in it. In the latter, per step,
-//   host = wall - passes: JavaScript, encoding, submitting and waiting while nothing runs,
+// Plain runs, timed by the clock, take turns with runs that measure what of a step is not kernels (measureOverhead), per step
+//   host: JavaScript, encoding, submitting and waiting while nothing runs,
 //   driver = dispatches x the time of an empty dispatch in a pass: the least that launching kernels costs.
 // Outside = host + driver, kernels = the plain run's wall time - outside; medians over the turns.
 import {

@@ -26,7 +26,7 @@ import { conv2dReference, inputGradientReference, kernelGradientReference } from
 import { keptSpecs, NOTHING_KEPT, namedKept, winogradForward, winogradGradients } from "./conv2d/winograd.js";
 import { type Conv2dParams, directForward, directInputGradient, directKernelGradient } from "./conv2d.js";
 import type { Pool2dParams } from "./pool2d.js";
-import { repeat } from "./subgroup-tile.js";
+import { chosen, repeat } from "./subgroup-tile.js";
 
 /** The geometry is the convolution's, cropped to what the windows read: its output is 2 PH x 2 PW. */
 export type ConvPoolParams = Conv2dParams;
@@ -236,7 +236,9 @@ function forwardInOnePass(call: GpuCall<ConvPoolParams>): void {
 let item = ${GRID_INDEX} * ${size}u + lane;
 let quad = item % u.quads;
 let run = item / u.quads;
-${repeat(taps.length, (t) => `let w${t} = weights[${t}u * u.quads + quad];`)}
+var w: array<vec4f, ${taps.length}>;
+for (var t = 0u; t < u.taps; t++) { w[t] = weights[t * u.quads + quad]; }
+${repeat(taps.length, (t) => `let w${t} = w[${t}];`)}
 ${bias ? "let shift = bias[quad];" : ""}
 ${overWindows(
   geometry,
@@ -254,7 +256,7 @@ ${overWindows(
       { name: "pooled", view: y!, type: "vec4f", access: "read_write" },
       ...(winner ? [{ name: "winner", view: winner, type: "u32", access: "read_write" } as const] : []),
     ],
-    sizes: { ...sizesOf(geometry), rowsPerRun: runs.rows },
+    sizes: { ...sizesOf(geometry), rowsPerRun: runs.rows, taps: taps.length },
     workgroups: gridOf(Math.ceil((runs.count * quads) / size)),
   });
 }
@@ -304,7 +306,9 @@ ${overWindows(
     ${taps.map(({ ky, kx }, t) => `d${t} = fma(dz, select(h${ky}_${kx}, h${ky + 1}_${kx}, below), d${t});`).join("\n")}`,
 )}
 if (run >= u.runs) { return; }
-${repeat(taps.length, (t) => `kernelSums[(run * ${taps.length}u + ${t}u) * u.quads + quad] = d${t};`)}
+for (var t = 0u; t < u.taps; t++) {
+  kernelSums[(run * u.taps + t) * u.quads + quad] = ${chosen("t", taps.length, (t) => `d${t}`)};
+}
 ${biasSums ? "biasSums[run * u.quads + quad] = biasSum;" : ""}`,
         }),
         bindings: [
@@ -313,7 +317,7 @@ ${biasSums ? "biasSums[run * u.quads + quad] = biasSum;" : ""}`,
           { name: "kernelSums", view: kernelSums, type: "vec4f", access: "read_write" },
           ...(biasSums ? [{ name: "biasSums", view: biasSums, type: "vec4f", access: "read_write" } as const] : []),
         ],
-        sizes: { ...sizesOf(geometry), rowsPerRun: runs.rows, runs: runs.count },
+        sizes: { ...sizesOf(geometry), rowsPerRun: runs.rows, runs: runs.count, taps: taps.length },
         workgroups: gridOf(Math.ceil((runs.count * quads) / size)),
       });
     },

@@ -24,11 +24,13 @@ export const copyKernel = defineKernel<Record<never, never>>({
 export const storeRowKernel = defineKernel<{ readonly row: number }>({
   name: "storeRow",
   cpu: ({ inputs: [x], outputs: [table], params: { row } }) => table!.data.set(x!.data, row * x!.size),
-  webgpu: ({ inputs: [x], outputs: [table], params: { row }, dispatch }) =>
+  webgpu: ({ inputs: [x], outputs: [table], params: { row }, profile, dispatch }) => {
+    // On software adapters every kernel has workgroups of one subgroup: a recorded step merges only equal ones.
+    const lanes = profile.name === "software" ? 8 : 64;
     dispatch({
       key: "",
       program: () => ({
-        workgroupSize: [64],
+        workgroupSize: [lanes],
         body: "if (global.x < u.columns) { table[u.row * u.columns + global.x] = x[global.x]; }",
       }),
       bindings: [
@@ -36,6 +38,7 @@ export const storeRowKernel = defineKernel<{ readonly row: number }>({
         { name: "table", view: table!, type: "u32", access: "read_write" },
       ],
       sizes: { row, columns: x!.size },
-      workgroups: [Math.ceil(x!.size / 64)],
-    }),
+      workgroups: [Math.ceil(x!.size / lanes)],
+    });
+  },
 });

@@ -232,18 +232,24 @@ function copyPays({ profile }: GpuCall<MatmulParams>, product: Product): boolean
   return pays && packedFits(product, profile) && panelFits({ ...product, a: { ...a, transposed: false } }, profile);
 }
 
-type TileShape = Pick<Product, "m" | "n"> & Record<"a" | "b", Pick<Matrix, "transposed">>;
+type TileShape = Pick<Product, "m" | "n" | "k" | "batch"> & Record<"a" | "b", Pick<Matrix, "transposed">>;
+
+/** Multiply-adds that pay for compiling tiles of two vectors, and of 32 rows. */
+const WORK_FOR_VECTORS = 2 ** 21;
+const WORK_FOR_ROWS = 2 ** 18;
 
 /**
  * The tile that wastes least: fewer rows for a short C, one vector where two would hang over the edge. Stores by element
  * double the text of a tile (and seconds of compilation), so those tiles are small; for B [N, K] that costs no speed.
  * Two vectors only for A [K, M]: the other way round the panels take over where there are rows enough.
  */
-function tileFor({ m, n, a, b }: TileShape, vectorStores: boolean): SubgroupTile {
+function tileFor({ m, n, k, batch, a, b }: TileShape, vectorStores: boolean): SubgroupTile {
+  const work = m * n * k * batch;
   const padded = (columns: number) => Math.ceil(n / columns) * columns;
+  const twoFit = a.transposed && vectorStores && 0.9 * padded(64) <= padded(32);
   return {
-    rows: m <= 8 ? 8 : m <= 16 || b.transposed ? 16 : 32,
-    vectors: a.transposed && vectorStores && 0.9 * padded(64) <= padded(32) ? 2 : 1,
+    rows: m <= 8 ? 8 : m <= 16 || b.transposed || work < WORK_FOR_ROWS ? 16 : 32,
+    vectors: twoFit && work >= WORK_FOR_VECTORS ? 2 : 1,
   };
 }
 
@@ -290,7 +296,7 @@ export const subgroupFamily: ProductFamily = {
   splitsFor(shape, profile) {
     const { m, n, k, batch, transposedA } = shape;
     if (!transposedA && panelSuits(shape, profile)) return panelSplits(shape, profile);
-    const tile = tileFor({ m, n, a: { transposed: transposedA }, b: { transposed: false } }, n % 4 === 0);
+    const tile = tileFor({ m, n, k, batch, a: { transposed: transposedA }, b: { transposed: false } }, n % 4 === 0);
     const tiles = Math.ceil(m / tile.rows) * Math.ceil(n / tileColumns(tile)) * batch;
     return Math.max(1, Math.min(Math.ceil(WANTED_WORKGROUPS / tiles), Math.floor((m * n * k) / LEAST_WORK)));
   },

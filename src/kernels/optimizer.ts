@@ -85,7 +85,9 @@ function updateAll(call: GpuCall<StepParams>, text: UpdateText): void {
           { name: "scale", view: scale, type: "f32" },
           { name: "nonFinite", view: nonFinite, type: "u32" },
         ];
-  for (const group of bindableGroups(call.profile, updatesOf(gradients, call.outputs), scaling.length)) {
+  // The first layer's gradients are the last to be there: theirs is the smaller group, which may join what made them.
+  const updates = updatesOf(gradients, call.outputs).toReversed();
+  for (const group of bindableGroups(call.profile, updates, scaling.length)) {
     const loop = rolledSegments(
       call.profile,
       group.map(({ views: [gradient] }) => Math.ceil(gradient!.size / 4)),

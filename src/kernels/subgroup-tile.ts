@@ -89,3 +89,11 @@ export function eachAccumulator(
 export function repeat(count: number, emit: (index: number) => string): string {
   return Array.from({ length: count }, (_, index) => emit(index)).join("\n");
 }
+
+/** WGSL of the name with number `index` of `count` names: of a variable that registers hold, where an array would be memory. */
+export function chosen(index: string, count: number, name: (index: number) => string): string {
+  return Array.from({ length: count - 1 }, (_, k) => count - 2 - k).reduce(
+    (others, k) => `select(${others}, ${name(k)}, ${index} == ${k}u)`,
+    name(count - 1),
+  );
+}

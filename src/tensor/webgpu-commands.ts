@@ -171,7 +171,7 @@ export function encode(
       encoder.copyBufferToBuffer(command.from, 0, command.to, 0, command.bytes);
       continue;
     }
-    if (timer?.each === "dispatch") {
+    if (timer !== undefined && timer.each !== "pass") {
       pass?.end();
       pass = undefined;
       current = undefined;

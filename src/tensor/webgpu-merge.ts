@@ -22,7 +22,7 @@ import {
 
 /** Seconds that compiling a merged program may take by `compilationSeconds`, which may be 0.4 too low: none shall take 2. */
 const LONGEST_COMPILATION = 1.5;
-/** Characters of WGSL beyond which a program is not merged into one stage: its work is not too small for a launch. */
+/** Characters of WGSL beyond which a GPU's program is not merged: its work is not too small for a launch. */
 const LONGEST_PROGRAM = 6300;
 /** Parameters of a dispatch, which a binding of them holds. */
 const MOST_PARAMETERS = PARAMETER_BINDING / 4;
@@ -102,17 +102,17 @@ const buffersOf = (parts: readonly Part[], writtenOnly: boolean) =>
   );
 
 /** Whether the parts of a group of more than one can stand in one dispatch. */
-function canMerge(group: Group, { workers, subgroupSize, maxStorageBuffers }: TuningProfile): boolean {
+function canMerge(group: Group, { onProcessor, workers, subgroupSize, maxStorageBuffers }: TuningProfile): boolean {
   const parts = group.flat();
   const several = group.length > 1;
   const lanes = ({ workgroupSize: [x, y = 1, z = 1] }: ProgramText) => x * y * z;
   const shape = ({ workgroupSize: [x, y = 1, z = 1] }: ProgramText) => `${x} ${y} ${z}`;
   const [{ program }] = parts as [Part];
   return (
-    (workers === undefined
-      ? !several && parts.every(({ program }) => program.code.length <= LONGEST_PROGRAM)
-      : compilationSeconds(parts) <= LONGEST_COMPILATION) &&
-    (!several || (lanes(program.text) === subgroupSize && group.length <= MOST_STAGES)) &&
+    (onProcessor
+      ? compilationSeconds(parts) <= LONGEST_COMPILATION
+      : parts.every(({ program }) => program.code.length <= LONGEST_PROGRAM)) &&
+    (!several || (workers !== undefined && lanes(program.text) === subgroupSize && group.length <= MOST_STAGES)) &&
     parts.every(({ program: { text } }) => !text.subgroupMatrices && shape(text) === shape(program.text)) &&
     parts.every(({ program: { text } }) => !text.declarations?.includes("var<workgroup>")) &&
     sum(parts, ({ program }) => program.parameterNames + GRID_PARAMETERS) <= MOST_PARAMETERS &&
@@ -128,14 +128,19 @@ function canMerge(group: Group, { workers, subgroupSize, maxStorageBuffers }: Tu
  */
 export function compilationSeconds(parts: readonly Part[]): number {
   const codes = parts.map(codeOf);
-  const characters = sum(parts, ({ program }) => program.code.length);
-  return 2e-6 * sum(codes, ({ blocks }) => blocks) * sum(codes, ({ variables }) => variables) + 3e-5 * characters;
+  const total = (of: (code: Code) => number) => sum(codes, of);
+  return (
+    1.9e-6 * total(({ blocks }) => blocks) * total(({ variables }) => variables) +
+    9e-4 * total(({ statements }) => statements)
+  );
 }
 
 /** Basic blocks and variables of a program as llvmpipe has it. */
 interface Code {
   readonly blocks: number;
   readonly variables: number;
+  /** Of its text. */
+  readonly statements: number;
 }
 
 const codes = new WeakMap<Program, Code>();
@@ -156,7 +161,7 @@ function codeOf({ program, dispatch }: Part): Code {
     blocks += 8 * (loads * (2 + 3 * numbers) + stores * (2 + 2 * numbers));
     variables += loads * numbers;
   }
-  const code = { blocks, variables };
+  const code = { blocks, variables, statements: text.split(";").length - 1 };
   codes.set(program, code);
   return code;
 }

@@ -33,8 +33,8 @@ export class DispatchTimer {
 
   constructor(
     private readonly gpu: GPUDevice,
-    /** What lies between two timestamps. */
-    readonly each: "dispatch" | "pass",
+    /** What lies between two timestamps: a dispatch as it was recorded, or as it is launched (merged), or a pass. */
+    readonly each: "dispatch" | "launch" | "pass",
   ) {
     this.queries = gpu.createQuerySet({ type: "timestamp", count: QUERIES });
     this.resolved = gpu.createBuffer({

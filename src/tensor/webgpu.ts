@@ -312,9 +312,12 @@ export class WebGpuDevice extends Device {
     return this.timed("dispatch", fn, (timer) => timer.kernels());
   }
 
-  /** Milliseconds that the adapter spends in passes while `fn` runs. Needs, and is exact, as `profileDispatches`. */
-  profilePasses(fn: () => void | Promise<void>): Promise<number> {
-    return this.timed("pass", fn, (timer) => timer.total());
+  /**
+   * Milliseconds that the adapter spends in passes while `fn` runs: those that there are, or one for every dispatch as it
+   * is launched. Needs, and is exact, as `profileDispatches`.
+   */
+  profilePasses(fn: () => void | Promise<void>, each: "pass" | "launch" = "pass"): Promise<number> {
+    return this.timed(each, fn, (timer) => timer.total());
   }
 
   private async timed<T>(

@@ -24,12 +24,12 @@ afterAll(() => {
   WebGpuPlan.mergeAfter = mergeAfter;
 });
 
-/** A command that reads and writes buffers of the given numbers, with a program of so many characters. */
+/** A command that reads and writes buffers of the given numbers, with a program of so many characters and as many statements as it takes. */
 function command(
   name: string,
   reads: number[],
   writes: number[],
-  { code = 10, lanes = 8, workgroups = 2, type = "f32", body = "", declarations = "" } = {},
+  { code = 10, lanes = 8, workgroups = 2, type = "f32", body = ";".repeat(code / 10), declarations = "" } = {},
 ) {
   const binding = (id: number, access: Binding["access"]) =>
     ({ name: `b${id}`, type, access, view: { buffer: buffers[id], byteOffset: 0 } }) as unknown as Binding;
@@ -45,7 +45,7 @@ function command(
 const buffers = Array.from({ length: 100 }, (_, id) => ({ id }));
 /** A GPU, and lavapipe with two threads. */
 const gpu = { maxStorageBuffers: 16 } as WebGpuDevice["profile"];
-const lavapipe = { maxStorageBuffers: 16, subgroupSize: 8, workers: 2 } as WebGpuDevice["profile"];
+const lavapipe = { maxStorageBuffers: 16, subgroupSize: 8, workers: 2, onProcessor: true } as WebGpuDevice["profile"];
 const namesOf = (commands: DispatchCommand[], profile = gpu) =>
   groupsOf(commands, profile).map((group) =>
     group.map((stage) => stage.map(({ dispatch }) => dispatch.key).join("+")).join(">"),
@@ -75,13 +75,16 @@ test("what would take long to compile is not merged", () => {
   const accessing = (name: string, id: number, count: number) =>
     command(name, [id], [id + 1], { body: `b${id + 1}[0] = b${id}[0];`.repeat(count / 2), type: "vec4f" });
   const parts = [accessing("a", 0, 40), accessing("b", 1, 40)];
-  // 20 loads of 4 numbers, 14 blocks for each of 8 lanes, and 20 stores of 10; 80 numbers, 5 parameters: 2e-6 * 3840 * 85 s.
-  for (const part of parts) expect(compilationSeconds([part])).toBeCloseTo(0.65, 2);
-  expect(compilationSeconds(parts)).toBeCloseTo(4 * 0.65, 1);
+  // 20 loads of 4 numbers, 14 blocks for each of 8 lanes, and 20 stores of 10; 80 numbers, 5 parameters; 20 statements.
+  for (const part of parts) expect(compilationSeconds([part])).toBeCloseTo(1.9e-6 * 3840 * 85 + 9e-4 * 20, 3);
+  expect(compilationSeconds(parts)).toBeCloseTo(4 * 1.9e-6 * 3840 * 85 + 9e-4 * 40, 3);
   const sums = command("sums", [0], [1], { body: `b1[0] = b0[0];${"var c = 0f;".repeat(81)}`, type: "vec4f" });
-  expect(compilationSeconds([sums])).toBeCloseTo(2e-6 * 192 * 90, 3);
+  expect(compilationSeconds([sums])).toBeCloseTo(1.9e-6 * 192 * 90 + 9e-4 * 82, 3);
   expect(namesOf(parts, lavapipe)).toEqual(["a", "b"]);
   expect(namesOf([...parts, accessing("c", 2, 4)], lavapipe)).toEqual(["a", "b>c"]);
+  // Nor where there are no stages, as with one thread.
+  const sides = [accessing("a", 0, 40), accessing("b", 2, 40), accessing("c", 4, 4)];
+  expect(namesOf(sides, { ...lavapipe, workers: undefined })).toEqual(["a+c", "b"]);
   const long = (name: string, id: number) => command(name, [id], [id + 1], { code: 30_000 });
   expect(namesOf([long("a", 0), long("b", 1)], lavapipe)).toEqual(["a", "b"]);
 });

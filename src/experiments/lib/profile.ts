@@ -117,7 +117,7 @@ export function profiledSteps(stepMs: number | undefined): number {
 
 /** What of a step is not kernels, in milliseconds. */
 export interface Overhead {
-  /** While the adapter is in no compute pass: JavaScript, encoding, submitting, waiting. */
+  /** While no kernel runs: JavaScript, encoding, submitting, waiting. */
   readonly hostMs: number;
   /** What as many empty dispatches in one pass take. */
   readonly driverMs: number;
@@ -127,30 +127,41 @@ export interface Overhead {
 /**
  * Measures what of a step is not kernels. `run` as in profileSteps. Timestamps stand at the begin and the end of passes
  * only, and what lies between them is taken off the clock's time of the same run, so that the adapter's speed may change
- * from run to run.
+ * from run to run. On llvmpipe a pass's timestamps themselves take 50 to 100 us: they rasterise, which wakes threads. What
+ * they take within a pass, where passes are put between all of a step's dispatches, is taken off once a step; as much as
+ * that again remains.
  */
 export async function measureOverhead(
   device: WebGpuDevice,
   { steps, run }: { steps: number; run: (count: number) => Promise<void> },
 ): Promise<Overhead> {
-  const timed = async (count: number) => {
+  const timed = async (count: number, each: "pass" | "launch") => {
     const before = device.counters.dispatches;
     let wallMs = 0;
     const passMs = await device.profilePasses(async () => {
       const begun = performance.now();
       await run(count);
       wallMs = performance.now() - begun;
-    });
-    return { hostMs: wallMs - passMs, dispatches: device.counters.dispatches - before };
+    }, each);
+    return { passMs, hostMs: wallMs - passMs, dispatches: device.counters.dispatches - before };
   };
-  const [short, long] = [await timed(UNLIKE), await timed(UNLIKE + steps)];
-  const dispatches = (long.dispatches - short.dispatches) / steps;
+  /** Of a long run less a short one. */
+  const perStep = async (each: "pass" | "launch") => {
+    const [short, long] = [await timed(UNLIKE, each), await timed(UNLIKE + steps, each)];
+    const of = (key: keyof typeof long) => (long[key] - short[key]) / steps;
+    return { passMs: of("passMs"), hostMs: of("hostMs"), dispatches: of("dispatches") };
+  };
+  const { passMs, hostMs, dispatches } = await perStep("pass");
+  const stampMs =
+    device.profile.onProcessor && dispatches > 1
+      ? Math.max(0, ((await perStep("launch")).passMs - passMs) / (dispatches - 1))
+      : 0;
   let emptyMs = Number.POSITIVE_INFINITY;
   for (let i = 0; i < 5; i++) {
     const ms = await device.profilePasses(() => callEmpty(device));
     emptyMs = Math.min(emptyMs, ms / EMPTY_CALLS);
   }
-  return { hostMs: (long.hostMs - short.hostMs) / steps, driverMs: dispatches * emptyMs, dispatches };
+  return { hostMs: Math.max(0, hostMs - stampMs), driverMs: dispatches * emptyMs, dispatches };
 }
 
 const EMPTY_CALLS = 64;

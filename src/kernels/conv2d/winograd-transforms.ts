@@ -6,7 +6,7 @@ import type { Binding, GpuCall, GpuView } from "../../tensor/webgpu-program.js";
 import { activationGradientWgsl, activationWgsl, type FusedActivation } from "../activation.js";
 import { boxLoop } from "../box.js";
 import { rolledLoop } from "../rolled.js";
-import { repeat, SUBGROUP_LANES } from "../subgroup-tile.js";
+import { chosen, repeat, SUBGROUP_LANES } from "../subgroup-tile.js";
 import type { Conv2dGeometry } from "./geometry.js";
 import { maximumWgsl, PASSED_BACK, partOf } from "./pool-cells.js";
 import type { Tiling } from "./tiling.js";
@@ -55,15 +55,10 @@ function whole({ geometry: { y, x }, m, rows, columns }: Tiling): boolean {
  * loop that the compiler cannot unroll: a load or store takes long to compile, and in a short loop less time to run.
  */
 function storeRows(side: number, { target, at, plane }: Record<"target" | "at" | "plane", string>): string {
-  const inRow = (c: number) =>
-    Array.from({ length: side - 1 }, (_, r) => side - 2 - r).reduce(
-      (below, r) => `select(${below}, v${r}_${c}, r == ${r}u)`,
-      `v${side - 1}_${c}`,
-    );
   return /* wgsl */ `
     for (var r = 0u; r < u.side; r++) {
       let row = ${at} + r * ${side}u * ${plane};
-      ${repeat(side, (c) => `${target}[row + ${c}u * ${plane}] = ${inRow(c)};`)}
+      ${repeat(side, (c) => `${target}[row + ${c}u * ${plane}] = ${chosen("r", side, (r) => `v${r}_${c}`)};`)}
     }`;
 }
 
@@ -370,7 +365,9 @@ export function transformKernel<P>(
     program: () => ({
       workgroupSize: loop.workgroupSize,
       body: loop.body(/* wgsl */ `
-    ${square(3, (r, c) => `let g${r}_${c} = weights[i + ${3 * r + c}u * u.count];`)}
+    var g: array<vec4f, 9>;
+    for (var t = 0u; t < u.taps; t++) { g[t] = weights[i + t * u.count]; }
+    ${square(3, (r, c) => `let g${r}_${c} = g[${3 * r + c}];`)}
     ${both(winogradMatrices(m).kernel, "g", "v")}
     ${storeRows(side, { target: "factors", at: "i", plane: "u.count" })}`),
     }),
@@ -378,7 +375,7 @@ export function transformKernel<P>(
       { name: "weights", view: kernel, type: "vec4f" },
       { name: "factors", view: factors, type: "vec4f", access: "read_write" },
     ],
-    sizes: { ...loop.sizes, side },
+    sizes: { ...loop.sizes, side, taps: 9 },
     workgroups: loop.workgroups,
   });
   return factors;
@@ -399,13 +396,13 @@ export function transformKernelGradient<P>(
       workgroupSize: loop.workgroupSize,
       body: loop.body(/* wgsl */ `
     ${transformRows(transposed(winogradMatrices(m).kernel), { source: "factors", at: "i", plane: "u.count" })}
-    ${square(3, (r, c) => `dkernel[i + ${3 * r + c}u * u.count] = y${r}_${c};`)}`),
+    for (var t = 0u; t < u.taps; t++) { dkernel[i + t * u.count] = ${chosen("t", 9, (t) => `y${Math.floor(t / 3)}_${t % 3}`)}; }`),
     }),
     bindings: [
       { name: "factors", view: factors, type: "vec4f" },
       { name: "dkernel", view: dkernel, type: "vec4f", access: "read_write" },
     ],
-    sizes: { ...loop.sizes, side },
+    sizes: { ...loop.sizes, side, taps: 9 },
     workgroups: loop.workgroups,
   });
 }
