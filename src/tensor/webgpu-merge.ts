@@ -20,8 +20,8 @@ import {
   type ProgramText,
 } from "./webgpu-program.js";
 
-/** Seconds that compiling a merged program may take by `compilationSeconds`, which may be 0.4 too low: none shall take 2. */
-const LONGEST_COMPILATION = 1.5;
+/** Seconds that compiling a merged program may take by `compilationSeconds`, which may be 0.6 too low: none shall take 2. */
+const LONGEST_COMPILATION = 1.35;
 /** Characters of WGSL beyond which a GPU's program is not merged: its work is not too small for a launch. */
 const LONGEST_PROGRAM = 6300;
 /** Parameters of a dispatch, which a binding of them holds. */
