@@ -218,7 +218,7 @@ function forwardInOnePass(call: GpuCall<ConvPoolParams>): void {
   const [y, winner] = call.outputs;
   const rows = geometry.batch * (geometry.y.output / 2);
   const quads = geometry.outputs / 4;
-  const { size, runs } = walk(call.profile, rows, quads);
+  const { size, runs, bound } = walk(call.profile, rows, quads);
   const taps = tapsOf(geometry);
   // The bias, equal in all cells, is added to the maximum.
   const sums = CELLS.flatMap(({ cy, cx }, cell) =>
@@ -237,7 +237,7 @@ let item = ${GRID_INDEX} * ${size}u + lane;
 let quad = item % u.quads;
 let run = item / u.quads;
 var w: array<vec4f, ${taps.length}>;
-for (var t = 0u; t < u.taps; t++) { w[t] = weights[t * u.quads + quad]; }
+for (var t = 0u; t < ${bound("u.taps", taps.length)}; t++) { w[t] = weights[t * u.quads + quad]; }
 ${repeat(taps.length, (t) => `let w${t} = w[${t}];`)}
 ${bias ? "let shift = bias[quad];" : ""}
 ${overWindows(
@@ -275,7 +275,7 @@ function kernelGradientInOnePass(
   const { geometry, activation } = call.params;
   const rows = geometry.batch * (geometry.y.output / 2);
   const quads = geometry.outputs / 4;
-  const { size, runs } = walk(call.profile, rows, quads);
+  const { size, runs, bound } = walk(call.profile, rows, quads);
   const taps = tapsOf(geometry);
   collectKernelSums(
     { ...call, params: geometry, outputs: dbias ? [dkernel, dbias] : [dkernel] },
@@ -306,7 +306,7 @@ ${overWindows(
     ${taps.map(({ ky, kx }, t) => `d${t} = fma(dz, select(h${ky}_${kx}, h${ky + 1}_${kx}, below), d${t});`).join("\n")}`,
 )}
 if (run >= u.runs) { return; }
-for (var t = 0u; t < u.taps; t++) {
+for (var t = 0u; t < ${bound("u.taps", taps.length)}; t++) {
   kernelSums[(run * u.taps + t) * u.quads + quad] = ${chosen("t", taps.length, (t) => `d${t}`)};
 }
 ${biasSums ? "biasSums[run * u.quads + quad] = biasSum;" : ""}`,
@@ -377,10 +377,17 @@ function gradientBindings({ dy, y, winner }: PooledGradient): Binding[] {
   ];
 }
 
-/** Rows of windows (n, py) cut into runs, one invocation per run and quad. */
+/**
+ * Rows of windows (n, py) cut into runs, one invocation per run and quad; and how a loop over taps is bounded: by a number on
+ * hardware, which unrolls it, by a parameter on software adapters, where many loads and stores take long to compile.
+ */
 function walk(profile: TuningProfile, rows: number, quads: number) {
   const software = profile.name === "software";
-  return { size: software ? 8 : 64, runs: splitRows(rows, Math.ceil((software ? 512 : 16384) / quads)) };
+  return {
+    size: software ? 8 : 64,
+    runs: splitRows(rows, Math.ceil((software ? 512 : 16384) / quads)),
+    bound: (parameter: string, count: number) => (software ? parameter : `${count}u`),
+  };
 }
 
 const sizesOf = ({ batch, y, x, outputs }: Conv2dGeometry) => ({

@@ -271,13 +271,14 @@ export function packedFits({ m, k }: Pick<Product, "m" | "k">, profile: TuningPr
 function packed(call: GpuCall<MatmulParams>, product: Product, depth: number): PanelRows {
   const { m, n, k, batch, splits, a } = product;
   const pays =
+    a.windows === undefined &&
     batch === 1 &&
     splits === 1 &&
     k > depth &&
     m * k >= ELEMENTS_TO_PACK &&
     n >= COLUMNS_TO_PACK &&
     packedFits(product, call.profile);
-  if (!a.transposed && (a.windows !== undefined || !pays)) return { ...a, panelStride: depth };
+  if (!a.transposed && !pays) return { ...a, panelStride: depth };
   const panels = Math.ceil(k / depth);
   const rows = Math.ceil(m / 4) * 4;
   const view = call.scratch({ shape: [panels, rows, depth], dtype: "f32" });

@@ -54,12 +54,13 @@ describeProfiles((device) => {
     expect(products.map(({ calls }) => calls)).toEqual([expect.closeTo(1, 9), expect.closeTo(1, 9)]);
     expect(profile.kernels.reduce((sum, { share }) => sum + share, 0)).toBeCloseTo(1, 9);
     expect(profile.emptyDispatchMs).toBeGreaterThan(0);
-    const lines = profileText(profile).split("\n");
+    // As if all were long enough to be shown: how long a product takes depends on what else the machine does.
+    const kernels = profile.kernels.map((kernel) => ({ ...kernel, share: Math.max(kernel.share, 0.001) }));
+    const lines = profileText({ ...profile, kernels }).split("\n");
     expect(lines[0]).toMatch(
       /^Kernels of a step: \d+\.\d\d ms in \d+ dispatches \(mean of 6 steps; ceilings 100 GFLOP\/s, 10\.0 GB\/s\)$/,
     );
-    const shown = products.filter(({ share }) => share >= 0.001);
-    expect(lines.filter((line) => line.startsWith("matmul "))).toHaveLength(shown.length);
+    expect(lines.filter((line) => line.startsWith("matmul "))).toHaveLength(2);
     built.dispose();
   });
 
