@@ -117,11 +117,12 @@ export interface Timing {
   readonly calls: number;
 }
 
-/** A cycle lasts at least this long, so that the wait at its end does not matter. */
-const CYCLE_MS = 50;
+/** A cycle lasts at least this long, so that the wait at its end, up to 2 ms too long (wait.ts), does not matter. */
+const CYCLE_MS = { full: 200, quick: 50 };
 
 /** Times `call`, which records work on the device. */
 export async function measure(device: WebGpuDevice, name: string, call: () => void, quick: boolean): Promise<Timing> {
+  const cycleMs = CYCLE_MS[quick ? "quick" : "full"];
   const cycle = async (count: number) => {
     for (let i = 0; i < count; i++) scope(call);
     await device.sync();
@@ -133,8 +134,8 @@ export async function measure(device: WebGpuDevice, name: string, call: () => vo
     const start = performance.now();
     await cycle(calls);
     const elapsed = performance.now() - start;
-    if (elapsed >= CYCLE_MS) break;
-    calls = Math.ceil(calls * Math.min(10, Math.max(1.2, (1.1 * CYCLE_MS) / elapsed)));
+    if (elapsed >= cycleMs) break;
+    calls = Math.ceil(calls * Math.min(10, Math.max(1.2, (1.1 * cycleMs) / elapsed)));
   }
   const stats = await new Promise<Benchmark.Stats>((resolve, reject) => {
     const benchmark = new Benchmark(
@@ -151,7 +152,7 @@ export async function measure(device: WebGpuDevice, name: string, call: () => vo
       {
         defer: true,
         initCount: 1,
-        minTime: CYCLE_MS / 1000,
+        minTime: cycleMs / 1000,
         minSamples: quick ? 3 : 8,
         maxTime: quick ? 0.2 : 1,
         onComplete: () => resolve(benchmark.stats),

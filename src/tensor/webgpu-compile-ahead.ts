@@ -81,37 +81,46 @@ export class CompileAhead {
     this.helper = await this.open();
     const { device } = this.helper;
     if (this.ended) return;
-    const parameterLayout = device.createBindGroupLayout(PARAMETER_LAYOUT);
-    const { STORAGE, UNIFORM, INDIRECT } = GPUBufferUsage;
-    const memory = (usage: number) => device.createBuffer({ size: PARAMETER_BINDING, usage });
-    const noWorkgroups = memory(INDIRECT); // Zeros.
-    const parameters = device.createBindGroup({
-      layout: parameterLayout,
-      entries: [{ binding: 0, resource: { buffer: memory(UNIFORM), size: PARAMETER_BINDING } }],
-    });
     for (const program of programs) {
       if (!wanted() || this.ended) return;
-      const layout = device.createBindGroupLayout({ entries: bindGroupEntries(program.accesses) });
-      const pipeline = await device.createComputePipelineAsync({
-        layout: device.createPipelineLayout({
-          bindGroupLayouts: program.parameterNames > 0 ? [layout, parameterLayout] : [layout],
-        }),
-        compute: { module: device.createShaderModule({ code: program.code }), entryPoint: "main" },
-      });
-      const encoder = device.createCommandEncoder();
-      const pass = encoder.beginComputePass();
-      pass.setPipeline(pipeline);
-      const entries = program.accesses.map((_, binding) => ({ binding, resource: { buffer: memory(STORAGE) } }));
-      pass.setBindGroup(0, device.createBindGroup({ layout, entries }));
-      if (program.parameterNames > 0) pass.setBindGroup(1, parameters, [0]);
-      // Directly, a dispatch of none would be left out before it reaches the driver.
-      pass.dispatchWorkgroupsIndirect(noWorkgroups, 0);
-      pass.end();
-      device.queue.submit([encoder.finish()]);
       // One at a time: where the other device has come to, the rest is left out.
-      await device.queue.onSubmittedWorkDone();
+      await runOverNothing(device, program);
     }
   }
+}
+
+/** What a driver compiles, and how to bind it. */
+export type DriverProgram = Pick<Program, "code" | "accesses" | "parameterNames">;
+
+/** Has a program compiled by the driver, which does that when it first runs: settles when it has run over no workgroups. */
+export async function runOverNothing(device: GPUDevice, program: DriverProgram): Promise<void> {
+  const { STORAGE, UNIFORM, INDIRECT } = GPUBufferUsage;
+  const memory = (usage: number) => device.createBuffer({ size: PARAMETER_BINDING, usage });
+  const buffers = [memory(INDIRECT), memory(UNIFORM), ...program.accesses.map(() => memory(STORAGE))] as const;
+  const [noWorkgroups, parameters, ...bound] = buffers; // Zeros.
+  const layout = device.createBindGroupLayout({ entries: bindGroupEntries(program.accesses) });
+  const parameterLayout = device.createBindGroupLayout(PARAMETER_LAYOUT);
+  const pipeline = await device.createComputePipelineAsync({
+    layout: device.createPipelineLayout({
+      bindGroupLayouts: program.parameterNames > 0 ? [layout, parameterLayout] : [layout],
+    }),
+    compute: { module: device.createShaderModule({ code: program.code }), entryPoint: "main" },
+  });
+  const encoder = device.createCommandEncoder();
+  const pass = encoder.beginComputePass();
+  pass.setPipeline(pipeline);
+  const entries = bound.map((buffer, binding) => ({ binding, resource: { buffer } }));
+  pass.setBindGroup(0, device.createBindGroup({ layout, entries }));
+  if (program.parameterNames > 0) {
+    const resource = { buffer: parameters, size: PARAMETER_BINDING };
+    pass.setBindGroup(1, device.createBindGroup({ layout: parameterLayout, entries: [{ binding: 0, resource }] }), [0]);
+  }
+  // Directly, a dispatch of none would be left out before it reaches the driver.
+  pass.dispatchWorkgroupsIndirect(noWorkgroups, 0);
+  pass.end();
+  device.queue.submit([encoder.finish()]);
+  await device.queue.onSubmittedWorkDone();
+  for (const buffer of buffers) buffer.destroy();
 }
 
 /** Whether a device gains from it: llvmpipe under lavapipe, with its cache on disk. */

@@ -110,7 +110,7 @@ function canMerge(group: Group, { onProcessor, workers, subgroupSize, maxStorage
   const [{ program }] = parts as [Part];
   return (
     (onProcessor
-      ? compilationSeconds(parts) <= LONGEST_COMPILATION
+      ? compilationSeconds(parts.map(({ program }) => program)) <= LONGEST_COMPILATION
       : parts.every(({ program }) => program.code.length <= LONGEST_PROGRAM)) &&
     (!several || (workers !== undefined && lanes(program.text) === subgroupSize && group.length <= MOST_STAGES)) &&
     parts.every(({ program: { text } }) => !text.subgroupMatrices && shape(text) === shape(program.text)) &&
@@ -127,8 +127,8 @@ function canMerge(group: Group, { onProcessor, workers, subgroupSize, maxStorage
  * one for every number that is loaded) LLVM's pass for coroutines, which every compute shader goes through there, finds anew
  * how all basic blocks dominate each other.
  */
-export function compilationSeconds(parts: readonly Part[]): number {
-  const codes = parts.map(codeOf);
+export function compilationSeconds(programs: readonly Program[]): number {
+  const codes = programs.map(codeOf);
   const total = (of: (code: Code) => number) => sum(codes, of);
   const [blocks, variables] = [total(({ blocks }) => blocks), total(({ variables }) => variables)];
   return (
@@ -148,7 +148,7 @@ interface Code {
 const codes = new WeakMap<Program, Code>();
 
 /** A load or store has its blocks once for each of eight lanes: for the lane, and for each of its numbers. */
-function codeOf({ program, dispatch }: Part): Code {
+function codeOf(program: Program): Code {
   const known = codes.get(program);
   if (known !== undefined) return known;
   const { declarations = "", body } = program.text;
@@ -156,8 +156,8 @@ function codeOf({ program, dispatch }: Part): Code {
   const count = (pattern: string) => text.match(new RegExp(`(?<![.\\w])${pattern}`, "g"))?.length ?? 0;
   let blocks = 0;
   let variables = count("var\\b") + program.parameterNames + GRID_PARAMETERS;
-  for (const { name, type } of dispatch.bindings) {
-    const numbers = Number(/^vec(\d)/.exec(type)?.[1] ?? 1);
+  for (const [, name, type] of program.code.matchAll(/var<storage, \w+> (\w+): array<(\w+)/g)) {
+    const numbers = Number(/^vec(\d)/.exec(type!)?.[1] ?? 1);
     const stores = count(`${name}\\[[^;=]*\\] = `);
     const loads = count(`${name}\\[`) - stores;
     blocks += 8 * (loads * (2 + 3 * numbers) + stores * (2 + 2 * numbers));

@@ -123,6 +123,11 @@ export class WebGpuDevice extends Device {
     });
   }
 
+  /** What was compiled so far, for benchmarks. */
+  get compiled(): readonly Program[] {
+    return [...this.programs.values()];
+  }
+
   allocate(dtype: DType, size: number): Storage {
     this.checkOpen();
     const storage = new GpuStorage(this, dtype, size, this.memorySource.acquire(paddedBytes(size)));
