@@ -6,7 +6,7 @@
 // nonFinite is not 0 nothing changes. With `newAverage` the last slot is the parameters' moving average over the steps.
 // Formulas and defaults as Keras 3: weight decay is decoupled from the gradient, w -= w learningRate weightDecay.
 import { type CpuCall, defineKernel } from "../tensor/kernel.js";
-import type { Binding, GpuCall } from "../tensor/webgpu-program.js";
+import { type Binding, follows, type GpuCall, type GpuView, positionOf } from "../tensor/webgpu-program.js";
 import { bindableGroups, rolledSegments } from "./rolled.js";
 
 /** A gradient with the parameter and slots that it changes. */
@@ -55,6 +55,24 @@ function cpuUpdateAll(
   }
 }
 
+/** The updates, those as one whose tensors lie side by side: one loop and few bindings for all of them. */
+function joinedUpdates({ joined }: GpuCall<StepParams>, updates: readonly Update<GpuView>[]): Update<GpuView>[] {
+  const idOf = ([, { buffer }]: Update<GpuView>) => buffer.whole?.id ?? 0;
+  const inOrder = updates.toSorted((a, b) => idOf(a) - idOf(b) || positionOf(a[1]) - positionOf(b[1]));
+  const runs: Update<GpuView>[][] = [];
+  for (const update of inOrder) {
+    const run = runs.at(-1);
+    const [, ...before] = run?.at(-1) ?? [];
+    if (run !== undefined && before.every((view, i) => follows(view, update[i + 1]!))) run.push(update);
+    else runs.push([update]);
+  }
+  return runs.flatMap((run) => {
+    if (run.length === 1) return run;
+    const columns = run[0]!.map((_, i) => joined(run.map((update) => update[i]!)));
+    return columns.includes(undefined) ? run : [columns as unknown as Update<GpuView>];
+  });
+}
+
 interface UpdateText {
   readonly key: string;
   /** Names of the vec4s that the statement reads and changes: parameter, slots. */
@@ -86,7 +104,7 @@ function updateAll(call: GpuCall<StepParams>, text: UpdateText): void {
           { name: "nonFinite", view: nonFinite, type: "u32" },
         ];
   // The first layer's gradients are the last to be there: theirs is the smaller group, which may join what made them.
-  const updates = updatesOf(gradients, call.outputs).toReversed();
+  const updates = joinedUpdates(call, updatesOf(gradients, call.outputs)).toReversed();
   for (const group of bindableGroups(call.profile, updates, scaling.length)) {
     const loop = rolledSegments(
       call.profile,

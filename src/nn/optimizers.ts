@@ -49,6 +49,7 @@ export abstract class Optimizer {
   /** Names of the slots that every parameter has. */
   private readonly slotNames: readonly string[];
   private readonly slots = new Map<Tensor, Tensor[]>();
+  private readonly met = new WeakSet<Tensor>();
 
   protected constructor(
     readonly name: string,
@@ -104,6 +105,7 @@ export abstract class Optimizer {
         `${this.name}: a gradient must have its parameter's shape ${formatShape(parameter.shape)}, got ${formatShape(gradient.shape)}`,
       );
     }
+    this.meet(updates.map(([parameter]) => parameter));
     const state = updates.flatMap(([parameter]) => [parameter, ...this.slotsOf(parameter)]);
     const found = updates.map(([, gradient]) => gradient);
     scaling?.check(found);
@@ -163,6 +165,20 @@ export abstract class Optimizer {
   /** The slots of a parameter by name; made, as zeros, where there are none yet. */
   slotTensors(parameter: Tensor): { readonly name: string; readonly tensor: Tensor }[] {
     return this.slotsOf(parameter).map((tensor, i) => ({ name: this.slotNames[i]!, tensor }));
+  }
+
+  /** Places those of the parameters that no step has changed side by side, and their slots: one kernel changes all of them. */
+  private meet(parameters: readonly Tensor[]): void {
+    const fresh = parameters.filter((parameter) => !this.met.has(parameter));
+    if (fresh.length === 0) return;
+    const storagesOf = (tensors: readonly Tensor[]) => tensors.map(({ storage }) => storage);
+    const { device } = fresh[0]!;
+    device.placeTogether(storagesOf(fresh));
+    const slots = fresh.map((parameter) => this.slotsOf(parameter));
+    this.slotNames.forEach((_, i) => {
+      device.placeTogether(storagesOf(slots.map((own) => own[i]!)));
+    });
+    for (const parameter of fresh) this.met.add(parameter);
   }
 
   private slotsOf(parameter: Tensor): Tensor[] {

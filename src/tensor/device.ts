@@ -107,6 +107,11 @@ export abstract class Device {
   byproducts<Params>(_kernel: Kernel<Params>, _params: Params): readonly Spec[] {
     return [];
   }
+  /**
+   * Moves memory of tensors side by side, in this order, where that lets a kernel take them for one; nothing changes otherwise.
+   * Does nothing while a step is recorded.
+   */
+  placeTogether(_storages: readonly Storage[]): void {}
   /** Hands recorded work to the device without waiting for its end. */
   abstract flush(): Promise<void>;
   /** Resolves when everything recorded so far is done; raises what went wrong since the last call. */

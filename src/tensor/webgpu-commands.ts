@@ -1,6 +1,6 @@
 // What the WebGPU device records: compiled programs, dispatches and copies, and the block of uniform memory that holds
 // the dispatches' parameters. Shared by work that is submitted once and by recorded steps that are submitted again.
-import type { Dispatch, GpuView, ProgramText } from "./webgpu-program.js";
+import type { Binding, Dispatch, GpuView, ProgramText } from "./webgpu-program.js";
 import type { DispatchTimer } from "./webgpu-timer.js";
 
 /** Bytes of a parameter binding: a dispatch has at most 256 parameters. */
@@ -60,7 +60,8 @@ export interface DispatchCommand {
   readonly call: KernelCall;
   readonly dispatch: Dispatch;
   readonly program: Program;
-  readonly bindGroup: GPUBindGroup;
+  /** There once the memory of its views is. */
+  bindGroup: GPUBindGroup | undefined;
   /** Names the views that the bind group binds. */
   readonly bound: string;
   /** In the parameter block; -1 without parameters. */
@@ -94,7 +95,9 @@ export function partPlaces(merged: DispatchCommand, parts: readonly DispatchComm
 export interface CopyCommand {
   readonly kind: "copy";
   readonly from: GPUBuffer;
+  readonly fromOffset: number;
   readonly to: GPUBuffer;
+  readonly toOffset: number;
   readonly bytes: number;
   /** Set once it was part of a submit without errors. */
   submitted: boolean;
@@ -168,7 +171,8 @@ export function encode(
       pass?.end();
       pass = undefined;
       current = undefined;
-      encoder.copyBufferToBuffer(command.from, 0, command.to, 0, command.bytes);
+      const { from, fromOffset, to, toOffset, bytes } = command;
+      encoder.copyBufferToBuffer(from, fromOffset, to, toOffset, bytes);
       continue;
     }
     if (timer !== undefined && timer.each !== "pass") {
@@ -181,13 +185,30 @@ export function encode(
       current = command.program;
       pass.setPipeline(command.program.pipeline!);
     }
-    pass.setBindGroup(0, command.bindGroup);
+    pass.setBindGroup(0, command.bindGroup!);
     if (command.parameterOffset >= 0) pass.setBindGroup(1, parameters, [command.parameterOffset]);
     const [x, y, z] = command.dispatch.workgroups;
     pass.dispatchWorkgroups(x, y, z);
   }
   pass?.end();
   timer?.endSubmit(encoder);
+}
+
+/**
+ * The dispatch with one access for all parts of one buffer: WebGPU does not let a dispatch write into a buffer that it binds
+ * for reading elsewhere.
+ */
+export function withSharedAccess(dispatch: Dispatch): Dispatch {
+  const { bindings } = dispatch;
+  if (bindings.every(({ view }) => view.buffer.whole === undefined)) return dispatch;
+  const rootOf = ({ view }: Binding) => view.buffer.root;
+  const written = new Set(bindings.filter(({ access }) => access === "read_write").map(rootOf));
+  return {
+    ...dispatch,
+    bindings: bindings.map((binding) =>
+      written.has(rootOf(binding)) ? { ...binding, access: "read_write" } : binding,
+    ),
+  };
 }
 
 /** Names the views that a dispatch binds, in order. */

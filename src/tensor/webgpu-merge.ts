@@ -16,12 +16,16 @@ import {
   type GpuView,
   GRID_INDEX,
   MAX_WORKGROUPS,
-  type PooledBuffer,
+  overlap,
   type ProgramText,
+  positionOf,
 } from "./webgpu-program.js";
 
-/** Seconds that compiling a merged program may take by `compilationSeconds`, which may be 0.6 too low: none shall take 2. */
-const LONGEST_COMPILATION = 1.35;
+/**
+ * Seconds that compiling a merged program may take by `compilationSeconds`, so that none takes 2, with something to spare for
+ * what else the machine does. The least is chosen that makes as few dispatches as any.
+ */
+const COMPILATION_LIMITS = [1.05, 1.1, 1.15, 1.2, 1.25, 1.3, 1.35];
 /** Characters of WGSL beyond which a GPU's program is not merged: its work is not too small for a launch. */
 const LONGEST_PROGRAM = 6300;
 /** Parameters of a dispatch, which a binding of them holds. */
@@ -40,13 +44,20 @@ export type Group<P extends Part = Part> = readonly Stage<P>[];
 
 /** The commands in an order that gives the same results, as groups that can be one dispatch each: few, if not the fewest. */
 export function groupsOf<P extends Part>(commands: readonly P[], profile: TuningProfile): Group<P>[] {
+  const limits = profile.onProcessor ? COMPILATION_LIMITS : [Number.POSITIVE_INFINITY];
+  return limits
+    .map((seconds) => grouped(commands, (group) => canMerge(group, profile, seconds)))
+    .reduce((best, groups) => (groups.length < best.length ? groups : best));
+}
+
+function grouped<P extends Part>(commands: readonly P[], fits: (group: Group<P>) => boolean): Group<P>[] {
   const groups: Group<P>[] = [];
-  for (const command of commands) place(command, groups, profile);
+  for (const command of commands) place(command, groups, fits);
   // What could not be hoisted may be put off.
   for (let i = groups.length - 2; i >= 0; i--) {
     for (let j = i + 1; j < groups.length; j++) {
       const together = joined(groups[i]!, groups[j]!);
-      if (canMerge(together, profile)) {
+      if (fits(together)) {
         groups[j] = together;
         groups.splice(i, 1);
         break;
@@ -58,7 +69,7 @@ export function groupsOf<P extends Part>(commands: readonly P[], profile: Tuning
 }
 
 /** Puts a command into the first group that can take it after all that it depends on, or into one of its own at the end. */
-function place<P extends Part>(command: P, groups: Group<P>[], profile: TuningProfile): void {
+function place<P extends Part>(command: P, groups: Group<P>[], fits: (group: Group<P>) => boolean): void {
   let [first, stage] = [0, 0];
   search: for (let g = groups.length - 1; g >= 0; g--) {
     for (let s = groups[g]!.length - 1; s >= 0; s--) {
@@ -72,7 +83,7 @@ function place<P extends Part>(command: P, groups: Group<P>[], profile: TuningPr
     const group = groups[g]!;
     const together =
       at < group.length ? group.map((parts, s) => (s === at ? [...parts, command] : parts)) : [...group, [command]];
-    if (!canMerge(together, profile)) continue;
+    if (!fits(together)) continue;
     groups[g] = together;
     return;
   }
@@ -86,23 +97,23 @@ function joined<P extends Part>(some: Group<P>, others: Group<P>): Group<P> {
   return side ? [[...next!, ...some[0]!], ...rest] : [...some, ...others];
 }
 
-/** Whether no buffer that one side writes is used by the other. */
+/** Whether no memory that one side writes is used by the other. */
 function independent(some: readonly Part[], others: readonly Part[]): boolean {
-  const writes = (parts: readonly Part[]) => new Set(buffersOf(parts, true));
-  const [written, overwritten] = [writes(some), writes(others)];
-  return (
-    buffersOf(others, false).every((buffer) => !written.has(buffer)) &&
-    buffersOf(some, false).every((buffer) => !overwritten.has(buffer))
-  );
+  const clash = (writers: readonly Part[], users: readonly Part[]) => {
+    const used = viewsOf(users, false);
+    return viewsOf(writers, true).some((written) => used.some((view) => overlap(written, view)));
+  };
+  return !clash(some, others) && !clash(others, some);
 }
 
-const buffersOf = (parts: readonly Part[], writtenOnly: boolean) =>
+const viewsOf = (parts: readonly Part[], writtenOnly: boolean) =>
   parts.flatMap(({ dispatch }) =>
-    dispatch.bindings.flatMap(({ view, access }) => (writtenOnly && access !== "read_write" ? [] : [view.buffer])),
+    dispatch.bindings.flatMap(({ view, access }) => (writtenOnly && access !== "read_write" ? [] : [view])),
   );
 
 /** Whether the parts of a group of more than one can stand in one dispatch. */
-function canMerge(group: Group, { onProcessor, workers, subgroupSize, maxStorageBuffers }: TuningProfile): boolean {
+function canMerge(group: Group, profile: TuningProfile, seconds: number): boolean {
+  const { onProcessor, workers, subgroupSize, maxStorageBuffers, maxBindingBytes } = profile;
   const parts = group.flat();
   const several = group.length > 1;
   const lanes = ({ workgroupSize: [x, y = 1, z = 1] }: ProgramText) => x * y * z;
@@ -110,16 +121,27 @@ function canMerge(group: Group, { onProcessor, workers, subgroupSize, maxStorage
   const [{ program }] = parts as [Part];
   return (
     (onProcessor
-      ? compilationSeconds(parts.map(({ program }) => program)) <= LONGEST_COMPILATION
+      ? compilationSeconds(parts.map(({ program }) => program)) <= seconds
       : parts.every(({ program }) => program.code.length <= LONGEST_PROGRAM)) &&
     (!several || (workers !== undefined && lanes(program.text) === subgroupSize && group.length <= MOST_STAGES)) &&
     parts.every(({ program: { text } }) => !text.subgroupMatrices && shape(text) === shape(program.text)) &&
     parts.every(({ program: { text } }) => !text.declarations?.includes("var<workgroup>")) &&
-    sum(parts, ({ program }) => program.parameterNames + GRID_PARAMETERS) <= MOST_PARAMETERS &&
     group.every((stage) => sum(stage, ({ dispatch }) => workgroupsOf(dispatch)) <= MAX_WORKGROUPS) &&
-    (sharedBindings(parts)?.bindings.length ?? Number.POSITIVE_INFINITY) + (several ? 1 : 0) <= maxStorageBuffers
+    canBind(sharedBindings(parts))
   );
+
+  function canBind(shared: SharedBindings | undefined): boolean {
+    return (
+      shared !== undefined &&
+      shared.bindings.length + (several ? 1 : 0) <= maxStorageBuffers &&
+      shared.bindings.every(({ view }) => view.byteLength <= maxBindingBytes) &&
+      sum(parts, ({ program }) => program.parameterNames + GRID_PARAMETERS) + sum(shared.places, startsIn) <=
+        MOST_PARAMETERS
+    );
+  }
 }
+
+const startsIn = (places: readonly Place[]) => places.filter(({ start }) => start > 0).length;
 
 /**
  * What llvmpipe may need to compile programs as one, in seconds: fitted to 140 merged programs on two cores of an EPYC, in an
@@ -157,7 +179,7 @@ function codeOf(program: Program): Code {
   let blocks = 0;
   let variables = count("var\\b") + program.parameterNames + GRID_PARAMETERS;
   for (const [, name, type] of program.code.matchAll(/var<storage, \w+> (\w+): array<(\w+)/g)) {
-    const numbers = Number(/^vec(\d)/.exec(type!)?.[1] ?? 1);
+    const numbers = numbersOf(type!);
     const stores = count(`${name}\\[[^;=]*\\] = `);
     const loads = count(`${name}\\[`) - stores;
     blocks += 8 * (loads * (2 + 3 * numbers) + stores * (2 + 2 * numbers));
@@ -185,18 +207,22 @@ export function mergedDispatch(group: Group, { workers = 1 }: TuningProfile, cou
   const parts = group.flat();
   const prefixed = (values: Readonly<Record<string, number>> | undefined, k: number) =>
     Object.entries(values ?? {}).map(([name, value]) => [prefix(k) + name, value] as const);
-  const { bindings, indices } = sharedBindings(parts)!;
+  const { bindings, places } = sharedBindings(parts)!;
   const several = group.length > 1;
   const workgroups = Math.max(...group.map((stage) => sum(stage, ({ dispatch }) => workgroupsOf(dispatch))));
   const programs = group.map((stage) => stage.map(({ program }) => program.key).join(" & ")).join(" > ");
+  const bound = places.map((own) => own.map(({ index, start }) => (start > 0 ? `${index}+` : index)).join(","));
   return {
-    key: `${programs} ${indices.join("/")}`,
+    key: `${programs} ${bound.join("/")}`,
     program: () =>
       mergedText(
         group.map((stage) => stage.length),
         parts.map(({ dispatch, program }, k) => ({
           text: program.text,
-          names: new Map(dispatch.bindings.map(({ name }, i) => [name, bindings[indices[k]![i]!]!.name])),
+          memory: dispatch.bindings.map(({ name }, i) => {
+            const { index, start } = places[k]![i]!;
+            return { name, memory: bindings[index]!.name, hasStart: start > 0 };
+          }),
         })),
       ),
     bindings: several
@@ -212,47 +238,106 @@ export function mergedDispatch(group: Group, { workers = 1 }: TuningProfile, cou
           [`${prefix(k)}workgroups`, workgroupsOf(dispatch)],
         ];
       }),
+      ...parts.flatMap(({ dispatch }, k) =>
+        places[k]!.flatMap(({ start }, i): [string, number][] =>
+          start > 0 ? [[prefix(k) + startName(dispatch.bindings[i]!.name), start]] : [],
+        ),
+      ),
     ]),
     numbers: Object.fromEntries(parts.flatMap(({ dispatch }, k) => prefixed(dispatch.numbers, k))),
     workgroups: [several ? Math.min(workers, workgroups) : workgroups],
   };
 }
 
+const startName = (binding: string) => `start_${binding}`;
+
 const prefix = (k: number) => `part${k}_`;
 
+/** Where a part finds what it binds: in which of the bindings, and from which element on. */
+interface Place {
+  readonly index: number;
+  readonly start: number;
+}
+
+interface SharedBindings {
+  readonly bindings: Binding[];
+  /** Of the bindings of each part. */
+  readonly places: Place[][];
+}
+
+/** Memory that is bound once. */
+interface Range {
+  readonly view: GpuView;
+  readonly type: string;
+  readonly written: boolean;
+}
+
 /**
- * The bindings of all parts together, and which of them each part's are: memory that is written must be bound once. Undefined
- * where parts see such memory in different ways.
+ * The bindings of all parts together: memory that is written must be bound once, with all that overlaps it. Undefined where
+ * parts see such memory as arrays of different types, or not as arrays.
  */
-function sharedBindings(parts: readonly Part[]): { bindings: Binding[]; indices: number[][] } | undefined {
-  const written = new Set(buffersOf(parts, true));
-  const bindings: Binding[] = [];
-  const known = new Map<string, number>();
-  const wayOf = new Map<PooledBuffer, string>();
-  const indices: number[][] = [];
+function sharedBindings(parts: readonly Part[]): SharedBindings | undefined {
+  let ranges: Range[] = [];
   for (const { dispatch } of parts) {
-    const own: number[] = [];
-    for (const { view, type } of dispatch.bindings) {
-      const way = `${type}+${view.byteOffset}`;
-      if (written.has(view.buffer) && (wayOf.get(view.buffer) ?? way) !== way) return undefined;
-      wayOf.set(view.buffer, way);
-      const index = known.get(`${view.buffer.id}:${way}`) ?? bindings.length;
-      known.set(`${view.buffer.id}:${way}`, index);
-      if (index === bindings.length || bindings[index]!.view.byteLength < view.byteLength) {
-        const access = written.has(view.buffer) ? "read_write" : "read";
-        bindings[index] = { name: `memory${index}`, view, type, access };
+    for (const { view, type, access } of dispatch.bindings) {
+      let range: Range = { view, type, written: access === "read_write" };
+      // What it joins may meet others.
+      for (let met = ranges.filter(meets(range)); met.length > 0; met = ranges.filter(meets(range))) {
+        if (met.some((other) => other.type !== type)) return undefined;
+        const all = [range, ...met];
+        range = { view: union(all.map(({ view }) => view)), type, written: all.some(({ written }) => written) };
+        ranges = ranges.filter((other) => !met.includes(other));
       }
-      own.push(index);
+      ranges.push(range);
     }
-    indices.push(own);
   }
-  return { bindings, indices };
+  const bindings = ranges.map(({ view, type }, index): Binding => {
+    const written = ranges.some((range) => range.written && sameMemory(range.view, view));
+    return { name: `memory${index}`, view, type, access: written ? "read_write" : "read" };
+  });
+  const places = parts.map(({ dispatch }) =>
+    dispatch.bindings.map(({ view, type }): Place => {
+      const there = ranges.findIndex((range) => range.type === type && beginsAs(range.view, view));
+      const index = there >= 0 ? there : ranges.findIndex((range) => range.type === type && contains(range.view, view));
+      return { index, start: (positionOf(view) - positionOf(ranges[index]!.view)) / (4 * numbersOf(type)) };
+    }),
+  );
+  const movable = parts.every(({ program: { text }, dispatch }, k) =>
+    dispatch.bindings.every(({ name }, i) => places[k]![i]!.start === 0 || isOnlyIndexed(name, text)),
+  );
+  return movable ? { bindings, places } : undefined;
+}
+
+const sameMemory = (a: GpuView, b: GpuView) => a.buffer.root === b.buffer.root;
+const beginsAs = (a: GpuView, b: GpuView) => sameMemory(a, b) && positionOf(a) === positionOf(b);
+
+/** Whether two ranges are the same, or cannot be bound beside each other. */
+const meets = (a: Range) => (b: Range) =>
+  (a.type === b.type && beginsAs(a.view, b.view)) || ((a.written || b.written) && overlap(a.view, b.view));
+
+const endOf = (view: GpuView) => positionOf(view) + view.byteLength;
+
+const contains = (whole: GpuView, part: GpuView) =>
+  sameMemory(whole, part) && positionOf(whole) <= positionOf(part) && endOf(part) <= endOf(whole);
+
+/** The smallest view that holds all of some. */
+function union(views: readonly GpuView[]): GpuView {
+  const first = views.reduce((a, b) => (positionOf(b) < positionOf(a) ? b : a));
+  return { ...first, byteLength: Math.max(...views.map(endOf)) - positionOf(first) };
+}
+
+/** Numbers of an element of a binding. */
+const numbersOf = (type: string) => Number(/^vec(\d)/.exec(type)?.[1] ?? 1);
+
+/** Whether a text uses a binding as `name[index]` alone. */
+function isOnlyIndexed(name: string, { declarations = "", body }: ProgramText): boolean {
+  return !new RegExp(`(?<![.\\w])${name}\\b(?!\\[)`).test(`${declarations} ${body}`);
 }
 
 interface TextOfPart {
   readonly text: ProgramText;
-  /** What its bindings are called in the merged program. */
-  readonly names: ReadonlyMap<string, string>;
+  /** Its bindings, their names in the merged program, and whether they begin within those. */
+  readonly memory: readonly { readonly name: string; readonly memory: string; readonly hasStart: boolean }[];
 }
 
 /** @param sizes how many of the parts each stage has */
@@ -272,15 +357,33 @@ function mergedText(sizes: readonly number[], parts: readonly TextOfPart[]): Pro
   };
 }
 
+/** `wgsl` with a parameter added to each index of a binding. */
+function withStart(wgsl: string, name: string): string {
+  const uses = [...wgsl.matchAll(new RegExp(`(?<![.\\w])${name}\\[`, "g"))].reverse();
+  return uses.reduce((text, { index, 0: { length } }) => {
+    const begin = index + length;
+    let end = begin;
+    for (let depth = 1; depth > 0; end++) depth += Number(text[end] === "[") - Number(text[end] === "]");
+    return `${text.slice(0, begin)}u.${startName(name)} + u32(${text.slice(begin, end - 1)})${text.slice(end - 1)}`;
+  }, wgsl);
+}
+
 /** A part is a function. */
-function partText({ text, names }: TextOfPart, k: number): string {
+function partText({ text, memory }: TextOfPart, k: number): string {
   const [x, y = 1, z = 1] = text.workgroupSize;
   const { declarations = "", body } = text;
   const declared = [...declarations.matchAll(/\b(?:fn|const|alias|struct|override)\s+(\w+)/g)].map(([, name]) => name!);
-  const renamed = new Map([...declared.map((name) => [name, prefix(k) + name] as const), ...names]);
+  const renamed = new Map([
+    ...declared.map((name) => [name, prefix(k) + name] as const),
+    ...memory.map(({ name, memory }) => [name, memory] as const),
+  ]);
+  const moved = memory.filter(({ hasStart }) => hasStart);
   const own = new RegExp(`(?<![.\\w])(${[...renamed.keys()].join("|")})\\b`, "g");
   const rename = (wgsl: string) =>
-    wgsl.replace(own, (name) => renamed.get(name)!).replace(/(?<![.\w])u\.(?=\w)/g, `u.${prefix(k)}`);
+    moved
+      .reduce((text, { name }) => withStart(text, name), wgsl)
+      .replace(own, (name) => renamed.get(name)!)
+      .replace(/(?<![.\w])u\.(?=\w)/g, `u.${prefix(k)}`);
   return /* wgsl */ `${rename(declarations)}
 fn ${prefix(k)}main(global: vec3u, local: vec3u, group: vec3u, groups: vec3u, lane: u32) {
 ${rename(body)}

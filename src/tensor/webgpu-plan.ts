@@ -1,6 +1,6 @@
 // Recorded steps: the dispatches of a step with their bind groups, parameters and memory, kept so that the step can be
-// submitted again without the JavaScript that made it. While a step is being recorded its memory comes from an arena,
-// whose buffers serve one tensor after the other within the step and nobody else until the step is disposed.
+// submitted again without the JavaScript that made it. When all of a step is recorded, its memory is planned: a buffer serves
+// one tensor after the other within the step, and nobody else until the step is disposed.
 import type { RecordedStep, Storage } from "./device.js";
 import { DeviceError } from "./errors.js";
 import type { Tensor } from "./tensor.js";
@@ -15,43 +15,109 @@ import {
   type Program,
   parameterPlace,
   partPlaces,
+  withSharedAccess,
 } from "./webgpu-commands.js";
 import { COUNTERS_BYTES, type Group, groupsOf, mergedDispatch } from "./webgpu-merge.js";
-import { type BufferPool, sizeClass } from "./webgpu-pool.js";
+import { type BufferPool, PooledBuffer, partBytes, sizeClass } from "./webgpu-pool.js";
 import type { TuningProfile } from "./webgpu-profile.js";
-import { type Dispatch, type GpuView, type PooledBuffer, programKey } from "./webgpu-program.js";
+import { type Dispatch, type GpuView, programKey } from "./webgpu-program.js";
 import type { DispatchTimer } from "./webgpu-timer.js";
 
-/** Memory of one step. Buffers freed within the step are handed out again within it, as the liveness of tensors allows. */
-class Arena {
-  readonly owned = new Set<PooledBuffer>();
-  private readonly free = new Map<number, PooledBuffer[]>();
+/**
+ * Memory of one step. While the step is recorded, what it allocates has no place yet. When it is complete, it is known from
+ * which dispatch to which each is needed, and what is needed at different times gets the same place.
+ */
+class StepMemory {
+  private readonly waiting = new Set<PooledBuffer>();
+  private readonly owned = new Set<PooledBuffer>();
+  /** The pool's memory of what was placed. */
+  private readonly homes = new Map<PooledBuffer, PooledBuffer>();
 
   constructor(private readonly pool: BufferPool) {}
 
-  acquire(bytes: number, idleSince?: number): PooledBuffer {
-    const reused = idleSince === undefined ? this.free.get(sizeClass(bytes))?.pop() : undefined;
-    if (reused !== undefined) return reused;
-    const buffer = this.pool.acquire(bytes, idleSince);
+  acquire(bytes: number): PooledBuffer {
+    const buffer = new PooledBuffer(sizeClass(bytes));
     buffer.planned = true;
-    this.owned.add(buffer);
+    this.waiting.add(buffer);
     return buffer;
   }
 
-  release(buffer: PooledBuffer): void {
-    if (!this.owned.has(buffer)) {
-      this.pool.release(buffer);
-      return;
-    }
-    const list = this.free.get(buffer.bytes);
-    if (list === undefined) this.free.set(buffer.bytes, [buffer]);
-    else list.push(buffer);
+  /** Lays buffers out side by side, each with room for so many bytes; false where that cannot be. */
+  join(buffers: readonly PooledBuffer[], sizes: readonly number[]): boolean {
+    if (buffers.some((buffer) => !this.waiting.has(buffer))) return false;
+    const whole = this.acquire(sizes.reduce((sum, bytes) => sum + partBytes(bytes), 0));
+    let start = 0;
+    buffers.forEach((buffer, i) => {
+      this.waiting.delete(buffer);
+      buffer.partOf(whole, start);
+      start += partBytes(sizes[i]!);
+    });
+    return true;
   }
 
-  dispose(): void {
-    for (const buffer of this.owned) {
-      buffer.planned = false;
-      this.pool.release(buffer);
+  /**
+   * Gives everything its place.
+   * @param uses what is used at the same time, in order
+   * @param kept what holds its values from step to step
+   * @param exclusive those whose values a step does not make anew: nothing else may ever be there
+   */
+  place(
+    uses: readonly Iterable<PooledBuffer>[],
+    kept: Iterable<PooledBuffer>,
+    exclusive: Iterable<PooledBuffer>,
+  ): void {
+    const waitingRoots = (buffers: Iterable<PooledBuffer>) =>
+      new Set([...buffers].map(({ root }) => root).filter((root) => this.waiting.has(root)));
+    const [keptRoots, exclusiveRoots] = [waitingRoots(kept), waitingRoots(exclusive)];
+    const used = uses.map(waitingRoots);
+    const last = new Map<PooledBuffer, number>();
+    used.forEach((roots, i) => {
+      for (const root of roots) last.set(root, i);
+    });
+    const free = new Map<number, PooledBuffer[]>();
+    const take = (root: PooledBuffer, reused?: PooledBuffer) => {
+      const memory = reused ?? this.pool.acquire(root.bytes);
+      memory.planned = true;
+      this.owned.add(memory);
+      this.homes.set(root, memory);
+      root.place(memory.gpu);
+      this.waiting.delete(root);
+    };
+    for (const root of exclusiveRoots) take(root);
+    used.forEach((roots, i) => {
+      for (const root of roots) if (this.waiting.has(root)) take(root, free.get(root.bytes)?.pop());
+      for (const root of roots) {
+        if (last.get(root) !== i || keptRoots.has(root) || exclusiveRoots.has(root)) continue;
+        const list = free.get(root.bytes);
+        if (list === undefined) free.set(root.bytes, [this.homes.get(root)!]);
+        else list.push(this.homes.get(root)!);
+      }
+    });
+    for (const root of keptRoots) if (this.waiting.has(root)) take(root);
+    this.waiting.clear();
+  }
+
+  /** Gives all back to the pool, but for what somebody still holds: that goes back with it. */
+  dispose(held: Iterable<PooledBuffer>): void {
+    const heldOf = new Map<PooledBuffer, Set<PooledBuffer>>();
+    for (const buffer of held) {
+      const home = this.homes.get(buffer.root);
+      if (home === undefined) continue;
+      if (!heldOf.has(home)) heldOf.set(home, new Set());
+      heldOf.get(home)!.add(buffer);
+    }
+    for (const memory of this.owned) {
+      memory.planned = false;
+      const parts = heldOf.get(memory);
+      if (parts === undefined) {
+        this.pool.release(memory);
+        continue;
+      }
+      this.pool.partsTaken(memory, parts.size);
+      for (const part of parts) {
+        part.partOf(memory, part.offset);
+        part.planned = false;
+      }
     }
     this.owned.clear();
   }
@@ -71,8 +137,10 @@ export interface PlanHost {
   timer(): DispatchTimer | undefined;
   /** Raises failures and submits what was recorded before. */
   prepare(): void;
-  /** Gets a dispatch ready; its program compiles meanwhile. */
+  /** Gets a dispatch ready, but for its bind group; its program compiles meanwhile. */
   command(call: KernelCall, dispatch: Dispatch, parameters: ParameterBlock): DispatchCommand;
+  /** Binds the views of a dispatch, which have their places. */
+  bind(command: DispatchCommand): void;
   /** Whether the program of a kernel's dispatch is there, and prepared. */
   isPrepared(kernel: string, dispatch: Dispatch): boolean;
   /** Whether programs will run without being compiled first, once that can be said. @throws where one does not compile */
@@ -102,7 +170,7 @@ export class WebGpuPlan implements RecordedStep {
   /** Steps whose merged programs are being compiled. */
   static merging = 0;
   readonly commands: DispatchCommand[] = [];
-  private readonly arena: Arena;
+  private readonly memory: StepMemory;
   outputs: readonly Tensor[] = [];
   /** Host side of the step, in its order: side effects, and parameters asked for anew. */
   private readonly host: (() => void)[] = [];
@@ -132,7 +200,7 @@ export class WebGpuPlan implements RecordedStep {
     private readonly device: PlanHost,
     readonly parameters: ParameterBlock,
   ) {
-    this.arena = new Arena(device.pool);
+    this.memory = new StepMemory(device.pool);
   }
 
   get valid(): boolean {
@@ -165,13 +233,32 @@ export class WebGpuPlan implements RecordedStep {
     this.written.set(storage.buffer, values);
   }
 
-  acquire(bytes: number, idleSince?: number): PooledBuffer {
-    return this.arena.acquire(bytes, idleSince);
+  acquire(bytes: number): PooledBuffer {
+    return this.memory.acquire(bytes);
   }
 
-  /** Memory that nothing in the step needs any more. */
+  /** Memory that nothing in the step needs any more; what the step made goes back with the step. */
   release(buffer: PooledBuffer): void {
-    if (!this.written.has(buffer)) this.arena.release(buffer);
+    if (!buffer.planned) this.device.pool.release(buffer);
+  }
+
+  /** Lays out side by side what the step made; false where that cannot be. */
+  join(views: readonly GpuView[]): boolean {
+    if (views.some(({ buffer }) => buffer.whole !== undefined)) return false;
+    const buffers = new Set(views.map(({ buffer }) => buffer));
+    if (buffers.size !== views.length || [...buffers].some((buffer) => this.written.has(buffer))) return false;
+    // No dispatch may write into a buffer that it binds for reading elsewhere.
+    const readsAndWrites = this.commands.some(({ dispatch }) => {
+      const accesses = dispatch.bindings.flatMap(({ view, access }) =>
+        buffers.has(view.buffer) ? [access ?? "read"] : [],
+      );
+      return new Set(accesses).size > 1;
+    });
+    if (readsAndWrites) return false;
+    return this.memory.join(
+      views.map(({ buffer }) => buffer),
+      views.map(({ byteLength }) => byteLength),
+    );
   }
 
   /** A kernel overwrites a buffer. */
@@ -201,7 +288,8 @@ export class WebGpuPlan implements RecordedStep {
       let [nextScratch, next] = [0, 0];
       again(
         () => scratch[nextScratch++]!,
-        (dispatch) => {
+        (given) => {
+          const dispatch = withSharedAccess(given);
           const [x, y = 1, z = 1] = dispatch.workgroups;
           if (x * y * z === 0) return;
           const command = commands[next++];
@@ -238,7 +326,17 @@ export class WebGpuPlan implements RecordedStep {
         );
       }
     }
+    // In the order of the groups from the first time on: they decide what is needed at the same time.
     this.groups = this.findGroups();
+    this.commands.splice(0, this.commands.length, ...this.groups.flat(2));
+    const buffersOf = ({ dispatch }: DispatchCommand) => dispatch.bindings.map(({ view }) => view.buffer);
+    this.memory.place(
+      this.groups.map((group) => group.flat().flatMap(buffersOf)),
+      [...this.made].flatMap(({ alive, buffer }) => (alive ? [buffer] : [])),
+      this.written.keys(),
+    );
+    for (const command of this.commands) this.device.bind(command);
+    for (const [buffer, values] of this.written) this.device.gpu.queue.writeBuffer(buffer.gpu, buffer.offset, values);
     if (this.groups.some((group) => group.length > 1)) {
       this.counters = this.device.pool.acquire(COUNTERS_BYTES * this.groups.length);
       this.counters.planned = true;
@@ -287,6 +385,7 @@ export class WebGpuPlan implements RecordedStep {
       const call = { kernel: MERGED, inputs: [], outputs: [], flops: undefined, dispatches: 1 };
       const command = this.device.command(call, this.mergedDispatch(k), this.parameters);
       const parts = group.flat();
+      this.device.bind(command);
       partPlaces(command, parts).forEach((place, i) => void this.places.get(parts[i]!)?.push(place));
       return command;
     });
@@ -330,7 +429,7 @@ export class WebGpuPlan implements RecordedStep {
       this.merge().catch((error: Error) => this.device.fail(error));
     if (this.runs === this.awaitingRuns?.runs) this.awaitingRuns.settled();
     for (const act of this.host) act();
-    for (const [buffer, values] of this.rewritten) this.device.gpu.queue.writeBuffer(buffer.gpu, 0, values);
+    for (const [buffer, values] of this.rewritten) this.device.gpu.queue.writeBuffer(buffer.gpu, buffer.offset, values);
     this.submit();
   }
 
@@ -355,11 +454,8 @@ export class WebGpuPlan implements RecordedStep {
     this.disposed = true;
     this.awaitingRuns?.settled();
     for (const t of this.outputs) t.dispose();
-    // Memory that somebody still holds an alias of goes back to the pool with that.
-    for (const { alive, buffer } of this.made) {
-      if (alive && this.arena.owned.delete(buffer)) buffer.planned = false;
-    }
-    this.arena.dispose();
+    // Somebody may hold an alias.
+    this.memory.dispose([...this.made].flatMap(({ alive, buffer }) => (alive ? [buffer] : [])));
     if (this.counters !== undefined) {
       this.counters.planned = false;
       this.device.pool.release(this.counters);

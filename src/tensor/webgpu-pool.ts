@@ -2,9 +2,67 @@
 // so nothing here is left to the garbage collector.
 import type { MemoryInfo } from "./device.js";
 import { DeviceError } from "./errors.js";
-import type { PooledBuffer } from "./webgpu-program.js";
 
 let nextId = 1;
+
+/** Memory of the pool, a part of such memory, or memory of a step that is being recorded, which is there at its end. */
+export class PooledBuffer {
+  /** Unique for the life of the process. */
+  readonly id = nextId++;
+  /** Belongs to a recorded step (webgpu-plan.ts), which alone gives it back to the pool. */
+  planned = false;
+  /** Parts of it that are in use. */
+  parts = 0;
+  /** Number of the last submit that used it. */
+  private lastSubmit = 0;
+  private surroundings: { readonly whole: PooledBuffer; readonly start: number } | undefined;
+
+  constructor(
+    readonly bytes: number,
+    private memory?: GPUBuffer,
+  ) {}
+
+  /** Lies in `memory` from now on. */
+  place(memory: GPUBuffer): void {
+    this.memory = memory;
+  }
+
+  /** Is a part of `whole` from now on, which begins at byte `start` of it. */
+  partOf(whole: PooledBuffer, start: number): void {
+    this.surroundings = { whole, start };
+  }
+
+  /** What it is a part of. */
+  get whole(): PooledBuffer | undefined {
+    return this.surroundings?.whole;
+  }
+
+  /** What it is a part of, or itself. */
+  get root(): PooledBuffer {
+    return this.whole ?? this;
+  }
+
+  get gpu(): GPUBuffer {
+    const memory = this.root.memory;
+    if (memory !== undefined) return memory;
+    throw new DeviceError("VALIDATION", "internal: memory of a step that is being recorded is not there yet");
+  }
+
+  /** Bytes from the beginning of `gpu`. */
+  get offset(): number {
+    return this.surroundings?.start ?? 0;
+  }
+
+  used(submit: number): void {
+    this.lastSubmit = submit;
+    if (this.whole !== undefined) this.whole.lastSubmit = submit;
+  }
+
+  /** Number of the last submit that used it, or its surroundings: the host may write it at once when that is past. */
+  get lastUse(): number {
+    return Math.max(this.lastSubmit, this.whole?.lastSubmit ?? 0);
+  }
+}
 
 export class BufferPool {
   private readonly free = new Map<number, PooledBuffer[]>();
@@ -21,7 +79,7 @@ export class BufferPool {
     const list = this.free.get(size);
     let buffer: PooledBuffer | undefined;
     if (list !== undefined && list.length > 0) {
-      const index = idleSince === undefined ? list.length - 1 : list.findIndex((b) => b.lastSubmit <= idleSince);
+      const index = idleSince === undefined ? list.length - 1 : list.findIndex((b) => b.lastUse <= idleSince);
       if (index >= 0) buffer = list.splice(index, 1)[0];
     }
     if (buffer !== undefined) this.info.pooledBytes -= size;
@@ -32,7 +90,31 @@ export class BufferPool {
     return buffer;
   }
 
+  /** Makes parts of a buffer, each of so many bytes: it goes back to the pool when the last of them does. */
+  split(whole: PooledBuffer, sizes: readonly number[]): PooledBuffer[] {
+    this.partsTaken(whole, sizes.length);
+    let offset = 0;
+    return sizes.map((bytes) => {
+      const part = new PooledBuffer(bytes);
+      part.partOf(whole, offset);
+      offset += partBytes(bytes);
+      return part;
+    });
+  }
+
+  /** A whole has so many parts in use. */
+  partsTaken(whole: PooledBuffer, parts: number): void {
+    whole.parts = parts;
+    this.info.liveCount += parts - 1;
+  }
+
   release(buffer: PooledBuffer): void {
+    const { whole } = buffer;
+    if (whole !== undefined) {
+      if (--whole.parts === 0) this.release(whole);
+      else this.info.liveCount--;
+      return;
+    }
     this.info.liveBytes -= buffer.bytes;
     this.info.liveCount--;
     this.info.pooledBytes += buffer.bytes;
@@ -44,8 +126,8 @@ export class BufferPool {
   /** Destroys the pooled buffers that no submit after number `idleSince` uses. */
   trim(idleSince: number): void {
     for (const [size, list] of this.free) {
-      const needed = list.filter((buffer) => buffer.lastSubmit > idleSince);
-      for (const buffer of list) if (buffer.lastSubmit <= idleSince) buffer.gpu.destroy();
+      const needed = list.filter((buffer) => buffer.lastUse > idleSince);
+      for (const buffer of list) if (buffer.lastUse <= idleSince) buffer.gpu.destroy();
       this.info.pooledBytes -= (list.length - needed.length) * size;
       this.free.set(size, needed);
     }
@@ -67,9 +149,12 @@ export class BufferPool {
       size: bytes,
       usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
     });
-    return { id: nextId++, gpu, bytes, lastSubmit: 0, planned: false };
+    return new PooledBuffer(bytes, gpu);
   }
 }
+
+/** Bytes from the beginning of a part to that of the next: a binding may begin there on every adapter. */
+export const partBytes = (bytes: number): number => Math.ceil(bytes / 256) * 256;
 
 /** Four classes per power of two from 256 bytes on: at most a quarter is wasted. */
 export function sizeClass(bytes: number): number {

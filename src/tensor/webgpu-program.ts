@@ -2,18 +2,8 @@
 // the entry point are generated from a dispatch's description, so that a kernel's own text is only its formula.
 import type { Spec } from "./dtype.js";
 import { DeviceError } from "./errors.js";
+import { type PooledBuffer, partBytes } from "./webgpu-pool.js";
 import type { TuningProfile } from "./webgpu-profile.js";
-
-/** A buffer of the pool. `id` is unique for the life of the process. */
-export interface PooledBuffer {
-  readonly id: number;
-  readonly gpu: GPUBuffer;
-  readonly bytes: number;
-  /** Number of the submit that used it last; it may be written from the host at once when that is past. */
-  lastSubmit: number;
-  /** Belongs to a recorded step (webgpu-plan.ts), which alone gives it back to the pool. */
-  planned: boolean;
-}
 
 /**
  * A tensor (or part of one) as a kernel sees it: contiguous, row-major, four bytes an element. `byteLength` is padded to
@@ -87,6 +77,11 @@ export interface GpuCall<Params> {
   scratch(spec: Spec): GpuView;
   /** Constant data, uploaded once per device and kept: lookup tables. `key` names it within the kernel. */
   constant(key: string, make: () => Float32Array | Uint32Array | Int32Array): GpuView;
+  /**
+   * Tensors whose memory lies side by side in this order (`Device.placeTogether`) as one, with what lies between them. In a
+   * step that is recorded, results of the step's earlier kernels are laid out so, if they can be. Undefined where they do not.
+   */
+  joined(views: readonly GpuView[]): GpuView | undefined;
   /** Records a dispatch. Nothing is recorded when a workgroup count is 0. */
   dispatch(dispatch: Dispatch): void;
 }
@@ -120,6 +115,28 @@ export function windowOf(view: GpuView, start: number, count: number): GpuView {
     byteOffset: view.byteOffset + start * 4,
     byteLength: paddedBytes(count),
   };
+}
+
+/** Whether two views share memory. */
+export function overlap(a: GpuView, b: GpuView): boolean {
+  if (a.buffer.root !== b.buffer.root) return false;
+  const [atA, atB] = [positionOf(a), positionOf(b)];
+  return atA < atB + b.byteLength && atB < atA + a.byteLength;
+}
+
+/** Bytes from the beginning of its buffer's root. */
+export const positionOf = ({ buffer, byteOffset }: GpuView): number => buffer.offset + byteOffset;
+
+/** Whether a view is all of a part of a buffer, and the one before is all of the part before it. */
+export function follows(before: GpuView, view: GpuView): boolean {
+  const { whole } = view.buffer;
+  return (
+    whole !== undefined &&
+    before.buffer.whole === whole &&
+    before.byteOffset === 0 &&
+    view.byteOffset === 0 &&
+    before.buffer.offset + partBytes(before.byteLength) === view.buffer.offset
+  );
 }
 
 /** Bytes of a buffer binding for `size` elements: a multiple of 16, at least 16. */

@@ -18,7 +18,7 @@ export interface KernelTime {
   /** Inputs and outputs, once a call. */
   bytes: number;
   /** Milliseconds by code shape; see Dispatch. */
-  readonly programs: Map<string, number>;
+  readonly programs: Map<string, { readonly dispatches: number; readonly milliseconds: number }>;
 }
 
 const QUERIES = 4096;
@@ -79,7 +79,11 @@ export class DispatchTimer {
       if (call.flops !== undefined) time.flops = (time.flops ?? 0) + call.flops() * share;
       time.bytes += bytesOf(call) * share;
       const shape = program.key.slice(call.kernel.length + 1).split("|")[0]!;
-      time.programs.set(shape, (time.programs.get(shape) ?? 0) + milliseconds);
+      const before = time.programs.get(shape) ?? { dispatches: 0, milliseconds: 0 };
+      time.programs.set(shape, {
+        dispatches: before.dispatches + 1,
+        milliseconds: before.milliseconds + milliseconds,
+      });
     }
     return [...times.values()].sort((a, b) => b.milliseconds - a.milliseconds);
   }

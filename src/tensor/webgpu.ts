@@ -26,17 +26,20 @@ import {
   PARAMETER_LAYOUT,
   ParameterBlock,
   type Program,
+  withSharedAccess,
 } from "./webgpu-commands.js";
 import type { CompileAhead } from "./webgpu-compile-ahead.js";
 import { WebGpuPlan } from "./webgpu-plan.js";
-import { BufferPool } from "./webgpu-pool.js";
+import { BufferPool, type PooledBuffer, partBytes } from "./webgpu-pool.js";
 import type { TuningProfile } from "./webgpu-profile.js";
 import {
   type Dispatch,
+  follows,
   type GpuView,
   MAX_WORKGROUPS,
-  type PooledBuffer,
+  overlap,
   paddedBytes,
+  positionOf,
   programKey,
   programSource,
 } from "./webgpu-program.js";
@@ -46,6 +49,8 @@ import { DispatchTimer, type KernelTime } from "./webgpu-timer.js";
 const COMMANDS_PER_SUBMIT = 96;
 /** Bytes of dispatch parameters per submit. */
 const PARAMETER_BYTES = 65536;
+/** Elements of a tensor beyond which it is not placed beside others: a dispatch for it alone costs little in comparison. */
+const MOST_ELEMENTS_TOGETHER = 2 ** 20;
 /** Bind groups kept per program; beyond that the program's cache starts anew. */
 const BIND_GROUPS_PER_PROGRAM = 512;
 
@@ -141,13 +146,55 @@ export class WebGpuDevice extends Device {
     if (values.length === 0) return;
     this.recording?.mustOwn(target);
     // A queue write lands before everything not yet submitted: give the storage a buffer that nothing pending uses.
-    if (target.buffer.lastSubmit >= this.submitNumber) {
+    if (target.buffer.lastUse >= this.submitNumber) {
       this.memorySource.release(target.buffer);
       target.buffer = this.memorySource.acquire(target.buffer.bytes, this.submitNumber - 1);
     }
     const data = deviceArray(storage.dtype, values);
-    this.recording?.wrote(target, data.slice());
-    this.gpu.queue.writeBuffer(target.buffer.gpu, 0, data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
+    if (this.recording !== undefined) {
+      this.recording.wrote(target, data.slice());
+      return;
+    }
+    const { gpu, offset } = target.buffer;
+    this.gpu.queue.writeBuffer(gpu, offset, data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
+  }
+
+  override placeTogether(storages: readonly Storage[]): void {
+    this.checkOpen();
+    if (this.recording !== undefined) return;
+    let group: GpuStorage[] = [];
+    let bytes = 0;
+    for (const storage of storages as readonly GpuStorage[]) {
+      const { size, buffer } = storage;
+      if (size > MOST_ELEMENTS_TOGETHER || buffer.planned || buffer.whole !== undefined) continue;
+      const own = partBytes(paddedBytes(size));
+      // A kernel binds all of them at once.
+      if (bytes + own > this.profile.maxBindingBytes) {
+        this.moveTogether(group);
+        [group, bytes] = [[], 0];
+      }
+      group.push(storage);
+      bytes += own;
+    }
+    this.moveTogether(group);
+  }
+
+  private moveTogether(storages: readonly GpuStorage[]): void {
+    if (storages.length < 2) return;
+    const sizes = storages.map(({ size }) => paddedBytes(size));
+    const whole = this.pool.acquire(sizes.reduce((sum, bytes) => sum + partBytes(bytes), 0));
+    const parts = this.pool.split(whole, sizes);
+    storages.forEach((storage, i) => {
+      const [from, to] = [storage.buffer, parts[i]!];
+      for (const buffer of [from, to]) buffer.used(this.submitNumber);
+      this.commands.push({
+        ...{ kind: "copy", from: from.gpu, fromOffset: from.offset, to: to.gpu, toOffset: to.offset },
+        ...{ bytes: sizes[i]!, submitted: false },
+      });
+      storage.buffer = to;
+      // In order with later commands, so it may be handed out again at once.
+      this.pool.release(from);
+    });
   }
 
   run<Params>(
@@ -165,6 +212,8 @@ export class WebGpuDevice extends Device {
       profile,
       constant: (key: string, make: () => Float32Array | Uint32Array | Int32Array) =>
         this.constant(`${kernel.name}/${key}`, make),
+      joined: (views: readonly GpuView[]) =>
+        joinedView(views) ?? (recording?.join(views) ? joinedView(views) : undefined),
     };
     for (const { storage } of [...inputs, ...outputs]) recording?.uses(storage as GpuStorage);
     const first = recording?.commands.length ?? 0;
@@ -220,6 +269,9 @@ export class WebGpuDevice extends Device {
           this.submitBlocking();
         },
         command: (call, dispatch, parameters) => this.commandOf(call, dispatch, parameters),
+        bind: (command) => {
+          command.bindGroup = this.bindGroupOf(command);
+        },
         isPrepared: (kernel, dispatch) => this.programs.get(programKey(kernel, dispatch))?.prepared === true,
         compileAhead: (programs) => this.prepare(programs),
         fail: (error) => this.fail(error),
@@ -259,9 +311,12 @@ export class WebGpuDevice extends Device {
     const bytes = size * 4;
     const staging = this.takeStaging(bytes);
     try {
-      const copy: Command = { kind: "copy", from: buffer.gpu, to: staging, bytes, submitted: false };
+      const copy: Command = {
+        ...{ kind: "copy", from: buffer.gpu, fromOffset: buffer.offset, to: staging, toOffset: 0, bytes },
+        submitted: false,
+      };
       this.commands.push(copy);
-      buffer.lastSubmit = this.submitNumber;
+      buffer.used(this.submitNumber);
       await this.flush();
       if (!copy.submitted) {
         throw new DeviceError(
@@ -415,36 +470,46 @@ export class WebGpuDevice extends Device {
           `${kernel}: "${name}" takes ${view.byteLength} bytes and this adapter binds at most ${this.profile.maxBindingBytes}; use a smaller batch or tensor`,
         );
       }
-      view.buffer.lastSubmit = this.submitNumber;
+      view.buffer.used(this.submitNumber);
       if (access === "read_write") recording?.overwrites(view.buffer);
     }
     const commands: Command[] = recording?.commands ?? this.commands;
-    commands.push(this.commandOf(call, dispatch, recording?.parameters ?? this.parameters));
+    const command = this.commandOf(call, withSharedAccess(dispatch), recording?.parameters ?? this.parameters);
+    if (recording === undefined) command.bindGroup = this.cachedBindGroup(command);
+    commands.push(command);
     call.dispatches++;
     if (recording === undefined) this.count(kernel);
   }
 
-  /** Gets a dispatch ready to be encoded, its parameters in their block. */
+  /** Gets a dispatch ready to be encoded, its parameters in their block, but for its bind group. */
   private commandOf(call: KernelCall, dispatch: Dispatch, parameters: ParameterBlock): DispatchCommand {
-    const { kernel } = call;
-    const program = this.programOf(kernel, dispatch);
+    const program = this.programOf(call.kernel, dispatch);
+    const parameterOffset = parameters.append(dispatch, program.parameterNames);
     const bound = boundViews(dispatch);
+    return { kind: "dispatch", call, dispatch, program, bindGroup: undefined, bound, parameterOffset };
+  }
+
+  private cachedBindGroup(command: DispatchCommand): GPUBindGroup {
+    const { program, bound } = command;
     let bindGroup = program.bindGroups.get(bound);
     if (bindGroup === undefined) {
       if (program.bindGroups.size >= BIND_GROUPS_PER_PROGRAM) program.bindGroups.clear();
-      checkAliases(kernel, dispatch);
-      bindGroup = this.gpu.createBindGroup({
-        label: program.key,
-        layout: program.layout,
-        entries: dispatch.bindings.map(({ view }, binding) => ({
-          binding,
-          resource: { buffer: view.buffer.gpu, offset: view.byteOffset, size: view.byteLength },
-        })),
-      });
+      bindGroup = this.bindGroupOf(command);
       program.bindGroups.set(bound, bindGroup);
     }
-    const parameterOffset = parameters.append(dispatch, program.parameterNames);
-    return { kind: "dispatch", call, dispatch, program, bindGroup, bound, parameterOffset };
+    return bindGroup;
+  }
+
+  private bindGroupOf({ program, dispatch }: DispatchCommand): GPUBindGroup {
+    checkAliases(program.kernel, dispatch);
+    return this.gpu.createBindGroup({
+      label: program.key,
+      layout: program.layout,
+      entries: dispatch.bindings.map(({ view }, binding) => ({
+        binding,
+        resource: { buffer: view.buffer.gpu, offset: positionOf(view), size: view.byteLength },
+      })),
+    });
   }
 
   private programOf(kernel: string, dispatch: Dispatch): Program {
@@ -612,7 +677,7 @@ export class WebGpuDevice extends Device {
 function checkAliases(kernel: string, { bindings }: Dispatch): void {
   for (const { name, view, access } of bindings) {
     if (access !== "read_write") continue;
-    const other = bindings.find((b) => b.name !== name && b.view.buffer === view.buffer);
+    const other = bindings.find((b) => b.name !== name && overlap(b.view, view));
     if (other !== undefined) {
       throw new DeviceError(
         "VALIDATION",
@@ -620,6 +685,19 @@ function checkAliases(kernel: string, { bindings }: Dispatch): void {
       );
     }
   }
+}
+
+/** Views of parts that follow each other, as one. */
+function joinedView(views: readonly GpuView[]): GpuView | undefined {
+  const [first] = views;
+  const whole = first?.buffer.whole;
+  if (first === undefined || whole === undefined || first.byteOffset !== 0) return undefined;
+  if (views.some((view, i) => i > 0 && !follows(views[i - 1]!, view))) return undefined;
+  const last = views.at(-1)!;
+  const byteOffset = first.buffer.offset;
+  const byteLength = last.buffer.offset + last.byteLength - byteOffset;
+  const size = byteLength / 4;
+  return { shape: [size], dtype: first.dtype, size, buffer: whole, byteOffset, byteLength };
 }
 
 function viewOf(tensor: Tensor): GpuView {

@@ -57,6 +57,7 @@ function dispatchesOf<Params>(
     profile,
     scratch: ({ shape }) => view(shape),
     constant: () => expect.fail("no constants are expected"),
+    joined: () => undefined,
     dispatch: (dispatch) => found.push(dispatch),
   });
   return found;

@@ -7,7 +7,7 @@ import { sum } from "../../src/autograd/ops/reduce.js";
 import { backward } from "../../src/autograd/tape.js";
 import { storeRowKernel } from "../../src/kernels/copy.js";
 import { stridedCopyKernel } from "../../src/kernels/transform.js";
-import { sgd } from "../../src/nn/optimizers.js";
+import { adam, sgd } from "../../src/nn/optimizers.js";
 import { CpuDevice } from "../../src/tensor/cpu.js";
 import { openDevice } from "../../src/tensor/open.js";
 import { randomKey } from "../../src/tensor/random.js";
@@ -187,6 +187,35 @@ test("memory: constant while replaying, given back at the end", async () => {
   const filler = Array.from({ length: 4 }, () => tensor(device, [9]));
   expect(await valuesOf(alias!)).toEqual([4]);
   for (const t of [alias!, ...filler]) t.dispose();
+});
+
+test("a result that lies beside others outlives the step", async () => {
+  await device.sync();
+  const before = device.memory();
+  const weights = [70, 5, 300].map((size) => tensor(device, new Float32Array(size).fill(1)));
+  const optimizer = adam();
+  const plan = new StepPlan(device, (x) => {
+    const gradients = weights.map((w) => mul(w, x!));
+    optimizer.step(weights, gradients);
+    return [gradients[1]!, gradients[2]!];
+  });
+  const aliases: Tensor[] = [];
+  for (let i = 1; i <= 4; i++) {
+    const outputs = plan.run({ values: Float32Array.of(i), shape: [1] });
+    if (i === 4) aliases.push(...outputs.map((t) => keep(t.alias())));
+    await valuesOf(outputs[0]!);
+  }
+  // All gradients and parameters in one dispatch.
+  expect(device.counters.byKernel.get("adam")).toBe(4);
+  plan.dispose();
+  const found = await Promise.all(aliases.map(valuesOf));
+  expect(found.map(({ length }) => length)).toEqual([5, 300]);
+  for (const value of found.flat()) expect(value).toBeCloseTo(4 * (1 - 3 * 0.001), 2);
+  aliases[0]!.dispose();
+  const filler = tensor(device, new Float32Array(300).fill(9));
+  expect(await valuesOf(aliases[1]!)).toEqual(found[1]);
+  for (const t of [aliases[1]!, filler, ...weights, optimizer]) t.dispose();
+  expect(device.memory()).toMatchObject({ liveBytes: before.liveBytes, liveCount: before.liveCount });
 });
 
 describe("what a recorded step must not do", () => {

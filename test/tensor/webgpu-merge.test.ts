@@ -13,7 +13,8 @@ import type { WebGpuDevice } from "../../src/tensor/webgpu.js";
 import type { DispatchCommand } from "../../src/tensor/webgpu-commands.js";
 import { compilationSeconds, groupsOf, mergedDispatch } from "../../src/tensor/webgpu-merge.js";
 import { WebGpuPlan } from "../../src/tensor/webgpu-plan.js";
-import type { Binding, Dispatch } from "../../src/tensor/webgpu-program.js";
+import { PooledBuffer } from "../../src/tensor/webgpu-pool.js";
+import type { Binding, Dispatch, GpuView } from "../../src/tensor/webgpu-program.js";
 import { describeProfiles } from "../support.js";
 
 const { mergeAfter } = WebGpuPlan;
@@ -32,7 +33,12 @@ function command(
   { code = 10, lanes = 8, workgroups = 2, type = "f32", body = ";".repeat(code / 10), declarations = "" } = {},
 ) {
   const binding = (id: number, access: Binding["access"]) =>
-    ({ name: `b${id}`, type, access, view: { buffer: buffers[id], byteOffset: 0 } }) as unknown as Binding;
+    ({
+      name: `b${id}`,
+      type,
+      access,
+      view: { buffer: buffers[id], byteOffset: 0, byteLength: buffers[id]!.bytes },
+    }) as unknown as Binding;
   const dispatch = {
     key: name,
     bindings: [...reads.map((id) => binding(id, "read")), ...writes.map((id) => binding(id, "read_write"))],
@@ -45,10 +51,24 @@ function command(
   const program = { key: name, code: declared.padEnd(code, "x"), text, parameterNames: 2 } as unknown;
   return { dispatch, program } as DispatchCommand;
 }
-const buffers = Array.from({ length: 100 }, (_, id) => ({ id }));
+const buffers = Array.from({ length: 100 }, () => new PooledBuffer(256, {} as GPUBuffer));
+/** The whole of three parts, which are the three numbers after it. */
+const WHOLE = buffers.length;
+buffers.push(new PooledBuffer(768, {} as GPUBuffer));
+for (const start of [0, 256, 512]) {
+  const part = new PooledBuffer(256);
+  part.partOf(buffers[WHOLE]!, start);
+  buffers.push(part);
+}
 /** A GPU, and lavapipe with two threads. */
-const gpu = { maxStorageBuffers: 16 } as WebGpuDevice["profile"];
-const lavapipe = { maxStorageBuffers: 16, subgroupSize: 8, workers: 2, onProcessor: true } as WebGpuDevice["profile"];
+const gpu = { maxStorageBuffers: 16, maxBindingBytes: 2 ** 27 } as WebGpuDevice["profile"];
+const lavapipe = {
+  maxStorageBuffers: 16,
+  maxBindingBytes: 2 ** 27,
+  subgroupSize: 8,
+  workers: 2,
+  onProcessor: true,
+} as WebGpuDevice["profile"];
 const namesOf = (commands: DispatchCommand[], profile = gpu) =>
   groupsOf(commands, profile).map((group) =>
     group.map((stage) => stage.map(({ dispatch }) => dispatch.key).join("+")).join(">"),
@@ -169,6 +189,49 @@ test("names of one part do not meet those of another", () => {
     { name: "memory1", access: "read_write" },
   ]);
   expect(sizes).toMatchObject({ part0_count: 3, part1_count: 3, part0_workgroups: 2, part1_gridX: 2 });
+});
+
+test("parts of memory that is also taken as a whole are bound with it, and their indices begin where they lie", () => {
+  const write = (name: string, part: number, options = {}) =>
+    command(name, [part], [WHOLE + 1 + part], { body: `b${WHOLE + 1 + part}[lane] = b${part}[lane];`, ...options });
+  const all = command("all", [WHOLE], [9], { body: `b9[lane] = b${WHOLE}[b${WHOLE}[lane + 1u]];` });
+  const parts = [write("a", 0), write("b", 1), write("c", 2)];
+  expect(namesOf([...parts, all], lavapipe)).toEqual(["a+b+c>all"]);
+  // The whole last or first, or between the parts: it is one binding of its full length.
+  for (const stage of [
+    [...parts, all],
+    [all, ...parts],
+    [parts[2]!, all, parts[0]!, parts[1]!],
+  ]) {
+    const { program, sizes, bindings } = mergedDispatch([stage], lavapipe);
+    expect(bindings).toHaveLength(5);
+    const whole = bindings.find(({ view }) => view.byteLength === 768)!;
+    expect(whole).toMatchObject({ access: "read_write", view: { byteOffset: 0 } });
+    const [b, c] = [stage.indexOf(parts[1]!), stage.indexOf(parts[2]!)];
+    expect(sizes).toMatchObject({ [`part${b}_start_b${WHOLE + 2}`]: 64, [`part${c}_start_b${WHOLE + 3}`]: 128 });
+    const { declarations } = program();
+    expect(declarations).toContain(`${whole.name}[u.part${b}_start_b${WHOLE + 2} + u32(lane)] = memory`);
+    expect(declarations).toContain(`${whole.name}[${whole.name}[lane + 1u]];`);
+    expect(declarations).toContain(`${whole.name}[lane] = memory`);
+  }
+  // Without the whole, each part is bound alone, though no dispatch may read one part of a buffer and write another.
+  const { bindings } = mergedDispatch([[parts[1]!, command("r", [WHOLE + 1], [8], { type: "vec4f" })]], lavapipe);
+  const views = bindings.map(({ type, access, view }) => [type, access, view.byteLength]);
+  expect(views).toEqual([
+    ["f32", "read", 256],
+    ["f32", "read_write", 256],
+    ["vec4f", "read_write", 256],
+    ["vec4f", "read_write", 256],
+  ]);
+  // Other types, and what is more than indexed, cannot be moved.
+  expect(namesOf([write("a", 1, { type: "vec4f" }), all], lavapipe)).toEqual(["a", "all"]);
+  const length = write("l", 1, { body: `b${WHOLE + 2}[arrayLength(&b${WHOLE + 2}) - 1u] = 0f;` });
+  expect(namesOf([length, all], lavapipe)).toEqual(["l", "all"]);
+  // Within a part, an index may be any expression, of either sign's type.
+  const nested = write("n", 1, { body: `b${WHOLE + 2}[u.i[0] + i32(b${WHOLE + 2}[2])] = v.b${WHOLE + 2}[1];` });
+  expect(mergedDispatch([[nested], [all]], lavapipe, {} as GpuView).program().declarations).toMatch(
+    /memory(\d)\[u.part0_start_b102 \+ u32\(u.part0_i\[0\] \+ i32\(memory\1\[u.part0_start_b102 \+ u32\(2\)\]\)\)\] = v.b102\[1\];/,
+  );
 });
 
 /** Runs `fn` until the merged programs of its steps are compiled. */

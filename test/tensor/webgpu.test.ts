@@ -59,6 +59,8 @@ afterAll(() => device.destroy());
 
 const filled = (value: number, size = 100) => tensor(device, new Float32Array(size).fill(value));
 const first = async (t: Tensor) => (await t.data())[0];
+/** The different values of a tensor. */
+const all = async (t: Tensor) => [...new Set(await t.data())];
 
 describe("order", () => {
   it("a write after recorded reads of the same memory does not reach back", async () => {
@@ -250,6 +252,29 @@ describe("errors", () => {
     );
     expect(await first(y)).toBe(2);
     for (const t of [x, y]) t.dispose();
+  });
+
+  it("tensors that are placed together keep their values, and can be told apart", async () => {
+    await device.sync();
+    const before = device.memory();
+    const [a, b, c] = [filled(1, 70), filled(2, 300), filled(3, 300)] as const;
+    const one = { a: filled(1, 70), bc: filled(1, 300) };
+    runInto(addScaled, [one.bc], [b], { factor: 5, shift: 0 });
+    device.placeTogether([a, b, c].map(({ storage }) => storage));
+    runInto(addScaled, [one.bc], [c], { factor: 0, shift: 1 });
+    // One of them read, another written: WebGPU has one access for all of a buffer.
+    runInto(addScaled, [b], [c], { factor: 10, shift: 0 });
+    expect([await all(a), await all(b), await all(c)]).toEqual([[1], [7], [74]]);
+    // The host writes into one of them while kernels that use another have not been submitted.
+    runInto(addScaled, [one.a], [a], { factor: 1, shift: 0 });
+    b.assign(new Float32Array(300).fill(9));
+    runInto(addScaled, [b], [c], { factor: 1, shift: 0 });
+    expect([await all(a), await all(b), await all(c)]).toEqual([[2], [9], [83]]);
+    for (const t of [b, a]) t.dispose();
+    expect(await all(c)).toEqual([83]);
+    for (const t of [c, one.a, one.bc]) t.dispose();
+    const { liveBytes, liveCount } = before;
+    expect(device.memory()).toMatchObject({ liveBytes, liveCount });
   });
 
   it("a validation error is a DeviceError, raised once, and names the kernel", async () => {

@@ -70,12 +70,14 @@ export async function profileSteps(
   const short = await device.profileDispatches(() => run(UNLIKE));
   const long = await device.profileDispatches(() => run(UNLIKE + steps));
   const before = new Map(short.map((time) => [shapesKey(time), time]));
+  /** By the dispatches that a long run has more. */
+  const isPartOfAStep = (more: number) => more >= 0.5;
   const kernels = long.flatMap((time): Omit<KernelShare, "share">[] => {
     const earlier = before.get(shapesKey(time));
     const perStep = (amount: "calls" | "dispatches" | "milliseconds" | "flops" | "bytes") =>
       ((time[amount] ?? 0) - (earlier?.[amount] ?? 0)) / steps;
     const dispatches = perStep("dispatches");
-    if (dispatches < 0.5 / steps) return [];
+    if (!isPartOfAStep(dispatches * steps)) return [];
     const ms = Math.max(0, perStep("milliseconds") - dispatches * emptyDispatchMs);
     const rate = (amount: "flops" | "bytes") => (ms === 0 ? 0 : perStep(amount) / ms / 1e6);
     const gflops = time.flops === undefined ? undefined : rate("flops");
@@ -93,10 +95,12 @@ export async function profileSteps(
         },
         ...(gflops !== undefined && { flops: perStep("flops"), gflops }),
         ...(ceilings && { ofCeiling: Math.max((gflops ?? 0) / ceilings.gflops, gbs / ceilings.gbs) }),
-        programs: [...time.programs].map(([program, total]) => ({
-          program,
-          ms: (total - (earlier?.programs.get(program) ?? 0)) / steps,
-        })),
+        programs: [...time.programs].flatMap(([program, total]) => {
+          const { dispatches, milliseconds } = earlier?.programs.get(program) ?? { dispatches: 0, milliseconds: 0 };
+          return isPartOfAStep(total.dispatches - dispatches)
+            ? [{ program, ms: (total.milliseconds - milliseconds) / steps }]
+            : [];
+        }),
       },
     ];
   });
@@ -111,8 +115,8 @@ export async function profileSteps(
 }
 
 /** How many steps to profile of a kind that takes `stepMs`: some, within a few seconds. */
-export function profiledSteps(stepMs: number | undefined): number {
-  return Math.min(20, Math.max(1, Math.round(2000 / (stepMs ?? 2000))));
+export function profiledSteps(stepMs: number | undefined, most = 20): number {
+  return Math.min(most, Math.max(1, Math.round(2000 / (stepMs ?? 2000))));
 }
 
 /** What of a step is not kernels, in milliseconds. */
