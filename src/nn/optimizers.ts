@@ -49,7 +49,8 @@ export abstract class Optimizer {
   /** Names of the slots that every parameter has. */
   private readonly slotNames: readonly string[];
   private readonly slots = new Map<Tensor, Tensor[]>();
-  private readonly met = new WeakSet<Tensor>();
+  /** Parameters that a step has changed: their slots may be there before, from a checkpoint. */
+  private readonly met = new Set<Tensor>();
 
   protected constructor(
     readonly name: string,
@@ -206,6 +207,7 @@ export abstract class Optimizer {
   dispose(): void {
     for (const slots of this.slots.values()) for (const slot of slots) slot.dispose();
     this.slots.clear();
+    this.met.clear();
   }
 }
 

@@ -1,6 +1,6 @@
 // What the WebGPU device records: compiled programs, dispatches and copies, and the block of uniform memory that holds
 // the dispatches' parameters. Shared by work that is submitted once and by recorded steps that are submitted again.
-import type { Binding, Dispatch, GpuView, ProgramText } from "./webgpu-program.js";
+import { type Binding, type Dispatch, type GpuView, overlap, type ProgramText } from "./webgpu-program.js";
 import type { DispatchTimer } from "./webgpu-timer.js";
 
 /** Bytes of a parameter binding: a dispatch has at most 256 parameters. */
@@ -195,19 +195,21 @@ export function encode(
 }
 
 /**
- * The dispatch with one access for all parts of one buffer: WebGPU does not let a dispatch write into a buffer that it binds
- * for reading elsewhere.
+ * The dispatch with one access for all that it binds of one buffer: WebGPU does not let a dispatch write into a buffer that it
+ * binds for reading elsewhere. (Not for the same bytes twice, which is a mistake, see checkAliases.)
  */
 export function withSharedAccess(dispatch: Dispatch): Dispatch {
   const { bindings } = dispatch;
-  if (bindings.every(({ view }) => view.buffer.whole === undefined)) return dispatch;
-  const rootOf = ({ view }: Binding) => view.buffer.root;
-  const written = new Set(bindings.filter(({ access }) => access === "read_write").map(rootOf));
+  const isShared = ({ view, access }: Binding) =>
+    access !== "read_write" &&
+    bindings.some(
+      (other) =>
+        other.access === "read_write" && other.view.buffer.root === view.buffer.root && !overlap(other.view, view),
+    );
+  if (!bindings.some(isShared)) return dispatch;
   return {
     ...dispatch,
-    bindings: bindings.map((binding) =>
-      written.has(rootOf(binding)) ? { ...binding, access: "read_write" } : binding,
-    ),
+    bindings: bindings.map((binding) => (isShared(binding) ? { ...binding, access: "read_write" } : binding)),
   };
 }
 

@@ -8,7 +8,7 @@
 // nobody waits for work that nobody has taken, this ends even where the workgroups run one after the other. What one thread
 // wrote the others see: on llvmpipe, threads of a processor, an atomic addition is a fence. WGSL promises neither, so other
 // adapters get groups of one stage.
-import { type DispatchCommand, PARAMETER_BINDING, type Program } from "./webgpu-commands.js";
+import { type DispatchCommand, PARAMETER_BINDING, type Program, withSharedAccess } from "./webgpu-commands.js";
 import type { TuningProfile } from "./webgpu-profile.js";
 import {
   type Dispatch,
@@ -211,7 +211,7 @@ export function mergedDispatch(group: Group, { workers = 1 }: TuningProfile, cou
   const workgroups = Math.max(...group.map((stage) => sum(stage, ({ dispatch }) => workgroupsOf(dispatch))));
   const programs = group.map((stage) => stage.map(({ program }) => program.key).join(" & ")).join(" > ");
   const bound = places.map((own) => own.map(({ index, start }) => (start > 0 ? `${index}+` : index)).join(","));
-  return {
+  return withSharedAccess({
     key: `${programs} ${bound.join("/")}`,
     program: () =>
       mergedText(
@@ -245,7 +245,7 @@ export function mergedDispatch(group: Group, { workers = 1 }: TuningProfile, cou
     ]),
     numbers: Object.fromEntries(parts.flatMap(({ dispatch }, k) => prefixed(dispatch.numbers, k))),
     workgroups: [several ? Math.min(workers, workgroups) : workgroups],
-  };
+  });
 }
 
 const startName = (binding: string) => `start_${binding}`;

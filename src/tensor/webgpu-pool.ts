@@ -90,14 +90,14 @@ export class BufferPool {
     return buffer;
   }
 
-  /** Makes parts of a buffer, each of so many bytes: it goes back to the pool when the last of them does. */
-  split(whole: PooledBuffer, sizes: readonly number[]): PooledBuffer[] {
+  /** Memory for parts that lie side by side, each of so many bytes: it comes back to the pool when the last of them does. */
+  acquireParts(sizes: readonly number[]): PooledBuffer[] {
+    const { starts, bytes } = layOut(sizes);
+    const whole = this.acquire(bytes);
     this.partsTaken(whole, sizes.length);
-    let offset = 0;
-    return sizes.map((bytes) => {
-      const part = new PooledBuffer(bytes);
-      part.partOf(whole, offset);
-      offset += partBytes(bytes);
+    return sizes.map((size, i) => {
+      const part = new PooledBuffer(size);
+      part.partOf(whole, starts[i]!);
       return part;
     });
   }
@@ -155,6 +155,17 @@ export class BufferPool {
 
 /** Bytes from the beginning of a part to that of the next: a binding may begin there on every adapter. */
 export const partBytes = (bytes: number): number => Math.ceil(bytes / 256) * 256;
+
+/** Where parts of so many bytes begin that lie side by side, and the bytes of all of them. */
+export function layOut(sizes: readonly number[]): { readonly starts: readonly number[]; readonly bytes: number } {
+  let bytes = 0;
+  const starts = sizes.map((size) => {
+    const start = bytes;
+    bytes += partBytes(size);
+    return start;
+  });
+  return { starts, bytes };
+}
 
 /** Four classes per power of two from 256 bytes on: at most a quarter is wasted. */
 export function sizeClass(bytes: number): number {

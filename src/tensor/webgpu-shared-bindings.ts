@@ -42,10 +42,12 @@ export function sharedBindings(parts: readonly Part[]): SharedBindings | undefin
       ranges.push(range);
     }
   }
-  const bindings = ranges.map(({ view, type }, index): Binding => {
-    const written = ranges.some((range) => range.written && sameMemory(range.view, view));
-    return { name: `memory${index}`, view, type, access: written ? "read_write" : "read" };
-  });
+  const bindings = ranges.map(
+    ({ view, type, written }, index): Binding => ({
+      ...{ name: `memory${index}`, view, type },
+      access: written ? "read_write" : "read",
+    }),
+  );
   const places = parts.map(({ dispatch }) =>
     dispatch.bindings.map(({ view, type }): Place => {
       const there = ranges.findIndex((range) => range.type === type && beginsAs(range.view, view));

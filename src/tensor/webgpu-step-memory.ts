@@ -1,6 +1,6 @@
 // Memory of one recorded step. While the step is recorded, what it allocates has no place yet. When it is complete, it is known
 // from which dispatch to which each is needed, and what is needed at different times gets the same place.
-import { type BufferPool, PooledBuffer, partBytes, sizeClass } from "./webgpu-pool.js";
+import { type BufferPool, layOut, PooledBuffer, sizeClass } from "./webgpu-pool.js";
 
 export class StepMemory {
   private readonly waiting = new Set<PooledBuffer>();
@@ -20,12 +20,11 @@ export class StepMemory {
   /** Lays buffers out side by side, each with room for so many bytes; false where that cannot be. */
   join(buffers: readonly PooledBuffer[], sizes: readonly number[]): boolean {
     if (buffers.some((buffer) => !this.waiting.has(buffer))) return false;
-    const whole = this.acquire(sizes.reduce((sum, bytes) => sum + partBytes(bytes), 0));
-    let start = 0;
+    const { starts, bytes } = layOut(sizes);
+    const whole = this.acquire(bytes);
     buffers.forEach((buffer, i) => {
       this.waiting.delete(buffer);
-      buffer.partOf(whole, start);
-      start += partBytes(sizes[i]!);
+      buffer.partOf(whole, starts[i]!);
     });
     return true;
   }

@@ -182,8 +182,7 @@ export class WebGpuDevice extends Device {
   private moveTogether(storages: readonly GpuStorage[]): void {
     if (storages.length < 2) return;
     const sizes = storages.map(({ size }) => paddedBytes(size));
-    const whole = this.pool.acquire(sizes.reduce((sum, bytes) => sum + partBytes(bytes), 0));
-    const parts = this.pool.split(whole, sizes);
+    const parts = this.pool.acquireParts(sizes);
     storages.forEach((storage, i) => {
       const [from, to] = [storage.buffer, parts[i]!];
       for (const buffer of [from, to]) buffer.used(this.submitNumber);

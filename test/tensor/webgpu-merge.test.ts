@@ -229,7 +229,9 @@ test("parts of memory that is also taken as a whole are bound with it, and their
   expect(namesOf([length, all], lavapipe)).toEqual(["l", "all"]);
   // Within a part, an index may be any expression, of either sign's type.
   const nested = write("n", 1, { body: `b${WHOLE + 2}[u.i[0] + i32(b${WHOLE + 2}[2])] = v.b${WHOLE + 2}[1];` });
-  expect(mergedDispatch([[nested], [all]], lavapipe, {} as GpuView).program().declarations).toMatch(
+  expect(
+    mergedDispatch([[nested], [all]], lavapipe, { buffer: buffers[50] } as GpuView).program().declarations,
+  ).toMatch(
     /memory(\d)\[u.part0_start_b102 \+ u32\(u.part0_i\[0\] \+ i32\(memory\1\[u.part0_start_b102 \+ u32\(2\)\]\)\)\] = v.b102\[1\];/,
   );
 });
