@@ -27,10 +27,13 @@ export interface Options {
   /** List the kernels of a step. */
   readonly profile: boolean;
   readonly out: string;
+  /** What stands before the options, where a benchmark takes that. */
+  readonly argument: string;
 }
 
-/** Options of the command line. */
-export function parseOptions(description: string): Options {
+/** Options of the command line; `argument` names what has to stand before them. */
+export function parseOptions(description: string, argument?: string): Options {
+  if (argument !== undefined) program.argument(argument);
   const { filter, peers, ...rest } = program
     .description(description)
     .option("--filter <pattern>", "only benchmarks whose name matches this regular expression", "")
@@ -40,8 +43,8 @@ export function parseOptions(description: string): Options {
     .option("--profile", "list the kernels of a step by time", false)
     .option("--out <folder>", "where the JSON goes", fileURLToPath(new URL("../../bench/results", import.meta.url)))
     .parse()
-    .opts<Omit<Options, "filter" | "peers"> & { filter: string; peers: string }>();
-  return { filter: new RegExp(filter), peers: new RegExp(peers), ...rest };
+    .opts<Omit<Options, "filter" | "peers" | "argument"> & { filter: string; peers: string }>();
+  return { filter: new RegExp(filter), peers: new RegExp(peers), argument: program.args[0] ?? "", ...rest };
 }
 
 /** The middle value, NaN of none. */

@@ -3,18 +3,16 @@
 // beginning, and what they lead to must be what ours lead to. Then all take turns, round after round. Dropout is left out
 // for everybody, because its random numbers differ. PyTorch takes part where the `python3` in the path
 // has it, beside a GPU through CUDA, too.
-import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
-import { setTimeout } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { settlingRate } from "../src/experiments/lib/optimize-input.js";
 import { onSoftware } from "../src/experiments/lib/profile.js";
 import { driverThreads } from "../src/tensor/webgpu-open.js";
+import { ContenderProcess } from "./contender-process.js";
 import { median, parseOptions, resultsFile, tableLine, withDevice } from "./harness.js";
-import type { Answer, Request } from "./protocol.js";
 import {
   hasTinyDispatches,
   makeTask,
@@ -47,8 +45,6 @@ const gpuCommands: typeof commands = {
   "PyTorch, CUDA with TF32": ["python3", join(peers, "pytorch.py"), "cuda", "tf32"],
 };
 
-/** Most seconds that a contender may take to start, to check, or for a run. */
-const PATIENCE = 60;
 /** Rounds; who needs more than SLOW_MS in all has the least number of turns. */
 const ROUNDS = { most: 9, least: 3 };
 const SLOW_MS = 10_000;
@@ -84,73 +80,6 @@ function install(names: readonly string[]): void {
   if (npm.status !== 0) throw new Error(`npm ci in ${peers} failed; its output is above`);
 }
 
-/** A contender's process; it ends when this one does, whose end closes its standard input. */
-class Contender {
-  private readonly child: ChildProcessWithoutNullStreams;
-  private readonly answers: AsyncIterator<Answer>;
-  private errors = "";
-
-  constructor(command: readonly string[], folder: string, threads: number | undefined) {
-    const [program, script, ...rest] = command;
-    const env = { ...(threads !== undefined && { LP_NUM_THREADS: String(threads) }), ...process.env };
-    this.child = spawn(program!, [script!, folder, ...rest], { cwd: peers, env });
-    this.child.stderr.on("data", (text) => {
-      this.errors = (this.errors + text).slice(-4000);
-    });
-    this.child.stdin.on("error", () => {}); // It has ended; that shows in the answers.
-    this.answers = answersOf(this.child);
-  }
-
-  /** The next answer, within PATIENCE. @throws what the contender says went wrong */
-  private async answer(): Promise<Answer> {
-    const patience = new AbortController();
-    const late = setTimeout(PATIENCE * 1000, undefined, { signal: patience.signal });
-    const answered = this.answers.next().finally(() => patience.abort());
-    const first = await Promise.race([answered, late.catch(() => answered)]);
-    if (first === undefined) throw new Error(`no answer within ${PATIENCE} s`);
-    const { value, done } = first;
-    if (done) throw new Error(this.errors.trim().split("\n").at(-1) || "ended without a word");
-    if ("error" in value) throw new Error(value.error);
-    return value;
-  }
-
-  async ready(): Promise<string> {
-    return ((await this.answer()) as Extract<Answer, { ready: string }>).ready;
-  }
-
-  async ask<Kind extends Request["do"]>(request: Extract<Request, { do: Kind }>) {
-    this.child.stdin.write(`${JSON.stringify(request)}\n`);
-    const answer = await this.answer();
-    await this.rest();
-    return answer as Extract<Answer, Kind extends "check" ? { losses: unknown } : { ms: unknown }>;
-  }
-
-  /** Threads may go on looking for work for a moment: lets half a second pass at most before the next one's turn. */
-  private async rest(): Promise<void> {
-    let before = Number.NaN;
-    for (let i = 0; i < 10; i++) {
-      await setTimeout(50);
-      if (process.platform !== "linux") return;
-      // Processor time of all threads, in ticks of 10 ms: utime and stime, behind the name in brackets.
-      const figures = readFileSync(`/proc/${this.child.pid}/stat`, "utf8").split(") ")[1]!.split(" ");
-      const ticks = Number(figures[11]) + Number(figures[12]);
-      if (ticks - before <= 1) return;
-      before = ticks;
-    }
-  }
-
-  end(): void {
-    this.child.kill("SIGKILL");
-  }
-}
-
-async function* answersOf({ stdout }: ChildProcessWithoutNullStreams): AsyncGenerator<Answer, undefined> {
-  for await (const line of createInterface({ input: stdout })) {
-    if (line.startsWith("@")) yield JSON.parse(line.slice(1)) as Answer;
-  }
-  return undefined;
-}
-
 /** Where a task begins, in the order of a check's result. */
 function beginningOf({ spec, inputs, weights }: Task): Float32Array {
   if (spec.kind === "optimize") return inputs;
@@ -176,7 +105,7 @@ interface Checked {
 /** Runs one workload through everybody. */
 async function compare(workload: Workload, names: readonly string[], quick: boolean): Promise<Report[]> {
   const folder = mkdtempSync(join(tmpdir(), "kilograd-peers-"));
-  const running: { name: string; contender: Contender; steps: number; times: number[]; report: Report }[] = [];
+  const running: { name: string; contender: ContenderProcess; steps: number; times: number[]; report: Report }[] = [];
   const reports: Report[] = [];
   try {
     const task = await withWeights(makeTask(workload, { dropout: false }));
@@ -191,7 +120,7 @@ async function compare(workload: Workload, names: readonly string[], quick: bool
     let ours: Checked | undefined;
     for (const name of names) {
       if (name === INSTEAD && running.some((other) => other.name === WASM)) continue;
-      const contender = new Contender((commands[name] ?? gpuCommands[name])!, folder, threads);
+      const contender = new ContenderProcess((commands[name] ?? gpuCommands[name])!, folder, { cwd: peers, threads });
       let report: Report = { contender: name };
       try {
         report = { ...report, with: await contender.ready() };

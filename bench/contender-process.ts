@@ -1,0 +1,81 @@
+// A contender of a benchmark as a process of its own, which answers requests one after the other (protocol.ts).
+import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { setTimeout } from "node:timers/promises";
+import type { Answer, Request } from "./protocol.js";
+
+/** Most seconds that a contender may take to start, to check, or for a run. */
+const PATIENCE = 60;
+
+/** A contender's process; it ends when this one does, whose end closes its standard input. */
+export class ContenderProcess {
+  private readonly child: ChildProcessWithoutNullStreams;
+  private readonly answers: AsyncIterator<Answer>;
+  private errors = "";
+
+  /** `threads`: of the WebGPU adapter's driver, where the environment does not say; `command` gets the task's `folder`. */
+  constructor(
+    command: readonly string[],
+    folder: string,
+    { cwd, threads }: { readonly cwd: string; readonly threads: number | undefined },
+  ) {
+    const [program, script, ...rest] = command;
+    const env = { ...(threads !== undefined && { LP_NUM_THREADS: String(threads) }), ...process.env };
+    this.child = spawn(program!, [script!, folder, ...rest], { cwd, env });
+    this.child.stderr.on("data", (text) => {
+      this.errors = (this.errors + text).slice(-4000);
+    });
+    this.child.stdin.on("error", () => {}); // It has ended; that shows in the answers.
+    this.answers = answersOf(this.child);
+  }
+
+  /** The next answer, within PATIENCE. @throws what the contender says went wrong */
+  private async answer(): Promise<Answer> {
+    const patience = new AbortController();
+    const late = setTimeout(PATIENCE * 1000, undefined, { signal: patience.signal });
+    const answered = this.answers.next().finally(() => patience.abort());
+    const first = await Promise.race([answered, late.catch(() => answered)]);
+    if (first === undefined) throw new Error(`no answer within ${PATIENCE} s`);
+    const { value, done } = first;
+    if (done) throw new Error(this.errors.trim().split("\n").at(-1) || "ended without a word");
+    if ("error" in value) throw new Error(value.error);
+    return value;
+  }
+
+  async ready(): Promise<string> {
+    return ((await this.answer()) as Extract<Answer, { ready: string }>).ready;
+  }
+
+  async ask<Kind extends Request["do"]>(request: Extract<Request, { do: Kind }>) {
+    this.child.stdin.write(`${JSON.stringify(request)}\n`);
+    const answer = await this.answer();
+    await this.rest();
+    return answer as Extract<Answer, Kind extends "check" ? { losses: unknown } : { ms: unknown }>;
+  }
+
+  /** Threads may go on looking for work for a moment: lets half a second pass at most before the next one's turn. */
+  private async rest(): Promise<void> {
+    let before = Number.NaN;
+    for (let i = 0; i < 10; i++) {
+      await setTimeout(50);
+      if (process.platform !== "linux") return;
+      // Processor time of all threads, in ticks of 10 ms: utime and stime, behind the name in brackets.
+      const figures = readFileSync(`/proc/${this.child.pid}/stat`, "utf8").split(") ")[1]!.split(" ");
+      const ticks = Number(figures[11]) + Number(figures[12]);
+      if (ticks - before <= 1) return;
+      before = ticks;
+    }
+  }
+
+  end(): void {
+    this.child.kill("SIGKILL");
+  }
+}
+
+async function* answersOf({ stdout }: ChildProcessWithoutNullStreams): AsyncGenerator<Answer, undefined> {
+  for await (const line of createInterface({ input: stdout })) {
+    if (line.startsWith("@")) yield JSON.parse(line.slice(1)) as Answer;
+  }
+  return undefined;
+}
