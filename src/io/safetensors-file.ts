@@ -3,8 +3,8 @@ import { type FileHandle, open } from "node:fs/promises";
 import { DataError } from "../tensor/errors.js";
 import { writeFileAtomic } from "./files.js";
 import {
+  addTensor,
   type DeferredTensor,
-  emptyTensor,
   headerLength,
   parseHeader,
   prefixBytes,
@@ -26,7 +26,7 @@ export async function writeSafetensors(
 }
 
 /**
- * Reads a safetensors file, each tensor straight into its own array.
+ * Reads a safetensors file, each tensor straight into its own array; foreign types as {@link decodeSafetensors} says.
  * @throws DataError for a file that is missing, unreadable, foreign, truncated or malformed
  */
 export async function readSafetensors(path: string): Promise<Safetensors> {
@@ -37,13 +37,12 @@ export async function readSafetensors(path: string): Promise<Safetensors> {
   await readAt(file, path, header, prefixBytes);
   const dataStart = prefixBytes + header.length;
   const { entries, metadata } = parseHeader(header, size - dataStart, path);
-  const tensors = new Map<string, StoredTensor>();
+  const found: Safetensors = { tensors: new Map(), metadata, skipped: new Map() };
   for (const entry of entries) {
-    const { name, tensor, target } = emptyTensor(entry);
-    await readAt(file, path, target, dataStart + entry.begin);
-    tensors.set(name, tensor);
+    const bytes = await readAt(file, path, new Uint8Array(entry.end - entry.begin), dataStart + entry.begin);
+    addTensor(found, entry, bytes.buffer);
   }
-  return { tensors, metadata };
+  return found;
 }
 
 /** Bytes; Node refuses 2 GiB and more. */

@@ -8,6 +8,13 @@ import { DataError, UsageError } from "../tensor/errors.js";
 
 const arrayTypes = { F64: Float64Array, F32: Float32Array, I32: Int32Array, U32: Uint32Array, U8: Uint8Array } as const;
 
+/** Bits of an element of every type that the format knows. Types that Kilograd does not store are converted, or skipped. */
+const bitsOf: Readonly<Record<string, number>> = {
+  ...{ F64: 64, F32: 32, F16: 16, BF16: 16, C64: 64 },
+  ...{ I64: 64, I32: 32, I16: 16, I8: 8, U64: 64, U32: 32, U16: 16, U8: 8, BOOL: 8 },
+  ...{ F8_E4M3: 8, F8_E5M2: 8, F8_E4M3FNUZ: 8, F8_E5M2FNUZ: 8, F8_E8M0: 8, F6_E2M3: 6, F6_E3M2: 6, F4: 4 },
+};
+
 /** The element types that Kilograd stores. */
 export type StoredDtype = keyof typeof arrayTypes;
 type StoredArrays = { [D in StoredDtype]: InstanceType<(typeof arrayTypes)[D]> };
@@ -30,12 +37,15 @@ export type DeferredTensor = {
 export interface Safetensors {
   readonly tensors: Map<string, StoredTensor>;
   readonly metadata: Record<string, string>;
+  /** Tensors whose type Kilograd has no numbers for, by name: why each was left out. Empty for files that it wrote. */
+  readonly skipped: Map<string, string>;
 }
 
 /** Where one tensor lies; `begin` and `end` are bytes from the end of the header. */
 export interface TensorEntry {
   readonly name: string;
-  readonly dtype: StoredDtype;
+  /** As in the file, which may be a type that Kilograd does not store. */
+  readonly dtype: string;
   readonly shape: readonly number[];
   readonly begin: number;
   readonly end: number;
@@ -79,7 +89,9 @@ export async function* streamSafetensors(
 }
 
 /**
- * The tensors of a file, each copied into an array of its own.
+ * The tensors of a file, each copied into an array of its own. Types that Kilograd does not store are converted where that
+ * loses nothing: F16 and BF16 to F32, I16 and I8 to I32, U16 to U32, BOOL to U8, I64 and U64 to F64 where all values are
+ * within 2^53. Others, such as F8_E4M3, are in `skipped`, so that one of them does not keep the rest from being read.
  * @param source what error messages call the file
  * @throws DataError for everything that is not a complete, well-formed file
  */
@@ -87,25 +99,60 @@ export function decodeSafetensors(bytes: Uint8Array, source = "safetensors"): Sa
   const dataStart = prefixBytes + headerLength(bytes, bytes.length, source);
   const header = bytes.subarray(prefixBytes, dataStart);
   const { entries, metadata } = parseHeader(header, bytes.length - dataStart, source);
-  const tensors = new Map<string, StoredTensor>();
+  const found: Safetensors = { tensors: new Map(), metadata, skipped: new Map() };
   for (const entry of entries) {
-    const { name, tensor, target } = emptyTensor(entry);
-    target.set(bytes.subarray(dataStart + entry.begin, dataStart + entry.end));
-    tensors.set(name, tensor);
+    addTensor(found, entry, Uint8Array.from(bytes.subarray(dataStart + entry.begin, dataStart + entry.end)).buffer);
   }
-  return { tensors, metadata };
+  return found;
 }
 
-/** A tensor of zeros for an entry, and its memory as bytes to read the file's into. */
-export function emptyTensor({ name, dtype, shape, begin, end }: TensorEntry): {
-  name: string;
-  tensor: StoredTensor;
-  target: Uint8Array<ArrayBuffer>;
-} {
-  const buffer = new ArrayBuffer(end - begin);
-  const tensor = { dtype, shape, data: new arrayTypes[dtype](buffer) } as StoredTensor;
-  return { name, tensor, target: new Uint8Array(buffer) };
+const converted: Readonly<Record<string, (buffer: ArrayBuffer) => Pick<StoredTensor, "dtype" | "data">>> = {
+  F16: (buffer) => ({ dtype: "F32", data: Float32Array.from(new Uint16Array(buffer), halfToNumber) }),
+  BF16: (buffer) => {
+    const data = new Float32Array(buffer.byteLength / 2);
+    const bits = new Uint32Array(data.buffer);
+    for (const [i, half] of new Uint16Array(buffer).entries()) bits[i] = half << 16;
+    return { dtype: "F32", data };
+  },
+  I16: (buffer) => ({ dtype: "I32", data: Int32Array.from(new Int16Array(buffer)) }),
+  I8: (buffer) => ({ dtype: "I32", data: Int32Array.from(new Int8Array(buffer)) }),
+  U16: (buffer) => ({ dtype: "U32", data: Uint32Array.from(new Uint16Array(buffer)) }),
+  BOOL: (buffer) => ({ dtype: "U8", data: new Uint8Array(buffer) }),
+  I64: (buffer) => ({ dtype: "F64", data: Float64Array.from(new BigInt64Array(buffer), Number) }),
+  U64: (buffer) => ({ dtype: "F64", data: Float64Array.from(new BigUint64Array(buffer), Number) }),
+};
+
+/** An IEEE 754 half, of 5 bits of exponent and 10 of fraction, as a number. */
+export function halfToNumber(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 31;
+  const fraction = bits & 1023;
+  if (exponent === 31) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
+  return exponent === 0 ? sign * fraction * 2 ** -24 : sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
+
+/** Adds an entry's tensor, which takes over its bytes, to what was found, or the reason why it is skipped. */
+export function addTensor(
+  { tensors, skipped }: Safetensors,
+  { name, dtype, shape }: TensorEntry,
+  bytes: ArrayBuffer,
+): void {
+  if (isStored(dtype)) {
+    tensors.set(name, { dtype, shape, data: new arrayTypes[dtype](bytes) } as StoredTensor);
+    return;
+  }
+  const convert = Object.hasOwn(converted, dtype) ? converted[dtype] : undefined;
+  if (convert === undefined) {
+    skipped.set(name, `elements of type ${dtype} are not read`);
+    return;
+  }
+  const tensor = { ...convert(bytes), shape } as StoredTensor;
+  if (dtype.endsWith("64") && !tensor.data.every(Number.isSafeInteger))
+    skipped.set(name, `its ${dtype} values go beyond 2^53`);
+  else tensors.set(name, tensor);
+}
+
+const isStored = (dtype: string): dtype is StoredDtype => Object.hasOwn(arrayTypes, dtype);
 
 /**
  * The length of the JSON header, checked.
@@ -158,7 +205,8 @@ export function parseHeader(
   } catch (error) {
     throw new DataError(`${source}: the header is damaged: ${(error as Error).message}`, { cause: error });
   }
-  const { __metadata__: metadata = {}, ...described } = fields;
+  const { __metadata__, ...described } = fields;
+  const metadata = __metadata__ ?? {}; // Some writers put null.
   if (!isRecord(metadata) || Object.values(metadata).some((text) => typeof text !== "string")) {
     throw new DataError(`${source}: __metadata__ must map texts to texts`);
   }
@@ -186,17 +234,17 @@ function parseEntry(name: string, description: unknown, source: string): TensorE
   const require = (holds: boolean, requirement: string, given: unknown) => {
     if (!holds) throw new DataError(`${source}: "${name}" must have ${requirement}, has ${shown(given)}`);
   };
-  require(typeof dtype === "string" && Object.hasOwn(arrayTypes, dtype), `dtype ${knownDtypes}`, dtype);
+  require(typeof dtype === "string" && Object.hasOwn(bitsOf, dtype), `dtype ${knownDtypes}`, dtype);
   require(Array.isArray(shape) && shape.every(isSize), "a shape of whole numbers", shape);
   require(Array.isArray(offsets) && offsets.length === 2 && offsets.every(isSize), "two data_offsets", offsets);
   const [begin, end] = offsets as [number, number];
-  const entry: TensorEntry = { name, dtype: dtype as StoredDtype, shape: shape as number[], begin, end };
+  const entry: TensorEntry = { name, dtype: dtype as string, shape: shape as number[], begin, end };
   const bytes = byteCount(entry);
   require(end - begin === bytes, `data_offsets ${bytes} bytes apart for ${dtype} of shape [${shape}]`, offsets);
   return entry;
 }
 
-const knownDtypes = Object.keys(arrayTypes).join(", ");
+const knownDtypes = Object.keys(bitsOf).join(", ");
 const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 /** A value from a header in few words: a damaged one may be megabytes, or nested thousands deep. */
@@ -206,8 +254,8 @@ const shown = (value: unknown): string =>
     : typeof value === "object"
       ? "an object"
       : String(value).slice(0, 40);
-const byteCount = ({ dtype, shape }: { dtype: StoredDtype; shape: readonly number[] }) =>
-  shape.reduce((product, size) => product * size, arrayTypes[dtype].BYTES_PER_ELEMENT);
+const byteCount = ({ dtype, shape }: { dtype: string; shape: readonly number[] }) =>
+  (shape.reduce((product, size) => product * size, 1) * bitsOf[dtype]!) / 8;
 
 /** A key that some object of valid JSON `text` has twice, which JSON.parse takes in silence. */
 function duplicateKey(text: string): string | undefined {

@@ -29,6 +29,7 @@ const sample: Safetensors = {
     ["mask", { dtype: "U8", shape: [3], data: new Uint8Array([1, 0, 255]) }],
   ]),
   metadata: { epoch: "3" },
+  skipped: new Map(),
 };
 
 /**
@@ -73,7 +74,7 @@ describe("round trips", () => {
     await fc.assert(
       fc.asyncProperty(anyFile, async ({ tensors, metadata }) => {
         const bytes = encodeSafetensors(tensors, metadata);
-        expect(decodeSafetensors(bytes)).toEqual({ tensors, metadata });
+        expect(decodeSafetensors(bytes)).toEqual({ tensors, metadata, skipped: new Map() });
         const pieces: Uint8Array[] = [];
         for await (const piece of streamSafetensors(tensors, metadata)) pieces.push(piece);
         expect(Buffer.concat(pieces).equals(bytes)).toBe(true);
@@ -134,6 +135,65 @@ describe("round trips", () => {
 const asBytes = ({ buffer, byteOffset, byteLength }: StoredTensor["data"]) =>
   new Uint8Array(buffer, byteOffset, byteLength);
 
+/**
+ * From Python's safetensors 0.8.0, numpy and torch: half [1, -2, 2^-24, inf, nan, 65504], brain [1, -2, 3.140625], the I64
+ * scalar num_batches_tracked 3, I64 [2^53 + 1], U64 [7], I8 [-1, 2], I16 [-300], U16 [65535], BOOL [true, false], F8_E4M3 [1.5].
+ */
+const foreign = Buffer.from(
+  "aAIAAAAAAAB7InVuc2lnbmVkIjp7ImR0eXBlIjoiVTY0Iiwic2hhcGUiOlsxXSwiZGF0YV9vZmZzZXRzIjpbMCw4XX0sImxhcmdlIjp7ImR0eXBlIjoi" +
+    "STY0Iiwic2hhcGUiOlsxXSwiZGF0YV9vZmZzZXRzIjpbOCwxNl19LCJudW1fYmF0Y2hlc190cmFja2VkIjp7ImR0eXBlIjoiSTY0Iiwic2hhcGUiOltd" +
+    "LCJkYXRhX29mZnNldHMiOlsxNiwyNF19LCJicmFpbiI6eyJkdHlwZSI6IkJGMTYiLCJzaGFwZSI6WzNdLCJkYXRhX29mZnNldHMiOlsyNCwzMF19LCJo" +
+    "YWxmIjp7ImR0eXBlIjoiRjE2Iiwic2hhcGUiOls2XSwiZGF0YV9vZmZzZXRzIjpbMzAsNDJdfSwid29yZHMiOnsiZHR5cGUiOiJVMTYiLCJzaGFwZSI6" +
+    "WzFdLCJkYXRhX29mZnNldHMiOls0Miw0NF19LCJzaG9ydHMiOnsiZHR5cGUiOiJJMTYiLCJzaGFwZSI6WzFdLCJkYXRhX29mZnNldHMiOls0NCw0Nl19" +
+    "LCJlaWdodGgiOnsiZHR5cGUiOiJGOF9FNE0zIiwic2hhcGUiOlsxXSwiZGF0YV9vZmZzZXRzIjpbNDYsNDddfSwiYnl0ZXMiOnsiZHR5cGUiOiJJOCIs" +
+    "InNoYXBlIjpbMl0sImRhdGFfb2Zmc2V0cyI6WzQ3LDQ5XX0sIm1hc2siOnsiZHR5cGUiOiJCT09MIiwic2hhcGUiOlsyXSwiZGF0YV9vZmZzZXRzIjpb" +
+    "NDksNTFdfX0gICAgICAgBwAAAAAAAAABAAAAAAAgAAMAAAAAAAAAgD8AwElAADwAwAEAAHwAfv97///U/jz/AgEA",
+  "base64",
+);
+
+describe("files of other libraries", () => {
+  test("types that Kilograd does not store are converted where that is exact, else skipped by name", async () => {
+    const path = join(folder, "foreign.safetensors");
+    await writeFile(path, foreign);
+    for (const { tensors, skipped } of [decodeSafetensors(foreign), await readSafetensors(path)]) {
+      expect(Object.fromEntries([...tensors].map(([name, { dtype, data }]) => [name, [dtype, ...data]]))).toEqual({
+        half: ["F32", 1, -2, 2 ** -24, Number.POSITIVE_INFINITY, Number.NaN, 65504],
+        brain: ["F32", 1, -2, 3.140625],
+        num_batches_tracked: ["F64", 3],
+        unsigned: ["F64", 7],
+        bytes: ["I32", -1, 2],
+        shorts: ["I32", -300],
+        words: ["U32", 65535],
+        mask: ["U8", 1, 0],
+      });
+      expect(tensors.get("num_batches_tracked")!.shape).toEqual([]);
+      expect([...skipped]).toEqual([
+        ["large", "its I64 values go beyond 2^53"],
+        ["eighth", "elements of type F8_E4M3 are not read"],
+      ]);
+    }
+  });
+
+  test("every half is what the format says", () => {
+    const bytes = Uint8Array.from(new Uint8Array(Uint16Array.from({ length: 65536 }, (_, i) => i).buffer));
+    const { data } = decodeSafetensors(
+      fileOf({ a: { dtype: "F16", shape: [65536], data_offsets: [0, 131072] } }, bytes),
+    ).tensors.get("a")!;
+    for (const [bits, value] of data.entries()) {
+      // By the definition: 5 bits of exponent with bias 15, 10 of fraction.
+      const [exponent, fraction] = [(bits >> 10) & 31, bits & 1023];
+      const magnitude = exponent === 0 ? fraction / 2 ** 24 : ((1024 + fraction) / 1024) * 2 ** (exponent - 15);
+      const finite = bits & 0x8000 ? -magnitude : magnitude;
+      const special = fraction === 0 ? Math.sign(0.5 - (bits >> 15)) * Number.POSITIVE_INFINITY : Number.NaN;
+      if (!Object.is(value, exponent === 31 ? special : finite)) expect.fail(`half ${bits} became ${value}`);
+    }
+  });
+
+  test("metadata of null are none", () => {
+    expect(decodeSafetensors(fileOf({ __metadata__: null, a: kernel }, 8)).metadata).toEqual({});
+  });
+});
+
 describe("writing refuses", () => {
   const write = (tensor: unknown, name = "kernel") => encodeSafetensors(new Map([[name, tensor as StoredTensor]]));
 
@@ -166,13 +226,12 @@ describe("writing refuses", () => {
   });
 });
 
-/** A file with `header` as it stands and `dataBytes` zeros behind it. */
-function fileOf(header: unknown, dataBytes: number): Uint8Array {
+/** A file with `header` as it stands and behind it bytes, or so many zeros. */
+function fileOf(header: unknown, data: number | Uint8Array): Uint8Array {
   const text = Buffer.from(typeof header === "string" ? header : JSON.stringify(header));
-  const bytes = Buffer.alloc(8 + text.length + dataBytes);
-  bytes.writeBigUInt64LE(BigInt(text.length));
-  text.copy(bytes, 8);
-  return bytes;
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(text.length));
+  return Buffer.concat([length, text, typeof data === "number" ? Buffer.alloc(data) : data]);
 }
 const kernel = { dtype: "F32", shape: [2], data_offsets: [0, 8] };
 const nested = `${"[".repeat(100_000)}${"]".repeat(100_000)}`;
@@ -209,8 +268,8 @@ const broken: [name: string, bytes: Uint8Array, message: RegExp][] = [
   ],
   [
     "an unknown dtype",
-    fileOf({ a: { ...kernel, dtype: "BF16" } }, 8),
-    /"a" must have dtype F64, F32, I32, U32, U8, has BF16/,
+    fileOf({ a: { ...kernel, dtype: "F24" } }, 8),
+    /"a" must have dtype F64, F32, F16, BF16, C64, I64, .*F4, has F24/,
   ],
   ["a dtype of Object's", fileOf({ a: { ...kernel, dtype: "constructor" } }, 8), /has constructor/],
   ["no description", fileOf({ a: null }, 8), /must have dtype .* has undefined/],
@@ -231,6 +290,7 @@ const broken: [name: string, bytes: Uint8Array, message: RegExp][] = [
     /"b" must begin at byte 8, begins at 12: a hole/,
   ],
   ["an overlap", fileOf({ a: kernel, b: { ...kernel, data_offsets: [4, 12] } }, 12), /begins at 4: an overlap/],
+  ["a half of a byte", fileOf({ a: { dtype: "F4", shape: [3], data_offsets: [0, 1] } }, 1), /1.5 bytes apart for F4/],
   ["missing data", fileOf({ a: kernel }, 7), /cut short: its tensors need 8 bytes, 7 are there/],
   ["data to spare", fileOf({ a: kernel }, 9), /1 bytes follow that belong to no tensor/],
   ["metadata that are no texts", fileOf({ __metadata__: { epoch: 3 } }, 0), /__metadata__ must map texts to texts/],
