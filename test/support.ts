@@ -91,6 +91,21 @@ export function expectClose(
   }
 }
 
+/** NaNs, infinities and finite values: fails naming the first element that is none of what is expected, or too far from it. */
+export function expectEachClose(
+  actual: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  { rtol, atol, label = "values" }: { readonly rtol: number; readonly atol: number; readonly label?: string },
+): void {
+  expect(actual.length, `${label}: number of elements`).toBe(expected.length);
+  for (let i = 0; i < expected.length; i++) {
+    const [a, e] = [actual[i]!, expected[i]!];
+    const close = Number.isFinite(e) ? Math.abs(a - e) <= atol + rtol * Math.abs(e) : Object.is(a, e);
+    if (!close)
+      expect.fail(`${label}: element ${i} of ${expected.length} is ${a}, expected ${e} (rtol ${rtol}, atol ${atol})`);
+  }
+}
+
 interface Evaluation {
   readonly shape: Shape;
   readonly dtype: DType;
