@@ -1,11 +1,11 @@
 // `npm run bench:against -- COMMIT`: whole steps of this build and of another commit's, in turns. The commit is built in a
-// temporary folder. Each build is a process of its own per workload. Both take steps from the same beginning first, and
+// temporary folder; a folder with a build in it is taken as it is. Each build is a process of its own per workload. Both take steps from the same beginning first, and
 // the results are compared. Then they take turns, and change who is first. The figure is the median over the rounds of
 // the time of ours over the time of theirs, in the same round.
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { driverThreads } from "../src/tensor/webgpu-open.js";
 import { ContenderProcess } from "./contender-process.js";
@@ -110,10 +110,23 @@ async function compare(workload: Workload, theirs: string, quick: boolean): Prom
   }
 }
 
+/** A build of what the command line names, and how to clean up behind it. */
+function buildOf(named: string): { readonly name: string; readonly folder: string; readonly remove: () => void } {
+  if (existsSync(join(named, SCRIPT))) return { name: named, folder: resolve(named), remove: () => {} };
+  const words = ["-C", root, "rev-parse", "--verify", `${named}^{commit}`];
+  const commit = execFileSync("git", words, { encoding: "utf8" }).trim();
+  const folder = mkdtempSync(join(tmpdir(), "kilograd-commit-"));
+  const remove = () => execFileSync("git", ["-C", root, "worktree", "remove", "--force", folder]);
+  try {
+    build(commit, folder);
+  } catch (error) {
+    remove();
+    throw error;
+  }
+  return { name: commit.slice(0, 7), folder, remove };
+}
+
 const options = parseOptions("Times whole steps against another commit's build, in turns.", "<commit>");
-const commit = execFileSync("git", ["-C", root, "rev-parse", "--verify", `${options.argument}^{commit}`], {
-  encoding: "utf8",
-}).trim();
 const WIDTHS = [18, 10, 10, 8, 14, 10];
 
 await withDevice(options, async (device) => {
@@ -121,22 +134,19 @@ await withDevice(options, async (device) => {
     options.filter.source === "(?:)" ? !name.startsWith("alexnet") : options.filter.test(name),
   );
   const write = await resultsFile(device, options, "against");
-  const folder = mkdtempSync(join(tmpdir(), "kilograd-commit-"));
+  const against = buildOf(options.argument);
   const results: Row[] = [];
   try {
-    build(commit, folder);
-    console.log(
-      `\n${tableLine([commit.slice(0, 7), "ours ms", "theirs ms", "ratio", "quartiles", "same bits"], WIDTHS)}`,
-    );
+    console.log(`\n${tableLine([against.name, "ours ms", "theirs ms", "ratio", "quartiles", "same bits"], WIDTHS)}`);
     for (const workload of chosen) {
-      const row = await compare(workload, folder, options.quick);
+      const row = await compare(workload, against.folder, options.quick);
       results.push(row);
       const quartiles = `${row.lowerQuartile.toFixed(3)}-${row.upperQuartile.toFixed(3)}`;
       const times = [row.oursMs.toFixed(3), row.theirsMs.toFixed(3), row.ratio.toFixed(3)];
       console.log(tableLine([row.name, ...times, quartiles, row.sameBits ? "yes" : "no"], WIDTHS));
-      await write({ commit, results });
+      await write({ against: against.name, results });
     }
   } finally {
-    execFileSync("git", ["-C", root, "worktree", "remove", "--force", folder]);
+    against.remove();
   }
 });
