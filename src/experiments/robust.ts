@@ -10,7 +10,7 @@ import { adversarialPlan } from "./lib/adversarial-training.js";
 import { type Attack, normTitles } from "./lib/attacks.js";
 import { shiftedAndMirrored } from "./lib/augment.js";
 import { classify } from "./lib/classify.js";
-import { exampleGrid, figure, sweepChart, sweepTable } from "./lib/example-report.js";
+import { exampleGrid, figure, sweepChart, sweepTable, withoutGradientRemark } from "./lib/example-report.js";
 import { defineExperiment, type ExperimentRun } from "./lib/experiment.js";
 import {
   measureStep,
@@ -114,6 +114,8 @@ interface Outcome {
   /** Accuracy on the whole test part, without an attack and under PGD at the headline's epsilon. */
   readonly clean: number;
   readonly underPgd: number;
+  /** The attack of `underPgd`. */
+  readonly headline: AttackFigure;
   /** Without an attack, of the images of the sweep. */
   readonly attackedClean: number;
   readonly figures: readonly AttackFigure[];
@@ -182,7 +184,7 @@ async function carryOut(run: ExperimentRun, study: Study): Promise<Findings> {
       const { signal } = run;
       const [all, some] = [await classify(model, test, { signal }), await classify(model, attacked, { signal })];
       outcomes.push({
-        ...{ name: kind, notes: notes[i]!, clean: all.accuracy, underPgd: headline!.accuracy },
+        ...{ name: kind, notes: notes[i]!, clean: all.accuracy, underPgd: headline!.accuracy, headline: headline! },
         ...{ attackedClean: some.accuracy, figures, found },
       });
     }
@@ -360,6 +362,13 @@ function addStudy(report: Report, findings: Findings, pictures: Map<string, Uint
       });
     }
     section.text(overfittingRemark(findings));
+    for (const { name: kind, headline, figures } of [plain, robust]) {
+      const all = withoutGradientRemark([headline], test.count);
+      const some = withoutGradientRemark(figures, attacked.count);
+      section.text(
+        `The ${kind} classifier: ${all === some ? all : `on the whole test part: ${all} On a part of it: ${some}`}`,
+      );
+    }
   });
   report.section(`${name}: generators`, (section) => {
     section.text(generatorRemark(findings));

@@ -61,6 +61,8 @@ test("digits: five digits as ten classes, beside FGSM and PGD; an interrupted ru
   expect(report.match(/<svg/g)).toHaveLength(4);
   expect(report).toContain("Adversarial digits");
   expect(summary).toMatch(/of 45 generators fool the classifier/);
+  for (const each of metrics.attacks.figures) expect(each.withoutGradient).toBe(0);
+  expect(report).toContain("Every attack had a gradient to follow for every image.");
   // Read back, not computed again: the figures are the same ones.
   const again = await runs.run(digits, { set, out: runs.at("digits"), resume: true });
   expect(again.metrics.generators).toEqual(metrics.generators);

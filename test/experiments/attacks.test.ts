@@ -10,6 +10,7 @@ import {
   type Norm,
 } from "../../src/experiments/lib/attacks.js";
 import { classify } from "../../src/experiments/lib/classify.js";
+import { withoutGradientRemark } from "../../src/experiments/lib/example-report.js";
 import { sequential } from "../../src/nn/architecture.js";
 import { conv2d } from "../../src/nn/layers/conv2d.js";
 import { dropout, flatten } from "../../src/nn/layers/core.js";
@@ -163,6 +164,90 @@ test("memory is as before, also after an abort", async () => {
   });
   await expect(aborted).rejects.toThrow("enough");
   expect(device.memory().liveBytes).toBe(before);
+});
+
+describe("of networks that are sure of what they say", () => {
+  // One image of two values. The logits are s (x0 - x1) and its opposite: how large s is changes no answer.
+  const set = { images: Float32Array.of(0.7, 0.2), labels: Int32Array.of(0), count: 1, imageShape: [2, 1, 1] as const };
+  const sure = (on: Device, weights: readonly number[], units = 2) => {
+    const made = sequential({ device: on, inputShape: [2, 1, 1] }, [
+      flatten(),
+      dense({ units, activation: "softmax" }),
+    ]);
+    made.weights()[0]!.tensor.assign(Float32Array.from(weights));
+    return made;
+  };
+  const devices = [
+    ["webgpu", () => device],
+    ["cpu", () => new CpuDevice()],
+  ] as const;
+
+  for (const [name, on] of devices) {
+    for (const norm of ["linf", "l2"] as const) {
+      test.each([1e-12, 1, 40, 200, 1e6, 1e12])(`${norm} on ${name} does not depend on the scale %f`, async (s) => {
+        const attack = { ...foolboxAttack("fgsm", norm, 0.4) };
+        const { distances, classification, withoutGradient } = await attackImages(
+          sure(on(), [s, -s, -s, s]),
+          set,
+          attack,
+          {
+            seed: 0,
+          },
+        );
+        const expected = norm === "l2" ? [0.7 - 0.4 / Math.SQRT2, 0.2 + 0.4 / Math.SQRT2] : [0.3, 0.6];
+        expectClose(classification.images.images, expected, { rtol: 1e-5 });
+        expect(distances[norm][0]).toBeCloseTo(0.4, 5);
+        expect([classification.accuracy, withoutGradient]).toEqual([0, 0]);
+      });
+
+      test(`${norm} on ${name} counts images without a gradient and leaves them as they are`, async () => {
+        const { distances, classification, withoutGradient } = await attackImages(
+          sure(on(), [0, 0, 0, 0]),
+          set,
+          { ...foolboxAttack("pgd", norm, 0.4), randomStart: false },
+          { seed: 0 },
+        );
+        expect(Array.from(classification.images.images)).toEqual(Array.from(set.images));
+        expect([distances.l2[0], withoutGradient]).toEqual([0, 1]);
+      });
+    }
+
+    test(`on ${name} the direction is that of the cross-entropy, also where 1 - p is nothing`, async () => {
+      // Three classes whose other two are equally likely: the gradient is half each column's less the own one's.
+      const weights = [90, 10, -30, -80, 20, 40];
+      const image = { ...set, images: Float32Array.of(0.9, 0.1) };
+      const { classification } = await attackImages(sure(on(), weights, 3), image, foolboxAttack("fgsm", "l2", 1e-3), {
+        seed: 0,
+      });
+      const logits = [0, 1, 2].map((c) => 0.9 * weights[c]! + 0.1 * weights[3 + c]!);
+      const others = [1, 2].map((c) => Math.exp(logits[c]! - logits[1]!));
+      const total = others[0]! + others[1]!;
+      const gradient = [0, 1].map(
+        (row) => (others[0]! * weights[3 * row + 1]! + others[1]! * weights[3 * row + 2]!) / total - weights[3 * row]!,
+      );
+      const length = Math.hypot(...gradient);
+      const moved = Array.from(classification.images.images, (value, i) => value - image.images[i]!);
+      expectClose(
+        moved,
+        gradient.map((value) => (1e-3 * value) / length),
+        { rtol: 2e-3 },
+      );
+    });
+  }
+});
+
+test("a report tells of images without a gradient", () => {
+  const figure = { attack: "pgd", norm: "l2", epsilon: 1, accuracy: 0.5, meanL2: 0, meanLinf: 0 } as const;
+  expect(withoutGradientRemark([{ ...figure, withoutGradient: 0 }], 20)).toMatch(/^Every attack had a gradient/);
+  expect(withoutGradientRemark([{ ...figure, withoutGradient: 3 }], 20)).toMatch(
+    /^Of 20 images there was no gradient at any step of PGD in L2 at 1 for 3: these were not tried/,
+  );
+});
+
+test("answers that are no numbers are an error, not a class", async () => {
+  const broken = { ...held, images: held.images.map((value, i) => (i === SIZE ? Number.NaN : value)) };
+  const reference = smallModel(new CpuDevice());
+  await expect(classify(reference, broken)).rejects.toThrow(/the logits of image 1 must be finite, got NaN/);
 });
 
 test("distances are those of each image", () => {

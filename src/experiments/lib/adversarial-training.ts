@@ -32,10 +32,11 @@ export function adversary({ attack, cleanShare = 0, warmupSteps = 0 }: Adversary
       clean === 0
         ? [x, y]
         : [slice(x, rest, [x.shape[0]! - clean, ...x.shape.slice(1)]), slice(y, [clean], [y.shape[0]! - clean])];
-    const changed = perturbed(model, images, classes, attack, {
+    const { images: changed, strength } = perturbed(model, images, classes, attack, {
       epsilon: () => attack.epsilon * Math.min(1, (step() + 1) / Math.max(1, warmupSteps)),
       start: () => ({ seed, stream: `adversary/${step()}`, image: 0 }),
     });
+    strength.dispose();
     return clean === 0
       ? changed
       : concat(

@@ -1,14 +1,28 @@
 // Adversarial examples by the gradient of the loss (untargeted): FGSM (Goodfellow, Shlens, Szegedy, ICLR 2015) and PGD
 // (Madry et al., ICLR 2018) in the L-infinity and the L2 ball. The images' losses are added, not averaged, so an image's way
 // does not depend on the others of its batch. The classifier is in inference mode; nothing is computed for its weights.
-import { add, clip, div, maximum, minimum, mul, pow, sign, sqrt, sub } from "../../autograd/ops/elementwise.js";
+import {
+  abs,
+  add,
+  cast,
+  clip,
+  div,
+  equal,
+  maximum,
+  minimum,
+  mul,
+  pow,
+  sign,
+  sqrt,
+  sub,
+} from "../../autograd/ops/elementwise.js";
+import { oneHot } from "../../autograd/ops/gather.js";
 import { randomCounters } from "../../autograd/ops/random.js";
-import { sum, sumSquares } from "../../autograd/ops/reduce.js";
+import { logSumExp, max, sum, sumSquares } from "../../autograd/ops/reduce.js";
 import { grad } from "../../autograd/tape.js";
 import { type LabelledImages, sliceImages } from "../../data/dataset.js";
 import { fillKernel } from "../../kernels/fill.js";
 import { randomNormalKernel, randomUniformKernel } from "../../kernels/random.js";
-import { crossEntropy } from "../../nn/losses.js";
 import type { Sequential } from "../../nn/model.js";
 import { type Changing, valueNow } from "../../tensor/device.js";
 import { UsageError } from "../../tensor/errors.js";
@@ -76,15 +90,30 @@ export interface PerturbedOptions {
   readonly epsilon?: Changing<number>;
 }
 
+/** What an attack makes of images. */
+export interface Perturbed {
+  /** [N, ...] */
+  readonly images: Tensor;
+  /** The largest value of the gradients of all steps, [N, 1, ...]: 0 where an image was never moved by one. */
+  readonly strength: Tensor;
+}
+
 /**
  * Adversarial examples [N, ...] for images x [N, ...] in [0, 1] of classes y (i32 [N]). Each step takes the gradient, its
  * sign (L-infinity) or direction (L2), goes along it, projects to the ball around x and then to [0, 1]. To be called within a
  * step that is recorded (`StepPlan`); what changes from one run to the next is given as a function.
  */
-export function perturbed(model: Sequential, x: Tensor, y: Tensor, attack: Attack, options: PerturbedOptions): Tensor {
+export function perturbed(
+  model: Sequential,
+  x: Tensor,
+  y: Tensor,
+  attack: Attack,
+  options: PerturbedOptions,
+): Perturbed {
   const { norm, steps, relativeStep, randomStart } = attack;
-  const lossGradient = grad((images: Tensor) => sum(crossEntropy.perSample(model.logits(images), y)));
-  return scope(() => {
+  const made = scope(() => {
+    const hot = oneHot(y, sizeOf(model.outputShape));
+    const lossGradient = grad((images: Tensor) => sum(margins(model.logits(images), hot)));
     const epsilon = empty(model.device, [1]);
     const radius = options.epsilon ?? attack.epsilon;
     runInto(fillKernel, [], [epsilon], () => ({ value: valueNow(radius) }));
@@ -93,19 +122,46 @@ export function perturbed(model: Sequential, x: Tensor, y: Tensor, attack: Attac
     let images = randomStart
       ? scope(() => ball.project(add(x, mul(ball.anywhere(options.start), epsilon))))
       : x.alias();
+    let strength: Tensor | undefined;
     for (let step = 0; step < steps; step++) {
       const before = images;
-      images = scope(() => ball.project(add(before, mul(ball.direction(lossGradient(before)), stepLength))));
+      const [moved, largest] = scope(() => {
+        const gradient = lossGradient(before);
+        const largest = largestValues(gradient);
+        const direction = ball.direction(gradient, largest);
+        return [
+          ball.project(add(before, mul(direction, stepLength))),
+          strength === undefined ? largest : maximum(strength, largest),
+        ];
+      }) as [Tensor, Tensor];
+      images = moved;
       before.dispose();
+      strength?.dispose();
+      strength = largest;
     }
-    return images;
-  });
+    return [images, strength!];
+  }) as [Tensor, Tensor];
+  return { images: made[0], strength: made[1] };
+}
+
+/** Beyond any logit; a logit less this is one that no exponential is left of. */
+const OUT_OF_REACH = 1e30;
+
+/**
+ * log((1 - p) / p) of the probability p of each image's class, [N]: the largest of the other logits, softly, less its own. It
+ * rises with the cross-entropy -log p, and its gradient is that of the cross-entropy over 1 - p, the same direction, so that
+ * it is still there where a classifier is so sure that 1 - p is 0 in float32.
+ * @param logits [N, C]
+ * @param hot 1 at each image's class, [N, C]
+ */
+function margins(logits: Tensor, hot: Tensor): Tensor {
+  return sub(logSumExp(sub(logits, mul(hot, OUT_OF_REACH)), { axes: [1] }), sum(mul(logits, hot), { axes: [1] }));
 }
 
 /** The geometry of a norm, around images x. */
 interface Ball {
-  /** The step of length 1 that raises the loss most where it is linear, [N, ...]. */
-  direction(gradient: Tensor): Tensor;
+  /** The step of length 1 that raises the loss most where it is linear, [N, ...]; 0 where the gradient is. */
+  direction(gradient: Tensor, largest: Tensor): Tensor;
   /** The nearest point of the ball, and of [0, 1]. */
   project(images: Tensor): Tensor;
   /** Points evenly from the ball of radius 1 around 0. */
@@ -124,7 +180,11 @@ const balls: Record<Norm, (x: Tensor, epsilon: Tensor) => Ball> = {
     };
   },
   l2: (x, epsilon) => ({
-    direction: (gradient) => div(gradient, lengths(gradient)),
+    // By its largest value first: squares of what is below 1e-19 or above 1e19 are no float32 numbers.
+    direction(gradient, largest) {
+      const scaled = div(gradient, add(largest, cast(equal(largest, 0), "f32")));
+      return div(scaled, maximum(lengths(scaled), 1));
+    },
     project(images) {
       const change = sub(images, x);
       return clip(add(x, mul(change, minimum(div(epsilon, lengths(change)), 1))), 0, 1);
@@ -139,14 +199,18 @@ const balls: Record<Norm, (x: Tensor, epsilon: Tensor) => Ball> = {
   }),
 };
 
-/** What a length of 0 is taken for, where something is divided by it. */
+/** What a change's length of 0 is taken for, where something is divided by it. */
 const LEAST_LENGTH = 1e-12;
+
+const valuesOf = (images: Tensor) => ({ axes: images.shape.map((_, axis) => axis).slice(1), keepDims: true });
 
 /** Euclidean lengths of the images, [N, 1, ...]. */
 function lengths(images: Tensor): Tensor {
-  const axes = images.shape.map((_, axis) => axis).slice(1);
-  return maximum(sqrt(sumSquares(images, { axes, keepDims: true })), LEAST_LENGTH);
+  return maximum(sqrt(sumSquares(images, valuesOf(images))), LEAST_LENGTH);
 }
+
+/** Largest absolute values of the images, [N, 1, ...]. */
+const largestValues = (images: Tensor) => max(abs(images), valuesOf(images));
 
 function uniform(
   { device }: Tensor,
@@ -181,6 +245,8 @@ export interface Attacked {
   readonly classification: Classification;
   /** How far each image was moved, [count] each. */
   readonly distances: Distances;
+  /** Of how many images no step had a gradient: what is said of these is not said of an attack. */
+  readonly withoutGradient: number;
 }
 
 /** Attacks a whole set of images. The same seed gives the same bits. @throws UsageError for settings out of range */
@@ -192,26 +258,29 @@ export async function attackImages(
 ): Promise<Attacked> {
   checkAttack("attackImages", attack);
   const images = new Float32Array(set.images.length);
+  let withoutGradient = 0;
   let start = 0;
-  const plan = new StepPlan(model.device, (x, y) => [
-    perturbed(model, x!, y!, attack, { start: () => ({ seed, stream: "attack", image: start }) }),
-  ]);
+  const plan = new StepPlan(model.device, (x, y) => {
+    const made = perturbed(model, x!, y!, attack, { start: () => ({ seed, stream: "attack", image: start }) });
+    return [made.images, made.strength];
+  });
   try {
     for (; start < set.count; start += batchSize) {
       signal?.throwIfAborted();
       const batch = sliceImages(set, start, Math.min(start + batchSize, set.count));
-      const [changed] = plan.run(
+      const [changed, strength] = plan.run(
         { values: batch.images, shape: [batch.count, ...set.imageShape] },
         { values: batch.labels, shape: [batch.count] },
       );
       images.set(await changed!.data(), start * sizeOf(set.imageShape));
+      withoutGradient += (await strength!.data()).filter((largest) => largest === 0).length;
       onProgress?.(start + batch.count);
     }
   } finally {
     plan.dispose();
   }
   const classification = await classify(model, { ...set, images }, { signal });
-  return { classification, distances: distancesBetween(set.images, images, set.count) };
+  return { classification, distances: distancesBetween(set.images, images, set.count), withoutGradient };
 }
 
 /** How far images lie from others: the Euclidean length of the change, and its largest value. */

@@ -3,6 +3,7 @@
 import { noGrad } from "../../autograd/tape.js";
 import type { LabelledImages } from "../../data/dataset.js";
 import type { Sequential } from "../../nn/model.js";
+import { KilogradError } from "../../tensor/errors.js";
 import { scope } from "../../tensor/scope.js";
 import { sizeOf } from "../../tensor/shape.js";
 import { tensor } from "../../tensor/tensor.js";
@@ -36,7 +37,10 @@ export interface ClassifyOptions {
 
 const BATCH = 128;
 
-/** The softmax of the model's logits for images [count, H, W, C], computed in float64 from float32 logits. */
+/**
+ * The softmax of the model's logits for images [count, H, W, C], computed in float64 from float32 logits.
+ * @throws KilogradError `NOT_FINITE` naming the first image for which the model has no answer
+ */
 export async function answersFor(
   model: Sequential,
   images: Float32Array,
@@ -65,6 +69,13 @@ export async function answersFor(
         const row = softmaxRow(rows.subarray(at, at + classCount));
         answers.probabilities.set(row, i * classCount);
         const best = row.indexOf(Math.max(...row));
+        if (best < 0) {
+          const found = Array.from(rows.subarray(at, at + classCount)).join(", ");
+          throw new KilogradError(
+            "NOT_FINITE",
+            `${model.name}: the logits of image ${i} must be finite, got ${found}; its pixels or the weights are not`,
+          );
+        }
         answers.predicted[i] = best;
         answers.confidence[i] = row[best]!;
       }

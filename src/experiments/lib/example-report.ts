@@ -119,6 +119,19 @@ export function sweepTable(curves: readonly SweepCurve[], norm: Norm): { columns
   };
 }
 
+/** What has to be said of images that an attack had no gradient for: they count as withstanding it, and were not tried. */
+export function withoutGradientRemark(figures: readonly AttackFigure[], images: number): string {
+  const named = figures
+    .filter(({ withoutGradient }) => withoutGradient > 0)
+    .map(
+      ({ attack, norm, epsilon, withoutGradient }) =>
+        `${attack.toUpperCase()} in ${normTitles[norm]} at ${epsilonText(epsilon)} for ${withoutGradient}`,
+    );
+  return named.length === 0
+    ? "Every attack had a gradient to follow for every image."
+    : `Of ${counted(images, "image")} there was no gradient at any step of ${listed(named)}: these were not tried, and count with whatever the classifier answers.`;
+}
+
 /** A number as text in a table. */
 export const figure = (text: string) => ({ text, numeric: true });
 
@@ -350,7 +363,7 @@ function sweepRemark(sweep: SweepCurve, images: number): string {
       return epsilon === undefined ? `${name} at none of the epsilons tried` : `${name} at ${epsilonText(epsilon)}`;
     }),
   );
-  return `Without an attack, ${percent(sweep.clean)} of ${counted(images, "test image")} are classified correctly. The first epsilon at which less than half of that is left: ${listed(parts)}.`;
+  return `Without an attack, ${percent(sweep.clean)} of ${counted(images, "test image")} are classified correctly. The first epsilon at which less than half of that is left: ${listed(parts)}. ${withoutGradientRemark(sweep.figures, images)}`;
 }
 
 function smallestRemark(findings: ExampleFindings): string {

@@ -151,6 +151,8 @@ export interface AttackFigure {
   /** Means over all images. */
   readonly meanL2: number;
   readonly meanLinf: number;
+  /** Images for which no step had a gradient, so that the attack did not try them. */
+  readonly withoutGradient: number;
 }
 
 export interface SweepOptions {
@@ -192,14 +194,16 @@ export async function attackSweep(
     figures.push(
       await run.part(sweepPart(name, { attack, norm, epsilon }), async (progress) => {
         const { set } = options;
-        const { classification, distances } = await attackImages(model, set, foolboxAttack(attack, norm, epsilon), {
-          ...{ seed: run.seed, signal: run.signal },
-          onProgress: (done) => progress(done / set.count),
-        });
+        const { classification, distances, withoutGradient } = await attackImages(
+          model,
+          set,
+          foolboxAttack(attack, norm, epsilon),
+          { seed: run.seed, signal: run.signal, onProgress: (done) => progress(done / set.count) },
+        );
         const mean = (values: Float64Array) => values.reduce((a, b) => a + b, 0) / values.length;
         return {
           ...{ attack, norm, epsilon, accuracy: classification.accuracy },
-          ...{ meanL2: mean(distances.l2), meanLinf: mean(distances.linf) },
+          ...{ meanL2: mean(distances.l2), meanLinf: mean(distances.linf), withoutGradient },
         };
       }),
     );
