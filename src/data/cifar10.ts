@@ -2,12 +2,11 @@
 // cache, or the network. As many training batches as are there; it never substitutes other data.
 
 import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { DataError, UsageError } from "../tensor/errors.js";
 import { type ImageDataset, type LabelledImages, unitInterval } from "./dataset.js";
 import { type FetchOptions, fetchFile } from "./fetch.js";
-import { findFile, folderNamedByUser, readInflated } from "./folder.js";
+import { findFile, folderNamedByUser, readInflated, readWithin } from "./folder.js";
 import { parseTar } from "./tar.js";
 
 /** Options of {@link loadCifar10}; those of the download apply only where one is needed. */
@@ -42,6 +41,9 @@ const SIDE = 32;
 const PLANE = SIDE * SIDE;
 /** A label, then the red, the green and the blue plane, each row by row. */
 const RECORD = 1 + 3 * PLANE;
+
+/** Six batches of 10,000 images, and room for what else is in the archive. */
+const MOST_BYTES = 6 * 10_000 * RECORD + 2 ** 20;
 
 /** The files by their names, wherever they came from. */
 interface Batches {
@@ -92,6 +94,7 @@ async function batches(options: Cifar10Options): Promise<Batches> {
         name: `cifar-10/${ARCHIVE}.gz`,
         mirrors: [`https://www.cs.toronto.edu/~kriz/${ARCHIVE}.gz`],
         checksum: { algorithm: "md5", hex: "c32a1d4ab5d03f1284b67883e8d87530", of: "file" },
+        mostBytes: MOST_BYTES,
       },
       options,
     );
@@ -100,7 +103,7 @@ async function batches(options: Cifar10Options): Promise<Batches> {
   for (const folder of [named.path, join(named.path, "cifar-10")]) {
     const archive = findFile(folder, ARCHIVE);
     if (archive !== undefined) {
-      return { files: unpack(await readInflated(archive, "cifar-10"), archive), path: archive };
+      return { files: unpack(await readInflated(archive, "cifar-10", { most: MOST_BYTES }), archive), path: archive };
     }
     for (const path of [folder, join(folder, UNPACKED)]) {
       if ([...TRAINING, TEST].some((name) => existsSync(join(path, name))))
@@ -120,10 +123,7 @@ function unpack(archive: Uint8Array, path: string): Map<string, Uint8Array> {
 async function readFolder(folder: string): Promise<Map<string, Uint8Array>> {
   const names = [...TRAINING, TEST, META].filter((name) => existsSync(join(folder, name)));
   const read = async (name: string) => {
-    const bytes = await readFile(join(folder, name)).catch((error: Error) => {
-      throw new DataError(`cifar-10: cannot read ${join(folder, name)}: ${error.message}`, { cause: error });
-    });
-    return [name, bytes] as const;
+    return [name, await readWithin(join(folder, name), "cifar-10", MOST_BYTES)] as const;
   };
   return new Map(await Promise.all(names.map(read)));
 }

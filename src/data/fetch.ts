@@ -7,11 +7,11 @@ import { mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promis
 import { hostname } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { promisify } from "node:util";
-import { gunzip } from "node:zlib";
 import { type Dispatcher, EnvHttpProxyAgent, interceptors, request } from "undici";
 import { cacheFolder } from "../tensor/cache-folder.js";
 import { DataError } from "../tensor/errors.js";
+import { isAlive } from "../tensor/processes.js";
+import { inflate } from "./gzip.js";
 
 export { cacheFolder };
 
@@ -28,7 +28,12 @@ export interface FileSpec {
     /** Default "content", the uncompressed bytes. */
     readonly of?: "content" | "file";
   };
+  /** How many bytes the uncompressed content has at most. Nothing longer is downloaded, or uncompressed. */
+  readonly mostBytes: number;
 }
+
+/** Of a file whose content has at most so many bytes: gzip may make content that it cannot shrink a little longer. */
+const mostFileBytes = ({ mostBytes }: FileSpec): number => Math.ceil(mostBytes * 1.01) + 4096;
 
 /** How far the download of one file has come. */
 export interface FetchProgress {
@@ -67,11 +72,6 @@ export interface FetchedFile {
   readonly bytes: Uint8Array;
   /** The mirror it was downloaded from, `undefined` when it was in the cache already. */
   readonly downloadedFrom: string | undefined;
-}
-
-/** Uncompresses gzip, told by its two magic bytes; returns anything else as it is. */
-export async function inflate(bytes: Uint8Array): Promise<Uint8Array> {
-  return bytes[0] === 0x1f && bytes[1] === 0x8b ? await promisify(gunzip)(bytes) : bytes;
 }
 
 /** A fault of a mirror or of the way to it. `retry`: may pass, so that another attempt makes sense. */
@@ -113,9 +113,7 @@ export async function fetchFile(spec: FileSpec, options: FetchOptions = {}): Pro
     for (const url of spec.mirrors) {
       try {
         const bytes = await fetchFromMirror(spec, url, path, dispatcher, options);
-        await local(path, () =>
-          Promise.all(spec.mirrors.map((mirror) => rm(freePartial(path, mirror), { force: true }))),
-        );
+        await local(path, () => removeAbandoned(path));
         return { path, bytes, downloadedFrom: url };
       } catch (error) {
         if (!(error instanceof MirrorFault)) throw error;
@@ -134,10 +132,12 @@ export async function fetchFile(spec: FileSpec, options: FetchOptions = {}): Pro
 const otherWays = "put the data files into a folder and name it with --data-dir or KILOGRAD_DATA_DIR";
 
 async function readCached(spec: FileSpec, path: string, options: FetchOptions): Promise<Uint8Array | undefined> {
-  const raw = await local(path, () => readFile(path).catch(absent));
-  if (!raw) return undefined;
+  const size = (await local(path, () => stat(path).catch(absent)))?.size;
+  if (size === undefined) return undefined;
   try {
-    return await verified(spec, raw);
+    if (size > mostFileBytes(spec))
+      throw new Error(`it has ${size} bytes, more than the ${mostFileBytes(spec)} it may have`);
+    return await verified(spec, await local(path, () => readFile(path)));
   } catch (error) {
     options.onMessage?.(
       `${path} is damaged (${(error as Error).message})${options.offline ? "" : "; downloading it again"}`,
@@ -209,15 +209,23 @@ async function download(
     }
     throw new MirrorFault(`HTTP status ${statusCode}`, statusCode >= 500 || [408, 425, 429].includes(statusCode));
   }
+  const most = mostFileBytes(spec);
+  const tooLong = async (bytes: number): Promise<MirrorFault> => {
+    body.on("error", () => {}).destroy();
+    await local(partial, () => rm(partial, { force: true }));
+    return new MirrorFault(`sends ${bytes} bytes, the file has at most ${most}`, false);
+  };
   const announced = Number(continues ? range?.[2] : (headers["content-length"] ?? Number.NaN));
   const total = Number.isFinite(announced) ? announced : undefined;
+  if (total !== undefined && total > most) throw await tooLong(total);
   let received = continues ? have : 0;
   const file = await local(partial, () => open(partial, continues ? "a" : "w"));
   try {
     await remote(async () => {
       for await (const piece of body as AsyncIterable<Uint8Array>) {
-        await local(partial, () => file.appendFile(piece));
         received += piece.length;
+        if (received > most) throw await tooLong(received);
+        await local(partial, () => file.appendFile(piece));
         onProgress?.({
           name: spec.name,
           url,
@@ -249,7 +257,7 @@ async function verifyDownload(spec: FileSpec, partial: string, arrival: Arrival)
 }
 
 async function verified(spec: FileSpec, raw: Uint8Array): Promise<Uint8Array> {
-  const bytes = await inflate(raw);
+  const bytes = await inflate(raw, { most: spec.mostBytes });
   const { algorithm, hex, of = "content" } = spec.checksum;
   const actual = createHash(algorithm)
     .update(of === "file" ? raw : bytes)
@@ -266,21 +274,30 @@ const hash8 = (text: string): string => createHash("sha256").update(text).digest
 const freePartial = (path: string, url: string): string => `${path}.${hash8(url)}.free.partial`;
 const abandonedAfter = 10 * 60_000; // ms without a write; a live download writes or gives up much sooner
 
-/** A partial file name of our own; an abandoned download of the same URL is taken over by renaming it (one wins). */
-async function claimPartial(path: string, url: string): Promise<string> {
-  const prefix = `${basename(path)}.${hash8(url)}.`;
+/** Partial files of `path` that nobody writes any more, whatever URL they came from. */
+async function abandonedPartials(path: string): Promise<string[]> {
+  const found: string[] = [];
   const host = hash8(hostname());
-  const own = join(dirname(path), `${prefix}${host}-${process.pid}-${randomBytes(4).toString("hex")}.partial`);
   for (const entry of await readdir(dirname(path))) {
-    if (!entry.startsWith(prefix) || !entry.endsWith(".partial")) continue;
-    const candidate = join(dirname(path), entry);
-    const [ownerHost, pid] = entry.slice(prefix.length, -".partial".length).split("-");
-    const info = await stat(candidate).catch(absent);
+    const parts = entry.startsWith(`${basename(path)}.`) ? entry.slice(basename(path).length + 1).split(".") : [];
+    if (parts.length !== 3 || parts[2] !== "partial") continue;
+    const [ownerHost, pid] = parts[1]!.split("-");
+    const info = await stat(join(dirname(path), entry)).catch(absent);
     const abandoned =
       ownerHost === "free" ||
       (ownerHost === host && !isAlive(Number(pid))) ||
       Date.now() - (info?.mtimeMs ?? 0) > abandonedAfter;
-    if (!info || !abandoned) continue;
+    if (info && abandoned) found.push(join(dirname(path), entry));
+  }
+  return found;
+}
+
+/** A partial file name of our own; an abandoned download of the same URL is taken over by renaming it (one wins). */
+async function claimPartial(path: string, url: string): Promise<string> {
+  const prefix = `${path}.${hash8(url)}.`;
+  const own = `${prefix}${hash8(hostname())}-${process.pid}-${randomBytes(4).toString("hex")}.partial`;
+  for (const candidate of await abandonedPartials(path)) {
+    if (!candidate.startsWith(prefix)) continue;
     try {
       await rename(candidate, own);
       return own;
@@ -291,20 +308,16 @@ async function claimPartial(path: string, url: string): Promise<string> {
   return own;
 }
 
+/** After a download that succeeded: what was left of others is of no use. */
+async function removeAbandoned(path: string): Promise<void> {
+  for (const partial of await abandonedPartials(path)) await rm(partial, { force: true });
+}
+
 /** After a download that failed: leaves what came for the next run to continue, or removes it where nothing came. */
 async function releasePartial(partial: string, path: string, url: string): Promise<void> {
   const size = (await stat(partial).catch(absent))?.size;
   if (size === 0) await rm(partial);
   else if (size) await rename(partial, freePartial(path, url));
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM"; // alive, but of another user
-  }
 }
 
 /** For `.catch`: a file that is not there is `undefined`; every other fault stays one. */

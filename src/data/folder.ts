@@ -1,10 +1,10 @@
 // Where the user says that data lies, and the files in there. Knows nothing of formats.
 
 import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { DataError, UsageError } from "../tensor/errors.js";
-import { inflate } from "./fetch.js";
+import { BeyondLimit, inflate, type SizeLimit } from "./gzip.js";
 
 /** A folder that the user named. */
 export interface NamedFolder {
@@ -34,22 +34,39 @@ export function findFile(folder: string, name: string): string | undefined {
  * A file's bytes, uncompressed where it is gzip. A name that ends in `.gz` must hold gzip.
  * @throws DataError naming the file and its byte count; `format` begins the message
  */
-export async function readInflated(path: string, format: string): Promise<Uint8Array> {
-  const raw = await readFile(path).catch((error: Error) => {
-    throw new DataError(`${format}: cannot read ${path}: ${error.message}`, { cause: error });
-  });
+export async function readInflated(path: string, format: string, limit: SizeLimit): Promise<Uint8Array> {
+  const raw = await readWithin(path, format, limit.most);
   if (path.endsWith(".gz") && !(raw[0] === 0x1f && raw[1] === 0x8b)) {
     throw new DataError(
       `${format}: ${path} is not gzip: it must begin with the bytes 1f 8b, its ${raw.length} bytes begin with ` +
         `${hex(raw.subarray(0, 2))}; if it is the uncompressed file, remove .gz from its name`,
     );
   }
-  return inflate(raw).catch((error: Error) => {
+  return inflate(raw, limit).catch((error: Error) => {
+    if (error instanceof DataError) throw error; // What the limit found in the content's header.
+    if (error instanceof BeyondLimit) {
+      throw new DataError(`${format}: ${path}: ${error.message}; fetch the file again`, { cause: error });
+    }
     throw new DataError(
       `${format}: ${path} is damaged gzip (${error.message}) after ${raw.length} bytes; fetch the file again`,
       { cause: error },
     );
   });
+}
+
+/**
+ * The bytes of a regular file that has no more than `most`: a device or a pipe might never end.
+ * @throws DataError naming the file; `format` begins the message
+ */
+export async function readWithin(path: string, format: string, most: number): Promise<Uint8Array> {
+  try {
+    const info = await stat(path);
+    if (!info.isFile()) throw new Error("it is no regular file");
+    if (info.size > most) throw new BeyondLimit(most);
+    return await readFile(path);
+  } catch (cause) {
+    throw new DataError(`${format}: cannot read ${path}: ${(cause as Error).message}`, { cause });
+  }
 }
 
 /** Bytes for messages: "1f 8b". */

@@ -10,14 +10,26 @@ export interface IdxArray {
   readonly data: Uint8Array;
 }
 
+/** Bytes of the largest file that is read: twenty times MNIST's. */
+const MOST_BYTES = 2 ** 30;
+
 /**
- * Reads an IDX file, gzip or plain. A name that ends in `.gz` must hold gzip.
+ * Reads an IDX file, gzip or plain. A name that ends in `.gz` must hold gzip. No more is uncompressed than the header says.
  *
  * @param rank the number of dimensions that the caller expects: 3 for images, 1 for labels
  * @throws DataError naming the file and the byte counts for anything malformed
  */
 export async function readIdx(path: string, rank: number): Promise<IdxArray> {
-  return parseIdx(await readInflated(path, "idx"), { name: path, rank });
+  const expected = { name: path, rank };
+  // A head that is cut short is so because the file is, which is for its reader to say.
+  const ofHead = (head: Uint8Array) =>
+    head.length < 4 + 4 * rank ? head.length : parseHeader(head, expected).totalBytes;
+  return parseIdx(await readInflated(path, "idx", { most: MOST_BYTES, ofHead }), expected);
+}
+
+interface Expected {
+  readonly name: string;
+  readonly rank: number;
 }
 
 /**
@@ -25,12 +37,25 @@ export async function readIdx(path: string, rank: number): Promise<IdxArray> {
  *
  * @throws DataError for a wrong magic, a short file or trailing bytes; `name` tells the user which file
  */
-export function parseIdx(bytes: Uint8Array, { name, rank }: { name: string; rank: number }): IdxArray {
+export function parseIdx(bytes: Uint8Array, expected: Expected): IdxArray {
+  const { shape, headerBytes, totalBytes } = parseHeader(bytes, expected);
+  if (bytes.length !== totalBytes) {
+    const difference = Math.abs(bytes.length - totalBytes);
+    throw new DataError(
+      `idx: ${expected.name} with shape [${shape.join(", ")}] must have ${totalBytes} bytes, has ${bytes.length} ` +
+        `(${difference} ${bytes.length < totalBytes ? "are missing" : "too many"}); fetch the file again`,
+    );
+  }
+  return { shape, data: bytes.subarray(headerBytes) };
+}
+
+/** What the first bytes of a file say of it. */
+function parseHeader(bytes: Uint8Array, { name, rank }: Expected) {
   const magic = [0, 0, 0x08, rank];
   if (bytes.length < 4 || magic.some((byte, i) => bytes[i] !== byte)) {
     throw new DataError(
       `idx: ${name} is not an IDX file of unsigned bytes with ${rank} dimension${rank === 1 ? "" : "s"}: it must begin with ` +
-        `${hex(magic)}, its ${bytes.length} bytes begin with ${hex(bytes.subarray(0, 4))}; were images and labels mixed up?`,
+        `${hex(magic)}, begins with ${hex(bytes.subarray(0, 4))}; were images and labels mixed up?`,
     );
   }
   const headerBytes = 4 + 4 * rank;
@@ -39,13 +64,5 @@ export function parseIdx(bytes: Uint8Array, { name, rank }: { name: string; rank
   }
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const shape = Array.from({ length: rank }, (_, axis) => view.getUint32(4 + 4 * axis));
-  const expected = headerBytes + shape.reduce((product, size) => product * size, 1);
-  if (bytes.length !== expected) {
-    const difference = Math.abs(bytes.length - expected);
-    throw new DataError(
-      `idx: ${name} with shape [${shape.join(", ")}] must have ${expected} bytes, has ${bytes.length} ` +
-        `(${difference} ${bytes.length < expected ? "are missing" : "too many"}); fetch the file again`,
-    );
-  }
-  return { shape, data: bytes.subarray(headerBytes) };
+  return { shape, headerBytes, totalBytes: headerBytes + shape.reduce((product, size) => product * size, 1) };
 }

@@ -48,8 +48,13 @@ export async function loadMnist(options: MnistOptions = {}): Promise<ImageDatase
       const path = findFile(folder, name)!;
       return { path, ...(await readIdx(path, rank)) };
     }
-    const spec = { name: `mnist/${name}.gz`, mirrors: mirrors.map((mirror) => `${mirror}/${name}.gz`) };
-    const { path, bytes, downloadedFrom } = await fetchFile({ ...spec, checksum: { algorithm, hex } }, options);
+    const spec: FileSpec = {
+      name: `mnist/${name}.gz`,
+      mirrors: mirrors.map((mirror) => `${mirror}/${name}.gz`),
+      checksum: { algorithm, hex },
+      mostBytes: rank === 3 ? 16 + 60_000 * 28 * 28 : 8 + 60_000,
+    };
+    const { path, bytes, downloadedFrom } = await fetchFile(spec, options);
     downloaded ||= downloadedFrom !== undefined;
     return { path, ...parseIdx(bytes, { name: path, rank }) };
   };

@@ -21,9 +21,15 @@ export function parseTar(archive: Uint8Array, name: string): Map<string, Uint8Ar
     const header = archive.subarray(at, at + BLOCK);
     if (header.every((byte) => byte === 0)) return files; // The end mark.
     checkHeader(header, at, name);
-    const size = octal(header, 124, 12);
     const begin = at + BLOCK;
     const path = [text(header, 345, 155), text(header, 0, 100)].filter((part) => part !== "").join("/");
+    const size = number(header, 124, 12);
+    if (size === undefined) {
+      throw new DataError(
+        `tar: ${name} is damaged: the size of ${path} must be an octal number, is ${JSON.stringify(text(header, 124, 12))}; ` +
+          "fetch the file again",
+      );
+    }
     if (begin + size > archive.length) {
       throw new DataError(
         `tar: ${name} is cut off: ${path} must have ${size} bytes, ${archive.length - begin} are there; fetch the file again`,
@@ -38,7 +44,7 @@ export function parseTar(archive: Uint8Array, name: string): Map<string, Uint8Ar
 /** The header's own checksum: the sum of its bytes, those of the checksum taken as spaces. */
 function checkHeader(header: Uint8Array, at: number, name: string): void {
   const sum = header.reduce((total, byte, i) => total + (i >= 148 && i < 156 ? 0x20 : byte), 0);
-  if (sum === octal(header, 148, 8)) return;
+  if (sum === number(header, 148, 8)) return;
   throw new DataError(
     at === 0
       ? `tar: ${name} is not a tar archive: its first header has a wrong checksum`
@@ -52,5 +58,16 @@ function text(header: Uint8Array, start: number, length: number): string {
   return new TextDecoder().decode(end < 0 ? field : field.subarray(0, end));
 }
 
-const octal = (header: Uint8Array, start: number, length: number): number =>
-  Number.parseInt(text(header, start, length).trim(), 8);
+/**
+ * A number from 0: octal digits, with spaces before and spaces or zero bytes behind; or, where the highest bit is set, the
+ * rest of the field as big-endian bytes, as GNU tar writes sizes from 8 GiB. undefined for anything else.
+ */
+function number(header: Uint8Array, start: number, length: number): number | undefined {
+  const field = header.subarray(start, start + length);
+  if (field[0] === 0x80) {
+    const value = field.subarray(1).reduce((total, byte) => total * 256 + byte, 0);
+    return Number.isSafeInteger(value) ? value : undefined;
+  }
+  const digits = /^ *([0-7]+)[ \0]*$/.exec(String.fromCharCode(...field))?.[1];
+  return digits === undefined ? undefined : Number.parseInt(digits, 8);
+}

@@ -1,9 +1,10 @@
 // Writing files whole or not at all, and JSON. Knows nothing of what is in the files; reading is left to those who know the format.
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, open, rename, rm } from "node:fs/promises";
+import { mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { KilogradError, UsageError } from "../tensor/errors.js";
+import { isAlive } from "../tensor/processes.js";
 
 /** What {@link writeFileAtomic} can write. An iterable is written piece by piece, so that a large file never lies in memory as one. */
 export type FileContent = string | Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
@@ -11,10 +12,12 @@ export type FileContent = string | Uint8Array | Iterable<Uint8Array> | AsyncIter
 /**
  * Writes `content` to `path` so that other processes, and a later run after a crash, see the old file or the new one and nothing between:
  * a temporary file in the same folder, fsync, rename. Whatever goes wrong, an existing file stays as it was and the temporary one goes.
+ * Temporary files that killed processes left of the same path are removed.
  * @throws KilogradError `FILE_WRITE` where the system refuses. Errors thrown by an iterable `content` pass through.
  */
 export async function writeFileAtomic(path: string, content: FileContent): Promise<void> {
   const temporary = join(dirname(path), `.${basename(path)}.${process.pid}.${randomBytes(4).toString("hex")}.tmp`);
+  await refusable(path, () => removeLeftovers(path));
   try {
     const file = await refusable(path, () => open(temporary, "wx"));
     try {
@@ -28,6 +31,18 @@ export async function writeFileAtomic(path: string, content: FileContent): Promi
   } catch (error) {
     await rm(temporary, { force: true }).catch(() => {}); // The first error is the one to report.
     throw error;
+  }
+}
+
+/** Temporary files of this path whose processes were killed. */
+async function removeLeftovers(path: string): Promise<void> {
+  const prefix = `.${basename(path)}.`;
+  const entries = await readdir(dirname(path)).catch(() => []); // A missing folder is reported by the writing.
+  for (const entry of entries) {
+    const pid = entry.startsWith(prefix)
+      ? /^(\d+)\.[0-9a-f]{8}\.tmp$/.exec(entry.slice(prefix.length))?.[1]
+      : undefined;
+    if (pid !== undefined && !isAlive(Number(pid))) await rm(join(dirname(path), entry), { force: true });
   }
 }
 

@@ -153,6 +153,13 @@ describe("loadCifar10", () => {
     );
   });
 
+  it("uncompresses no more than the six batches have", async () => {
+    write("cifar-10-binary.tar.gz", gzipSync(Buffer.alloc(186e6)));
+    await expect(loadCifar10({ dataDir: folder })).rejects.toThrow(
+      /cifar-10-binary.tar.gz: it holds more than the 185,428,576 bytes that it may have/,
+    );
+  });
+
   it("never looks further than the folder that was named", async () => {
     await expect(loadCifar10({ dataDir: join(folder, "absent") })).rejects.toThrow(UsageError);
     await expect(loadCifar10({ dataDir: folder })).rejects.toThrow(
@@ -170,6 +177,46 @@ describe("parseTar", () => {
     expect([...files.keys()]).toEqual(["a/b", "c"]);
     expect(new TextDecoder().decode(files.get("a/b"))).toBe("hello");
     expect(files.get("c")).toHaveLength(600);
+  });
+
+  /** The archive's first header with another size field, and its checksum. */
+  const withSize = (field: Uint8Array): Buffer => {
+    const bytes = Buffer.from(archive);
+    bytes.fill(0, 124, 136).set(field, 124);
+    bytes.fill(0x20, 148, 156);
+    const sum = bytes.subarray(0, 512).reduce((total, byte) => total + byte, 0);
+    bytes.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148);
+    return bytes;
+  };
+
+  it("reads sizes in octal with any filling, and in base 256", () => {
+    const base256 = [0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5];
+    for (const field of ["00000000005\0", "5", "     5      ", "5 \0 \0"].map((text) => Buffer.from(text))) {
+      expect(parseTar(withSize(field), "x.tar").get("a/b")).toHaveLength(5);
+    }
+    expect(parseTar(withSize(Uint8Array.from(base256)), "x.tar").get("a/b")).toHaveLength(5);
+  });
+
+  it.each([
+    "-1000",
+    "abc",
+    "",
+    "1000x",
+    "0x10",
+    "8",
+    "5 5",
+    "1e3",
+    "\x80\x7f\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+    "\xff",
+  ])("refuses the size %j", (field) => {
+    const bytes = withSize(Buffer.from(field, "latin1"));
+    expect(() => parseTar(bytes, "x.tar")).toThrow(DataError);
+    expect(() => parseTar(bytes, "x.tar")).toThrow(/x.tar is damaged: the size of a\/b must be an octal number, is "/);
+  });
+
+  it("refuses a size in base 256 that goes beyond the archive", () => {
+    const bytes = withSize(Uint8Array.of(0x80, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff));
+    expect(() => parseTar(bytes, "x.tar")).toThrow(/is cut off: a\/b must have 1099511627775 bytes/);
   });
 
   it.each([

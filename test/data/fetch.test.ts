@@ -1,12 +1,12 @@
 // fetchFile against a local server with every fault that a mirror may have, and against other processes.
 
-import { type ChildProcess, fork } from "node:child_process";
+import { type ChildProcess, fork, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
+import { hostname, tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
@@ -92,7 +92,8 @@ afterEach(() => {
 /** A file whose mirrors are the given routes. */
 function fileAt(answers: Record<string, Answer>, checksum: FileSpec["checksum"] = sha256): FileSpec {
   for (const [path, answer] of Object.entries(answers)) routes.set(path, answer);
-  return { name: "set/file.gz", mirrors: Object.keys(answers).map((path) => base + path), checksum };
+  const mirrors = Object.keys(answers).map((path) => base + path);
+  return { name: "set/file.gz", mirrors, checksum, mostBytes: content.length };
 }
 const quick = (more: FetchOptions = {}): FetchOptions => ({
   cacheDir: folder,
@@ -287,6 +288,51 @@ describe("a mirror with a fault", () => {
   });
 });
 
+describe("a mirror that sends more than the file can have", () => {
+  const most = Math.ceil(content.length * 1.01) + 4096;
+  /** Goes on until the other side hangs up. */
+  const endless: Answer = (_, response) => {
+    response.writeHead(200);
+    const piece = Buffer.alloc(64 * 1024);
+    const send = () => {
+      while (!response.destroyed && response.write(piece));
+    };
+    response.on("drain", send).on("error", () => {});
+    send();
+  };
+
+  it("is left at the limit, or at the announcement, and another one is asked", async () => {
+    const announced: Answer = (_, response) => response.writeHead(200, { "content-length": 1e9 }).end("x");
+    const progress: FetchProgress[] = [];
+    const spec = fileAt({ "/announced": announced, "/endless": endless, "/good": full });
+    const { downloadedFrom } = await fetchFile(spec, quick({ onProgress: (p) => progress.push(p) }));
+    expect(downloadedFrom).toBe(`${base}/good`);
+    expect(Math.max(...progress.map(({ receivedBytes }) => receivedBytes))).toBeLessThanOrEqual(most);
+    expect(cacheEntries()).toEqual(["file.gz"]);
+    const error = await failure(
+      fetchFile({ ...spec, name: "set/other.gz", mirrors: spec.mirrors.slice(0, 2) }, quick()),
+    );
+    expect(error.message).toContain(`/announced: sends 1000000000 bytes, the file has at most ${most}`);
+    expect(error.message).toMatch(/\/endless: sends \d+ bytes, the file has at most/);
+    expect(requests.filter(({ path }) => path === "/endless")).toHaveLength(2);
+    expect(cacheEntries()).toEqual(["file.gz"]);
+  });
+
+  it("is left where its gzip becomes too much, and a cached file that is too large is replaced", async () => {
+    const bomb = gzipSync(Buffer.alloc(50e6));
+    const spec = fileAt({
+      "/bomb": (_, response) => response.writeHead(200).end(bomb),
+    });
+    const error = await failure(fetchFile(spec, quick()));
+    expect(error.message).toContain("but it holds more than the 300,000 bytes that it may have");
+    writeFileSync(join(folder, "set", "file.gz"), Buffer.alloc(most + 1));
+    const messages: string[] = [];
+    const again = fileAt({ "/a": full });
+    expect(same((await fetchFile(again, quick({ onMessage: (message) => messages.push(message) }))).bytes)).toBe(true);
+    expect(messages[0]).toContain(`it has ${most + 1} bytes, more than the ${most} it may have`);
+  });
+});
+
 describe("the cache", () => {
   it("reports a damaged file and downloads it again", async () => {
     mkdirSync(join(folder, "set"));
@@ -337,6 +383,19 @@ describe("several at once", () => {
     expect(cacheEntries()).toEqual(["file.gz"]);
   });
 
+  it("a success removes what killed downloads of any mirror left", async () => {
+    const { pid } = spawnSync(process.execPath, ["--eval", ""]); // It has ended.
+    const host = hash("sha256", Buffer.from(hostname())).slice(0, 8);
+    mkdirSync(join(folder, "set"));
+    const name = (url: string, owner: string, file = "file.gz") =>
+      `${file}.${hash("sha256", Buffer.from(url)).slice(0, 8)}.${owner}.partial`;
+    const left = [name("a", `${host}-${pid}-0123abcd`), name("b", "free")];
+    const kept = [name("a", `${host}-${process.pid}-0123abcd`), name("a", `${host}-${pid}-0123abcd`, "file.gz2")];
+    for (const entry of [...left, ...kept]) writeFileSync(join(folder, "set", entry), "part");
+    await fetchFile(fileAt({ "/a": full }), quick());
+    expect(cacheEntries().sort()).toEqual(["file.gz", ...kept].sort());
+  });
+
   it("as processes all succeed, and a killed one's download is continued", async () => {
     const child = compileChild(folder);
     const start = (spec: FileSpec): ChildProcess =>
@@ -382,7 +441,7 @@ describe("several at once", () => {
 /** fetch.ts as JavaScript with a main that calls it, in `folder/program`; its exit code is 0 when the fetch succeeds. */
 function compileChild(folder: string): string {
   const program = join(folder, "program");
-  for (const file of ["data/fetch", "tensor/cache-folder", "tensor/errors"]) {
+  for (const file of ["data/fetch", "data/gzip", "tensor/cache-folder", "tensor/errors", "tensor/processes"]) {
     const { outputText } = ts.transpileModule(readFileSync(resolve("src", `${file}.ts`), "utf8"), {
       compilerOptions: { target: ts.ScriptTarget.ES2023, module: ts.ModuleKind.ESNext },
     });

@@ -66,11 +66,11 @@ describe("parseIdx", () => {
     [
       "another format",
       Buffer.from("PNG, or so"),
-      /some-file is not an IDX file .* begin with 00 00 08 03, its 10 bytes begin with 50 4e 47 2c/,
+      /some-file is not an IDX file .* begin with 00 00 08 03, begins with 50 4e 47 2c/,
     ],
-    ["labels for images", idx([4], [1, 2, 3, 4]), /must begin with 00 00 08 03, its 12 bytes begin with 00 00 08 01/],
-    ["floats", idx([1, 1, 1], [0, 0, 0, 0], 0x0d), /begin with 00 00 0d 03/],
-    ["an empty file", Buffer.alloc(0), /its 0 bytes begin with \(nothing\)/],
+    ["labels for images", idx([4], [1, 2, 3, 4]), /must begin with 00 00 08 03, begins with 00 00 08 01/],
+    ["floats", idx([1, 1, 1], [0, 0, 0, 0], 0x0d), /begins with 00 00 0d 03/],
+    ["an empty file", Buffer.alloc(0), /begins with \(nothing\)/],
     ["a short header", idx([2, 1, 3], []).subarray(0, 10), /ends inside its header: needs 16 bytes, has 10/],
     ["a short body", idx([2, 1, 3], [1, 2, 3, 4]), /shape \[2, 1, 3\] must have 22 bytes, has 20 \(2 are missing\)/],
     ["trailing bytes", idx([2, 1, 1], [1, 2, 3]), /must have 18 bytes, has 19 \(1 too many\)/],
@@ -88,6 +88,21 @@ describe("readIdx", () => {
     for (const name of ["plain", "packed.gz", "packed"]) {
       expect([...(await readIdx(join(folder, name), 1)).data]).toEqual([3, 4]);
     }
+  });
+
+  it("uncompresses no more than the header says, and reads nothing but regular files", async () => {
+    write({ "bomb.gz": gzipSync(Buffer.concat([idx([1], [3]), Buffer.alloc(100e6)])) });
+    const before = process.memoryUsage().rss;
+    let peak = 0;
+    const watch = setInterval(() => {
+      peak = Math.max(peak, process.memoryUsage().rss - before);
+    }, 1);
+    const error = await readIdx(join(folder, "bomb.gz"), 1).catch((error: unknown) => error);
+    clearInterval(watch);
+    expect(error).toBeInstanceOf(DataError);
+    expect((error as Error).message).toMatch(/bomb\.gz: it holds more than the 9 bytes that it may have/);
+    expect(peak).toBeLessThan(50e6);
+    await expect(readIdx("/dev/zero", 1)).rejects.toThrow("cannot read /dev/zero: it is no regular file");
   });
 
   it("names the file in its errors", async () => {

@@ -90,6 +90,12 @@ describe("parsePgm", () => {
       yield Buffer.from("this is certainly no picture in the portable grey map format");
     }
     await expect(parsePgm(text()).next()).rejects.toThrow(DataError);
+    async function* enormous() {
+      yield Buffer.from("P5 99999999999 99999999999 255\n");
+    }
+    await expect(parsePgm(enormous()).next()).rejects.toThrow(
+      /at most 134,217,728 pixels, has 99999999999 x 99999999999/,
+    );
   });
 });
 

@@ -1,4 +1,5 @@
 // Atomic writing, out folders and JSON.
+import { spawnSync } from "node:child_process";
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -39,6 +40,23 @@ describe("writeFileAtomic", () => {
     await expect(writeFileAtomic(path, failing())).rejects.toThrow(RangeError);
     expect(await readFile(path, "utf8")).toBe("old");
     expect(await readdir(inside)).toEqual(["file"]);
+  });
+
+  test("removes what killed processes left of the same path, and nothing else", async () => {
+    const inside = await mkdtemp(join(folder, "left-"));
+    const path = join(inside, "file");
+    const { pid } = spawnSync(process.execPath, ["--eval", ""]); // It has ended.
+    const left = `.file.${pid}.0123abcd.tmp`;
+    await writeFile(join(inside, left), "half");
+    const others = [
+      `.file.${process.pid}.00000000.tmp`,
+      left.replace(".file.", ".file2."),
+      `.file.${pid}.tmp`,
+      ".file.notes",
+    ];
+    for (const name of others) await writeFile(join(inside, name), "");
+    await writeFileAtomic(path, "new");
+    expect((await readdir(inside)).sort()).toEqual([...others, "file"].sort());
   });
 
   test("refuses a path that cannot be written, and says why", async () => {

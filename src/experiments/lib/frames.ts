@@ -38,6 +38,9 @@ export interface FrameOptions {
 
 const pictureEndings = [".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".webp", ".tif", ".tiff"];
 
+/** Of a frame: more than any camera has, and no more than memory holds a few times. */
+const MOST_PIXELS = 2 ** 27;
+
 /** The camera that is meant where none is named; Windows has only names. @throws UsageError */
 export function defaultDevice(platform: NodeJS.Platform = process.platform): string {
   if (platform === "darwin") return "0";
@@ -238,6 +241,11 @@ export async function* parsePgm(
         break;
       }
       const [text, width, height] = [head[0], Number(head[1]), Number(head[2])];
+      if (width * height > MOST_PIXELS) {
+        throw new DataError(
+          `camera: a frame must have at most ${MOST_PIXELS.toLocaleString("en-US")} pixels, has ${width} x ${height}`,
+        );
+      }
       const end = text.length + width * height;
       if (length < end) {
         needed = end;
