@@ -50,7 +50,17 @@ export { matmul } from "./autograd/ops/matmul.js";
 export { type L2Term, l2Penalty } from "./autograd/ops/penalty.js";
 export { avgPool2d, globalAvgPool2d, maxPool2d } from "./autograd/ops/pool2d.js";
 export { randomBernoulli, randomCounters, randomNormal, randomUniform } from "./autograd/ops/random.js";
-export { argmax, logSumExp, max, mean, min, sum, sumSquares } from "./autograd/ops/reduce.js";
+export {
+  type ArgmaxOptions,
+  argmax,
+  logSumExp,
+  max,
+  mean,
+  min,
+  type ReduceOptions,
+  sum,
+  sumSquares,
+} from "./autograd/ops/reduce.js";
 export { logSoftmax, softmax, softmaxCrossEntropy } from "./autograd/ops/softmax.js";
 export {
   concat,
@@ -69,6 +79,7 @@ export * as io from "./io/index.js";
 export * as nn from "./nn/index.js";
 export * as loss from "./nn/losses.js";
 export * as optim from "./nn/optim.js";
+export type { Axes, AxesOptions } from "./tensor/axes.js";
 export type { CpuDevice } from "./tensor/cpu.js";
 export type { Changing, Counters, Device, MemoryInfo } from "./tensor/device.js";
 export type { DType, TypedArray } from "./tensor/dtype.js";
@@ -78,5 +89,5 @@ export { type RandomKey, RandomStream, randomKey } from "./tensor/random.js";
 export { keep, scope } from "./tensor/scope.js";
 export type { Shape } from "./tensor/shape.js";
 export { type HostTensor, StepPlan, type StepPlanOptions } from "./tensor/step-plan.js";
-export { type NestedArray, Tensor, tensor } from "./tensor/tensor.js";
+export { type NestedArray, Tensor, type TensorOptions, tensor } from "./tensor/tensor.js";
 export type { WebGpuDevice } from "./tensor/webgpu.js";

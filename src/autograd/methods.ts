@@ -1,7 +1,9 @@
 // Adds the operations to the Tensor class as methods: `x.mul(2).relu().sum()`. Elementwise methods come from the tables;
 // importing this module (the package's index does) puts them on the prototype.
-import { binaryTable, unaryTable } from "../kernels/elementwise-table.js";
+import { type BinaryName, binaryTable, type UnaryName, unaryTable } from "../kernels/elementwise-table.js";
+import type { AxesOptions } from "../tensor/axes.js";
 import type { DType } from "../tensor/dtype.js";
+import type { Axes } from "../tensor/shape.js";
 import { Tensor } from "../tensor/tensor.js";
 import * as elementwise from "./ops/elementwise.js";
 import { type MatmulOptions, matmul } from "./ops/matmul.js";
@@ -9,27 +11,29 @@ import * as reduce from "./ops/reduce.js";
 import * as transform from "./ops/transform.js";
 import { type BackwardOptions, backward, detach } from "./tape.js";
 
-type WithoutParameters = {
-  [K in keyof typeof unaryTable]: (typeof unaryTable)[K] extends { parameters: unknown } ? never : K;
-}[keyof typeof unaryTable];
-type UnaryMethods = { [K in WithoutParameters]: () => Tensor };
-type BinaryMethods = { [K in keyof typeof binaryTable]: (other: elementwise.Operand) => Tensor };
+/** Rows whose parameters have places of their own, not names. */
+type Positional = "clip";
+type UnaryMethods = {
+  [K in Exclude<UnaryName, Positional>]: elementwise.UnaryOptions<K> extends undefined
+    ? () => Tensor
+    : (options?: elementwise.UnaryOptions<K>) => Tensor;
+};
+type BinaryMethods = { [K in BinaryName]: (other: elementwise.Operand) => Tensor };
 
 declare module "../tensor/tensor.js" {
   interface Tensor extends UnaryMethods, BinaryMethods {
-    leakyRelu(options?: { readonly negativeSlope?: number }): Tensor;
     clip(minimum: number, maximum: number): Tensor;
     cast(dtype: DType): Tensor;
     matmul(other: Tensor, options?: MatmulOptions): Tensor;
-    sum(options?: reduce.ReduceOptions): Tensor;
-    sumSquares(options?: reduce.ReduceOptions): Tensor;
-    mean(options?: reduce.ReduceOptions): Tensor;
-    max(options?: reduce.ReduceOptions): Tensor;
-    min(options?: reduce.ReduceOptions): Tensor;
-    argmax(options: reduce.ArgmaxOptions): Tensor;
-    logSumExp(options?: reduce.ReduceOptions): Tensor;
+    sum(axes?: Axes | reduce.ReduceOptions, options?: reduce.ReduceOptions): Tensor;
+    sumSquares(axes?: Axes | reduce.ReduceOptions, options?: reduce.ReduceOptions): Tensor;
+    mean(axes?: Axes | reduce.ReduceOptions, options?: reduce.ReduceOptions): Tensor;
+    max(axes?: Axes | reduce.ReduceOptions, options?: reduce.ReduceOptions): Tensor;
+    min(axes?: Axes | reduce.ReduceOptions, options?: reduce.ReduceOptions): Tensor;
+    argmax(axis: number | reduce.ArgmaxOptions, options?: reduce.ArgmaxOptions): Tensor;
+    logSumExp(axes?: Axes | reduce.ReduceOptions, options?: reduce.ReduceOptions): Tensor;
     reshape(shape: readonly number[]): Tensor;
-    transpose(axes?: readonly number[]): Tensor;
+    transpose(axes?: readonly number[] | AxesOptions<readonly number[]>): Tensor;
     slice(begin: readonly number[], size: readonly number[]): Tensor;
     detach(): Tensor;
     backward(options?: BackwardOptions): void;
@@ -37,8 +41,6 @@ declare module "../tensor/tensor.js" {
 }
 
 const structural = {
-  leakyRelu: elementwise.leakyRelu,
-  clip: elementwise.clip,
   cast: elementwise.cast,
   matmul,
   sum: reduce.sum,
@@ -65,9 +67,9 @@ function install(name: string, fn: (self: Tensor, ...rest: never[]) => unknown):
   });
 }
 
-for (const name of Object.keys(unaryTable) as (keyof typeof unaryTable)[])
-  install(name, (x) => elementwise.unary(name, x));
-for (const name of Object.keys(binaryTable) as (keyof typeof binaryTable)[]) {
-  install(name, (a, b: elementwise.Operand) => elementwise.binary(name, a, b));
+// Every row has a function of its name, which takes what the method takes.
+const rows: Readonly<Record<UnaryName | BinaryName, (self: Tensor, ...rest: never[]) => Tensor>> = elementwise;
+for (const name of [...Object.keys(unaryTable), ...Object.keys(binaryTable)] as (UnaryName | BinaryName)[]) {
+  install(name, rows[name]);
 }
 for (const [name, fn] of Object.entries(structural)) install(name, fn as (self: Tensor, ...rest: never[]) => unknown);

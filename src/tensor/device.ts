@@ -3,6 +3,7 @@
 import type { DType, Spec, TypedArray } from "./dtype.js";
 import { DisposedError } from "./errors.js";
 import type { Kernel } from "./kernel.js";
+import { instanceOf } from "./options.js";
 import type { Tensor } from "./tensor.js";
 
 /** Memory of a device at one moment, in bytes. */
@@ -89,6 +90,8 @@ export abstract class Device {
   /** Of matrix products and convolutions; see OpenDeviceOptions. */
   readonly precision: Precision = "float32";
   readonly counters: Counters = { byKernel: new Map(), dispatches: 0, submits: 0 };
+  /** Most elements that a tensor may have. */
+  abstract readonly mostElements: number;
 
   /** Memory for `size` elements, content undefined. */
   abstract allocate(dtype: DType, size: number): Storage;
@@ -150,3 +153,6 @@ export abstract class Device {
     this.destroy();
   }
 }
+
+/** What a device may be, for checks of arguments. */
+export const deviceRule = instanceOf(Device, "a device, as openDevice() gives it");

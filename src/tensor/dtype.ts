@@ -1,6 +1,12 @@
 // Element types. The CPU reference computes `f32` tensors in float64; WebGPU stores what the name says.
+import { oneOf } from "./options.js";
 
-export type DType = "f32" | "i32" | "u32";
+const DTYPES = ["f32", "i32", "u32"] as const;
+
+export type DType = (typeof DTYPES)[number];
+
+/** What a dtype may be, for checks of arguments. */
+export const dtypeRule = oneOf(...DTYPES);
 
 /** Host-side elements: Float32Array from WebGPU, Float64Array from the CPU reference. */
 export type TypedArray = Float32Array | Float64Array | Int32Array | Uint32Array;

@@ -65,6 +65,8 @@ export const object: Rule = {
   expected: "an object",
   accepts: (value) => typeof value === "object" && value !== null && !Array.isArray(value),
 };
+/** For lists whose values other checks look at. */
+export const array: Rule = { expected: "an array", accepts: Array.isArray };
 /** For what other checks look at. */
 export const anything: Rule = { expected: "given", accepts: () => true };
 

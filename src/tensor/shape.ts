@@ -1,5 +1,6 @@
 // Shape algebra: sizes, strides, axes, broadcasting. Pure functions on number arrays; no tensors here.
-import { ShapeError } from "./errors.js";
+import { ShapeError, UsageError } from "./errors.js";
+import { describe } from "./options.js";
 
 /** Sizes of the axes, outermost first; `[]` is a scalar. */
 export type Shape = readonly number[];
@@ -19,10 +20,19 @@ export function sameShape(a: Shape, b: Shape): boolean {
   return a.length === b.length && a.every((n, i) => n === b[i]);
 }
 
-/** Throws unless every size is a non-negative integer. */
+/** As many as kernels have parameters for. */
+export const MOST_AXES = 32;
+
+/** @throws UsageError for what is no array, ShapeError unless every size is a non-negative integer */
 export function checkShape(op: string, shape: Shape): void {
+  if (!Array.isArray(shape)) {
+    throw new UsageError(`${op}: a shape must be an array of whole numbers, such as [2, 3], got ${describe(shape)}`);
+  }
+  if (shape.length > MOST_AXES) {
+    throw new ShapeError(`${op}: a shape has at most ${MOST_AXES} axes, got ${shape.length}`);
+  }
   if (!shape.every((n) => Number.isSafeInteger(n) && n >= 0)) {
-    throw new ShapeError(`${op}: sizes must be non-negative integers, got ${formatShape(shape)}`);
+    throw new ShapeError(`${op}: sizes must be non-negative integers, got ${describe(shape)}`);
   }
 }
 
@@ -45,8 +55,11 @@ export function normalizeAxis(op: string, axis: number, rank: number): number {
   return axis < 0 ? axis + rank : axis;
 }
 
+/** One axis or several; negative ones count from the end. */
+export type Axes = number | readonly number[];
+
 /** Sorted, distinct, non-negative axes; undefined means all of them. */
-export function normalizeAxes(op: string, axes: number | readonly number[] | undefined, rank: number): number[] {
+export function normalizeAxes(op: string, axes: Axes | undefined, rank: number): number[] {
   if (axes === undefined) return Array.from({ length: rank }, (_, i) => i);
   const list = (typeof axes === "number" ? [axes] : axes).map((axis) => normalizeAxis(op, axis, rank));
   const sorted = [...new Set(list)].sort((a, b) => a - b);

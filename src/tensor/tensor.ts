@@ -1,11 +1,12 @@
 // The tensor: shape, dtype, device memory, and its place on the tape. What one can compute with it is added by
 // autograd/methods.ts, which declares the methods on this class.
-import type { Changing, Device, Storage } from "./device.js";
-import type { DType, Spec, TypedArray } from "./dtype.js";
-import { DisposedError, ShapeError } from "./errors.js";
+import { type Changing, type Device, deviceRule, Storage } from "./device.js";
+import { type DType, dtypeRule, type Spec, type TypedArray } from "./dtype.js";
+import { DeviceError, DisposedError, ShapeError, UsageError } from "./errors.js";
 import type { Kernel } from "./kernel.js";
+import { anything, array, check, checkOptions, describe, type Rules } from "./options.js";
 import { keep, register, type Scoped } from "./scope.js";
-import { checkShape, formatShape, type Shape, sizeOf } from "./shape.js";
+import { checkShape, formatShape, MOST_AXES, type Shape, sizeOf } from "./shape.js";
 
 /** One recorded operation; defined by the autograd module, which alone looks inside. */
 export interface TapeNode extends Scoped {
@@ -34,6 +35,7 @@ export class Tensor implements Spec, Scoped {
     readonly shape: Shape,
     readonly dtype: DType,
   ) {
+    if (!(storage instanceof Storage)) throw new UsageError("Tensor: make tensors with tensor(), zeros() and the like");
     this.memory = storage;
     this.size = sizeOf(shape);
     register(this);
@@ -73,6 +75,12 @@ export class Tensor implements Spec, Scoped {
 
   /** Another handle on the same memory with a shape of equal size, without history. */
   alias(shape: Shape = this.shape): Tensor {
+    if (shape !== this.shape) {
+      checkShape("alias", shape);
+      if (sizeOf(shape) !== this.size) {
+        throw new ShapeError(`alias: ${formatShape(this.shape)} has ${this.size} elements, not ${formatShape(shape)}`);
+      }
+    }
     const storage = this.storage.retain();
     return new Tensor(storage, shape, this.dtype);
   }
@@ -95,6 +103,7 @@ export class Tensor implements Spec, Scoped {
 
   /** Overwrites the elements, keeping the memory. Not recorded on the tape. */
   assign(values: ArrayLike<number>): this {
+    checkNumbers("assign", values);
     if (values.length !== this.size) {
       throw new ShapeError(`assign: ${formatShape(this.shape)} needs ${this.size} values, got ${values.length}`);
     }
@@ -115,27 +124,68 @@ export class Tensor implements Spec, Scoped {
   }
 }
 
-/** A tensor of the given shape with undefined content. */
-export function empty(device: Device, shape: Shape, dtype: DType = "f32"): Tensor {
-  checkShape("empty", shape);
+/** @throws UsageError for what is no tensor, DisposedError for one that was disposed; `name` is the argument's. */
+export function requireTensor(op: string, name: string, value: unknown): asserts value is Tensor {
+  if (!(value instanceof Tensor)) throw new UsageError(`${op}: ${name} must be a tensor, got ${describe(value)}`);
+  if (value.disposed) {
+    throw new DisposedError(
+      `${op}: ${name}${value.name === "" ? "" : ` "${value.name}"`} ${formatShape(value.shape)} was used after dispose(); keep() it, or return it from its scope`,
+    );
+  }
+}
+
+/** @throws UsageError for what is no array of tensors, DisposedError where one was disposed */
+export function requireTensors(op: string, name: string, list: unknown): asserts list is readonly Tensor[] {
+  check(op, name, list, array);
+  for (const [i, value] of (list as readonly unknown[]).entries()) requireTensor(op, `${name}[${i}]`, value);
+}
+
+/**
+ * Checks what a new tensor is made from, before anything of its size is made on the host.
+ * @throws UsageError, ShapeError, or DeviceError "LIMIT" for more elements than a tensor of the device may have
+ */
+export function checkNewTensor(op: string, device: Device, shape: Shape, dtype: DType): void {
+  check(op, "device", device, deviceRule);
+  checkShape(op, shape);
+  check(op, "dtype", dtype, dtypeRule);
+  const size = sizeOf(shape);
+  if (size > device.mostElements) {
+    throw new DeviceError(
+      "LIMIT",
+      `${op}: a tensor on this ${device.kind} device has at most ${device.mostElements} elements, ${formatShape(shape)} has ${size}`,
+    );
+  }
+}
+
+/** A tensor of the given shape with undefined content; `op` begins the messages of errors. */
+export function empty(device: Device, shape: Shape, dtype: DType = "f32", op = "empty"): Tensor {
+  checkNewTensor(op, device, shape, dtype);
   return new Tensor(device.allocate(dtype, sizeOf(shape)), [...shape], dtype);
 }
+
+export interface TensorOptions {
+  /** By default the nesting of the arrays, or one axis. */
+  readonly shape?: Shape;
+  /** Default "i32" for an Int32Array, "u32" for a Uint32Array, else "f32". */
+  readonly dtype?: DType;
+}
+
+const tensorRules: Rules<TensorOptions> = { shape: anything, dtype: dtypeRule };
 
 /**
  * A tensor from host values.
  * @param values a number, nested arrays, or a flat array-like together with `shape`
+ * @throws UsageError for values that are no numbers, ShapeError where they do not fit the shape
  */
-export function tensor(
-  device: Device,
-  values: NestedArray | ArrayLike<number>,
-  options: { readonly shape?: Shape; readonly dtype?: DType } = {},
-): Tensor {
+export function tensor(device: Device, values: NestedArray | ArrayLike<number>, options: TensorOptions = {}): Tensor {
+  const given = checkOptions("tensor", options, tensorRules);
   const { flat, shape: found } = flatten(values);
-  const shape = options.shape ?? found;
+  const { shape = found } = given;
+  const dtype = given.dtype ?? (values instanceof Int32Array ? "i32" : values instanceof Uint32Array ? "u32" : "f32");
+  checkNewTensor("tensor", device, shape, dtype);
   if (sizeOf(shape) !== flat.length) {
     throw new ShapeError(`tensor: shape ${formatShape(shape)} needs ${sizeOf(shape)} values, got ${flat.length}`);
   }
-  const dtype = options.dtype ?? (values instanceof Int32Array ? "i32" : values instanceof Uint32Array ? "u32" : "f32");
   const result = empty(device, shape, dtype);
   device.write(result.storage, flat);
   return result;
@@ -174,15 +224,10 @@ export function runMany<Params>(
   outputs: readonly Spec[],
   params: Changing<Params>,
 ): Tensor[] {
-  for (const t of inputs) {
-    if (t.disposed) {
-      throw new DisposedError(
-        `${kernel.name}: input${t.name === "" ? "" : ` "${t.name}"`} ${formatShape(t.shape)} was used after dispose(); keep() it, or return it from its scope`,
-      );
-    }
-  }
+  for (const t of inputs) requireTensor(kernel.name, "an input", t);
   const device = inputs[0]!.device;
-  const results = outputs.map((spec) => empty(device, spec.shape, spec.dtype));
+  for (const t of inputs) checkDevice(kernel.name, device, t);
+  const results = outputs.map((spec) => empty(device, spec.shape, spec.dtype, kernel.name));
   runInto(kernel, inputs, results, params);
   return results;
 }
@@ -195,12 +240,36 @@ function checkDevice(op: string, device: Device, t: Tensor): void {
   }
 }
 
+/** @throws UsageError unless `values` is an array, or the like, of numbers */
+function checkNumbers(op: string, values: unknown): asserts values is ArrayLike<number> {
+  if (isTyped(values)) return;
+  const refuse = (given: string) =>
+    new UsageError(`${op}: values must be numbers, an array of them, or a typed array of numbers, got ${given}`);
+  const { length } = Object(values) as ArrayLike<unknown>;
+  const isArray = typeof values === "object" && !ArrayBuffer.isView(values) && Number.isSafeInteger(length);
+  if (!isArray || length < 0) throw refuse(describe(values));
+  for (let i = 0; i < length; i++) {
+    const value = (values as ArrayLike<unknown>)[i];
+    if (typeof value !== "number") throw refuse(`${describe(value)} as element ${i}`);
+  }
+}
+
+/** Whether it is a typed array of numbers. */
+const isTyped = (values: unknown): boolean =>
+  ArrayBuffer.isView(values) &&
+  !(values instanceof DataView || values instanceof BigInt64Array || values instanceof BigUint64Array);
+
 function flatten(values: NestedArray | ArrayLike<number>): { flat: ArrayLike<number>; shape: number[] } {
   if (typeof values === "number") return { flat: [values], shape: [] };
-  if (!Array.isArray(values))
-    return { flat: values as ArrayLike<number>, shape: [(values as ArrayLike<number>).length] };
+  if (!Array.isArray(values)) {
+    checkNumbers("tensor", values);
+    return { flat: values, shape: [values.length] };
+  }
   const shape: number[] = [];
-  for (let level: unknown = values; Array.isArray(level); level = level[0]) shape.push(level.length);
+  for (let level: unknown = values; Array.isArray(level) && shape.length <= MOST_AXES; level = level[0]) {
+    shape.push(level.length);
+  }
+  checkShape("tensor", shape);
   const flat: number[] = [];
   const visit = (level: unknown, depth: number): void => {
     if (Array.isArray(level)) {
@@ -211,7 +280,7 @@ function flatten(values: NestedArray | ArrayLike<number>): { flat: ArrayLike<num
       }
       for (const entry of level) visit(entry, depth + 1);
     } else if (typeof level === "number" && depth === shape.length) flat.push(level);
-    else throw new ShapeError(`tensor: nested arrays must hold numbers at one depth, found ${String(level)}`);
+    else throw new ShapeError(`tensor: nested arrays must hold numbers at one depth, found ${describe(level)}`);
   };
   visit(values, 0);
   return { flat, shape };

@@ -9,7 +9,7 @@ import {
   Storage,
   valueNow,
 } from "./device.js";
-import { type DType, deviceArray, type Spec, type TypedArray } from "./dtype.js";
+import { BYTES_PER_ELEMENT, type DType, deviceArray, type Spec, type TypedArray } from "./dtype.js";
 import { DeviceError } from "./errors.js";
 import type { Kernel } from "./kernel.js";
 import type { Tensor } from "./tensor.js";
@@ -71,6 +71,8 @@ class GpuStorage extends Storage {
 
 export class WebGpuDevice extends Device {
   readonly kind = "webgpu";
+  /** As many as a buffer of this adapter holds, and an i32 index reaches. */
+  readonly mostElements: number;
   override readonly precision: Precision;
   private readonly pool: BufferPool;
   private readonly programs = new Map<string, Program>();
@@ -101,6 +103,7 @@ export class WebGpuDevice extends Device {
   ) {
     super();
     this.precision = profile.matrices === undefined ? "float32" : "mixed";
+    this.mostElements = Math.min(2 ** 31, Math.floor(gpu.limits.maxBufferSize / BYTES_PER_ELEMENT));
     this.pool = new BufferPool(gpu);
     this.parameters = new ParameterBlock(gpu.limits.minUniformBufferOffsetAlignment, PARAMETER_BYTES);
     gpu.onuncapturederror = (event) => {

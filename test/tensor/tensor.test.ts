@@ -94,7 +94,7 @@ describe.each(["cpu", "webgpu"] as const)("%s", (kind) => {
     expect(() => tensor(device, [[1, 2], 3] as NestedArray)).toThrow(
       "tensor: nested arrays must hold numbers at one depth, found 3",
     );
-    expect(() => tensor(device, ["1"] as unknown as NestedArray)).toThrow("found 1");
+    expect(() => tensor(device, ["1"] as unknown as NestedArray)).toThrow('found "1"');
     expect(() => empty(device, [2, -1])).toThrow(ShapeError);
     expect(() => empty(device, [2.5])).toThrow("empty: sizes must be non-negative integers, got [2.5]");
   });

@@ -8,10 +8,11 @@ import {
   type UnaryRow,
   unaryTable,
 } from "../../kernels/elementwise-table.js";
-import type { DType } from "../../tensor/dtype.js";
-import { ShapeError } from "../../tensor/errors.js";
+import { type DType, dtypeRule } from "../../tensor/dtype.js";
+import { ShapeError, UsageError } from "../../tensor/errors.js";
+import { check, checkOptions, describe, number, type Rule } from "../../tensor/options.js";
 import { broadcastAxes, broadcastShapes, formatShape, type Shape, sameShape } from "../../tensor/shape.js";
-import { run, type Tensor } from "../../tensor/tensor.js";
+import { requireTensor, run, Tensor } from "../../tensor/tensor.js";
 import { record } from "../tape.js";
 import { sum } from "./reduce.js";
 
@@ -26,6 +27,7 @@ export function sumTo(gradient: Tensor, shape: Shape): Tensor {
 }
 
 function requireFloat(op: string, x: Tensor): void {
+  requireTensor(op, "x", x);
   if (x.dtype !== "f32") {
     throw new ShapeError(`${op}: needs an f32 tensor, got ${x.dtype} ${formatShape(x.shape)}; use cast(x, "f32")`);
   }
@@ -50,6 +52,12 @@ export function unary(name: UnaryName, x: Tensor, p?: number, q?: number): Tenso
 export function binary(name: BinaryName, a: Operand, b: Operand): Tensor {
   const row: BinaryRow = binaryTable[name];
   const tensors = [a, b].filter((operand): operand is Tensor => typeof operand !== "number");
+  for (const operand of tensors) {
+    if (!(operand instanceof Tensor)) {
+      throw new UsageError(`${name}: operands must be tensors or numbers, got ${describe(operand)}`);
+    }
+    requireTensor(name, "an operand", operand);
+  }
   const first = tensors[0];
   if (first === undefined) throw new ShapeError(`${name}: at least one operand must be a tensor, got two numbers`);
   for (const t of tensors) {
@@ -79,12 +87,28 @@ export function binary(name: BinaryName, a: Operand, b: Operand): Tensor {
   });
 }
 
-type Unary = (x: Tensor) => Tensor;
+/** The parameters of a row as options, by name; undefined where it has none. */
+export type UnaryOptions<Name extends UnaryName> = (typeof unaryTable)[Name] extends {
+  readonly parameters: readonly { readonly name: infer Parameter extends string }[];
+}
+  ? { readonly [P in Parameter]?: number }
+  : undefined;
+
+/** A row as a function; parameters, where it has some, are options. */
+type Unary<Name extends UnaryName> =
+  UnaryOptions<Name> extends undefined ? (x: Tensor) => Tensor : (x: Tensor, options?: UnaryOptions<Name>) => Tensor;
 type Binary = (a: Operand, b: Operand) => Tensor;
-const unaryOf =
-  (name: UnaryName): Unary =>
-  (x) =>
-    unary(name, x);
+
+function unaryOf<Name extends UnaryName>(name: Name): Unary<Name> {
+  const { parameters }: UnaryRow = unaryTable[name];
+  if (parameters === undefined) return ((x: Tensor) => unary(name, x)) as Unary<Name>;
+  const rules: Record<string, Rule> = Object.fromEntries(parameters.map((parameter) => [parameter.name, number()]));
+  return ((x: Tensor, options: Readonly<Record<string, number>> = {}) => {
+    const given = checkOptions(name, options, rules);
+    return unary(name, x, ...parameters.map((parameter) => given[parameter.name]));
+  }) as Unary<Name>;
+}
+
 const binaryOf =
   (name: BinaryName): Binary =>
   (a, b) =>
@@ -109,12 +133,14 @@ export const gelu = unaryOf("gelu");
 export const lecunTanh = unaryOf("lecunTanh");
 
 /** x for x > 0, else `negativeSlope` * x. */
-export function leakyRelu(x: Tensor, options: { readonly negativeSlope?: number } = {}): Tensor {
-  return unary("leakyRelu", x, options.negativeSlope);
-}
+export const leakyRelu = unaryOf("leakyRelu");
 
-/** x limited to [minimum, maximum]; the gradient passes inside and on the bounds. */
+const bound: Rule = { expected: "a number", accepts: (value) => typeof value === "number" };
+
+/** x limited to [minimum, maximum], either of which may be infinite; the gradient passes inside and on the bounds. */
 export function clip(x: Tensor, minimum: number, maximum: number): Tensor {
+  check("clip", "minimum", minimum, bound);
+  check("clip", "maximum", maximum, bound);
   if (!(minimum <= maximum)) {
     throw new ShapeError(`clip: minimum must not exceed maximum, got ${minimum} and ${maximum}`);
   }
@@ -138,6 +164,9 @@ export const greaterEqual = binaryOf("greaterEqual");
 
 /** condition != 0 ? a : b, with broadcasting of all three. */
 export function where(condition: Tensor, a: Tensor, b: Tensor): Tensor {
+  requireTensor("where", "condition", condition);
+  requireTensor("where", "a", a);
+  requireTensor("where", "b", b);
   if (a.dtype !== b.dtype) {
     throw new ShapeError(`where: a and b must have one dtype, got ${a.dtype} and ${b.dtype}; use cast()`);
   }
@@ -157,5 +186,7 @@ export function where(condition: Tensor, a: Tensor, b: Tensor): Tensor {
 
 /** x in another dtype; floats are truncated towards zero. Gradients do not flow through integers. */
 export function cast(x: Tensor, dtype: DType): Tensor {
+  requireTensor("cast", "x", x);
+  check("cast", "dtype", dtype, dtypeRule);
   return x.dtype === dtype ? x.alias() : run(castKernel, [x], { shape: x.shape, dtype }, {});
 }

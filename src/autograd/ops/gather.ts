@@ -1,8 +1,10 @@
 // Picking rows by index, and one-hot encoding.
 import { gatherGradientKernel, gatherKernel, oneHotKernel } from "../../kernels/gather.js";
+import { type AxesOptions, axisOf } from "../../tensor/axes.js";
 import { ShapeError } from "../../tensor/errors.js";
-import { formatShape, normalizeAxis } from "../../tensor/shape.js";
-import { run, type Tensor } from "../../tensor/tensor.js";
+import { check, integer } from "../../tensor/options.js";
+import { formatShape } from "../../tensor/shape.js";
+import { requireTensor, run, type Tensor } from "../../tensor/tensor.js";
 import { record } from "../tape.js";
 
 /**
@@ -10,8 +12,10 @@ import { record } from "../tape.js";
  * error on the CPU reference; WebGPU takes the nearest. The gradient adds up in the order of the indices.
  * @param indices i32, any shape
  */
-export function gather(x: Tensor, indices: Tensor, axis = 0): Tensor {
-  const along = normalizeAxis("gather", axis, x.rank);
+export function gather(x: Tensor, indices: Tensor, axis: number | AxesOptions<number> = 0): Tensor {
+  requireTensor("gather", "x", x);
+  requireTensor("gather", "indices", indices);
+  const along = axisOf("gather", axis, x.rank, 0);
   if (indices.dtype !== "i32") {
     throw new ShapeError(`gather: indices must be i32, got ${indices.dtype}; use cast(indices, "i32")`);
   }
@@ -39,10 +43,10 @@ export function gather(x: Tensor, indices: Tensor, axis = 0): Tensor {
  * @param indices i32 or u32
  */
 export function oneHot(indices: Tensor, depth: number): Tensor {
-  if (indices.dtype === "f32" || !Number.isInteger(depth) || depth < 1) {
-    throw new ShapeError(
-      `oneHot: needs i32 or u32 indices and a positive integer depth, got ${indices.dtype} and ${depth}; use cast(indices, "i32")`,
-    );
+  requireTensor("oneHot", "indices", indices);
+  check("oneHot", "depth", depth, integer({ from: 1 }));
+  if (indices.dtype === "f32") {
+    throw new ShapeError(`oneHot: needs i32 or u32 indices, got ${indices.dtype}; use cast(indices, "i32")`);
   }
   return run(oneHotKernel, [indices], { shape: [...indices.shape, depth], dtype: "f32" }, {});
 }

@@ -1,18 +1,31 @@
 // Differentiable reductions: sum, sumSquares, mean, max, min, logSumExp; and argmax, through which no gradient flows.
 import { binaryKernels } from "../../kernels/elementwise.js";
 import { argmaxKernel, type Reduction, reduceKernel } from "../../kernels/reduce.js";
+import { type AxesOptions, axesRules, oneAxis, takeAxes } from "../../tensor/axes.js";
 import { ShapeError } from "../../tensor/errors.js";
+import { boolean, type Rules } from "../../tensor/options.js";
 import { scope } from "../../tensor/scope.js";
-import { formatShape, normalizeAxes, normalizeAxis, type Shape, sizeOf } from "../../tensor/shape.js";
-import { run, type Tensor } from "../../tensor/tensor.js";
+import { type Axes, formatShape, normalizeAxes, type Shape, sizeOf } from "../../tensor/shape.js";
+import { requireTensor, run, type Tensor } from "../../tensor/tensor.js";
 import { noGrad, record } from "../tape.js";
 import { add, cast, clip, div, equal, exp, log, mul, sub } from "./elementwise.js";
 
-export interface ReduceOptions {
-  /** Axes to reduce, negative ones counted from the end; by default all. */
-  readonly axes?: number | readonly number[];
+/** Axes to reduce, by default all, as `axis` or `axes` where they are not given by position. */
+export type ReduceOptions = AxesOptions & {
   /** Keeps reduced axes with size 1; default false. */
   readonly keepDims?: boolean;
+};
+
+const reduceRules: Rules<ReduceOptions> = { ...axesRules, keepDims: boolean };
+
+/** What a reduction is called with: x, then axes, options, or axes and options. */
+type ReduceArguments = [x: Tensor, axes?: Axes | ReduceOptions | undefined, options?: ReduceOptions | undefined];
+
+/** Checked arguments of a reduction. */
+function argumentsOf(op: string, [x, given, further]: ReduceArguments) {
+  requireTensor(op, "x", x);
+  const { axes, options } = takeAxes(op, given, further, reduceRules);
+  return { axes, keepDims: options.keepDims ?? false };
 }
 
 function withoutAxes(shape: Shape, axes: readonly number[]): number[] {
@@ -20,7 +33,9 @@ function withoutAxes(shape: Shape, axes: readonly number[]): number[] {
 }
 
 /** Untracked reduction, with what its gradient needs: the reduced axes and the shape with them as 1. */
-function reduce(op: string, reduction: Reduction, x: Tensor, options: ReduceOptions) {
+function reduce(op: string, reduction: Reduction, ...args: ReduceArguments) {
+  const [x] = args;
+  const options = argumentsOf(op, args);
   const axes = normalizeAxes(op, options.axes, x.rank);
   const kept = x.shape.map((size, axis) => (axes.includes(axis) ? 1 : size));
   const shape = options.keepDims ? kept : withoutAxes(x.shape, axes);
@@ -37,14 +52,14 @@ function reduce(op: string, reduction: Reduction, x: Tensor, options: ReduceOpti
 }
 
 /** Sum over axes; f32, i32 or u32 (integer sums wrap). */
-export function sum(x: Tensor, options: ReduceOptions = {}): Tensor {
-  const { y, kept } = reduce("sum", "sum", x, options);
+export function sum(x: Tensor, axes?: Axes | ReduceOptions, options?: ReduceOptions): Tensor {
+  const { y, kept } = reduce("sum", "sum", x, axes, options);
   return record(y, { op: "sum", inputs: [x], backward: (dy) => [() => spread(dy, kept, x.shape, 1)] });
 }
 
 /** Sum of the squares over axes, in one pass over x; f32. */
-export function sumSquares(input: Tensor, options: ReduceOptions = {}): Tensor {
-  const { y, kept } = reduce("sumSquares", "sumSquares", input, options);
+export function sumSquares(input: Tensor, axes?: Axes | ReduceOptions, options?: ReduceOptions): Tensor {
+  const { y, kept } = reduce("sumSquares", "sumSquares", input, axes, options);
   return record(y, {
     op: "sumSquares",
     inputs: [input],
@@ -54,8 +69,8 @@ export function sumSquares(input: Tensor, options: ReduceOptions = {}): Tensor {
 }
 
 /** Arithmetic mean over axes; f32. */
-export function mean(x: Tensor, options: ReduceOptions = {}): Tensor {
-  const { y, kept, count } = reduce("mean", "mean", x, options);
+export function mean(x: Tensor, axes?: Axes | ReduceOptions, options?: ReduceOptions): Tensor {
+  const { y, kept, count } = reduce("mean", "mean", x, axes, options);
   return record(y, { op: "mean", inputs: [x], backward: (dy) => [() => spread(dy, kept, x.shape, 1 / count)] });
 }
 
@@ -65,17 +80,18 @@ function spread(dy: Tensor, kept: readonly number[], shape: readonly number[], f
 }
 
 /** Maximum over axes; f32, i32 or u32. Elements that tie share the gradient equally. */
-export function max(x: Tensor, options: ReduceOptions = {}): Tensor {
-  return extremum("max", x, options);
+export function max(x: Tensor, axes?: Axes | ReduceOptions, options?: ReduceOptions): Tensor {
+  return extremum("max", x, axes, options);
 }
 
 /** Minimum over axes; f32, i32 or u32. Elements that tie share the gradient equally. */
-export function min(x: Tensor, options: ReduceOptions = {}): Tensor {
-  return extremum("min", x, options);
+export function min(x: Tensor, axes?: Axes | ReduceOptions, options?: ReduceOptions): Tensor {
+  return extremum("min", x, axes, options);
 }
 
-function extremum(op: "max" | "min", input: Tensor, options: ReduceOptions): Tensor {
-  const { y, axes, kept } = reduce(op, op, input, options);
+function extremum(op: "max" | "min", ...args: ReduceArguments): Tensor {
+  const [input] = args;
+  const { y, axes, kept } = reduce(op, op, ...args);
   return record(y, {
     op,
     inputs: [input],
@@ -90,7 +106,8 @@ function extremum(op: "max" | "min", input: Tensor, options: ReduceOptions): Ten
 }
 
 /** log(sum(exp(x))) over axes, without overflow: the maximum is taken out of the exponent. f32. */
-export function logSumExp(input: Tensor, options: ReduceOptions = {}): Tensor {
+export function logSumExp(input: Tensor, given?: Axes | ReduceOptions, further?: ReduceOptions): Tensor {
+  const options = argumentsOf("logSumExp", [input, given, further]);
   const axes = normalizeAxes("logSumExp", options.axes, input.rank);
   const { y, kept } = noGrad(() =>
     scope(() => {
@@ -109,16 +126,13 @@ export function logSumExp(input: Tensor, options: ReduceOptions = {}): Tensor {
   });
 }
 
-export interface ArgmaxOptions {
-  /** Axis to search; negative counts from the end. */
-  readonly axis: number;
-  /** Keeps the axis with size 1; default false. */
-  readonly keepDims?: boolean;
-}
+/** The axis to search, where it is not given by position. */
+export type ArgmaxOptions = AxesOptions<number> & Pick<ReduceOptions, "keepDims">;
 
-/** Index (i32) of the first maximum along an axis. */
-export function argmax(x: Tensor, options: ArgmaxOptions): Tensor {
-  const axis = normalizeAxis("argmax", options.axis, x.rank);
+/** Index (i32) of the first maximum along one axis: `argmax(x, -1)`, `argmax(x, { axis: -1, keepDims: true })`. */
+export function argmax(x: Tensor, given: number | ArgmaxOptions, further?: ArgmaxOptions): Tensor {
+  const options = argumentsOf("argmax", [x, given, further]);
+  const axis = oneAxis("argmax", options.axes, x.rank);
   if (x.shape[axis] === 0) {
     throw new ShapeError(
       `argmax: needs at least one element to compare, got ${formatShape(x.shape)} over axis ${axis}`,

@@ -6,27 +6,30 @@ import {
   softmaxGradientKernel,
   softmaxKernel,
 } from "../../kernels/softmax.js";
+import { type AxesOptions, axisOf } from "../../tensor/axes.js";
 import { ShapeError } from "../../tensor/errors.js";
-import { formatShape, normalizeAxis, sameShape } from "../../tensor/shape.js";
-import { run, runMany, type Tensor } from "../../tensor/tensor.js";
+import { checkOptions, oneOf, type Rules } from "../../tensor/options.js";
+import { formatShape, sameShape } from "../../tensor/shape.js";
+import { requireTensor, run, runMany, type Tensor } from "../../tensor/tensor.js";
 import { isRecording, isSeed, record } from "../tape.js";
 import { mul } from "./elementwise.js";
 
 /** exp(x) / sum(exp(x)) along an axis, by default the last. */
-export function softmax(x: Tensor, axis = -1): Tensor {
+export function softmax(x: Tensor, axis: number | AxesOptions<number> = -1): Tensor {
   return along("softmax", x, axis, false);
 }
 
 /** log(softmax(x)) along an axis, by default the last; right where softmax underflows. */
-export function logSoftmax(x: Tensor, axis = -1): Tensor {
+export function logSoftmax(x: Tensor, axis: number | AxesOptions<number> = -1): Tensor {
   return along("logSoftmax", x, axis, true);
 }
 
-function along(op: string, x: Tensor, axis: number, log: boolean): Tensor {
+function along(op: string, x: Tensor, given: number | AxesOptions<number>, log: boolean): Tensor {
+  requireTensor(op, "x", x);
   if (x.dtype !== "f32" || x.rank === 0) {
     throw new ShapeError(`${op}: needs an f32 tensor of rank 1 or more, got ${x.dtype} ${formatShape(x.shape)}`);
   }
-  const params: SoftmaxParams = { axis: normalizeAxis(op, axis, x.rank), log };
+  const params: SoftmaxParams = { axis: axisOf(op, given, x.rank, -1), log };
   const output = run(softmaxKernel, [x], x, params);
   return record(output, {
     op,
@@ -41,6 +44,8 @@ export interface CrossEntropyOptions {
   readonly reduction?: CrossEntropyParams["reduction"];
 }
 
+const crossEntropyRules: Rules<CrossEntropyOptions> = { reduction: oneOf("none", "mean") };
+
 /**
  * Cross-entropy of softmax(logits) with the targets, per sample or as the mean of the batch. Where logits need a gradient,
  * it is computed along with the loss.
@@ -48,7 +53,9 @@ export interface CrossEntropyOptions {
  * @param targets class ids, i32 or u32 [N] (an id outside [0, C) gives NaN), or f32 [N, C]: a distribution per sample
  */
 export function softmaxCrossEntropy(logits: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): Tensor {
-  const { reduction = "none" } = options;
+  requireTensor("softmaxCrossEntropy", "logits", logits);
+  requireTensor("softmaxCrossEntropy", "targets", targets);
+  const { reduction = "none" } = checkOptions("softmaxCrossEntropy", options, crossEntropyRules);
   const soft = targets.dtype === "f32";
   const expected = soft ? logits.shape : logits.shape.slice(0, 1);
   if (logits.rank !== 2 || logits.dtype !== "f32" || !sameShape(targets.shape, expected)) {

@@ -1,8 +1,12 @@
 // Operations that move elements: reshape, squeeze, expandDims (which only rename axes), transpose, slice, pad, flip,
 // concat, stack. Any dtype and rank.
 import { type Copy, stridedCopyKernel } from "../../kernels/transform.js";
+import { type AxesOptions, axesOf, axisOf } from "../../tensor/axes.js";
 import { ShapeError } from "../../tensor/errors.js";
+import { check, integer, listOf, type Rule } from "../../tensor/options.js";
 import {
+  type Axes,
+  checkShape,
   formatShape,
   normalizeAxes,
   normalizeAxis,
@@ -11,8 +15,10 @@ import {
   sizeOf,
   stridesOf,
 } from "../../tensor/shape.js";
-import { run, type Tensor } from "../../tensor/tensor.js";
+import { requireTensor, requireTensors, run, type Tensor } from "../../tensor/tensor.js";
 import { record } from "../tape.js";
+
+const integers = listOf(integer());
 
 /** A new tensor of `shape` that one copy from x fills, or what it leaves is `fill`. */
 function moved(x: Tensor, shape: Shape, copy: Partial<Copy>, fill?: number): Tensor {
@@ -48,6 +54,8 @@ function renamed(op: string, x: Tensor, shape: Shape): Tensor {
  * @example reshape(x, [32, -1]) // [32, 14, 14, 24] to [32, 4704]
  */
 export function reshape(x: Tensor, shape: Shape): Tensor {
+  requireTensor("reshape", "x", x);
+  check("reshape", "shape", shape, integers);
   const given = sizeOf(shape.filter((n) => n !== -1));
   const result = shape.map((n) => (n === -1 ? x.size / given : n));
   const inferred = shape.filter((n) => n === -1).length;
@@ -56,16 +64,21 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
       `reshape: the new shape must have the ${x.size} elements of ${formatShape(x.shape)}, got ${formatShape(shape)}; one size may be -1`,
     );
   }
+  checkShape("reshape", result);
   return renamed("reshape", x, result);
 }
 
 /** Adds an axis of size 1 before `axis`; negative counts from the end of the result. */
-export function expandDims(x: Tensor, axis: number): Tensor {
-  return renamed("expandDims", x, x.shape.toSpliced(normalizeAxis("expandDims", axis, x.rank + 1), 0, 1));
+export function expandDims(x: Tensor, axis: number | AxesOptions<number>): Tensor {
+  requireTensor("expandDims", "x", x);
+  const before = axisOf("expandDims", axis, x.rank + 1);
+  return renamed("expandDims", x, x.shape.toSpliced(before, 0, 1));
 }
 
 /** Removes axes of size 1: the given ones, or all of them. */
-export function squeeze(x: Tensor, axes?: number | readonly number[]): Tensor {
+export function squeeze(x: Tensor, given?: Axes | AxesOptions): Tensor {
+  requireTensor("squeeze", "x", x);
+  const axes = axesOf("squeeze", given);
   const ones = x.shape.flatMap((n, axis) => (n === 1 ? [axis] : []));
   const removed = axes === undefined ? ones : normalizeAxes("squeeze", axes, x.rank);
   if (!removed.every((axis) => x.shape[axis] === 1)) {
@@ -79,7 +92,9 @@ export function squeeze(x: Tensor, axes?: number | readonly number[]): Tensor {
 }
 
 /** Axis k of the result is axis axes[k] of x; by default the axes are reversed. */
-export function transpose(x: Tensor, axes: readonly number[] = x.shape.map((_, k) => x.rank - 1 - k)): Tensor {
+export function transpose(x: Tensor, given?: readonly number[] | AxesOptions<readonly number[]>): Tensor {
+  requireTensor("transpose", "x", x);
+  const axes = [axesOf("transpose", given) ?? x.shape.map((_, k) => x.rank - 1 - k)].flat();
   const order = axes.map((axis) => normalizeAxis("transpose", axis, x.rank));
   if (order.length !== x.rank || new Set(order).size !== x.rank) {
     throw new ShapeError(
@@ -101,6 +116,9 @@ export function transpose(x: Tensor, axes: readonly number[] = x.shape.map((_, k
  * @example slice(images, [0, 2, 2, 0], [-1, 24, 24, -1])
  */
 export function slice(x: Tensor, begin: readonly number[], size: readonly number[]): Tensor {
+  requireTensor("slice", "x", x);
+  check("slice", "begin", begin, integers);
+  check("slice", "size", size, integers);
   const shape = size.map((n, axis) => (n === -1 ? x.shape[axis]! - begin[axis]! : n));
   const fits = (n: number, axis: number) =>
     Number.isInteger(begin[axis]) &&
@@ -128,15 +146,20 @@ export function slice(x: Tensor, begin: readonly number[], size: readonly number
   });
 }
 
+const padding: Rule = listOf(listOf(integer({ from: 0 }), { from: 2, to: 2 }));
+const filling: Rule = { expected: "a number", accepts: (value) => typeof value === "number" };
+
 /**
  * Adds `value` around x: paddings[axis] = [before, after].
  * @example pad(images, [[0, 0], [2, 2], [2, 2], [0, 0]])
  */
 export function pad(x: Tensor, paddings: readonly (readonly number[])[], value = 0): Tensor {
-  const valid = paddings.every((p) => p.length === 2 && p.every((n) => Number.isInteger(n) && n >= 0));
-  if (!valid || paddings.length !== x.rank) {
+  requireTensor("pad", "x", x);
+  check("pad", "paddings", paddings, padding);
+  check("pad", "value", value, filling);
+  if (paddings.length !== x.rank) {
     throw new ShapeError(
-      `pad: paddings must be one pair [before, after] of non-negative integers per axis of ${formatShape(x.shape)}, got ${JSON.stringify(paddings)}`,
+      `pad: paddings must be one pair [before, after] per axis of ${formatShape(x.shape)}, got ${JSON.stringify(paddings)}`,
     );
   }
   const inner = x.shape;
@@ -148,9 +171,10 @@ export function pad(x: Tensor, paddings: readonly (readonly number[])[], value =
   return record(y, { op: "pad", inputs: [x], backward: (dy) => [() => slice(dy, begin, inner)] });
 }
 
-/** Reverses the order of elements along the axes. */
-export function flip(x: Tensor, axes: number | readonly number[]): Tensor {
-  const flipped = normalizeAxes("flip", axes, x.rank);
+/** Reverses the order of elements along the axes, by default all. */
+export function flip(x: Tensor, axes?: Axes | AxesOptions): Tensor {
+  requireTensor("flip", "x", x);
+  const flipped = normalizeAxes("flip", axesOf("flip", axes), x.rank);
   const strides = stridesOf(x.shape);
   const y = moved(x, x.shape, {
     inputOffset: flipped.reduce((offset, axis) => offset + (x.shape[axis]! - 1) * strides[axis]!, 0),
@@ -159,11 +183,17 @@ export function flip(x: Tensor, axes: number | readonly number[]): Tensor {
   return record(y, { op: "flip", inputs: [x], backward: (dy) => [() => flip(dy, flipped)] });
 }
 
-/** Tensors of one dtype, one behind the other along `axis`; all other sizes must agree. */
-export function concat(list: readonly Tensor[], axis: number): Tensor {
+/** @throws UsageError unless it is an array of tensors, ShapeError for an empty one */
+function requireSome(op: string, list: readonly Tensor[]): asserts list is [Tensor, ...Tensor[]] {
+  requireTensors(op, "list", list);
+  if (list.length === 0) throw new ShapeError(`${op}: needs at least one tensor, got none`);
+}
+
+/** Tensors of one dtype, one behind the other along an axis, by default the first; all other sizes must agree. */
+export function concat(list: readonly Tensor[], axis: number | AxesOptions<number> = 0): Tensor {
+  requireSome("concat", list);
   const [first] = list;
-  if (first === undefined) throw new ShapeError("concat: needs at least one tensor, got none");
-  const along = normalizeAxis("concat", axis, first.rank);
+  const along = axisOf("concat", axis, first.rank, 0);
   for (const x of list) {
     if (x.dtype !== first.dtype || !sameShape(x.shape.toSpliced(along, 1), first.shape.toSpliced(along, 1))) {
       throw new ShapeError(
@@ -197,16 +227,19 @@ export function concat(list: readonly Tensor[], axis: number): Tensor {
   });
 }
 
-/** Tensors of one shape and dtype along a new axis. */
-export function stack(list: readonly Tensor[], axis = 0): Tensor {
-  const differing = list.find((x) => !sameShape(x.shape, list[0]!.shape));
+/** Tensors of one shape and dtype along a new axis, by default the first. */
+export function stack(list: readonly Tensor[], axis: number | AxesOptions<number> = 0): Tensor {
+  requireSome("stack", list);
+  const [first] = list;
+  const along = axisOf("stack", axis, first.rank + 1, 0);
+  const differing = list.find((x) => !sameShape(x.shape, first.shape));
   if (differing !== undefined) {
     throw new ShapeError(
-      `stack: tensors must have one shape, got ${formatShape(list[0]!.shape)} and ${formatShape(differing.shape)}; use concat() along an existing axis`,
+      `stack: tensors must have one shape, got ${formatShape(first.shape)} and ${formatShape(differing.shape)}; use concat() along an existing axis`,
     );
   }
   return concat(
-    list.map((x) => expandDims(x, axis)),
-    axis,
+    list.map((x) => expandDims(x, along)),
+    along,
   );
 }
