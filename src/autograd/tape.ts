@@ -3,10 +3,11 @@
 
 import { addInto } from "../kernels/elementwise.js";
 import type { Storage } from "../tensor/device.js";
-import { DisposedError, KilogradError, ShapeError } from "../tensor/errors.js";
+import { DisposedError, KilogradError, ShapeError, UsageError } from "../tensor/errors.js";
+import { boolean, callable, check, checkOptions, describe, instanceOf, type Rules } from "../tensor/options.js";
 import { keep, register, scope } from "../tensor/scope.js";
 import { formatShape, sameShape } from "../tensor/shape.js";
-import { type TapeNode, Tensor, tensor } from "../tensor/tensor.js";
+import { requireTensor, type TapeNode, Tensor, tensor } from "../tensor/tensor.js";
 
 /** Gradient of each input, computed when called; null where none exists by nature (indices, labels). */
 export type InputGradients = readonly ((() => Tensor) | null)[];
@@ -22,20 +23,26 @@ export interface RecordOptions {
    * those inputs are called.
    */
   readonly backward: (dy: Tensor, saved: readonly Tensor[], needed: readonly boolean[]) => InputGradients;
+  /** Whether the derivative is zero wherever there is one, as that of floor: all of `backward` is null. Default false. */
+  readonly constant?: boolean;
 }
 
 class OperationNode implements TapeNode {
   readonly op: string;
   readonly inputs: readonly Tensor[];
   readonly backward: RecordOptions["backward"];
+  /** State of the output's memory when it was computed; undefined where that memory is an input's. */
+  readonly version: number | undefined;
   private saved: readonly Tensor[] | undefined;
 
-  constructor(options: RecordOptions) {
+  constructor(output: Tensor, options: RecordOptions) {
     this.op = options.op;
     this.inputs = options.inputs;
     this.backward = options.backward;
+    const { storage } = output;
+    this.version = options.inputs.some((input) => input.storage === storage) ? undefined : storage.version;
     // Outside every scope: a tape may outlive the scope that made its tensors.
-    this.saved = untrackedAliases(options.saved ?? []);
+    this.saved = (options.saved ?? []).map((t) => pinned(t, options.op));
     register(this);
   }
 
@@ -54,16 +61,41 @@ class OperationNode implements TapeNode {
   }
 }
 
-function untrackedAliases(tensors: readonly Tensor[]): Tensor[] {
-  return tensors.map((t) => Tensor.unscoped(t.storage.retain(), t.shape, t.dtype));
+/** The same values for `op`'s backward, which must not have changed by then: see Tensor.pin. */
+function pinned(t: Tensor, op: string): Tensor {
+  const copy = Tensor.unscoped(t.storage.retain(), t.shape, t.dtype);
+  copy.name = t.name;
+  copy.pin = { op, version: t.storage.version };
+  return copy;
+}
+
+/**
+ * Stands where the history of a gradient would be: it was computed without being recorded. Whoever asks for a derivative
+ * through it is told so. It holds no memory of a device.
+ */
+class GradientNode implements TapeNode {
+  readonly version = undefined;
+  constructor(
+    readonly op: string,
+    /** Leaves that it depends on. */
+    readonly inputs: readonly Tensor[],
+  ) {}
+
+  refusal(caller: string): KilogradError {
+    return new KilogradError(
+      "NO_GRADIENT",
+      `${caller}: the output depends on what ${this.op} gave, and derivatives of derivatives are not offered; detach() it to take it as a constant, or compute it outside of what is differentiated`,
+    );
+  }
+
+  dispose(): void {}
 }
 
 let recording = true;
 
-/** Runs `fn` without recording: no gradient flows through what it computes. */
-export function noGrad<T>(fn: () => T): T {
+function withRecording<T>(on: boolean, fn: () => T): T {
   const before = recording;
-  recording = false;
+  recording = on;
   try {
     return fn();
   } finally {
@@ -71,24 +103,80 @@ export function noGrad<T>(fn: () => T): T {
   }
 }
 
+/** Runs `fn` without recording: no gradient flows through what it computes. */
+export function noGrad<T>(fn: () => T): T {
+  check("noGrad", "fn", fn, callable);
+  return withRecording(false, fn);
+}
+
 /** Whether operations are being recorded (false inside noGrad and backward). */
 export function isRecording(): boolean {
   return recording;
 }
 
-/** Puts `output` on the tape when an input is tracked; returns it. */
+/**
+ * Puts `output` on the tape when an input is tracked; returns it. Integers have no gradients.
+ * @throws UsageError where an input was overwritten since it was computed: its history is not that of its values
+ */
 export function record(output: Tensor, options: RecordOptions): Tensor {
-  if (recording && options.inputs.some((input) => input.tracked)) output.node = new OperationNode(options);
+  if (!recording || output.dtype !== "f32") return output;
+  let tracked = false;
+  let derived: Set<Tensor> | undefined;
+  for (const input of options.inputs) {
+    const { node } = input;
+    if (node === null) tracked ||= input.requiresGrad;
+    else if (node instanceof GradientNode) {
+      derived ??= new Set();
+      for (const leaf of node.inputs) derived.add(leaf);
+    } else {
+      tracked = true;
+      const { version, changedBy } = input.storage;
+      if (node.version !== undefined && node.version !== version) {
+        throw new UsageError(
+          `${options.op}: its input ${formatShape(input.shape)} is the result of "${node.op}", but "${changedBy}" has overwritten it since, and its gradient would be wrong; change a tensor that is not tracked, such as a detach()ed copy`,
+        );
+      }
+    }
+  }
+  if (tracked) output.node = new OperationNode(output, options);
+  // What is computed of gradients alone needs no tape: no derivative can go through it.
+  else if (derived !== undefined && !options.constant) {
+    const from = options.inputs.find(({ node }) => node instanceof GradientNode)!;
+    output.node = new GradientNode(from.node!.op, [...derived]);
+  }
   return output;
 }
 
 /** The same values without history: gradients do not flow through it. */
 export function detach(x: Tensor): Tensor {
+  requireTensor("detach", "x", x);
   return x.alias();
 }
 
-/** Gradients of `output` with respect to `targets`; the caller owns them. Targets it does not depend on are absent. */
+/** Leaves with requiresGrad that `outputs` depend on, but for `own`. */
+function leavesOf(outputs: readonly Tensor[], own: ReadonlySet<Tensor>): Set<Tensor> {
+  const leaves = new Set<Tensor>();
+  const visited = new Set(outputs);
+  for (const t of visited) {
+    if (t.node !== null) for (const input of t.node.inputs) visited.add(input);
+    else if (t.requiresGrad && !own.has(t)) leaves.add(t);
+  }
+  return leaves;
+}
+
+/** Has a derivative through `results` refused, where it would be one with respect to `leaves`. */
+function markDerived(op: string, results: readonly Tensor[], leaves: ReadonlySet<Tensor>): void {
+  if (leaves.size === 0) return;
+  const node = new GradientNode(op, [...leaves]);
+  for (const t of results) t.node = node;
+}
+
+/**
+ * Gradients of `output` with respect to `targets`; the caller owns them. Targets it does not depend on are absent, those that
+ * it depends on by operations without a slope, such as floor, have zeros.
+ */
 function backpropagate(
+  caller: string,
   output: Tensor,
   outputGradient: Tensor,
   targets: ReadonlySet<Tensor> | "leaves",
@@ -120,6 +208,9 @@ function backpropagate(
   const gradients = new Map<Tensor, Tensor>();
   const result = new Map<Tensor, Tensor>();
   const deliver = (to: Tensor, gradient: Tensor, op: string) => {
+    // It may be memory that the tape saved, handed on as it was.
+    gradient.checkPin();
+    gradient.pin = undefined;
     if (!sameShape(gradient.shape, to.shape)) {
       throw new ShapeError(
         `internal: "${op}" gave a gradient of shape ${formatShape(gradient.shape)} for an input of shape ${formatShape(to.shape)}`,
@@ -134,7 +225,8 @@ function backpropagate(
     if (dy === undefined) continue;
     gradients.delete(t);
     if (isTarget(t)) result.set(t, dy.alias());
-    const node = t.node as OperationNode | null;
+    const node = t.node as OperationNode | GradientNode | null;
+    if (node instanceof GradientNode) throw node.refusal(caller);
     if (node !== null) {
       const parts = scope(() => {
         const wanted = node.inputs.map((input) => needed.has(input));
@@ -147,7 +239,8 @@ function backpropagate(
     }
     dy.dispose();
   }
-  if (!retainTape) for (const t of order) (t.node as OperationNode | null)?.dispose();
+  if (!retainTape) for (const t of order) t.node?.dispose();
+  for (const t of order) if (isTarget(t) && !result.has(t)) result.set(t, zerosFor(t));
   return result;
 }
 
@@ -176,9 +269,17 @@ export function isSeed(gradient: Tensor): boolean {
 
 function seedGradient(op: string, output: Tensor, gradient: Tensor | undefined): Tensor {
   if (gradient !== undefined) {
+    if (gradient.dtype !== "f32") {
+      throw new ShapeError(`${op}: gradient must be f32, got ${gradient.dtype}; use cast(gradient, "f32")`);
+    }
     if (!sameShape(gradient.shape, output.shape)) {
       throw new ShapeError(
         `${op}: gradient must have the output's shape ${formatShape(output.shape)}, got ${formatShape(gradient.shape)}`,
+      );
+    }
+    if (gradient.device !== output.device) {
+      throw new ShapeError(
+        `${op}: gradient must be on the output's device, a ${output.device.kind} one, got one on another (${gradient.device.kind})`,
       );
     }
     return gradient.alias();
@@ -193,68 +294,131 @@ function seedGradient(op: string, output: Tensor, gradient: Tensor | undefined):
   return seed;
 }
 
+/** Runs `fn` on the gradient that a backward pass starts from, and frees it. */
+function fromSeed<T>(seed: Tensor, fn: (seed: Tensor) => T): T {
+  try {
+    return fn(seed);
+  } finally {
+    seeds.delete(seed.storage);
+    seed.dispose();
+  }
+}
+
+const backwardRules: Rules<BackwardOptions> = { gradient: instanceOf(Tensor, "a tensor"), retainTape: boolean };
+
 /**
  * Adds the gradient of `output` to `.grad` of every leaf with `requiresGrad` that it depends on, and frees the tape.
- * @throws ShapeError when `output` is no scalar and no `gradient` is given; DisposedError on a second call.
+ * @throws ShapeError when `output` is no scalar and no `gradient` is given; DisposedError on a second call; UsageError where
+ * a tensor that the gradient needs was changed since; KilogradError `NO_GRADIENT` where there is none, or none of a gradient
  */
 export function backward(output: Tensor, options: BackwardOptions = {}): void {
+  requireTensor("backward", "output", output);
+  const { gradient, retainTape = false } = checkOptions("backward", options, backwardRules);
   if (!output.tracked) {
     throw new KilogradError(
       "NO_GRADIENT",
       "backward: the output does not depend on any tensor with requiresGrad = true (or was computed inside noGrad)",
     );
   }
-  noGrad(() => {
-    const seed = seedGradient("backward", output, options.gradient);
-    const gradients = scope(() => backpropagate(output, seed, "leaves", options.retainTape ?? false));
-    seeds.delete(seed.storage);
-    seed.dispose();
-    for (const [leaf, gradient] of gradients) {
+  const derivable = recording;
+  withRecording(false, () => {
+    const gradients = fromSeed(seedGradient("backward", output, gradient), (seed) =>
+      scope(() => backpropagate("backward", output, seed, "leaves", retainTape)),
+    );
+    const leaves = new Set(gradients.keys());
+    for (const [leaf, found] of gradients) {
+      for (const before of leaf.grad?.node?.inputs ?? []) leaves.add(before);
       // A gradient lives as long as its leaf, whatever scope this runs in.
-      leaf.grad = keep(leaf.grad === null ? gradient : sumOf(leaf.grad, gradient));
+      leaf.grad = keep(leaf.grad === null ? found : sumOf(leaf.grad, found));
     }
+    const results = [...gradients.keys()].map(({ grad }) => grad!);
+    if (derivable) markDerived("backward()", results, leaves);
   });
 }
+
+/** What valueAndGrad and grad take besides the function. */
+export interface GradOptions {
+  /**
+   * Gives zeros for an input that the output does not depend on, instead of an error (PyTorch's allow_unused, which gives
+   * None). Default false.
+   */
+  readonly allowUnused?: boolean;
+}
+
+const gradRules: Rules<GradOptions> = { allowUnused: boolean };
 
 /**
  * Value and gradients of `fn` at `inputs`: `valueAndGrad((x) => loss(x))(image)` gives `{ value, grad, grads }` with one
  * gradient per input (`grad` is the first). `fn` must return a scalar. Nothing else is differentiated: model weights
- * cost no gradient kernel. Intermediate tensors are freed.
+ * cost no gradient kernel. Intermediate tensors are freed. Also inside noGrad, which concerns what is around it.
+ *
+ * Value and gradients have no derivatives themselves: to ask for one is an error. detach() makes them constants.
+ * @throws KilogradError `NO_GRADIENT` where the output does not depend on an input, unless `allowUnused`
  */
 export function valueAndGrad<Inputs extends readonly Tensor[]>(
   fn: (...inputs: Inputs) => Tensor,
+  options?: GradOptions,
 ): (...inputs: Inputs) => { value: Tensor; grad: Tensor; grads: { [K in keyof Inputs]: Tensor } } {
-  return (...inputs) =>
-    scope(() => {
+  return differentiated("valueAndGrad", fn, options);
+}
+
+function differentiated<Inputs extends readonly Tensor[]>(
+  op: string,
+  fn: (...inputs: Inputs) => Tensor,
+  options: GradOptions = {},
+) {
+  check(op, "fn", fn, callable);
+  const { allowUnused = false } = checkOptions(op, options, gradRules);
+  return (...inputs: Inputs) => {
+    if (inputs.length === 0) throw new UsageError(`${op}: needs at least one input, got none`);
+    inputs.forEach((input, i) => {
+      requireTensor(op, `input ${i}`, input);
+      if (input.dtype === "f32") return;
+      throw new UsageError(
+        `${op}: inputs must be f32, input ${i} is ${input.dtype} ${formatShape(input.shape)}, and integers have no gradients; have fn use it without it being an input`,
+      );
+    });
+    return scope(() => {
       const leaves = inputs.map((input) => {
         const leaf = input.alias();
         leaf.requiresGrad = true;
         return leaf;
       });
-      const output = fn(...(leaves as unknown as Inputs));
-      const { value, grads } = noGrad(() => {
-        const seed = seedGradient("valueAndGrad", output, undefined);
-        const found = backpropagate(output, seed, new Set(leaves), false);
-        seeds.delete(seed.storage);
-        return {
-          value: output.alias(),
-          grads: leaves.map((leaf) => found.get(leaf) ?? zerosFor(leaf)),
-        };
+      const output: unknown = withRecording(true, () => fn(...(leaves as unknown as Inputs)));
+      if (!(output instanceof Tensor)) {
+        const hint = output instanceof Promise ? "; fn must be synchronous: await outside of it" : "";
+        throw new UsageError(`${op}: fn must return a tensor, got ${describe(output)}${hint}`);
+      }
+      const derivable = recording;
+      const own = new Set(leaves);
+      // Read before the tape is freed, and only where somebody may ask for a derivative of the results.
+      const others = derivable ? leavesOf([output, ...inputs], own) : new Set<Tensor>();
+      const { value, grads } = withRecording(false, () => {
+        const found = fromSeed(seedGradient(op, output, undefined), (seed) =>
+          backpropagate(op, output, seed, own, false),
+        );
+        const unused = leaves.findIndex((leaf) => !found.has(leaf));
+        if (unused >= 0 && !allowUnused) {
+          throw new KilogradError(
+            "NO_GRADIENT",
+            `${op}: the output does not depend on input ${unused} ${formatShape(inputs[unused]!.shape)} (or not by what is recorded: noGrad, detach and integers end it); pass { allowUnused: true } for zeros`,
+          );
+        }
+        return { value: output.alias(), grads: leaves.map((leaf) => found.get(leaf) ?? zerosFor(leaf)) };
       });
+      markDerived(`${op}()`, [value, ...grads], others);
       return { value, grad: grads[0]!, grads: grads as unknown as { [K in keyof Inputs]: Tensor } };
     });
+  };
 }
 
 /** Gradient of `fn` with respect to its first input; see `valueAndGrad`. */
 export function grad<Inputs extends readonly Tensor[]>(
   fn: (...inputs: Inputs) => Tensor,
+  options?: GradOptions,
 ): (...inputs: Inputs) => Tensor {
-  const both = valueAndGrad(fn);
-  return (...inputs) =>
-    scope(() => {
-      const { grad: gradient } = both(...inputs);
-      return gradient;
-    });
+  const both = differentiated("grad", fn, options);
+  return (...inputs) => scope(() => both(...inputs).grad);
 }
 
 function zerosFor(t: Tensor): Tensor {

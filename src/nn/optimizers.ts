@@ -159,6 +159,7 @@ export abstract class Optimizer {
       runInto(copyKernel, [parameter], [kept], {});
       runInto(copyKernel, [averages[i]!], [parameter], {});
       runInto(copyKernel, [kept], [averages[i]!], {});
+      parameter.storage.changed("swapAverages");
       kept.dispose();
     }
   }

@@ -55,6 +55,10 @@ export interface RecordedStep {
 /** Reference-counted memory of one tensor and its reshaped aliases. */
 export abstract class Storage {
   private references = 1;
+  /** How often its content was changed, and by what last: a tape compares it with that of the moment it relied on. */
+  version = 0;
+  changedBy = "";
+
   constructor(
     readonly device: Device,
     readonly dtype: DType,
@@ -68,6 +72,12 @@ export abstract class Storage {
   /** Whether only one handle refers to this memory, so that it may be overwritten unseen. */
   get exclusive(): boolean {
     return this.references === 1;
+  }
+
+  /** Books a change of the content by an operation of this name. */
+  changed(by: string): void {
+    this.version++;
+    this.changedBy = by;
   }
 
   retain(): this {

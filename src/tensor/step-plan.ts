@@ -53,6 +53,7 @@ export class StepPlan {
     const recording = this.recordingOf(values);
     recording.inputs.forEach((input, i) => {
       this.device.write(input.storage, values[i]!.values);
+      input.storage.changed("StepPlan.run");
     });
     if (recording.step?.valid === false) {
       recording.step.dispose();

@@ -12,6 +12,14 @@ import { checkShape, formatShape, MOST_AXES, type Shape, sizeOf } from "./shape.
 export interface TapeNode extends Scoped {
   readonly op: string;
   readonly inputs: readonly Tensor[];
+  /** State of the output's memory (Storage.version) that it belongs to; undefined where it does not matter. */
+  readonly version: number | undefined;
+}
+
+/** What a tape relies on: the content that memory had when `op` ran. */
+export interface Pin {
+  readonly op: string;
+  readonly version: number;
 }
 
 /** Numbers, nested to the depth of the rank. */
@@ -19,15 +27,18 @@ export type NestedArray = number | readonly NestedArray[];
 
 export class Tensor implements Spec, Scoped {
   readonly size: number;
-  /** Set by the user on leaves; results of differentiable operations carry a `node` instead. */
-  requiresGrad = false;
   /** Accumulated by backward() on leaves that require it. */
   grad: Tensor | null = null;
   /** The operation that made this tensor, when a gradient may flow through it. */
   node: TapeNode | null = null;
   /** A name for errors and summaries, e.g. "conv2d/kernel". */
   name = "";
+  /** Set by the autograd module on what a tape saved, and handed on to its aliases: kernels check it. */
+  pin: Pin | undefined;
+  private wanted = false;
   private memory: Storage | undefined;
+  /** Called by dispose(). */
+  private followers: Set<() => void> | undefined;
 
   /** Takes over one reference of `storage`. Users make tensors with `tensor()`, `zeros()`, ... */
   constructor(
@@ -64,6 +75,27 @@ export class Tensor implements Spec, Scoped {
     return this.memory;
   }
 
+  /** Set by the user on leaves, f32; results of differentiable operations carry a `node` instead. Default false. */
+  get requiresGrad(): boolean {
+    return this.wanted;
+  }
+
+  /** @throws UsageError for integers, and for results of operations, which have a gradient where their inputs have one */
+  set requiresGrad(value: boolean) {
+    if (typeof value !== "boolean") throw new UsageError(`requiresGrad: must be true or false, got ${String(value)}`);
+    if (value && this.dtype !== "f32") {
+      throw new UsageError(
+        `requiresGrad: only f32 tensors have gradients, this one is ${this.dtype} ${formatShape(this.shape)}; use cast(x, "f32")`,
+      );
+    }
+    if (this.node !== null && value !== this.wanted) {
+      throw new UsageError(
+        `requiresGrad: this tensor ${formatShape(this.shape)} is a result of "${this.node.op}"; set it on a tensor without history, such as detach(x)`,
+      );
+    }
+    this.wanted = value;
+  }
+
   get disposed(): boolean {
     return this.memory === undefined;
   }
@@ -82,7 +114,19 @@ export class Tensor implements Spec, Scoped {
       }
     }
     const storage = this.storage.retain();
-    return new Tensor(storage, shape, this.dtype);
+    const result = new Tensor(storage, shape, this.dtype);
+    result.pin = this.pin;
+    return result;
+  }
+
+  /** @throws UsageError where a tape relies on this tensor's content and it has changed */
+  checkPin(): void {
+    const { pin } = this;
+    if (pin === undefined || pin.version === this.storage.version) return;
+    const name = this.name === "" ? "" : ` "${this.name}"`;
+    throw new UsageError(
+      `backward: "${pin.op}" needs a tensor${name} ${formatShape(this.shape)} as it was when it ran, but "${this.storage.changedBy}" has changed it since; call backward before the change, or compute the loss again after it`,
+    );
   }
 
   /** The elements, row-major: Float32Array, Int32Array or Uint32Array; Float64Array for f32 on the CPU reference. */
@@ -101,13 +145,17 @@ export class Tensor implements Spec, Scoped {
     return (await this.data())[0]!;
   }
 
-  /** Overwrites the elements, keeping the memory. Not recorded on the tape. */
+  /**
+   * Overwrites the elements, keeping the memory; aliases of it see the change. Not recorded on the tape: a backward() that
+   * needs the old values is an error.
+   */
   assign(values: ArrayLike<number>): this {
     checkNumbers("assign", values);
     if (values.length !== this.size) {
       throw new ShapeError(`assign: ${formatShape(this.shape)} needs ${this.size} values, got ${values.length}`);
     }
     this.storage.device.write(this.storage, values);
+    this.storage.changed("assign");
     return this;
   }
 
@@ -117,6 +165,15 @@ export class Tensor implements Spec, Scoped {
     this.memory = undefined;
     this.grad?.dispose();
     this.grad = null;
+    for (const follow of this.followers ?? []) follow();
+    this.followers = undefined;
+  }
+
+  /** Has `follow` called when this handle is disposed of; gives what takes that back. */
+  onDispose(follow: () => void): () => void {
+    this.followers ??= new Set();
+    this.followers.add(follow);
+    return () => void this.followers?.delete(follow);
   }
 
   [Symbol.dispose](): void {
@@ -202,9 +259,13 @@ export function runInto<Params>(
   params: Changing<Params>,
 ): void {
   const device = (inputs[0] ?? outputs[0])!.device;
-  for (const t of inputs) checkDevice(kernel.name, device, t);
+  for (const t of inputs) {
+    checkDevice(kernel.name, device, t);
+    if (t.pin !== undefined) t.checkPin();
+  }
   for (const t of outputs) checkDevice(kernel.name, device, t);
   device.run(kernel, inputs, outputs, params);
+  for (const t of outputs) t.storage.changed(kernel.name);
 }
 
 /** Runs a kernel with one new output. */

@@ -81,6 +81,8 @@ export class WebGpuPlan implements RecordedStep {
   /** ArrayBufferView<ArrayBuffer> that the host wrote into memory of the step, and those among them that kernels overwrite. */
   private readonly written = new Map<PooledBuffer, ArrayBufferView<ArrayBuffer>>();
   private readonly rewritten = new Map<PooledBuffer, ArrayBufferView<ArrayBuffer>>();
+  /** What every run overwrites, and the kernel that does so last. */
+  private readonly changed = new Map<PlannedStorage, string>();
   private parametersChange = false;
   private uploaded = false;
   private runs = 0;
@@ -118,6 +120,11 @@ export class WebGpuPlan implements RecordedStep {
   /** A kernel reads or writes a storage. */
   uses(storage: PlannedStorage): void {
     if (!this.made.has(storage)) this.external.set(storage, storage.buffer);
+  }
+
+  /** A kernel overwrites a storage, in every run. */
+  changes(storage: PlannedStorage, kernel: string): void {
+    this.changed.set(storage, kernel);
   }
 
   /** The host is about to write into a storage. @throws DeviceError where the step did not make it */
@@ -227,6 +234,7 @@ export class WebGpuPlan implements RecordedStep {
         );
       }
     }
+    for (const storage of this.changed.keys()) if (!storage.alive) this.changed.delete(storage);
     // In the order of the groups from the first time on: they decide what is needed at the same time.
     this.groups = this.findGroups();
     this.commands.splice(0, this.commands.length, ...this.groups.flat(2));
@@ -330,6 +338,7 @@ export class WebGpuPlan implements RecordedStep {
       this.merge().catch((error: Error) => this.device.fail(error));
     if (this.runs === this.awaitingRuns?.runs) this.awaitingRuns.settled();
     for (const act of this.host) act();
+    for (const [storage, kernel] of this.changed) storage.changed(kernel);
     for (const [buffer, values] of this.rewritten) this.device.gpu.queue.writeBuffer(buffer.gpu, buffer.offset, values);
     this.submit();
   }

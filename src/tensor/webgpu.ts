@@ -218,6 +218,7 @@ export class WebGpuDevice extends Device {
         joinedView(views) ?? (recording?.join(views) ? joinedView(views) : undefined),
     };
     for (const { storage } of [...inputs, ...outputs]) recording?.uses(storage as GpuStorage);
+    for (const { storage } of outputs) recording?.changes(storage as GpuStorage, kernel.name);
     const first = recording?.commands.length ?? 0;
     const now = valueNow(params);
     const { inputs: given, outputs: made } = call;

@@ -1,13 +1,51 @@
 // The tape: which gradients flow where, what is kept and freed, and that nothing is computed that nobody asked for.
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { add, exp, mul, relu, sub, tanh } from "../../src/autograd/ops/elementwise.js";
-import { mean, sum } from "../../src/autograd/ops/reduce.js";
+import { batchNorm } from "../../src/autograd/ops/batchnorm.js";
+import { full } from "../../src/autograd/ops/create.js";
+import { dropout } from "../../src/autograd/ops/dropout.js";
+import {
+  add,
+  cast,
+  clip,
+  exp,
+  floor,
+  less,
+  mul,
+  pow,
+  relu,
+  sign,
+  square,
+  sub,
+  tanh,
+  where,
+} from "../../src/autograd/ops/elementwise.js";
+import { gather } from "../../src/autograd/ops/gather.js";
+import { matmul } from "../../src/autograd/ops/matmul.js";
+import { maxPool2d } from "../../src/autograd/ops/pool2d.js";
+import { logSumExp, max, mean, min, sum } from "../../src/autograd/ops/reduce.js";
+import {
+  concat,
+  expandDims,
+  flip,
+  pad,
+  reshape,
+  slice,
+  squeeze,
+  stack,
+  transpose,
+} from "../../src/autograd/ops/transform.js";
 import { backward, detach, grad, isRecording, noGrad, record, valueAndGrad } from "../../src/autograd/tape.js";
+import { sequential } from "../../src/nn/architecture.js";
+import { activation, flatten, dropout as nnDropout, reshape as nnReshape } from "../../src/nn/layers/core.js";
+import { adamW, sgd } from "../../src/nn/optimizers.js";
+import { Snapshot } from "../../src/nn/snapshot.js";
 import { CpuDevice } from "../../src/tensor/cpu.js";
 import type { Device } from "../../src/tensor/device.js";
-import { DisposedError, KilogradError, ShapeError } from "../../src/tensor/errors.js";
+import { DisposedError, KilogradError, ShapeError, UsageError } from "../../src/tensor/errors.js";
 import { openDevice } from "../../src/tensor/open.js";
+import { randomKey } from "../../src/tensor/random.js";
 import { scope } from "../../src/tensor/scope.js";
+import { StepPlan } from "../../src/tensor/step-plan.js";
 import { type NestedArray, type Tensor, tensor } from "../../src/tensor/tensor.js";
 import { expectClose } from "../support.js";
 
@@ -271,9 +309,12 @@ describe("valueAndGrad", () => {
     expect(w.grad).toBeNull();
   });
 
-  it("gives zeros for an input that does not matter, and for one used twice both uses", async () => {
+  it("refuses an input that does not matter, or gives zeros for it; for one used twice both uses", async () => {
     const [a, b] = [tensor(device, [1, 2]), tensor(device, [[3]])];
-    const { grads } = valueAndGrad((x: Tensor, _unused: Tensor) => sum(mul(x, x)))(a, b);
+    const first = (x: Tensor, _unused: Tensor) => sum(mul(x, x));
+    expect(() => valueAndGrad(first)(a, b)).toThrow("valueAndGrad: the output does not depend on input 1 [1, 1]");
+    expect(device.memory().liveCount).toBe(2);
+    const { grads } = valueAndGrad(first, { allowUnused: true })(a, b);
     expect(await values(grads[0])).toEqual([2, 4]);
     expect(grads[1]!.shape).toEqual([1, 1]);
     expect(await values(grads[1])).toEqual([0]);
@@ -288,6 +329,140 @@ describe("valueAndGrad", () => {
       "valueAndGrad: the output must be a scalar, it has shape [2]",
     );
     expect(device.memory().liveCount).toBe(1);
+  });
+});
+
+describe("what has no gradient", () => {
+  it("a gradient of what does not depend on the input is an error, or zeros where that is asked for", async () => {
+    const x = tensor(device, [2]);
+    const constant = (_: Tensor) => sum(tensor(device, [5]));
+    expect(() => grad(constant)(x)).toThrow("grad: the output does not depend on input 0 [1]");
+    expect(() => grad(constant)(x)).toThrow(expect.objectContaining({ code: "NO_GRADIENT" }));
+    expect(() => grad((v: Tensor) => noGrad(() => sum(v)))(x)).toThrow("noGrad, detach and integers end it");
+    expect(await values(grad(constant, { allowUnused: true })(x))).toEqual([0]);
+    // Misspelt options, and functions that give no tensor.
+    expect(() => grad(constant, { allowUnsed: true } as never)).toThrow("did you mean allowUnused?");
+    expect(() => grad((async () => sum(x)) as never)(x as never)).toThrow("fn must be synchronous");
+    expect(() => grad(constant)(undefined as never)).toThrow("grad: input 0 must be a tensor, got undefined");
+    expect(() => grad(() => constant(x))()).toThrow("needs at least one input");
+  });
+
+  it("what has no slope gives zeros, as in PyTorch", async () => {
+    const x = tensor(device, [1.5, -2.5]);
+    expect(await values(grad((v: Tensor) => sum(floor(v)))(x))).toEqual([0, 0]);
+    const w = leaf([0.5]);
+    backward(sum(sign(w)));
+    expect(await values(w.grad)).toEqual([0]);
+  });
+
+  it("comparisons are integers, and end the tape", () => {
+    const w = leaf([1, 2]);
+    const mask = less(w, 1.5);
+    expect(mask.tracked).toBe(false);
+    expect(() => backward(sum(cast(mask, "f32")))).toThrow("does not depend on any tensor with requiresGrad");
+  });
+
+  it("integers cannot ask for one", () => {
+    const ids = tensor(device, Int32Array.of(2, 3));
+    expect(() => {
+      ids.requiresGrad = true;
+    }).toThrow("requiresGrad: only f32 tensors have gradients, this one is i32 [2]");
+    ids.requiresGrad = false;
+    expect(() => grad((x: Tensor) => sum(x))(ids)).toThrow("grad: inputs must be f32, input 0 is i32 [2]");
+    const y = mul(leaf([1]), 2);
+    expect(() => {
+      y.requiresGrad = true;
+    }).toThrow('requiresGrad: this tensor [1] is a result of "mul"');
+  });
+
+  it("a seed must be f32 and on the output's device", () => {
+    const y = mul(leaf([1, 1]), 2);
+    expect(() => backward(y, { gradient: tensor(device, Int32Array.of(1, 1)) })).toThrow(
+      "backward: gradient must be f32, got i32",
+    );
+    expect(() => backward(y, { gradient: tensor(new CpuDevice(), [1, 1]) })).toThrow("on the output's device");
+    expect(() => backward(y, { gradient: [1, 1] as never })).toThrow("backward: gradient must be a tensor");
+  });
+});
+
+describe("derivatives of derivatives", () => {
+  const cube = (x: Tensor) => sum(pow(x, 3));
+  const refused = /derivatives of derivatives are not offered; detach\(\) it to take it as a constant/;
+
+  it("are refused, of grad, valueAndGrad and backward", () => {
+    const x = tensor(device, [2]);
+    expect(() => grad((v: Tensor) => sum(grad(cube)(v)))(x)).toThrow(refused);
+    expect(() => grad((v: Tensor) => valueAndGrad(cube)(v).value)(x)).toThrow(refused);
+    expect(() =>
+      grad((v: Tensor) => {
+        const { grad: inner } = valueAndGrad(cube)(v);
+        return sum(add(mul(inner, inner), v));
+      })(x),
+    ).toThrow(refused);
+    // Of a weight that the inner function uses.
+    const w = leaf([3]);
+    const penalty = square(grad((v: Tensor) => sum(mul(square(v), w)))(x));
+    expect(() => backward(sum(penalty))).toThrow(refused);
+    expect(() => backward(sum(add(penalty, square(w))))).toThrow(refused);
+    expect(w.grad).toBeNull();
+    // Through .grad.
+    backward(cube(w));
+    expect(() => backward(sum(mul(w.grad!, w)))).toThrow(refused);
+    expect(() =>
+      grad((v: Tensor) => {
+        const inner = leaf([1]);
+        backward(sum(mul(square(inner), v)));
+        return sum(inner.grad!);
+      })(x),
+    ).toThrow(refused);
+  });
+
+  it("but gradients are at hand where nobody asks for that", async () => {
+    const [x, w] = [tensor(device, [2]), leaf([3])];
+    const slope = grad((v: Tensor) => sum(mul(square(v), w)));
+    // Detached, inside noGrad, or by way of what has no slope: a constant.
+    expect(await values(grad((v: Tensor) => sum(mul(detach(grad(cube)(v)), v)))(x))).toEqual([12]);
+    expect(
+      await values(
+        grad((v: Tensor) =>
+          sum(
+            mul(
+              noGrad(() => grad(cube)(v)),
+              v,
+            ),
+          ),
+        )(x),
+      ),
+    ).toEqual([12]);
+    expect(await values(grad((v: Tensor) => sum(mul(add(v, mul(sign(slope(v)), 0.5)), w)))(x))).toEqual([3]);
+    // With respect to something that the gradient does not depend on.
+    expect(await values(grad((u: Tensor) => sum(mul(slope(x), u)))(x))).toEqual([12]);
+    // An inner gradient that is not used, and one inside a function that is not recorded.
+    expect(
+      await values(
+        grad((v: Tensor) => {
+          slope(v);
+          return cube(v);
+        })(x),
+      ),
+    ).toEqual([12]);
+    expect(await values(noGrad(() => slope(x)))).toEqual([12]);
+  });
+
+  it("a loop of steps along a gradient keeps no memory, though the weights want gradients", async () => {
+    const w = leaf([3]);
+    const slope = grad((v: Tensor) => sum(mul(square(v), w)));
+    let x = tensor(device, [1]);
+    const live: number[] = [];
+    for (let i = 0; i < 4; i++) {
+      const [g, before] = [slope(x), x];
+      const step = mul(g, 0.1);
+      x = sub(before, step);
+      for (const t of [g, before, step]) t.dispose();
+      live.push(device.memory().liveCount);
+    }
+    expect(live).toEqual([2, 2, 2, 2]);
+    expect((await values(x))[0]).toBeCloseTo(0.4 ** 4, 12);
   });
 });
 
@@ -324,5 +499,205 @@ describe("nothing that nobody asked for", () => {
     expect([...device.counters.byKernel.keys()]).toContain("mulAGradient");
     expect([...device.counters.byKernel.keys()]).not.toContain("mulBGradient");
     expect([...device.counters.byKernel.keys()]).not.toContain("expGradient");
+  });
+});
+
+describe.each(["cpu", "webgpu"])("what a gradient needs and what changed it, on %s", (kind) => {
+  let on: Device;
+  beforeAll(async () => {
+    on = await openDevice(kind as "cpu" | "webgpu");
+  });
+  afterAll(() => on.destroy());
+
+  const squared = (x: Tensor) => sum(square(x));
+  const changed = (op: string, by: string) =>
+    `"${op}" needs a tensor`.concat(` [1] as it was when it ran, but "${by}"`);
+
+  it("assign, also through an alias and through detach", async () => {
+    const changes: ((x: Tensor) => void)[] = [
+      (x) => x.assign([10]),
+      (x) => reshape(x, [1, 1]).assign([10]),
+      (x) => detach(x).assign([10]),
+    ];
+    for (const change of changes) {
+      const x = leaf([1], on);
+      const y = squared(x);
+      change(x);
+      expect(() => backward(y)).toThrow(changed("square", "assign"));
+      expect(() => backward(y)).toThrow(UsageError);
+      expect(x.grad).toBeNull();
+      // The next loss is as it should be.
+      backward(squared(x));
+      expect(await values(x.grad)).toEqual([20]);
+    }
+  });
+
+  it("an optimizer, a snapshot, averages, running statistics, a plan's inputs", async () => {
+    const w = leaf([1], on);
+    w.name = "dense/kernel";
+    const optimizers = [sgd({ learningRate: 1 }), adamW({ emaMomentum: 0.5 })];
+    for (const optimizer of optimizers) {
+      const y = squared(w);
+      optimizer.step([w], [tensor(on, [1])]);
+      expect(() => backward(y)).toThrow(
+        `"square" needs a tensor "dense/kernel" [1] as it was when it ran, but "${optimizer.name === "sgd" ? "sgd" : "adam"}"`,
+      );
+    }
+    const swapped = squared(w);
+    optimizers[1]!.swapAverages([w]);
+    expect(() => backward(swapped)).toThrow(
+      changed("square", "swapAverages").replace("tensor", 'tensor "dense/kernel"'),
+    );
+    const snapshot = new Snapshot();
+    snapshot.take([["w", w]]);
+    const restored = squared(w);
+    snapshot.restore([["w", w]]);
+    expect(() => backward(restored)).toThrow('but "copy" has changed it since');
+
+    // Statistics that a later call in training updates, where an earlier one normalised by them.
+    const x = leaf([[1], [3]], on);
+    const own = {
+      gamma: leaf([1], on),
+      beta: leaf([0], on),
+      runningMean: tensor(on, [0]),
+      runningVariance: tensor(on, [1]),
+    };
+    const frozen = sum(square(batchNorm(x, { ...own, training: false })));
+    const trained = sum(square(batchNorm(x, { ...own, training: true })));
+    expect(() => backward(frozen)).toThrow(/"batchNorm" needs .* but "batchNormStatistics" has changed it since/);
+    expect(() => backward(trained)).not.toThrow();
+  });
+
+  it("a replayed step", async () => {
+    const w = leaf([1], on);
+    const optimizer = sgd({ learningRate: 1 });
+    const plan = new StepPlan(on, (g) => {
+      optimizer.step([w], [g!]);
+      return [];
+    });
+    const step = () => plan.run({ values: Float32Array.of(0.25), shape: [1] });
+    for (let run = 0; run < 4; run++) {
+      const y = squared(w);
+      step();
+      expect(() => backward(y)).toThrow(changed("square", "sgd"));
+    }
+    expect(await values(w)).toEqual([0]);
+    plan.dispose();
+  });
+
+  it("what is not needed may change", async () => {
+    // The gradient of a frozen product's input needs the weight alone, that of a sum nothing.
+    const [x, w] = [leaf([[2]], on), tensor(on, [[3]])];
+    const y = sum(add(matmul(x, w), x));
+    x.assign([5]);
+    backward(y);
+    expect(await values(x.grad)).toEqual([4]);
+    // Memory that moves is not memory that changes.
+    const parameters = [leaf([1], on), leaf([2], on)];
+    const loss = sum(mul(square(parameters[0]!), square(parameters[1]!)));
+    on.placeTogether(parameters.map(({ storage }) => storage));
+    backward(loss);
+    expect(await values(parameters[0]!.grad)).toEqual([8]);
+    // Gradients that add up in their memory.
+    for (let i = 0; i < 3; i++) backward(squared(parameters[0]!));
+    expect(await values(parameters[0]!.grad)).toEqual([14]);
+  });
+
+  it("a result that was overwritten is no longer what its history says", async () => {
+    const x = leaf([2], on);
+    const y = mul(x, 3);
+    y.assign([7]);
+    expect(() => mul(y, x)).toThrow('mul: its input [1] is the result of "mul", but "assign" has overwritten it since');
+    backward(sum(mul(detach(y), x)));
+    expect(await values(x.grad)).toEqual([7]);
+    // An alias of a leaf sees its changes, and its gradient is right all the same.
+    const flat = reshape(x, [1, 1]);
+    x.assign([4]);
+    backward(sum(square(flat)));
+    expect(await values(x.grad)).toEqual([15]);
+  });
+});
+
+describe.each(["cpu", "webgpu"])("an alias keeps its history, on %s", (kind) => {
+  it.each<[string, (x: Tensor) => Tensor]>([
+    ["cast to the own dtype", (x) => cast(x, "f32")],
+    ["reshape to the own shape", (x) => reshape(x, x.shape)],
+    ["expandDims and squeeze", (x) => squeeze(expandDims(x, 0), 0)],
+    ["transpose that moves nothing", (x) => transpose(x, [0, 1])],
+    ["slice of all", (x) => slice(x, [0, 0], [-1, -1])],
+    [
+      "pad by nothing",
+      (x) =>
+        pad(x, [
+          [0, 0],
+          [0, 0],
+        ]),
+    ],
+    ["concat of one", (x) => concat([x], 0)],
+    ["stack of one", (x) => squeeze(stack([x]), 0)],
+    ["flip of nothing", (x) => flip(x, [])],
+    ["dropout at rate 0", (x) => dropout(x, { rate: 0, key: randomKey(1, "") })],
+    ["clip beyond all values", (x) => clip(x, -1e9, 1e9)],
+    ["sum over no axes", (x) => sum(x, { axes: [] })],
+    ["mean over no axes", (x) => mean(x, { axes: [] })],
+    ["max over no axes", (x) => max(x, { axes: [] })],
+    ["logSumExp over no axes", (x) => logSumExp(x, { axes: [] })],
+    ["gather of all", (x) => gather(x, tensor(x.device, Int32Array.of(0)))],
+    ["maxPool2d of single cells", (x) => reshape(maxPool2d(reshape(x, [1, 1, 2, 1]), { poolSize: 1 }), x.shape)],
+    ["layers that compute nothing", (x) => layersWithoutEffect(x)],
+  ])("%s", async (_, same) => {
+    const on = await openDevice(kind as "cpu" | "webgpu");
+    const x = leaf([[2, -1]], on);
+    backward(sum(mul(same(mul(x, 3)), x)));
+    expect(await values(x.grad)).toEqual([12, -6]);
+    x.grad = null;
+    backward(sum(same(x)));
+    expect(await values(x.grad)).toEqual([1, 1]);
+    on.destroy();
+  });
+});
+
+function layersWithoutEffect(x: Tensor): Tensor {
+  const layers = [flatten(), nnReshape([2]), nnDropout(0), nnDropout(0.5), activation("linear")];
+  const model = sequential({ device: x.device, inputShape: [2] }, layers);
+  return model.call(x);
+}
+
+describe.each(["cpu", "webgpu"])("an infinite gradient stays where it belongs, on %s", (kind) => {
+  const infinity = Number.POSITIVE_INFINITY;
+  it.each<[string, (x: Tensor) => Tensor, number[], number[], number[]]>([
+    ["where", (x) => where(less(x, 0), x, tensor(x.device, [0])), [-1, 2], [infinity, infinity], [infinity, 0]],
+    ["max", (x) => max(x), [1, 2], [infinity], [0, infinity]],
+    ["min", (x) => min(x), [1, 2], [infinity], [infinity, 0]],
+    ["relu", relu, [-1, 2], [infinity, infinity], [0, infinity]],
+    ["clip", (x) => clip(x, 0, 1), [-1, 0.5], [infinity, infinity], [0, infinity]],
+    ["pad", (x) => pad(x, [[1, 1]]), [1, 2], [infinity, infinity, 3, infinity], [infinity, 3]],
+    ["slice", (x) => slice(x, [0], [1]), [1, 2], [infinity], [infinity, 0]],
+    ["gather", (x) => gather(x, tensor(x.device, Int32Array.of(1))), [1, 2], [infinity], [0, infinity]],
+    ["maxPool2d", (x) => maxPool2d(reshape(x, [1, 1, 2, 1]), { poolSize: [1, 2] }), [1, 2], [infinity], [0, infinity]],
+  ])("%s", async (_, fn, at, dy, expected) => {
+    const on = await openDevice(kind as "cpu" | "webgpu");
+    const x = leaf(at, on);
+    const y = fn(x);
+    backward(y, { gradient: tensor(on, dy, { shape: y.shape }) });
+    expect(await values(x.grad)).toEqual(expected);
+    on.destroy();
+  });
+
+  it("dropout", async () => {
+    const on = await openDevice(kind as "cpu" | "webgpu");
+    const x = leaf(new Array(64).fill(1), on);
+    const y = dropout(x, { rate: 0.5, key: randomKey(3, "") });
+    const kept = await y.data();
+    backward(y, { gradient: full(on, [64], infinity) });
+    expect(await values(x.grad)).toEqual(Array.from(kept, (v) => (v === 0 ? 0 : infinity)));
+    on.destroy();
+  });
+
+  it("a maximum of NaN gives its gradient to the NaNs", async () => {
+    const on = await openDevice("cpu");
+    const x = leaf([1, Number.NaN, 3], on);
+    backward(max(x));
+    expect(await values(x.grad)).toEqual([0, 1, 0]);
   });
 });

@@ -1,5 +1,5 @@
 // Inverted dropout. Whether a model is training is its caller's business: this always drops.
-import { dropoutKernel } from "../../kernels/dropout.js";
+import { type DropoutParams, dropoutKernel } from "../../kernels/dropout.js";
 import { type Changing, valueNow } from "../../tensor/device.js";
 import { ShapeError, UsageError } from "../../tensor/errors.js";
 import type { RandomKey } from "../../tensor/random.js";
@@ -26,10 +26,15 @@ export function dropout(x: Tensor, { rate, key, offset = 0 }: DropoutOptions): T
     throw new ShapeError(`dropout: needs an f32 tensor, got ${x.dtype} ${formatShape(x.shape)}; use cast(x, "f32")`);
   }
   if (rate === 0) return record(x.alias(), { op: "dropout", inputs: [x], backward: (dy) => [() => dy.alias()] });
-  const params = () => ({ rate, key: valueNow(key), offset });
-  return record(run(dropoutKernel, [x], x, params), {
+  // Asked once a step: the gradient must drop what was dropped.
+  let params: DropoutParams;
+  const drawn = () => {
+    params = { rate, key: valueNow(key), offset };
+    return params;
+  };
+  return record(run(dropoutKernel, [x], x, drawn), {
     op: "dropout",
     inputs: [x],
-    backward: (dy) => [() => run(dropoutKernel, [dy], dy, params)],
+    backward: (dy) => [() => run(dropoutKernel, [dy], dy, () => params)],
   });
 }

@@ -14,6 +14,7 @@ import { check, checkOptions, describe, number, type Rule } from "../../tensor/o
 import { broadcastAxes, broadcastShapes, formatShape, type Shape, sameShape } from "../../tensor/shape.js";
 import { requireTensor, run, Tensor } from "../../tensor/tensor.js";
 import { record } from "../tape.js";
+import { zeros } from "./create.js";
 import { sum } from "./reduce.js";
 
 /** A tensor, or a number that stands for a tensor of any shape. */
@@ -43,7 +44,8 @@ export function unary(name: UnaryName, x: Tensor, p?: number, q?: number): Tenso
   return record(y, {
     op: name,
     inputs: [x],
-    saved: [row.gradient?.from === "y" ? y : x],
+    saved: gradient === null ? [] : [row.gradient?.from === "y" ? y : x],
+    constant: gradient === null,
     backward: (dy, [v]) => [gradient === null ? null : () => run(gradient, [dy, v!], dy, params)],
   });
 }
@@ -176,17 +178,19 @@ export function where(condition: Tensor, a: Tensor, b: Tensor): Tensor {
     op: "where",
     inputs: [condition, a, b],
     saved: [condition],
+    // Chosen, not multiplied: an infinite dy leaves the side that was not taken at 0.
     backward: (dy, [mask]) => [
       null,
-      () => sumTo(where(mask!, dy, mul(dy, 0)), a.shape),
-      () => sumTo(where(mask!, mul(dy, 0), dy), b.shape),
+      () => sumTo(where(mask!, dy, zeros(dy.device, [])), a.shape),
+      () => sumTo(where(mask!, zeros(dy.device, []), dy), b.shape),
     ],
   });
 }
 
-/** x in another dtype; floats are truncated towards zero. Gradients do not flow through integers. */
+/** x in another dtype, or x itself, gradient and all; floats are truncated towards zero. No gradient flows through integers. */
 export function cast(x: Tensor, dtype: DType): Tensor {
   requireTensor("cast", "x", x);
   check("cast", "dtype", dtype, dtypeRule);
-  return x.dtype === dtype ? x.alias() : run(castKernel, [x], { shape: x.shape, dtype }, {});
+  if (x.dtype !== dtype) return run(castKernel, [x], { shape: x.shape, dtype }, {});
+  return record(x.alias(), { op: "cast", inputs: [x], backward: (dy) => [() => dy.alias()] });
 }

@@ -8,7 +8,8 @@ import { scope } from "../../tensor/scope.js";
 import { type Axes, formatShape, normalizeAxes, type Shape, sizeOf } from "../../tensor/shape.js";
 import { requireTensor, run, type Tensor } from "../../tensor/tensor.js";
 import { noGrad, record } from "../tape.js";
-import { add, cast, clip, div, equal, exp, log, mul, sub } from "./elementwise.js";
+import { zeros } from "./create.js";
+import { add, cast, clip, div, equal, exp, log, maximum, mul, notEqual, sub, where } from "./elementwise.js";
 
 /** Axes to reduce, by default all, as `axis` or `axes` where they are not given by position. */
 export type ReduceOptions = AxesOptions & {
@@ -98,8 +99,10 @@ function extremum(op: "max" | "min", ...args: ReduceArguments): Tensor {
     saved: [input, y],
     backward: (dy, [x, top]) => [
       () => {
-        const ties = cast(equal(x!, top!.alias(kept)), "f32");
-        return mul(ties, div(dy.alias(kept), sum(ties, { axes, keepDims: true })));
+        // The maximum of what holds NaN is NaN, and then it is the NaNs that tie.
+        const ties = maximum(equal(x!, top!.alias(kept)), notEqual(x!, x!));
+        const count = sum(cast(ties, "f32"), { axes, keepDims: true });
+        return where(ties, div(dy.alias(kept), count), zeros(dy.device, []));
       },
     ],
   });
