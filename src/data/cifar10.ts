@@ -34,6 +34,8 @@ export const cifar10Classes = [
 
 const ARCHIVE = "cifar-10-binary.tar";
 const UNPACKED = "cifar-10-batches-bin";
+/** The same for Python, which only Python can read. */
+const PICKLED = ["cifar-10-batches-py", "cifar-10-python.tar.gz"];
 const TEST = "test_batch.bin";
 const META = "batches.meta.txt";
 const TRAINING = [1, 2, 3, 4, 5].map((number) => `data_batch_${number}.bin`);
@@ -110,8 +112,12 @@ async function batches(options: Cifar10Options): Promise<Batches> {
         return { files: await readFolder(path), path };
     }
   }
+  const pickled = [named.path, join(named.path, "cifar-10")]
+    .flatMap((folder) => PICKLED.map((name) => join(folder, name)))
+    .find((path) => existsSync(path));
   throw new UsageError(
-    `cifar-10: neither ${named.path} (${named.by}) nor its folder cifar-10 has ${ARCHIVE}.gz or ${UNPACKED}/${TEST}`,
+    `cifar-10: neither ${named.path} (${named.by}) nor its folder cifar-10 has ${ARCHIVE}.gz or ${UNPACKED}/${TEST}` +
+      (pickled === undefined ? "" : `; ${pickled} is the version for Python, get "CIFAR-10 binary version"`),
   );
 }
 

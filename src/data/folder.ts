@@ -1,6 +1,6 @@
 // Where the user says that data lies, and the files in there. Knows nothing of formats.
 
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { DataError, UsageError } from "../tensor/errors.js";
@@ -27,7 +27,8 @@ export function folderNamedByUser(dataset: string, dataDir: string | undefined):
 
 /** The file `name` in a folder, gzip or plain. */
 export function findFile(folder: string, name: string): string | undefined {
-  return [join(folder, `${name}.gz`), join(folder, name)].find((path) => existsSync(path));
+  const isFile = (path: string) => existsSync(path) && statSync(path).isFile();
+  return [join(folder, `${name}.gz`), join(folder, name)].find(isFile);
 }
 
 /**

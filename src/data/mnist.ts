@@ -10,7 +10,10 @@ import { type IdxArray, parseIdx, readIdx } from "./idx.js";
 
 /** Options of {@link loadMnist}; those of the download apply only where one is needed. */
 export interface MnistOptions extends FetchOptions {
-  /** The folder with the four IDX files, `.gz` or plain, or its parent with a folder `mnist`. Default: `KILOGRAD_DATA_DIR`. */
+  /**
+   * The folder with the four IDX files, `.gz` or plain, or its parent with a folder `mnist`, or as torchvision lays it out,
+   * `MNIST/raw`. Default: `KILOGRAD_DATA_DIR`.
+   */
   readonly dataDir?: string | undefined;
 }
 
@@ -29,6 +32,17 @@ const files = {
 } as const satisfies Record<string, readonly [name: string, algorithm: FileSpec["checksum"]["algorithm"], hex: string]>;
 type FileKey = keyof typeof files;
 
+/** Where the files may be in a folder that the user names. */
+const places = [".", "mnist", "MNIST", "raw", join("mnist", "raw"), join("MNIST", "raw")];
+
+/** A file as published, or with a dot instead of its first hyphen before "idx", or in a folder of its own name, as archives have them. */
+function findIdx(folder: string, name: string): string | undefined {
+  const dotted = name.replace("-idx", ".idx");
+  return [name, dotted, join(name, name), join(dotted, dotted), join(name, dotted), join(dotted, name)]
+    .map((spelling) => findFile(folder, spelling))
+    .find((path) => path !== undefined);
+}
+
 interface NamedArray extends IdxArray {
   readonly path: string;
 }
@@ -45,7 +59,7 @@ export async function loadMnist(options: MnistOptions = {}): Promise<ImageDatase
   const read = async (key: FileKey, rank: number): Promise<NamedArray> => {
     const [name, algorithm, hex] = files[key];
     if (folder) {
-      const path = findFile(folder, name)!;
+      const path = findIdx(folder, name)!;
       return { path, ...(await readIdx(path, rank)) };
     }
     const spec: FileSpec = {
@@ -71,10 +85,16 @@ function completeFolder(dataDir: string | undefined): string | undefined {
   if (named === undefined) return undefined;
   const { path, by } = named;
   const names = Object.values(files).map(([name]) => name);
-  const folder = [path, join(path, "mnist")].find((candidate) => names.some((name) => findFile(candidate, name)));
-  if (!folder)
-    throw new UsageError(`mnist: neither ${path} (${by}) nor its folder mnist has ${names[0]}.gz or ${names[0]}`);
-  const missing = names.filter((name) => !findFile(folder, name));
+  const folder = places
+    .map((place) => join(path, place))
+    .find((candidate) => names.some((name) => findIdx(candidate, name)));
+  if (!folder) {
+    throw new UsageError(
+      `mnist: neither ${path} (${by}) nor its folders ${places.slice(1).join(", ")} have ${names[0]} (with or without .gz, or ` +
+        "spelt .idx3)",
+    );
+  }
+  const missing = names.filter((name) => !findIdx(folder, name));
   if (missing.length > 0) {
     throw new UsageError(
       `mnist: ${folder} (${by}) misses ${missing.join(", ")} (with or without .gz); add what is missing`,

@@ -92,6 +92,11 @@ describe("loadCifar10", () => {
     expect((await loadCifar10()).train.count).toBe(3);
   });
 
+  it("says that the version for Python is not the one", async () => {
+    write("cifar-10/cifar-10-python.tar.gz", Buffer.from("x"));
+    await expect(loadCifar10({ dataDir: folder })).rejects.toThrow(/cifar-10-python.tar.gz is the version for Python/);
+  });
+
   it.each<[string, (files: Record<string, Buffer>) => void, RegExp]>([
     [
       "no training batch",

@@ -52,12 +52,13 @@ describe("parseFer2013", () => {
     ["a number of many digits", `1,0000000 ${face(0, 2303)},Training`, /pixel 1 .* is "0000000"/],
     ["an unknown emotion", `7,${face()},Training`, /the emotion must be a number from 0 to 6, is "7"/],
     ["an emotion of two digits", `10,${face()},Training`, /is "10"/],
-    ["no emotion", `,${face()},Training`, /emotion .* is ""/],
+    ["no emotion", `,${face()},Training`, /emotion .* is missing/],
     ["an unknown usage", `1,${face()},Test`, /the usage must be one of Training, PublicTest, PrivateTest, is "Test"/],
     ["no usage", `1,${face()}`, /usage .* is missing/],
-    ["a fourth column", `1,${face()},Training,x`, /is "Training,x"/],
-    ["an empty line", "", /emotion .* is ""/],
-    ["quotes", `1,"${face()}",Training`, /pixel 1 .* is ""0"/],
+    ["a fourth column", `1,${face()},Training,x`, /must have 3 fields, has 4: "x"/],
+    ["an empty line", "", /is empty$/],
+    ["quotes around a part", `1,"${face(0, 9)}" ${face(9, 2295)},Training`, /pixel 1 .* is ""0"/],
+    ["quotes that do not end", `1,"${face()},Training`, /pixel 1 .* is ""0"/],
   ])("refuses %s, naming the row", (_, row, message) => {
     const rows = goodRows();
     rows.splice(2, 0, row);
@@ -80,11 +81,47 @@ describe("parseFer2013", () => {
     expect(() => parse(Buffer.alloc(0))).toThrow(/has no rows: .* has 0 bytes/);
   });
 
-  it("refuses another header", () => {
-    expect(() => parse(Buffer.from("emotion,Usage,pixels\n"))).toThrow(
-      'some.csv must begin with the line "emotion,pixels,Usage", begins with "emotion,Usage,pixels"',
-    );
+  it.each([
+    ["columns in another order", "emotion,Usage,pixels"],
+    ["spaces in the header, as icml_face_data.csv has them", "emotion, Usage, pixels"],
+    ["quotes in the header", '"pixels","emotion","Usage"'],
+    ["a byte order mark", "\ufeffUsage,emotion,pixels"],
+  ])("reads %s", (_, line) => {
+    const names = line.replace(/[" \ufeff]/g, "").split(",");
+    const rows = goodRows().map((row) => {
+      const [emotion, pixels, Usage] = row.split(",");
+      const fields: Record<string, string> = { emotion: emotion!, pixels: pixels!, Usage: Usage! };
+      return names.map((name) => fields[name]).join(",");
+    });
+    const text = [line, ...rows].join("\n");
+    expect(parse(Buffer.from(`${text}\n`))).toEqual(parse(csv(goodRows())));
+    // Where the pixels are last, a file without its last line break may lack digits.
+    const cut = () => parse(Buffer.from(text));
+    if (names.at(-1) === "pixels")
+      expect(cut).toThrow(/is cut off: it must end with a line break behind the last pixel/);
+    else expect(cut()).toEqual(parse(csv(goodRows())));
   });
+
+  it.each([
+    ["quoted pixels", (row: string) => row.replace(/,([\d ]+),/, ',"$1",')],
+    ["every field quoted", (row: string) => `"${row.replaceAll(",", '","')}"`],
+    ["spaces behind the commas", (row: string) => row.replaceAll(",", ", ")],
+  ])("reads %s", (_, change) => {
+    expect(parse(csv(goodRows().map(change)))).toEqual(parse(csv(goodRows())));
+  });
+
+  it.each(["\n", "\n\n\n", "\r\n", "  \n"])("takes blank lines at the end (%j)", (end) => {
+    expect(parse(csv(goodRows(), `\n${end}`))).toEqual(parse(csv(goodRows())));
+  });
+
+  it.each(["emotion,pixels", "emotion,pixels,Usage,x", "emotion,pixels,pixels", "label,pixels,Usage", ""])(
+    "refuses the header %j",
+    (line) => {
+      expect(() => parse(Buffer.from(`${line}\n0,1,Training\n`))).toThrow(
+        `some.csv must begin with the line "emotion,pixels,Usage", in any order, begins with "${line}"`,
+      );
+    },
+  );
 });
 
 describe("loadFer2013", () => {
@@ -121,9 +158,36 @@ describe("loadFer2013", () => {
     await expect(loadFer2013()).rejects.toBeInstanceOf(DataError);
     write("cache/kilograd/fer2013/fer2013.csv", csv(goodRows()));
     await expect(loadFer2013({ dataDir: folder })).rejects.toThrow(
-      `fer2013: neither ${folder} (--data-dir) nor its folder fer2013 has fer2013.csv or fer2013.csv.gz`,
+      `fer2013: neither ${folder} (--data-dir) nor its folder fer2013 has fer2013.csv or icml_face_data.csv (with or without .gz)`,
     );
     await expect(loadFer2013({ dataDir: folder })).rejects.toBeInstanceOf(UsageError);
+  });
+
+  it("finds icml_face_data.csv, too", async () => {
+    const rows = goodRows().map((row) => row.replace(/^(\d),(.*),(\w+)$/, "$1,$3,$2"));
+    write("fer2013/icml_face_data.csv", Buffer.from(`emotion, Usage, pixels\n${rows.join("\n")}\n`));
+    const { train, source, repeated } = await loadFer2013({ dataDir: folder });
+    expect([...train.labels]).toEqual([3, 5]);
+    expect(source).toMatch(/icml_face_data.csv$/);
+    expect(repeated).toMatchObject({ faces: 0, acrossParts: 0, labelsDiffer: 0 });
+  });
+
+  it("counts faces that are there several times, in several parts, with several labels", async () => {
+    const rows = [
+      ...[`3,${face(0)},Training`, `3,${face(0)},Training`], // Twice in one part.
+      ...[`1,${face(1)},Training`, `1,${face(1)},PublicTest`, `1,${face(1)},PrivateTest`], // In all three.
+      ...[`1,${face(2)},Training`, `4,${face(2)},PrivateTest`], // With two labels.
+      ...[`5,${face(3)},PublicTest`, `5,${face(4)},PrivateTest`, `5,${face(5)},Training`],
+    ];
+    write("fer2013.csv", csv(rows));
+    const { repeated, source } = await loadFer2013({ dataDir: folder });
+    expect(repeated).toEqual({
+      ...{ faces: 3, acrossParts: 2, labelsDiffer: 1 },
+      ...{ validation: Int32Array.of(0), test: Int32Array.of(0, 1) },
+    });
+    expect(source).toMatch(
+      /; faces that are in it more than once: 3, of them in several parts 2, with different labels 1$/,
+    );
   });
 
   it("refuses damaged gzip with its byte count", async () => {
@@ -136,8 +200,8 @@ describe("loadFer2013", () => {
 });
 
 describe.skipIf(!hasReal)("the real FER2013 (skipped where KILOGRAD_DATA_DIR does not name it)", () => {
-  it("has three parts with every emotion, disgust the rarest and happy the most frequent", async () => {
-    const { train, validation, test } = await loadFer2013({ dataDir });
+  it("has three parts with every emotion, disgust the rarest and happy the most frequent, and repeated faces", async () => {
+    const { train, validation, test, repeated } = await loadFer2013({ dataDir });
     for (const { labels, images, count } of [train, validation, test]) {
       const perClass = new Array<number>(7).fill(0);
       for (const label of labels) perClass[label]!++;
@@ -147,5 +211,9 @@ describe.skipIf(!hasReal)("the real FER2013 (skipped where KILOGRAD_DATA_DIR doe
       expect(images).toHaveLength(count * 2304);
     }
     expect(train.count).toBeGreaterThan(5 * test.count);
+    expect(repeated.acrossParts).toBeGreaterThan(100);
+    expect(repeated.faces).toBeGreaterThan(repeated.acrossParts);
+    expect(repeated.labelsDiffer).toBeGreaterThan(0);
+    expect(repeated.test.length).toBeLessThan(test.count / 5);
   });
 });

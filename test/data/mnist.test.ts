@@ -2,7 +2,7 @@
 
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { loadDataset, loadMnistOrDigits } from "../../src/data/dataset.js";
@@ -136,13 +136,39 @@ describe("loadMnist from a folder", () => {
     expect((await loadDataset("mnist")).source).toBe(`MNIST, from ${join(folder, "parent", "mnist")}`);
   });
 
+  const dotted = (name: string) => name.replace("-idx", ".idx");
+  const inFolder = (name: string) => join(name.replace(/\.gz$/, ""), name);
+  it.each<[what: string, where: string, rename: (name: string) => string]>([
+    ["with a dot", "", dotted],
+    ["with a dot in mnist", "mnist", dotted],
+    ["in raw", "raw", (name) => name],
+    ["as torchvision lays them out", join("MNIST", "raw"), (name) => name],
+    ["in MNIST", "MNIST", (name) => name],
+    ["in folders of their names", "", inFolder],
+    ["in folders of their names with a dot", "", (name) => inFolder(dotted(name))],
+    ["as an archive of Kaggle's has them", "", (name) => join(name.replace(/\.gz$/, ""), dotted(name))],
+  ])("reads files %s", async (_, where, rename) => {
+    for (const [name, bytes] of Object.entries(goodFiles())) {
+      const path = join(folder, where, rename(name));
+      mkdirSync(dirname(path), { recursive: true });
+      writeFileSync(path, bytes);
+    }
+    const { train, test } = await loadMnist({ dataDir: folder });
+    expect([[...train.labels], [...test.labels]]).toEqual([
+      [7, 0, 9],
+      [1, 2],
+    ]);
+  });
+
   it("never looks further where the named folder misses something", async () => {
     const absent = join(folder, "nowhere");
     await expect(loadMnist({ dataDir: absent })).rejects.toThrow(
       `mnist: the folder ${absent} (--data-dir) does not exist`,
     );
     vi.stubEnv("KILOGRAD_DATA_DIR", folder);
-    await expect(loadMnist()).rejects.toThrow(/neither .* \(KILOGRAD_DATA_DIR\) nor its folder mnist has train-images/);
+    await expect(loadMnist()).rejects.toThrow(
+      /neither .* \(KILOGRAD_DATA_DIR\) nor its folders mnist, MNIST, raw, .* have train-images/,
+    );
     const { "t10k-labels-idx1-ubyte.gz": _, ...three } = goodFiles();
     write(three);
     await expect(loadMnist()).rejects.toThrow(
