@@ -1,9 +1,12 @@
 // `kilograd train`: trains a model of the zoo, measures it, and leaves model, figures and a report in a folder.
 import { join } from "node:path";
+import { exactOptional, type GenericSchema, object } from "valibot";
 import { prepareOutputFolder } from "../io/files.js";
+import { count, parse, ruled, text } from "../io/json.js";
 import { Report } from "../io/report.js";
 import { assignWeights, type ModelFile, readModelFile, saveModel } from "../nn/checkpoint.js";
 import { UsageError } from "../tensor/errors.js";
+import { integer, number } from "../tensor/options.js";
 import type { WebGpuDevice } from "../tensor/webgpu.js";
 import { checkDataName, loadData } from "./lib/data.js";
 import { type ZooModel, zooArchitecture, zooModel } from "./lib/models.js";
@@ -45,6 +48,22 @@ export interface TrainOptions {
   readonly out?: string;
 }
 
+const positive = exactOptional(ruled<number>(integer({ from: 1 })));
+/** What a checkpoint of an earlier run says of it. */
+const storedConfig: GenericSchema<unknown, Partial<TrainConfig>> = object(
+  {
+    model: exactOptional(text),
+    data: exactOptional(text),
+    epochs: exactOptional(count),
+    steps: exactOptional(count),
+    ...{ batch: positive, limitTrain: positive, limitTest: positive },
+    lr: exactOptional(ruled<number>(number({ from: 0 }))),
+    ema: exactOptional(ruled<number>(number({ from: 0, below: 1 }))),
+    seed: exactOptional(ruled<number>(number())),
+  },
+  "an object",
+);
+
 /** Runs the command. Gives what `metrics.json` holds, and where. */
 export async function train(options: TrainOptions, context: RunContext) {
   const zoo = zooModel(options.model);
@@ -78,7 +97,8 @@ export async function train(options: TrainOptions, context: RunContext) {
 
 /** Settings: what was given, else what the checkpoint was trained with, else the model's own. */
 function configOf(zoo: ZooModel, options: TrainOptions, resume: ModelFile | undefined): TrainConfig {
-  const stored = (resume?.notes["config"] ?? {}) as Partial<TrainConfig>;
+  const stored =
+    resume === undefined ? {} : parse(storedConfig, resume.notes["config"] ?? {}, `${resume.path}: notes.config`);
   if (resume !== undefined && resume.training === undefined) {
     throw new UsageError(
       `resume: needs a checkpoint, ${resume.path} holds a finished model; name a file checkpoint.safetensors`,

@@ -1,15 +1,30 @@
 // Models and trainings in safetensors files: weights under their names, optimizer slots and callbacks' tensors beside them,
 // everything else as JSON in the metadata. A checkpoint is a model file, too.
 
+import {
+  array,
+  check,
+  exactOptional,
+  type GenericSchema,
+  literal,
+  looseObject,
+  object,
+  picklist,
+  pipe,
+  variant,
+} from "valibot";
+import { anyNumber, anyObject, count, parse, recordOf, ruled, shape, text } from "../io/json.js";
 import { isHdf5File } from "../io/keras-h5.js";
 import type { DeferredTensor, StoredTensor } from "../io/safetensors.js";
 import { readSafetensors, writeSafetensors } from "../io/safetensors-file.js";
 import type { Device } from "../tensor/device.js";
-import { DataError, UsageError } from "../tensor/errors.js";
+import { DataError, ShapeError, UsageError } from "../tensor/errors.js";
+import { boolean, integer, number, object as objectRule } from "../tensor/options.js";
 import { formatShape, type Shape, sameShape } from "../tensor/shape.js";
 import { type Tensor, tensor } from "../tensor/tensor.js";
-import { architectureFromConfig, type ModelConfig } from "./architecture.js";
+import { type Architecture, architectureFromConfig, type ModelConfig } from "./architecture.js";
 import type { FigureSums } from "./figures.js";
+import { scalingInitializers } from "./initializers.js";
 import { readKerasModel } from "./keras.js";
 import type { Sequential } from "./model.js";
 import type { OptimizerConfig } from "./optimizers.js";
@@ -37,6 +52,95 @@ export interface TrainingState {
   readonly history: Readonly<Record<string, readonly number[]>>;
   /** By callback name. */
   readonly callbacks: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+}
+
+const positive = ruled<number>(integer({ from: 1 }));
+const trainingState: GenericSchema<unknown, TrainingState> = pipe(
+  object(
+    {
+      seed: ruled<number>(number()),
+      batchSize: positive,
+      sampleCount: positive,
+      shuffle: ruled<boolean>(boolean),
+      epoch: count,
+      stepInEpoch: count,
+      sums: object({ loss: anyNumber, correct: count, samples: count }, "an object"),
+      optimizer: ruled<OptimizerConfig>(objectRule),
+      learningRate: ruled<number>(number({ from: 0 })),
+      iterations: count,
+      stopReason: exactOptional(text),
+      epochs: array(count, "a list of whole numbers"),
+      history: recordOf(array(anyNumber, "a list of numbers")),
+      callbacks: recordOf(anyObject),
+    },
+    "an object",
+  ),
+  check(
+    ({ stepInEpoch, sampleCount, batchSize }) => stepInEpoch <= Math.ceil(sampleCount / batchSize),
+    "a state whose stepInEpoch is at most sampleCount / batchSize",
+  ),
+  check(({ sums, sampleCount }) => sums.samples <= sampleCount, "a state whose sums.samples are at most sampleCount"),
+);
+
+const finite = ruled<number>(number());
+const initializer = variant(
+  "name",
+  [
+    object({ name: literal("constant"), value: finite }),
+    object({ name: literal("uniform"), minimum: finite, maximum: finite }),
+    object({ name: literal("normal"), mean: finite, standardDeviation: finite }),
+    object({ name: picklist(scalingInitializers) }),
+  ],
+  "an initialiser's name and parameters",
+);
+/** What the layers' own factories do not check; they do the rest. */
+const layerConfig = looseObject(
+  {
+    name: exactOptional(text),
+    trainable: exactOptional(ruled<boolean>(boolean)),
+    kernelInitializer: exactOptional(initializer),
+    biasInitializer: exactOptional(initializer),
+    kernelL2: exactOptional(ruled<number>(number({ from: 0 }))),
+  },
+  "an object",
+);
+
+const modelConfig: GenericSchema<unknown, ModelConfig> = object(
+  {
+    className: literal("Sequential", '"Sequential"'),
+    name: text,
+    inputShape: shape,
+    layers: array(
+      object(
+        {
+          className: text,
+          config: layerConfig,
+        },
+        "an object",
+      ),
+      "a list",
+    ),
+  },
+  "an object",
+);
+
+/**
+ * A model's configuration that came out of a file.
+ * @throws DataError naming the file and the field, or the layer and what is wrong with its settings
+ */
+export function checkedModelConfig(value: unknown, owner: string): ModelConfig {
+  const config = parse(modelConfig, value, owner);
+  architectureOf(config, owner);
+  return config;
+}
+
+function architectureOf(config: ModelConfig, owner: string): Architecture {
+  try {
+    return architectureFromConfig(config);
+  } catch (error) {
+    if (!(error instanceof UsageError || error instanceof ShapeError)) throw error;
+    throw new DataError(`${owner}: ${error.message}`, { cause: error });
+  }
 }
 
 /** What a model file holds. */
@@ -130,15 +234,20 @@ export async function readModelFile(path: string): Promise<ModelFile> {
   const withPrefix = (prefix: string) =>
     new Map([...tensors].flatMap(([name, t]) => (name.startsWith(prefix) ? [[name.slice(prefix.length), t]] : [])));
   const special = (name: string) => name.startsWith(OPTIMIZER_PREFIX) || name.startsWith(CALLBACK_PREFIX);
+  const training = part("training");
+  const seed = metadata["seed"]?.trim() ? Number(metadata["seed"]) : Number.NaN;
+  if (!Number.isFinite(seed)) {
+    throw new DataError(`${path}: its seed must be a number, is ${JSON.stringify(metadata["seed"] ?? null)}`);
+  }
   return {
     path,
-    config: part("model") as ModelConfig,
-    seed: Number(metadata["seed"]),
+    config: checkedModelConfig(part("model"), `${path}: its model`),
+    seed,
     weights: new Map([...tensors].filter(([name]) => !special(name))),
     slots: withPrefix(OPTIMIZER_PREFIX),
     callbackTensors: withPrefix(CALLBACK_PREFIX),
-    training: part("training") as TrainingState | undefined,
-    notes: (part("notes") ?? {}) as Record<string, unknown>,
+    training: training === undefined ? undefined : parse(trainingState, training, `${path}: its training`),
+    notes: parse(anyObject, part("notes") ?? {}, `${path}: its notes`),
   };
 }
 
@@ -152,7 +261,7 @@ export async function loadModel(path: string, { device }: { readonly device: Dev
 
 /** The model of a file that was read. */
 export function buildModel(file: ModelFile, device: Device): Sequential {
-  const architecture = architectureFromConfig(file.config);
+  const architecture = architectureOf(file.config, file.path);
   const difference = firstDifference(
     architecture.layers.flatMap(({ name, weights }) =>
       weights.map((spec) => ({ name: `${name}/${spec.name}`, shape: spec.shape })),

@@ -18,6 +18,9 @@ const scaling = {
   lecunNormal: { scale: 1, fan: "in", distribution: "normal" },
 } as const;
 
+/** Names of initialisers without parameters, which scale with a weight's fans. */
+export const scalingInitializers = Object.keys(scaling) as (keyof typeof scaling)[];
+
 /** Standard deviation of a standard normal distribution cut off at +-2. */
 const TRUNCATED_DEVIATION = 0.8796256610342398;
 

@@ -1,6 +1,7 @@
 // A training in a file, and back: what fit writes into a checkpoint besides the weights, and going on from one.
-import { UsageError } from "../tensor/errors.js";
+import { DataError, UsageError } from "../tensor/errors.js";
 import { scope } from "../tensor/scope.js";
+import { formatShape, sameShape } from "../tensor/shape.js";
 import { type Tensor, tensor } from "../tensor/tensor.js";
 import type { Callback } from "./callbacks/callback.js";
 import { assignWeights, type ModelFile, saveModel, type TrainingState } from "./checkpoint.js";
@@ -72,7 +73,7 @@ export function trainingOf({ training, path }: ModelFile): TrainingState {
 
 /**
  * Gives model, optimizer and callbacks the state of a checkpoint.
- * @throws UsageError naming what is not as it was
+ * @throws UsageError naming what is not as it was, DataError naming what no training writes
  */
 export function restoreTraining(file: ModelFile, parts: TrainingParts, settings: TrainingSettings): void {
   const { model, optimizer, callbacks } = parts;
@@ -98,20 +99,39 @@ export function restoreTraining(file: ModelFile, parts: TrainingParts, settings:
         `${path}: lacks the optimizer's "${name}"; resume with the same layers trainable, in the same precision`,
       );
     }
+    if (!sameShape(stored.shape, slot.shape)) {
+      throw new DataError(
+        `${path}: the optimizer's "${name}" must be ${formatShape(slot.shape)}, is ${formatShape(stored.shape)}`,
+      );
+    }
     slot.assign(stored.data);
   }
   optimizer.resumeAt(state.iterations, state.learningRate);
   for (const callback of callbacks) {
     const values = state.callbacks[callback.name];
     if (values === undefined) continue;
-    scope(() => callback.importState?.(values, callbackTensors(file, callback.name, model)));
+    try {
+      scope(() => callback.importState?.(values, callbackTensors(file, callback.name, model)));
+    } catch (error) {
+      if (!(error instanceof DataError)) throw error;
+      throw new DataError(`${path}: its training.callbacks: ${error.message}`, { cause: error });
+    }
   }
 }
 
-function callbackTensors(file: ModelFile, callback: string, { device }: Sequential): Map<string, Tensor> {
+function callbackTensors(file: ModelFile, callback: string, model: Sequential): Map<string, Tensor> {
+  const { device } = model;
   const prefix = `${callback}/`;
   const found = [...file.callbackTensors].filter(([name]) => name.startsWith(prefix));
+  const shapes = new Map(model.namedTensors().map(([name, { shape }]) => [name, shape]));
   return new Map(
-    found.map(([name, { shape, data }]) => [name.slice(prefix.length), tensor(device, data, { shape, dtype: "f32" })]),
+    found.map(([stored, { shape, data }]) => {
+      const name = stored.slice(prefix.length);
+      const wanted = shapes.get(name);
+      if (wanted !== undefined && !sameShape(wanted, shape)) {
+        throw new DataError(`"${stored}" must be ${formatShape(wanted)}, is ${formatShape(shape)}`);
+      }
+      return [name, tensor(device, data, { shape, dtype: "f32" })];
+    }),
   );
 }

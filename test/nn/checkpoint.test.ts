@@ -3,7 +3,7 @@ import { copyFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { writeSafetensors } from "../../src/io/safetensors-file.js";
+import { readSafetensors, writeSafetensors } from "../../src/io/safetensors-file.js";
 import { architecture } from "../../src/nn/architecture.js";
 import { earlyStopping, reduceLrOnPlateau } from "../../src/nn/callbacks/index.js";
 import { loadModel, readModelFile, saveModel } from "../../src/nn/checkpoint.js";
@@ -210,13 +210,156 @@ describe("files that do not fit", () => {
     await expect(foreign).rejects.toThrow(DataError);
     await expect(foreign).rejects.toThrow("is a safetensors file, but not a model that Kilograd wrote");
     const text = bytes.toString("latin1");
-    await expect(open(Buffer.from(text.replace('Dense\\"', 'Dance\\"'), "latin1"))).rejects.toThrow(UsageError);
+    await expect(open(Buffer.from(text.replace('Dense\\"', 'Dance\\"'), "latin1"))).rejects.toThrow(
+      /bad: its model: fromConfig: class must be one of Dense, .*, got "Dance"/,
+    );
     await expect(open(Buffer.from(text.replace('units\\":8', 'units\\":9'), "latin1"))).rejects.toThrow(
       'its weights do not fit its layers: "dense/kernel" should be [36, 9], is [36, 8]',
     );
     await expect(open(Buffer.from(text.replace('{\\"className', '[\\"className'), "latin1"))).rejects.toThrow(
       'its "model" is damaged',
     );
+  });
+
+  /** The metadata of a file with one entry changed, written again. */
+  const edited = async (
+    from: string,
+    key: "model" | "training" | "notes" | "seed",
+    change: (value: unknown) => unknown,
+  ) => {
+    const { tensors, metadata } = await readSafetensors(at(from));
+    const value = key === "seed" ? metadata[key] : JSON.parse(metadata[key]!);
+    const changed = change(value);
+    await writeSafetensors(at("edited"), tensors, {
+      ...metadata,
+      [key]: key === "seed" ? String(changed) : JSON.stringify(changed),
+    });
+    return at("edited");
+  };
+  const refused = async (path: string, message: RegExp | string, load: (path: string) => Promise<unknown>) => {
+    const error = await load(path).catch((error: unknown) => error);
+    expect(error).toBeInstanceOf(DataError);
+    expect((error as Error).message).toMatch(message);
+    expect((error as Error).message).toContain(path);
+  };
+
+  test.each<[string, (state: Record<string, unknown>) => unknown, RegExp]>([
+    ["epoch -1", (s) => ({ ...s, epoch: -1 }), /its training: epoch must be a whole number from 0, is -1/],
+    ["stepInEpoch 1e9", (s) => ({ ...s, stepInEpoch: 1e9 }), /stepInEpoch is at most sampleCount \/ batchSize/],
+    ["iterations -5", (s) => ({ ...s, iterations: -5 }), /iterations must be a whole number from 0, is -5/],
+    ["iterations x", (s) => ({ ...s, iterations: "x" }), /iterations must be a whole number from 0, is "x"/],
+    ["learningRate -1", (s) => ({ ...s, learningRate: -1 }), /learningRate must be a finite number from 0, is -1/],
+    ["sums null", (s) => ({ ...s, sums: null }), /sums must be an object, is null/],
+    ["sums of too many", (s) => ({ ...s, sums: { loss: 0, correct: 0, samples: 1e9 } }), /sums.samples are at most/],
+    ["history null", (s) => ({ ...s, history: null }), /history must be an object, is null/],
+    ["history of texts", (s) => ({ ...s, history: { loss: ["1"] } }), /history.loss.0 must be a number, is "1"/],
+    ["epochs 1", (s) => ({ ...s, epochs: 1 }), /epochs must be a list of whole numbers, is 1/],
+    ["training null", () => null, /its training: it must be an object, is null/],
+    ["training []", () => [], /its training: seed is missing/],
+    ["no seed", ({ seed: _, ...s }) => s, /its training: seed is missing/],
+    ["batchSize 0", (s) => ({ ...s, batchSize: 0 }), /batchSize must be a whole number from 1, is 0/],
+    ["shuffle 1", (s) => ({ ...s, shuffle: 1 }), /shuffle must be true or false, is 1/],
+    ["optimizer text", (s) => ({ ...s, optimizer: "sgd" }), /optimizer must be an object, is "sgd"/],
+    ["callbacks list", (s) => ({ ...s, callbacks: [1] }), /callbacks must be an object, is \[1\]/],
+    [
+      "a callback's text",
+      (s) => ({ ...s, callbacks: { earlyStopping: "x" } }),
+      /callbacks.earlyStopping must be an object/,
+    ],
+    [
+      "a callback's wait",
+      (s) => ({ ...s, callbacks: { earlyStopping: { bestEpoch: 0, wait: "x" } } }),
+      /its training.callbacks: earlyStopping: wait must be a whole number from 0, is "x"/,
+    ],
+  ])("a checkpoint whose state has %s", async (_, change, message) => {
+    const fit = { ...options, optimizer: sgd(), batchSize: 40, callbacks: [earlyStopping({ monitor: "loss" })] };
+    const build = () => plain().build({ device: cpu });
+    await build().fit(data, { ...fit, maxSteps: 1, checkpoint: { path: at("state") } });
+    const path = await edited("state", "training", change as (value: unknown) => unknown);
+    await refused(path, message, (resume) => build().fit(data, { ...fit, optimizer: sgd(), resume }));
+  });
+
+  const withLayer = (change: unknown) => (config: unknown) => {
+    const { layers, ...rest } = config as { layers: { config: object }[] };
+    const [first, second, ...others] = layers;
+    return { ...rest, layers: [first, { ...second, config: { ...second!.config, ...(change as object) } }, ...others] };
+  };
+  test.each<[string, (config: unknown) => unknown, RegExp]>([
+    ["null", () => null, /its model: it must be an object, is null/],
+    ["a layer null", (c) => ({ ...(c as object), layers: [null] }), /its model: layers.0 must be an object, is null/],
+    ["no layers", (c) => ({ ...(c as object), layers: [] }), /needs at least one layer/],
+    ["layers in an object", (c) => ({ ...(c as object), layers: {} }), /layers must be a list, is an object/],
+    [
+      "a config null",
+      (c) => ({ ...(c as object), layers: [{ className: "Flatten", config: null }] }),
+      /layers.0.config must be an object, is null/,
+    ],
+    [
+      "another class",
+      (c) => ({ ...(c as object), className: "Functional" }),
+      /className must be "Sequential", is "Functional"/,
+    ],
+    [
+      "a shape of texts",
+      (c) => ({ ...(c as object), inputShape: ["6"] }),
+      /inputShape.0 must be a whole number from 1, is "6"/,
+    ],
+    [
+      "an enormous shape",
+      (c) => ({ ...(c as object), inputShape: [2 ** 40, 6, 1] }),
+      /its weights do not fit its layers/,
+    ],
+    ["a name 5", withLayer({ name: 5 }), /layers.1.config.name must be a string that is not empty, is 5/],
+    ["trainable no", withLayer({ trainable: "no" }), /layers.1.config.trainable must be true or false, is "no"/],
+    ["units x", withLayer({ units: "x" }), /its model: Dense: units must be a whole number from 1, got "x"/],
+    ["kernelL2 x", withLayer({ kernelL2: "x" }), /layers.1.config.kernelL2 must be a finite number from 0, is "x"/],
+    [
+      "an initialiser null",
+      withLayer({ kernelInitializer: null }),
+      /layers.1.config.kernelInitializer must be an initialiser's name and/,
+    ],
+    [
+      "an unknown initialiser",
+      withLayer({ biasInitializer: { name: "x" } }),
+      /layers.1.config.biasInitializer.name must be an initialiser's name and/,
+    ],
+    ["an activation 7", withLayer({ activation: 7 }), /its model: Dense: activation must be/],
+  ])("a model whose configuration has %s", async (_, change, message) => {
+    await saveModel(at("configured"), plain().build({ device: cpu }));
+    await refused(await edited("configured", "model", change), message, (path) => loadModel(path, { device: cpu }));
+  });
+
+  test("a seed that is no number, notes that are none", async () => {
+    await saveModel(at("configured"), plain().build({ device: cpu }));
+    const load = (path: string) => loadModel(path, { device: cpu });
+    for (const seed of ["x", "", " ", "Infinity"]) {
+      await refused(await edited("configured", "seed", () => seed), /its seed must be a number, is "/, load);
+    }
+    await refused(await edited("configured", "notes", () => [1]), /its notes: it must be an object, is \[1\]/, load);
+  });
+
+  test("a checkpoint's tensors that do not fit the model", async () => {
+    const fit = {
+      ...options,
+      batchSize: 40,
+      callbacks: [earlyStopping({ monitor: "loss", restoreBestWeights: true })],
+    };
+    const build = () => plain().build({ device: cpu });
+    const path = at("tensors");
+    await build().fit(data, { ...fit, optimizer: sgd({ momentum: 0.9 }), epochs: 1, checkpoint: { path } });
+    const { tensors, metadata } = await readSafetensors(path);
+    for (const [prefix, message] of [
+      ["optimizer:", /the optimizer's "dense\/kernel\/\w+" must be \[36, 8\], is \[288\]/],
+      ["callback:", /"earlyStopping\/dense\/kernel" must be \[36, 8\], is \[288\]/],
+    ] as const) {
+      const flat = [...tensors].map(([name, t]) =>
+        name.startsWith(prefix) ? ([name, { ...t, shape: [t.data.length] }] as const) : ([name, t] as const),
+      );
+      await writeSafetensors(at("flat"), new Map(flat), metadata);
+      await refused(at("flat"), message, (resume) =>
+        build().fit(data, { ...fit, optimizer: sgd({ momentum: 0.9 }), epochs: 2, resume }),
+      );
+    }
   });
 
   test("a checkpoint that cannot be written ends the training with an error", async () => {

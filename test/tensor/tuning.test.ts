@@ -118,9 +118,9 @@ describe("KILOGRAD_TUNE", () => {
 
   it("does without a file that cannot be used, and says so", async () => {
     for (const [text, reason] of [
-      ["{", /is not JSON/],
-      ['{"format": 99}', /has format 99/],
-      ['{"format": 1, "measurements": {"a": {"b": {}}}}', /not what this version writes/],
+      ["{", /is no JSON/],
+      ['{"format": 99}', /format must be 1, is 99/],
+      ['{"format": 1, "measurements": {"a": {"b": {}}}}', /measurements.a.b.options is missing/],
     ] as const) {
       await writeFile(file.path, text);
       provideTuningStore(freshMachine(file));

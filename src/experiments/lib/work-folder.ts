@@ -3,7 +3,9 @@
 import { existsSync, readFileSync } from "node:fs";
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { boolean, type GenericSchema, object, optional, string, unknown } from "valibot";
 import { prepareOutputFolder, writeJson } from "../../io/files.js";
+import { anyNumber, anyObject, parse, parseJson, text } from "../../io/json.js";
 import type { StoredTensor } from "../../io/safetensors.js";
 import { readSafetensors, writeSafetensors } from "../../io/safetensors-file.js";
 import { DataError, UsageError } from "../../tensor/errors.js";
@@ -19,6 +21,17 @@ export interface RunIdentity {
 interface RunFile extends RunIdentity {
   readonly finished: boolean;
 }
+
+const runFile: GenericSchema<unknown, RunFile> = object(
+  {
+    experiment: text,
+    preset: optional(string("a text"), ""),
+    seed: optional(anyNumber, 0),
+    settings: optional(anyObject, {}),
+    finished: boolean("true or false"),
+  },
+  "an object",
+);
 
 const dtypes = {
   Float64Array: "F64",
@@ -96,11 +109,22 @@ export class WorkFolder {
     const path = this.pathOf(name);
     const { tensors, metadata } = await readSafetensors(path);
     if (metadata["json"] === undefined) throw new DataError(`${path}: is no part of a run; delete it and go on`);
-    return JSON.parse(metadata["json"], (_, part) => {
+    const replaced = (_: string, part: unknown): unknown => {
       if (typeof part !== "object" || part === null) return part;
       if ("$number" in part) return Number(part.$number);
-      return "$tensor" in part ? tensors.get(part.$tensor)!.data : part;
-    }).value;
+      if (!("$tensor" in part)) return part;
+      const stored = tensors.get(String(part.$tensor));
+      if (stored === undefined) throw new DataError(`${path}: lacks its "${part.$tensor}"; delete it and go on`);
+      return stored.data;
+    };
+    let content: unknown;
+    try {
+      content = JSON.parse(metadata["json"], replaced);
+    } catch (cause) {
+      if (cause instanceof DataError) throw cause;
+      throw new DataError(`${path}: is damaged: ${(cause as Error).message}; delete it and go on`, { cause });
+    }
+    return parse(object({ value: unknown() }, "an object"), content, path).value as T;
   }
 
   /** Says that the run came to its end. */
@@ -115,20 +139,18 @@ export class WorkFolder {
 
 /** What run.json says, or, where results lie without one, whose they are. */
 function runFileOf(folder: string): RunFile | undefined {
-  const read = (name: string) => {
+  const read = <T>(name: string, schema: GenericSchema<unknown, T>): T | undefined => {
     const path = join(folder, name);
     if (!existsSync(path)) return undefined;
     try {
-      return JSON.parse(readFileSync(path, "utf8"));
+      return parseJson(schema, readFileSync(path, "utf8"), path);
     } catch (cause) {
-      throw new UsageError(`out folder: ${path} cannot be read: ${(cause as Error).message}; name another folder`, {
-        cause,
-      });
+      throw new UsageError(`out folder: ${(cause as Error).message}; name another folder`, { cause });
     }
   };
-  const run = read("run.json");
+  const run = read("run.json", runFile);
   if (run !== undefined) return run;
-  const results = read("metrics.json");
+  const results = read("metrics.json", object({ command: text }, "an object"));
   if (results === undefined) return undefined;
   return { experiment: `\`kilograd ${results.command}\``, preset: "", seed: 0, settings: {}, finished: true };
 }

@@ -1,5 +1,7 @@
 // Ends training when a figure no longer improves. Keras's EarlyStopping, also in its corners: the best weights come back
 // at the end of training even when patience lasted, and training never stops after the very first epoch.
+import { object, optional } from "valibot";
+import { anyNumber, count, parse } from "../../io/json.js";
 import { UsageError } from "../../tensor/errors.js";
 import { Snapshot } from "../snapshot.js";
 import { type Callback, type MonitorOptions, monitored, monitorSign } from "./callback.js";
@@ -16,6 +18,8 @@ export interface EarlyStoppingOptions extends MonitorOptions {
   /** Epochs before it count for nothing; default 0. */
   readonly startFromEpoch?: number;
 }
+
+const storedState = object({ best: optional(anyNumber), bestEpoch: count, wait: count }, "an object");
 
 export function earlyStopping(options: EarlyStoppingOptions = {}): Callback {
   const { monitor = "val_loss", mode = "auto", patience = 0, minDelta = 0, baseline } = options;
@@ -65,7 +69,7 @@ export function earlyStopping(options: EarlyStoppingOptions = {}): Callback {
     dispose: () => bestWeights.dispose(),
     exportState: () => ({ values: { best, bestEpoch, wait }, tensors: bestWeights.copies }),
     importState(values, tensors) {
-      ({ best, bestEpoch, wait } = values as { best: number | undefined; bestEpoch: number; wait: number });
+      ({ best, bestEpoch, wait } = parse(storedState, values, "earlyStopping"));
       bestWeights.take(tensors);
     },
   };

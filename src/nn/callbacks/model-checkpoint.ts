@@ -1,5 +1,7 @@
 // Saves the model after epochs: each under its own name, or the best one. For resuming an interrupted training use fit's
 // own `checkpoint` option, which also holds the optimizer and the callbacks.
+import { object, optional } from "valibot";
+import { anyNumber, parse } from "../../io/json.js";
 import { UsageError } from "../../tensor/errors.js";
 import { saveModel } from "../checkpoint.js";
 import { type Callback, type EpochLogs, type MonitorOptions, monitored, monitorSign } from "./callback.js";
@@ -10,6 +12,8 @@ export interface ModelCheckpointOptions extends MonitorOptions {
   /** Only when the monitored figure is the best so far; default false. */
   readonly saveBestOnly?: boolean;
 }
+
+const storedState = object({ best: optional(anyNumber) }, "an object");
 
 export function modelCheckpoint(options: ModelCheckpointOptions): Callback {
   const { path, saveBestOnly = false, monitor = "val_loss", mode = "auto" } = options;
@@ -31,7 +35,7 @@ export function modelCheckpoint(options: ModelCheckpointOptions): Callback {
     },
     exportState: () => ({ values: { best } }),
     importState(values) {
-      best = values["best"] as number | undefined;
+      ({ best } = parse(storedState, values, "modelCheckpoint"));
     },
   };
 }

@@ -1,4 +1,6 @@
 // Lowers the learning rate when a figure no longer improves. Keras's ReduceLROnPlateau.
+import { object, optional } from "valibot";
+import { anyNumber, count, parse } from "../../io/json.js";
 import { UsageError } from "../../tensor/errors.js";
 import { type Callback, type MonitorOptions, monitored, monitorSign } from "./callback.js";
 
@@ -14,6 +16,8 @@ export interface ReduceLrOnPlateauOptions extends MonitorOptions {
   /** The rate never falls below it; default 0. */
   readonly minLearningRate?: number;
 }
+
+const storedState = object({ best: optional(anyNumber), wait: count, cooling: count }, "an object");
 
 export function reduceLrOnPlateau(options: ReduceLrOnPlateauOptions = {}): Callback {
   const { monitor = "val_loss", mode = "auto", factor = 0.1, patience = 10, minDelta = 1e-4 } = options;
@@ -50,7 +54,7 @@ export function reduceLrOnPlateau(options: ReduceLrOnPlateauOptions = {}): Callb
     },
     exportState: () => ({ values: { best, wait, cooling } }),
     importState(values) {
-      ({ best, wait, cooling } = values as { best: number | undefined; wait: number; cooling: number });
+      ({ best, wait, cooling } = parse(storedState, values, "reduceLrOnPlateau"));
     },
   };
 }
