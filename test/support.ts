@@ -114,11 +114,15 @@ interface Evaluation {
   readonly gradients: readonly (TypedArray | undefined)[];
 }
 
-/** Value of `fn`, and the gradients of its f32 inputs for a random dy. */
-async function evaluate(
+/** Normally distributed, the same for equal shapes. */
+const randomGradient = (shape: Shape) => randomInput(new RandomStream(sizeOf(shape), "dy"), shape);
+
+/** Value of `fn`, and the gradients of its f32 inputs for the gradient `upstream` of its result, by default a random one. */
+export async function evaluate(
   device: Device,
   fn: (...inputs: Tensor[]) => Tensor,
   inputs: readonly Input[],
+  upstream: (shape: Shape) => Input = randomGradient,
 ): Promise<Evaluation> {
   const leaves = inputs.map(({ values, shape, dtype }) => {
     const leaf = tensor(device, values, { shape, dtype });
@@ -128,7 +132,7 @@ async function evaluate(
   const y = scope(() => {
     const output = fn(...leaves);
     if (output.tracked) {
-      const dy = randomInput(new RandomStream(output.size, "dy"), output.shape);
+      const dy = upstream(output.shape);
       backward(output, { gradient: tensor(device, dy.values, { shape: dy.shape }) });
     }
     return output.alias();

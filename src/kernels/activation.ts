@@ -1,38 +1,20 @@
-// Activations that matrix products apply to their sums before storing them, and the step back through them. Only those
-// whose derivative is known from the output are here: y = act(z), dz = dy * act'(z) written with y. Other activations
-// are elementwise operations.
+// Activations that matrix products apply to their sums before storing them, and the step back through them: rows of the
+// elementwise table whose derivative is known from the output, y = act(z), dz = dy * act'(z) written with y. Other
+// activations are elementwise operations.
 import { defineKernel } from "../tensor/kernel.js";
 import type { GpuView } from "../tensor/webgpu-program.js";
+import { type UnaryRow, unaryTable } from "./elementwise-table.js";
+import { type FloatType, typed } from "./ieee.js";
 import { dispatchReduce } from "./reduce.js";
 import { stream } from "./stream.js";
 
-interface ActivationRow {
-  /** y from z; WGSL for f32 and vec4f alike (`T`). */
-  readonly wgsl: string;
-  readonly cpu: (z: number) => number;
-  /** dz from dy and y; null where dz = dy. */
-  readonly gradient: { readonly wgsl: string; readonly cpu: (dy: number, y: number) => number } | null;
-}
-
+/** Null where y = z. Of the table's rows, only those whose WGSL calls no functions of its own may be here. */
 const activations = {
-  linear: { wgsl: "z", cpu: (z) => z, gradient: null },
-  relu: {
-    wgsl: "max(z, T(0))",
-    cpu: (z) => Math.max(z, 0),
-    gradient: { wgsl: "select(T(0), dy, y > T(0))", cpu: (dy, y) => (y > 0 ? dy : 0) },
-  },
-  tanh: {
-    // Clamped: some drivers compute tanh from exponentials that overflow.
-    wgsl: "tanh(clamp(z, T(-15), T(15)))",
-    cpu: Math.tanh,
-    gradient: { wgsl: "dy * (T(1) - y * y)", cpu: (dy, y) => dy * (1 - y * y) },
-  },
-  sigmoid: {
-    wgsl: "T(1) / (T(1) + exp(-z))",
-    cpu: (z) => 1 / (1 + Math.exp(-z)),
-    gradient: { wgsl: "dy * y * (T(1) - y)", cpu: (dy, y) => dy * y * (1 - y) },
-  },
-} as const satisfies Record<string, ActivationRow>;
+  linear: null,
+  relu: unaryTable.relu,
+  tanh: unaryTable.tanh,
+  sigmoid: unaryTable.sigmoid,
+} as const satisfies Record<string, (UnaryRow & { readonly gradient: { readonly from: "y" } }) | null>;
 
 /** An activation that a matrix product or convolution can apply while it stores its result. */
 export type FusedActivation = keyof typeof activations;
@@ -40,32 +22,30 @@ export type FusedActivation = keyof typeof activations;
 /** All fused activations. */
 export const FUSED_ACTIVATIONS = Object.keys(activations) as readonly FusedActivation[];
 
-const rowOf = (activation: FusedActivation): ActivationRow => activations[activation];
-
-/** Declares WGSL `fn activation(z: T) -> T` for `type` "f32" or "vec4f". */
-export function activationWgsl(activation: FusedActivation, type: "f32" | "vec4f"): string {
-  return `fn activation(z: ${type}) -> ${type} { return ${rowOf(activation).wgsl.replaceAll("T(", `${type}(`)}; }`;
+/** Declares WGSL `fn activation(x: T) -> T` for `type` "f32" or "vec4f". */
+export function activationWgsl(activation: FusedActivation, type: FloatType): string {
+  return typed(`fn activation(x: T) -> T { return ${activations[activation]?.wgsl ?? "x"}; }`, type);
 }
 
 /** Declares WGSL `fn activationGradient(dy: T, y: T) -> T`, which gives dz, for `type` "f32" or "vec4f". */
-export function activationGradientWgsl(activation: FusedActivation, type: "f32" | "vec4f"): string {
-  const gradient = rowOf(activation).gradient?.wgsl ?? "dy";
-  return `fn activationGradient(dy: ${type}, y: ${type}) -> ${type} { return ${gradient.replaceAll("T(", `${type}(`)}; }`;
+export function activationGradientWgsl(activation: FusedActivation, type: FloatType): string {
+  const gradient = activations[activation]?.gradient.wgsl ?? "dy";
+  return typed(`fn activationGradient(dy: T, y: T) -> T { return ${gradient}; }`, type);
 }
 
 /** dz from dy and y on the CPU. */
 export function activationGradientCpu(activation: FusedActivation): (dy: number, y: number) => number {
-  return rowOf(activation).gradient?.cpu ?? ((dy) => dy);
+  return activations[activation]?.gradient.cpu ?? ((dy) => dy);
 }
 
 /** The activation on the CPU. */
 export function activationCpu(activation: FusedActivation): (z: number) => number {
-  return rowOf(activation).cpu;
+  return activations[activation]?.cpu ?? ((z) => z);
 }
 
 /** Whether dz = dy, so that `activationGradientKernel` need not run. */
 export function isLinear(activation: FusedActivation): boolean {
-  return rowOf(activation).gradient === null;
+  return activations[activation] === null;
 }
 
 /**

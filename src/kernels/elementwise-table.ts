@@ -1,6 +1,11 @@
 // Every elementwise operation is one row: WGSL, float64 reference, and derivatives. Kernels, tensor methods, gradient
 // checks, parity tests and benchmarks all iterate over these tables. WGSL expressions are written for a type `T`
-// (vec4f, or f32 in scalar loops) and its boolean `select`; `p` and `q` are the row's parameters.
+// (vec4f, or f32 in scalar loops), its companions (ieee.ts) and its boolean `select`; `p` and `q` are the row's parameters.
+//
+// Special values come out as in IEEE 754 and C, which is as in PyTorch, on both devices: NaN goes through, infinities
+// too. Where PyTorch itself hides a NaN it does not here: sign(NaN) and the derivative of abs there are NaN, not 0.
+// WebGPU adapters may take subnormal numbers (below 1.2e-38) for 0, and may lose the sign of a 0.
+import { RELU, unlessNan } from "./ieee.js";
 
 /** A function of one f32 tensor. */
 export interface UnaryRow {
@@ -40,34 +45,56 @@ function erf(x: number): number {
 
 const softplus = (x: number) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
 const sigmoid = (x: number) => (x >= 0 ? 1 / (1 + Math.exp(-x)) : Math.exp(x) / (1 + Math.exp(x)));
+/** C's pow, with which JavaScript's disagrees for bases of 1 and -1: 1 to the NaN and -1 to an infinity are 1. */
+const power = (a: number, b: number) =>
+  a === 1 || (a === -1 && Math.abs(b) === Number.POSITIVE_INFINITY) ? 1 : a ** b;
 const normalDensity = (x: number) => Math.exp(-0.5 * x * x) / Math.sqrt(2 * Math.PI);
 
+/** WGSL that other rows are made of. Clamped: some drivers compute tanh from exponentials that overflow. */
+const TANH = unlessNan("tanh(clamp(x, T(-15), T(15)))", "x");
+const SIGN = unlessNan("sign(x)", "x");
+const SIGMOID = unlessNan("T(1) / (T(1) + exp(-x))", "x");
+
 /**
- * WGSL functions that rows may call. erf: Abramowitz and Stegun 7.1.26, error below 1.5e-7. log1p: Kahan's correction of
- * log(1 + e). power: real powers as in C, also of negative bases with integer exponents.
+ * WGSL functions that rows may call, beside those of ieee.ts. ordered: neither operand is NaN. erf: Abramowitz and Stegun
+ * 7.1.26, error below 1.5e-7. log1p: Kahan's correction of log(1 + e). quotientSlope: -dy a / b², also where b² overflows.
+ * power: C's pow, of |a| first, then the sign.
  */
 export const ELEMENTWISE_FUNCTIONS = /* wgsl */ `
-fn safeTanh(x: T) -> T { return tanh(clamp(x, T(-15), T(15))); }
-fn sigmoid(x: T) -> T { return T(1) / (T(1) + exp(-x)); }
+fn ordered(a: T, b: T) -> B { return max(magnitude(a), magnitude(b)) <= U(0x7f800000u); }
+fn sigmoid(x: T) -> T { return ${SIGMOID}; }
 fn log1p(e: T) -> T { let v = T(1) + e; return select(log(v) * e / (v - T(1)), e, v == T(1)); }
 fn erf(x: T) -> T {
   let t = T(1) / (T(1) + 0.3275911 * abs(x));
   let s = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
   return sign(x) * (T(1) - s * exp(-x * x));
 }
+fn quotientSlope(dy: T, a: T, b: T) -> T {
+  let s = b * b;
+  return select(-dy * a / s, -dy * (a / b) / b, (magnitude(s) == U(0u)) | (magnitude(s) == U(0x7f800000u)));
+}
 fn power(a: T, b: T) -> T {
-  let r = pow(abs(a), b);
+  let m = abs(a);
+  var y = pow(m, b);
+  // Drivers compute exp2(b log2(m)), which is nothing where one of them is 0 or infinite.
+  let infinite = U(0x7f800000u);
+  let edge = (magnitude(a) == U(0u)) | (magnitude(a) == infinite) | (magnitude(b) == infinite);
+  y = select(y, select(T(0), infinity(a), (m > T(1)) == (b > T(0))), edge);
+  y = select(y, T(1), m == T(1));
   let odd = abs(b - 2.0 * floor(b * 0.5)) == T(1);
-  return select(select(r, T(1), b == T(0)), -r, (a < T(0)) & odd);
+  y = select(y, -y, (bitcast<I>(a) < I(0)) & odd);
+  let real = (bitcast<I>(a) >= I(0)) | edge | (floor(b) == b);
+  y = orNan(y, select(magnitude(b) | U(0x7fc00000u), max(magnitude(a), magnitude(b)), real));
+  return select(y, T(1), (b == T(0)) | (a == T(1)));
 }
 `;
 
 /** SELU and friends can be added here: one row is all an operation needs. */
 export const unaryTable = {
   neg: { wgsl: "-x", cpu: (x) => -x, gradient: { from: "y", wgsl: "-dy", cpu: (dy) => -dy } },
-  exp: { wgsl: "exp(x)", cpu: Math.exp, gradient: { from: "y", wgsl: "dy * y", cpu: (dy, y) => dy * y } },
+  exp: { wgsl: "ieeeExp(x)", cpu: Math.exp, gradient: { from: "y", wgsl: "dy * y", cpu: (dy, y) => dy * y } },
   log: {
-    wgsl: "log(x)",
+    wgsl: "ieeeLog(x)",
     cpu: Math.log,
     gradient: { from: "x", wgsl: "dy / x", cpu: (dy, x) => dy / x },
     domain: [0.1, 4],
@@ -92,10 +119,10 @@ export const unaryTable = {
   abs: {
     wgsl: "abs(x)",
     cpu: Math.abs,
-    gradient: { from: "x", wgsl: "dy * sign(x)", cpu: (dy, x) => dy * Math.sign(x) },
+    gradient: { from: "x", wgsl: `dy * ${SIGN}`, cpu: (dy, x) => dy * Math.sign(x) },
     kinks: [0],
   },
-  sign: { wgsl: "sign(x)", cpu: Math.sign, gradient: null, kinks: [0] },
+  sign: { wgsl: SIGN, cpu: Math.sign, gradient: null, kinks: [0] },
   floor: { wgsl: "floor(x)", cpu: Math.floor, gradient: null, kinks: [-3, -2, -1, 0, 1, 2, 3] },
   sin: {
     wgsl: "sin(x)",
@@ -108,29 +135,33 @@ export const unaryTable = {
     gradient: { from: "x", wgsl: "-dy * sin(x)", cpu: (dy, x) => -dy * Math.sin(x) },
   },
   tanh: {
-    wgsl: "safeTanh(x)",
+    wgsl: TANH,
     cpu: Math.tanh,
     gradient: { from: "y", wgsl: "dy * (T(1) - y * y)", cpu: (dy, y) => dy * (1 - y * y) },
   },
   sigmoid: {
-    wgsl: "sigmoid(x)",
+    wgsl: SIGMOID,
     cpu: sigmoid,
     gradient: { from: "y", wgsl: "dy * y * (T(1) - y)", cpu: (dy, y) => dy * y * (1 - y) },
   },
-  /** max(x, 0); the derivative at 0 is 0. */
+  /** max(x, 0); the derivative at 0 is 0, at NaN 1. y is positive, +0 or NaN. */
   relu: {
-    wgsl: "max(x, T(0))",
+    wgsl: RELU,
     cpu: (x) => Math.max(x, 0),
-    gradient: { from: "y", wgsl: "select(T(0), dy, y > T(0))", cpu: (dy, y) => (y > 0 ? dy : 0) },
+    gradient: {
+      from: "y",
+      wgsl: "select(dy, T(0), bitcast<U>(y) == U(0u))",
+      cpu: (dy, y) => (y === 0 ? 0 : dy),
+    },
     kinks: [0],
   },
   /** x for x > 0, slope * x else; Keras's default slope. */
   leakyRelu: {
-    wgsl: "select(T(p) * x, x, x > T(0))",
+    wgsl: "select(T(p) * x, x, isPositive(x))",
     cpu: (x, slope) => (x > 0 ? x : slope * x),
     gradient: {
       from: "x",
-      wgsl: "select(T(p) * dy, dy, x > T(0))",
+      wgsl: "select(T(p) * dy, dy, isPositive(x))",
       cpu: (dy, x, slope) => (x > 0 ? dy : slope * dy),
     },
     kinks: [0],
@@ -138,7 +169,7 @@ export const unaryTable = {
   },
   /** log(1 + e^x). */
   softplus: {
-    wgsl: "max(x, T(0)) + log1p(exp(-abs(x)))",
+    wgsl: unlessNan("max(x, T(0)) + log1p(exp(-abs(x)))", "x"),
     cpu: softplus,
     gradient: { from: "x", wgsl: "dy * sigmoid(x)", cpu: (dy, x) => dy * sigmoid(x) },
   },
@@ -154,21 +185,21 @@ export const unaryTable = {
   },
   /** 1.7159 tanh(2x/3) + 0.01x (LeCun, Bottou, Orr, Mueller: "Efficient BackProp", 1998, with a linear twist). */
   lecunTanh: {
-    wgsl: "1.7159 * safeTanh(x * 0.6666666666666667) + 0.01 * x",
+    wgsl: "1.7159 * ieeeTanh(x * 0.6666666666666667) + 0.01 * x",
     cpu: (x) => 1.7159 * Math.tanh((2 * x) / 3) + 0.01 * x,
     gradient: {
       from: "x",
-      wgsl: "dy * (1.1439333333333333 * (T(1) - safeTanh(x * 0.6666666666666667) * safeTanh(x * 0.6666666666666667)) + 0.01)",
+      wgsl: "dy * (1.1439333333333333 * (T(1) - ieeeTanh(x * 0.6666666666666667) * ieeeTanh(x * 0.6666666666666667)) + 0.01)",
       cpu: (dy, x) => dy * (((1.7159 * 2) / 3) * (1 - Math.tanh((2 * x) / 3) ** 2) + 0.01),
     },
   },
-  /** x limited to [minimum, maximum]; the gradient passes inside and on the bounds. */
+  /** x limited to [minimum, maximum]; the gradient passes inside and on the bounds, and is 0 at NaN. */
   clip: {
-    wgsl: "clamp(x, T(p), T(q))",
+    wgsl: "ieeeClamp(x, T(p), T(q))",
     cpu: (x, low, high) => Math.min(Math.max(x, low), high),
     gradient: {
       from: "x",
-      wgsl: "select(T(0), dy, (x >= T(p)) & (x <= T(q)))",
+      wgsl: "select(T(0), dy, (x >= T(p)) & (x <= T(q)) & ordered(x, x))",
       cpu: (dy, x, low, high) => (x >= low && x <= high ? dy : 0),
     },
     kinks: [0, 1],
@@ -183,7 +214,7 @@ export type UnaryName = keyof typeof unaryTable;
 
 /** A function of two tensors with broadcasting; either may be a number. */
 export interface BinaryRow {
-  /** y from a and b. Comparisons give a boolean and have `result: "u32"`. */
+  /** y from a and b, f32. Comparisons give a boolean and have `result: "u32"`. */
   readonly wgsl: string;
   readonly cpu: (a: number, b: number) => number;
   readonly result?: "u32";
@@ -192,97 +223,92 @@ export interface BinaryRow {
     readonly a: { readonly wgsl: string; readonly cpu: (dy: number, a: number, b: number) => number };
     readonly b: { readonly wgsl: string; readonly cpu: (dy: number, a: number, b: number) => number };
   } | null;
-  /** Whether i32 and u32 tensors are accepted. */
-  readonly integer: boolean;
+  /** y from a and b, i32 or u32, which wraps; by default as for f32. Null where such tensors are not accepted. */
+  readonly integer: { readonly wgsl?: string; readonly cpu?: (a: number, b: number) => number } | null;
   /** Intervals on which tests draw a and b; default [-3, 3]. */
   readonly domain?: { readonly a?: readonly [number, number]; readonly b?: readonly [number, number] };
 }
 
+/** Comparisons are false where an operand is NaN, and `!=` is true, which WGSL's operators do not promise. */
 const comparison = (operator: string, cpu: (a: number, b: number) => boolean): BinaryRow => ({
-  wgsl: `a ${operator} b`,
+  wgsl: operator === "!=" ? "!((a == b) & ordered(a, b))" : `(a ${operator} b) & ordered(a, b)`,
   cpu: (a, b) => (cpu(a, b) ? 1 : 0),
   result: "u32",
   gradient: null,
-  integer: true,
+  integer: { wgsl: `a ${operator} b` },
 });
+
+/** 0 where `smaller`, half of dy at ties, else dy: at NaN both operands get it, as in PyTorch. */
+const chosen = (smaller: string) =>
+  `select(select(dy, T(0), (${smaller}) & ordered(a, b)), 0.5 * dy, (a == b) & ordered(a, b))`;
+const chosenCpu = (dy: number, mine: number, other: number) => (mine === other ? dy / 2 : mine < other ? 0 : dy);
 
 export const binaryTable = {
   add: {
     wgsl: "a + b",
     cpu: (a, b) => a + b,
     gradient: { a: { wgsl: "dy", cpu: (dy) => dy }, b: { wgsl: "dy", cpu: (dy) => dy } },
-    integer: true,
+    integer: {},
   },
   sub: {
     wgsl: "a - b",
     cpu: (a, b) => a - b,
     gradient: { a: { wgsl: "dy", cpu: (dy) => dy }, b: { wgsl: "-dy", cpu: (dy) => -dy } },
-    integer: true,
+    integer: {},
   },
   mul: {
     wgsl: "a * b",
     cpu: (a, b) => a * b,
     gradient: { a: { wgsl: "dy * b", cpu: (dy, _a, b) => dy * b }, b: { wgsl: "dy * a", cpu: (dy, a) => dy * a } },
-    integer: true,
+    integer: { cpu: Math.imul },
   },
   div: {
     wgsl: "a / b",
     cpu: (a, b) => a / b,
     gradient: {
       a: { wgsl: "dy / b", cpu: (dy, _a, b) => dy / b },
-      b: { wgsl: "-dy * a / (b * b)", cpu: (dy, a, b) => (-dy * a) / (b * b) },
+      b: { wgsl: "quotientSlope(dy, a, b)", cpu: (dy, a, b) => (-dy * a) / (b * b) },
     },
-    integer: false,
+    integer: null,
     domain: { b: [0.3, 3] },
   },
-  /** a to the power b; the gradient of b exists for a > 0 only (0 elsewhere). */
+  /** a to the power b, as C's pow: NaN for negative a and fractions b. */
   pow: {
     wgsl: "power(a, b)",
-    cpu: (a, b) => a ** b,
+    cpu: power,
     gradient: {
       a: {
         wgsl: "select(dy * b * power(a, b - T(1)), T(0), b == T(0))",
-        cpu: (dy, a, b) => (b === 0 ? 0 : dy * b * a ** (b - 1)),
+        cpu: (dy, a, b) => (b === 0 ? 0 : dy * b * power(a, b - 1)),
       },
+      // NaN for negative a. 0 to the power b is constant for b > 0.
       b: {
-        wgsl: "select(T(0), dy * power(a, b) * log(max(a, T(1e-38))), a > T(0))",
-        cpu: (dy, a, b) => (a > 0 ? dy * a ** b * Math.log(a) : 0),
+        wgsl: "select(dy * power(a, b) * ieeeLog(a), T(0), (a == T(0)) & (b >= T(0)))",
+        cpu: (dy, a, b) => (a === 0 && b >= 0 ? 0 : dy * power(a, b) * Math.log(a)),
       },
     },
-    integer: false,
+    integer: null,
     domain: { a: [0.2, 3] },
   },
-  /** Larger of both; ties share the gradient, as in PyTorch. */
+  /** Larger of both, NaN where one is; ties share the gradient, as in PyTorch. */
   maximum: {
-    wgsl: "max(a, b)",
+    wgsl: "ieeeMax(a, b)",
     cpu: Math.max,
     gradient: {
-      a: {
-        wgsl: "dy * select(select(T(0), T(1), a > b), T(0.5), a == b)",
-        cpu: (dy, a, b) => (a > b ? dy : a === b ? dy / 2 : 0),
-      },
-      b: {
-        wgsl: "dy * select(select(T(0), T(1), b > a), T(0.5), a == b)",
-        cpu: (dy, a, b) => (b > a ? dy : a === b ? dy / 2 : 0),
-      },
+      a: { wgsl: chosen("a < b"), cpu: chosenCpu },
+      b: { wgsl: chosen("b < a"), cpu: (dy, a, b) => chosenCpu(dy, b, a) },
     },
-    integer: true,
+    integer: { wgsl: "max(a, b)" },
   },
-  /** Smaller of both; ties share the gradient, as in PyTorch. */
+  /** Smaller of both, NaN where one is; ties share the gradient, as in PyTorch. */
   minimum: {
-    wgsl: "min(a, b)",
+    wgsl: "ieeeMin(a, b)",
     cpu: Math.min,
     gradient: {
-      a: {
-        wgsl: "dy * select(select(T(0), T(1), a < b), T(0.5), a == b)",
-        cpu: (dy, a, b) => (a < b ? dy : a === b ? dy / 2 : 0),
-      },
-      b: {
-        wgsl: "dy * select(select(T(0), T(1), b < a), T(0.5), a == b)",
-        cpu: (dy, a, b) => (b < a ? dy : a === b ? dy / 2 : 0),
-      },
+      a: { wgsl: chosen("a > b"), cpu: (dy, a, b) => chosenCpu(dy, -a, -b) },
+      b: { wgsl: chosen("b > a"), cpu: (dy, a, b) => chosenCpu(dy, -b, -a) },
     },
-    integer: true,
+    integer: { wgsl: "min(a, b)" },
   },
   equal: comparison("==", (a, b) => a === b),
   notEqual: comparison("!=", (a, b) => a !== b),

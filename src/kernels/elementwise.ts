@@ -16,6 +16,7 @@ import {
   type UnaryRow,
   unaryTable,
 } from "./elementwise-table.js";
+import { type FloatType, ieeeFunctions, typeAliases } from "./ieee.js";
 import { stream } from "./stream.js";
 
 /** Parameters of a unary row. */
@@ -32,7 +33,7 @@ type Expression = (vector: (dtype: DType) => string) => string;
 interface ElementwiseOptions {
   /** Type `T` of the expression. */
   readonly type: DType;
-  /** Parameters, in scope by their names as `T`. */
+  /** Parameters, in scope by their names as `T`; integers where `type` is one. */
   readonly numbers?: Readonly<Record<string, number>>;
   /** Puts the output's old value in scope as `y`. */
   readonly inPlace?: boolean;
@@ -71,10 +72,10 @@ function streamExpression<P>(
       ...whole.map((operand) => bind(operand, VECTOR[operand.view.dtype])),
     ],
     tables: single.map((operand) => bind(operand, operand.view.dtype)),
-    numbers,
-    declarations: declarations(VECTOR[type], type),
+    ...(type === "f32" ? { numbers } : { sizes: () => numbers }),
+    declarations: declarations(type, vectorOf),
     statement: [
-      ...Object.keys(numbers).map((name) => `let ${name} = T(u.${name});`),
+      numberLines(type, numbers),
       ...whole.map(({ name }) => `let ${name} = ${name}Values[i];`),
       ...single.map(({ name, view }) => `let ${name} = ${VECTOR[view.dtype]}(${name}Values[0]);`),
       ...(inPlace ? ["let y = result[i];"] : []),
@@ -83,13 +84,20 @@ function streamExpression<P>(
   });
 }
 
-const declarations = (vector: string, type: DType) =>
-  `alias T = ${vector};\n${type === "f32" ? ELEMENTWISE_FUNCTIONS : ""}`;
+/** What expressions of `type` may use: its aliases and functions. */
+function declarations(type: DType, typeOf: (dtype: DType) => string): string {
+  if (type !== "f32") return `alias T = ${typeOf(type)};`;
+  const vector = typeOf(type) as FloatType;
+  return [typeAliases(vector), ieeeFunctions(vector), ELEMENTWISE_FUNCTIONS].join("\n");
+}
 
-const numberLines = (numbers: ElementwiseOptions["numbers"] = {}) =>
-  Object.keys(numbers)
-    .map((name) => `let ${name} = T(u.${name});\n`)
+/** Brings parameters into scope. Integers come as u32, negative ones as two's complement: a float holds 24 bits only. */
+function numberLines(type: DType, numbers: ElementwiseOptions["numbers"] = {}): string {
+  const value = (name: string) => (type === "i32" ? `i32(u.${name})` : `u.${name}`);
+  return Object.keys(numbers)
+    .map((name) => `let ${name} = T(${value(name)});\n`)
     .join("");
+}
 
 /** y = f(x), x: f32[...], y: f32[...]. */
 function unaryKernel(name: string, row: UnaryRow): Kernel<UnaryParams> {
@@ -196,9 +204,10 @@ function broadcast<P>(
       });
       return {
         workgroupSize: loop.workgroupSize,
-        declarations: declarations(typeOf(options.type), options.type),
+        declarations: declarations(options.type, typeOf),
         body:
-          numberLines(options.numbers) + loop.body(`${loads.join("\n    ")}\n    result[i] = ${expression(typeOf)};`),
+          numberLines(options.type, options.numbers) +
+          loop.body(`${loads.join("\n    ")}\n    result[i] = ${expression(typeOf)};`),
       };
     },
     bindings: [
@@ -211,8 +220,8 @@ function broadcast<P>(
       ),
       { name: "result", view: y, type: typeOf(y.dtype), access: "read_write" },
     ],
-    sizes: parameters,
-    ...(options.numbers && { numbers: options.numbers }),
+    sizes: { ...parameters, ...(options.type === "f32" ? {} : options.numbers) },
+    ...(options.type === "f32" && options.numbers && { numbers: options.numbers }),
     workgroups: loop.workgroups,
   });
 }
@@ -262,6 +271,7 @@ function forEachBroadcast(
   }
 }
 
+/** Modulo 2^32, as WGSL's integers. */
 const wrapInteger = { f32: (x: number) => x, i32: (x: number) => x | 0, u32: (x: number) => x >>> 0 };
 
 /** y = f(a, b) with broadcasting; the inputs are those of a and b that are tensors. */
@@ -270,23 +280,26 @@ function binaryKernel(name: string, row: BinaryRow): Kernel<BinaryParams> {
     name,
     cpu: ({ inputs, outputs: [y], params }) => {
       const wrap = wrapInteger[y!.dtype];
+      const compute = inputs[0]!.dtype === "f32" ? row.cpu : (row.integer?.cpu ?? row.cpu);
       if (params.a !== undefined || params.b !== undefined) {
         const [x] = inputs;
         forEachBroadcast(y!.shape, [x!.shape], (i, [ix]) => {
-          y!.data[i] = wrap(row.cpu(params.a ?? x!.data[ix!]!, params.b ?? x!.data[ix!]!));
+          y!.data[i] = wrap(compute(params.a ?? x!.data[ix!]!, params.b ?? x!.data[ix!]!));
         });
         return;
       }
       const [a, b] = inputs;
       forEachBroadcast(y!.shape, [a!.shape, b!.shape], (i, [ia, ib]) => {
-        y!.data[i] = wrap(row.cpu(a!.data[ia!]!, b!.data[ib!]!));
+        y!.data[i] = wrap(compute(a!.data[ia!]!, b!.data[ib!]!));
       });
     },
     webgpu: (call) => {
       const operands = tensorNames(["a", "b"], call.params).map((name, k) => ({ name, view: call.inputs[k]! }));
+      const type = call.inputs[0]!.dtype;
+      const wgsl = type === "f32" ? row.wgsl : (row.integer?.wgsl ?? row.wgsl);
       const expression: Expression = (v) =>
-        row.result === "u32" ? `select(${v("u32")}(0), ${v("u32")}(1), ${row.wgsl})` : row.wgsl;
-      broadcast(call, operands, expression, { type: call.inputs[0]!.dtype, numbers: { ...call.params } });
+        row.result === "u32" ? `select(${v("u32")}(0), ${v("u32")}(1), ${wgsl})` : wgsl;
+      broadcast(call, operands, expression, { type, numbers: { ...call.params } });
     },
   });
 }
@@ -339,7 +352,7 @@ export const binaryKernels = mapTable<
       : { a: binaryGradientKernel(`${name}A`, "a", row), b: binaryGradientKernel(`${name}B`, "b", row) },
 }));
 
-/** y = condition != 0 ? a : b with broadcasting; condition u32, i32 or f32. */
+/** y = condition != 0 ? a : b with broadcasting; condition u32, i32 or f32, of which NaN is not 0. */
 export const whereKernel = defineKernel<Record<never, never>>({
   name: "where",
   cpu: ({ inputs: [condition, a, b], outputs: [y] }) => {
@@ -356,23 +369,47 @@ export const whereKernel = defineKernel<Record<never, never>>({
         { name: "a", view: a! },
         { name: "b", view: b! },
       ],
-      (v) => `select(b, a, c != ${v(c!.dtype)}(0))`,
+      (v) => `select(b, a, (bitcast<${v("u32")}>(c) << ${v("u32")}(${c!.dtype === "f32" ? 1 : 0})) != ${v("u32")}(0))`,
       { type: a!.dtype },
     );
   },
 });
 
-/** y = x in another dtype; floats are truncated towards zero. */
+/** The rule of `cast`, by the dtypes from and to; the others take every value as it is. */
+const CASTS: Partial<
+  Record<`${DType} ${DType}`, { cpu: (x: number) => number; wgsl: (v: (dtype: DType) => string) => string }>
+> = {
+  "f32 i32": {
+    cpu: (x) => Math.trunc(Math.min(Math.max(x, -(2 ** 31)), 2 ** 31 - 1)) || 0,
+    // 2^31 has the bits 0x4f000000; as integers, positive floats are in order.
+    wgsl: (v) => saturated(v("i32"), "0x7fffffff", "0x4f000000"),
+  },
+  "f32 u32": {
+    cpu: (x) => Math.trunc(Math.min(Math.max(x, 0), 2 ** 32 - 1)) || 0,
+    wgsl: (v) => saturated(v("u32"), "0xffffffffu", "0x4f800000"),
+  },
+};
+
+/** Floats from `beyond` (its bits) on are `largest`, NaNs 0. What lies below the range WGSL itself puts into it. */
+function saturated(integer: string, largest: string, beyond: string): string {
+  return `select(select(${integer}(x), ${integer}(${largest}), bitcast<I>(x) >= I(${beyond})), ${integer}(0), isNan(x))`;
+}
+
+/**
+ * y = x in another dtype. Floats are truncated towards 0, what lies outside the integers' range becomes their nearest end,
+ * NaN becomes 0. Integers keep their 32 bits: -1 becomes 4294967295 and that becomes -1.
+ */
 export const castKernel = defineKernel<Record<never, never>>({
   name: "cast",
   cpu: ({ inputs: [x], outputs: [y] }) => {
-    const wrap = wrapInteger[y!.dtype];
-    for (let i = 0; i < y!.size; i++) y!.data[i] = wrap(x!.data[i]!);
+    const convert = CASTS[`${x!.dtype} ${y!.dtype}`]?.cpu ?? wrapInteger[y!.dtype];
+    for (let i = 0; i < y!.size; i++) y!.data[i] = convert(x!.data[i]!);
   },
-  webgpu: (call) =>
-    streamExpression(call, [{ name: "x", view: call.inputs[0]! }], (v) => `${v(call.outputs[0]!.dtype)}(x)`, {
-      type: call.inputs[0]!.dtype,
-    }),
+  webgpu: (call) => {
+    const [from, to] = [call.inputs[0]!.dtype, call.outputs[0]!.dtype];
+    const expression: Expression = (v) => CASTS[`${from} ${to}`]?.wgsl(v) ?? `${v(to)}(x)`;
+    streamExpression(call, [{ name: "x", view: call.inputs[0]! }], expression, { type: from });
+  },
 });
 
 /** y += x in place, same shapes. */

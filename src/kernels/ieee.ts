@@ -42,6 +42,7 @@ export const RELU = "select(x, T(0), bitcast<I>(x) <= I(-8388608))";
  * Functions that compute as IEEE 754 and C say, for a `T` of one type.
  * - magnitude(x): U, the bits without the sign; isNan(x), isPositive(x) (x > 0; false for NaN): B
  * - ieeeMax(a, b), ieeeMin(a, b), ieeeClamp(x, low, high): NaN where an operand is
+ * - infinity(x): +Infinity, whatever x is; WGSL has no constant for it
  * - orNan(y, seen): y, or NaN where `seen` is a NaN's magnitude. In loops that take a maximum this is the cheap way:
  *   `best = max(best, x); seen = max(seen, magnitude(x));`, and `orNan(best, seen)` once at the end
  * - ieeeExp(x), ieeeLog(x), ieeeTanh(x)
@@ -50,6 +51,7 @@ const FUNCTIONS = /* wgsl */ `
 fn magnitude(x: T) -> U { return ${magnitude("x")}; }
 fn isNan(x: T) -> B { return ${isNan("x")}; }
 fn isPositive(x: T) -> B { return bitcast<U>(x) - U(1u) < U(0x7f800000u); }
+fn infinity(x: T) -> T { return bitcast<T>((bitcast<U>(x) & U(0u)) | U(0x7f800000u)); }
 fn orNan(y: T, seen: U) -> T { return select(y, bitcast<T>(seen), seen > U(0x7f800000u)); }
 fn ieeeMax(a: T, b: T) -> T { return orNan(max(a, b), max(magnitude(a), magnitude(b))); }
 fn ieeeMin(a: T, b: T) -> T { return orNan(min(a, b), max(magnitude(a), magnitude(b))); }
@@ -57,9 +59,9 @@ fn ieeeClamp(x: T, low: T, high: T) -> T { return ${unlessNan("clamp(x, low, hig
 fn ieeeExp(x: T) -> T { return ${unlessNan("exp(x)", "x")}; }
 fn ieeeLog(x: T) -> T {
   let bits = bitcast<U>(x);
-  // Negative numbers and NaNs: the bits of a NaN are put over theirs. Constants would be refused: WGSL has no NaN.
+  // Negative numbers and NaNs: the bits of a NaN are put over theirs. WGSL has no constant for it.
   let y = select(log(x), bitcast<T>(bits | U(0x7fc00000u)), bits > U(0x7f800000u));
-  return select(y, bitcast<T>(magnitude(x) | U(0xff800000u)), magnitude(x) == U(0u));
+  return select(y, -infinity(x), magnitude(x) == U(0u));
 }
 fn ieeeTanh(x: T) -> T { return ${unlessNan("tanh(clamp(x, T(-15), T(15)))", "x")}; }
 `;

@@ -34,6 +34,18 @@ function requireFloat(op: string, x: Tensor): void {
   }
 }
 
+const INTEGER_RANGE = { i32: [-(2 ** 31), 2 ** 31 - 1], u32: [0, 2 ** 32 - 1] } as const;
+
+/** @throws UsageError unless a tensor of `dtype` can hold the number */
+function requireRepresentable(op: string, operand: number, dtype: DType): void {
+  if (dtype === "f32") return;
+  const [low, high] = INTEGER_RANGE[dtype];
+  if (Number.isInteger(operand) && operand >= low && operand <= high) return;
+  throw new UsageError(
+    `${op}: a number beside an ${dtype} tensor must be a whole one from ${low} to ${high}, got ${operand}; use cast(x, "f32")`,
+  );
+}
+
 /** Applies a row of the unary table; `p` and `q` are its parameters. */
 export function unary(name: UnaryName, x: Tensor, p?: number, q?: number): Tensor {
   requireFloat(name, x);
@@ -68,6 +80,7 @@ export function binary(name: BinaryName, a: Operand, b: Operand): Tensor {
       throw new ShapeError(`${name}: operands must have one dtype, got ${first.dtype} and ${t.dtype}; use cast()`);
     }
   }
+  for (const operand of [a, b]) if (typeof operand === "number") requireRepresentable(name, operand, first.dtype);
   const params = { ...(typeof a === "number" && { a }), ...(typeof b === "number" && { b }) };
   const shape = tensors.length === 2 ? broadcastShapes(name, tensors[0]!.shape, tensors[1]!.shape) : first.shape;
   const { forward, gradient } = binaryKernels[name];
@@ -164,7 +177,7 @@ export const lessEqual = binaryOf("lessEqual");
 export const greater = binaryOf("greater");
 export const greaterEqual = binaryOf("greaterEqual");
 
-/** condition != 0 ? a : b, with broadcasting of all three. */
+/** condition != 0 ? a : b, with broadcasting of all three; NaN is not 0. */
 export function where(condition: Tensor, a: Tensor, b: Tensor): Tensor {
   requireTensor("where", "condition", condition);
   requireTensor("where", "a", a);
@@ -187,7 +200,11 @@ export function where(condition: Tensor, a: Tensor, b: Tensor): Tensor {
   });
 }
 
-/** x in another dtype, or x itself, gradient and all; floats are truncated towards zero. No gradient flows through integers. */
+/**
+ * x in another dtype, or x itself, gradient and all. Floats are truncated towards zero; what lies outside the integers'
+ * range becomes their nearest end (2147483647 for 3e9 as i32, 0 for -1 as u32), and NaN becomes 0. Integers keep their 32
+ * bits: -1 as u32 is 4294967295. No gradient flows through integers.
+ */
 export function cast(x: Tensor, dtype: DType): Tensor {
   requireTensor("cast", "x", x);
   check("cast", "dtype", dtype, dtypeRule);
