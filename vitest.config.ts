@@ -1,5 +1,9 @@
 // How the tests run. Files run in processes, not threads, because Dawn may crash in a worker thread; each opens its own device.
 import { defineConfig } from "vitest/config";
+import { adapterVariables } from "./src/driver/choose.js";
+
+// The processes that the files run in inherit it: where the adapter is that of a driver of the user's own, they have to start with it.
+Object.assign(process.env, await adapterVariables());
 
 export default defineConfig({
   test: {

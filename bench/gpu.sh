@@ -41,7 +41,12 @@ for needed in node_modules/webgpu dist/cli.js build/bench/steps.js; do
 done
 
 say "adapter"
-adapter=$(timeout 60 node scripts/probe-adapter.mjs) || stop "Dawn finds no adapter; its words are above"
+adapter=$(node --input-type=module --eval '
+  import { probe } from "./dist/driver/choose.js";
+  const { adapter, failure } = probe({});
+  if (failure !== undefined) throw failure;
+  console.log(JSON.stringify(adapter));
+') || stop "Dawn finds no adapter; its words are above"
 echo "$adapter"
 if ! $rehearse && grep -qiE 'llvmpipe|swiftshader' <<<"$adapter"; then
   stop "the adapter is a processor, not a GPU; bench/gpu.sh --rehearse goes through the motions there"

@@ -2,16 +2,14 @@
 // before every npm script that needs them; `node scripts/setup.mjs build` does the named steps only. It writes to stderr alone, so
 // that a command's results are all there is on stdout. Plain JavaScript without dependencies: node_modules may not exist yet.
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { homedir } from "node:os";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { backportsFile, describeSystem, driverPlan, sourceDigest, staleModules, versionAtLeast } from "./system.mjs";
+import { sourceDigest, staleModules, versionAtLeast } from "./system.mjs";
 
 process.chdir(dirname(dirname(fileURLToPath(import.meta.url))));
 
 const cacheFolder = "node_modules/.cache/kilograd";
-const isRoot = process.getuid?.() === 0;
 
 const say = (text) => process.stderr.write(`kilograd set-up: ${text}\n`);
 const readText = (path) => (existsSync(path) ? readFileSync(path, "utf8") : undefined);
@@ -67,63 +65,9 @@ function build() {
   remember("build", digest, true);
 }
 
-/** Everything that a change of adapter shows in without asking Dawn: its version, the driver folders and the loader's variables. */
-function adapterKey() {
-  const folders = ["/usr/share", "/usr/local/share", "/etc", "/usr/local/etc", join(homedir(), ".local/share")];
-  const drivers = folders.map((folder) => join(folder, "vulkan/icd.d")).filter((folder) => existsSync(folder));
-  const changed = drivers.map((folder) => [folder, statSync(folder).mtimeMs]);
-  const variables = Object.entries(process.env).filter(([name]) => /^(VK_|DAWN|XDG_DATA)/.test(name));
-  const { version } = JSON.parse(readFileSync("node_modules/webgpu/package.json", "utf8"));
-  return JSON.stringify([version, process.platform, process.arch, changed, variables.sort()]);
-}
-
-/** The adapter that Dawn finds, or why it finds none, asked in a child process that may crash or hang. */
-function probe() {
-  const child = spawnSync(process.execPath, ["scripts/probe-adapter.mjs"], { encoding: "utf8", timeout: 60_000 });
-  if (child.status === 0) return { adapter: JSON.parse(child.stdout.trim().split("\n").at(-1)) };
-  return {
-    failure: child.signal ? `the probe was ended by ${child.signal}: ${child.stderr.trim()}` : child.stderr.trim(),
-  };
-}
-
-function findAdapter() {
-  if (recall("adapter", adapterKey())) return;
-  let { adapter, failure } = probe();
-  if (!adapter) {
-    say(`WebGPU adapter: none. Dawn says:\n${failure}`);
-    installDriver();
-    ({ adapter, failure } = probe());
-    if (!adapter)
-      throw new SetupError(`a Vulkan driver is installed, yet there is no WebGPU adapter. Dawn says:\n${failure}`);
-  }
-  say(`WebGPU adapter: ${adapter.description || adapter.device} (${adapter.vendor} ${adapter.architecture})`);
-  remember("adapter", adapterKey(), adapter);
-}
-
-function aptSources() {
-  const folder = "/etc/apt/sources.list.d";
-  const names = existsSync(folder) ? readdirSync(folder).filter((name) => /\.(list|sources)$/.test(name)) : [];
-  const paths = ["/etc/apt/sources.list", ...names.map((name) => join(folder, name))];
-  return paths.filter((path) => existsSync(path)).map((path) => ({ path, text: readFileSync(path, "utf8") }));
-}
-
-function installDriver() {
-  const system = describeSystem({ platform: process.platform, osRelease: readText("/etc/os-release") });
-  const { automatic, note, commands } = driverPlan({ system, isRoot, sources: aptSources() });
-  const listing = commands.map((command) => `\n${command}`).join("");
-  if (!automatic) throw new SetupError(`on ${system.name}: ${note}${listing}`);
-  if (!isRoot && spawnSync("sudo", ["-n", "true"]).status !== 0) {
-    throw new SetupError(`${system.name} needs ${note}. Installing it takes root rights; run:${listing}`);
-  }
-  say(`installing ${note}, by${listing}`);
-  const hadBackports = existsSync(backportsFile);
-  try {
-    for (const command of commands) run(command);
-  } catch (error) {
-    // A source that does not answer would spoil every later apt-get update.
-    if (!hadBackports && existsSync(backportsFile)) run(`${isRoot ? "" : "sudo "}rm ${backportsFile}`);
-    throw error;
-  }
+async function findAdapter() {
+  const { ensureAdapter } = await import("../dist/driver/install.js");
+  await ensureAdapter(say);
 }
 
 const steps = { modules: installModules, build, adapter: findAdapter };
@@ -136,10 +80,11 @@ try {
   for (const name of named.length > 0 ? named : Object.keys(steps)) {
     const step = steps[name];
     if (!step) throw new SetupError(`unknown step "${name}"; the steps are ${Object.keys(steps).join(", ")}`);
-    step();
+    await step();
   }
 } catch (error) {
-  if (!(error instanceof SetupError)) throw error;
+  // The build's own errors have a code.
+  if (!(error instanceof SetupError || error.code === "NO_ADAPTER" || error.code === "FILE_WRITE")) throw error;
   say(error.message);
   process.exitCode = 1;
 }

@@ -28,6 +28,8 @@ async function running<T>(
   experiment: (context: RunContext) => Promise<T>,
   { profile = false, precision }: { readonly profile?: boolean; readonly precision?: Precision | undefined } = {},
 ): Promise<T> {
+  const { startWithAdapter } = await import("./driver/launch.js");
+  await startWithAdapter();
   const { openDevice } = await import("./tensor/open.js");
   const abort = new AbortController();
   const onSignal = (_: string, number: number) => {
@@ -123,8 +125,27 @@ program
   .command("doctor")
   .description("show adapter, driver, limits and tuning profile, and check a training step against the CPU reference")
   .addOption(options.precision)
+  .addOption(
+    option(
+      "--install-driver [where]",
+      "before that, install Mesa's software driver (Debian, Ubuntu): user (default), in your cache folder and used where the system " +
+        "has no adapter; or system, by apt as root",
+    )
+      .choices(["user", "system"])
+      .preset("user"),
+  )
   .addOption(options.json)
-  .action(async ({ json, precision }: { json?: boolean; precision?: Precision }) => {
+  .action(async (given: { json?: boolean; precision?: Precision; installDriver?: "user" | "system" }) => {
+    const { json, precision, installDriver: where } = given;
+    if (where !== undefined) {
+      const { installDriver } = await import("./driver/install.js");
+      await installDriver(where, stderr);
+      // Where the driver takes a new start, it is not installed again.
+      const others = [json && "--json", precision && `--precision=${precision}`].filter(
+        (text) => typeof text === "string",
+      );
+      process.argv.splice(2, Number.POSITIVE_INFINITY, "doctor", ...others);
+    }
     const { doctor, doctorText } = await import("./experiments/doctor.js");
     const findings = await running(doctor, { precision });
     stdout(json ? toJson(findings) : doctorText(findings));

@@ -1,5 +1,6 @@
 // `kilograd doctor`: what the adapter is, how it will be used, and whether it computes right.
 
+import { driverInUse } from "../driver/user-driver.js";
 import { sequential } from "../nn/architecture.js";
 import { conv2d } from "../nn/layers/conv2d.js";
 import { flatten } from "../nn/layers/core.js";
@@ -48,6 +49,7 @@ export async function doctor(context: RunContext) {
     adapter,
     backend,
     driver: info.description || info.device,
+    driverFolder: driverInUse()?.path ?? null,
     features: [...features].sort(),
     limits: Object.fromEntries(LIMITS.map((name) => [name, limits[name]])),
     profile: {
@@ -131,14 +133,14 @@ async function trainOnce(device: Device): Promise<StepEffect> {
 
 /** The findings as text. */
 export function doctorText(findings: Awaited<ReturnType<typeof doctor>>): string {
-  const { adapter, backend, driver, features, limits, profile, tuning, selfTest: test } = findings;
+  const { adapter, backend, driver, driverFolder, features, limits, profile, tuning, selfTest: test } = findings;
   const { name, subgroupSize, matrices, maxBindingBytes, maxWorkgroupBytes } = profile;
   const bytes = (value: number) => (value >= 2 ** 20 ? `${Math.floor(value / 2 ** 20)} MiB` : `${value / 1024} KiB`);
   const sizes = new Set(["maxStorageBufferBindingSize", "maxBufferSize", "maxComputeWorkgroupStorageSize"]);
   const lines: [string, string][] = [
     ["adapter", `${adapter.device} (${[adapter.vendor, adapter.architecture].filter(Boolean).join(", ")})`],
     ["backend", backend],
-    ["driver", driver],
+    ["driver", driverFolder === null ? driver : `${driver}, your own in ${driverFolder}`],
     [
       "profile",
       `${name}: ${subgroupSize === null ? "no subgroups relied on" : `subgroups of ${subgroupSize}`}, bindings of ${bytes(maxBindingBytes)}, workgroup memory of ${bytes(maxWorkgroupBytes)}`,

@@ -111,6 +111,20 @@ export function openWebGpu(options: OpenDeviceOptions): Promise<WebGpuDevice> {
   return opened;
 }
 
+/** What to do where Dawn finds no adapter. */
+async function adviceWithoutAdapter(): Promise<string> {
+  if (!isNode) return "use a browser with WebGPU, and enable it there";
+  if (process.platform !== "linux") return "install the current driver of the GPU's vendor";
+  const { existsSync } = await import("node:fs");
+  const { cacheFolder } = await import("./cache-folder.js");
+  // What driver/install.ts leaves for programs that are not Kilograd's own.
+  const environment = `${cacheFolder()}/driver/env.sh`;
+  if (existsSync(environment) && !process.env["LD_LIBRARY_PATH"]?.includes(`${cacheFolder()}/driver/`)) {
+    return `start this program in a shell after \`. ${environment}\`, which leads to the driver that is installed there`;
+  }
+  return "install the GPU's Vulkan driver, or run `npx kilograd doctor --install-driver`: Mesa's software driver, without root rights";
+}
+
 /** `trial`: the code shapes of a device that is opened to time them. */
 async function open(options: OpenDeviceOptions, trial?: Choices): Promise<WebGpuDevice> {
   const environment = (name: string) => (isNode ? process.env[name] || undefined : undefined);
@@ -125,10 +139,7 @@ async function open(options: OpenDeviceOptions, trial?: Choices): Promise<WebGpu
   );
   const adapter = gpu === undefined ? null : await wait(gpu.requestAdapter({ powerPreference: "high-performance" }));
   if (gpu === undefined || adapter === null) {
-    throw new DeviceError(
-      "NO_ADAPTER",
-      "webgpu: no adapter was found; install a Vulkan driver (Debian, Ubuntu: mesa-vulkan-drivers 25 or newer) or run `npm start`, which does",
-    );
+    throw new DeviceError("NO_ADAPTER", `webgpu: no adapter was found; ${await adviceWithoutAdapter()}`);
   }
   const { description, device: model, vendor } = adapter.info;
   if (/null[- ]backend/i.test(`${description} ${model}`)) {

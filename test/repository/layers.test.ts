@@ -10,9 +10,10 @@ const mayImport: Record<string, readonly string[]> = {
   kernels: ["tensor"],
   autograd: ["tensor", "kernels"],
   nn: ["tensor", "kernels", "autograd", "data", "io"],
-  experiments: ["tensor", "kernels", "autograd", "nn", "data", "io"],
+  experiments: ["tensor", "kernels", "autograd", "nn", "data", "io", "driver"],
   data: ["tensor"],
   io: ["tensor"],
+  driver: ["tensor", "io"],
 };
 const mayNameWebGpu = /^src\/(tensor\/webgpu|kernels\/)/;
 
