@@ -18,6 +18,7 @@ import { hostname } from "node:os";
 import { basename, join, relative } from "node:path";
 import { writeFileAtomic } from "../io/files.js";
 import { DeviceError } from "../tensor/errors.js";
+import { isAlive } from "../tensor/processes.js";
 import { type Finding, findAdapter } from "./choose.js";
 import { type AptPlan, backportsFile, driverPlan, systemCommands, type TextFile } from "./system.js";
 import {
@@ -144,7 +145,7 @@ async function installUserDriver(say: Say): Promise<void> {
   const sources = aptSources(folders);
   const made = plan(sources);
   say(
-    `${made.note}, goes to ${driversFolder()} for this user alone: nothing in the system changes, no rights are asked for.\n` +
+    `${made.note}, goes to ${driversFolder()} for this user alone: nothing in the system changes, no rights are asked for. ` +
       "First come apt's lists of packages, 10 to 30 MB.",
   );
   const work = claimWorkFolder();
@@ -235,15 +236,6 @@ function claimWorkFolder(): string {
     fail(`the driver goes to ${parent}, which cannot be written: ${(error as Error).message}; ${advice}`, error);
   }
   return work;
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM"; // Alive, but of another user.
-  }
 }
 
 /** apt-get with lists, archives, locks and sources of its own. What it prints is returned, or shown on stderr. */
