@@ -97,8 +97,6 @@ export class WebGpuDevice extends Device {
     readonly adapter: GPUAdapter,
     readonly gpu: GPUDevice,
     readonly profile: TuningProfile,
-    /** Ends what keeps the process alive; called by destroy(). */
-    private readonly onDestroy: () => void = () => {},
     private readonly compileAhead?: CompileAhead,
   ) {
     super();
@@ -419,7 +417,6 @@ export class WebGpuDevice extends Device {
     this.commands = [];
     this.compileAhead?.destroy();
     this.gpu.destroy();
-    this.onDestroy();
   }
 
   /** Called by a storage whose last reference went. */
