@@ -54,6 +54,12 @@ export function provideMixedCheck(check: PrecisionCheck): void {
 
 const coresOf = async () => (await import("node:os")).availableParallelism();
 
+/** Bytes, or those that a container may use of them. */
+async function memoryOfMachine(): Promise<number> {
+  const all = (await import("node:os")).totalmem();
+  return Math.min(all, process.constrainedMemory() || all);
+}
+
 /** Cores up to which llvmpipe gets two threads for each. */
 const FEW_CORES = 8;
 
@@ -142,6 +148,7 @@ async function open(options: OpenDeviceOptions, trial?: Choices): Promise<WebGpu
     ...chosen,
     choices,
     workers: chosen.name === "software" ? await workersOf(adapter.info, driver) : undefined,
+    memoryBytes: chosen.onProcessor && isNode ? await memoryOfMachine() : undefined,
   };
   const wanted = ["subgroups", "timestamp-query", "shader-f16"] as GPUFeatureName[];
   // The experimental feature has no place in the types.

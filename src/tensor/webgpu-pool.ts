@@ -68,7 +68,8 @@ export class BufferPool {
   private readonly free = new Map<number, PooledBuffer[]>();
   private readonly info: MemoryInfo = { liveBytes: 0, pooledBytes: 0, peakBytes: 0, liveCount: 0 };
 
-  constructor(private readonly device: GPUDevice) {}
+  /** @param create memory of so many bytes; throws where there is none */
+  constructor(private readonly create: (bytes: number) => GPUBuffer) {}
 
   /**
    * A buffer of at least `bytes`. With `idleSince`, one that no submit after that number uses (the host may write it at
@@ -83,7 +84,7 @@ export class BufferPool {
       if (index >= 0) buffer = list.splice(index, 1)[0];
     }
     if (buffer !== undefined) this.info.pooledBytes -= size;
-    else buffer = this.create(size);
+    else buffer = new PooledBuffer(size, this.create(size));
     this.info.liveBytes += size;
     this.info.liveCount++;
     this.info.peakBytes = Math.max(this.info.peakBytes, this.info.liveBytes + this.info.pooledBytes);
@@ -135,21 +136,6 @@ export class BufferPool {
 
   memory(): MemoryInfo {
     return { ...this.info };
-  }
-
-  private create(bytes: number): PooledBuffer {
-    const limit = this.device.limits.maxBufferSize;
-    if (bytes > limit) {
-      throw new DeviceError(
-        "LIMIT",
-        `allocate: a buffer may hold at most ${limit} bytes on this adapter, ${bytes} were asked for; use a smaller batch or model`,
-      );
-    }
-    const gpu = this.device.createBuffer({
-      size: bytes,
-      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
-    });
-    return new PooledBuffer(bytes, gpu);
   }
 }
 
