@@ -8,14 +8,20 @@ export const isNode = typeof process !== "undefined" && process.versions?.node !
 
 /** Instances by what they depend on. Dawn's bindings need an instance as long as anything of it is used. */
 const instances = new Map<string, GPU>();
+/** Adapters that no device was made of. */
+const spare = new Map<string, GPUAdapter>();
 
 /** Variables that Dawn, the Vulkan loader and Mesa read when an instance looks for adapters. */
 const DRIVER_VARIABLES = /^(VK|DAWN|LP|LVP|MESA|GALLIVM)_|^DAWNNODE/;
 
 /** What finds adapters. */
 export interface GpuSource {
+  /** What it depends on. */
+  readonly key: string;
   /** A new one, which gives one device; null where there is none. @throws DeviceError for flags that fit no adapter */
   requestAdapter(): Promise<GPUAdapter | null>;
+  /** Takes an adapter back of which no device was made, for the next request. */
+  unused(adapter: GPUAdapter): void;
 }
 
 /**
@@ -29,7 +35,7 @@ export async function gpuSource(
 ): Promise<GpuSource | undefined> {
   if (!isNode) {
     const gpu = globalThis.navigator?.gpu;
-    return gpu && { requestAdapter: () => adapterOf(gpu) };
+    return gpu && { key: "navigator", requestAdapter: () => adapterOf(gpu), unused: () => {} };
   }
   const { create, globals } = await import("webgpu").catch((cause: Error) => {
     throw new DeviceError("NO_ADAPTER", `webgpu: Dawn could not be loaded: ${cause.message}`, { cause });
@@ -41,7 +47,12 @@ export async function gpuSource(
   const key = JSON.stringify([flags, variables.sort()]);
   const descriptors = await fileDescriptors();
   return {
+    key,
+    unused: (adapter) => void spare.set(key, adapter),
     requestAdapter: async () => {
+      const kept = spare.get(key);
+      spare.delete(key);
+      if (kept !== undefined) return kept;
       const known = instances.get(key);
       if (known !== undefined) return adapterOf(known);
       // The driver is looked for within these two calls, before anything else runs.

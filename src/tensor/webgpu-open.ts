@@ -7,6 +7,7 @@ import { WebGpuDevice } from "./webgpu.js";
 import { CompileAhead, gainsFromCompilingAhead } from "./webgpu-compile-ahead.js";
 import { gpuSource, isNode } from "./webgpu-instance.js";
 import { checkPrecision, chooseProfile, MATRIX_FEATURES, MATRIX_TOGGLES } from "./webgpu-profile.js";
+import { giveBack, takeIdle } from "./webgpu-shared.js";
 
 export interface OpenDeviceOptions {
   /** Tuning profile, "software" or "hardware"; by default chosen from the adapter, or by KILOGRAD_PROFILE. */
@@ -120,9 +121,9 @@ async function open(options: OpenDeviceOptions, trial?: Choices): Promise<WebGpu
     ...(precision === "mixed" ? [`enable-dawn-features=${MATRIX_TOGGLES.join(",")}`] : []),
     ...(options.dawnFlags ?? []),
   ]);
-  const gpu = await gpuSource(flags, driver);
-  const adapter = (await gpu?.requestAdapter()) ?? null;
-  if (gpu === undefined || adapter === null) {
+  const source = await gpuSource(flags, driver);
+  const adapter = (await source?.requestAdapter()) ?? null;
+  if (source === undefined || adapter === null) {
     throw new DeviceError("NO_ADAPTER", `webgpu: no adapter was found; ${await adviceWithoutAdapter()}`);
   }
   const { description, device: model, vendor } = adapter.info;
@@ -166,18 +167,28 @@ async function open(options: OpenDeviceOptions, trial?: Choices): Promise<WebGpu
     },
     label: `kilograd on ${vendor}`,
   };
-  const gpuDevice = await deviceOf(adapter, descriptor);
+  // Programs depend on the profile.
+  const key = JSON.stringify([source.key, descriptor, tuning]);
+  const known = takeIdle(key);
+  if (known !== undefined) source.unused(adapter);
+  const shared = known ?? {
+    ...{ adapter, gpu: await deviceOf(adapter, descriptor) },
+    ...{ programs: new Map(), layouts: new Map() },
+  };
   // An adapter gives one device: another takes another adapter.
   const openAnother = async () => {
-    const again = await gpu.requestAdapter();
+    const again = await source.requestAdapter();
     if (again === null) throw new DeviceError("NO_ADAPTER", "the adapter is not there a second time");
     return { adapter: again, device: await deviceOf(again, descriptor) };
   };
-  const compileAhead =
-    isNode && gainsFromCompilingAhead(adapter.info)
-      ? new CompileAhead(openAnother, options.onMessage ?? (() => {}))
-      : undefined;
-  const device = new WebGpuDevice(adapter, gpuDevice, tuning, compileAhead);
+  const device = new WebGpuDevice(shared.adapter, shared.gpu, tuning, {
+    compileAhead:
+      isNode && gainsFromCompilingAhead(adapter.info)
+        ? new CompileAhead(openAnother, options.onMessage ?? (() => {}))
+        : undefined,
+    shared,
+    giveBack: () => giveBack(key, shared),
+  });
   if (tuning.matrices !== undefined) {
     try {
       if (checkMixed === undefined) throw new DeviceError("LIMIT", "internal: mixed precision without its check");

@@ -68,8 +68,11 @@ export class BufferPool {
   private readonly free = new Map<number, PooledBuffer[]>();
   private readonly info: MemoryInfo = { liveBytes: 0, pooledBytes: 0, peakBytes: 0, liveCount: 0 };
 
-  /** @param create memory of so many bytes; throws where there is none */
-  constructor(private readonly create: (bytes: number) => GPUBuffer) {}
+  /** All there is, live or free. */
+  private readonly memories = new Set<GPUBuffer>();
+
+  /** @param createMemory of so many bytes; throws where there is none */
+  constructor(private readonly createMemory: (bytes: number) => GPUBuffer) {}
 
   /**
    * A buffer of at least `bytes`. With `idleSince`, one that no submit after that number uses (the host may write it at
@@ -84,7 +87,7 @@ export class BufferPool {
       if (index >= 0) buffer = list.splice(index, 1)[0];
     }
     if (buffer !== undefined) this.info.pooledBytes -= size;
-    else buffer = new PooledBuffer(size, this.create(size));
+    else buffer = this.create(size);
     this.info.liveBytes += size;
     this.info.liveCount++;
     this.info.peakBytes = Math.max(this.info.peakBytes, this.info.liveBytes + this.info.pooledBytes);
@@ -128,7 +131,11 @@ export class BufferPool {
   trim(idleSince: number): void {
     for (const [size, list] of this.free) {
       const needed = list.filter((buffer) => buffer.lastUse > idleSince);
-      for (const buffer of list) if (buffer.lastUse <= idleSince) buffer.gpu.destroy();
+      for (const { lastUse, gpu } of list) {
+        if (lastUse > idleSince) continue;
+        gpu.destroy();
+        this.memories.delete(gpu);
+      }
       this.info.pooledBytes -= (list.length - needed.length) * size;
       this.free.set(size, needed);
     }
@@ -136,6 +143,19 @@ export class BufferPool {
 
   memory(): MemoryInfo {
     return { ...this.info };
+  }
+
+  /** Destroys all memory, also what is in use. */
+  destroy(): void {
+    for (const memory of this.memories) memory.destroy();
+    this.memories.clear();
+    this.free.clear();
+  }
+
+  private create(bytes: number): PooledBuffer {
+    const memory = this.createMemory(bytes);
+    this.memories.add(memory);
+    return new PooledBuffer(bytes, memory);
   }
 }
 

@@ -47,6 +47,7 @@ import {
   programKey,
   programSource,
 } from "./webgpu-program.js";
+import type { SharedGpu } from "./webgpu-shared.js";
 import { DispatchTimer, type KernelTime } from "./webgpu-timer.js";
 
 /** Commands after which recorded work is submitted without being asked, so that the adapter does not idle. */
@@ -76,14 +77,23 @@ class GpuStorage extends Storage {
   }
 }
 
+/** What a device is opened with. */
+export interface Surroundings {
+  readonly compileAhead?: CompileAhead | undefined;
+  /** What its GPU device brings along from an earlier use. */
+  readonly shared?: SharedGpu;
+  /** Takes the GPU device, without its memory; by default it is destroyed. */
+  readonly giveBack?: () => void;
+}
+
 export class WebGpuDevice extends Device {
   readonly kind = "webgpu";
   /** As many as a buffer of this adapter holds, and an i32 index reaches. */
   readonly mostElements: number;
   override readonly precision: Precision;
   private readonly pool: BufferPool;
-  private readonly programs = new Map<string, Program>();
-  private readonly layouts = new Map<string, GPUBindGroupLayout>();
+  private readonly programs: Map<string, Program>;
+  private readonly layouts: Map<string, GPUBindGroupLayout>;
   private readonly constants = new Map<string, GpuView>();
   private readonly parameterLayout: GPUBindGroupLayout;
   private readonly parameterBuffer: GPUBuffer;
@@ -101,6 +111,8 @@ export class WebGpuDevice extends Device {
   private readonly faults: FaultSink;
   private closed = false;
   private staging: GPUBuffer | undefined;
+  /** All that reads copy into, kept or in use. */
+  private readonly stagings = new Set<GPUBuffer>();
   private timer: DispatchTimer | undefined;
   /** The step that is being recorded. */
   private recording: WebGpuPlan | undefined;
@@ -110,9 +122,11 @@ export class WebGpuDevice extends Device {
     readonly adapter: GPUAdapter,
     readonly gpu: GPUDevice,
     readonly profile: TuningProfile,
-    private readonly compileAhead?: CompileAhead,
+    private readonly surroundings: Surroundings = {},
   ) {
     super();
+    this.programs = surroundings.shared?.programs ?? new Map();
+    this.layouts = surroundings.shared?.layouts ?? new Map();
     this.precision = profile.matrices === undefined ? "float32" : "mixed";
     this.mostElements = Math.min(2 ** 31, Math.floor(gpu.limits.maxBufferSize / BYTES_PER_ELEMENT));
     this.pool = new BufferPool((bytes) => this.createMemory(bytes));
@@ -347,6 +361,7 @@ export class WebGpuDevice extends Device {
       await this.handOver();
       if (copy.error !== undefined) this.raiseCall(copy.error);
       await wait(staging.mapAsync(GPUMapMode.READ, 0, bytes)).catch((cause: unknown) => {
+        if (this.closed) throw new DeviceError("CLOSED", "read: the device was destroyed meanwhile", { cause });
         throw this.failure ?? new DeviceError("DEVICE_LOST", "webgpu: reading back failed", { cause });
       });
       this.raise();
@@ -355,7 +370,7 @@ export class WebGpuDevice extends Device {
       this.returnStaging(staging);
       return dtype === "f32" ? new Float32Array(data) : dtype === "i32" ? new Int32Array(data) : new Uint32Array(data);
     } catch (error) {
-      staging.destroy();
+      this.dropStaging(staging);
       throw error;
     }
   }
@@ -442,11 +457,16 @@ export class WebGpuDevice extends Device {
     if (this.closed) return;
     this.closed = true;
     this.commands = [];
-    this.compileAhead?.destroy();
+    this.surroundings.compileAhead?.destroy();
     // What is said of a destroyed device is nobody's.
     this.faults.report = undefined;
     this.faults.lost = undefined;
-    this.gpu.destroy();
+    this.pool.destroy();
+    this.parameterBuffer.destroy();
+    for (const staging of this.stagings) staging.destroy();
+    const { giveBack } = this.surroundings;
+    if (giveBack === undefined || isLoss(this.failure)) this.gpu.destroy();
+    else giveBack();
   }
 
   /** Called by a storage whose last reference went. */
@@ -474,7 +494,7 @@ export class WebGpuDevice extends Device {
   private raise(): void {
     const { failure } = this;
     if (failure === undefined) return;
-    if (failure instanceof DeviceError && failure.code === "DEVICE_LOST") this.commands = [];
+    if (isLoss(failure)) this.commands = [];
     else this.failure = undefined;
     throw failure;
   }
@@ -720,7 +740,7 @@ export class WebGpuDevice extends Device {
         if (fault !== undefined) this.lose(rest, fault);
       }
     }
-    this.compileAhead?.submitted(
+    this.surroundings.compileAhead?.submitted(
       commands.flatMap((command) => (command.kind === "dispatch" ? [command.program] : [])),
       () => this.gpu.queue.onSubmittedWorkDone(),
     );
@@ -781,7 +801,8 @@ export class WebGpuDevice extends Device {
     for (const { kernel, fault } of programs) {
       if (fault !== undefined) throw new DeviceError(fault.code, `${kernel}: ${fault.reason}`, { cause: fault.cause });
     }
-    const prepared = this.compileAhead === undefined || (await this.compileAhead.prepare(programs));
+    const prepared =
+      this.surroundings.compileAhead === undefined || (await this.surroundings.compileAhead.prepare(programs));
     for (const program of programs) program.prepared = prepared;
     return prepared;
   }
@@ -798,22 +819,32 @@ export class WebGpuDevice extends Device {
     const kept = this.staging;
     this.staging = undefined;
     if (kept !== undefined && kept.size >= bytes) return kept;
-    kept?.destroy();
-    return this.gpu.createBuffer({
+    if (kept !== undefined) this.dropStaging(kept);
+    const staging = this.gpu.createBuffer({
       size: Math.max(4096, Math.ceil(bytes / 4096) * 4096),
       usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
     });
+    this.stagings.add(staging);
+    return staging;
   }
 
   /** Keeps the larger of two staging buffers up to 64 MiB for the next read. */
   private returnStaging(staging: GPUBuffer): void {
-    if (staging.size > 2 ** 26 || (this.staging !== undefined && this.staging.size >= staging.size)) staging.destroy();
+    const { staging: kept } = this;
+    if (staging.size > 2 ** 26 || (kept !== undefined && kept.size >= staging.size)) this.dropStaging(staging);
     else {
-      this.staging?.destroy();
+      if (kept !== undefined) this.dropStaging(kept);
       this.staging = staging;
     }
   }
+
+  private dropStaging(staging: GPUBuffer): void {
+    staging.destroy();
+    this.stagings.delete(staging);
+  }
 }
+
+const isLoss = (error: Error | undefined) => error instanceof DeviceError && error.code === "DEVICE_LOST";
 
 const isCompiling = ({ pipeline, fault }: Program) => pipeline === undefined && fault === undefined;
 
