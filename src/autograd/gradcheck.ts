@@ -1,11 +1,23 @@
 // Proving gradients: analytic gradients against central differences in float64 on the CPU reference, and gradients of a
 // WebGPU device against those of the reference.
 import { CpuDevice } from "../tensor/cpu.js";
-import type { Device } from "../tensor/device.js";
-import { KilogradError } from "../tensor/errors.js";
+import { type Device, deviceRule } from "../tensor/device.js";
+import { KilogradError, UsageError } from "../tensor/errors.js";
+import {
+  anyOf,
+  array,
+  boolean,
+  callable,
+  check,
+  checkOptions,
+  instanceOf,
+  number,
+  oneOf,
+  type Rules,
+} from "../tensor/options.js";
 import { scope } from "../tensor/scope.js";
 import { formatShape, type Shape, sizeOf } from "../tensor/shape.js";
-import { type NestedArray, type Tensor, tensor } from "../tensor/tensor.js";
+import { type NestedArray, Tensor, tensor } from "../tensor/tensor.js";
 import { mul } from "./ops/elementwise.js";
 import { sum } from "./ops/reduce.js";
 import { noGrad, valueAndGrad } from "./tape.js";
@@ -30,6 +42,15 @@ export interface GradcheckOptions {
   /** Throw on a mismatch (default true) or only report it. */
   readonly raise?: boolean;
 }
+
+const gradcheckRules: Rules<GradcheckOptions> = {
+  eps: number({ above: 0 }),
+  atol: number({ from: 0 }),
+  rtol: number({ from: 0 }),
+  against: anyOf(oneOf("finite-differences"), deviceRule),
+  reference: instanceOf(CpuDevice, "a cpu device"),
+  raise: boolean,
+};
 
 /** One compared element, the worst of all. */
 export interface GradcheckReport {
@@ -71,8 +92,17 @@ export async function gradcheck(
   inputs: readonly GradcheckInput[],
   options: GradcheckOptions = {},
 ): Promise<GradcheckReport> {
-  const { eps = 1e-6, atol = 1e-5, rtol = 1e-3, against = "finite-differences", raise = true } = options;
-  const { reference = new CpuDevice() } = options;
+  check("gradcheck", "fn", fn, callable);
+  check("gradcheck", "inputs", inputs, array);
+  inputs.forEach((input, i) => {
+    if (!(input instanceof Tensor)) return;
+    throw new UsageError(
+      `gradcheck: input ${i} must be values, since it goes to several devices, got a tensor; give nested arrays or { shape, values }`,
+    );
+  });
+  const given = checkOptions("gradcheck", options, gradcheckRules);
+  const { eps = 1e-6, atol = 1e-5, rtol = 1e-3, against = "finite-differences", raise = true } = given;
+  const { reference = new CpuDevice() } = given;
   const scalar = (...tensors: Tensor[]) => weightedSum(fn(...tensors));
   const gradientsOn = async (device: Device) => {
     const tensors = inputs.map((input) => toTensor(device, input));

@@ -3,11 +3,18 @@
 // window. What changes from step to step arrives as numbers: nothing recompiles. Inputs are the gradients [g, g, ...],
 // outputs [w, ...slots, w, ...slots, ...], all read and written, no tensor twice. With `scaled` params two more inputs
 // follow, [scale f32, nonFinite u32] of a loss scaling (loss-scaling.ts): gradients are divided by the scale, and where
-// nonFinite is not 0 nothing changes. With `newAverage` the last slot is the parameters' moving average over the steps.
+// nonFinite is not 0 nothing changes. With `newAverage` the last slot is the parameters' moving average over the steps, which
+// begins as NOT_BEGUN: what a step changes first, it begins with.
 // Formulas and defaults as Keras 3: weight decay is decoupled from the gradient, w -= w learningRate weightDecay.
 import { type CpuCall, defineKernel } from "../tensor/kernel.js";
 import { type Binding, follows, type GpuCall, type GpuView, positionOf } from "../tensor/webgpu-program.js";
 import { bindableGroups, rolledSegments } from "./rolled.js";
+
+/**
+ * Elements of an average before the first step that changes their parameter: the largest float32. Only the device knows which
+ * step that is, where steps with gradients that are not finite are left out.
+ */
+export const NOT_BEGUN = (2 - 2 ** -23) * 2 ** 127;
 
 /** A gradient with the parameter and slots that it changes. */
 type Update<View> = readonly [gradient: View, parameter: View, ...slots: View[]];
@@ -15,7 +22,7 @@ type Update<View> = readonly [gradient: View, parameter: View, ...slots: View[]]
 interface StepParams {
   /** Whether gradients carry a loss scaling's factor. Default false. */
   readonly scaled?: boolean;
-  /** Share of the parameters after this step in their average, (0, 1]; without it there is no average. */
+  /** Share of the parameters after this step in their average once it has begun, (0, 1]; without it there is no average. */
   readonly newAverage?: number;
 }
 
@@ -50,7 +57,9 @@ function cpuUpdateAll(
     const average = newAverage === undefined ? undefined : rest.at(-1)!.data;
     for (let i = 0; i < w.size; i++) {
       w.data[i] = update(w.data[i]!, g.data[i]! * factor, slots, i);
-      if (average !== undefined) average[i] = average[i]! + (w.data[i]! - average[i]!) * newAverage!;
+      if (average === undefined) continue;
+      const before = average[i]!;
+      average[i] = before === NOT_BEGUN ? w.data[i]! : before + (w.data[i]! - before) * newAverage!;
     }
   }
 }
@@ -86,7 +95,7 @@ const averaged = ({ key, state, statement, numbers }: UpdateText, newAverage: nu
   key: `${key} averaged`,
   state: [...state, "average"],
   statement: `${statement}
-      average += (w - average) * u.newAverage;`,
+      average = select(average + (w - average) * u.newAverage, w, average == vec4f(0x1.fffffep+127f));`,
   numbers: { ...numbers, newAverage },
 });
 

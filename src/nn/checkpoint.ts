@@ -23,6 +23,7 @@ import { boolean, integer, number, object as objectRule } from "../tensor/option
 import { formatShape, type Shape, sameShape } from "../tensor/shape.js";
 import { type Tensor, tensor } from "../tensor/tensor.js";
 import { type Architecture, architectureFromConfig, type ModelConfig } from "./architecture.js";
+import { requireFiniteWeights } from "./diagnose.js";
 import type { FigureSums } from "./figures.js";
 import { scalingInitializers } from "./initializers.js";
 import { readKerasModel } from "./keras.js";
@@ -167,6 +168,8 @@ export interface SaveOptions {
   readonly callbackTensors?: Iterable<readonly [string, Tensor]>;
   /** JSON to keep with the model: figures, the data it was trained on. */
   readonly notes?: Readonly<Record<string, unknown>>;
+  /** Writes weights that are infinite or NaN, too. Default false: they are an error, and an existing file stays as it is. */
+  readonly allowNonFinite?: boolean;
 }
 
 const OPTIMIZER_PREFIX = "optimizer:";
@@ -174,10 +177,11 @@ const CALLBACK_PREFIX = "callback:";
 
 /**
  * Writes a model's configuration, seed and weights, atomically.
- * @throws KilogradError `FILE_WRITE`; an existing file is then as it was
+ * @throws KilogradError `FILE_WRITE`, or `NON_FINITE` for weights that are infinite or NaN; an existing file is then as it was
  */
 export async function saveModel(path: string, model: Sequential, options: SaveOptions = {}): Promise<void> {
-  const { training, slots = [], callbackTensors = [], notes = {} } = options;
+  const { training, slots = [], callbackTensors = [], notes = {}, allowNonFinite = false } = options;
+  if (!allowNonFinite) await requireFiniteWeights("saveModel", model, path);
   const tensors = new Map<string, DeferredTensor>();
   for (const [name, t] of model.namedTensors()) tensors.set(name, deferred(t));
   for (const [name, t] of slots) tensors.set(OPTIMIZER_PREFIX + name, deferred(t));

@@ -1,13 +1,45 @@
 // Where numbers stop being finite: one forward and backward pass over a batch, layer by layer.
+import { zeros } from "../autograd/ops/create.js";
 import { backward } from "../autograd/tape.js";
-import { scope } from "../tensor/scope.js";
-import type { Tensor } from "../tensor/tensor.js";
+import { findNonFiniteKernel } from "../kernels/loss-scaling.js";
+import { KilogradError } from "../tensor/errors.js";
+import { keep, scope } from "../tensor/scope.js";
+import { runInto, type Tensor } from "../tensor/tensor.js";
 import type { Loss } from "./losses.js";
 import type { Sequential } from "./model.js";
 import { lossOf } from "./train-step.js";
 
 async function allFinite(tensor: Tensor): Promise<boolean> {
   return (await tensor.data()).every(Number.isFinite);
+}
+
+/** A weight of the model that is not finite, running statistics included. */
+export async function nonFiniteWeight(model: Sequential): Promise<string | undefined> {
+  for (const { name, tensor } of model.weights()) if (!(await allFinite(tensor))) return name;
+  return undefined;
+}
+
+/** Whether all tensors are finite, by a look on the device: one element is read. */
+async function allFiniteOnDevice(tensors: readonly Tensor[]): Promise<boolean> {
+  const [first] = tensors;
+  if (first === undefined) return true;
+  const found = keep(zeros(first.device, [1], "u32"));
+  try {
+    runInto(findNonFiniteKernel, tensors, [found], {});
+    return (await found.item()) === 0;
+  } finally {
+    found.dispose();
+  }
+}
+
+/** @throws KilogradError `NON_FINITE` where a weight is infinite or NaN */
+export async function requireFiniteWeights(owner: string, model: Sequential, path: string): Promise<void> {
+  if (await allFiniteOnDevice(model.weights().map(({ tensor }) => tensor))) return;
+  const name = await nonFiniteWeight(model);
+  throw new KilogradError(
+    "NON_FINITE",
+    `${owner}: the weight "${name}" of "${model.name}" is infinite or NaN, ${path} was not written; pass { allowNonFinite: true } to write it all the same`,
+  );
 }
 
 /**

@@ -1,13 +1,14 @@
 // Loss, accuracy and outputs of a model over a data set, batch by batch. Nothing is recorded for gradients.
 import { noGrad } from "../autograd/tape.js";
 import type { TypedArray } from "../tensor/dtype.js";
+import { checkOptions, instanceOf, type Rules } from "../tensor/options.js";
 import { scope } from "../tensor/scope.js";
 import { type Shape, sizeOf } from "../tensor/shape.js";
 import { StepPlan } from "../tensor/step-plan.js";
-import { addFigures, type FigureSums, FigureTable, type Metric, MOST_UNREAD, meansOf } from "./figures.js";
-import type { Loss } from "./losses.js";
+import { addFigures, type FigureSums, FigureTable, type Metric, MOST_UNREAD, meansOf, metricsRule } from "./figures.js";
+import { type Loss, lossRule } from "./losses.js";
 import type { Sequential } from "./model.js";
-import { checkBatchSize, type InputData, InputSet, type LabelledData, SampleSet } from "./samples.js";
+import { batchSizeRule, type InputData, InputSet, type LabelledData, SampleSet } from "./samples.js";
 import { lossInput } from "./train-step.js";
 
 /** Samples at a time; what comes out does not depend on it, apart from rounding. */
@@ -15,13 +16,20 @@ const DEFAULT_BATCH = 128;
 
 export interface EvaluateOptions {
   readonly loss: Loss;
-  /** Default 128, or the number of samples; a matter of memory and speed only. */
+  /** Default 128; a matter of memory and speed only. */
   readonly batchSize?: number;
   /** Default: accuracy where the loss is one of classes. */
   readonly metrics?: readonly Metric[];
   /** Ends the evaluation early with the signal's reason. */
   readonly signal?: AbortSignal;
 }
+
+const evaluateRules: Rules<EvaluateOptions> = {
+  loss: lossRule,
+  batchSize: batchSizeRule,
+  metrics: metricsRule,
+  signal: instanceOf(AbortSignal, "an AbortSignal"),
+};
 
 export interface Evaluation {
   /** Mean per sample, with the layers' L2 penalties, as Keras. */
@@ -31,13 +39,13 @@ export interface Evaluation {
 }
 
 export async function evaluate(model: Sequential, data: LabelledData, options: EvaluateOptions): Promise<Evaluation> {
-  return evaluateSet(model, new SampleSet(model, data), options);
+  const given = checkOptions("evaluate", options, evaluateRules, ["loss"]);
+  return evaluateSet(model, new SampleSet(model, data), given);
 }
 
 /** @throws the signal's reason when it is raised before the end */
 export async function evaluateSet(model: Sequential, set: SampleSet, options: EvaluateOptions): Promise<Evaluation> {
-  const { loss, batchSize = Math.min(DEFAULT_BATCH, set.count), metrics, signal } = options;
-  checkBatchSize("evaluate", batchSize, set.count);
+  const { loss, batchSize = DEFAULT_BATCH, metrics, signal } = options;
   const table = new FigureTable(model, loss, metrics);
   const penalty = noGrad(() => scope(() => model.penalty()));
   const step = new StepPlan(model.device, (x, target) =>
@@ -69,7 +77,7 @@ export async function evaluateSet(model: Sequential, set: SampleSet, options: Ev
 }
 
 export interface PredictOptions {
-  /** Default 128, or the number of samples; a matter of memory and speed only. */
+  /** Default 128; a matter of memory and speed only. */
   readonly batchSize?: number;
 }
 
@@ -81,9 +89,8 @@ export interface Predictions {
 }
 
 export async function predict(model: Sequential, data: InputData, options: PredictOptions = {}): Promise<Predictions> {
+  const { batchSize = DEFAULT_BATCH } = checkOptions("predict", options, { batchSize: batchSizeRule });
   const set = new InputSet(model, data);
-  const { batchSize = Math.max(1, Math.min(DEFAULT_BATCH, set.count)) } = options;
-  checkBatchSize("predict", batchSize, Math.max(1, set.count));
   const outputSize = sizeOf(model.outputShape);
   const size = set.count * outputSize;
   const all = model.device.kind === "cpu" ? new Float64Array(size) : new Float32Array(size);

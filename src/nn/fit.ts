@@ -4,6 +4,20 @@
 import { detach } from "../autograd/tape.js";
 import { shuffledIndices } from "../data/batches.js";
 import { DeviceError, UsageError } from "../tensor/errors.js";
+import {
+  anyOf,
+  boolean,
+  callable,
+  checkOptions,
+  instanceOf,
+  integer,
+  listOf,
+  number,
+  object,
+  oneOf,
+  type Rules,
+  text,
+} from "../tensor/options.js";
 import { RandomStream } from "../tensor/random.js";
 import { scope } from "../tensor/scope.js";
 import type { Shape } from "../tensor/shape.js";
@@ -11,7 +25,7 @@ import { type HostTensor, StepPlan } from "../tensor/step-plan.js";
 import { type Tensor, tensor } from "../tensor/tensor.js";
 import type { Callback, StepLogs, TrainingContext } from "./callbacks/callback.js";
 import { type ModelFile, readModelFile } from "./checkpoint.js";
-import { findNonFinite } from "./diagnose.js";
+import { findNonFinite, nonFiniteWeight } from "./diagnose.js";
 import { evaluateSet } from "./evaluate.js";
 import {
   addFigures,
@@ -21,12 +35,13 @@ import {
   type Metric,
   MOST_UNREAD,
   meansOf,
+  metricsRule,
 } from "./figures.js";
 import { appendEpoch, emptyHistory, type History, StepTimer } from "./history.js";
 import { LossScaler, type LossScalingOptions } from "./loss-scaling.js";
-import type { Loss } from "./losses.js";
+import { type Loss, lossRule } from "./losses.js";
 import type { Sequential } from "./model.js";
-import type { Optimizer } from "./optimizers.js";
+import { type Optimizer, optimizerRule } from "./optimizers.js";
 import {
   restoreTraining,
   saveTraining,
@@ -35,7 +50,7 @@ import {
   type TrainingSettings,
   trainingOf,
 } from "./resume.js";
-import { checkBatchSize, type LabelledData, SampleSet, splitSamples } from "./samples.js";
+import { batchSizeRule, type LabelledData, SampleSet, splitSamples } from "./samples.js";
 import { Snapshot } from "./snapshot.js";
 import { trainStep } from "./train-step.js";
 
@@ -81,7 +96,7 @@ export interface FitOptions {
   readonly loss: Loss;
   /** Epochs in all, those before a resumed run included; default 1. */
   readonly epochs?: number;
-  /** Default 32. */
+  /** Default 32; fewer samples are one batch. */
   readonly batchSize?: number;
   /** Share of the data, its last part, that is held out for validation. */
   readonly validationSplit?: number;
@@ -115,6 +130,38 @@ export interface FitOptions {
   readonly runEagerly?: boolean;
 }
 
+const fitRules: Rules<FitOptions> = {
+  optimizer: optimizerRule,
+  loss: lossRule,
+  epochs: integer({ from: 0 }),
+  batchSize: batchSizeRule,
+  validationSplit: number({ above: 0, below: 1 }),
+  validationData: object,
+  shuffle: boolean,
+  seed: number(),
+  callbacks: listOf({
+    expected: "a callback with a name",
+    accepts: (value) => object.accepts(value) && text.accepts((value as Callback).name),
+  }),
+  initialEpoch: integer({ from: 0 }),
+  maxSteps: integer({ from: 0 }),
+  metrics: metricsRule,
+  augment: callable,
+  perturb: callable,
+  lossScaling: anyOf(oneOf(false), object),
+  checkpoint: object,
+  resume: anyOf(text, object),
+  signal: instanceOf(AbortSignal, "an AbortSignal"),
+  runEagerly: boolean,
+};
+
+const checkpointRules: Rules<CheckpointOptions> = {
+  path: text,
+  everyEpochs: integer({ from: 1 }),
+  everySteps: integer({ from: 1 }),
+  notes: object,
+};
+
 /** Wall time between two reads that steps are gathered to, in milliseconds. */
 const READ_EVERY_MS = 150;
 
@@ -125,19 +172,67 @@ interface Run {
   readonly iterations: number;
   readonly count: number;
   readonly begun: number;
-  readonly figures: Promise<BatchFigures[]>;
+  readonly read: ReturnType<FigureTable["readInspected"]>;
+  /** Whether the weights after it were inspected. */
+  readonly inspected: boolean;
   /** State before it, see `Training.snapshots`. */
   readonly before: Snapshot | undefined;
 }
 
-export async function train(model: Sequential, data: LabelledData, options: FitOptions): Promise<History> {
-  const training = new Training(model, data, options);
+/** What a training changes, and what trainings only use: to change what another one uses would mix them up. */
+const changing = new Set<object>();
+const using = new Map<object, number>();
+
+/**
+ * Reserves the optimizer and the weights of a model for one training; gives what ends that.
+ * @throws UsageError where another training is under way
+ */
+function reserve(model: Sequential, optimizer: Optimizer): () => void {
+  const weights = model.weights();
+  const used = weights.map(({ tensor }) => tensor);
+  // A layer that is trained may also have running statistics.
+  const changed = model.layers.flatMap((layer) => (layer.trainable ? Object.values(layer.weights) : []));
+  const taken = weights.find(
+    ({ tensor }) => changing.has(tensor) || (changed.includes(tensor) && (using.get(tensor) ?? 0) > 0),
+  );
+  if (taken !== undefined) {
+    throw new UsageError(
+      `fit: "${taken.name}" of "${model.name}" is part of another fit that has not ended; await that one first`,
+    );
+  }
+  if (changing.has(optimizer)) {
+    throw new UsageError(
+      "fit: the optimizer is part of another fit that has not ended; give each an optimizer of its own",
+    );
+  }
+  for (const each of [optimizer, ...changed]) changing.add(each);
+  for (const each of used) using.set(each, (using.get(each) ?? 0) + 1);
+  return () => {
+    for (const each of [optimizer, ...changed]) changing.delete(each);
+    for (const each of used) {
+      const left = using.get(each)! - 1;
+      if (left === 0) using.delete(each);
+      else using.set(each, left);
+    }
+  };
+}
+
+export async function train(model: Sequential, data: LabelledData, given: FitOptions): Promise<History> {
+  const options = checkOptions("fit", given, fitRules, ["optimizer", "loss"]);
+  const { checkpoint } = options;
+  if (checkpoint !== undefined) checkOptions("fit: checkpoint", checkpoint, checkpointRules, ["path"]);
+  const release = reserve(model, options.optimizer);
   try {
-    return await training.run();
-  } catch (error) {
-    throw training.explain(error);
+    const training = new Training(model, data, options);
+    try {
+      return await training.run();
+    } catch (error) {
+      throw training.explain(error);
+    } finally {
+      training.dispose();
+    }
   } finally {
-    training.dispose();
+    release();
   }
 }
 
@@ -164,6 +259,7 @@ class Training {
   /** State before the two runs on their way, in turns; only for callbacks that ask where a loss stopped being finite. */
   private readonly snapshots: readonly [Snapshot, Snapshot] | undefined;
   private runs = 0;
+  private weightsFinite = true;
   /** When the figures of the last run came. */
   private lastRead = 0;
   /** Optimizer steps known to be done, and those that the checkpoint holds. */
@@ -183,18 +279,13 @@ class Training {
       validationSplit === undefined ? [data, validationData] : splitSamples(model, data, validationSplit);
     this.set = new SampleSet(model, training);
     this.validation = held && new SampleSet(model, held);
-    checkBatchSize("fit", batchSize, this.set.count);
-    for (const [name, value] of Object.entries({ epochs, initialEpoch, maxSteps: options.maxSteps ?? 0 })) {
-      if (Number.isSafeInteger(value) && value >= 0) continue;
-      throw new UsageError(`fit: ${name} must be a whole number from 0, got ${value}`);
-    }
     if (model.parameters().length === 0) {
       throw new UsageError(`fit: "${model.name}" has no trainable weights; set trainable = true on a layer`);
     }
-    this.batchSize = batchSize;
+    this.batchSize = Math.min(batchSize, this.set.count);
     this.epochs = epochs;
     this.epoch = initialEpoch;
-    this.stepsPerEpoch = Math.ceil(this.set.count / batchSize);
+    this.stepsPerEpoch = Math.ceil(this.set.count / this.batchSize);
     this.shuffle = options.shuffle ?? true;
     this.seed = options.seed ?? model.seed;
     this.optimizer = options.optimizer;
@@ -222,7 +313,7 @@ class Training {
       model,
       optimizer: this.optimizer,
       epochs,
-      batchSize,
+      batchSize: this.batchSize,
       stepsPerEpoch: this.stepsPerEpoch,
       history: this.history,
       stop: (reason) => {
@@ -315,23 +406,41 @@ class Training {
     before?.take(this.stateTensors());
     const begun = performance.now();
     for (let i = 0; i < count; i++) this.step(stepInEpoch + i);
-    const figures = this.table.read();
+    const inspected = before !== undefined || stepInEpoch + count === this.stepsPerEpoch || this.limitReached;
+    if (inspected) this.table.inspect(this.model.weights().map(({ tensor }) => tensor));
+    const read = this.table.readInspected();
     // What goes wrong is raised where they are awaited, which may be after the figures of the run before it.
-    figures.catch(() => {});
-    return { stepInEpoch, iterations, count, begun, figures, before };
+    read.catch(() => {});
+    return { stepInEpoch, iterations, count, begun, read, inspected, before };
   }
 
   /** Waits for a run, while the next one may be on its way. False where that was taken back, with all after it. */
   private async finish(run: Run, next?: Run): Promise<boolean> {
-    const figures = await run.figures;
+    const { figures, finite } = await run.read;
     const now = performance.now();
     this.timer.add(now - Math.max(run.begun, this.lastRead), run.count);
     this.lastRead = now;
     const failed = this.account(run, figures);
-    if (failed === undefined) return true;
-    await next?.figures;
+    if (failed === undefined) {
+      if (finite || !run.inspected) return true;
+      await next?.read;
+      if (run.before === undefined) await this.endOnNonFiniteWeights();
+      else await this.rewind(run);
+      return run.before === undefined;
+    }
+    await next?.read;
     await this.rewind(run, failed, figures[failed]!.loss);
     return false;
+  }
+
+  /** No further step can mend that. The last checkpoint, if there is one, stays as it is. */
+  private async endOnNonFiniteWeights(): Promise<void> {
+    const name = await nonFiniteWeight(this.model);
+    if (name === undefined) return;
+    this.weightsFinite = false;
+    this.context.stop(
+      `the weight "${name}" is infinite or NaN after step ${this.optimizer.iterations}; terminateOnNaN() ends before that and finds where it began`,
+    );
   }
 
   /** Steps until the next read: what fits into READ_EVERY_MS, but not past a limit or a checkpoint. */
@@ -403,27 +512,50 @@ class Training {
   }
 
   /**
-   * Finds where the loss of step `index` of a run stopped being finite: in that step, or in the gradients of the one before.
-   * The model is left as it was before that.
+   * Finds where numbers stopped being finite in a run: in step `index`, whose loss is not, or in the gradients or the update of
+   * the one before; without an index in any step, after which a weight is not. The model is left as it was before that.
    */
-  private async rewind(run: Run, index: number, loss: number): Promise<void> {
+  private async rewind(run: Run, index = Number.POSITIVE_INFINITY, loss?: number): Promise<void> {
     const { optimizer } = this;
-    const failed = run.iterations + index + 1;
-    run.before!.restore(this.stateTensors());
+    const state = this.stateTensors();
+    run.before!.restore(state);
     optimizer.iterations = run.iterations;
     this.stepInEpoch = run.stepInEpoch;
-    let where: string | undefined;
-    for (let i = 0; ; i++, this.stepInEpoch++) {
-      if (i >= index - 1) where = await this.diagnose();
-      if (where !== undefined || i === index) break;
+    const looked = index === Number.POSITIVE_INFINITY ? 0 : index - 1;
+    for (let i = 0; i < run.count; i++, this.stepInEpoch++) {
+      const step = run.iterations + i + 1;
+      const where = i >= looked ? await this.diagnose() : undefined;
+      if (i === index) {
+        const first = where === undefined ? "" : `; first not finite: ${where} in step ${step}`;
+        this.context.stop(`the loss became ${loss} in step ${step}${first}`);
+        return;
+      }
+      run.before!.take(state);
       this.step(this.stepInEpoch);
+      await this.table.read();
+      const weight = i >= looked ? await nonFiniteWeight(this.model) : undefined;
+      if (where === undefined && weight === undefined) continue;
+      run.before!.restore(state);
+      optimizer.iterations = step - 1;
+      this.context.stop(`first not finite: ${where ?? `the weight "${weight}" after its update`} in step ${step}`);
+      return;
     }
-    await this.table.read();
-    const first = where === undefined ? "" : `; first not finite: ${where} in step ${optimizer.iterations + 1}`;
-    this.context.stop(`the loss became ${loss} in step ${failed}${first}`);
   }
 
+  /** What is not finite first in the step of the epoch that is next. It changes nothing, running statistics included. */
   private async diagnose(): Promise<string | undefined> {
+    const before = new Snapshot();
+    const weights = this.model.namedTensors();
+    before.take(weights);
+    try {
+      return await this.findNonFinite();
+    } finally {
+      before.restore(weights);
+      before.dispose();
+    }
+  }
+
+  private async findNonFinite(): Promise<string | undefined> {
     const { device } = this.model;
     const [x, y] = this.batch(this.stepInEpoch).map(({ values, shape }) => tensor(device, values, { shape }));
     try {
@@ -468,7 +600,7 @@ class Training {
   /** Writes the checkpoint, where one is asked for. */
   private async save(): Promise<void> {
     const { checkpoint } = this.options;
-    if (checkpoint === undefined) return;
+    if (checkpoint === undefined || !this.weightsFinite) return;
     const { epoch: epochs, history, stopReason } = this.history;
     const { epoch, stepInEpoch, sums } = this;
     const position = { epoch, stepInEpoch, sums, epochs, history, ...(stopReason !== undefined && { stopReason }) };

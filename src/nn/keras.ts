@@ -8,6 +8,7 @@ import { formatShape } from "../tensor/shape.js";
 import type { ActivationName } from "./activations.js";
 import { architectureFromConfig, type ModelConfig, type PlacedLayer } from "./architecture.js";
 import type { ModelFile } from "./checkpoint.js";
+import { requireFiniteWeights } from "./diagnose.js";
 import type { Initializer } from "./initializers.js";
 import type { LayerConfig } from "./layer.js";
 import type { Sequential } from "./model.js";
@@ -29,16 +30,20 @@ export interface SaveKerasOptions {
   };
   /** JSON to keep with the model; Keras passes over it. */
   readonly notes?: Readonly<Record<string, unknown>>;
+  /** Writes weights that are infinite or NaN, too. Default false: they are an error, and an existing file stays as it is. */
+  readonly allowNonFinite?: boolean;
 }
 
 /**
  * Saves a model as `.h5` in Keras's legacy layout, float32, whole or not at all.
- * @throws UsageError naming the layer that Keras has no words for, KilogradError `FILE_WRITE`
+ * @throws UsageError naming the layer that Keras has no words for, KilogradError `FILE_WRITE`, or `NON_FINITE` for weights
+ * that are infinite or NaN
  * @example
  * await nn.saveKerasModel("model.h5", model); // keras.models.load_model("model.h5")
  */
 export async function saveKerasModel(path: string, model: Sequential, options: SaveKerasOptions = {}): Promise<void> {
-  const { training, notes = {} } = options;
+  const { training, notes = {}, allowNonFinite = false } = options;
+  if (!allowNonFinite) await requireFiniteWeights("saveKerasModel", model, path);
   const layers: KerasLayerWeights[] = [];
   for (const layer of model.layers) {
     const weights: KerasLayerWeights["weights"][number][] = [];

@@ -4,19 +4,19 @@
 // the device, so that steps need not be waited for. Defaults are those of PyTorch's GradScaler.
 import { full, zeros } from "../autograd/ops/create.js";
 import { adjustScaleKernel, findNonFiniteKernel } from "../kernels/loss-scaling.js";
-import type { Device } from "../tensor/device.js";
-import { UsageError } from "../tensor/errors.js";
+import { type Device, deviceRule } from "../tensor/device.js";
+import { check, checkOptions, integer, number, type Rules } from "../tensor/options.js";
 import { keep } from "../tensor/scope.js";
 import { runInto, type Tensor } from "../tensor/tensor.js";
 import type { Optimizer } from "./optimizers.js";
 
 /** All but `interval` are powers of two by default, so that scaling changes no bit of a gradient. */
 export interface LossScalingOptions {
-  /** Default 65536. */
+  /** From 2^-14 to 2^24; default 65536. */
   readonly initialScale?: number;
-  /** Factor after `interval` good steps in a row; default 2. */
+  /** Factor after `interval` good steps in a row, above 1; default 2. */
   readonly growth?: number;
-  /** Factor after a step that was left out; default 1/2. */
+  /** Factor after a step that was left out, between 0 and 1; default 1/2. */
   readonly backoff?: number;
   /** Default 2000. */
   readonly interval?: number;
@@ -24,6 +24,13 @@ export interface LossScalingOptions {
 
 /** Limits of the scale: beyond them it is no longer what is wrong. */
 const [LEAST, MOST] = [2 ** -14, 2 ** 24];
+
+export const lossScalingRules: Rules<LossScalingOptions> = {
+  initialScale: number({ from: LEAST, to: MOST }),
+  growth: number({ above: 1 }),
+  backoff: number({ above: 0, below: 1 }),
+  interval: integer({ from: 1 }),
+};
 
 /**
  * Scales the gradients of a training:
@@ -39,20 +46,10 @@ export class LossScaler {
   private readonly options: Required<LossScalingOptions>;
 
   constructor(device: Device, options: LossScalingOptions = {}) {
-    const { initialScale = 2 ** 16, growth = 2, backoff = 0.5, interval = 2000 } = options;
-    const right = {
-      initialScale: initialScale >= LEAST && initialScale <= MOST,
-      growth: growth > 1,
-      backoff: backoff > 0 && backoff < 1,
-      interval: Number.isSafeInteger(interval) && interval >= 1,
-    };
-    for (const [name, holds] of Object.entries(right)) {
-      if (holds) continue;
-      throw new UsageError(
-        `lossScaling: initialScale must be from 2^-14 to 2^24, growth above 1, backoff between 0 and 1, interval a whole number from 1; got ${name} ${options[name as "growth"]}`,
-      );
-    }
-    this.options = { initialScale, growth, backoff, interval };
+    check("lossScaling", "device", device, deviceRule);
+    const defaults = { initialScale: 2 ** 16, growth: 2, backoff: 0.5, interval: 2000 };
+    this.options = { ...defaults, ...checkOptions("lossScaling", options, lossScalingRules) };
+    const { initialScale } = this.options;
     this.scale = keep(full(device, [], initialScale));
     this.steps = keep(zeros(device, [2]));
     this.nonFinite = keep(zeros(device, [1], "u32"));

@@ -5,9 +5,10 @@ import { oneHot } from "../autograd/ops/gather.js";
 import { mean, sum } from "../autograd/ops/reduce.js";
 import { softmaxCrossEntropy } from "../autograd/ops/softmax.js";
 import { ShapeError } from "../tensor/errors.js";
+import type { Rule } from "../tensor/options.js";
 import { scope } from "../tensor/scope.js";
 import { formatShape, sameShape } from "../tensor/shape.js";
-import type { Tensor } from "../tensor/tensor.js";
+import { requireTensor, type Tensor } from "../tensor/tensor.js";
 import type { ActivationName } from "./activations.js";
 
 /** Mean loss of a batch, a scalar; `perSample` gives [N]. */
@@ -21,6 +22,11 @@ export interface Loss {
   /** Whether accuracy means something for what is predicted: classes. */
   readonly classifies: boolean;
 }
+
+export const lossRule: Rule = {
+  expected: "a loss, such as loss.crossEntropy",
+  accepts: (value) => typeof value === "function" && "lossName" in value && "perSample" in value,
+};
 
 /** Probabilities are kept away from 0 and 1 by Keras's epsilon. */
 const EPSILON = 1e-7;
@@ -37,7 +43,11 @@ function defineLoss(
 ): Loss {
   const whole = batchMean ?? ((prediction, target) => mean(perSample(prediction, target)));
   const inScope = (fn: Loss["perSample"]): Loss["perSample"] => {
-    return (prediction, target) => scope(() => fn(prediction, target));
+    return (prediction, target) => {
+      requireTensor(lossName, "the prediction", prediction);
+      requireTensor(lossName, "the target", target);
+      return scope(() => fn(prediction, target));
+    };
   };
   return Object.assign(inScope(whole), { lossName, perSample: inScope(perSample), includes, classifies });
 }

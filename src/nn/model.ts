@@ -3,10 +3,11 @@
 import { l2Penalty } from "../autograd/ops/penalty.js";
 import { type Changing, type Device, valueNow } from "../tensor/device.js";
 import { ShapeError, UsageError } from "../tensor/errors.js";
+import { anyOf, boolean, callable, checkOptions, integer, type Rules } from "../tensor/options.js";
 import { randomKey } from "../tensor/random.js";
 import { scope } from "../tensor/scope.js";
 import { formatShape, type Shape, sameShape } from "../tensor/shape.js";
-import type { Tensor } from "../tensor/tensor.js";
+import { requireTensor, type Tensor } from "../tensor/tensor.js";
 import type { ActivationName } from "./activations.js";
 import type { ModelConfig, PlacedLayer } from "./architecture.js";
 import {
@@ -18,9 +19,10 @@ import {
   predict,
 } from "./evaluate.js";
 import { type FitOptions, type History, train } from "./fit.js";
+import { type Head, headOf } from "./head.js";
 import type { InputData, LabelledData } from "./samples.js";
 import { countParameters, formatSummary, type ParameterCount } from "./summary.js";
-import { type TrainStepOptions, trainStep } from "./train-step.js";
+import { type TrainStepOptions, trainStep, trainStepRules } from "./train-step.js";
 
 /** A layer of a model with its weights. */
 export class BoundLayer {
@@ -68,6 +70,8 @@ export interface CallOptions {
   readonly step?: Changing<number>;
 }
 
+const callRules: Rules<CallOptions> = { training: boolean, step: anyOf(integer({ from: 0 }), callable) };
+
 export interface SequentialOptions {
   readonly name: string;
   readonly inputShape: Shape;
@@ -99,9 +103,14 @@ export class Sequential {
     return this.layers.at(-1)!.placed.outputShape;
   }
 
-  /** Activation of the last layer, "linear" where there is none. */
+  /** Where the activation of the outputs is. */
+  get head(): Head {
+    return headOf(this.layers);
+  }
+
+  /** Activation of the outputs, "linear" where there is none. */
   get finalActivation(): ActivationName {
-    return this.layers.at(-1)!.placed.layer.activation;
+    return this.head.activation;
   }
 
   /**
@@ -112,9 +121,19 @@ export class Sequential {
     return this.run(x, options, this.layers.length);
   }
 
-  /** As `call`, without the activation of the last layer: what a softmax is taken of. */
+  /**
+   * As `call`, without the activation of the last layer: what a softmax is taken of. A softmax or sigmoid is also found
+   * where layers behind it only arrange elements, or drop them while training.
+   * @throws UsageError where the outputs are probabilities that no logits of their own belong to
+   */
   logits(x: Tensor, options: CallOptions = {}): Tensor {
-    return this.run(x, options, this.layers.length - 1);
+    const { index, layer, activation, obstacle } = this.head;
+    if (obstacle !== undefined && (obstacle.atInference || options.training)) {
+      throw new UsageError(
+        `${this.name}: its outputs have no logits: layer "${layer}" applies ${activation}, and "${obstacle.layer}" makes other values of that; put ${activation} last`,
+      );
+    }
+    return this.run(x, options, index);
   }
 
   /** Outputs of every layer for x, in order; for looking inside a model. */
@@ -132,9 +151,11 @@ export class Sequential {
    */
   private walk(
     x: Tensor,
-    { training = false, step }: CallOptions,
+    options: CallOptions,
     { bareFrom, fuse }: { readonly bareFrom: number; readonly fuse: boolean },
   ) {
+    requireTensor(this.name, "x", x);
+    const { training = false, step } = checkOptions(this.name, options, callRules);
     if (!sameShape(x.shape.slice(1), this.inputShape) || x.rank === 0) {
       throw new ShapeError(
         `${this.name}: needs inputs [N, ${this.inputShape.join(", ")}], got ${formatShape(x.shape)}${
@@ -240,14 +261,18 @@ export class Sequential {
     };
   }
 
-  /** Trains the model; see `FitOptions`. */
+  /**
+   * Trains the model; see `FitOptions`. One training at a time; `evaluate` and `predict` may run meanwhile, each batch with the
+   * weights of its moment.
+   */
   fit(data: LabelledData, options: FitOptions): Promise<History> {
     return train(this, data, options);
   }
 
   /** One training step on a batch; gives its loss, on the device. */
   trainStep(x: Tensor, y: Tensor, options: TrainStepOptions): Tensor {
-    return scope(() => trainStep(this, x, y, options).loss);
+    const given = checkOptions("trainStep", options, trainStepRules, ["optimizer", "loss"]);
+    return scope(() => trainStep(this, x, y, given).loss);
   }
 
   /** Loss and accuracy over a data set. */

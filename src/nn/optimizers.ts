@@ -1,13 +1,16 @@
 // Optimizers: they change parameters in place from their gradients and keep slots (momenta) of the same shape per
 // parameter. Defaults are Keras's. The arithmetic is in kernels/optimizer.ts.
-import { zerosLike } from "../autograd/ops/create.js";
+import { full, zerosLike } from "../autograd/ops/create.js";
+import { equal, where } from "../autograd/ops/elementwise.js";
+import { noGrad } from "../autograd/tape.js";
 import { copyKernel } from "../kernels/copy.js";
-import { type AdamParams, adamKernel, sgdKernel } from "../kernels/optimizer.js";
+import { type AdamParams, adamKernel, NOT_BEGUN, sgdKernel } from "../kernels/optimizer.js";
 import { ShapeError, UsageError } from "../tensor/errors.js";
-import { keep } from "../tensor/scope.js";
+import { anyOf, boolean, check, checkOptions, number, type Rule, type Rules } from "../tensor/options.js";
+import { keep, scope } from "../tensor/scope.js";
 import { formatShape, sameShape } from "../tensor/shape.js";
-import { empty, runInto, type Tensor } from "../tensor/tensor.js";
-import { constantRate, type Schedule } from "./schedules.js";
+import { requireTensors, runInto, type Tensor } from "../tensor/tensor.js";
+import { constantRate, type Schedule, scheduleRule } from "./schedules.js";
 
 /** An optimizer's kind and settings, as JSON. */
 export interface OptimizerConfig {
@@ -29,12 +32,17 @@ export interface OptimizerOptions {
   readonly learningRate?: number | Schedule;
   /**
    * Keeps a moving average a of every parameter w, as Keras's use_ema: after each step a <- emaMomentum a + (1 -
-   * emaMomentum) w, from the first step's w on; `swapAverages` takes it into use. Often better than the last step's
+   * emaMomentum) w, from the w after the first step that changes it on; `swapAverages` takes it into use. Often better than the last step's
    * parameters where the rate does not fall, in a training of many more than 1 / (1 - emaMomentum) steps. In [0, 1), Keras's
    * default 0.99; by default there is no average.
    */
   readonly emaMomentum?: number;
 }
+
+const optimizerRules: Rules<OptimizerOptions> = {
+  learningRate: anyOf(number({ from: 0 }), scheduleRule),
+  emaMomentum: number({ from: 0, below: 1 }),
+};
 
 /** Options with every default in its place. */
 type Complete<Options> = Required<Omit<Options, "emaMomentum">> & Pick<OptimizerOptions, "emaMomentum">;
@@ -48,7 +56,8 @@ export abstract class Optimizer {
   private readonly emaMomentum: number | undefined;
   /** Names of the slots that every parameter has. */
   private readonly slotNames: readonly string[];
-  private readonly slots = new Map<Tensor, Tensor[]>();
+  /** Slots of each parameter, and what no longer frees them with it. */
+  private readonly slots = new Map<Tensor, { readonly tensors: readonly Tensor[]; readonly release: () => void }>();
   /** Parameters that a step has changed: their slots may be there before, from a checkpoint. */
   private readonly met = new Set<Tensor>();
 
@@ -59,26 +68,25 @@ export abstract class Optimizer {
   ) {
     const { learningRate, ...settings } = options;
     const { emaMomentum } = settings;
-    if (emaMomentum !== undefined && !(emaMomentum >= 0 && emaMomentum < 1)) {
-      throw new UsageError(`${name}: emaMomentum must be in [0, 1), got ${emaMomentum}`);
-    }
     this.settings = settings;
     this.emaMomentum = emaMomentum;
     this.slotNames = emaMomentum === undefined ? slotNames : [...slotNames, AVERAGE];
     this.schedule = typeof learningRate === "number" ? constantRate(learningRate) : learningRate;
     this.initialSchedule = this.schedule;
-    if (!(this.learningRate >= 0)) {
-      throw new UsageError(`${name}: learningRate must be a number from 0, got ${this.learningRate}`);
-    }
   }
 
-  /** Learning rate of the next step. */
+  /** Learning rate of the next step. @throws UsageError where a schedule gives what is no rate */
   get learningRate(): number {
-    return this.schedule.at(this.iterations);
+    const rate = this.schedule.at(this.iterations);
+    if (rate >= 0 && rate < Number.POSITIVE_INFINITY) return rate;
+    throw new UsageError(
+      `${this.name}: the schedule "${this.schedule.name}" must give rates from 0, gave ${rate} after ${this.iterations} steps`,
+    );
   }
 
-  /** @throws UsageError where a schedule sets the rate */
+  /** @throws UsageError where a schedule sets the rate, and for what is none */
   set learningRate(value: number) {
+    check(this.name, "learningRate", value, number({ from: 0 }));
     if (this.schedule.name !== "constant") {
       throw new UsageError(
         `${this.name}: its learning rate follows the schedule ${this.schedule.name}; it cannot be set`,
@@ -94,6 +102,8 @@ export abstract class Optimizer {
    * @throws UsageError when no parameter has a gradient
    */
   step(parameters: readonly Tensor[], gradients?: readonly Tensor[], scaling?: StepScaling): void {
+    requireTensors(this.name, "parameters", parameters);
+    if (gradients !== undefined) requireTensors(this.name, "gradients", gradients);
     const updates = gradients === undefined ? gradientsOf(parameters) : pairs(this.name, parameters, gradients);
     if (updates.length === 0) {
       throw new UsageError(
@@ -101,9 +111,14 @@ export abstract class Optimizer {
       );
     }
     for (const [parameter, gradient] of updates) {
-      if (sameShape(gradient.shape, parameter.shape)) continue;
+      if (!sameShape(gradient.shape, parameter.shape)) {
+        throw new ShapeError(
+          `${this.name}: a gradient must have its parameter's shape ${formatShape(parameter.shape)}, got ${formatShape(gradient.shape)}`,
+        );
+      }
+      if (parameter.dtype === "f32" && gradient.dtype === "f32") continue;
       throw new ShapeError(
-        `${this.name}: a gradient must have its parameter's shape ${formatShape(parameter.shape)}, got ${formatShape(gradient.shape)}`,
+        `${this.name}: parameters and gradients must be f32, got ${parameter.dtype} and ${gradient.dtype}`,
       );
     }
     this.meet(updates.map(([parameter]) => parameter));
@@ -114,7 +129,7 @@ export abstract class Optimizer {
       learningRate: this.learningRate,
       step: this.iterations + 1,
       scaled: scaling !== undefined,
-      ...(this.emaMomentum !== undefined && { newAverage: this.iterations === 0 ? 1 : 1 - this.emaMomentum }),
+      ...(this.emaMomentum !== undefined && { newAverage: 1 - this.emaMomentum }),
     }));
     updates[0]![0].device.everyTime(() => {
       this.iterations++;
@@ -147,7 +162,8 @@ export abstract class Optimizer {
     if (index < 0) {
       throw new UsageError(`${this.name}: keeps no averages of the parameters; make it with emaMomentum, such as 0.99`);
     }
-    const averages = parameters.map((parameter) => this.slots.get(parameter)?.[index]);
+    requireTensors(`${this.name}: swapAverages`, "parameters", parameters);
+    const averages = parameters.map((parameter) => this.slots.get(parameter)?.tensors[index]);
     const without = parameters.find((_, i) => averages[i] === undefined);
     if (without !== undefined || this.iterations === 0) {
       throw new UsageError(
@@ -155,16 +171,21 @@ export abstract class Optimizer {
       );
     }
     for (const [i, parameter] of parameters.entries()) {
-      const kept = empty(parameter.device, parameter.shape, parameter.dtype);
-      runInto(copyKernel, [parameter], [kept], {});
-      runInto(copyKernel, [averages[i]!], [parameter], {});
-      runInto(copyKernel, [kept], [averages[i]!], {});
+      const average = averages[i]!;
+      noGrad(() =>
+        scope(() => {
+          // Where all steps were left out, the parameter is its own average.
+          const fresh = equal(average, NOT_BEGUN);
+          const [taken, given] = [where(fresh, parameter, average), where(fresh, average, parameter)];
+          runInto(copyKernel, [taken], [parameter], {});
+          runInto(copyKernel, [given], [average], {});
+        }),
+      );
       parameter.storage.changed("swapAverages");
-      kept.dispose();
     }
   }
 
-  /** The slots of a parameter by name; made, as zeros, where there are none yet. */
+  /** The slots of a parameter by name; made where there are none yet. They are freed with the parameter. */
   slotTensors(parameter: Tensor): { readonly name: string; readonly tensor: Tensor }[] {
     return this.slotsOf(parameter).map((tensor, i) => ({ name: this.slotNames[i]!, tensor }));
   }
@@ -183,13 +204,20 @@ export abstract class Optimizer {
     for (const parameter of fresh) this.met.add(parameter);
   }
 
-  private slotsOf(parameter: Tensor): Tensor[] {
-    let slots = this.slots.get(parameter);
-    if (slots === undefined) {
-      slots = this.slotNames.map(() => keep(zerosLike(parameter)));
-      this.slots.set(parameter, slots);
-    }
-    return slots;
+  private slotsOf(parameter: Tensor): readonly Tensor[] {
+    const known = this.slots.get(parameter);
+    if (known !== undefined) return known.tensors;
+    const tensors = this.slotNames.map((name) => {
+      const { device, shape } = parameter;
+      return keep(name === AVERAGE ? full(device, shape, NOT_BEGUN) : zerosLike(parameter));
+    });
+    const release = parameter.onDispose(() => {
+      for (const slot of tensors) slot.dispose();
+      this.slots.delete(parameter);
+      this.met.delete(parameter);
+    });
+    this.slots.set(parameter, { tensors, release });
+    return tensors;
   }
 
   /** Kind and settings, as it was made. */
@@ -204,13 +232,21 @@ export abstract class Optimizer {
     if (this.schedule.name === "constant") this.learningRate = learningRate;
   }
 
-  /** Frees the slots. */
+  /** Frees the slots; those of a parameter that is disposed of go with it. */
   dispose(): void {
-    for (const slots of this.slots.values()) for (const slot of slots) slot.dispose();
+    for (const { tensors, release } of this.slots.values()) {
+      release();
+      for (const slot of tensors) slot.dispose();
+    }
     this.slots.clear();
     this.met.clear();
   }
 }
+
+export const optimizerRule: Rule = {
+  expected: "an optimizer, such as optim.adam()",
+  accepts: (value) => value instanceof Optimizer,
+};
 
 /** Slot of the moving average, the last. */
 const AVERAGE = "average";
@@ -257,11 +293,17 @@ class Sgd extends Optimizer {
   }
 }
 
+const sgdRules: Rules<SgdOptions> = {
+  ...optimizerRules,
+  momentum: number({ from: 0, below: 1 }),
+  nesterov: boolean,
+  weightDecay: number({ from: 0 }),
+};
+
 /** Stochastic gradient descent: w -= learningRate * g, with momentum v <- momentum v - learningRate g, w += v. */
 export function sgd(options: SgdOptions = {}): Optimizer {
-  const { learningRate = 0.01, momentum = 0, nesterov = false, weightDecay = 0, ...average } = options;
-  if (!(momentum >= 0 && momentum < 1)) throw new UsageError(`sgd: momentum must be in [0, 1), got ${momentum}`);
-  return new Sgd({ learningRate, momentum, nesterov, weightDecay, ...average });
+  const given = checkOptions("sgd", options, sgdRules);
+  return new Sgd({ learningRate: 0.01, momentum: 0, nesterov: false, weightDecay: 0, ...given });
 }
 
 export interface AdamOptions extends OptimizerOptions {
@@ -295,12 +337,23 @@ class Adam extends Optimizer {
 
 const adamDefaults = { learningRate: 0.001, beta1: 0.9, beta2: 0.999, epsilon: 1e-7 } as const;
 
+const adamRules: Rules<AdamOptions> = {
+  ...optimizerRules,
+  beta1: number({ from: 0, below: 1 }),
+  beta2: number({ from: 0, below: 1 }),
+  epsilon: number({ above: 0 }),
+};
+
 /** Adam (Kingma, Ba, 2015). */
 export function adam(options: AdamOptions = {}): Optimizer {
-  return new Adam("adam", { ...adamDefaults, ...options, weightDecay: 0 });
+  if (Object.hasOwn(Object(options), "weightDecay")) {
+    throw new UsageError("adam: has no weightDecay; use adamW, whose decay is decoupled from the gradient");
+  }
+  return new Adam("adam", { ...adamDefaults, ...checkOptions("adam", options, adamRules), weightDecay: 0 });
 }
 
 /** Adam with decoupled weight decay (Loshchilov, Hutter, 2019). */
 export function adamW(options: AdamWOptions = {}): Optimizer {
-  return new Adam("adamW", { ...adamDefaults, weightDecay: 0.004, ...options });
+  const given = checkOptions("adamW", options, { ...adamRules, weightDecay: number({ from: 0 }) });
+  return new Adam("adamW", { ...adamDefaults, weightDecay: 0.004, ...given });
 }

@@ -4,6 +4,7 @@
 import { gatherRows } from "../data/batches.js";
 import type { LabelledImages } from "../data/dataset.js";
 import { DataError, ShapeError, UsageError } from "../tensor/errors.js";
+import { describe, integer } from "../tensor/options.js";
 import { formatShape, type Shape, sizeOf } from "../tensor/shape.js";
 import type { HostTensor } from "../tensor/step-plan.js";
 import type { Sequential } from "./model.js";
@@ -11,9 +12,12 @@ import type { Sequential } from "./model.js";
 /** Inputs and targets, one row after the other. */
 export interface Samples {
   /** [N, ...inputShape] */
-  readonly inputs: Float32Array;
-  /** Class ids [N], or values of the model's output shape [N, ...outputShape]. */
-  readonly targets: Int32Array | Float32Array;
+  readonly inputs: Float32Array | readonly number[];
+  /**
+   * Class ids [N] (an Int32Array), or values of the model's output shape [N, ...outputShape] (a Float32Array). A plain array of N
+   * whole numbers are class ids, unless the model has one output.
+   */
+  readonly targets: Int32Array | Float32Array | readonly number[];
 }
 
 /** Labelled images, as the data loaders give them, or plain arrays. */
@@ -22,12 +26,38 @@ export type LabelledData = LabelledImages | Samples;
 export type InputData =
   | LabelledData
   | Float32Array
+  | readonly number[]
   | { readonly images: Float32Array }
-  | { readonly inputs: Float32Array };
+  | { readonly inputs: Float32Array | readonly number[] };
 
-const inputsOf = (data: InputData) =>
-  data instanceof Float32Array ? data : "images" in data ? data.images : data.inputs;
-const targetsOf = (data: LabelledData) => ("labels" in data ? data.labels : data.targets);
+const isNumbers = (value: unknown): value is readonly number[] =>
+  Array.isArray(value) && value.every((part) => typeof part === "number");
+
+/** The inputs of data, row after row. */
+function inputsOf(model: Sequential, data: InputData): Float32Array {
+  const { images, inputs } = Object(data) as { images?: unknown; inputs?: unknown };
+  const found = images ?? inputs ?? data;
+  if (found instanceof Float32Array) return found;
+  if (isNumbers(found)) return Float32Array.from(found);
+  throw new UsageError(
+    `${model.name}: needs inputs as a Float32Array or a flat array of numbers, one row of ${formatShape(model.inputShape)} after the other, got ${describe(found)}`,
+  );
+}
+
+/** The targets of `count` samples. */
+function targetsOf(model: Sequential, data: LabelledData, count: number): Int32Array | Float32Array {
+  const { labels, targets } = Object(data) as { labels?: unknown; targets?: unknown };
+  const found = labels ?? targets;
+  if (found instanceof Int32Array || found instanceof Float32Array) return found;
+  if (isNumbers(found)) {
+    const ids = found.length === count && sizeOf(model.outputShape) !== 1;
+    if (!ids) return Float32Array.from(found);
+    if (found.every(Number.isInteger)) return Int32Array.from(found);
+  }
+  throw new UsageError(
+    `${model.name}: needs targets as an Int32Array of class ids, one for each of the ${count} samples, or a Float32Array of ${formatShape(model.outputShape)} for each, got ${describe(found)}`,
+  );
+}
 
 /** Batches of inputs [n, ...inputShape] for one model. */
 export class InputSet {
@@ -41,7 +71,7 @@ export class InputSet {
     protected readonly model: Sequential,
     data: InputData,
   ) {
-    this.inputs = inputsOf(data);
+    this.inputs = inputsOf(model, data);
     this.inputSize = sizeOf(model.inputShape);
     this.count = this.inputs.length / this.inputSize;
     if (!Number.isInteger(this.count)) {
@@ -87,14 +117,14 @@ export class SampleSet extends InputSet {
   /** @throws UsageError, ShapeError or DataError where the targets do not fit */
   constructor(model: Sequential, data: LabelledData) {
     super(model, data);
-    this.targets = targetsOf(data);
+    this.targets = targetsOf(model, data, this.count);
     const classes = this.targets instanceof Int32Array;
     this.targetShape = classes ? [] : model.outputShape;
     if (this.count === 0) throw new UsageError(`${model.name}: needs at least one sample, got none`);
     const needed = this.count * sizeOf(this.targetShape);
     if (this.targets.length !== needed) {
       throw new ShapeError(
-        `${model.name}: ${this.count} samples need ${needed} target values (${formatShape(this.targetShape)} each), got ${this.targets.length}`,
+        `${model.name}: ${this.count} samples need ${needed} target values (${formatShape(this.targetShape)} each), got ${this.targets.length}${this.targets.length === this.count ? "; class ids are an Int32Array" : ""}`,
       );
     }
     if (this.targets instanceof Int32Array) checkClasses(model, this.targets);
@@ -135,10 +165,10 @@ export function splitSamples(model: Sequential, data: LabelledData, fraction: nu
   if (!(fraction > 0 && fraction < 1)) {
     throw new UsageError(`fit: validationSplit must be between 0 and 1, got ${fraction}`);
   }
-  const inputs = inputsOf(data);
-  const targets = targetsOf(data);
+  const inputs = inputsOf(model, data);
   const inputSize = sizeOf(model.inputShape);
   const count = inputs.length / inputSize;
+  const targets = targetsOf(model, data, count);
   const boundary = Math.floor(count * (1 - fraction));
   if (boundary === 0 || boundary === count) {
     throw new UsageError(
@@ -152,8 +182,5 @@ export function splitSamples(model: Sequential, data: LabelledData, fraction: nu
   ];
 }
 
-/** @throws UsageError unless 1 <= batchSize <= count */
-export function checkBatchSize(op: string, batchSize: number, count: number): void {
-  if (Number.isSafeInteger(batchSize) && batchSize >= 1 && batchSize <= count) return;
-  throw new UsageError(`${op}: batchSize must be a whole number from 1 to the ${count} samples, got ${batchSize}`);
-}
+/** Of batches: fewer samples are one. */
+export const batchSizeRule = integer({ from: 1 });

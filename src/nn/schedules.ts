@@ -1,5 +1,5 @@
 // Learning rates as functions of the number of finished optimizer steps.
-import { UsageError } from "../tensor/errors.js";
+import { check, checkOptions, integer, number, type Rule, type Rules } from "../tensor/options.js";
 
 export interface Schedule {
   readonly name: string;
@@ -9,14 +9,19 @@ export interface Schedule {
   at(step: number): number;
 }
 
-function checkSteps(owner: string, name: string, value: number): void {
-  if (!(Number.isSafeInteger(value) && value >= 1)) {
-    throw new UsageError(`${owner}: ${name} must be a whole number from 1, got ${value}`);
-  }
-}
+/** What a learning rate may be besides a number. */
+export const scheduleRule: Rule = {
+  expected: "a schedule, such as stepDecay gives",
+  accepts: (value) =>
+    typeof value === "object" && value !== null && typeof (value as Schedule).at === "function" && "config" in value,
+};
+
+const rate = number({ from: 0 });
+const steps = integer({ from: 1 });
 
 /** The same rate throughout. */
 export function constantRate(learningRate: number): Schedule {
+  check("constantRate", "learningRate", learningRate, rate);
   return { name: "constant", config: { learningRate }, at: () => learningRate };
 }
 
@@ -28,9 +33,15 @@ export interface StepDecayOptions {
   readonly factor?: number;
 }
 
+const stepDecayRules: Rules<StepDecayOptions> = { learningRate: rate, everySteps: steps, factor: number({ from: 0 }) };
+
 /** learningRate * factor^floor(step / everySteps), as PyTorch's StepLR. */
-export function stepDecay({ learningRate, everySteps, factor = 0.1 }: StepDecayOptions): Schedule {
-  checkSteps("stepDecay", "everySteps", everySteps);
+export function stepDecay(options: StepDecayOptions): Schedule {
+  const {
+    learningRate,
+    everySteps,
+    factor = 0.1,
+  } = checkOptions("stepDecay", options, stepDecayRules, ["learningRate", "everySteps"]);
   return {
     name: "stepDecay",
     config: { learningRate, everySteps, factor },
@@ -45,9 +56,19 @@ export interface ExponentialDecayOptions {
   readonly decayRate: number;
 }
 
+const exponentialDecayRules: Rules<ExponentialDecayOptions> = {
+  learningRate: rate,
+  decaySteps: steps,
+  decayRate: number({ from: 0 }),
+};
+
 /** learningRate * decayRate^(step / decaySteps), as Keras's ExponentialDecay. */
-export function exponentialDecay({ learningRate, decaySteps, decayRate }: ExponentialDecayOptions): Schedule {
-  checkSteps("exponentialDecay", "decaySteps", decaySteps);
+export function exponentialDecay(options: ExponentialDecayOptions): Schedule {
+  const { learningRate, decaySteps, decayRate } = checkOptions("exponentialDecay", options, exponentialDecayRules, [
+    "learningRate",
+    "decaySteps",
+    "decayRate",
+  ]);
   return {
     name: "exponentialDecay",
     config: { learningRate, decaySteps, decayRate },
@@ -65,10 +86,21 @@ export interface CosineDecayOptions {
   readonly warmupSteps?: number;
 }
 
+const cosineDecayRules: Rules<CosineDecayOptions> = {
+  learningRate: rate,
+  decaySteps: steps,
+  finalShare: number({ from: 0 }),
+  warmupSteps: integer({ from: 0 }),
+};
+
 /** Linear warm-up, then learningRate * ((1 - finalShare) (1 + cos(pi t)) / 2 + finalShare), as Keras's CosineDecay. */
 export function cosineDecay(options: CosineDecayOptions): Schedule {
-  const { learningRate, decaySteps, finalShare = 0, warmupSteps = 0 } = options;
-  checkSteps("cosineDecay", "decaySteps", decaySteps);
+  const {
+    learningRate,
+    decaySteps,
+    finalShare = 0,
+    warmupSteps = 0,
+  } = checkOptions("cosineDecay", options, cosineDecayRules, ["learningRate", "decaySteps"]);
   return {
     name: "cosineDecay",
     config: { learningRate, decaySteps, finalShare, warmupSteps },

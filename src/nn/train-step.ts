@@ -1,11 +1,13 @@
 // One training step: forward, loss, gradients of the trainable weights, update in place.
 import { add } from "../autograd/ops/elementwise.js";
 import { backward, detach } from "../autograd/tape.js";
+import { UsageError } from "../tensor/errors.js";
+import { instanceOf, type Rules } from "../tensor/options.js";
 import type { Tensor } from "../tensor/tensor.js";
-import type { LossScaler } from "./loss-scaling.js";
-import type { Loss } from "./losses.js";
+import { LossScaler } from "./loss-scaling.js";
+import { type Loss, lossRule } from "./losses.js";
 import type { CallOptions, Sequential } from "./model.js";
-import type { Optimizer } from "./optimizers.js";
+import { type Optimizer, optimizerRule } from "./optimizers.js";
 
 export interface TrainStepOptions {
   readonly optimizer: Optimizer;
@@ -14,9 +16,29 @@ export interface TrainStepOptions {
   readonly scaler?: LossScaler | undefined;
 }
 
-/** What the loss is computed of: logits where the model's last activation is part of the loss. */
+export const trainStepRules: Rules<TrainStepOptions> = {
+  optimizer: optimizerRule,
+  loss: lossRule,
+  scaler: instanceOf(LossScaler, "a LossScaler"),
+};
+
+/**
+ * What the loss is computed of: logits where the activation of the model's outputs is part of the loss.
+ * @throws UsageError where that activation would be applied to probabilities
+ */
 export function lossInput(model: Sequential, loss: Loss, x: Tensor, options: CallOptions = {}): Tensor {
-  return loss.includes === model.finalActivation ? model.logits(x, options) : model.call(x, options);
+  const { includes, lossName } = loss;
+  const { layer, activation, obstacle } = model.head;
+  if (includes === undefined || (activation !== "softmax" && activation !== "sigmoid")) return model.call(x, options);
+  if (includes === activation && obstacle === undefined) return model.logits(x, options);
+  const other = includes === "softmax" ? "crossEntropyFromProbabilities" : "binaryCrossEntropy";
+  const found =
+    obstacle === undefined
+      ? `layer "${layer}" applies ${activation}`
+      : `layer "${layer}" applies ${activation} and "${obstacle.layer}" makes other values of it`;
+  throw new UsageError(
+    `${lossName}: applies ${includes} itself, so that "${model.name}" must end in it or in logits, but ${found}; use loss.${other}, or another last layer`,
+  );
 }
 
 /** Loss of a batch with the layers' penalties, and what it was computed of. */

@@ -95,6 +95,15 @@ export const listOf = (rule: Rule, length: Bounds = {}): Rule => ({
   accepts: (value) => Array.isArray(value) && within(value.length, length) && value.every(rule.accepts),
 });
 
+/** A value that a rule accepts, or two of them, such as [height, width]. */
+export const oneOrPair = (rule: Rule): Rule => {
+  const pair = listOf(rule, { from: 2, to: 2 });
+  return {
+    expected: `${rule.expected}, or a pair of them`,
+    accepts: (value) => rule.accepts(value) || pair.accepts(value),
+  };
+};
+
 /** A value in words for a message: short, never throwing. */
 export function describe(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}...` : value);
@@ -162,10 +171,17 @@ const SYNONYMS: Readonly<Record<string, string>> = {
 
 /**
  * Options as given, without those that are undefined.
- * @throws UsageError for what is no object, for unknown names, and for values that a rule does not accept
+ * @param required names of options without a default
+ * @throws UsageError for what is no object, for unknown names, for values that a rule does not accept, and for `required`
+ * ones that are not there
  * @example const { strides = 1 } = checkOptions("maxPool2d", options, rules);
  */
-export function checkOptions<Options extends object>(owner: string, options: Options, rules: Rules<Options>): Options {
+export function checkOptions<Options extends object>(
+  owner: string,
+  options: Options,
+  rules: Rules<Options>,
+  required: readonly (keyof Options & string)[] = [],
+): Options {
   if (!object.accepts(options)) {
     const known = Object.keys(rules).join(", ");
     throw new UsageError(`${owner}: options must be an object of ${known}, got ${describe(options)}`);
@@ -176,6 +192,10 @@ export function checkOptions<Options extends object>(owner: string, options: Opt
     if (rule === undefined) throw unknownOption(owner, name, Object.keys(rules));
     if (value === undefined) complete = false;
     else check(owner, name, value, rule);
+  }
+  const missing = required.find((name) => options[name] === undefined);
+  if (missing !== undefined) {
+    throw new UsageError(`${owner}: ${missing} is required, ${rules[missing].expected}`);
   }
   if (complete) return options;
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Options;

@@ -129,7 +129,9 @@ describe("reduceLrOnPlateau", () => {
   });
 
   test("refuses to change a schedule", async () => {
-    expect(() => reduceLrOnPlateau({ factor: 1 })).toThrow("factor must be between 0 and 1, got 1");
+    expect(() => reduceLrOnPlateau({ factor: 1 })).toThrow(
+      "factor must be a finite number between 0 and 1, both excluded, got 1",
+    );
     const model = plain().build({ device: cpu });
     const optimizer = sgd({ learningRate: stepDecay({ learningRate: 1, everySteps: 10 }) });
     const callbacks = [reduceLrOnPlateau({ monitor: "loss", patience: 0, minDelta: 100 })];
@@ -296,9 +298,7 @@ describeDevices((device) => {
           callbacks: [terminateOnNaN()],
         },
       );
-      expect(history.stopReason).toBe(
-        'the loss became NaN in step 5; first not finite: the gradient of "root/kernel" in step 4',
-      );
+      expect(history.stopReason).toBe('first not finite: the gradient of "root/kernel" in step 4');
       expect((await weightsOf(model))["root/kernel"]!.every(Number.isFinite)).toBe(true);
       model.dispose();
     });

@@ -221,10 +221,18 @@ test("both devices take the same steps", async () => {
 });
 
 test.each<[string, Partial<FitOptions>, string]>([
-  ["batch 0", { batchSize: 0 }, "fit: batchSize must be a whole number from 1 to the 100 samples, got 0"],
-  ["a batch larger than the data", { batchSize: 101 }, "from 1 to the 100 samples, got 101"],
-  ["a batch larger than what a split leaves", { batchSize: 90, validationSplit: 0.2 }, "the 80 samples, got 90"],
-  ["a share", { validationSplit: 1 }, "validationSplit must be between 0 and 1, got 1"],
+  ["batch 0", { batchSize: 0 }, "fit: batchSize must be a whole number from 1, got 0"],
+  ["a share", { validationSplit: 1 }, "validationSplit must be a finite number between 0 and 1, both excluded, got 1"],
+  [
+    "a misspelt option",
+    { bachSize: 3 } as unknown as FitOptions,
+    "fit: unknown option bachSize; did you mean batchSize?",
+  ],
+  ["no optimizer", { optimizer: undefined } as unknown as FitOptions, "fit: optimizer is required"],
+  ["no loss", { loss: "crossEntropy" } as unknown as FitOptions, "fit: loss must be a loss, such as loss.crossEntropy"],
+  ["a checkpoint nowhere", { checkpoint: {} } as unknown as FitOptions, "fit: checkpoint: path is required"],
+  ["every 0 epochs", { checkpoint: { path: "a", everyEpochs: 0 } }, "everyEpochs must be a whole number from 1, got 0"],
+  ["unknown metrics", { metrics: ["auc"] } as unknown as FitOptions, 'each one of "accuracy"'],
   ["both", { validationSplit: 0.1, validationData: data }, "takes validationSplit or validationData, got both"],
   ["epochs", { epochs: 1.5 }, "epochs must be a whole number from 0, got 1.5"],
   ["two callbacks of one name", { callbacks: [{ name: "a" }, { name: "a" }] }, 'two callbacks have the name "a"'],

@@ -85,7 +85,7 @@ describeDevices((device, kind) => {
   test("says where there is no average", () => {
     const [w, other] = [tensor(device(), [1, 2]), tensor(device(), [[1, 2]])];
     const g = tensor(device(), [1, 1]);
-    expect(() => sgd({ emaMomentum: 1 })).toThrow("emaMomentum must be in [0, 1), got 1");
+    expect(() => sgd({ emaMomentum: 1 })).toThrow("emaMomentum must be a finite number in [0, 1), got 1");
     expect(() => sgd().swapAverages([w])).toThrow("make it with emaMomentum, such as 0.99");
     const averaging = sgd({ emaMomentum: 0.9 });
     expect(averaging.keepsAverages).toBe(true);
@@ -203,8 +203,8 @@ test("defaults are Keras's", () => {
   });
   expect(adamW().config()["weightDecay"]).toBe(0.004);
   expect(sgd().learningRate).toBe(0.01);
-  expect(() => sgd({ momentum: 1 })).toThrow("momentum must be in [0, 1), got 1");
-  expect(() => adam({ learningRate: Number.NaN })).toThrow("learningRate must be a number from 0");
+  expect(() => sgd({ momentum: 1 })).toThrow("momentum must be a finite number in [0, 1), got 1");
+  expect(() => adam({ learningRate: Number.NaN })).toThrow("learningRate must be a finite number from 0 or a schedule");
 });
 
 /** Keras: ExponentialDecay(0.1, 10, 0.5), CosineDecay(0, 10, alpha=0.1, warmup_target=0.1, warmup_steps=4); PyTorch: StepLR(10). */

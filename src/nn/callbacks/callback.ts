@@ -1,6 +1,7 @@
 // What a callback may do. Callbacks act on the figures that fit reports; all methods are optional and may be async except
 // onStepEnd, which is told of many steps at once.
 import { UsageError } from "../../tensor/errors.js";
+import { oneOf, type Rules, text } from "../../tensor/options.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import type { History } from "../history.js";
 import type { Sequential } from "../model.js";
@@ -69,6 +70,8 @@ export interface MonitorOptions {
   /** "auto" (default) knows figures that end in loss or accuracy. */
   readonly mode?: MonitorMode;
 }
+
+export const monitorRules: Rules<MonitorOptions> = { monitor: text, mode: oneOf("min", "max", "auto") };
 
 /** +1 where larger is better, -1 where smaller is. */
 export function monitorSign(owner: string, monitor: string, mode: MonitorMode): 1 | -1 {

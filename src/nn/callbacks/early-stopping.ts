@@ -2,9 +2,9 @@
 // at the end of training even when patience lasted, and training never stops after the very first epoch.
 import { object, optional } from "valibot";
 import { anyNumber, count, parse } from "../../io/json.js";
-import { UsageError } from "../../tensor/errors.js";
+import { boolean, checkOptions, integer, number, type Rules } from "../../tensor/options.js";
 import { Snapshot } from "../snapshot.js";
-import { type Callback, type MonitorOptions, monitored, monitorSign } from "./callback.js";
+import { type Callback, type MonitorOptions, monitored, monitorRules, monitorSign } from "./callback.js";
 
 export interface EarlyStoppingOptions extends MonitorOptions {
   /** Epochs without improvement that are borne; default 0. */
@@ -21,15 +21,22 @@ export interface EarlyStoppingOptions extends MonitorOptions {
 
 const storedState = object({ best: optional(anyNumber), bestEpoch: count, wait: count }, "an object");
 
-export function earlyStopping(options: EarlyStoppingOptions = {}): Callback {
+const rules: Rules<EarlyStoppingOptions> = {
+  ...monitorRules,
+  patience: integer({ from: 0 }),
+  minDelta: number(),
+  baseline: number(),
+  restoreBestWeights: boolean,
+  startFromEpoch: integer({ from: 0 }),
+};
+
+export function earlyStopping(given: EarlyStoppingOptions = {}): Callback {
+  const options = checkOptions("earlyStopping", given, rules);
   const { monitor = "val_loss", mode = "auto", patience = 0, minDelta = 0, baseline } = options;
   const { restoreBestWeights = false, startFromEpoch = 0 } = options;
-  if (!(Number.isInteger(patience) && patience >= 0)) {
-    throw new UsageError(`earlyStopping: patience must be a whole number from 0, got ${patience}`);
-  }
   const sign = monitorSign("earlyStopping", monitor, mode);
   const improves = (value: number, reference: number | undefined) =>
-    reference === undefined || sign * value - Math.abs(minDelta) > sign * reference;
+    !Number.isNaN(value) && (reference === undefined || sign * value - Math.abs(minDelta) > sign * reference);
   const bestWeights = new Snapshot();
   let best: number | undefined;
   let bestEpoch = 0;

@@ -1,6 +1,7 @@
 // Figures of every epoch as lines of a file, written as training goes: CSV and JSONL.
 import { appendFile, writeFile } from "node:fs/promises";
 import { KilogradError } from "../../tensor/errors.js";
+import { boolean, check, checkOptions, text } from "../../tensor/options.js";
 import type { Callback } from "./callback.js";
 
 export interface LoggerOptions {
@@ -17,7 +18,9 @@ async function write(path: string, text: string, append: boolean): Promise<void>
 }
 
 /** One line per epoch, one column per figure, after a line with their names. */
-export function csvLogger(path: string, { append = false }: LoggerOptions = {}): Callback {
+export function csvLogger(path: string, options: LoggerOptions = {}): Callback {
+  check("csvLogger", "path", path, text);
+  const { append = false } = checkOptions("csvLogger", options, { append: boolean });
   let begun = append;
   return {
     name: "csvLogger",
@@ -31,7 +34,9 @@ export function csvLogger(path: string, { append = false }: LoggerOptions = {}):
 }
 
 /** One JSON object per epoch and line; figures that are not finite are null. */
-export function jsonlLogger(path: string, { append = false }: LoggerOptions = {}): Callback {
+export function jsonlLogger(path: string, options: LoggerOptions = {}): Callback {
+  check("jsonlLogger", "path", path, text);
+  const { append = false } = checkOptions("jsonlLogger", options, { append: boolean });
   let begun = append;
   return {
     name: "jsonlLogger",

@@ -3,20 +3,38 @@
 import { object, optional } from "valibot";
 import { anyNumber, parse } from "../../io/json.js";
 import { UsageError } from "../../tensor/errors.js";
+import { boolean, checkOptions, type Rules, text } from "../../tensor/options.js";
 import { saveModel } from "../checkpoint.js";
-import { type Callback, type EpochLogs, type MonitorOptions, monitored, monitorSign } from "./callback.js";
+import {
+  type Callback,
+  type EpochLogs,
+  type MonitorOptions,
+  monitored,
+  monitorRules,
+  monitorSign,
+} from "./callback.js";
 
 export interface ModelCheckpointOptions extends MonitorOptions {
   /** File name; `{epoch:02d}` (from 1) and figures such as `{val_loss:.2f}` are filled in. */
   readonly path: string;
   /** Only when the monitored figure is the best so far; default false. */
   readonly saveBestOnly?: boolean;
+  /** Writes weights that are infinite or NaN, too; by default they end the training with an error. */
+  readonly allowNonFinite?: boolean;
 }
 
 const storedState = object({ best: optional(anyNumber) }, "an object");
 
-export function modelCheckpoint(options: ModelCheckpointOptions): Callback {
-  const { path, saveBestOnly = false, monitor = "val_loss", mode = "auto" } = options;
+const rules: Rules<ModelCheckpointOptions> = {
+  ...monitorRules,
+  path: text,
+  saveBestOnly: boolean,
+  allowNonFinite: boolean,
+};
+
+export function modelCheckpoint(given: ModelCheckpointOptions): Callback {
+  const options = checkOptions("modelCheckpoint", given, rules, ["path"]);
+  const { path, saveBestOnly = false, monitor = "val_loss", mode = "auto", allowNonFinite = false } = options;
   const sign = saveBestOnly ? monitorSign("modelCheckpoint", monitor, mode) : 1;
   let best: number | undefined;
 
@@ -28,10 +46,11 @@ export function modelCheckpoint(options: ModelCheckpointOptions): Callback {
     async onEpochEnd(epoch, logs, { model }) {
       if (saveBestOnly) {
         const value = monitored("modelCheckpoint", monitor, logs);
-        if (best !== undefined && !(sign * value > sign * best)) return;
+        // NaN is never the best.
+        if (Number.isNaN(value) || (best !== undefined && !(sign * value > sign * best))) return;
         best = value;
       }
-      await saveModel(fillTemplate(path, { epoch: epoch + 1, ...logs }), model);
+      await saveModel(fillTemplate(path, { epoch: epoch + 1, ...logs }), model, { allowNonFinite });
     },
     exportState: () => ({ values: { best } }),
     importState(values) {

@@ -1,6 +1,7 @@
 // Progress of training on stderr: a bar on a terminal, a plain line per epoch (and every so many seconds within one)
 // elsewhere.
 import { Presets, SingleBar } from "cli-progress";
+import { callable, checkOptions, number, type Rules } from "../../tensor/options.js";
 import type { Callback, EpochLogs, StepLogs } from "./callback.js";
 
 /** Where progress goes: a Node stream such as process.stdout, or anything that takes text. */
@@ -16,6 +17,14 @@ export interface ProgressBarOptions {
   readonly everySeconds?: number;
 }
 
+const rules: Rules<ProgressBarOptions> = {
+  stream: {
+    expected: "a stream with a method write",
+    accepts: (value) => callable.accepts(Object(value).write),
+  },
+  everySeconds: number({ from: 0 }),
+};
+
 const figure = (name: string, value: number) =>
   `${name} ${Math.abs(value) < 1e-3 ? value.toExponential(2) : value.toFixed(4)}`;
 const figures = (logs: EpochLogs) =>
@@ -26,7 +35,7 @@ const runningFigures = ({ meanLoss, meanAccuracy }: StepLogs) =>
   figures({ loss: meanLoss, ...(meanAccuracy !== undefined && { accuracy: meanAccuracy }) });
 
 export function progressBar(options: ProgressBarOptions = {}): Callback {
-  const { stream = process.stderr, everySeconds = 10 } = options;
+  const { stream = process.stderr, everySeconds = 10 } = checkOptions("progressBar", options, rules);
   let bar: SingleBar | undefined;
   let title = "";
   let begun = 0;

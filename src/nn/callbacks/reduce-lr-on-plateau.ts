@@ -1,8 +1,8 @@
 // Lowers the learning rate when a figure no longer improves. Keras's ReduceLROnPlateau.
 import { object, optional } from "valibot";
 import { anyNumber, count, parse } from "../../io/json.js";
-import { UsageError } from "../../tensor/errors.js";
-import { type Callback, type MonitorOptions, monitored, monitorSign } from "./callback.js";
+import { checkOptions, integer, number, type Rules } from "../../tensor/options.js";
+import { type Callback, type MonitorOptions, monitored, monitorRules, monitorSign } from "./callback.js";
 
 export interface ReduceLrOnPlateauOptions extends MonitorOptions {
   /** What the rate is multiplied by, below 1; default 0.1. */
@@ -19,12 +19,19 @@ export interface ReduceLrOnPlateauOptions extends MonitorOptions {
 
 const storedState = object({ best: optional(anyNumber), wait: count, cooling: count }, "an object");
 
-export function reduceLrOnPlateau(options: ReduceLrOnPlateauOptions = {}): Callback {
+const rules: Rules<ReduceLrOnPlateauOptions> = {
+  ...monitorRules,
+  factor: number({ above: 0, below: 1 }),
+  patience: integer({ from: 0 }),
+  minDelta: number({ from: 0 }),
+  cooldown: integer({ from: 0 }),
+  minLearningRate: number({ from: 0 }),
+};
+
+export function reduceLrOnPlateau(given: ReduceLrOnPlateauOptions = {}): Callback {
+  const options = checkOptions("reduceLrOnPlateau", given, rules);
   const { monitor = "val_loss", mode = "auto", factor = 0.1, patience = 10, minDelta = 1e-4 } = options;
   const { cooldown = 0, minLearningRate = 0 } = options;
-  if (!(factor > 0 && factor < 1)) {
-    throw new UsageError(`reduceLrOnPlateau: factor must be between 0 and 1, got ${factor}`);
-  }
   const sign = monitorSign("reduceLrOnPlateau", monitor, mode);
   let best: number | undefined;
   let wait = 0;
@@ -43,7 +50,7 @@ export function reduceLrOnPlateau(options: ReduceLrOnPlateauOptions = {}): Callb
         cooling--;
         wait = 0;
       }
-      if (best === undefined || sign * value - minDelta > sign * best) {
+      if (!Number.isNaN(value) && (best === undefined || sign * value - minDelta > sign * best)) {
         best = value;
         wait = 0;
       } else if (cooling === 0 && ++wait >= patience && optimizer.learningRate > minLearningRate) {
