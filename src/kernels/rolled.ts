@@ -72,7 +72,7 @@ export function windows(profile: TuningProfile, size: number): [number, number][
   return pieces;
 }
 
-/** Most tensors a dispatch: each may take three of its 64 parameters (where it starts, its size, a factor). */
+/** Most tensors a dispatch: each may take three of its parameters (where it starts, its size, a factor). */
 const MOST_TENSORS = 16;
 
 /** A tensor's views (itself and what goes along with it, all of one size), by its place in the list. */

@@ -288,8 +288,14 @@ export function runMany<Params>(
   for (const t of inputs) requireTensor(kernel.name, "an input", t);
   const device = inputs[0]!.device;
   for (const t of inputs) checkDevice(kernel.name, device, t);
-  const results = outputs.map((spec) => empty(device, spec.shape, spec.dtype, kernel.name));
-  runInto(kernel, inputs, results, params);
+  const results: Tensor[] = [];
+  try {
+    for (const spec of outputs) results.push(empty(device, spec.shape, spec.dtype, kernel.name));
+    runInto(kernel, inputs, results, params);
+  } catch (error) {
+    for (const t of results) t.dispose();
+    throw error;
+  }
   return results;
 }
 

@@ -1,10 +1,13 @@
 // What the WebGPU device records: compiled programs, dispatches and copies, and the block of uniform memory that holds
 // the dispatches' parameters. Shared by work that is submitted once and by recorded steps that are submitted again.
+import type { DeviceError } from "./errors.js";
+import type { Content, Fault } from "./webgpu-faults.js";
 import { type Binding, type Dispatch, type GpuView, overlap, type ProgramText } from "./webgpu-program.js";
 import type { DispatchTimer } from "./webgpu-timer.js";
 
-/** Bytes of a parameter binding: a dispatch has at most 256 parameters. */
-export const PARAMETER_BINDING = 1024;
+/** Most parameters of a dispatch, of four bytes each, and the bytes of their binding. */
+export const MOST_PARAMETERS = 256;
+export const PARAMETER_BINDING = 4 * MOST_PARAMETERS;
 
 /** The layout of every dispatch's parameters. */
 export const PARAMETER_LAYOUT: GPUBindGroupLayoutDescriptor = {
@@ -40,12 +43,13 @@ export interface Program {
   pipeline: GPUComputePipeline | undefined;
   /** The driver has compiled it, too, as far as that is known. */
   prepared?: boolean;
-  /** Settles (never rejects) when the pipeline is there or `error` is set. */
+  /** Settles (never rejects) when the pipeline is there or `fault` is set. */
   ready: Promise<void>;
-  error: Error | undefined;
+  /** Why there is no pipeline. */
+  fault: Fault | undefined;
 }
 
-/** A call of a kernel, for profiles: what its dispatches do together. */
+/** A call of a kernel: what its dispatches do together. */
 export interface KernelCall {
   readonly kernel: string;
   readonly inputs: readonly GpuView[];
@@ -53,6 +57,11 @@ export interface KernelCall {
   /** See Kernel.flops. */
   readonly flops: (() => number) | undefined;
   dispatches: number;
+  /** What its inputs held when it was made, and its outputs; and what its outputs hold afterwards. */
+  readonly reads: readonly Content[];
+  readonly writes: readonly Content[];
+  /** Set once a dispatch of it cannot run. */
+  error?: DeviceError | undefined;
 }
 
 export interface DispatchCommand {
@@ -99,8 +108,10 @@ export interface CopyCommand {
   readonly to: GPUBuffer;
   readonly toOffset: number;
   readonly bytes: number;
-  /** Set once it was part of a submit without errors. */
-  submitted: boolean;
+  /** Of what is read back; undefined where memory is moved, whatever it holds. */
+  readonly content?: Content;
+  /** Set once it cannot be had. */
+  error?: DeviceError | undefined;
 }
 
 export type Command = DispatchCommand | CopyCommand;

@@ -2,7 +2,9 @@
 // device's queue: seconds for the first step of a model, while other cores idle. So a second device runs the same
 // programs, last first, over no workgroups. What it has compiled, the first device finds in the driver's cache on disk,
 // and where the two meet, both are done. With a warm cache nothing of this begins.
+import { DeviceError } from "./errors.js";
 import { bindGroupEntries, PARAMETER_BINDING, PARAMETER_LAYOUT, type Program } from "./webgpu-commands.js";
+import { listen } from "./webgpu-faults.js";
 
 /** A submit whose programs are still running after this time is compiling them. */
 const PATIENCE_MS = 250;
@@ -80,11 +82,16 @@ export class CompileAhead {
     if (programs.length === 0 || !wanted() || this.ended) return;
     this.helper = await this.open();
     const { device } = this.helper;
+    let failure: string | undefined;
+    listen(device).report = ({ reason }) => {
+      failure ??= reason;
+    };
     if (this.ended) return;
     for (const program of programs) {
       if (!wanted() || this.ended) return;
       // One at a time: where the other device has come to, the rest is left out.
       await runOverNothing(device, program);
+      if (failure !== undefined) throw new DeviceError("VALIDATION", `${program.kernel}: ${failure}`);
     }
   }
 }

@@ -5,7 +5,9 @@ import { type Choices, settleChoices, tuningMode } from "./tuning.js";
 import { wait } from "./wait.js";
 import { WebGpuDevice } from "./webgpu.js";
 import { CompileAhead, gainsFromCompilingAhead } from "./webgpu-compile-ahead.js";
+import { gpuSource, isNode } from "./webgpu-instance.js";
 import { checkPrecision, chooseProfile, MATRIX_FEATURES, MATRIX_TOGGLES } from "./webgpu-profile.js";
+import { giveBack, takeIdle } from "./webgpu-shared.js";
 
 export interface OpenDeviceOptions {
   /** Tuning profile, "software" or "hardware"; by default chosen from the adapter, or by KILOGRAD_PROFILE. */
@@ -28,20 +30,6 @@ export interface OpenDeviceOptions {
    * Large kernels use one core then. Without effect on other drivers, and where LP_NUM_THREADS is set.
    */
   readonly tinyDispatches?: boolean;
-}
-
-/** Dawn's instance must stay referenced as long as anything of it is used. */
-const instances = new Set<GPU>();
-
-const isNode = typeof process !== "undefined" && process.versions?.node !== undefined;
-
-async function findGpu(flags: readonly string[]): Promise<GPU | undefined> {
-  if (!isNode) return globalThis.navigator?.gpu;
-  const { create, globals } = await import("webgpu");
-  for (const [name, value] of Object.entries(globals)) {
-    if (!(name in globalThis)) Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
-  }
-  return create([...flags]);
 }
 
 /** Dawn takes the last of several flags of one name: joins their lists. */
@@ -67,6 +55,12 @@ export function provideMixedCheck(check: PrecisionCheck): void {
 
 const coresOf = async () => (await import("node:os")).availableParallelism();
 
+/** Bytes, or those that a container may use of them. */
+async function memoryOfMachine(): Promise<number> {
+  const all = (await import("node:os")).totalmem();
+  return Math.min(all, process.constrainedMemory() || all);
+}
+
 /** Cores up to which llvmpipe gets two threads for each. */
 const FEW_CORES = 8;
 
@@ -81,35 +75,26 @@ export async function driverThreads({ tinyDispatches }: OpenDeviceOptions): Prom
   return cores <= FEW_CORES ? 2 * cores : undefined;
 }
 
+/** What the driver is loaded with; nothing where LP_NUM_THREADS is set already. */
+async function driverEnvironment(options: OpenDeviceOptions): Promise<Record<string, string>> {
+  if (!isNode || process.env["LP_NUM_THREADS"] !== undefined) return {};
+  const threads = await driverThreads(options);
+  return threads === undefined ? {} : { LP_NUM_THREADS: String(threads) };
+}
+
 /**
  * Threads of llvmpipe that compute at the same time, for dispatches of several stages; undefined where the thread that takes
  * work from the queue computes, and where the programs of such dispatches could not be compiled beforehand.
  */
-async function workersOf(info: GPUAdapterInfo): Promise<number | undefined> {
+async function workersOf(info: GPUAdapterInfo, driver: Record<string, string>): Promise<number | undefined> {
   if (!isNode || !gainsFromCompilingAhead(info)) return undefined;
   const cores = await coresOf();
-  const threads = Number(process.env["LP_NUM_THREADS"] ?? cores);
+  const threads = Number({ ...process.env, ...driver }["LP_NUM_THREADS"] ?? cores);
   return threads > 0 ? Math.min(threads, cores) : undefined;
 }
 
-let opening: Promise<unknown> = Promise.resolve();
-
 /** See openDevice. */
-export function openWebGpu(options: OpenDeviceOptions): Promise<WebGpuDevice> {
-  // One after the other: the environment is everybody's.
-  const opened = opening.then(async () => {
-    const threads = isNode && process.env["LP_NUM_THREADS"] === undefined ? await driverThreads(options) : undefined;
-    if (threads === undefined) return open(options);
-    process.env["LP_NUM_THREADS"] = String(threads);
-    try {
-      return await open(options);
-    } finally {
-      delete process.env["LP_NUM_THREADS"];
-    }
-  });
-  opening = opened.catch(() => {});
-  return opened;
-}
+export const openWebGpu = (options: OpenDeviceOptions): Promise<WebGpuDevice> => open(options);
 
 /** What to do where Dawn finds no adapter. */
 async function adviceWithoutAdapter(): Promise<string> {
@@ -130,15 +115,15 @@ async function open(options: OpenDeviceOptions, trial?: Choices): Promise<WebGpu
   const environment = (name: string) => (isNode ? process.env[name] || undefined : undefined);
   const profile = options.profile ?? environment("KILOGRAD_PROFILE");
   const precision = checkPrecision(options.precision ?? environment("KILOGRAD_PRECISION") ?? "float32");
-  const gpu = await findGpu(
-    joinFlags([
-      ...(options.profiling ? ["disable-dawn-features=timestamp_quantization"] : []),
-      ...(precision === "mixed" ? [`enable-dawn-features=${MATRIX_TOGGLES.join(",")}`] : []),
-      ...(options.dawnFlags ?? []),
-    ]),
-  );
-  const adapter = gpu === undefined ? null : await wait(gpu.requestAdapter({ powerPreference: "high-performance" }));
-  if (gpu === undefined || adapter === null) {
+  const driver = await driverEnvironment(options);
+  const flags = joinFlags([
+    ...(options.profiling ? ["disable-dawn-features=timestamp_quantization"] : []),
+    ...(precision === "mixed" ? [`enable-dawn-features=${MATRIX_TOGGLES.join(",")}`] : []),
+    ...(options.dawnFlags ?? []),
+  ]);
+  const source = await gpuSource(flags, driver);
+  const adapter = (await source?.requestAdapter()) ?? null;
+  if (source === undefined || adapter === null) {
     throw new DeviceError("NO_ADAPTER", `webgpu: no adapter was found; ${await adviceWithoutAdapter()}`);
   }
   const { description, device: model, vendor } = adapter.info;
@@ -163,7 +148,8 @@ async function open(options: OpenDeviceOptions, trial?: Choices): Promise<WebGpu
   const tuning = {
     ...chosen,
     choices,
-    workers: chosen.name === "software" ? await workersOf(adapter.info) : undefined,
+    workers: chosen.name === "software" ? await workersOf(adapter.info, driver) : undefined,
+    memoryBytes: chosen.onProcessor && isNode ? await memoryOfMachine() : undefined,
   };
   const wanted = ["subgroups", "timestamp-query", "shader-f16"] as GPUFeatureName[];
   // The experimental feature has no place in the types.
@@ -181,19 +167,28 @@ async function open(options: OpenDeviceOptions, trial?: Choices): Promise<WebGpu
     },
     label: `kilograd on ${vendor}`,
   };
-  const gpuDevice = await wait(adapter.requestDevice(descriptor));
-  instances.add(gpu);
+  // Programs depend on the profile.
+  const key = JSON.stringify([source.key, descriptor, tuning]);
+  const known = takeIdle(key);
+  if (known !== undefined) source.unused(adapter);
+  const shared = known ?? {
+    ...{ adapter, gpu: await deviceOf(adapter, descriptor) },
+    ...{ programs: new Map(), layouts: new Map() },
+  };
   // An adapter gives one device: another takes another adapter.
   const openAnother = async () => {
-    const again = await gpu.requestAdapter({ powerPreference: "high-performance" });
+    const again = await source.requestAdapter();
     if (again === null) throw new DeviceError("NO_ADAPTER", "the adapter is not there a second time");
-    return { adapter: again, device: await again.requestDevice(descriptor) };
+    return { adapter: again, device: await deviceOf(again, descriptor) };
   };
-  const compileAhead =
-    isNode && gainsFromCompilingAhead(adapter.info)
-      ? new CompileAhead(openAnother, options.onMessage ?? (() => {}))
-      : undefined;
-  const device = new WebGpuDevice(adapter, gpuDevice, tuning, () => instances.delete(gpu), compileAhead);
+  const device = new WebGpuDevice(shared.adapter, shared.gpu, tuning, {
+    compileAhead:
+      isNode && gainsFromCompilingAhead(adapter.info)
+        ? new CompileAhead(openAnother, options.onMessage ?? (() => {}))
+        : undefined,
+    shared,
+    giveBack: () => giveBack(key, shared),
+  });
   if (tuning.matrices !== undefined) {
     try {
       if (checkMixed === undefined) throw new DeviceError("LIMIT", "internal: mixed precision without its check");
@@ -204,4 +199,15 @@ async function open(options: OpenDeviceOptions, trial?: Choices): Promise<WebGpu
     }
   }
   return device;
+}
+
+async function deviceOf(adapter: GPUAdapter, descriptor: GPUDeviceDescriptor): Promise<GPUDevice> {
+  return wait(adapter.requestDevice(descriptor)).catch((cause: Error) => {
+    const { description, device } = adapter.info;
+    throw new DeviceError(
+      "NO_ADAPTER",
+      `webgpu: ${description || device || "the adapter"} gives no device: ${cause.message}`,
+      { cause },
+    );
+  });
 }

@@ -17,6 +17,7 @@ import {
   partPlaces,
   withSharedAccess,
 } from "./webgpu-commands.js";
+import type { Content, Fault } from "./webgpu-faults.js";
 import { COUNTERS_BYTES, type Group, groupsOf, mergedDispatch } from "./webgpu-merge.js";
 import type { BufferPool, PooledBuffer } from "./webgpu-pool.js";
 import type { TuningProfile } from "./webgpu-profile.js";
@@ -27,6 +28,7 @@ import type { DispatchTimer } from "./webgpu-timer.js";
 /** A storage of the WebGPU device, as far as a step must know it. */
 export interface PlannedStorage extends Storage {
   readonly buffer: PooledBuffer;
+  readonly content: Content;
 }
 
 /** What a recorded step needs of its device. */
@@ -46,6 +48,10 @@ export interface PlanHost {
   isPrepared(kernel: string, dispatch: Dispatch): boolean;
   /** Whether programs will run without being compiled first, once that can be said. @throws where one does not compile */
   compileAhead(programs: readonly Program[]): Promise<boolean>;
+  /** What WebGPU reported of what `fn` did. */
+  attempt(fn: () => void): Fault | undefined;
+  /** Throws the error of a call whose results are needed. */
+  raiseCall(error: DeviceError): never;
   /** Raises an error at the next call. */
   fail(error: Error): void;
   /** Books a submit of commands, put into so many dispatches. */
@@ -78,7 +84,7 @@ export class WebGpuPlan implements RecordedStep {
   /** Made before the step: it must be where it was for the step to run again. */
   private readonly external = new Map<PlannedStorage, PooledBuffer>();
   private readonly made = new Set<PlannedStorage>();
-  /** ArrayBufferView<ArrayBuffer> that the host wrote into memory of the step, and those among them that kernels overwrite. */
+  /** Values that the host wrote into memory of the step, and those among them that kernels overwrite. */
   private readonly written = new Map<PooledBuffer, ArrayBufferView<ArrayBuffer>>();
   private readonly rewritten = new Map<PooledBuffer, ArrayBufferView<ArrayBuffer>>();
   /** What every run overwrites, and the kernel that does so last. */
@@ -291,7 +297,7 @@ export class WebGpuPlan implements RecordedStep {
   private mergedCommands(): DispatchCommand[] {
     return this.groups.map((group, k) => {
       if (isSingle(group)) return group[0]![0]!;
-      const call = { kernel: MERGED, inputs: [], outputs: [], flops: undefined, dispatches: 1 };
+      const call = { kernel: MERGED, inputs: [], outputs: [], flops: undefined, dispatches: 1, reads: [], writes: [] };
       const command = this.device.command(call, this.mergedDispatch(k), this.parameters);
       const parts = group.flat();
       this.device.bind(command);
@@ -334,6 +340,8 @@ export class WebGpuPlan implements RecordedStep {
   run(): void {
     if (!this.valid) throw new DeviceError("CLOSED", "record: memory of this step was freed; record it again");
     this.device.prepare();
+    for (const { content } of this.external.keys())
+      if (content.error !== undefined) this.device.raiseCall(content.error);
     if (++this.runs === WebGpuPlan.mergeAfter.cached && this.merged === undefined)
       this.merge().catch((error: Error) => this.device.fail(error));
     if (this.runs === this.awaitingRuns?.runs) this.awaitingRuns.settled();
@@ -349,13 +357,17 @@ export class WebGpuPlan implements RecordedStep {
       this.uploaded = true;
       gpu.queue.writeBuffer(this.parameterBuffer!, 0, this.parameters.data);
     }
-    const encoder = gpu.createCommandEncoder();
     const timer = this.device.timer();
     // To be timed one by one they run one by one.
     const commands = timer?.each === "dispatch" ? this.commands : (this.merged ?? this.commands);
-    if (commands === this.merged && this.counters !== undefined) encoder.clearBuffer(this.counters.gpu);
-    encode(encoder, commands, this.parameterGroup!, timer);
-    gpu.queue.submit([encoder.finish()]);
+    const fault = this.device.attempt(() => {
+      const encoder = gpu.createCommandEncoder();
+      if (commands === this.merged && this.counters !== undefined) encoder.clearBuffer(this.counters.gpu);
+      encode(encoder, commands, this.parameterGroup!, timer);
+      gpu.queue.submit([encoder.finish()]);
+    });
+    // Nothing of it was executed.
+    if (fault !== undefined) throw new DeviceError(fault.code, `record: the recorded step cannot run: ${fault.reason}`);
     this.device.submitted(this.commands, commands.length);
   }
 

@@ -68,7 +68,11 @@ export class BufferPool {
   private readonly free = new Map<number, PooledBuffer[]>();
   private readonly info: MemoryInfo = { liveBytes: 0, pooledBytes: 0, peakBytes: 0, liveCount: 0 };
 
-  constructor(private readonly device: GPUDevice) {}
+  /** All there is, live or free. */
+  private readonly memories = new Set<GPUBuffer>();
+
+  /** @param createMemory of so many bytes; throws where there is none */
+  constructor(private readonly createMemory: (bytes: number) => GPUBuffer) {}
 
   /**
    * A buffer of at least `bytes`. With `idleSince`, one that no submit after that number uses (the host may write it at
@@ -127,7 +131,11 @@ export class BufferPool {
   trim(idleSince: number): void {
     for (const [size, list] of this.free) {
       const needed = list.filter((buffer) => buffer.lastUse > idleSince);
-      for (const buffer of list) if (buffer.lastUse <= idleSince) buffer.gpu.destroy();
+      for (const { lastUse, gpu } of list) {
+        if (lastUse > idleSince) continue;
+        gpu.destroy();
+        this.memories.delete(gpu);
+      }
       this.info.pooledBytes -= (list.length - needed.length) * size;
       this.free.set(size, needed);
     }
@@ -137,19 +145,17 @@ export class BufferPool {
     return { ...this.info };
   }
 
+  /** Destroys all memory, also what is in use. */
+  destroy(): void {
+    for (const memory of this.memories) memory.destroy();
+    this.memories.clear();
+    this.free.clear();
+  }
+
   private create(bytes: number): PooledBuffer {
-    const limit = this.device.limits.maxBufferSize;
-    if (bytes > limit) {
-      throw new DeviceError(
-        "LIMIT",
-        `allocate: a buffer may hold at most ${limit} bytes on this adapter, ${bytes} were asked for; use a smaller batch or model`,
-      );
-    }
-    const gpu = this.device.createBuffer({
-      size: bytes,
-      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
-    });
-    return new PooledBuffer(bytes, gpu);
+    const memory = this.createMemory(bytes);
+    this.memories.add(memory);
+    return new PooledBuffer(bytes, memory);
   }
 }
 

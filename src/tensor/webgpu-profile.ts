@@ -42,6 +42,8 @@ export interface TuningProfile {
   readonly workers?: number | undefined;
   /** The adapter is a processor: its compiler takes the square of a program's length, and the lanes of a subgroup are one thread. */
   readonly onProcessor?: boolean;
+  /** Memory of the machine, where the adapter is its processor: the system gives more, and ends the process when it is used. */
+  readonly memoryBytes?: number | undefined;
   /** Code shapes that measurement chose, by tunable (tuning.ts). */
   readonly choices?: Choices;
 }

@@ -19,9 +19,11 @@ import {
   bindGroupEntries,
   boundViews,
   type Command,
+  type CopyCommand,
   type DispatchCommand,
   encode,
   type KernelCall,
+  MOST_PARAMETERS,
   PARAMETER_BINDING,
   PARAMETER_LAYOUT,
   ParameterBlock,
@@ -29,6 +31,8 @@ import {
   withSharedAccess,
 } from "./webgpu-commands.js";
 import type { CompileAhead } from "./webgpu-compile-ahead.js";
+import { attempt, type Content, callError, type Fault, type FaultSink, listen } from "./webgpu-faults.js";
+import { isNode } from "./webgpu-instance.js";
 import { WebGpuPlan } from "./webgpu-plan.js";
 import { BufferPool, type PooledBuffer, partBytes } from "./webgpu-pool.js";
 import type { TuningProfile } from "./webgpu-profile.js";
@@ -43,6 +47,7 @@ import {
   programKey,
   programSource,
 } from "./webgpu-program.js";
+import type { SharedGpu } from "./webgpu-shared.js";
 import { DispatchTimer, type KernelTime } from "./webgpu-timer.js";
 
 /** Commands after which recorded work is submitted without being asked, so that the adapter does not idle. */
@@ -55,6 +60,9 @@ const MOST_ELEMENTS_TOGETHER = 2 ** 20;
 const BIND_GROUPS_PER_PROGRAM = 512;
 
 class GpuStorage extends Storage {
+  /** Another one whenever the host writes. */
+  content: Content = { error: undefined };
+
   constructor(
     override readonly device: WebGpuDevice,
     dtype: DType,
@@ -69,14 +77,23 @@ class GpuStorage extends Storage {
   }
 }
 
+/** What a device is opened with. */
+export interface Surroundings {
+  readonly compileAhead?: CompileAhead | undefined;
+  /** What its GPU device brings along from an earlier use. */
+  readonly shared?: SharedGpu;
+  /** Takes the GPU device, without its memory; by default it is destroyed. */
+  readonly giveBack?: () => void;
+}
+
 export class WebGpuDevice extends Device {
   readonly kind = "webgpu";
   /** As many as a buffer of this adapter holds, and an i32 index reaches. */
   readonly mostElements: number;
   override readonly precision: Precision;
   private readonly pool: BufferPool;
-  private readonly programs = new Map<string, Program>();
-  private readonly layouts = new Map<string, GPUBindGroupLayout>();
+  private readonly programs: Map<string, Program>;
+  private readonly layouts: Map<string, GPUBindGroupLayout>;
   private readonly constants = new Map<string, GpuView>();
   private readonly parameterLayout: GPUBindGroupLayout;
   private readonly parameterBuffer: GPUBuffer;
@@ -85,9 +102,17 @@ export class WebGpuDevice extends Device {
   private commands: Command[] = [];
   /** Number of the submit that the recorded commands will be part of. */
   private submitNumber = 1;
+  /** What no call caused that is known; raised at the next one. */
   private failure: Error | undefined;
+  /** Errors of calls whose results nobody has read so far; raised by sync and flush. */
+  private readonly unread = new Set<DeviceError>();
+  /** Some call failed since the device was opened. */
+  private hasFailed = false;
+  private readonly faults: FaultSink;
   private closed = false;
   private staging: GPUBuffer | undefined;
+  /** All that reads copy into, kept or in use. */
+  private readonly stagings = new Set<GPUBuffer>();
   private timer: DispatchTimer | undefined;
   /** The step that is being recorded. */
   private recording: WebGpuPlan | undefined;
@@ -97,29 +122,19 @@ export class WebGpuDevice extends Device {
     readonly adapter: GPUAdapter,
     readonly gpu: GPUDevice,
     readonly profile: TuningProfile,
-    /** Ends what keeps the process alive; called by destroy(). */
-    private readonly onDestroy: () => void = () => {},
-    private readonly compileAhead?: CompileAhead,
+    private readonly surroundings: Surroundings = {},
   ) {
     super();
+    this.programs = surroundings.shared?.programs ?? new Map();
+    this.layouts = surroundings.shared?.layouts ?? new Map();
     this.precision = profile.matrices === undefined ? "float32" : "mixed";
     this.mostElements = Math.min(2 ** 31, Math.floor(gpu.limits.maxBufferSize / BYTES_PER_ELEMENT));
-    this.pool = new BufferPool(gpu);
+    this.pool = new BufferPool((bytes) => this.createMemory(bytes));
     this.parameters = new ParameterBlock(gpu.limits.minUniformBufferOffsetAlignment, PARAMETER_BYTES);
-    gpu.onuncapturederror = (event) => {
-      event.preventDefault();
-      const { error } = event;
-      this.fail(
-        new DeviceError(
-          error instanceof GPUOutOfMemoryError ? "OUT_OF_MEMORY" : "VALIDATION",
-          `webgpu: ${error.message.trim()}`,
-        ),
-      );
-    };
-    gpu.lost.then((info) => {
-      if (this.closed) return;
+    this.faults = listen(gpu);
+    this.faults.report = ({ code, reason }) => this.fail(new DeviceError(code, `webgpu: ${reason}`));
+    this.faults.lost = (info) =>
       this.fail(new DeviceError("DEVICE_LOST", `webgpu: the device was lost (${info.reason}): ${info.message}`));
-    });
     this.parameterLayout = gpu.createBindGroupLayout(PARAMETER_LAYOUT);
     this.parameterBuffer = gpu.createBuffer({
       size: PARAMETER_BYTES + PARAMETER_BINDING,
@@ -153,6 +168,7 @@ export class WebGpuDevice extends Device {
       this.memorySource.release(target.buffer);
       target.buffer = this.memorySource.acquire(target.buffer.bytes, this.submitNumber - 1);
     }
+    target.content = { error: undefined };
     const data = deviceArray(storage.dtype, values);
     if (this.recording !== undefined) {
       this.recording.wrote(target, data.slice());
@@ -191,7 +207,7 @@ export class WebGpuDevice extends Device {
       for (const buffer of [from, to]) buffer.used(this.submitNumber);
       this.commands.push({
         ...{ kind: "copy", from: from.gpu, fromOffset: from.offset, to: to.gpu, toOffset: to.offset },
-        ...{ bytes: sizes[i]!, submitted: false },
+        bytes: sizes[i]!,
       });
       storage.buffer = to;
       // In order with later commands, so it may be handed out again at once.
@@ -223,27 +239,46 @@ export class WebGpuDevice extends Device {
     const now = valueNow(params);
     const { inputs: given, outputs: made } = call;
     const flops = kernel.flops && (() => kernel.flops!(now, given));
-    const work: KernelCall = { kernel: kernel.name, inputs: given, outputs: made, flops, dispatches: 0 };
-    kernel.webgpu({
-      ...call,
-      params: now,
-      scratch: (spec) => {
-        const size = spec.shape.reduce((a, b) => a * b, 1);
-        const buffer = this.memorySource.acquire(paddedBytes(size));
-        const view = { ...spec, size, buffer, byteOffset: 0, byteLength: paddedBytes(size) };
-        scratch.push(view);
-        return view;
-      },
-      dispatch: (dispatch) => this.dispatch(work, dispatch),
-    });
-    // In order with later commands, so scratch may be handed out again at once.
-    for (const { buffer } of scratch) this.memorySource.release(buffer);
+    const writes = outputs.map(contentOf);
+    const reads = [...inputs.map(contentOf), ...writes];
+    const work: KernelCall = { kernel: kernel.name, inputs: given, outputs: made, flops, dispatches: 0, reads, writes };
+    // A recorded step does not ask again when it is run.
+    if (recording !== undefined) for (const { error } of reads) if (error !== undefined) this.raiseCall(error);
+    try {
+      kernel.webgpu({
+        ...call,
+        params: now,
+        scratch: (spec) => {
+          const size = spec.shape.reduce((a, b) => a * b, 1);
+          const buffer = this.memorySource.acquire(paddedBytes(size));
+          const view = { ...spec, size, buffer, byteOffset: 0, byteLength: paddedBytes(size) };
+          scratch.push(view);
+          return view;
+        },
+        dispatch: (dispatch) => this.dispatch(work, dispatch),
+      });
+    } catch (error) {
+      this.abandon(work, error as Error);
+      throw error;
+    } finally {
+      // In order with later commands, so scratch may be handed out again at once.
+      for (const { buffer } of scratch) this.memorySource.release(buffer);
+    }
     if (typeof params === "function") {
       recording?.reparameterise(first, scratch, (nextScratch, dispatch) =>
         kernel.webgpu({ ...call, params: valueNow(params), scratch: nextScratch, dispatch }),
       );
     }
     if (this.commands.length >= COMMANDS_PER_SUBMIT) this.submitIfReady();
+  }
+
+  /** A call threw: none of its dispatches shall run. What those wrote that were submitted already is lost. */
+  private abandon(call: KernelCall, { message }: Error): void {
+    const { length } = this.commands;
+    this.commands = this.commands.filter((command) => command.kind !== "dispatch" || command.call !== call);
+    if (this.recording !== undefined || length - this.commands.length === call.dispatches) return;
+    this.book(callError(call, { code: "VALIDATION", reason: message }), call);
+    for (const content of call.writes) content.error ??= call.error;
   }
 
   override byproducts<Params>(kernel: Kernel<Params>, params: Params): readonly Spec[] {
@@ -277,6 +312,8 @@ export class WebGpuDevice extends Device {
         },
         isPrepared: (kernel, dispatch) => this.programs.get(programKey(kernel, dispatch))?.prepared === true,
         compileAhead: (programs) => this.prepare(programs),
+        attempt: (fn) => attempt(this.faults, fn).fault,
+        raiseCall: (error) => this.raiseCall(error),
         fail: (error) => this.fail(error),
         submitted: (commands, dispatches) => this.submitted(commands, dispatches),
       },
@@ -287,6 +324,8 @@ export class WebGpuDevice extends Device {
       const outputs = fn();
       this.recording = undefined;
       this.compileNow(plan.commands);
+      for (const { call, program } of plan.commands)
+        if (program.fault !== undefined) throw callError(call, program.fault);
       plan.complete(outputs);
     } catch (error) {
       this.recording = undefined;
@@ -309,25 +348,20 @@ export class WebGpuDevice extends Device {
         "read: a step that is being recorded cannot wait for results; read them after it",
       );
     }
-    const { size, dtype, buffer } = storage as GpuStorage;
+    const { size, dtype, buffer, content } = storage as GpuStorage;
     if (size === 0) return deviceArray(dtype, []);
     const bytes = size * 4;
     const staging = this.takeStaging(bytes);
     try {
-      const copy: Command = {
-        ...{ kind: "copy", from: buffer.gpu, fromOffset: buffer.offset, to: staging, toOffset: 0, bytes },
-        submitted: false,
+      const copy: CopyCommand = {
+        ...{ kind: "copy", from: buffer.gpu, fromOffset: buffer.offset, to: staging, toOffset: 0, bytes, content },
       };
       this.commands.push(copy);
       buffer.used(this.submitNumber);
-      await this.flush();
-      if (!copy.submitted) {
-        throw new DeviceError(
-          "VALIDATION",
-          "webgpu: this read was dropped together with other work that failed; that error was raised where it was awaited",
-        );
-      }
+      await this.handOver();
+      if (copy.error !== undefined) this.raiseCall(copy.error);
       await wait(staging.mapAsync(GPUMapMode.READ, 0, bytes)).catch((cause: unknown) => {
+        if (this.closed) throw new DeviceError("CLOSED", "read: the device was destroyed meanwhile", { cause });
         throw this.failure ?? new DeviceError("DEVICE_LOST", "webgpu: reading back failed", { cause });
       });
       this.raise();
@@ -336,21 +370,26 @@ export class WebGpuDevice extends Device {
       this.returnStaging(staging);
       return dtype === "f32" ? new Float32Array(data) : dtype === "i32" ? new Int32Array(data) : new Uint32Array(data);
     } catch (error) {
-      staging.destroy();
+      this.dropStaging(staging);
       throw error;
     }
   }
 
-  /** Submits all recorded work, waiting only for pipelines that are still being compiled. */
+  /** Submits all recorded work, waiting only for pipelines that are still being compiled. Raises what went wrong. */
   async flush(): Promise<void> {
+    await this.handOver();
+    this.raiseUnread();
+  }
+
+  /** As flush, but errors of calls are left to those who read their results. */
+  private async handOver(): Promise<void> {
     this.raise();
     while (this.commands.length > 0) {
       const compiling = this.commands.flatMap((c) =>
-        c.kind === "dispatch" && c.program.pipeline === undefined ? [c.program] : [],
+        c.kind === "dispatch" && isCompiling(c.program) ? [c.program] : [],
       );
       if (compiling.length > 0) {
         await wait(Promise.all(compiling.map((program) => program.ready)));
-        for (const { error } of compiling) if (error !== undefined) this.fail(error);
         this.raise();
       } else {
         this.submit();
@@ -360,11 +399,12 @@ export class WebGpuDevice extends Device {
   }
 
   async sync(): Promise<void> {
-    await this.flush();
+    await this.handOver();
     await wait(this.gpu.queue.onSubmittedWorkDone()).catch((cause: unknown) => {
       throw this.failure ?? new DeviceError("DEVICE_LOST", "webgpu: waiting for the queue failed", { cause });
     });
     this.raise();
+    this.raiseUnread();
   }
 
   /**
@@ -417,9 +457,16 @@ export class WebGpuDevice extends Device {
     if (this.closed) return;
     this.closed = true;
     this.commands = [];
-    this.compileAhead?.destroy();
-    this.gpu.destroy();
-    this.onDestroy();
+    this.surroundings.compileAhead?.destroy();
+    // What is said of a destroyed device is nobody's.
+    this.faults.report = undefined;
+    this.faults.lost = undefined;
+    this.pool.destroy();
+    this.parameterBuffer.destroy();
+    for (const staging of this.stagings) staging.destroy();
+    const { giveBack } = this.surroundings;
+    if (giveBack === undefined || isLoss(this.failure)) this.gpu.destroy();
+    else giveBack();
   }
 
   /** Called by a storage whose last reference went. */
@@ -443,14 +490,63 @@ export class WebGpuDevice extends Device {
     this.failure ??= error;
   }
 
-  /** Raises the first failure; a lost device stays failed, other errors are raised once. */
+  /** Raises a failure of the device; a lost device stays failed, other errors are raised once. */
   private raise(): void {
     const { failure } = this;
     if (failure === undefined) return;
-    if (!(failure instanceof DeviceError && failure.code === "DEVICE_LOST")) this.failure = undefined;
-    this.commands = [];
-    this.parameters.bytes = 0;
+    if (isLoss(failure)) this.commands = [];
+    else this.failure = undefined;
     throw failure;
+  }
+
+  /** Raises the error of a call, whoever asked for its results. */
+  private raiseCall(error: DeviceError): never {
+    this.unread.delete(error);
+    throw error;
+  }
+
+  /** Raises the first error of a call whose results nobody read; the others go with it. */
+  private raiseUnread(): void {
+    const [first] = this.unread;
+    this.unread.clear();
+    if (first !== undefined) throw first;
+  }
+
+  /** Memory for the pool. What it keeps for reuse makes room first. @throws DeviceError */
+  private createMemory(bytes: number): GPUBuffer {
+    const { maxBufferSize } = this.gpu.limits;
+    if (bytes > maxBufferSize) {
+      throw new DeviceError(
+        "LIMIT",
+        `allocate: a buffer may hold at most ${maxBufferSize} bytes on this adapter, ${bytes} were asked for; use a smaller batch or model`,
+      );
+    }
+    const create = () =>
+      attempt(this.faults, () =>
+        this.gpu.createBuffer({
+          size: bytes,
+          usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
+        }),
+      );
+    const { memoryBytes = Number.POSITIVE_INFINITY } = this.profile;
+    const held = () => {
+      const { liveBytes, pooledBytes } = this.pool.memory();
+      return liveBytes + pooledBytes;
+    };
+    const refuse = (reason: string) =>
+      new DeviceError(
+        "OUT_OF_MEMORY",
+        `allocate: there is no memory for ${bytes} bytes more, ${held()} are in use on this device (${reason}); use a smaller batch or model, or free tensors`,
+      );
+    if (held() + bytes > memoryBytes) this.trim();
+    if (held() + bytes > memoryBytes) throw refuse(`the machine has ${memoryBytes}`);
+    let { value, fault } = create();
+    if (fault !== undefined) {
+      this.trim();
+      ({ value, fault } = create());
+    }
+    if (fault !== undefined) throw refuse(fault.reason);
+    return value;
   }
 
   private dispatch(call: KernelCall, dispatch: Dispatch): void {
@@ -486,7 +582,7 @@ export class WebGpuDevice extends Device {
 
   /** Gets a dispatch ready to be encoded, its parameters in their block, but for its bind group. */
   private commandOf(call: KernelCall, dispatch: Dispatch, parameters: ParameterBlock): DispatchCommand {
-    const program = this.programOf(call.kernel, dispatch);
+    const program = this.programOf(call, dispatch);
     const parameterOffset = parameters.append(dispatch, program.parameterNames);
     const bound = boundViews(dispatch);
     return { kind: "dispatch", call, dispatch, program, bindGroup: undefined, bound, parameterOffset };
@@ -503,33 +599,45 @@ export class WebGpuDevice extends Device {
     return bindGroup;
   }
 
-  private bindGroupOf({ program, dispatch }: DispatchCommand): GPUBindGroup {
+  private bindGroupOf({ call, program, dispatch }: DispatchCommand): GPUBindGroup {
     checkAliases(program.kernel, dispatch);
-    return this.gpu.createBindGroup({
-      label: program.key,
-      layout: program.layout,
-      entries: dispatch.bindings.map(({ view }, binding) => ({
-        binding,
-        resource: { buffer: view.buffer.gpu, offset: positionOf(view), size: view.byteLength },
-      })),
-    });
+    const { value, fault } = attempt(this.faults, () =>
+      this.gpu.createBindGroup({
+        label: program.key,
+        layout: program.layout,
+        entries: dispatch.bindings.map(({ view }, binding) => ({
+          binding,
+          resource: { buffer: view.buffer.gpu, offset: positionOf(view), size: view.byteLength },
+        })),
+      }),
+    );
+    if (fault !== undefined) throw callError(call, fault);
+    return value;
   }
 
-  private programOf(kernel: string, dispatch: Dispatch): Program {
+  /** @throws DeviceError where its WGSL is wrong, as far as that is said at once */
+  private programOf(call: KernelCall, dispatch: Dispatch): Program {
+    const { kernel } = call;
     const key = programKey(kernel, dispatch);
     const known = this.programs.get(key);
+    if (known?.fault !== undefined) throw callError(call, known.fault);
     if (known !== undefined) return known;
     const text = dispatch.program();
     const code = programSource(dispatch, text);
     const parameterNames = Object.keys(dispatch.sizes ?? {}).length + Object.keys(dispatch.numbers ?? {}).length;
-    if (parameterNames * 4 > PARAMETER_BINDING) {
-      throw new DeviceError("LIMIT", `internal: ${kernel} has ${parameterNames} parameters, at most 64 fit`);
+    if (parameterNames > MOST_PARAMETERS) {
+      throw new DeviceError(
+        "LIMIT",
+        `internal: ${kernel} has ${parameterNames} parameters, at most ${MOST_PARAMETERS} fit`,
+      );
     }
     const accesses = dispatch.bindings.map(({ access }) => access ?? "read");
     const layout = this.layoutOf(accesses);
-    this.gpu.pushErrorScope("validation");
-    const module = this.gpu.createShaderModule({ code, label: key });
-    const diagnosis = this.gpu.popErrorScope();
+    // Dawn says at once what is wrong with a text, a browser later, where the error of the pipeline does not tell.
+    if (!isNode) this.gpu.pushErrorScope("validation");
+    const { value: module, fault } = attempt(this.faults, () => this.gpu.createShaderModule({ code, label: key }));
+    const diagnosis = isNode ? undefined : this.gpu.popErrorScope();
+    if (fault !== undefined) throw callError(call, { ...fault, reason: doesNotCompile(key, fault.reason) });
     const descriptor: GPUComputePipelineDescriptor = {
       label: key,
       layout: this.gpu.createPipelineLayout({
@@ -549,17 +657,16 @@ export class WebGpuDevice extends Device {
       bindGroups: new Map(),
       pipeline: undefined,
       ready: Promise.resolve(),
-      error: undefined,
+      fault: undefined,
     };
+    const { stack } = new Error();
     program.ready = this.gpu.createComputePipelineAsync(descriptor).then(
       (pipeline) => {
         program.pipeline = pipeline;
       },
       async (cause: Error) => {
         const { message } = (await diagnosis) ?? cause;
-        program.error = new DeviceError("VALIDATION", `${kernel}: its WGSL did not compile (${key}): ${message}`, {
-          cause,
-        });
+        program.fault ??= { code: "VALIDATION", reason: doesNotCompile(key, message), cause, origin: { call, stack } };
       },
     );
     this.programs.set(key, program);
@@ -599,7 +706,7 @@ export class WebGpuDevice extends Device {
 
   /** Submits when nothing is left to compile; otherwise the next flush does. */
   private submitIfReady(): boolean {
-    const ready = this.commands.every((c) => c.kind !== "dispatch" || c.program.pipeline !== undefined);
+    const ready = this.commands.every((c) => c.kind !== "dispatch" || !isCompiling(c.program));
     if (ready) this.submit();
     return ready;
   }
@@ -612,24 +719,28 @@ export class WebGpuDevice extends Device {
 
   private compileNow(commands: readonly Command[]): void {
     for (const command of commands) {
-      if (command.kind === "dispatch") {
-        command.program.pipeline ??= this.gpu.createComputePipeline(command.program.descriptor);
-      }
+      if (command.kind !== "dispatch" || !isCompiling(command.program)) continue;
+      const { program } = command;
+      const { value, fault } = attempt(this.faults, () => this.gpu.createComputePipeline(program.descriptor));
+      if (fault === undefined) program.pipeline = value;
+      else program.fault = { ...fault, reason: doesNotCompile(program.key, fault.reason) };
     }
   }
 
   private submit(): void {
-    const { commands } = this;
-    if (commands.length === 0) return;
+    if (this.commands.length === 0) return;
+    const commands = this.runnable(this.commands);
     this.commands = [];
     if (this.parameters.bytes > 0) this.gpu.queue.writeBuffer(this.parameterBuffer, 0, this.parameters.data);
-    const encoder = this.gpu.createCommandEncoder();
-    encode(encoder, commands, this.parameterGroup, this.timer);
-    this.gpu.queue.submit([encoder.finish()]);
-    // Dawn reports what is wrong with a submit at once; nothing of it was executed then.
-    if (this.failure === undefined)
-      for (const command of commands) if (command.kind === "copy") command.submitted = true;
-    this.compileAhead?.submitted(
+    // Nothing of a submit with a fault in it is executed: it is handed over call by call, to lose that one alone.
+    if (this.handedOver(commands) !== undefined) {
+      for (const part of byCall(commands)) {
+        const rest = this.runnable(part);
+        const fault = rest.length > 0 ? this.handedOver(rest) : undefined;
+        if (fault !== undefined) this.lose(rest, fault);
+      }
+    }
+    this.surroundings.compileAhead?.submitted(
       commands.flatMap((command) => (command.kind === "dispatch" ? [command.program] : [])),
       () => this.gpu.queue.onSubmittedWorkDone(),
     );
@@ -638,11 +749,60 @@ export class WebGpuDevice extends Device {
     this.submitNumber++;
   }
 
+  /** Encodes and submits; what is wrong with it, if anything is. */
+  private handedOver(commands: readonly Command[]): Fault | undefined {
+    return attempt(this.faults, () => {
+      const encoder = this.gpu.createCommandEncoder();
+      encode(encoder, commands, this.parameterGroup, this.timer);
+      this.gpu.queue.submit([encoder.finish()]);
+    }).fault;
+  }
+
+  /** The commands without those of calls that failed, or that need what such calls should have computed. */
+  private runnable(commands: readonly Command[]): readonly Command[] {
+    const failed = (command: Command) => command.kind === "dispatch" && command.program.fault !== undefined;
+    if (!this.hasFailed && !commands.some(failed)) return commands;
+    return commands.filter((command) => {
+      if (command.kind === "copy") {
+        if (command.content?.error !== undefined) command.error = command.content.error;
+        return command.error === undefined;
+      }
+      const { call, program } = command;
+      call.error ??= call.reads.find(({ error }) => error !== undefined)?.error;
+      if (call.error === undefined && program.fault !== undefined) this.book(callError(call, program.fault), call);
+      for (const content of call.writes) content.error ??= call.error;
+      return call.error === undefined;
+    });
+  }
+
+  /** The commands of one call could not be submitted. */
+  private lose(commands: readonly Command[], fault: Fault): void {
+    for (const command of commands) {
+      if (command.kind === "copy") {
+        command.error = new DeviceError(fault.code, `read: ${fault.reason}`);
+        continue;
+      }
+      const { call } = command;
+      if (call.error === undefined) this.book(callError(call, fault), call);
+      for (const content of call.writes) content.error ??= call.error;
+    }
+  }
+
+  /** A call failed, and its results will tell. */
+  private book(error: DeviceError, call: KernelCall): void {
+    call.error = error;
+    this.hasFailed = true;
+    this.unread.add(error);
+  }
+
   /** See PlanHost.compileAhead. */
   private async prepare(programs: readonly Program[]): Promise<boolean> {
     await Promise.all(programs.map(({ ready }) => ready));
-    for (const { error } of programs) if (error !== undefined) throw error;
-    const prepared = this.compileAhead === undefined || (await this.compileAhead.prepare(programs));
+    for (const { kernel, fault } of programs) {
+      if (fault !== undefined) throw new DeviceError(fault.code, `${kernel}: ${fault.reason}`, { cause: fault.cause });
+    }
+    const prepared =
+      this.surroundings.compileAhead === undefined || (await this.surroundings.compileAhead.prepare(programs));
     for (const program of programs) program.prepared = prepared;
     return prepared;
   }
@@ -659,22 +819,51 @@ export class WebGpuDevice extends Device {
     const kept = this.staging;
     this.staging = undefined;
     if (kept !== undefined && kept.size >= bytes) return kept;
-    kept?.destroy();
-    return this.gpu.createBuffer({
+    if (kept !== undefined) this.dropStaging(kept);
+    const staging = this.gpu.createBuffer({
       size: Math.max(4096, Math.ceil(bytes / 4096) * 4096),
       usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
     });
+    this.stagings.add(staging);
+    return staging;
   }
 
   /** Keeps the larger of two staging buffers up to 64 MiB for the next read. */
   private returnStaging(staging: GPUBuffer): void {
-    if (staging.size > 2 ** 26 || (this.staging !== undefined && this.staging.size >= staging.size)) staging.destroy();
+    const { staging: kept } = this;
+    if (staging.size > 2 ** 26 || (kept !== undefined && kept.size >= staging.size)) this.dropStaging(staging);
     else {
-      this.staging?.destroy();
+      if (kept !== undefined) this.dropStaging(kept);
       this.staging = staging;
     }
   }
+
+  private dropStaging(staging: GPUBuffer): void {
+    staging.destroy();
+    this.stagings.delete(staging);
+  }
 }
+
+const isLoss = (error: Error | undefined) => error instanceof DeviceError && error.code === "DEVICE_LOST";
+
+const isCompiling = ({ pipeline, fault }: Program) => pipeline === undefined && fault === undefined;
+
+const doesNotCompile = (key: string, message: string) => `its WGSL did not compile (${key}): ${message}`;
+
+/** Runs of commands of one call; copies alone. */
+function byCall(commands: readonly Command[]): Command[][] {
+  const parts: Command[][] = [];
+  let last: KernelCall | undefined;
+  for (const command of commands) {
+    const call = command.kind === "dispatch" ? command.call : undefined;
+    if (call !== undefined && call === last) parts.at(-1)!.push(command);
+    else parts.push([command]);
+    last = call;
+  }
+  return parts;
+}
+
+const contentOf = ({ storage }: Tensor): Content => (storage as GpuStorage).content;
 
 /** WebGPU rejects a whole submit in which a dispatch writes a buffer that it also binds elsewhere: say which dispatch. */
 function checkAliases(kernel: string, { bindings }: Dispatch): void {

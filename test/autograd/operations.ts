@@ -54,6 +54,11 @@ export interface Operation {
   readonly form?: string;
   /** Whether finite differences exist at the drawn inputs: no integers, ties or jumps. Default true. */
   readonly smooth?: boolean;
+  /**
+   * Whether NaN may stand beside where it is due: what is not finite is multiplied with zeros, of a padding or of a tile's
+   * transformation (Winograd).
+   */
+  readonly spreads?: boolean;
   /** Whether comparing devices takes fewer rounds, because its kernels are slow to compile. */
   readonly slow?: boolean;
   readonly draw: (random: Draw) => Case;
@@ -273,6 +278,7 @@ function convolution(form: string, choose: (random: Draw) => Omit<Conv2dOptions,
     op: "conv2d",
     form,
     slow: true,
+    spreads: form !== "",
     draw: (random) => {
       const options = choose(random);
       for (;;) {

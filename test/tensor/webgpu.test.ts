@@ -6,7 +6,7 @@ import { defineKernel, type Kernel } from "../../src/tensor/kernel.js";
 import { openDevice } from "../../src/tensor/open.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import { empty, run, runInto, type Tensor, tensor } from "../../src/tensor/tensor.js";
-import type { WebGpuDevice } from "../../src/tensor/webgpu.js";
+import { WebGpuDevice } from "../../src/tensor/webgpu.js";
 import { gridOf } from "../../src/tensor/webgpu-program.js";
 import { cpu } from "../support.js";
 
@@ -34,14 +34,19 @@ const addScaled = defineKernel<{ factor: number; shift: number }>({
 });
 
 /** A kernel of one dispatch with the given WGSL, for errors. */
-function faulty(name: string, body: string, workgroups: [number, number?, number?] = [1]): Kernel<object> {
+function faulty(
+  name: string,
+  body: string,
+  workgroups: [number, number?, number?] = [1],
+  workgroupSize: readonly [number] = [64],
+): Kernel<object> {
   return defineKernel<object>({
     name,
     cpu: () => {},
     webgpu: ({ inputs: [x], outputs: [y], dispatch }) =>
       dispatch({
         key: "only",
-        program: () => ({ workgroupSize: [64], body }),
+        program: () => ({ workgroupSize, body }),
         bindings: [
           { name: "x", view: x!, type: "f32" },
           { name: "y", view: y!, type: "f32", access: "read_write" },
@@ -233,15 +238,114 @@ describe("memory", () => {
 });
 
 describe("errors", () => {
-  it("WGSL that does not compile names the kernel", async () => {
-    const x = filled(1);
-    const y = run(faulty("crooked", "y[0] = nonsense;"), [x], x, {});
-    await expect(y.data()).rejects.toThrow(/crooked.*did not compile.*nonsense/s);
-    // The device is usable afterwards.
-    runInto(addScaled, [x], [y], { factor: 1, shift: 0 });
+  it("WGSL that does not compile is an error of the call, which it names; what was recorded before is done", async () => {
+    const [x, y] = [filled(1), filled(0)];
+    runInto(addScaled, [x], [y], { factor: 2, shift: 0 });
+    const crooked = faulty("crooked", "y[0] = nonsense;");
+    for (let i = 0; i < 2; i++) {
+      expect(() => run(crooked, [x], { shape: [2, 50], dtype: "f32" }, {})).toThrow(
+        /^crooked \(\[100\] to \[2, 50\]\): its WGSL did not compile.*nonsense/s,
+      );
+    }
+    expect(await first(y)).toBe(2);
     await device.sync();
-    expect(await first(x)).toBe(1);
     for (const t of [x, y]) t.dispose();
+  });
+
+  /** A program that is found to be wrong when its pipeline is made, which takes its time: a workgroup of so many. */
+  const tooWide = (name: string) => faulty(name, "y[0] = x[0];", [1], [100_000]);
+
+  it("a program that fails later costs its results, and what is computed from them, alone", async () => {
+    await using other = await openDevice("webgpu");
+    const [x, elsewhere] = [filled(1), tensor(other, [5])];
+    const [before, after, changed] = [filled(0), filled(0), filled(7)];
+    runInto(addScaled, [x], [before], { factor: 2, shift: 0 });
+    const wide = run(tooWide("wide"), [x], x, {});
+    const derived = filled(0);
+    runInto(addScaled, [wide], [derived], { factor: 1, shift: 0 });
+    runInto(tooWide("wide"), [x], [changed], {});
+    runInto(addScaled, [x], [after], { factor: 3, shift: 0 });
+    const results = await Promise.allSettled([before, wide, derived, after, changed].map(first));
+    const reason = { code: "VALIDATION", message: expect.stringMatching(/^wide \(\[100\] to \[100\]\): .*100000/s) };
+    expect(results).toMatchObject([
+      { status: "fulfilled", value: 2 },
+      { status: "rejected", reason },
+      { status: "rejected", reason },
+      { status: "fulfilled", value: 3 },
+      { status: "rejected", reason },
+    ]);
+    // The stack is that of the call.
+    expect((results[1] as PromiseRejectedResult).reason.stack).toContain("webgpu.test.ts");
+    // It was raised: not once more. Values from the host are values again.
+    await device.sync();
+    changed.assign(new Float32Array(100).fill(4));
+    runInto(addScaled, [x], [changed], { factor: 1, shift: 0 });
+    expect(await first(changed)).toBe(5);
+    // Known by now, it is an error of the next call.
+    expect(() => run(tooWide("wide"), [x], { shape: [3], dtype: "f32" }, {})).toThrow(/^wide \(\[100\] to \[3\]\)/);
+    expect(await first(elsewhere)).toBe(5);
+    for (const t of [x, before, wide, derived, after, changed]) t.dispose();
+  });
+
+  it("a failure whose results nobody reads is raised by sync, once", async () => {
+    const x = filled(1);
+    const unread = run(tooWide("unread"), [x], x, {});
+    expect(await first(x)).toBe(1);
+    await expect(device.sync()).rejects.toThrow(/^unread \(/);
+    await device.sync();
+    for (const t of [x, unread]) t.dispose();
+  });
+
+  it("a step is neither recorded nor run again with what a call failed to compute", async () => {
+    const [x, y] = [filled(1), filled(0)];
+    const wide = run(tooWide("step"), [x], x, {});
+    await device.flush().catch(() => {});
+    const add = () => {
+      runInto(addScaled, [wide], [y], { factor: 1, shift: 0 });
+      return [];
+    };
+    expect(() => device.record(add)).toThrow(/^step \(/);
+    wide.assign(new Float32Array(100).fill(2));
+    const step = device.record(add)!;
+    expect(await first(y)).toBe(2);
+    expect(() => runInto(tooWide("step"), [x], [wide], {})).toThrow(/^step \(/);
+    runInto(tooWide("later"), [x], [wide], {});
+    expect(() => step.run()).toThrow(/^later \(/);
+    wide.assign(new Float32Array(100).fill(3));
+    step.run();
+    expect(await first(y)).toBe(5);
+    step.dispose();
+    await device.flush().catch(() => {});
+    for (const t of [x, y, wide]) t.dispose();
+  });
+
+  it("a call that throws midway leaves nothing behind", async () => {
+    const [x, y] = [filled(1), filled(0)];
+    await device.sync();
+    const half = defineKernel<object>({
+      name: "half",
+      cpu: () => {},
+      webgpu: (call) => {
+        call.scratch({ shape: [1000], dtype: "f32" });
+        addScaled.webgpu({ ...call, params: { factor: 1, shift: 0 } });
+        throw new DeviceError("LIMIT", "half: enough");
+      },
+    });
+    const { liveBytes, liveCount } = device.memory();
+    expect(() => runInto(half, [x], [y], {})).toThrow("half: enough");
+    expect(() => run(half, [x], { shape: [5000], dtype: "f32" }, {})).toThrow("half: enough");
+    expect(device.memory()).toMatchObject({ liveBytes, liveCount });
+    expect(await first(y)).toBe(0);
+    for (const t of [x, y]) t.dispose();
+  });
+
+  it("more than the machine's memory is refused at the call; what is kept for reuse makes room", () => {
+    const small = new WebGpuDevice(device.adapter, device.gpu, { ...device.profile, memoryBytes: 2 ** 20 });
+    const half = empty(small, [2 ** 17]);
+    expect(() => empty(small, [2 ** 18])).toThrow(/there is no memory for 1048576 bytes more, 524288 are in use/);
+    half.dispose();
+    empty(small, [2 ** 18]).dispose();
+    small.trim();
   });
 
   it("a dispatch that writes what it also reads is refused by name, the rest is done", async () => {
@@ -307,23 +411,26 @@ describe("errors", () => {
     expect(() => run(faulty("endless", "y[0] = x[0];", [65536]), [x], x, {})).toThrow(
       "internal: endless dispatches 65536 x 1 x 1 workgroups; fold with gridOf()",
     );
-    expect(() => empty(device, [2 ** 40])).toThrow(/allocate: a buffer may hold at most \d+ bytes/);
+    expect(() => empty(device, [2 ** 40])).toThrow(/empty: a tensor on this webgpu device has at most \d+ elements/);
     x.dispose();
   });
 
-  it("concurrent reads all fail when their common submit does", async () => {
+  it("what is wrong with a submit costs the call that is to blame alone", async () => {
     const [x, broken] = [filled(1), filled(1)];
-    // Not compiled before, so that both reads wait for the same submit; it fails by a buffer that is gone.
+    // Not compiled before, so that all wait for the same submit; it fails by a buffer that is gone.
     const copy = faulty("copy", "y[0] = x[0];");
-    const [good, bad] = [run(copy, [x], x, {}), run(copy, [broken], x, {})];
+    const [good, bad, last] = [run(copy, [x], x, {}), run(copy, [broken], x, {}), run(copy, [x], x, {})];
     (broken.storage as unknown as { buffer: { gpu: GPUBuffer } }).buffer.gpu.destroy();
-    const results = await Promise.allSettled([bad.data(), good.data()]);
+    const results = await Promise.allSettled([bad, good, broken, last].map(first));
+    const message = (name: string) => expect.stringMatching(new RegExp(`^${name}.*destroyed`, "s"));
     expect(results).toMatchObject([
-      { status: "rejected", reason: { code: "VALIDATION", message: expect.stringContaining("destroyed") } },
-      { status: "rejected", reason: { code: "VALIDATION", message: expect.stringContaining("was dropped") } },
+      { status: "rejected", reason: { code: "VALIDATION", message: message("copy \\(\\[100\\] to \\[100\\]\\): ") } },
+      { status: "fulfilled", value: 1 },
+      { status: "rejected", reason: { code: "VALIDATION", message: message("read: ") } },
+      { status: "fulfilled", value: 1 },
     ]);
-    expect(await first(x)).toBe(1);
-    for (const t of [x, bad, good]) t.dispose();
+    await device.sync();
+    for (const t of [x, bad, good, last]) t.dispose();
   });
 
   it("a device lost behind its back is named, again and again", async () => {
