@@ -49,7 +49,7 @@ function installModules() {
 function build() {
   const sources = ["tsconfig.json", "tsconfig.build.json"];
   for (const entry of readdirSync("src", { recursive: true }))
-    if (entry.endsWith(".ts")) sources.push(join("src", entry));
+    if (/\.(ts|js)$/.test(entry)) sources.push(join("src", entry));
   const digest = sourceDigest(sources.map((path) => [path, readFileSync(path, "utf8")]));
   if (existsSync("dist/cli.js") && recall("build", digest)) return;
   say(`build: ${existsSync("dist/cli.js") ? "older than the sources" : "absent"}; running tsc`);

@@ -59,6 +59,7 @@ export async function camera(options: CameraOptions, context: RunContext, out: N
     );
   }
   const file = await readModelFile(path);
+  for (const remark of file.remarks) context.say(remark);
   const device = await context.openDevice();
   const model = buildModel(file, device);
   const display = new Display(out, options.json ?? false);

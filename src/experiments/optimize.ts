@@ -56,6 +56,7 @@ export async function optimize(options: OptimizeOptions, context: RunContext) {
   const targets = parseTargets(options.target);
   const startKind = parseStart(options.start ?? "noise");
   const file = await readModelFile(options.model);
+  for (const remark of file.remarks) context.say(remark);
   const notes = file.notes as { config?: { data?: string } } & Partial<
     Record<"train" | "validation" | "test", Figures>
   >;

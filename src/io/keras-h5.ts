@@ -1,249 +1,248 @@
-// Keras's legacy HDF5 layout, written and read through h5wasm: the configuration as JSON in attributes of the root, one group
+// Keras's HDF5 layouts (h5-files.ts reads and writes the files): the configuration as JSON in attributes of the root, one group
 // per layer below /model_weights with the names of its weights. Knows nothing of layers or models; see nn/keras.ts.
 //
 //   /                        attributes model_config, training_config (optional), keras_version, backend: JSON and text
 //   /model_weights           attributes layer_names [layers], backend, keras_version
 //   /model_weights/LAYER     attribute weight_names [k]: paths of the data sets relative to this group, in Keras's order
-
-import { open, readFile } from "node:fs/promises";
-import type * as H5 from "h5wasm";
+//
+// A file of weights alone has what is below /model_weights at the root; that of Keras 3 (NAME.weights.h5) is another layout:
+//
+//   /layers/CLASS[_n]/vars/i CLASS in snake case, n counts the layers of a class from the second on, i the layer's weights
 import { DataError, UsageError } from "../tensor/errors.js";
-import { writeFileAtomic } from "./files.js";
-import type { StoredTensor } from "./safetensors.js";
+import { type H5Array, type H5Group, readH5, writeH5 } from "./h5-files.js";
+import { halfToNumber, type StoredTensor } from "./safetensors.js";
+
+export { isHdf5File } from "./h5-files.js";
 
 /** A layer's group. */
 export interface KerasLayerWeights {
   readonly name: string;
   /** In Keras's order; a name such as "conv2d/kernel:0" is a path. */
-  readonly weights: readonly (StoredTensor & { readonly name: string })[];
+  readonly weights: readonly KerasWeight[];
 }
 
-/** What a file of the layout holds. */
+export type KerasWeight = StoredTensor & { readonly name: string };
+
+/** What a file of a model holds. */
 export interface KerasH5 {
   readonly modelConfig: unknown;
+  /** Absent, too, where it is no JSON: nothing here needs it. */
   readonly trainingConfig?: unknown;
   /** Kilograd's own words, in an attribute that Keras passes over. */
   readonly kilograd?: unknown;
   /** All layers in order, those without weights, too. */
   readonly layers: readonly KerasLayerWeights[];
+  /** What Keras computed with. */
+  readonly backend?: string;
 }
+
+/** The weights of a file: by layers in their order, or, as Keras 3 writes them alone, by class and number ("conv2d_1"). */
+export type KerasWeights =
+  | { readonly kind: "layers"; readonly layers: readonly KerasLayerWeights[]; readonly backend?: string | undefined }
+  | { readonly kind: "places"; readonly places: ReadonlyMap<string, readonly KerasWeight[]> };
 
 /** The version whose layout is written: names with ":0", as tf.keras wrote them and every later version reads. */
 const KERAS_VERSION = "2.15.0";
-const SIGNATURE = Uint8Array.of(0x89, 0x48, 0x44, 0x46, 0x0d, 0x0a, 0x1a, 0x0a);
-
-const isHdf5 = (bytes: Uint8Array): boolean => SIGNATURE.every((byte, i) => bytes[i] === byte);
-
-/** Whether a file begins as HDF5 files do; false, too, for one that cannot be read. */
-export async function isHdf5File(path: string): Promise<boolean> {
-  const file = await open(path).catch(() => undefined);
-  if (file === undefined) return false;
-  try {
-    const start = new Uint8Array(SIGNATURE.length);
-    await file.read(start);
-    return isHdf5(start);
-  } catch {
-    return false; // A folder, say; whoever reads it says so.
-  } finally {
-    await file.close();
-  }
-}
+/** Groups of the root that nobody needs here. */
+const SKIPPED = ["optimizer_weights", "optimizer"];
 
 /**
- * Writes a file of the layout, whole or not at all: it is built in memory first.
- * @throws UsageError for tensors that are not f32, KilogradError `FILE_WRITE`; an existing file is then as it was
+ * Writes a file of a model, whole or not at all: it is built in memory first.
+ * @throws UsageError for tensors that are not f32 and names that HDF5 has no place for, KilogradError `FILE_WRITE`; an
+ * existing file is then as it was
  */
-export async function writeKerasH5(path: string, content: KerasH5): Promise<void> {
-  const h5 = await library();
-  await writeFileAtomic(
-    path,
-    h5.inMemory((name) => {
-      const file = new h5.File(name, "w");
-      try {
-        writeContent(file, content);
-      } finally {
-        file.close();
-      }
-      return h5.files.readFile(name);
-    }),
-  );
-}
-
-function writeContent(file: H5.File, { modelConfig, trainingConfig, kilograd, layers }: KerasH5): void {
-  const weights = file.create_group("model_weights");
-  for (const group of [file, weights]) {
-    group.create_attribute("keras_version", KERAS_VERSION);
-    group.create_attribute("backend", "tensorflow");
+export async function writeKerasH5(path: string, content: Omit<KerasH5, "backend">): Promise<void> {
+  const { modelConfig, trainingConfig, kilograd, layers } = content;
+  const root = emptyGroup();
+  const weights = childOf(root, "model_weights");
+  for (const { attributes } of [root, weights]) {
+    Object.assign(attributes, { keras_version: KERAS_VERSION, backend: "tensorflow" });
   }
   const json = { model_config: modelConfig, training_config: trainingConfig, kilograd };
   for (const [name, value] of Object.entries(json)) {
-    if (value !== undefined) file.create_attribute(name, JSON.stringify(value));
+    if (value !== undefined) root.attributes[name] = JSON.stringify(value);
   }
-  writeNames(
-    weights,
-    "layer_names",
-    layers.map((layer) => layer.name),
-  );
+  weights.attributes["layer_names"] = layers.map((layer) => layer.name);
   for (const layer of layers) {
-    const group = weights.create_group(layer.name);
-    writeNames(
-      group,
-      "weight_names",
-      layer.weights.map((weight) => weight.name),
-    );
+    const group = childOf(weights, layer.name);
+    group.attributes["weight_names"] = layer.weights.map((weight) => weight.name);
     for (const { name, dtype, shape, data } of layer.weights) {
       if (dtype !== "F32") throw new UsageError(`keras h5: "${name}" must be float32, is ${dtype}`);
-      const folders = name.split("/").slice(0, -1);
-      let parent: H5.Group = group;
-      for (const folder of folders) {
-        const existing = parent.keys().includes(folder) ? (parent.get(folder) as H5.Group) : undefined;
-        parent = existing ?? parent.create_group(folder);
-      }
-      parent.create_dataset({ name: name.split("/").at(-1)!, data, shape: [...shape], dtype: "<f" });
+      const parent = childOf(group, name.split("/").slice(0, -1).join("/"));
+      const own = name.split("/").at(-1)!;
+      if (own in parent.groups || own in parent.arrays) throw taken(name);
+      const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+      parent.arrays[own] = { kind: "float", bits: 32, shape, bytes };
     }
   }
+  await writeH5(path, root);
 }
 
-/** Fixed-length texts, as h5py wrote them for Keras; an empty list is an empty attribute of numbers, as there. */
-function writeNames(group: H5.Group, attribute: string, names: readonly string[]): void {
-  const longest = Math.max(...names.map((name) => new TextEncoder().encode(name).length));
-  if (names.length === 0) group.create_attribute(attribute, new Float64Array(0), [0]);
-  else group.create_attribute(attribute, [...names], [names.length], `S${longest}`);
-}
+const emptyGroup = (): H5Group => ({ attributes: {}, groups: {}, arrays: {} });
+const taken = (name: string) => new UsageError(`keras h5: "${name}" is the name of two things; rename a layer`);
 
-/**
- * Reads a file of the layout.
- * @throws DataError for a file that is missing, no HDF5, cut off, damaged, or HDF5 without a Keras model
- */
-export async function readKerasH5(path: string): Promise<KerasH5> {
-  const bytes = await readFile(path).catch((error: Error) => {
-    throw new DataError(`cannot read ${path}: ${error.message}`, { cause: error });
-  });
-  if (!isHdf5(bytes)) {
-    throw new DataError(
-      `${path}: is not HDF5, as Keras writes .h5: it must begin with 89 48 44 46, its ${bytes.length} bytes do not`,
-    );
-  }
-  const h5 = await library();
-  return h5.inMemory((name) => {
-    h5.files.writeFile(name, bytes);
-    let file: H5.File | undefined;
-    try {
-      file = new h5.File(name, "r");
-      return readContent(file, path);
-    } catch (error) {
-      if (error instanceof DataError) throw error;
-      throw new DataError(`${path}: is HDF5, but cut off or damaged (${bytes.length} bytes): ${reason(error)}`, {
-        cause: error,
-      });
-    } finally {
-      file?.close();
-    }
-  });
-}
-
-function readContent(file: H5.File, path: string): KerasH5 {
-  const json = (name: string): unknown => {
-    const value = file.attrs[name]?.value;
-    if (value === undefined) return undefined;
-    try {
-      return JSON.parse(String(value));
-    } catch (cause) {
-      throw new DataError(`${path}: its ${name} is no JSON: ${(cause as Error).message}`, { cause });
-    }
-  };
-  const modelConfig = json("model_config");
-  if (modelConfig === undefined) {
-    const other = file.keys().includes("layer_names") || "layer_names" in file.attrs || file.keys().includes("layers");
-    throw new DataError(
-      `${path}: is HDF5, but no Keras model: the root must have the attribute model_config` +
-        (other ? "; it holds weights alone: save the whole model, model.save(...)" : ""),
-    );
-  }
-  if (!file.keys().includes("model_weights")) {
-    throw new DataError(`${path}: must have the group model_weights, has ${file.keys().join(", ") || "none"}`);
-  }
-  const weights = file.get("model_weights") as H5.Group;
-  const layers = readNames(weights, "layer_names").map((name): KerasLayerWeights => {
-    const group = member(weights, name, path);
-    return { name, weights: readNames(group, "weight_names").map((weight) => readWeight(group, weight, path)) };
-  });
-  const trainingConfig = json("training_config");
-  const kilograd = json("kilograd");
-  return {
-    modelConfig,
-    layers,
-    ...(trainingConfig !== undefined && { trainingConfig }),
-    ...(kilograd !== undefined && { kilograd }),
-  };
-}
-
-/** A list of names, which Keras splits into NAME0, NAME1, ... where it is long; absent means none. */
-function readNames(group: H5.Group, attribute: string): string[] {
-  const attributes = group.attrs;
-  if (attribute in attributes) return textsOf(attributes[attribute]!.value);
-  const names: string[] = [];
-  for (let part = 0; `${attribute}${part}` in attributes; part++) {
-    names.push(...textsOf(attributes[`${attribute}${part}`]!.value));
-  }
-  return names;
-}
-
-const textsOf = (value: unknown): string[] =>
-  Array.isArray(value) ? value.map(String) : typeof value === "string" ? [value] : [];
-
-/** What a path of a group leads to. */
-function member(group: H5.Group, path: string, file: string): H5.Group {
+/** The group at a path, made where it is missing: slashes in names make groups within groups, as h5py has it. */
+function childOf(group: H5Group, path: string): H5Group {
   let at = group;
-  for (const name of path.split("/")) {
-    if (typeof at.keys !== "function" || !at.keys().includes(name)) {
-      throw new DataError(`${file}: ${group.path} names "${path}", but does not have it`);
+  for (const part of path === "" ? [] : path.split("/")) {
+    if (part === "" || part === "." || part === "__proto__") {
+      throw new UsageError(`keras h5: ${JSON.stringify(path)} cannot be the name of a group; rename the layer`);
     }
-    at = at.get(name) as H5.Group;
+    if (part in at.arrays) throw taken(path);
+    at = at.groups[part] ??= emptyGroup();
   }
   return at;
 }
 
-function readWeight(group: H5.Group, name: string, path: string): StoredTensor & { readonly name: string } {
-  const dataset = member(group, name, path) as unknown as H5.Dataset;
-  const { value, shape, dtype } = dataset;
-  if (shape && value instanceof Float32Array)
-    return { name, dtype: "F32", shape, data: value as Float32Array<ArrayBuffer> };
-  if (shape && value instanceof Float64Array)
-    return { name, dtype: "F64", shape, data: value as Float64Array<ArrayBuffer> };
-  throw new DataError(`${path}: "${name}" must be an array of float32, is of type ${JSON.stringify(dtype)}`);
-}
-
-/** The innermost message of an HDF5 error stack: "  #006: FILE line 577 in FUNCTION(): MESSAGE". */
-function reason(error: unknown): string {
-  const messages = [...String((error as Error).message).matchAll(/in \w+\(\): (.*)/g)];
-  return messages.at(-1)?.[1] ?? String((error as Error).message);
-}
-
-let loading: ReturnType<typeof load> | undefined;
-
-/** h5wasm is loaded when first needed: 4 MB of WebAssembly. */
-function library(): ReturnType<typeof load> {
-  return (loading ??= load());
-}
-
-async function load() {
-  const { default: h5wasm, FS } = await import("h5wasm");
-  const module = await h5wasm.ready;
-  module.activate_throwing_error_handler(); // Instead of printing to stderr and going on.
-  const files = FS ?? (module as unknown as { FS: NonNullable<typeof FS> }).FS;
-  let count = 0;
+/**
+ * Reads a file of a model.
+ * @throws DataError for a file that is missing, no HDF5, cut off, damaged, or HDF5 without a Keras model
+ */
+export async function readKerasH5(path: string): Promise<KerasH5> {
+  const root = await readH5(path, { skip: SKIPPED });
+  const modelConfig = jsonOf(root, "model_config", path);
+  if (modelConfig === undefined) {
+    const weightsOnly = weightsIn(root, path) !== undefined;
+    throw new DataError(
+      `${path}: is HDF5, but no Keras model: the root must have the attribute model_config` +
+        (weightsOnly ? "; it holds weights alone: give them to a model with nn.loadWeights(model, path)" : ""),
+    );
+  }
+  const { model_weights: group } = root.groups;
+  if (group === undefined) {
+    throw new DataError(
+      `${path}: must have the group model_weights, has ${Object.keys(root.groups).join(", ") || "none"}`,
+    );
+  }
+  const trainingConfig = optionalJson(root, "training_config");
+  const kilograd = jsonOf(root, "kilograd", path);
+  const backend = textOf(root, "backend");
   return {
-    File: h5wasm.File,
-    files,
-    /** Runs `use` with the name of a file in the library's own memory, which goes afterwards. */
-    inMemory<T>(use: (name: string) => T): T {
-      const name = `kilograd${count++}.h5`;
-      try {
-        return use(name);
-      } finally {
-        if (files.analyzePath(name, true).exists) files.unlink(name);
-      }
-    },
+    modelConfig,
+    layers: layersIn(group, path),
+    ...(trainingConfig !== undefined && { trainingConfig }),
+    ...(kilograd !== undefined && { kilograd }),
+    ...(backend !== undefined && { backend }),
   };
+}
+
+/**
+ * Reads the weights of a file, of a model or alone.
+ * @throws DataError for a file that is missing, no HDF5, cut off, damaged, or HDF5 in another layout
+ */
+export async function readKerasWeights(path: string): Promise<KerasWeights> {
+  const root = await readH5(path, { skip: SKIPPED });
+  const found = weightsIn(root, path);
+  if (found !== undefined) return found;
+  throw new DataError(
+    `${path}: is HDF5, but holds no weights as Keras writes them: the root must have the attribute layer_names, or the ` +
+      `group model_weights or layers; it has ${Object.keys(root.groups).join(", ") || "no groups"}`,
+  );
+}
+
+function weightsIn(root: H5Group, path: string): KerasWeights | undefined {
+  const legacy = root.groups["model_weights"] ?? (namesIn(root, "layer_names") === undefined ? undefined : root);
+  if (legacy !== undefined) {
+    return { kind: "layers", layers: layersIn(legacy, path), backend: textOf(root, "backend") };
+  }
+  // tf.keras 2.12 and 2.13 had another name for the group.
+  const layers = root.groups["layers"] ?? root.groups["_layer_checkpoint_dependencies"];
+  if (layers === undefined) return undefined;
+  const places = Object.entries(layers.groups).map(([place, group]) => {
+    const arrays = group.groups["vars"]?.arrays ?? {};
+    const names = Object.keys(arrays).sort((a, b) => Number(a) - Number(b));
+    return [place, names.map((name) => tensorOf(arrays[name]!, `${place}/vars/${name}`, path))] as const;
+  });
+  return { kind: "places", places: new Map(places) };
+}
+
+function layersIn(weights: H5Group, path: string): KerasLayerWeights[] {
+  return (namesIn(weights, "layer_names") ?? []).map((name): KerasLayerWeights => {
+    const group = at(weights, name).group;
+    if (group === undefined) throw new DataError(`${path}: names the layer "${name}", but does not have it`);
+    const names = namesIn(group, "weight_names") ?? [];
+    return {
+      name,
+      weights: names.map((weight) => {
+        const { array } = at(group, weight);
+        if (array !== undefined) return tensorOf(array, weight, path);
+        throw new DataError(`${path}: layer "${name}" names "${weight}", but does not have it`);
+      }),
+    };
+  });
+}
+
+/** A list of names, which Keras splits into NAME0, NAME1, ... where it is long. */
+function namesIn({ attributes }: H5Group, attribute: string): string[] | undefined {
+  const listOf = (name: string) =>
+    Object.hasOwn(attributes, name) ? [attributes[name]!].flat().map((text) => text.replace(/\0+$/, "")) : undefined;
+  const whole = listOf(attribute);
+  if (whole !== undefined) return whole;
+  const names: string[] = [];
+  for (let part = 0; ; part++) {
+    const some = listOf(`${attribute}${part}`);
+    if (some === undefined) return part === 0 ? undefined : names;
+    names.push(...some);
+  }
+}
+
+/** What a path leads to. */
+function at(
+  group: H5Group,
+  path: string,
+): { readonly group?: H5Group | undefined; readonly array?: H5Array | undefined } {
+  let from: H5Group | undefined = group;
+  const parts = path.split("/");
+  const last = parts.pop()!;
+  for (const part of parts) from = from && Object.hasOwn(from.groups, part) ? from.groups[part] : undefined;
+  const inGroup = <T>(members: Readonly<Record<string, T>> | undefined) =>
+    members !== undefined && Object.hasOwn(members, last) ? members[last] : undefined;
+  return { group: inGroup(from?.groups), array: inGroup(from?.arrays) };
+}
+
+function textOf({ attributes }: H5Group, name: string): string | undefined {
+  const value = Object.hasOwn(attributes, name) ? attributes[name] : undefined;
+  return typeof value === "string" ? value : undefined;
+}
+
+function jsonOf(root: H5Group, name: string, path: string): unknown {
+  const value = textOf(root, name);
+  try {
+    return value === undefined ? undefined : parsePythonJson(value);
+  } catch (cause) {
+    throw new DataError(`${path}: its ${name} is no JSON: ${(cause as Error).message}`, { cause });
+  }
+}
+
+function optionalJson(root: H5Group, name: string): unknown {
+  try {
+    return jsonOf(root, name, "");
+  } catch {
+    return undefined;
+  }
+}
+
+/** JSON as Python writes it, which has words for what JSON has none: NaN becomes null, the infinities stay what they are. */
+function parsePythonJson(text: string): unknown {
+  const words: Readonly<Record<string, string>> = { NaN: "null", Infinity: "1e999", "-Infinity": "-1e999" };
+  return JSON.parse(text.replace(/"(?:[^"\\]|\\.)*"|\bNaN\b|-?\bInfinity\b/g, (part) => words[part] ?? part));
+}
+
+/** Floats of 16, 32 and 64 bits. */
+function tensorOf({ kind, bits, shape, bytes }: H5Array, name: string, path: string): KerasWeight {
+  const elements = shape.reduce((product, size) => product * size, 1);
+  if (kind !== "float" || !(bits === 16 || bits === 32 || bits === 64)) {
+    throw new DataError(
+      `${path}: "${name}" must be an array of float16, float32 or float64, is of ${kind === "other" ? "another kind" : `${kind}${bits}`}`,
+    );
+  }
+  if (bytes.byteLength * 8 !== elements * bits) {
+    throw new DataError(
+      `${path}: "${name}" of shape [${shape}] must have ${(elements * bits) / 8} bytes, has ${bytes.byteLength}`,
+    );
+  }
+  const { buffer } = Uint8Array.from(bytes); // Aligned.
+  if (bits === 64) return { name, dtype: "F64", shape, data: new Float64Array(buffer) };
+  const data = bits === 32 ? new Float32Array(buffer) : Float32Array.from(new Uint16Array(buffer), halfToNumber);
+  return { name, dtype: "F32", shape, data };
 }

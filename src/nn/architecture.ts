@@ -44,11 +44,11 @@ export interface BuildOptions {
   readonly weights?: (name: string, spec: WeightSpec) => Tensor;
 }
 
-/** Keras's class name in snake case: MaxPooling2D is max_pooling2d. */
 /** A layer's weights that inputs are multiplied by. */
 const kernelsOf = ({ weights }: PlacedLayer) => weights.filter(({ shape }) => shape.length > 1);
 
-function snakeCase(className: string): string {
+/** Keras's class name in snake case: MaxPooling2D is max_pooling2d. */
+export function snakeCase(className: string): string {
   return className
     .replace(/(.)([A-Z][a-z]+)/g, "$1_$2")
     .replace(/([a-z])([A-Z])/g, "$1_$2")

@@ -1,34 +1,23 @@
 // Models and trainings in safetensors files: weights under their names, optimizer slots and callbacks' tensors beside them,
 // everything else as JSON in the metadata. A checkpoint is a model file, too.
 
-import {
-  array,
-  check,
-  exactOptional,
-  type GenericSchema,
-  literal,
-  looseObject,
-  object,
-  picklist,
-  pipe,
-  variant,
-} from "valibot";
-import { anyNumber, anyObject, count, parse, recordOf, ruled, shape, text } from "../io/json.js";
+import { array, check, exactOptional, type GenericSchema, object, pipe } from "valibot";
+import { anyNumber, anyObject, count, parse, recordOf, ruled, text } from "../io/json.js";
 import { isHdf5File } from "../io/keras-h5.js";
 import type { DeferredTensor, StoredTensor } from "../io/safetensors.js";
 import { readSafetensors, writeSafetensors } from "../io/safetensors-file.js";
 import type { Device } from "../tensor/device.js";
-import { DataError, ShapeError, UsageError } from "../tensor/errors.js";
+import { DataError, UsageError } from "../tensor/errors.js";
 import { boolean, integer, number, object as objectRule } from "../tensor/options.js";
 import { formatShape, type Shape, sameShape } from "../tensor/shape.js";
 import { type Tensor, tensor } from "../tensor/tensor.js";
-import { type Architecture, architectureFromConfig, type ModelConfig } from "./architecture.js";
+import type { ModelConfig } from "./architecture.js";
 import { requireFiniteWeights } from "./diagnose.js";
 import type { FigureSums } from "./figures.js";
-import { scalingInitializers } from "./initializers.js";
-import { readKerasModel } from "./keras.js";
+import { readKerasModel, readKerasWeightsFor } from "./keras.js";
 import type { Sequential } from "./model.js";
 import type { OptimizerConfig } from "./optimizers.js";
+import { checkedModelConfig, storedArchitecture } from "./stored-config.js";
 
 const FORMAT = "kilograd-model";
 const VERSION = "1";
@@ -83,67 +72,6 @@ const trainingState: GenericSchema<unknown, TrainingState> = pipe(
   check(({ sums, sampleCount }) => sums.samples <= sampleCount, "a state whose sums.samples are at most sampleCount"),
 );
 
-const finite = ruled<number>(number());
-const initializer = variant(
-  "name",
-  [
-    object({ name: literal("constant"), value: finite }),
-    object({ name: literal("uniform"), minimum: finite, maximum: finite }),
-    object({ name: literal("normal"), mean: finite, standardDeviation: finite }),
-    object({ name: picklist(scalingInitializers) }),
-  ],
-  "an initialiser's name and parameters",
-);
-/** What the layers' own factories do not check; they do the rest. */
-const layerConfig = looseObject(
-  {
-    name: exactOptional(text),
-    trainable: exactOptional(ruled<boolean>(boolean)),
-    kernelInitializer: exactOptional(initializer),
-    biasInitializer: exactOptional(initializer),
-    kernelL2: exactOptional(ruled<number>(number({ from: 0 }))),
-  },
-  "an object",
-);
-
-const modelConfig: GenericSchema<unknown, ModelConfig> = object(
-  {
-    className: literal("Sequential", '"Sequential"'),
-    name: text,
-    inputShape: shape,
-    layers: array(
-      object(
-        {
-          className: text,
-          config: layerConfig,
-        },
-        "an object",
-      ),
-      "a list",
-    ),
-  },
-  "an object",
-);
-
-/**
- * A model's configuration that came out of a file.
- * @throws DataError naming the file and the field, or the layer and what is wrong with its settings
- */
-export function checkedModelConfig(value: unknown, owner: string): ModelConfig {
-  const config = parse(modelConfig, value, owner);
-  architectureOf(config, owner);
-  return config;
-}
-
-function architectureOf(config: ModelConfig, owner: string): Architecture {
-  try {
-    return architectureFromConfig(config);
-  } catch (error) {
-    if (!(error instanceof UsageError || error instanceof ShapeError)) throw error;
-    throw new DataError(`${owner}: ${error.message}`, { cause: error });
-  }
-}
-
 /** What a model file holds. */
 export interface ModelFile {
   readonly path: string;
@@ -159,6 +87,8 @@ export interface ModelFile {
   readonly training: TrainingState | undefined;
   /** Whatever the writer added. */
   readonly notes: Readonly<Record<string, unknown>>;
+  /** What is not as in the library that wrote the file, in sentences: another precision, what training would lack. */
+  readonly remarks: readonly string[];
 }
 
 /** What to write besides the model. */
@@ -252,20 +182,53 @@ export async function readModelFile(path: string): Promise<ModelFile> {
     callbackTensors: withPrefix(CALLBACK_PREFIX),
     training: training === undefined ? undefined : parse(trainingState, training, `${path}: its training`),
     notes: parse(anyObject, part("notes") ?? {}, `${path}: its notes`),
+    remarks: [],
   };
+}
+
+export interface LoadModelOptions {
+  readonly device: Device;
+  /** Is told what is not as in the library that wrote the file; default a warning of the process. */
+  readonly onMessage?: (message: string) => void;
 }
 
 /**
  * A model from a file, on `device`, with the weights it was saved with.
  * @throws DataError for a file that is missing, truncated, foreign, or whose weights do not fit its layers
  */
-export async function loadModel(path: string, { device }: { readonly device: Device }): Promise<Sequential> {
-  return buildModel(await readModelFile(path), device);
+export async function loadModel(path: string, options: LoadModelOptions): Promise<Sequential> {
+  const { device, onMessage = (message) => process.emitWarning(message, "KilogradWarning") } = options;
+  const file = await readModelFile(path);
+  for (const remark of file.remarks) onMessage(remark);
+  return buildModel(file, device);
+}
+
+/**
+ * Gives a model the weights of a file: of a model that Kilograd or Keras saved, of weights alone as Keras saves them
+ * (`model.save_weights`, every version), or of a safetensors file with the model's names and shapes. Keras's layers are
+ * matched in their order, as it does itself.
+ * @throws DataError for a file that is missing, damaged or of another layout, UsageError naming the first tensor that differs
+ * @example
+ * await nn.loadWeights(model, "model.weights.h5");
+ */
+export async function loadWeights(model: Sequential, path: string): Promise<void> {
+  if (await isHdf5File(path)) {
+    assignWeights(model, { path, weights: await readKerasWeightsFor(model, path) });
+    return;
+  }
+  const { tensors, metadata, skipped } = await readSafetensors(path);
+  if (metadata["format"] === FORMAT) assignWeights(model, await readModelFile(path));
+  else {
+    const wanted = new Set(model.weights().map(({ name }) => name));
+    const without = [...skipped].find(([name]) => wanted.has(name));
+    if (without !== undefined) throw new DataError(`${path}: "${without[0]}" cannot be read: ${without[1]}`);
+    assignWeights(model, { path, weights: tensors });
+  }
 }
 
 /** The model of a file that was read. */
 export function buildModel(file: ModelFile, device: Device): Sequential {
-  const architecture = architectureOf(file.config, file.path);
+  const architecture = storedArchitecture(file.config, file.path);
   const difference = firstDifference(
     architecture.layers.flatMap(({ name, weights }) =>
       weights.map((spec) => ({ name: `${name}/${spec.name}`, shape: spec.shape })),
@@ -284,7 +247,7 @@ export function buildModel(file: ModelFile, device: Device): Sequential {
  * Gives a model the weights of a file.
  * @throws UsageError naming the first tensor that differs when the file is of another architecture
  */
-export function assignWeights(model: Sequential, file: ModelFile): void {
+export function assignWeights(model: Sequential, file: Pick<ModelFile, "path" | "weights">): void {
   const wanted = model.weights().map(({ name, tensor: { shape } }) => ({ name, shape }));
   const difference = firstDifference(wanted, file.weights);
   if (difference !== undefined) {

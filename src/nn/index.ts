@@ -13,7 +13,9 @@ export {
 } from "./architecture.js";
 export * from "./callbacks/index.js";
 export {
+  type LoadModelOptions,
   loadModel,
+  loadWeights,
   type ModelFile,
   readModelFile,
   type SaveOptions,

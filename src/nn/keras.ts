@@ -1,18 +1,28 @@
 // Models in Keras's words: configurations translated both ways, and `.h5` files in the legacy layout (io/keras-h5.ts), which
 // every version of Keras reads. What Keras cannot say, or Kilograd cannot compute, is an error, never left out.
 
-import { type KerasLayerWeights, readKerasH5, writeKerasH5 } from "../io/keras-h5.js";
+import { array, object, optional } from "valibot";
+import { anyObject, parse, ruled, text } from "../io/json.js";
+import {
+  type KerasLayerWeights,
+  type KerasWeight,
+  readKerasH5,
+  readKerasWeights,
+  writeKerasH5,
+} from "../io/keras-h5.js";
 import type { StoredTensor } from "../io/safetensors.js";
 import { DataError, UsageError } from "../tensor/errors.js";
+import { describe, number } from "../tensor/options.js";
 import { formatShape } from "../tensor/shape.js";
 import type { ActivationName } from "./activations.js";
-import { architectureFromConfig, type ModelConfig, type PlacedLayer } from "./architecture.js";
+import { type ModelConfig, type PlacedLayer, snakeCase } from "./architecture.js";
 import type { ModelFile } from "./checkpoint.js";
 import { requireFiniteWeights } from "./diagnose.js";
-import type { Initializer } from "./initializers.js";
+import { type Initializer, scalingInitializers } from "./initializers.js";
 import type { LayerConfig } from "./layer.js";
 import type { Sequential } from "./model.js";
 import type { OptimizerConfig } from "./optimizers.js";
+import { checkedModelConfig, storedArchitecture } from "./stored-config.js";
 
 type Json = Readonly<Record<string, unknown>>;
 interface KerasLayer {
@@ -67,35 +77,143 @@ export async function saveKerasModel(path: string, model: Sequential, options: S
  * @throws DataError for a file that is missing, no HDF5, damaged, no sequential Keras model, or of layers that are unknown
  */
 export async function readKerasModel(path: string): Promise<ModelFile> {
-  const { modelConfig, kilograd, layers: groups } = await readKerasH5(path);
-  const { seed = 0, notes = {} } = (kilograd ?? {}) as { seed?: number; notes?: Record<string, unknown> };
-  const config = fromKerasConfig(modelConfig, path);
-  const { layers } = architectureFromConfig(config);
+  const { modelConfig, kilograd, layers: groups, backend } = await readKerasH5(path);
+  const own = parse(kilogradWords, kilograd ?? {}, `${path}: its kilograd`);
+  const remarks = new Remarks(path);
+  const config = checkedModelConfig(fromKerasConfig(modelConfig, path, remarks), `${path}: its model`);
+  const { layers } = storedArchitecture(config, path);
   checkNormalizedAxes(modelConfig, layers, path);
+  return {
+    path,
+    config,
+    seed: own.seed,
+    weights: placedInOrder(layers, groups, { path, backend }),
+    slots: new Map(),
+    callbackTensors: new Map(),
+    training: undefined,
+    notes: own.notes,
+    remarks: remarks.sentences(),
+  };
+}
+
+const kilogradWords = object(
+  { seed: optional(ruled<number>(number()), 0), notes: optional(anyObject, {}) },
+  "an object",
+);
+
+/**
+ * The weights of an `.h5` file, under the names that they have in a model: of a whole model or of weights alone, in the
+ * layouts of Keras 1, 2 and 3.
+ * @throws DataError for a file that cannot be read, or whose layers are not as many as the model's
+ */
+export async function readKerasWeightsFor(model: Sequential, path: string): Promise<Map<string, StoredTensor>> {
+  const found = await readKerasWeights(path);
+  const layers = model.layers.map(({ placed }) => placed);
+  if (found.kind === "layers") return placedInOrder(layers, found.layers, { path, backend: found.backend });
+  const weights = new Map<string, StoredTensor>();
+  const unclaimed = new Map(found.places);
+  const counts = new Map<string, number>();
+  for (const { name, layer, weights: specs } of layers) {
+    const base = snakeCase(layer.className);
+    const count = counts.get(base) ?? 0;
+    counts.set(base, count + 1);
+    const place = count === 0 ? base : `${base}_${count}`;
+    const stored = unclaimed.get(place) ?? [];
+    unclaimed.delete(place);
+    addWeights(weights, name, specs, stored, path);
+  }
+  const extra = [...unclaimed].find(([, stored]) => stored.length > 0);
+  if (extra !== undefined) throw new DataError(`${path}: has weights of ${extra[0]}, which the model does not have`);
+  return weights;
+}
+
+/** What does not come over from Keras, layer by layer. Answers are the same without it, or nearly. */
+class Remarks {
+  private readonly lacking: string[] = [];
+  private readonly policies = new Map<string, string>();
+
+  constructor(private readonly path: string) {}
+
+  /** Something that only training needs. */
+  lacks(layer: string, what: string): void {
+    this.lacking.push(`${what} of layer "${layer}"`);
+  }
+
+  /** A precision other than float32. */
+  computes(layer: string, policy: string): void {
+    this.policies.set(policy, this.policies.get(policy) ?? layer);
+  }
+
+  sentences(): string[] {
+    const { path, lacking, policies } = this;
+    return [
+      ...[...policies].map(
+        ([policy, layer]) =>
+          `${path}: Keras computes its layers in ${policy} ("${layer}" is the first); here they are computed in the device's ` +
+          "precision, float32 by default, so that answers differ by rounding",
+      ),
+      ...(lacking.length === 0
+        ? []
+        : [`${path}: answers as in Keras, but training it further would lack the ${lacking.join(", the ")}`]),
+    ];
+  }
+}
+
+/** Gives layers with weights the groups with weights, one after the other. */
+function placedInOrder(
+  layers: readonly PlacedLayer[],
+  groups: readonly KerasLayerWeights[],
+  { path, backend }: { readonly path: string; readonly backend: string | undefined },
+): Map<string, StoredTensor> {
   const weighted = layers.filter(({ weights }) => weights.length > 0);
   const stored = groups.filter(({ weights }) => weights.length > 0);
   if (weighted.length !== stored.length) {
     throw new DataError(
-      `${path}: has ${weighted.length} layers with weights in its configuration, but weights of ${stored.length}`,
+      `${path}: the model has ${weighted.length} layers with weights, the file weights of ${stored.length}`,
     );
   }
   const weights = new Map<string, StoredTensor>();
-  for (const [i, { name, weights: specs }] of weighted.entries()) {
+  for (const [i, { name, layer, weights: specs }] of weighted.entries()) {
     const found = stored[i]!.weights;
-    if (found.length !== specs.length) {
-      throw new DataError(
-        `${path}: layer "${name}" must have ${specs.length} weights (${specs.map((spec) => spec.name).join(", ")}), ` +
-          `has ${found.length} (${found.map((weight) => `${weight.name} ${formatShape(weight.shape)}`).join(", ")})`,
-      );
-    }
-    for (const [j, { name: _, ...tensor }] of found.entries()) weights.set(`${name}/${specs[j]!.name}`, tensor);
+    // Theano's convolution turns the kernel around.
+    const turned = backend === "theano" && layer.className === "Conv2D";
+    addWeights(weights, name, specs, turned ? found.map(turnedKernel) : found, path);
   }
-  return { path, config, seed, weights, slots: new Map(), callbackTensors: new Map(), training: undefined, notes };
+  return weights;
+}
+
+function addWeights(
+  to: Map<string, StoredTensor>,
+  layer: string,
+  specs: PlacedLayer["weights"],
+  found: readonly KerasWeight[],
+  path: string,
+): void {
+  if (found.length !== specs.length) {
+    throw new DataError(
+      `${path}: layer "${layer}" must have ${specs.length} weights (${specs.map((spec) => spec.name).join(", ")}), ` +
+        `has ${found.length} (${found.map((weight) => `${weight.name} ${formatShape(weight.shape)}`).join(", ")})`,
+    );
+  }
+  for (const [j, { name: _, ...tensor }] of found.entries()) to.set(`${layer}/${specs[j]!.name}`, tensor);
+}
+
+/** A kernel [height, width, in, out] with both first axes reversed; biases stay. */
+function turnedKernel(weight: KerasWeight): KerasWeight {
+  const [height, width, inputs, outputs] = weight.shape;
+  if (weight.shape.length !== 4) return weight;
+  const size = inputs! * outputs!;
+  const data = weight.data.slice();
+  for (let cell = 0; cell < height! * width!; cell++) {
+    const from = (height! * width! - 1 - cell) * size;
+    data.set(weight.data.subarray(from, from + size) as never, cell * size);
+  }
+  return { ...weight, data } as KerasWeight;
 }
 
 /** Batch normalisation of another axis than the last is another function. */
 function checkNormalizedAxes(modelConfig: unknown, layers: readonly PlacedLayer[], path: string): void {
-  const axes = new Map(kerasLayers(modelConfig as KerasLayer).map(({ config }) => [config["name"], config["axis"]]));
+  const axes = new Map(kerasLayers(modelConfig, path).map(({ config }) => [config["name"], config["axis"]]));
   for (const { name, inputShape } of layers) {
     const axis = [axes.get(name) ?? -1].flat()[0];
     if (axis === -1 || axis === inputShape.length) continue; // Keras counts the batch axis.
@@ -103,10 +221,16 @@ function checkNormalizedAxes(modelConfig: unknown, layers: readonly PlacedLayer[
   }
 }
 
+const kerasLayer = object({ class_name: text, config: anyObject }, "an object");
+const kerasLayerList = array(kerasLayer, "a list");
+
 /** The list of layers; before Keras 2.3 the configuration was the list itself. */
-function kerasLayers({ config }: KerasLayer): KerasLayer[] {
-  const layers = Array.isArray(config) ? config : config["layers"];
-  return Array.isArray(layers) ? layers : [];
+function kerasLayers(model: unknown, source: string): KerasLayer[] {
+  const { class_name: className, config } = (model ?? {}) as { class_name?: unknown; config?: unknown };
+  if (className !== "Sequential" || typeof config !== "object" || config === null) {
+    throw new DataError(`${source}: must hold a Sequential model, holds ${describe(className ?? null)}`);
+  }
+  return parse(kerasLayerList, Array.isArray(config) ? config : (config as Json)["layers"], `${source}: its layers`);
 }
 
 /** Kilograd's names of weights where Keras has others. */
@@ -234,30 +358,44 @@ function toKerasInitializer(initializer: Initializer): KerasLayer {
   }
 }
 
-/** Fan-scaling initialisers, by Keras's class names. */
-const scalingInitializers = ["GlorotUniform", "GlorotNormal", "HeUniform", "HeNormal", "LecunUniform", "LecunNormal"];
-
-function fromKerasInitializer(where: string, value: unknown): Initializer {
-  const { class_name: name, config = {} } = (value ?? {}) as { class_name?: string; config?: Record<string, number> };
-  if (name === undefined) return { name: "glorotUniform" };
-  if (scalingInitializers.includes(name)) {
-    return { name: `${name[0]!.toLowerCase()}${name.slice(1)}` } as Initializer;
+/** Kilograd's initialiser of the same distribution, if there is one. */
+function fromKerasInitializer(value: unknown): Initializer | undefined {
+  // Old files have names such as "glorot_uniform".
+  const { class_name: given, config = {} } = (typeof value === "string" ? { class_name: value } : value) as {
+    class_name?: unknown;
+    config?: Record<string, unknown>;
+  };
+  const name = typeof given === "string" ? given.replace(/(?:^|_)([a-z])/g, (_, letter) => letter.toUpperCase()) : "";
+  const plain = scalingInitializers.find((known) => capitalized(known) === name);
+  if (plain !== undefined) return { name: plain };
+  const numbers = (...names: string[]) => names.map((key) => config?.[key]).every((part) => Number.isFinite(part));
+  if (/^Zeros?$/.test(name)) return { name: "constant", value: 0 };
+  if (/^Ones?$/.test(name)) return { name: "constant", value: 1 };
+  const { value: constant, minval, maxval, mean, stddev } = config as Record<string, number>;
+  if (name === "Constant" && numbers("value")) return { name: "constant", value: constant! };
+  if (name === "RandomUniform" && numbers("minval", "maxval")) {
+    return { name: "uniform", minimum: minval!, maximum: maxval! };
   }
-  if (name === "Zeros") return { name: "constant", value: 0 };
-  if (name === "Ones") return { name: "constant", value: 1 };
-  if (name === "Constant") return { name: "constant", value: config["value"]! };
-  if (name === "RandomUniform") return { name: "uniform", minimum: config["minval"]!, maximum: config["maxval"]! };
-  if (name === "RandomNormal") return { name: "normal", mean: config["mean"]!, standardDeviation: config["stddev"]! };
-  throw new DataError(`${where}: initialiser ${JSON.stringify(name)} is not known`);
+  if (name === "RandomNormal" && numbers("mean", "stddev")) {
+    return { name: "normal", mean: mean!, standardDeviation: stddev! };
+  }
+  if (name !== "VarianceScaling") return undefined;
+  // What Keras 2.0 to 2.3 wrote for the scaling initialisers.
+  const scaled: Readonly<Record<string, string>> = { "1 fan_avg": "glorot", "1 fan_in": "lecun", "2 fan_in": "he" };
+  const base = scaled[`${config?.["scale"]} ${config?.["mode"]}`];
+  const distribution = { uniform: "Uniform", normal: "Normal", truncated_normal: "Normal" }[
+    String(config?.["distribution"])
+  ];
+  return scalingInitializers.flatMap((known) => (known === `${base}${distribution}` ? [{ name: known }] : []))[0];
 }
 
-/** Keras's configuration of a sequential model as Kilograd's. @throws DataError naming `source` and the layer */
-export function fromKerasConfig(model: unknown, source: string): ModelConfig {
-  const { class_name: className, config } = (model ?? {}) as { class_name?: string; config?: Json };
-  if (className !== "Sequential" || config === undefined) {
-    throw new DataError(`${source}: must hold a Sequential model, holds ${JSON.stringify(className ?? null)}`);
-  }
-  const layers = kerasLayers(model as KerasLayer);
+/**
+ * Keras's configuration of a sequential model as Kilograd's. What only training needs is left out and told to `remarks`.
+ * @throws DataError naming `source` and the layer
+ */
+export function fromKerasConfig(model: unknown, source: string, remarks = new Remarks(source)): ModelConfig {
+  const layers = kerasLayers(model, source);
+  const { config } = model as KerasLayer;
   if (layers.length === 0) throw new DataError(`${source}: its model has no layers`);
   const first = layers[0]!.config;
   const batchShape = first["batch_input_shape"] ?? first["batch_shape"];
@@ -267,42 +405,55 @@ export function fromKerasConfig(model: unknown, source: string): ModelConfig {
   }
   return {
     className: "Sequential",
-    name: typeof config["name"] === "string" ? config["name"] : "sequential",
+    name: typeof config["name"] === "string" && config["name"] !== "" ? config["name"] : "sequential",
     inputShape,
     layers: layers
       .filter((layer) => layer.class_name !== "InputLayer")
-      .map(({ class_name: name, config: given }) => ({
-        className: name,
-        config: fromKerasLayer(`${source}: layer "${given["name"]}" (${name})`, name, given),
-      })),
+      .map((layer) => ({ className: layer.class_name, config: fromKerasLayer(source, layer, remarks) })),
   };
 }
 
-function fromKerasLayer(where: string, className: string, given: Json): LayerConfig {
+function fromKerasLayer(
+  source: string,
+  { class_name: className, config: given }: KerasLayer,
+  remarks: Remarks,
+): LayerConfig {
+  const name = typeof given["name"] === "string" ? given["name"] : className;
+  const where = `${source}: layer "${name}" (${className})`;
   const known = Object.hasOwn(settings, className) ? settings[className] : undefined;
   if (known === undefined) {
     throw new DataError(`${where}: the class must be one of ${Object.keys(settings).join(", ")}`);
   }
-  for (const [name, value] of Object.entries(fixed[className] ?? {})) {
-    if (given[name] === undefined || given[name] === value) continue;
-    throw new DataError(`${where}: ${name} must be ${JSON.stringify(value)}, is ${JSON.stringify(given[name])}`);
+  for (const [key, value] of Object.entries(fixed[className] ?? {})) {
+    if (given[key] === undefined || given[key] === value) continue;
+    throw new DataError(`${where}: ${key} must be ${JSON.stringify(value)}, is ${JSON.stringify(given[key])}`);
   }
+  const policy = policyOf(given["dtype"]);
+  if (policy !== undefined && policy !== "float32") remarks.computes(name, policy);
   // Activations that are objects in the file have names that are not known here.
   const activation =
     given["activation"] === undefined
       ? {}
       : { activation: translated(where, (given["activation"] ?? "linear") as string, "fromKeras") };
+  const initializerOf = (key: string, standard: Initializer): Initializer => {
+    const value = given[key];
+    if (value === undefined || value === null) return standard;
+    const found = fromKerasInitializer(value);
+    if (found === undefined) remarks.lacks(name, `${key} ${classNameOf(value)}`);
+    return found ?? standard;
+  };
   const kernel = withKernel.has(className) && {
     useBias: given["use_bias"] ?? true,
-    kernelInitializer: fromKerasInitializer(where, given["kernel_initializer"]),
-    biasInitializer: fromKerasInitializer(where, given["bias_initializer"] ?? { class_name: "Zeros" }),
-    kernelL2: l2Of(where, given["kernel_regularizer"]),
+    kernelInitializer: initializerOf("kernel_initializer", { name: "glorotUniform" }),
+    biasInitializer: initializerOf("bias_initializer", { name: "constant", value: 0 }),
+    kernelL2: l2Of(name, given["kernel_regularizer"], remarks),
   };
-  for (const name of ["bias_regularizer", "activity_regularizer", "kernel_constraint", "bias_constraint"]) {
-    if (given[name]) throw new DataError(`${where}: ${name} is not known, must be null`);
+  for (const [key, value] of Object.entries(given).sort(([a], [b]) => (a < b ? -1 : 1))) {
+    if (key === "kernel_regularizer" && kernel) continue;
+    if (/_(regularizer|constraint)$/.test(key) && value) remarks.lacks(name, `${key} ${classNameOf(value)}`);
   }
   return {
-    name: String(given["name"]),
+    ...(typeof given["name"] === "string" && { name }),
     ...(given["trainable"] === false && { trainable: false }),
     ...Object.fromEntries(known.flatMap(([ours, keras]) => (given[keras] == null ? [] : [[ours, given[keras]]]))),
     ...activation,
@@ -310,11 +461,27 @@ function fromKerasLayer(where: string, className: string, given: Json): LayerCon
   };
 }
 
-function l2Of(where: string, regularizer: unknown): number {
-  if (regularizer == null) return 0;
-  const { class_name: name, config = {} } = regularizer as { class_name?: string; config?: Record<string, number> };
-  if (/^(L2|L1L2)$/.test(name ?? "") && !config["l1"]) return config["l2"] ?? 0;
-  throw new DataError(`${where}: kernel_regularizer must be L2 or null, is ${JSON.stringify(regularizer)}`);
+/** "float32", or the name of a policy: a text, or an object with a name in its configuration. */
+function policyOf(dtype: unknown): string | undefined {
+  if (typeof dtype === "string") return dtype;
+  const name = (dtype as { config?: { name?: unknown } } | null | undefined)?.config?.name;
+  return typeof name === "string" ? name : undefined;
+}
+
+const classNameOf = (value: unknown): string => {
+  const name = (value as { class_name?: unknown }).class_name ?? value;
+  return typeof name === "string" ? name : "of its own";
+};
+
+/** The penalty on squares; one on magnitudes is told. */
+function l2Of(layer: string, regularizer: unknown, remarks: Remarks): number {
+  if (!regularizer) return 0;
+  const { config } = regularizer as { config?: { l1?: unknown; l2?: unknown } | null };
+  const [l1 = 0, l2 = 0] = [config?.l1, config?.l2];
+  const known = /^(L2|L1L2)$/.test(classNameOf(regularizer)) && Number.isFinite(l2) && (l2 as number) >= 0;
+  if (!known) remarks.lacks(layer, `kernel_regularizer ${classNameOf(regularizer)}`);
+  else if (l1) remarks.lacks(layer, `kernel_regularizer's l1 of ${l1}`);
+  return known ? (l2 as number) : 0;
 }
 
 /** As Keras writes it when a model was compiled; the key loss_weights must be there. */

@@ -55,19 +55,26 @@ export function flatten(options: LayerOptions = {}): Layer {
   });
 }
 
-/** [N, ...] to [N, ...targetShape] of the same size. */
+/** [N, ...] to [N, ...targetShape] of the same size. One of its sizes may be -1: it is what remains. */
 export function reshape(targetShape: Shape, options: LayerOptions = {}): Layer {
+  const known = sizeOf(targetShape.filter((size) => size !== -1));
+  const resolved = (shape: Shape): Shape =>
+    targetShape.map((size) => (size === -1 && known > 0 ? sizeOf(shape) / known : size));
+  if (targetShape.filter((size) => size === -1).length > 1) {
+    throw new UsageError(`Reshape: at most one size of the target shape may be -1, got ${formatShape(targetShape)}`);
+  }
   return defineLayer({
     className: "Reshape",
     config: { targetShape, ...commonConfig(options) },
     outputShape(shape) {
-      if (sizeOf(shape) !== sizeOf(targetShape)) {
+      const target = resolved(shape);
+      if (sizeOf(shape) !== sizeOf(target) || !target.every(Number.isSafeInteger)) {
         throw new ShapeError(
-          `a target shape must keep the size, got ${formatShape(targetShape)} (${sizeOf(targetShape)}) for ${formatShape(shape)} (${sizeOf(shape)})`,
+          `a target shape must keep the size, got ${formatShape(targetShape)} (${known}) for ${formatShape(shape)} (${sizeOf(shape)})`,
         );
       }
-      return targetShape;
+      return target;
     },
-    call: (x) => reshapeOp(x, [x.shape[0]!, ...targetShape]),
+    call: (x) => reshapeOp(x, [x.shape[0]!, ...resolved(x.shape.slice(1))]),
   });
 }

@@ -1,0 +1,16 @@
+// @ts-check
+// A limit on the memory that WebAssembly takes in this thread. Node's own limits of a worker count JavaScript's objects only.
+
+/**
+ * Lets no WebAssembly memory grow beyond so many bytes: an allocation then fails inside the module, as where memory is full.
+ * @param {number} mostBytes
+ */
+export function limitWebAssemblyMemory(mostBytes) {
+  const { grow } = WebAssembly.Memory.prototype;
+  /** @param {number} pages */
+  WebAssembly.Memory.prototype.grow = function (pages) {
+    const wanted = this.buffer.byteLength + pages * 65_536;
+    if (wanted > mostBytes) throw new RangeError(`WebAssembly memory of ${wanted} bytes is more than ${mostBytes}`);
+    return grow.call(this, pages);
+  };
+}
