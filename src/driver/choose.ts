@@ -90,7 +90,9 @@ function adapterKey(folder: string | undefined): string {
   const changed = watched.filter((path) => existsSync(path)).map((path) => [path, statSync(path).mtimeMs]);
   const nodes = ["/dev", "/dev/dri"].filter((path) => existsSync(path)).flatMap((path) => readdirSync(path));
   const gpus = nodes.filter((name) => /^(nvidia|card|renderD|dxg)/.test(name)).sort();
-  const variables = Object.entries(process.env).filter(([name]) => /^(VK_|DAWN|XDG_|LD_LIBRARY_PATH)/.test(name));
+  const variables = Object.entries(process.env).filter(([name]) =>
+    /^(VK_|DAWN|XDG_(DATA|CONFIG)|LD_LIBRARY_PATH)/.test(name),
+  );
   const { version } = require("webgpu/package.json");
   const { platform, arch } = process;
   return JSON.stringify([version, platform, arch, changed, gpus, variables.sort(), folder ?? null]);

@@ -145,8 +145,8 @@ async function installUserDriver(say: Say): Promise<void> {
   const sources = aptSources(folders);
   const made = plan(sources);
   say(
-    `${made.note}, goes to ${driversFolder()} for this user alone: nothing in the system changes, no rights are asked for. ` +
-      "First come apt's lists of packages, 10 to 30 MB.",
+    `fetching ${made.note}. It goes to ${driversFolder()} for this user alone: nothing in the system changes, and no rights are ` +
+      "asked for. First come apt's lists of packages, 10 to 30 MB.",
   );
   const work = claimWorkFolder();
   const apt = prepareApt({ work, folders, sources, plan: made });
@@ -175,8 +175,10 @@ async function installUserDriver(say: Say): Promise<void> {
     // 'URI' FILE BYTES HASH, of what is not there yet.
     const listed = apt(["install", "--print-uris", ...chosen]);
     const bytes = [...listed.text.matchAll(/^'.*' \S+ (\d+)/gm)].reduce((sum, [, size]) => sum + Number(size), 0);
+    const archives = packages.map(({ file }) => join(work, "archives", file));
+    const there = archives.filter((path) => existsSync(path)).reduce((sum, path) => sum + statSync(path).size, 0);
     // Packages hold four to five times their size, and lie beside what they hold for a while.
-    const room = 6 * bytes;
+    const room = 6 * bytes + 5 * there;
     say(`${packages.length} packages, ${megabytes(bytes)} to download, ${megabytes(room)} of room on disk`);
     const disk = statfsSync(work);
     if (disk.bavail * disk.bsize < room) fail(`${work} has ${megabytes(disk.bavail * disk.bsize)} left`);
@@ -264,8 +266,9 @@ function prepareApt({
   const quiet = process.stderr.isTTY ? [] : ["-qq"];
   return (command, { show = false } = {}) => {
     const { status, stdout, stderr, error } = spawnSync(
-      "apt-get",
-      ["-c", configuration, ...(show ? quiet : ["-q"]), ...command],
+      // Ends with this process: another attempt takes over its folder.
+      "setpriv",
+      ["--pdeathsig", "KILL", "apt-get", "-c", configuration, ...(show ? quiet : ["-q"]), ...command],
       {
         encoding: "utf8",
         env: { ...process.env, LC_ALL: "C" },
