@@ -1,5 +1,9 @@
 // The public API of Kilograd: devices and tensors, differentiable operations, and the namespaces nn, optim, loss, data
 // and io. What is not listed here is internal.
+// What its declarations need of TypeScript's libraries, whatever a project lists as its own. Types of WebGPU are among those of
+// the DOM from TypeScript 6 on; for earlier ones the package's types are in index-typescript-5.ts.
+/// <reference lib="dom" preserve="true" />
+/// <reference lib="esnext.disposable" preserve="true" />
 import "./autograd/methods.js";
 import "./io/tuning-file.js";
 

@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 const folder = mkdtempSync(join(tmpdir(), "kilograd-package-"));
 const consumer = join(folder, "consumer");
@@ -57,15 +57,58 @@ test("the command is installed with it", () => {
   expect(run("npx --no-install kilograd --help", consumer)).toContain("doctor");
 });
 
-test("its types compile in a strict project", () => {
-  writeFileSync(
-    join(consumer, "typed.ts"),
-    `import { openDevice } from "kilograd";
-     const device = await openDevice("cpu");
-     // @ts-expect-error: the types are real ones, so a name that does not exist is an error
-     device.thereIsNoSuchName;`,
-  );
-  const options =
-    "--noEmit --strict --target ES2023 --lib ES2023,ESNext.Disposable,DOM --module NodeNext --types @webgpu/types";
-  run(`node ${resolve("node_modules/typescript/bin/tsc")} ${options} typed.ts`, consumer);
+describe("its types compile in a strict project that names no types itself", () => {
+  /** With the compiler in a folder's node_modules. */
+  function compile(compiler: string, options: object): void {
+    writeFileSync(
+      join(consumer, "typed.ts"),
+      `import { openDevice, tensor } from "kilograd";
+       const device = await openDevice("webgpu");
+       export const gpu: GPUDevice = device.gpu;
+       export const x = tensor(device, [1]);
+       // @ts-expect-error: the types are real ones, so a name that does not exist is an error
+       device.thereIsNoSuchName;
+       // @ts-expect-error: those of WebGPU, too
+       device.gpu.thereIsNoSuchName;`,
+    );
+    const compilerOptions = {
+      strict: true,
+      skipLibCheck: false,
+      types: [],
+      target: "es2022",
+      noEmit: true,
+      ...options,
+    };
+    writeFileSync(join(consumer, "tsconfig.json"), JSON.stringify({ compilerOptions, files: ["typed.ts"] }));
+    run(`node ${join(compiler, "node_modules/typescript/bin/tsc")} -p .`, consumer);
+  }
+
+  const projects = [
+    ["as Node resolves", { module: "nodenext" }],
+    ["as a bundler resolves", { module: "esnext", moduleResolution: "bundler" }],
+    ["without the DOM", { module: "nodenext", lib: ["es2022"] }],
+  ] as const;
+
+  test.each(projects)("%s, TypeScript 5", (_, options) => compile(resolve("."), options));
+
+  describe("TypeScript 7", () => {
+    const compiler = join(folder, "typescript-7");
+    let absent: string | undefined;
+    beforeAll(() => {
+      mkdirSync(compiler);
+      writeFileSync(join(compiler, "package.json"), JSON.stringify({ name: "compiler", private: true }));
+      try {
+        run("npm install --prefer-offline --ignore-scripts --no-audit --no-fund typescript@7.0.2", compiler);
+      } catch (error) {
+        absent = (error as Error).message;
+      }
+    });
+
+    test.for(projects)("%s", ([, options], context) => {
+      // The repository has version 5, and a machine need not reach the registry.
+      context.skip(/ENOTFOUND|ECONNREFUSED|EAI_AGAIN|ETIMEDOUT|ENOTCACHED/.test(absent ?? ""), absent);
+      expect(absent).toBeUndefined();
+      compile(compiler, options);
+    });
+  });
 });

@@ -1,0 +1,3 @@
+// The public API for TypeScript 5, whose own library lacks the types of WebGPU.
+/// <reference types="@webgpu/types" preserve="true" />
+export * from "./index.js";
