@@ -2,12 +2,13 @@
 // and of command lines. A trial may end well or with an error of this library, within 10 s; anything else is a finding.
 // Prints the seed, and for each finding how to run it again. Exit code 1 where there were findings.
 import { Command, InvalidArgumentError } from "commander";
+import { commands } from "./commands.js";
 import { type Suite, trialRandom } from "./suite.js";
 
 /** Longest that a trial may take, in milliseconds. */
 const DEADLINE = 10_000;
 
-const suites: readonly Suite[] = [];
+const suites: readonly Suite[] = [commands];
 
 function whole(text: string): number {
   const value = Number(text);

@@ -5,15 +5,24 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 import type { CameraOptions } from "./experiments/camera.js";
 import type { ExperimentOptions } from "./experiments/lib/experiment.js";
 import type { RunContext } from "./experiments/lib/run.js";
+import {
+  MOST_BATCH,
+  MOST_BLUR,
+  MOST_EPOCHS,
+  MOST_IMAGES,
+  MOST_RATE,
+  MOST_STEPS,
+} from "./experiments/lib/setting-rules.js";
 import type { OptimizeOptions } from "./experiments/optimize.js";
 import type { StartOptions } from "./experiments/start.js";
 import type { TrainOptions } from "./experiments/train.js";
 import { toJson } from "./io/files.js";
 import type { Precision } from "./tensor/device.js";
 import { DataError, KilogradError, UsageError } from "./tensor/errors.js";
+import { type Bounds, integer, number, type Rule } from "./tensor/options.js";
 import type { WebGpuDevice } from "./tensor/webgpu.js";
 
-/** What a run is aborted with by a signal. */
+/** What a run is aborted with by a signal, or by an output that takes nothing any more. */
 class Interrupted extends Error {
   constructor(readonly exitCode: number) {
     super("interrupted");
@@ -22,6 +31,11 @@ class Interrupted extends Error {
 
 const stdout = (text: string) => process.stdout.write(`${text}\n`);
 const stderr = (text: string) => process.stderr.write(`${text}\n`);
+
+/** Aborts the run on its way, if there is one. */
+let current: AbortController | undefined;
+/** Of an output that failed, whatever the command comes to. */
+let outputExitCode: number | undefined;
 
 /** Runs an experiment with a device that is opened when asked for and destroyed at the end, and signals that abort it. */
 async function running<T>(
@@ -32,6 +46,8 @@ async function running<T>(
   await startWithAdapter();
   const { openDevice } = await import("./tensor/open.js");
   const abort = new AbortController();
+  current = abort;
+  if (outputExitCode !== undefined) abort.abort(new Interrupted(outputExitCode));
   const onSignal = (_: string, number: number) => {
     if (abort.signal.aborted) process.exit(128 + number); // Asked twice.
     stderr("\nInterrupted: stopping after the work on its way. Once more ends at once.");
@@ -68,30 +84,15 @@ function printResult(
   stdout(json ? toJson({ ...metrics, folder }) : `\n${summary}\n\nReport: ${folder}/${page}`);
 }
 
-const wholeNumber =
-  (least: number, most = Number.MAX_SAFE_INTEGER) =>
-  (text: string): number => {
-    const value = Number(text);
-    if (/^\d+$/.test(text) && value >= least && value <= most) return value;
-    throw new InvalidArgumentError(
-      `It must be a whole number from ${least}${most === Number.MAX_SAFE_INTEGER ? "" : ` to ${most}`}.`,
-    );
-  };
-const decimalNumber =
-  ({ above, from, below = Number.POSITIVE_INFINITY }: { above?: number; from?: number; below?: number }) =>
-  (text: string): number => {
-    const value = Number(text);
-    const fits =
-      text.trim() !== "" &&
-      Number.isFinite(value) &&
-      (above === undefined ? value >= from! : value > above) &&
-      value < below;
-    if (fits) return value;
-    const most = Number.isFinite(below) ? ` and below ${below}` : "";
-    throw new InvalidArgumentError(
-      `It must be a number ${above === undefined ? `from ${from}` : `above ${above}`}${most}.`,
-    );
-  };
+/** A number on the command line, by the rules that options of functions have. */
+const numberOf = (rule: Rule) => (text: string) => {
+  // Number() takes blanks, hexadecimal digits and more, which nobody means here.
+  const value = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : Number.NaN;
+  if (rule.accepts(value)) return value;
+  throw new InvalidArgumentError(`It must be ${rule.expected}.`);
+};
+const wholeNumber = (from: number, to: number) => numberOf(integer({ from, to }));
+const decimalNumber = (bounds: Bounds) => numberOf(number(bounds));
 
 const option = (flags: string, description: string, parse?: (text: string) => unknown) => {
   const made = new Option(flags, description);
@@ -119,7 +120,9 @@ const program = new Command("kilograd")
     "after",
     "\nKILOGRAD_DEBUG=1 shows where an error arose; KILOGRAD_PROFILE names the tuning profile, KILOGRAD_PRECISION float32 or mixed.",
   )
-  .exitOverride();
+  .exitOverride()
+  // One line, hint included.
+  .configureOutput({ outputError: (text, write) => write(`${text.trimEnd().replace(/\s*\n\s*/g, " ")}\n`) });
 
 program
   .command("doctor")
@@ -207,18 +210,18 @@ program
   .argument("<model>", "name of a model, see `kilograd list`")
   .addOption(option("--data <name>", "mnist or digits (built in); default mnist"))
   .addOption(options.dataDir)
-  .addOption(option("--epochs <n>", "passes over the training images", wholeNumber(1)))
+  .addOption(option("--epochs <n>", "passes over the training images", wholeNumber(1, MOST_EPOCHS)))
   .addOption(
     option(
       "--steps <n>",
       "end after so many steps; then also at most max(1000, steps x batch) images are evaluated",
-      wholeNumber(1),
+      wholeNumber(1, MOST_STEPS),
     ),
   )
-  .addOption(option("--batch <n>", "images per step", wholeNumber(1)))
-  .addOption(option("--limit-train <n>", "train on the first n images only", wholeNumber(1)))
-  .addOption(option("--limit-test <n>", "validate and test on the first n images only", wholeNumber(1)))
-  .addOption(option("--lr <x>", "learning rate", decimalNumber({ above: 0 })))
+  .addOption(option("--batch <n>", "images per step", wholeNumber(1, MOST_BATCH)))
+  .addOption(option("--limit-train <n>", "train on the first n images only", wholeNumber(1, MOST_IMAGES)))
+  .addOption(option("--limit-test <n>", "validate and test on the first n images only", wholeNumber(1, MOST_IMAGES)))
+  .addOption(option("--lr <x>", "learning rate", decimalNumber({ above: 0, to: MOST_RATE })))
   .addOption(
     option(
       "--ema <momentum>",
@@ -248,16 +251,18 @@ program
       "noise",
     ),
   )
-  .addOption(option("--count <k>", "starts per target", wholeNumber(1)).default(1))
-  .addOption(option("--steps <n>", "optimisation steps; default 500", wholeNumber(1)))
-  .addOption(option("--lr <x>", "learning rate of Adam; default 0.05", decimalNumber({ above: 0 })))
-  .addOption(option("--l2 <x>", "penalty on the sum of squared pixels; default 1e-4", decimalNumber({ from: 0 })))
-  .addOption(option("--tv <x>", "penalty on the total variation; default 0", decimalNumber({ from: 0 })))
+  .addOption(option("--count <k>", "starts per target", wholeNumber(1, 1000)).default(1))
+  .addOption(option("--steps <n>", "optimisation steps; default 500", wholeNumber(1, 100_000)))
+  .addOption(option("--lr <x>", "learning rate of Adam; default 0.05", decimalNumber({ above: 0, to: MOST_RATE })))
+  .addOption(
+    option("--l2 <x>", "penalty on the sum of squared pixels; default 1e-4", decimalNumber({ from: 0, to: MOST_RATE })),
+  )
+  .addOption(option("--tv <x>", "penalty on the total variation; default 0", decimalNumber({ from: 0, to: MOST_RATE })))
   .addOption(
     option(
       "--blur <x>",
       "Gaussian blur in pixels that the image is seen through; default 0",
-      decimalNumber({ from: 0 }),
+      decimalNumber({ from: 0, to: MOST_BLUR }),
     ),
   )
   .addOption(option("--jitter <n>", "largest random shift in pixels at every step; default 0", wholeNumber(0, 14)))
@@ -300,6 +305,15 @@ program
   .addOption(option("--video <file>", "a video file instead of a camera"))
   .addOption(option("--frames <folder>", "a folder of pictures instead of a camera"))
   .addOption(option("--crop <x,y,w,h>", "the part of the frame that is the face; default: it is looked for"))
+  .addOption(
+    option("--classes <names>", "names of the model's classes, separated by commas; default: as its file has them"),
+  )
+  .addOption(
+    option("--pixels <range>", "which pixels the model takes; default: as its file says, else 0-1").choices([
+      "0-1",
+      "0-255",
+    ]),
+  )
   .addOption(option("--json", "print a line of JSON for every frame"))
   .action(async (given: CameraOptions) => {
     const { camera } = await import("./experiments/camera.js");
@@ -315,9 +329,17 @@ function report(error: unknown): number {
   return error instanceof UsageError || error instanceof DataError ? 2 : 1;
 }
 
-// A reader that has seen enough (`kilograd list | head`) is no error.
+// A reader that has seen enough (`kilograd list | head`) is no error, and needs no more work; a full disk is one.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code !== "EPIPE") throw error;
+  if (outputExitCode !== undefined) return;
+  outputExitCode = error.code === "EPIPE" ? 0 : 1;
+  if (outputExitCode !== 0) stderr(`kilograd: cannot write to standard output: ${error.message}`);
+  current?.abort(new Interrupted(outputExitCode));
+});
+// Whoever closed it does not want to be told.
+process.stderr.on("error", () => {});
+process.on("exit", () => {
+  if (outputExitCode !== undefined) process.exitCode = outputExitCode;
 });
 
 try {

@@ -24,6 +24,10 @@ export interface CameraOptions {
   readonly frames?: string;
   /** "x,y,width,height": the face; by default it is looked for. */
   readonly crop?: string;
+  /** Names of the model's classes, separated by commas; default: those in its file. */
+  readonly classes?: string;
+  /** Which pixels the model takes; default: as its file says, else 0-1. */
+  readonly pixels?: "0-1" | "0-255";
   readonly json?: boolean;
 }
 
@@ -65,8 +69,8 @@ export async function camera(options: CameraOptions, context: RunContext, out: N
   const display = new Display(out, options.json ?? false);
   const clock = new Clock();
   try {
-    const names = classNamesOf(model, file.notes["classNames"], path);
-    const prepare = file.notes["pixels"] === STANDARDIZED ? standardized : (pixels: Float32Array) => pixels;
+    const names = classNamesOf(model, { given: options.classes, noted: file.notes["classNames"], path });
+    const prepare = preparationOf(options.pixels, file.notes["pixels"]);
     const faceOf = wantedCrop === undefined ? await faceLookup(path, device, context) : cropLookup(wantedCrop);
     const classifier = new FaceClassifier(model, prepare);
     try {
@@ -163,12 +167,29 @@ function between(a: Box, b: Box): Box {
   return { x: half(a.x, b.x), y: half(a.y, b.y), width: half(a.width, b.width), height: half(a.height, b.height) };
 }
 
-/** @throws UsageError for a model of something else than faces */
-function classNamesOf(model: Sequential, noted: unknown, path: string): string[] {
+/** What becomes of pixels in [0, 1] before the model sees them. */
+function preparationOf(given: CameraOptions["pixels"], noted: unknown): (pixels: Float32Array) => Float32Array {
+  if (given === "0-255") return (pixels) => pixels.map((value) => 255 * value);
+  return given === undefined && noted === STANDARDIZED ? standardized : (pixels) => pixels;
+}
+
+/** @throws UsageError for a model of something else than faces, or another number of names than it has classes */
+function classNamesOf(
+  model: Sequential,
+  { given, noted, path }: { readonly given: string | undefined; readonly noted: unknown; readonly path: string },
+): string[] {
   const [classes] = model.outputShape;
   if (formatShape(model.inputShape) !== formatShape([FACE_SIDE, FACE_SIDE, 1]) || model.outputShape.length !== 1) {
     throw new UsageError(
       `camera: needs a model from [${FACE_SIDE}, ${FACE_SIDE}, 1] to classes, ${path} goes from ${formatShape(model.inputShape)} to ${formatShape(model.outputShape)}`,
+    );
+  }
+  if (given !== undefined) {
+    const wanted = given.split(",").map((name) => name.trim());
+    if (wanted.length === classes && wanted.every((name) => name !== "") && new Set(wanted).size === classes)
+      return wanted;
+    throw new UsageError(
+      `camera: --classes must be ${classes} different names, as ${path} has classes, given "${given}"`,
     );
   }
   const names = Array.isArray(noted) && noted.length === classes ? noted.map(String) : undefined;

@@ -1,6 +1,6 @@
 // Digit recognition with CNNs: the three reference models and this project's own, each trained, measured on the test part and
 // put beside its reference figures. A model too large for the adapter is trained for a stated number of steps.
-import type { ImageDataset } from "../data/dataset.js";
+import { type ImageDataset, limitImages } from "../data/dataset.js";
 import { lineChart } from "../io/charts.js";
 import { type KeyFigure, Report, type TableCell } from "../io/report.js";
 import { distort } from "./lib/augment.js";
@@ -17,7 +17,7 @@ import { type ZooModel, zooArchitecture, zooModel } from "./lib/models.js";
 import { mean, spread, spreadText } from "./lib/spread.js";
 import { counted, listed, lossText, milliseconds, percent } from "./lib/text.js";
 import { addTrainingSections, standardError, trainingPictures } from "./lib/train-report.js";
-import { setsOf, type TrainConfig, type TrainRun } from "./lib/train-run.js";
+import { historyByName, setsOf, type TrainConfig, type TrainRun, watchedImages } from "./lib/train-run.js";
 
 // ---- Configuration
 
@@ -80,7 +80,7 @@ function trainingOf(zoo: ZooModel, config: TrainConfig, dataset: ImageDataset, s
   const sets = setsOf(zoo, config, dataset);
   const stepLosses: number[] = [];
   const plan: TrainingPlan<{ stepLosses: readonly number[] }> = {
-    ...{ architecture: zooArchitecture(zoo), data: sets.train, validation: sets.validation },
+    ...{ architecture: zooArchitecture(zoo), data: sets.train, validation: watchedImages(sets) },
     optimizer: (steps) => zoo.optimizer({ learningRate: config.lr, ...average }, steps),
     ...{ epochs: config.epochs, batchSize: config.batch },
     ...(config.steps !== undefined && { maxSteps: config.steps }),
@@ -132,7 +132,9 @@ export const experiment = defineExperiment<DigitsSettings>({
       const more = zoo.reference === undefined || slow ? [] : replicateParts(name, settings.replicates);
       trainings.push({ ...training, name, slow, more });
       seconds[name] = trainingSeconds(training.plan, step);
-      seconds[`${name}, test`] = (step * training.sets.test.count) / zoo.batchSize / 2;
+      const forward = step / zoo.batchSize / 2;
+      seconds[`${name}, test`] = forward * training.sets.test.count;
+      seconds[`${name}, training images`] = forward * (slow ? SLOW_TEST_IMAGES : training.sets.train.count);
       for (const part of more) seconds[part] = trainingSeconds(training.plan, step);
       basis.push(
         `${zoo.name} ${milliseconds(1000 * step)} a step${slow ? `, so only ${settings.slowSteps} of them` : ""}`,
@@ -153,6 +155,15 @@ export const experiment = defineExperiment<DigitsSettings>({
           });
           return found;
         });
+        // Of a slow model as many training images as test images.
+        const trained = slow ? limitImages(sets.train, SLOW_TEST_IMAGES) : sets.train;
+        const onTraining = await run.part(`${name}, training images`, async (progress) => {
+          const { loss, accuracy } = await classify(model, trained, {
+            signal: run.signal,
+            onProgress: (done) => progress(done / trained.count),
+          });
+          return { loss, accuracy, count: trained.count };
+        });
         replicates.push(answers.accuracy);
         averaged.push(...averagedAccuracy(notes));
         const last = (name: string) => notes.history[name]?.at(-1) ?? Number.NaN;
@@ -165,8 +176,9 @@ export const experiment = defineExperiment<DigitsSettings>({
             interrupted: false,
           },
           stepLosses: notes.kept.stepLosses,
-          train: { loss: last("loss"), accuracy: last("accuracy") },
-          validation: { loss: last("val_loss"), accuracy: last("val_accuracy") },
+          train: onTraining,
+          watched: { loss: last("val_loss"), accuracy: last("val_accuracy") },
+          ...(sets.validation && { validation: { loss: last("val_loss"), accuracy: last("val_accuracy") } }),
           test: { ...answers, images: sets.test },
           ...{ seconds: notes.seconds, peakBytes: device.memory().peakBytes },
         });
@@ -209,7 +221,8 @@ export const experiment = defineExperiment<DigitsSettings>({
             zoo.name,
             architecture.countParameters().total,
             slow ? figure(`${config.steps} steps`) : figure(String(history.epoch.length)),
-            ...[train, validation].map(({ accuracy }) => (Number.isNaN(accuracy) ? null : figure(percent(accuracy)))),
+            figure(percent(train.accuracy)),
+            validation === undefined || Number.isNaN(validation.accuracy) ? null : figure(percent(validation.accuracy)),
             { ...figure(spreadText(spread(replicates))), ...(averaged.length === 0 && judgement) },
             averaged.length === 0 ? null : { ...figure(spreadText(spread(averaged))), ...judgement },
             zoo.reference === undefined ? null : figure(percent(zoo.reference.testAccuracy)),
@@ -217,7 +230,7 @@ export const experiment = defineExperiment<DigitsSettings>({
           ];
         }),
         caption:
-          "Accuracies: mean over the last epoch's training steps, validation and test part; test accuracy of the reference. Models without a validation part of their own are validated on the test part. " +
+          "Accuracies of the trained model on its training images, on those held out for validation where the reference holds some out, and on the test part; test accuracy of the reference. " +
           (settings.replicates > 1
             ? `Test accuracy, where it has a standard deviation, is the mean over ${settings.replicates} trainings from other weights; all else is of the first. `
             : "") +
@@ -226,7 +239,7 @@ export const experiment = defineExperiment<DigitsSettings>({
       const whole = runs.filter(({ slow }) => !slow);
       if (whole.length === 0) return;
       const series = whole.map(({ zoo, history }) => ({ name: zoo.name, y: history.history["val_accuracy"]! }));
-      const title = "Accuracy on unseen images by epoch";
+      const title = "Accuracy on the test part, or the held-out part, by epoch";
       section.chart(lineChart({ title, width: 900, series, x: { label: "epoch" }, y: { percent: true } }));
     });
     const pictures = new Map<string, Uint8Array>();
@@ -280,9 +293,18 @@ export const experiment = defineExperiment<DigitsSettings>({
             slow,
           }) => ({
             ...{ model: zoo.name, parameters: architecture.countParameters(), cutShort: slow, replicates, averaged },
-            ...{ trainImages: sets.train.count, testImages: test.count, validation: sets.validationText },
-            ...{ train, validationFigures: validation, test: { loss: test.loss, accuracy: test.accuracy } },
-            ...{ confusion: test.confusion, history: history.history, steps: history.steps, seconds: took },
+            ...{
+              trainImages: sets.train.count,
+              testImages: test.count,
+              validation: sets.validation === undefined ? null : sets.watchedText,
+            },
+            ...{ train, validationFigures: validation ?? null, test: { loss: test.loss, accuracy: test.accuracy } },
+            ...{
+              confusion: test.confusion,
+              history: historyByName(history.history, sets),
+              steps: history.steps,
+              seconds: took,
+            },
             ...{ timing: history.timing, stepLoss: stepLosses.map((loss) => Number(loss.toPrecision(6))) },
             ...(zoo.reference && { reference: zoo.reference }),
           }),
@@ -347,7 +369,11 @@ function comparisonRemark(runs: readonly DigitsRun[], real: boolean): string {
     if (zoo.reference === undefined) return [];
     const difference = mean(replicates) - zoo.reference.testAccuracy;
     const chance =
-      Math.abs(difference) <= 2 * standardError(test) ? "the same within chance" : difference > 0 ? "better" : "worse";
+      Math.abs(difference) <= 2 * standardError(test)
+        ? "the same within chance, two standard errors,"
+        : difference > 0
+          ? "better"
+          : "worse";
     const each = replicates.length > 1 ? `, single trainings ${listed(replicates.map((value) => percent(value)))}` : "";
     const better = mean(averaged) > mean(replicates) ? "better" : "no better";
     const average =

@@ -358,16 +358,17 @@ async function tellTime(run: ExperimentRun<InputSettings>, plans: Readonly<Recor
     if (perImage === 0) perImage = (INPUT_SHARE * step) / plan.batchSize;
   }
   const mixed = 2 * settings.mixed.length * settings.starts;
+  const networks = Object.keys(plans).length;
   const images = (20 + settings.changes.length) * settings.starts + mixed;
   run.plan(
     {
       ...seconds,
-      "test images": 5,
+      "test images": networks * (settings.testImages + ATTACKED_IMAGES * (settings.attackSteps + 1)) * perImage,
       "many steps": settings.steps * images * perImage,
       "few steps": settings.shortSteps * images * perImage,
       "mixed digits, falling rate": settings.steps * mixed * perImage,
-      judges: 2,
-      noise: 2,
+      judges: 3 * 2 * images * perImage,
+      noise: networks * settings.noiseImages * perImage,
       ...Object.fromEntries(
         variants.map((variant) => [
           variantTitle(variant),
@@ -545,7 +546,7 @@ function structureText({ settings, groups, long, test }: Findings): string {
     percent(mean(indices.map((index) => Math.exp(-long.course.crossEntropy[step]![index]!))));
   const [before, after] = [mean(likeness.map((of) => of.before)), mean(likeness.map((of) => of.after))];
   const word = after > before + 0.01 ? "nearer to" : after < before - 0.01 ? "further from" : "as near to";
-  return `The network gives the digit ${probability(0)} at the start on average and ${probability(settings.steps - 1)} before the last step. The correlation with the digit before the noise was ${before.toFixed(2)} at the start and is ${after.toFixed(2)} in the end: the images end ${word} the real digit${word === "as near to" ? " as they began" : " than they began"}. The reference saw the digit's structure kept and the features of its class strengthened.`;
+  return `The network gives the digit ${probability(0)} at the start on average and ${probability(settings.steps - 1)} before the last step. The correlation with the digit before the noise was ${before.toFixed(2)} at the start and is ${after.toFixed(2)} in the end: the images end ${word} the real digit (up to 0.01 counts as the same)${word === "as near to" ? " as they began" : " than they began"}. The reference saw the digit's structure kept and the features of its class strengthened.`;
 }
 
 function correlation(a: Float32Array, b: Float32Array): number {

@@ -1,6 +1,5 @@
 // `kilograd optimize`: images that make a trained model give the asked answers, found by gradient descent on the input.
 import { basename, join } from "node:path";
-import { prepareOutputFolder } from "../io/files.js";
 import { Report } from "../io/report.js";
 import { architectureFromConfig } from "../nn/architecture.js";
 import { buildModel, readModelFile } from "../nn/checkpoint.js";
@@ -8,6 +7,8 @@ import type { Sequential } from "../nn/model.js";
 import { UsageError } from "../tensor/errors.js";
 import { formatShape, sameShape } from "../tensor/shape.js";
 import { checkDataName, loadData } from "./lib/data.js";
+import { withOutputFolder } from "./lib/folder-lock.js";
+import { checkMemory } from "./lib/memory-limit.js";
 import { addOptimizationSections, optimizationCards } from "./lib/optimize-report.js";
 import {
   defaultSettings,
@@ -23,9 +24,9 @@ import {
 } from "./lib/optimize-run.js";
 import { profileText } from "./lib/profile.js";
 import { describeAdapter, type Figures, machineText, type RunContext, versions, writeResults } from "./lib/run.js";
-import { parseStart } from "./lib/starts.js";
+import { parseStart, type StartKind } from "./lib/starts.js";
 import { parseTargets } from "./lib/target.js";
-import { counted } from "./lib/text.js";
+import { commandText, counted } from "./lib/text.js";
 
 /** As the command line gives them; what is absent has its default. */
 export interface OptimizeOptions {
@@ -79,48 +80,71 @@ export async function optimize(options: OptimizeOptions, context: RunContext) {
     seed: options.seed ?? defaultSettings.seed,
   };
   const count = options.count ?? 1;
+  const architecture = architectureFromConfig(file.config);
+  checkMemory("count", { network: architecture, images: count * targets.length, steps: settings.steps });
   const wishes = wishesFor(targets, startKind, { count, seed: settings.seed, images: real?.test });
 
-  const tinyDispatches = architectureFromConfig(file.config).hasTinyDispatches(wishes.length);
+  const tinyDispatches = architecture.hasTinyDispatches(wishes.length);
   const device = await context.openDevice({ tinyDispatches });
   const model = buildModel(file, device);
   try {
     checkClassifier(model, options.model);
-    const folder = await prepareOutputFolder(options.out ?? join("out", `optimize-${model.name.replace(/\W+/g, "-")}`));
-    const run = await runOptimization(model, wishes, settings, context);
-    const profile = options.profile ? await profileOptimization(model, run, device) : undefined;
-    if (profile !== undefined) context.say(`\n${profileText(profile)}`);
-    const config = {
-      model: options.model,
-      target: options.target,
-      start: startKind,
-      count,
-      ...optimizationConfig(settings),
-      data: real === undefined ? null : data,
-    };
-    const metrics = {
-      command: "optimize",
-      config,
-      seed: settings.seed,
-      adapter: describeAdapter(device),
-      versions: versions(),
-      // The frozen model's own figures, as its file has them.
-      ...{ train: notes.train ?? null, validation: notes.validation ?? null, test: notes.test ?? null },
-      ...optimizationMetrics(run),
-      memory: { peakBytes: run.peakBytes },
-      ...(profile && { profile }),
-    };
-    const report = new Report({
-      title: `Images for ${targetsText(wishes)}`,
-      subtitle: `Gradient descent on the input of ${model.name} (${basename(options.model)}), ${counted(wishes.length, "image")} in one batch`,
-      footer: machineText(device),
-    }).figures(optimizationCards(run));
-    addOptimizationSections(report, run, config);
-    await writeResults(folder, { pictures: picturesOf(run), report: report.html(), metrics });
-    return { folder, metrics, summary: optimizationSummary(run) };
+    const out = options.out ?? join("out", `optimize-${model.name.replace(/\W+/g, "-")}`);
+    return await withOutputFolder(out, async (folder) => {
+      const run = await runOptimization(model, wishes, settings, context);
+      const profile = options.profile ? await profileOptimization(model, run, device) : undefined;
+      if (profile !== undefined) context.say(`\n${profileText(profile)}`);
+      const config = {
+        model: options.model,
+        target: options.target,
+        start: startKind,
+        count,
+        ...optimizationConfig(settings),
+        data: real === undefined ? null : data,
+      };
+      const metrics = {
+        command: "optimize",
+        config,
+        seed: settings.seed,
+        adapter: describeAdapter(device),
+        versions: versions(),
+        // The frozen model's own figures, as its file has them.
+        ...{ train: notes.train ?? null, validation: notes.validation ?? null, test: notes.test ?? null },
+        ...optimizationMetrics(run),
+        memory: { peakBytes: run.peakBytes },
+        ...(profile && { profile }),
+      };
+      const report = new Report({
+        title: `Images for ${targetsText(wishes)}`,
+        subtitle: `Gradient descent on the input of ${model.name} (${basename(options.model)}), ${counted(wishes.length, "image")} in one batch`,
+        footer: `${machineText(device)}. ${commandOf(config, startKind, settings, options.dataDir)}`,
+      }).figures(optimizationCards(run));
+      addOptimizationSections(report, run, config);
+      await writeResults(folder, { pictures: picturesOf(run), report: report.html(), metrics });
+      return { folder, metrics, summary: optimizationSummary(run) };
+    });
   } finally {
     model.dispose();
   }
+}
+
+/** The command that finds the same images again. */
+function commandOf(
+  {
+    model,
+    target,
+    count,
+    data: name,
+  }: Pick<OptimizeOptions, "model" | "target" | "count"> & { readonly data: string | null },
+  start: StartKind,
+  settings: OptimizeSettings,
+  dataDir: string | undefined,
+): string {
+  const { steps, learningRate: lr, l2, totalVariation: tv, blur, jitter } = { ...settings, ...settings.regularizers };
+  const data = name ?? undefined;
+  return commandText(["optimize"], {
+    ...{ model, target, start, count, steps, lr, l2, tv, blur, jitter, seed: settings.seed, data, "data-dir": dataDir },
+  });
 }
 
 function checkClassifier(model: Sequential, path: string): void {

@@ -432,7 +432,7 @@ function overfittingRemark({ study, robust }: Findings): string {
   if (fgsm === undefined || pgd === undefined) return "";
   const text = `At the epsilon of training, ${epsilonText(epsilon)}, the robust classifier has ${percent(fgsm)} under FGSM and ${percent(pgd)} under PGD`;
   return pgd < fgsm / 2
-    ? `${text}: it has learned the one step of the training's attack and little else (catastrophic overfitting).`
+    ? `${text}: less than half: it has learned the one step of the training's attack and little else (catastrophic overfitting).`
     : `${text}: it has not merely learned the single step of the training's attack.`;
 }
 

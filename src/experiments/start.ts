@@ -2,11 +2,11 @@
 // digit, mixtures of digits, and other digits than real ones show. One report tells all of it.
 import { join } from "node:path";
 import type { LabelledImages } from "../data/dataset.js";
-import { prepareOutputFolder } from "../io/files.js";
 import { type KeyFigure, Report } from "../io/report.js";
 import { saveModel } from "../nn/checkpoint.js";
 import { answersFor, type Classification } from "./lib/classify.js";
 import { checkDataName, loadData, loadMnistOrBuiltIn } from "./lib/data.js";
+import { withOutputFolder } from "./lib/folder-lock.js";
 import { zooArchitecture, zooModel } from "./lib/models.js";
 import { optimizationCards } from "./lib/optimize-report.js";
 import {
@@ -23,7 +23,7 @@ import { machineText, type RunContext, writeResults } from "./lib/run.js";
 import { addStartSections, noiseFigures, type WishGroups } from "./lib/start-report.js";
 import { imageStart, noiseImages, recognisedPlaces } from "./lib/starts.js";
 import { oneHot, parseTargets } from "./lib/target.js";
-import { counted, duration } from "./lib/text.js";
+import { commandText, counted, duration } from "./lib/text.js";
 import { addTrainingSections, trainingCards, trainingPictures } from "./lib/train-report.js";
 import {
   modelNotes,
@@ -83,61 +83,65 @@ export async function start(options: StartOptions, context: RunContext) {
     seed: options.seed ?? 0,
   };
   const sets = setsOf(zoo, config, dataset);
+  const again = { preset: presetName, data: dataset.name, "data-dir": options.dataDir, seed: config.seed };
   const device = await context.openDevice();
-  const folder = await prepareOutputFolder(options.out ?? join("out", "start"));
-  const model = zooArchitecture(zoo).build({ device, seed: config.seed });
-  try {
-    const training = await runTraining({ model, zoo, config, dataset, sets, folder }, context);
-    await saveModel(join(folder, "model.safetensors"), model, { notes: modelNotes(training) });
-    const onNoise = await answersFor(model, noiseImages(NOISE_COUNT, { seed: config.seed, size: 28 * 28 }), { signal });
+  return withOutputFolder(options.out ?? join("out", "start"), async (folder) => {
+    const model = zooArchitecture(zoo).build({ device, seed: config.seed });
+    try {
+      const training = await runTraining({ model, zoo, config, dataset, sets, folder }, context);
+      await saveModel(join(folder, "model.safetensors"), model, { notes: modelNotes(training) });
+      const onNoise = await answersFor(model, noiseImages(NOISE_COUNT, { seed: config.seed, size: 28 * 28 }), {
+        signal,
+      });
 
-    const { wishes, groups } = wishesOf(training.test, {
-      count: preset.starts,
-      seed: config.seed,
-      conversions: conversions.slice(0, presetName === "quick" ? CONVERSIONS_OF_QUICK : undefined),
-    });
-    const settings = { ...defaultSettings, steps: preset.steps, seed: config.seed };
-    const optimization = await runOptimization(model, wishes, settings, context);
+      const { wishes, groups } = wishesOf(training.test, {
+        count: preset.starts,
+        seed: config.seed,
+        conversions: conversions.slice(0, presetName === "quick" ? CONVERSIONS_OF_QUICK : undefined),
+      });
+      const settings = { ...defaultSettings, steps: preset.steps, seed: config.seed };
+      const optimization = await runOptimization(model, wishes, settings, context);
 
-    const seconds = (performance.now() - begun) / 1000;
-    const { images, targetsMet, history, timing } = optimizationMetrics(optimization);
-    const trained = trainingMetrics(training, device);
-    const metrics = {
-      ...trained,
-      command: "start",
-      config: { ...trained.config, preset: presetName, optimization: optimizationConfig(settings) },
-      timing: { ...trained.timing, totalSeconds: seconds },
-      memory: { peakBytes: optimization.peakBytes },
-      ...(fallbackReason !== undefined && { fallbackReason }),
-      noise: noiseFigures(onNoise),
-      optimization: { targetsMet, history, timing },
-      images,
-    };
-    const report = new Report({
-      title: `A CNN for ${dataset.name === "mnist" ? "handwritten" : "built-in"} digits, and the images it asks for`,
-      subtitle: `${zoo.name} trained on ${counted(sets.train.count, "image")}, then frozen; ${counted(wishes.length, "image")} found by gradient descent on its input. Preset ${presetName}, ${duration(seconds)} in all.`,
-      footer: machineText(device),
-    });
-    report.figures([
-      ...pickCards(trainingCards(training), ["Test accuracy", "Training step"]),
-      ...pickCards(optimizationCards(optimization), ["Targets met", "Steps to 99 %", "Shares missed by"]),
-    ]);
-    addStartSections(report, {
-      ...{ optimization, groups, onNoise, fallbackReason },
-      addTraining: () => addTrainingSections(report, training, device),
-    });
-    const pictures = new Map([...trainingPictures(training), ...picturesOf(optimization)]);
-    await writeResults(folder, { pictures, report: report.html(), metrics });
-    const summary = [
-      `Data: ${dataset.source}${fallbackReason === undefined ? "" : ", because MNIST cannot be had"}`,
-      trainingSummary(training),
-      optimizationSummary(optimization),
-      `${duration(seconds)} in all`,
-    ].join("\n");
-    return { folder, metrics, summary };
-  } finally {
-    model.dispose();
-  }
+      const seconds = (performance.now() - begun) / 1000;
+      const { images, targetsMet, history, timing } = optimizationMetrics(optimization);
+      const trained = trainingMetrics(training, device);
+      const metrics = {
+        ...trained,
+        command: "start",
+        config: { ...trained.config, preset: presetName, optimization: optimizationConfig(settings) },
+        timing: { ...trained.timing, totalSeconds: seconds },
+        memory: { peakBytes: optimization.peakBytes },
+        ...(fallbackReason !== undefined && { fallbackReason }),
+        noise: noiseFigures(onNoise),
+        optimization: { targetsMet, history, timing },
+        images,
+      };
+      const report = new Report({
+        title: `A CNN for ${dataset.name === "mnist" ? "handwritten" : "built-in"} digits, and the images it asks for`,
+        subtitle: `${zoo.name} trained on ${counted(sets.train.count, "image")}, then frozen; ${counted(wishes.length, "image")} found by gradient descent on its input. Preset ${presetName}, ${duration(seconds)} in all.`,
+        footer: `${machineText(device)}. ${commandText(["start"], again)}`,
+      });
+      report.figures([
+        ...pickCards(trainingCards(training), ["Test accuracy", "Training step"]),
+        ...pickCards(optimizationCards(optimization), ["Targets met", "Steps to 99 %", "Shares missed by"]),
+      ]);
+      addStartSections(report, {
+        ...{ optimization, groups, onNoise, fallbackReason },
+        addTraining: () => addTrainingSections(report, training, device),
+      });
+      const pictures = new Map([...trainingPictures(training), ...picturesOf(optimization)]);
+      await writeResults(folder, { pictures, report: report.html(), metrics });
+      const summary = [
+        `Data: ${dataset.source}${fallbackReason === undefined ? "" : ", because MNIST cannot be had"}`,
+        trainingSummary(training),
+        optimizationSummary(optimization),
+        `${duration(seconds)} in all`,
+      ].join("\n");
+      return { folder, metrics, summary };
+    } finally {
+      model.dispose();
+    }
+  });
 }
 
 const pickCards = (cards: readonly KeyFigure[], labels: readonly string[]) =>

@@ -1,7 +1,6 @@
 // `kilograd train`: trains a model of the zoo, measures it, and leaves model, figures and a report in a folder.
 import { join } from "node:path";
 import { exactOptional, type GenericSchema, object } from "valibot";
-import { prepareOutputFolder } from "../io/files.js";
 import { count, parse, ruled, text } from "../io/json.js";
 import { Report } from "../io/report.js";
 import { assignWeights, type ModelFile, readModelFile, saveModel } from "../nn/checkpoint.js";
@@ -9,6 +8,8 @@ import { UsageError } from "../tensor/errors.js";
 import { integer, number } from "../tensor/options.js";
 import type { WebGpuDevice } from "../tensor/webgpu.js";
 import { checkDataName, loadData } from "./lib/data.js";
+import { withOutputFolder } from "./lib/folder-lock.js";
+import { checkMemory } from "./lib/memory-limit.js";
 import { type ZooModel, zooArchitecture, zooModel } from "./lib/models.js";
 import { profileText } from "./lib/profile.js";
 import { machineText, type RunContext, writeResults } from "./lib/run.js";
@@ -23,6 +24,7 @@ import {
   setsOf,
   type TrainConfig,
   type TrainRun,
+  trainCommand,
   trainingMetrics,
   trainingSummary,
 } from "./lib/train-run.js";
@@ -70,6 +72,7 @@ export async function train(options: TrainOptions, context: RunContext) {
   const resume = options.resume === undefined ? undefined : await readModelFile(options.resume);
   const config = configOf(zoo, options, resume);
   const architecture = zooArchitecture(zoo);
+  checkMemory("batch", { network: architecture, images: config.batch });
   const device = await context.openDevice({ tinyDispatches: architecture.hasTinyDispatches(config.batch) });
   const model = architecture.build({ device, seed: config.seed });
   try {
@@ -82,14 +85,16 @@ export async function train(options: TrainOptions, context: RunContext) {
       say: context.say,
     });
     const sets = setsOf(zoo, config, dataset);
-    const folder = await prepareOutputFolder(options.out ?? join("out", `train-${zoo.name}`));
-    const run = await runTraining({ model, zoo, config, dataset, sets, folder, ...(resume && { resume }) }, context);
-    await saveModel(join(folder, "model.safetensors"), model, { notes: modelNotes(run) });
-    const profile = options.profile ? await profileTraining(run, device) : undefined;
-    if (profile !== undefined) context.say(`\n${profileText(profile)}`);
-    const metrics = { ...trainingMetrics(run, device), ...(profile && { profile }) };
-    await writeResults(folder, { pictures: trainingPictures(run), report: trainReport(run, device), metrics });
-    return { folder, metrics, summary: trainingSummary(run) };
+    return await withOutputFolder(options.out ?? join("out", `train-${zoo.name}`), async (folder) => {
+      const run = await runTraining({ model, zoo, config, dataset, sets, folder, ...(resume && { resume }) }, context);
+      await saveModel(join(folder, "model.safetensors"), model, { notes: modelNotes(run) });
+      const profile = options.profile ? await profileTraining(run, device) : undefined;
+      if (profile !== undefined) context.say(`\n${profileText(profile)}`);
+      const metrics = { ...trainingMetrics(run, device), ...(profile && { profile }) };
+      const report = trainReport(run, device, options.dataDir);
+      await writeResults(folder, { pictures: trainingPictures(run), report, metrics });
+      return { folder, metrics, summary: trainingSummary(run) };
+    });
   } finally {
     model.dispose();
   }
@@ -102,6 +107,12 @@ function configOf(zoo: ZooModel, options: TrainOptions, resume: ModelFile | unde
   if (resume !== undefined && resume.training === undefined) {
     throw new UsageError(
       `resume: needs a checkpoint, ${resume.path} holds a finished model; name a file checkpoint.safetensors`,
+    );
+  }
+  const done = resume?.training?.iterations ?? 0;
+  if (options.steps !== undefined && options.steps < done) {
+    throw new UsageError(
+      `steps: must be at least the ${counted(done, "step")} that ${resume!.path} has behind it, given ${options.steps}`,
     );
   }
   for (const name of ["data", "batch", "limitTrain", "lr", "ema", "seed"] as const) {
@@ -129,12 +140,12 @@ function configOf(zoo: ZooModel, options: TrainOptions, resume: ModelFile | unde
   };
 }
 
-function trainReport(run: TrainRun, device: WebGpuDevice): string {
+function trainReport(run: TrainRun, device: WebGpuDevice, dataDir: string | undefined): string {
   const { zoo, dataset, config, sets } = run;
   const report = new Report({
     title: `${zoo.name} on ${dataset.name === "mnist" ? "MNIST" : "the built-in digits"}`,
     subtitle: `${counted(sets.train.count, "image")}, ${counted(config.epochs, "epoch")}, batch ${config.batch}, ${optimizerText(zoo, config)}, seed ${config.seed}`,
-    footer: machineText(device),
+    footer: `${machineText(device)}. ${trainCommand(config, dataDir)}`,
   });
   report.figures(trainingCards(run));
   addTrainingSections(report, run, device);

@@ -20,7 +20,7 @@ import { scope } from "../tensor/scope.js";
 import { tensor } from "../tensor/tensor.js";
 import { defineExperiment, type ExperimentRun } from "./lib/experiment.js";
 import { measureStep, type TrainingPlan, trainingSeconds, trainPart } from "./lib/experiment-training.js";
-import { counted, listed, milliseconds, percent } from "./lib/text.js";
+import { counted, listed, milliseconds, percent, twoDigits } from "./lib/text.js";
 
 // ---- Configuration
 
@@ -291,7 +291,7 @@ export const experiment = defineExperiment<VanishingSettings>({
     report.section("Why: the equations, and the derivatives measured", (section) => {
       section.code(equations);
       section.text(
-        `Each layer multiplies the error on its way back by f'(z) and by W^T. A derivative that stays below 1, as the sigmoid's, which is never above 1/4, shrinks it at every layer; 40 sigmoid layers give at most (1/4)^40 = ${(0.25 ** 40).toExponential(1)} from the derivatives alone.`,
+        `Each layer multiplies the error on its way back by f'(z) and by W^T. A derivative that stays below 1, as the sigmoid's, which is never above 1/4, shrinks it at every layer; 40 sigmoid layers give at most (1/4)^40 = ${twoDigits(0.25 ** 40)} from the derivatives alone.`,
       );
       section.table({
         columns: ["activation", "derivative", "range", "measured least", "measured largest", "check"],
@@ -341,7 +341,7 @@ export const experiment = defineExperiment<VanishingSettings>({
 const LEARNED = 0.8;
 
 const ratio = (sizes: readonly number[]) => sizes[0]! / sizes.at(-1)!;
-const power = (value: number) => ({ text: value === 0 ? "0" : value.toExponential(1), numeric: true });
+const power = (value: number) => ({ text: twoDigits(value), numeric: true });
 
 /** Share of the commonest class. */
 function chance({ labels, count }: LabelledImages): number {
@@ -359,10 +359,11 @@ function accuracyRemark(outcomes: readonly Outcome[], depths: readonly number[])
       const learned = here.filter(({ testAccuracy }) => testAccuracy > LEARNED);
       const not = here.filter(({ testAccuracy }) => testAccuracy <= LEARNED);
       const lead = `With ${depth} hidden layers `;
-      if (not.length === 0) return `${lead}every network learns.`;
+      const threshold = `more than ${percent(LEARNED, 0)} on the test part`;
+      if (not.length === 0) return `${lead}every network learned (${threshold}).`;
       return learned.length === 0
-        ? `${lead}none learns.`
-        : `${lead}${named(learned)} learned (more than ${percent(LEARNED, 0)}), ${named(not)} did not.`;
+        ? `${lead}none learned (${threshold}).`
+        : `${lead}${named(learned)} learned (${threshold}), ${named(not)} did not.`;
     })
     .join(" ");
 }
@@ -382,7 +383,7 @@ function gradientRemark(
   const learned = outcomes.filter(({ testAccuracy }) => testAccuracy > LEARNED).map((outcome) => ratio(outcome[key]));
   const separate =
     failed.length > 0 && learned.length > 0
-      ? ` Networks that learned have ratios from ${power(Math.min(...learned)).text} to ${power(Math.max(...learned)).text}, those that did not from ${power(Math.min(...failed)).text} to ${power(Math.max(...failed)).text}` +
+      ? ` Networks that learned (more than ${percent(LEARNED, 0)} on the test part) have ratios from ${power(Math.min(...learned)).text} to ${power(Math.max(...learned)).text}, those that did not from ${power(Math.min(...failed)).text} to ${power(Math.max(...failed)).text}` +
         (Math.max(...failed) < Math.min(...learned) ? ": the two groups do not overlap." : ".")
       : "";
   return (

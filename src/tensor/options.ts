@@ -155,6 +155,12 @@ export function nearest(name: string, known: readonly string[]): string | undefi
   return best?.other;
 }
 
+/** "; did you mean mnist?" for the end of a message about an unknown name; nothing where no known name is near. */
+export function meantHint(name: string, known: readonly string[]): string {
+  const meant = nearest(name, known);
+  return meant === undefined ? "" : `; did you mean ${meant}?`;
+}
+
 /** Other libraries' names of options, for hints. */
 const SYNONYMS: Readonly<Record<string, string>> = {
   lr: "learningRate",

@@ -51,19 +51,28 @@ describe("train, then optimize", () => {
       adapter: anyAdapter,
       versions: anyVersions,
       train: anyFigures,
-      validation: anyFigures,
+      // All images are trained on: there is no validation, and the test part is not called so.
+      validation: null,
       test: anyFigures,
       timing: { firstStepMs: expect.any(Number), stepMsMedian: expect.any(Number) },
       memory: { peakBytes: expect.any(Number) },
       steps: 150,
     });
-    for (const name of ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]) {
+    for (const name of ["epoch", "loss", "accuracy", "test_loss", "test_accuracy"]) {
       expect(metrics.history[name], name).toHaveLength(3);
     }
     expect(metrics.history.stepLoss).toHaveLength(150);
     expect(metrics.history.loss[2]).toBeLessThan(metrics.history.loss[0]);
     expect(metrics.confusion.flat().reduce((a: number, b: number) => a + b)).toBe(60);
+    // The trained model on all it was trained on: not the mean over an epoch in which it was another at every step.
+    expect(metrics.train.count).toBe(1600);
+    expect(metrics.train.accuracy).not.toBe(metrics.history.accuracy[2]);
+    expect((1600 * metrics.train.accuracy) % 1).toBeCloseTo(0, 6);
     const report = readFileSync(at("model/report.html"), "utf8");
+    expect(report).toContain(
+      "kilograd train small-cnn --data digits --epochs 3 --batch 32 --limit-train 1600 --limit-test 60 --lr 0.001 --seed 5",
+    );
+    expect(report).not.toContain("Validation accuracy");
     for (const part of [
       "small-cnn on the built-in digits",
       "Total params: 66,430",
@@ -101,7 +110,7 @@ describe("train, then optimize", () => {
       seed: 0,
       adapter: anyAdapter,
       versions: anyVersions,
-      ...{ train: anyFigures, validation: anyFigures, test: json(at("model/metrics.json")).test },
+      ...{ train: anyFigures, validation: null, test: json(at("model/metrics.json")).test },
       timing: { firstStepMs: expect.any(Number), stepMsMedian: expect.any(Number) },
       memory: { peakBytes: expect.any(Number) },
       targetsMet: 20,
@@ -170,10 +179,43 @@ test("--steps ends within an epoch, and resuming from there ends with the same b
   expectSuccess(await kilograd([...model, "--steps", "14", "--out", at("whole")]));
   expectSuccess(await kilograd([...model, "--steps", "3", "--out", at("parts")]));
   expect(json(at("parts/metrics.json"))).toMatchObject({ steps: 3, history: { epoch: [1] } });
+  const stored = JSON.parse((await readSafetensors(at("parts/checkpoint.safetensors"))).metadata["training"]!);
+  const first = stored.callbacks.trainingClock.seconds;
+  expect(first).toBeGreaterThan(0);
   const resume = ["train", "small-cnn", "--resume", at("parts/checkpoint.safetensors")];
   expectSuccess(await kilograd([...resume, "--steps", "14", "--out", at("parts")]));
   expect(json(at("parts/metrics.json"))).toMatchObject({ steps: 14, config: { batch: 32, data: "digits", epochs: 2 } });
   expect(await weights("parts/model.safetensors")).toEqual(await weights("whole/model.safetensors"));
+  // The time is that of both sessions.
+  const { metadata } = await readSafetensors(at("parts/checkpoint.safetensors"));
+  expect(metadata["callbacks"] ?? JSON.stringify(metadata)).toContain("trainingClock");
+  expect(json(at("parts/metrics.json")).timing.totalSeconds).toBeGreaterThan(first);
+});
+
+test("a second process does not write into the same folder; the lock of one that is gone is taken over", async () => {
+  const training = ["train", "mlp-64", ...small, "--epochs", "100000", "--out", at("shared")];
+  let second: Promise<Outcome> | undefined;
+  const outcome = await kilograd(training, {
+    onStderr(text, child) {
+      if (second !== undefined || !text.includes("Epoch 2/")) return;
+      second = kilograd(training).finally(() => child.kill("SIGKILL"));
+    },
+  });
+  const refused = await second!;
+  expect([refused.code, refused.stdout]).toEqual([2, ""]);
+  expect(refused.stderr).toMatch(/^kilograd: out folder: .*shared is being written by process \d+; wait for it/m);
+  expect(outcome.signal).toBe("SIGKILL");
+  expect(readdirSync(at("shared"))).toContain(".kilograd.lock");
+  const resume = ["train", "mlp-64", "--resume", at("shared/checkpoint.safetensors"), "--out", at("shared")];
+  const { metadata } = await readSafetensors(at("shared/checkpoint.safetensors"));
+  const { iterations } = JSON.parse(metadata["training"]!);
+  const tooFew = await kilograd([...resume, "--steps", "1"]);
+  expect([tooFew.code, tooFew.stderr]).toEqual([
+    2,
+    expect.stringMatching(/steps: must be at least the \d+ steps that .*checkpoint.safetensors has behind it, given 1/),
+  ]);
+  expectSuccess(await kilograd([...resume, "--steps", String(iterations + 1)]));
+  expect(readdirSync(at("shared"))).not.toContain(".kilograd.lock");
 });
 
 test("--ema tests and writes averaged weights; a resumed training averages on", async () => {

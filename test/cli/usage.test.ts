@@ -1,6 +1,7 @@
 // What the command says to wrong input: exit code 2, one clear message without a stack trace, nothing on stdout, nothing
 // written. And the commands that need no training.
-import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -38,6 +39,32 @@ beforeAll(async () => {
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const onDigits = ["--data", "digits", "--limit-test", "10", "--steps", "1", "--out", out];
+
+/** Every number has an upper limit, which is named. */
+const limits: [args: string[], message: RegExp][] = [
+  [
+    ["train", "mlp-64", "--epochs", "1e9"],
+    /'--epochs <n>' argument '1e9' is invalid. It must be a whole number from 1 to 100000/,
+  ],
+  [["train", "mlp-64", "--steps", "1e12"], /from 1 to 10000000/],
+  [["train", "mlp-64", "--batch", "1e7"], /from 1 to 100000/],
+  [["train", "mlp-64", "--limit-train", "1e8"], /from 1 to 1000000/],
+  [["train", "mlp-64", "--limit-test", "1e8"], /from 1 to 1000000/],
+  [["train", "mlp-64", "--lr", "1e31"], /in \(0, 1e\+30\]/],
+  [["optimize", "--count", "1e5"], /from 1 to 1000/],
+  [["optimize", "--steps", "1e6"], /from 1 to 100000/],
+  [["optimize", "--lr", "1e31"], /in \(0, 1e\+30\]/],
+  [["optimize", "--l2", "1e31"], /from 0 to 1e\+30/],
+  [["optimize", "--tv", "1e31"], /from 0 to 1e\+30/],
+  [["optimize", "--blur", "1e9"], /'--blur <x>' argument '1e9' is invalid. It must be a finite number from 0 to 28/],
+  [["optimize", "--jitter", "15"], /from 0 to 14/],
+  [["run", "digits", "--set", "epochs=1e9"], /set: epochs must be a whole number from 0 to 100000, got 1000000000/],
+  [
+    ["run", "vanishing-gradients", "--set", "depths=[1e9]"],
+    /set: depths must be a list of values, each a whole number from 1 to 1000/,
+  ],
+  [["run", "robust", "--set", "trainImages=1e12"], /set: trainImages must be a whole number from 1 to 1000000/],
+];
 
 describe("exit code 2, nothing written", () => {
   test.each<[what: string, args: () => string[], message: RegExp]>([
@@ -80,7 +107,7 @@ describe("exit code 2, nothing written", () => {
     [
       "an averaging of nothing new",
       () => ["train", "mlp-64", ...onDigits, "--ema", "1"],
-      /'--ema <momentum>' argument '1' is invalid. It must be a number from 0 and below 1/,
+      /'--ema <momentum>' argument '1' is invalid. It must be a finite number in \[0, 1\)/,
     ],
     [
       "a negative learning rate",
@@ -174,6 +201,35 @@ describe("exit code 2, nothing written", () => {
       () => ["optimize", "--model", at("mlp/model.safetensors"), "--target", "3", "--start", "2000", "--out", out],
       /images 0 to 1999, given 2000/,
     ],
+    [
+      "an option that is nearly one",
+      () => ["train", "mlp-64", "--epoch", "3"],
+      /unknown option '--epoch' \(Did you mean --epochs\?\)/,
+    ],
+    [
+      "a model that is nearly one",
+      () => ["train", "small-cn", ...onDigits],
+      /given "small-cn"; did you mean small-cnn\?/,
+    ],
+    ["an experiment that is nearly one", () => ["run", "digit"], /given "digit"; did you mean digits\?/],
+    [
+      "a setting that is nearly one",
+      () => ["run", "digits", "--set", "epoch=1"],
+      /given "epoch=1"; did you mean epochs\?/,
+    ],
+    ...limits.map(([args, limit]): [string, () => string[], RegExp] => [
+      args.join(" "),
+      () =>
+        args[0] === "optimize"
+          ? [...args, "--model", at("mlp/model.safetensors"), "--target", "3"]
+          : [...args, "--out", out],
+      limit,
+    ]),
+    [
+      "more steps than are kept",
+      () => ["train", "mlp-64", "--data", "digits", "--batch", "1", "--epochs", "100000", "--out", out],
+      /epochs: a training may have up to 10,000,000 steps, .* asked for are 1,000,000,000/,
+    ],
     ["an unknown preset", () => ["start", "--preset", "slow", "--out", out], /Allowed choices are quick, reference/],
   ])("%s", async (_, args, message) => {
     const before = readdirSync(folder).sort();
@@ -224,6 +280,36 @@ describe("doctor", () => {
     expect(stderr).toMatch(/profile must be "software" or "hardware", got "fastest"/);
     expect(code).toBe(2);
   });
+});
+
+describe("standard output", () => {
+  const shell = (command: string) => {
+    const cli = [process.execPath, "dist/cli.js"].map((part) => `'${part}'`).join(" ");
+    const { status, stdout, stderr } = spawnSync("bash", ["-c", `set -o pipefail; ${command.replaceAll("CLI", cli)}`], {
+      encoding: "utf8",
+      timeout: 60_000,
+    });
+    return { status, stdout, stderr: stderr.replace(/^Warning: maxDynamic.*\n/gm, "") };
+  };
+
+  test
+    .skipIf(!existsSync("/dev/full"))
+    .each(["list", "list --json", "summary mlp-64", "--help", "--version", "doctor"])(
+    "that is full: %s ends with one line and exit code 1",
+    (command) => {
+      const { status, stderr } = shell(`CLI ${command} >/dev/full`);
+      expect(stderr).toMatch(/^kilograd: cannot write to standard output: .*ENOSPC[^\n]*\n$/);
+      expect(status).toBe(1);
+    },
+  );
+
+  test.skipIf(process.platform === "win32").each(["list", "summary alexnet-plus --json", "--help"])(
+    "that nobody reads: %s ends quietly",
+    (command) => {
+      const { status, stderr } = shell(`CLI ${command} | true`);
+      expect([status, stderr]).toEqual([0, ""]);
+    },
+  );
 });
 
 test("list names every model, summary counts as Keras does", async () => {

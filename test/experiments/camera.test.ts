@@ -2,7 +2,7 @@
 // a video of FER2013 faces.
 
 import { spawnSync } from "node:child_process";
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -65,6 +65,42 @@ function program(name: string, body: string): string {
   chmodSync(at(name), 0o755);
   return at(name);
 }
+
+describe("an older ffmpeg", () => {
+  const picture = JSON.stringify(pgm(4, 4, 0).toString("base64"));
+  /** Knows the options `known` only, as ffmpeg says it, and gives one picture; counts how often it is started. */
+  const knowing = (name: string, known: readonly string[]) =>
+    program(
+      name,
+      `require("node:fs").appendFileSync(${JSON.stringify(at(`${name}.log`))}, "x");
+      const strange = process.argv.find((word) => ["-fps_mode", "-vsync"].includes(word) && !${JSON.stringify(known)}.includes(word));
+      if (strange) {
+        console.error("Unrecognized option '" + strange.slice(1) + "'.\\nError splitting the argument list: Option not found");
+        process.exitCode = 1;
+      } else process.stdout.write(Buffer.from(${picture}, "base64"));`,
+    );
+  const starts = (name: string) => readFileSync(at(`${name}.log`), "utf8").length;
+
+  it.each([
+    ["ffmpeg4", ["-vsync"], 2],
+    ["ffmpeg7", ["-fps_mode"], 1],
+  ] as const)("is asked in the words of its time: %s", async (name, known, tries) => {
+    writeFileSync(at("any.mkv"), "x");
+    const ffmpeg = knowing(name, known);
+    expect(await all({ kind: "video", path: at("any.mkv") }, { ffmpeg })).toHaveLength(1);
+    expect(starts(name)).toBe(tries);
+    // Once found out, it is known.
+    expect(await all({ kind: "video", path: at("any.mkv") }, { ffmpeg })).toHaveLength(1);
+    expect(starts(name)).toBe(tries + 1);
+  });
+
+  it("that knows neither word is named as the reason, not the picture", async () => {
+    writeFileSync(at("any.mkv"), "x");
+    await expect(all({ kind: "video", path: at("any.mkv") }, { ffmpeg: knowing("ffmpeg0", []) })).rejects.toThrow(
+      /ffmpeg0 knows neither -fps_mode nor -vsync; install ffmpeg 4 or newer/,
+    );
+  });
+});
 
 describe("parsePgm", () => {
   it("finds the pictures however the stream is cut", async () => {

@@ -22,7 +22,7 @@ test("learns to take noise out, judged by level, and decodes codes", { timeout: 
   }
   const [fresh, fixed] = metrics.autoencoders;
   expect(fresh.history.loss).not.toEqual(fixed.history.loss);
-  expect(metrics.validationLoss).toBe(fresh.history.val_loss[3]);
+  expect(metrics.testLoss).toBe(fresh.history.val_loss[3]);
   expect(metrics.levels).toEqual([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1]);
   // Without noise the noisy test set is the test set; of noise alone nothing can be told.
   expect(metrics.noisy[0]).toBeCloseTo(metrics.classifier.testAccuracy, 6);
@@ -50,8 +50,8 @@ test("refuses kinds of noise that there are not", async () => {
   const run = (set: string) => runs.run(experiment, { set: [...tiny, set], out: runs.at("refused") });
   await expect(run('noise=["stale"]')).rejects.toThrow('noise must be a list of fresh and fixed, given ["stale"]');
   await expect(run("noise=[]")).rejects.toBeInstanceOf(UsageError);
-  await expect(run("level=1.5")).rejects.toThrow("level must be from 0 to 1, given 1.5");
-  await expect(run("codes=0")).rejects.toThrow("codes must be a whole number from 1, given 0");
+  await expect(run("level=1.5")).rejects.toThrow("set: level must be a finite number from 0 to 1, got 1.5");
+  await expect(run("codes=0")).rejects.toThrow("set: codes must be a whole number from 1 to 1000000, got 0");
 });
 
 test("salt and pepper: a share of 1 - level is kept, the rest is black or white as often", () => {

@@ -25,6 +25,17 @@ describe("what is understood", () => {
     expect(parseTargets("0 0 0 0 1 0 0 0 0 0")).toEqual([oneHot(4)]);
   });
 
+  test.each(["[0,0,1,0,0,0,0,0,0,0]", " [ 0 0 1 0 0 0 0 0 0 0 ] ", "(0,0,1,0,0,0,0,0,0,0)", "[2]", "[2:1]"])(
+    "brackets: %s",
+    (text) => {
+      expect(parseTargets(text)).toEqual([oneHot(2)]);
+    },
+  );
+
+  test.each(["[0,0,1,0,0,0,0,0,0,0", "0,0,1,0,0,0,0,0,0,0]", "[[2]]", "[]"])("but not %s", (text) => {
+    expect(() => parseTargets(text)).toThrow(UsageError);
+  });
+
   test("any distribution as ten numbers, up to the rounding of its decimals", () => {
     const weights = fc.array(fc.integer({ min: 0, max: 1000 }), { minLength: 10, maxLength: 10 });
     fc.assert(

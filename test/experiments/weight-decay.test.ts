@@ -30,7 +30,12 @@ test("every factor with its replicates, and what they come to", { timeout: 120_0
   // Replicates are different networks, and a penalty of 0.1 leaves its mark where one of a millionth does not.
   expect(accuracies[0]).not.toEqual(accuracies[1]);
   expect(heavy.final.mean).not.toBe(light.final.mean);
+  for (const { trainAccuracy } of metrics.networks) expect((512 * trainAccuracy) % 1).toBeCloseTo(0, 6);
   expect(report).toContain("1e-6");
+  expect(report).not.toMatch(/[Vv]alidation accuracy(?!\), which|\):)/);
+  expect(report).toContain(
+    "--set data=digits --set smallEpochs=2 --set &#39;factors=[0.000001,0.1]&#39; --set epochs=2 --set trainImages=512",
+  );
   expect(report.match(/<svg/g)).toHaveLength(7);
 });
 

@@ -9,6 +9,7 @@ import {
 } from "../../data/dataset.js";
 import { digitsCounts } from "../../data/digits.js";
 import { DataError, KilogradError, UsageError } from "../../tensor/errors.js";
+import { meantHint } from "../../tensor/options.js";
 
 export interface LoadOptions {
   /** The folder with the files; default `KILOGRAD_DATA_DIR`, the cache, a download. */
@@ -24,7 +25,9 @@ export interface LoadOptions {
 /** @throws UsageError for an unknown name, before anything is loaded */
 export function checkDataName(name: string): void {
   if ((datasetNames as readonly string[]).includes(name)) return;
-  throw new UsageError(`data: must be one of ${datasetNames.join(", ")}, given "${name}"`);
+  throw new UsageError(
+    `data: must be one of ${datasetNames.join(", ")}, given "${name}"${meantHint(name, datasetNames)}`,
+  );
 }
 
 /** A data set by name, never another one. */

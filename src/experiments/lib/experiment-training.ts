@@ -13,6 +13,8 @@ import type { Samples } from "../../nn/samples.js";
 import { KilogradError } from "../../tensor/errors.js";
 import type { ExperimentRun } from "./experiment.js";
 import type { PartProgress } from "./experiment-progress.js";
+import { checkMemory } from "./memory-limit.js";
+import { checkSteps } from "./setting-rules.js";
 import { lossText, percent } from "./text.js";
 
 /** Images with their classes, or with other targets, of which it has to be said how many they are. */
@@ -42,7 +44,7 @@ export type TrainingNotes<Kept = undefined> = {
   readonly history: Record<string, number[]>;
   readonly steps: number;
   readonly timing: Timing;
-  /** Wall time of this training, without what an interrupted run had done before. */
+  /** Wall time of this training, in all sessions that it took up to their last checkpoints. */
   readonly seconds: number;
   /** Validation by the weights' moving average, where the optimizer keeps one; the model has the last step's weights. */
   readonly averaged?: Evaluation;
@@ -58,8 +60,15 @@ const SLOW_MS = 10_000;
 const stepsOf = ({ data, batchSize, epochs, maxSteps = Number.POSITIVE_INFINITY }: TrainingPlan<unknown>) =>
   Math.min(maxSteps, epochs * Math.ceil(data.count / batchSize));
 
+/** @throws UsageError for more steps than are kept, and batches that do not fit into memory */
+function checkTraining({ architecture, batchSize, ...plan }: TrainingPlan<unknown>): void {
+  checkSteps(stepsOf({ architecture, batchSize, ...plan }));
+  checkMemory("batch", { network: architecture, images: Math.min(batchSize, plan.data.count) });
+}
+
 /** Trains a throw-away copy for about a second. Gives seconds per step. */
 export async function measureStep(run: ExperimentRun, plan: TrainingPlan<unknown>): Promise<number> {
+  checkTraining(plan);
   const model = plan.architecture.build({ device: run.device, seed: run.seed });
   const optimizer = plan.optimizer(stepsOf(plan));
   const begun = performance.now();
@@ -98,15 +107,16 @@ export function trainPart<Kept = undefined>(
   plan: TrainingPlan<Kept>,
 ): Promise<{ readonly model: Sequential; readonly notes: TrainingNotes<Kept> }> {
   const { architecture, seed = run.seed } = plan;
+  checkTraining(plan);
   return run.model(name, {
     ...{ architecture, seed },
     train: async (model, { progress, checkpoint, started }): Promise<TrainingNotes<Kept>> => {
-      const begun = performance.now();
+      const clock = trainingClock();
       const optimizer = plan.optimizer(stepsOf(plan));
       try {
         const { history, steps, timing, interrupted, stopReason } = await model.fit(plan.data, {
           ...fitOptions(plan, optimizer),
-          callbacks: [toldProgress(progress, stepsOf(plan)), ...(plan.callbacks ?? [])],
+          callbacks: [toldProgress(progress, stepsOf(plan)), clock.callback, ...(plan.callbacks ?? [])],
           checkpoint: { path: checkpoint, ...(plan.checkpointSteps && { everySteps: plan.checkpointSteps }) },
           ...(started && { resume: checkpoint }),
           signal: run.signal,
@@ -116,8 +126,14 @@ export function trainPart<Kept = undefined>(
           throw new KilogradError("DIVERGED", `${run.name}: ${name}: ${stopReason}`);
         }
         const averaged = optimizer.keepsAverages && (await averagedEvaluation(model, optimizer, plan, run.signal));
-        const seconds = (performance.now() - begun) / 1000;
-        return { history, steps, timing, seconds, ...(averaged && { averaged }), kept: plan.keep?.() as Kept };
+        return {
+          history,
+          steps,
+          timing,
+          seconds: clock.seconds(),
+          ...(averaged && { averaged }),
+          kept: plan.keep?.() as Kept,
+        };
       } finally {
         optimizer.dispose();
       }
@@ -137,6 +153,21 @@ async function averagedEvaluation(
   const evaluation = await model.evaluate(validation, { loss, signal });
   optimizer.swapAverages(model.parameters());
   return evaluation;
+}
+
+/** Seconds of a training over all its sessions: what passed before is in the checkpoints. */
+export function trainingClock(): { readonly callback: Callback; seconds(): number } {
+  const begun = performance.now();
+  let before = 0;
+  const seconds = () => before + (performance.now() - begun) / 1000;
+  const callback: Callback = {
+    name: "trainingClock",
+    exportState: () => ({ values: { seconds: seconds() } }),
+    importState(values) {
+      before = Number(values["seconds"]);
+    },
+  };
+  return { callback, seconds };
 }
 
 function fitOptions(

@@ -9,11 +9,13 @@ import type { Architecture } from "../../nn/architecture.js";
 import { buildModel, readModelFile, saveModel } from "../../nn/checkpoint.js";
 import type { Sequential } from "../../nn/model.js";
 import { UsageError } from "../../tensor/errors.js";
+import { check, describe, meantHint } from "../../tensor/options.js";
 import type { WebGpuDevice } from "../../tensor/webgpu.js";
 import { checkDataName, loadData } from "./data.js";
 import { ExperimentProgress, type PartProgress } from "./experiment-progress.js";
 import { describeAdapter, machineText, type RunContext, versions, writeResults } from "./run.js";
-import { counted, duration } from "./text.js";
+import { settingRule } from "./setting-rules.js";
+import { commandText, counted, duration } from "./text.js";
 import { WorkFolder } from "./work-folder.js";
 
 export const presetNames = ["quick", "reference"] as const;
@@ -63,6 +65,7 @@ export interface ExperimentOptions {
 /** A run: what an experiment's script works with. */
 export class ExperimentRun<S extends Settings = Settings> {
   private readonly progress = new ExperimentProgress();
+  private computed = false;
 
   constructor(
     readonly name: string,
@@ -73,6 +76,8 @@ export class ExperimentRun<S extends Settings = Settings> {
     private readonly work: WorkFolder,
     private readonly dataDir: string | undefined,
     private readonly context: RunContext,
+    /** What differs from the preset, "name=value" each. */
+    private readonly changes: readonly string[],
   ) {}
 
   /** Aborted by Ctrl-C. */
@@ -90,17 +95,26 @@ export class ExperimentRun<S extends Settings = Settings> {
     return this.work.path;
   }
 
-  /** Last line of reports. */
+  /** Last line of reports: the machine, and the command that does the same again. */
   get footer(): string {
-    return `${machineText(this.device)}. kilograd run ${this.name} --preset ${this.preset} --seed ${this.seed}`;
+    return `${machineText(this.device)}. ${this.command}`;
+  }
+
+  /** The command of this run, with all that differs from its preset. */
+  get command(): string {
+    const { name, preset, seed, dataDir, changes } = this;
+    return commandText(["run", name], { preset, seed, "data-dir": dataDir, set: changes });
   }
 
   /** How a figure with a goal is shown. Goals are those of the reference preset: a shorter run may meet but not miss them. */
   readonly judged = (met: boolean): { tone?: "good" | "bad" } =>
     met ? { tone: "good" } : this.preset === "reference" ? { tone: "bad" } : {};
 
+  /** What the run has taken so far, with all its sessions; a session that only reads parts back does not count. */
   get seconds(): number {
-    return this.progress.totalSeconds;
+    return (
+      this.work.earlierSeconds + (this.computed || this.work.earlierSeconds === 0 ? this.progress.totalSeconds : 0)
+    );
   }
 
   /** "mnist" or "digits". @throws UsageError or DataError naming the file at fault */
@@ -176,10 +190,12 @@ export class ExperimentRun<S extends Settings = Settings> {
   private async tracked<T>(name: string, compute: (progress: PartProgress) => Promise<T>): Promise<T> {
     this.signal.throwIfAborted();
     await this.work.begin();
+    this.computed = true;
     const begun = performance.now();
     try {
       const value = await compute(this.progress.begin(name));
       this.progress.end(name, (performance.now() - begun) / 1000);
+      await this.work.note(this.seconds);
       return value;
     } finally {
       this.progress.stop();
@@ -218,8 +234,30 @@ export async function runExperiment(
     { experiment: name, preset, seed, settings },
     { resume: options.resume ?? false },
   );
+  try {
+    return await runIn(work, experiment, { name, preset, settings, seed, out }, options, context);
+  } finally {
+    await work.release();
+  }
+}
+
+async function runIn(
+  work: WorkFolder,
+  experiment: Experiment,
+  identity: {
+    readonly name: string;
+    readonly preset: PresetName;
+    readonly settings: Settings;
+    readonly seed: number;
+    readonly out: string;
+  },
+  { dataDir }: ExperimentOptions,
+  context: RunContext,
+) {
+  const { name, preset, settings, seed, out } = identity;
   const device = await context.openDevice({ tinyDispatches: experiment.tinyDispatches ?? false });
-  const run = new ExperimentRun(name, preset, settings, seed, device, work, options.dataDir, context);
+  const changes = changesOf(settings, experiment.presets[preset]);
+  const run = new ExperimentRun(name, preset, settings, seed, device, work, dataDir, context, changes);
   try {
     const { report, figures, pictures = new Map(), metrics: own, summary } = await experiment.run(run);
     const metrics = {
@@ -233,18 +271,13 @@ export async function runExperiment(
     report.figures(figures);
     report.section("Configuration", (section) => section.properties({ preset, seed, ...settings }));
     await writeResults(work.path, { pictures, report: report.html(), metrics });
-    await work.finish();
+    await work.finish(run.seconds);
     return { folder: work.path, metrics, figures, summary: `${summary}\n${duration(run.seconds)} in all` };
   } catch (error) {
     if (context.signal.aborted) {
-      const repeated = [
-        ...(options.dataDir === undefined ? [] : ["--data-dir", options.dataDir]),
-        ...(options.set ?? []).flatMap((text) => ["--set", text]),
-        ...["--out", out],
-      ];
-      context.say(
-        `What is finished is kept. Go on with\n  kilograd run ${name} --preset ${preset} --seed ${seed} ${repeated.join(" ")} --resume`,
-      );
+      await work.note(run.seconds);
+      const again = commandText(["run", name], { preset, seed, "data-dir": dataDir, set: changes, out, resume: true });
+      context.say(`What is finished is kept. Go on with\n  ${again}`);
     }
     throw error;
   }
@@ -257,22 +290,38 @@ export function presetOf(name: string): PresetName {
   throw new UsageError(`preset: must be ${presetNames.join(" or ")}, given "${name}"`);
 }
 
-/** A preset's settings with some changed, each to a value of the same kind. */
+/** A preset's settings with some changed, each to a value of the same kind within its limits. */
 function changedSettings<S extends Settings>(experiment: string, settings: S, changes: readonly string[]): S {
   const changed: Record<string, unknown> = { ...settings };
   for (const change of changes) {
-    const [, name = "", text = ""] = /^(\w+)=(.*)$/.exec(change) ?? [];
+    const [, name = "", text = ""] = /^(\w+)=(.*)$/s.exec(change) ?? [];
     if (!Object.hasOwn(settings, name)) {
-      const known = Object.keys(settings).join(", ");
-      throw new UsageError(`set: needs NAME=VALUE with a setting of ${experiment} (${known}), given "${change}"`);
+      const known = Object.keys(settings);
+      throw new UsageError(
+        `set: needs NAME=VALUE with a setting of ${experiment} (${known.join(", ")}), given ${describe(change)}${name === "" ? "" : meantHint(name, known)}`,
+      );
     }
     const value = parsedValue(text);
     const [wanted, given] = [settings[name], value].map(kindOf);
-    if (wanted !== given)
-      throw new UsageError(`set: ${name} must be a ${wanted} as ${JSON.stringify(settings[name])}, given "${text}"`);
+    if (wanted !== given) {
+      throw new UsageError(
+        `set: ${name} must be a ${wanted} as ${JSON.stringify(settings[name])}, given ${describe(text)}`,
+      );
+    }
+    const rule = settingRule(name, settings[name]);
+    if (rule !== undefined) check("set", name, value, rule);
     changed[name] = value;
   }
   return changed as S;
+}
+
+/** What settings differ in from a preset's, "name=value" each. */
+function changesOf(settings: Settings, preset: Settings): string[] {
+  return Object.entries(settings).flatMap(([name, value]) => {
+    const text = JSON.stringify(value);
+    if (text === JSON.stringify(preset[name])) return [];
+    return [`${name}=${typeof value === "string" && parsedValue(value) === value ? value : text}`];
+  });
 }
 
 const kindOf = (value: unknown) => (Array.isArray(value) ? "list" : typeof value);

@@ -121,7 +121,7 @@ async function onlyFrame(path: string, options: FrameOptions): Promise<Frame | u
 
 /** Every frame of a file. */
 async function* videoFrames(path: string, source: FrameSource, options: FrameOptions): AsyncGenerator<Frame> {
-  const program = start(source, options);
+  const program = await start(source, options);
   let count = 0;
   try {
     for await (const frame of parsePgm(program.output)) {
@@ -140,7 +140,7 @@ async function* videoFrames(path: string, source: FrameSource, options: FrameOpt
 
 /** The latest frame of a camera whenever one is asked for, each once. */
 async function* latestFrames(source: FrameSource & { kind: "device" }, options: FrameOptions): AsyncGenerator<Frame> {
-  const program = start(source, options);
+  const program = await start(source, options);
   let latest: Frame | undefined;
   let count = 0;
   let finished = false;
@@ -185,22 +185,49 @@ interface Program {
   readonly output: Readable;
   /** Exit code and the last thing it complained about. */
   readonly ended: Promise<{ readonly code: number | null; readonly complaint: string }>;
+  /** Whether it has said that it does not know how it was asked to keep every frame. */
+  refused(): boolean;
   stop(): void;
 }
 
-function start(source: FrameSource, { signal, say, ffmpeg = "ffmpeg" }: FrameOptions): Program {
-  const output = ["-an", "-f", "image2pipe", "-c:v", "pgm", "-pix_fmt", "gray", "-fps_mode", "passthrough", "-"];
+/** How ffmpeg is asked to pass every frame on as it comes: from version 5.1 on, and before. */
+const EVERY_FRAME = ["-fps_mode", "-vsync"] as const;
+type EveryFrame = (typeof EVERY_FRAME)[number];
+/** By program: what it knows. */
+const knownWords = new Map<string, EveryFrame>();
+
+/** Starts ffmpeg. Where it is found to be older than its options, it is started again with those of its time. */
+async function start(source: FrameSource, options: FrameOptions): Promise<Program> {
+  const name = options.ffmpeg ?? "ffmpeg";
+  const word = knownWords.get(name) ?? EVERY_FRAME[0];
+  const program = launch(source, options, word);
+  const failed = program.ended.catch(() => {}); // Where it does not start its output ends with the reason.
+  await Promise.race([new Promise((resolve) => program.output.once("readable", resolve)), failed]);
+  if (program.output.readableLength === 0) await failed;
+  if (!program.refused() || word !== EVERY_FRAME[0]) {
+    if (program.output.readableLength > 0) knownWords.set(name, word);
+    return program;
+  }
+  knownWords.set(name, EVERY_FRAME[1]);
+  return launch(source, options, EVERY_FRAME[1]);
+}
+
+function launch(source: FrameSource, { signal, say, ffmpeg = "ffmpeg" }: FrameOptions, word: EveryFrame): Program {
+  const output = ["-an", "-f", "image2pipe", "-c:v", "pgm", "-pix_fmt", "gray", word, "passthrough", "-"];
   const child: ChildProcessByStdio<null, Readable, Readable> = spawn(
     ffmpeg,
     ["-hide_banner", "-nostdin", "-loglevel", "error", ...inputArguments(source), ...output],
     { stdio: ["ignore", "pipe", "pipe"] },
   );
   let complaint = "";
+  let said = "";
+  const refused = () => said.includes(`Unrecognized option '${word.slice(1)}'`);
   child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    said = (said + text).slice(0, 2000);
     const lines = text.trim().split(/\r?\n/);
     complaint =
       (lines.find((line) => line.includes(": ")) ?? lines.at(-1) ?? "").replace(/^\[[^\]]*\] /, "") || complaint;
-    if (source.kind === "device") say(`ffmpeg: ${complaint}`);
+    if (source.kind === "device" && !refused()) say(`ffmpeg: ${complaint}`);
   });
   const stop = () => void child.kill("SIGKILL");
   signal.addEventListener("abort", stop, { once: true });
@@ -214,11 +241,14 @@ function start(source: FrameSource, { signal, say, ffmpeg = "ffmpeg" }: FrameOpt
       child.stdout.destroy(error);
       reject(error);
     });
-    child.once("close", (code) => resolve({ code, complaint }));
+    child.once("close", (code) => {
+      const both = `${ffmpeg} knows neither ${EVERY_FRAME.join(" nor ")}; install ffmpeg 4 or newer`;
+      resolve({ code, complaint: refused() ? both : complaint });
+    });
   }).finally(() => signal.removeEventListener("abort", stop));
   ended.catch(() => {}); // The same error ends the output, where it is awaited.
   if (signal.aborted) stop();
-  return { output: child.stdout, ended, stop };
+  return { output: child.stdout, ended, refused, stop };
 }
 
 /** The pictures of a stream of binary PGM: "P5 WIDTH HEIGHT 255\n", then a byte per pixel. What is cut off at the end is left. */

@@ -10,6 +10,7 @@ import { maxPool2d } from "../../nn/layers/pooling.js";
 import { adam, type Optimizer, type OptimizerOptions, sgd } from "../../nn/optimizers.js";
 import { cosineDecay } from "../../nn/schedules.js";
 import { UsageError } from "../../tensor/errors.js";
+import { meantHint } from "../../tensor/options.js";
 import { sizeOf } from "../../tensor/shape.js";
 import { percent } from "./text.js";
 
@@ -193,7 +194,8 @@ export const autoencoder: ZooModel = {
 export function zooModel(name: string): ZooModel {
   const found = zoo.find((model) => model.name === name);
   if (found !== undefined) return found;
-  throw new UsageError(`model: must be one of ${zoo.map((model) => model.name).join(", ")}, given "${name}"`);
+  const names = zoo.map((model) => model.name);
+  throw new UsageError(`model: must be one of ${names.join(", ")}, given "${name}"${meantHint(name, names)}`);
 }
 
 /** The shape of a model for images [28, 28, 1], without weights. */

@@ -5,6 +5,7 @@ import { encodeGrayPng } from "../../io/png.js";
 import type { Sequential } from "../../nn/model.js";
 import { sizeOf } from "../../tensor/shape.js";
 import type { WebGpuDevice } from "../../tensor/webgpu.js";
+import { checkMemory } from "./memory-limit.js";
 import { type OptimizedInputs, type OptimizeInputOptions, optimizeInputs } from "./optimize-input.js";
 import { measureCeilings, profiledSteps, profileSteps } from "./profile.js";
 import { showProgress } from "./progress.js";
@@ -109,6 +110,7 @@ export async function findImages(
   settings: OptimizeSettings,
   { snapshotEvery, signal, onProgress }: FindOptions,
 ): Promise<OptimizeRun> {
+  checkMemory("count", { network: model, images: wishes.length, steps: settings.steps });
   const begun = performance.now();
   const course = await optimizeInputs(model, {
     ...problemOf(model, wishes, settings),

@@ -1,5 +1,6 @@
 // The experiments that `kilograd list` names and `kilograd run` runs, in the order of `run all`: a line each.
 import { UsageError } from "../../tensor/errors.js";
+import { meantHint } from "../../tensor/options.js";
 import type { Experiment } from "./experiment.js";
 
 /** An experiment by name; its script is loaded when it is run. */
@@ -64,7 +65,8 @@ export const experiments: readonly RegisteredExperiment[] = [
 export function registeredExperiment(name: string): RegisteredExperiment {
   const found = experiments.find((experiment) => experiment.name === name);
   if (found !== undefined) return found;
+  const names = experiments.map((experiment) => experiment.name);
   throw new UsageError(
-    `experiment: must be one of ${experiments.map((e) => e.name).join(", ")} or all, given "${name}"`,
+    `experiment: must be one of ${names.join(", ")} or all, given "${name}"${meantHint(name, [...names, "all"])}`,
   );
 }

@@ -20,12 +20,16 @@ const FORMS = "give a digit such as 3, all, shares such as 2:0.5,3:0.5, or ten n
 const decimal = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
 
 /**
- * The targets that a text names: `3` (one digit), `all` (each digit in turn), `2:0.5,3:0.5` (shares of some) or ten numbers.
+ * The targets that a text names: `3` (one digit), `all` (each digit in turn), `2:0.5,3:0.5` (shares of some) or ten numbers,
+ * which may stand in brackets.
  * @throws UsageError for anything else; it says how many numbers were given and their sum
  * @example parseTargets("2:0.5,3:0.5")[0].label // "2+3"
  */
 export function parseTargets(text: string): Target[] {
-  const given = text.trim();
+  const given = text
+    .trim()
+    .replace(/^\[(.*)\]$|^\((.*)\)$/s, "$1$2")
+    .trim();
   if (given.toLowerCase() === "all") return Array.from({ length: 10 }, (_, digit) => oneHot(digit));
   if (/^\d+$/.test(given)) {
     if (Number(given) <= 9) return [oneHot(Number(given))];

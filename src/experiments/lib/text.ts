@@ -43,3 +43,30 @@ export function listed(parts: readonly string[]): string {
 export function lossText(loss: number): string {
   return loss !== 0 && Math.abs(loss) < 1e-3 ? loss.toExponential(1) : loss.toFixed(4);
 }
+
+/** A number of any size with two digits: "1.2", "0.034", "1.2e-7", "3.4e15". */
+export function twoDigits(value: number): string {
+  const size = Math.abs(value);
+  if (value === 0 || !Number.isFinite(value)) return String(value);
+  if (size >= 1e-3 && size < 1e5) return String(Number(value.toPrecision(2)));
+  return value.toExponential(1).replace("e+", "e");
+}
+
+/**
+ * A `kilograd` command as a shell takes it. Options that are undefined or false are left out, those that are true have no
+ * value, lists repeat the option.
+ * @example commandText(["run", "digits"], { seed: 1, set: ["models=[\"mlp-64\"]"] })
+ */
+export function commandText(
+  words: readonly string[],
+  options: Readonly<Record<string, string | number | boolean | undefined | readonly string[]>>,
+): string {
+  const parts = Object.entries(options).flatMap(([name, value]) => {
+    if (value === undefined || value === false) return [];
+    if (value === true) return [`--${name}`];
+    return [value].flat().flatMap((each) => [`--${name}`, quoted(String(each))]);
+  });
+  return ["kilograd", ...words.map(quoted), ...parts].join(" ");
+}
+
+const quoted = (word: string) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);

@@ -14,6 +14,8 @@ const DIGITS = Array.from({ length: 10 }, (_, digit) => String(digit));
 const GRID_COLUMNS = 12;
 const DIGITS_SHOWN = 24;
 const MISTAKES_SHOWN = 36;
+/** Accuracies this near to each other count as the same. */
+const CLOSE = 0.005;
 /** A wrong answer with more than this is called sure. */
 const SURE = 0.9;
 
@@ -32,10 +34,14 @@ export function trainingCards(run: TrainRun) {
       ].join("; "),
       ...(reference !== undefined && { tone: test.accuracy >= reference - standardError(test) ? "good" : "bad" }),
     },
-    { label: "Training accuracy", value: percent(train.accuracy), note: "mean over the last epoch" },
-    ...(sets.validationText === "test part"
+    {
+      label: "Training accuracy",
+      value: percent(train.accuracy),
+      note: `${counted(train.count, "training image")}, after training`,
+    },
+    ...(validation === undefined
       ? []
-      : [{ label: "Validation accuracy", value: percent(validation.accuracy), note: sets.validationText }]),
+      : [{ label: "Validation accuracy", value: percent(validation.accuracy), note: sets.watchedText }]),
     {
       label: "Training step",
       value: stepMsMedian === undefined ? "–" : milliseconds(stepMsMedian),
@@ -101,7 +107,7 @@ export function addTrainingSections(report: Pick<Report, "section">, run: TrainR
         ["loss", "Loss", false],
         ["accuracy", "Accuracy", true],
       ] as const) {
-        const validationName = sets.validationText === "test part" ? "test part" : "validation";
+        const watchedName = sets.validation === undefined ? "test part" : "validation";
         const x = history.epoch.map((epoch) => epoch + 1);
         const reference = name === "accuracy" && dataset.name === "mnist" ? zoo.reference?.testAccuracy : undefined;
         row.chart(
@@ -109,7 +115,7 @@ export function addTrainingSections(report: Pick<Report, "section">, run: TrainR
             title,
             series: [
               { name: "training", x, y: history.history[name] ?? [] },
-              { name: validationName, x, y: history.history[`val_${name}`] ?? [] },
+              { name: watchedName, x, y: history.history[`val_${name}`] ?? [] },
             ],
             x: { label: "epoch" },
             y: { percent: percentage },
@@ -122,8 +128,11 @@ export function addTrainingSections(report: Pick<Report, "section">, run: TrainR
     });
     if (run.stepLosses.length > 1) section.chart(stepLossChart(run));
     section.text(
-      "Training figures are means over an epoch's steps, during which the weights change; those of the " +
-        `${sets.validationText} are taken at the epoch's end${config.ema === undefined ? "" : ", before any averaging of weights"}.`,
+      "Training curves are means over an epoch's steps, during which the weights change; those of the " +
+        `${sets.watchedText} are taken at the epoch's end${config.ema === undefined ? "" : ", before any averaging of weights"}.` +
+        (sets.validation === undefined
+          ? " No image was held out for validation: the test part is only looked at, nothing was chosen by it."
+          : ""),
     );
   });
   report.section("Test digits", (section) => {
@@ -153,7 +162,10 @@ export function addTrainingSections(report: Pick<Report, "section">, run: TrainR
   report.section("Model and settings", (section) => {
     section.code(architecture.summary()).properties({
       ...{ data: dataset.source, "training images": sets.train.count, "test images": sets.test.count },
-      ...{ validation: `${sets.validationText}, ${counted(sets.validation.count, "image")}` },
+      validation:
+        sets.validation === undefined
+          ? "none; after every epoch the test part is looked at"
+          : `${sets.watchedText}, ${counted(sets.validation.count, "image")}`,
       ...{ optimizer: optimizerText(zoo, config), loss: "categorical cross-entropy", batch: config.batch },
       ...{ epochs: config.epochs, "limit of steps": config.steps, distortions: zoo.augmented ? "yes" : "no" },
       ...{ seed: config.seed, adapter: describeAdapter(device) },
@@ -186,7 +198,7 @@ function stepLossChart({ stepLosses, history }: TrainRun): string {
   });
 }
 
-function comparison({ zoo, test, train, validation, history, dataset, sets }: TrainRun) {
+function comparison({ zoo, test, train, validation, history, dataset }: TrainRun) {
   const { reference } = zoo;
   const share = (value: number | undefined): TableCell =>
     value === undefined ? null : { text: percent(value), numeric: true };
@@ -196,7 +208,7 @@ function comparison({ zoo, test, train, validation, history, dataset, sets }: Tr
   const rows: [name: string, ours: TableCell, theirs: TableCell][] = [
     ["Test accuracy", share(test.accuracy), share(reference?.testAccuracy)],
     ["Test loss", loss(test.loss), loss(reference?.testLoss)],
-    ...(sets.validationText === "test part"
+    ...(validation === undefined
       ? []
       : ([
           ["Validation accuracy", share(validation.accuracy), share(reference?.validationAccuracy)],
@@ -223,12 +235,12 @@ function comparison({ zoo, test, train, validation, history, dataset, sets }: Tr
   };
 }
 
-function resultRemark({ test, zoo, dataset, config, history, validation, sets }: TrainRun): string {
+function resultRemark({ test, zoo, dataset, config, history, watched, sets }: TrainRun): string {
   const error = standardError(test);
   const averaged =
     config.ema === undefined
       ? ""
-      : ` These are averaged weights; those of the last step recognise ${percent(validation.accuracy)} of the ${sets.validationText}.`;
+      : ` These are averaged weights; those of the last step recognise ${percent(watched.accuracy)} of the ${sets.watchedText}.`;
   const base = `${percent(test.accuracy)} of ${counted(test.count, "test image")} are recognised (standard error ${(100 * error).toFixed(2)} points).${averaged}`;
   const { reference } = zoo;
   if (reference === undefined) return base;
@@ -238,10 +250,10 @@ function resultRemark({ test, zoo, dataset, config, history, validation, sets }:
   const difference = test.accuracy - reference.testAccuracy;
   const size =
     Math.abs(difference) <= 2 * error
-      ? "no more than chance in drawing the test images would make"
+      ? "no more than chance in drawing the test images would make (two standard errors)"
       : difference > 0
-        ? "more than chance would make"
-        : "less than the reference by more than chance would make";
+        ? "more than chance would make (two standard errors)"
+        : "less than the reference by more than chance would make (two standard errors)";
   const shorter =
     sets.train.count < 54_000 || history.epoch.length < zoo.epochs
       ? ` The reference trained on all images for ${counted(zoo.epochs, "epoch")}; here it was ${counted(sets.train.count, "image")} and ${counted(history.epoch.length, "epoch")}${config.steps === undefined ? "" : `, cut short after ${counted(history.steps, "step")}`}.`
@@ -249,7 +261,7 @@ function resultRemark({ test, zoo, dataset, config, history, validation, sets }:
   return `${base} Against the reference that is ${points(difference)}: ${size}.${shorter}`;
 }
 
-function curvesRemark({ history, train, validation, sets, zoo }: TrainRun): string {
+function curvesRemark({ history, train, validation, test, sets }: TrainRun): string {
   const losses = history.history["val_loss"] ?? [];
   const trainLosses = history.history["loss"] ?? [];
   const best = losses.indexOf(Math.min(...losses));
@@ -260,17 +272,20 @@ function curvesRemark({ history, train, validation, sets, zoo }: TrainRun): stri
   const lowest =
     losses.length > 1
       ? best === losses.length - 1
-        ? `The loss on the ${sets.validationText} was lowest at the end: more epochs may still help. `
-        : `The loss on the ${sets.validationText} was lowest after epoch ${history.epoch[best]! + 1} (${lossText(losses[best]!)}, at the end ${lossText(losses.at(-1)!)}): what came later fitted the training images only. `
+        ? `The loss on the ${sets.watchedText} was lowest at the end: more epochs may still help. `
+        : `The loss on the ${sets.watchedText} was lowest after epoch ${history.epoch[best]! + 1} (${lossText(losses[best]!)}, at the end ${lossText(losses.at(-1)!)}): what came later fitted the training images only. `
       : "";
-  const gap = train.accuracy - validation.accuracy;
+  // Of the trained model, with the weights that are kept.
+  const unseen = validation ?? test;
+  const where = validation === undefined ? "test part" : sets.watchedText;
+  const gap = train.accuracy - unseen.accuracy;
   const size = `${Math.abs(100 * gap).toFixed(2)} points`;
   const fit =
-    gap > 0.005
-      ? `Training accuracy is ${size} higher than that on the ${sets.validationText}: the model knows its training images better than new ones.`
-      : gap < -0.005
-        ? `Training accuracy is ${size} lower than that on the ${sets.validationText}: it is the mean over an epoch in which the model still learned${zoo.augmented ? ", on distorted images" : ""}.`
-        : "Training accuracy and that on unseen images lie within half a point of each other: no overfitting to speak of.";
+    Math.abs(gap) <= CLOSE
+      ? `After training, accuracy on the training images and on the ${where} lie within half a point of each other: no overfitting to speak of.`
+      : gap > 0
+        ? `After training, accuracy on the training images is ${size} higher than on the ${where}: the model knows its training images better than new ones.`
+        : `After training, accuracy on the training images is ${size} lower than on the ${where}: these images are the harder ones.`;
   return fall + lowest + fit;
 }
 

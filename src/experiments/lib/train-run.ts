@@ -13,11 +13,13 @@ import { KilogradError, UsageError } from "../../tensor/errors.js";
 import type { WebGpuDevice } from "../../tensor/webgpu.js";
 import { distort } from "./augment.js";
 import { type Classification, classify } from "./classify.js";
+import { trainingClock } from "./experiment-training.js";
 import { type ZooModel, zooArchitecture } from "./models.js";
 import { measureCeilings, profiledSteps, profileSteps } from "./profile.js";
 import { showProgress } from "./progress.js";
 import { describeAdapter, type Figures, type RunContext, versions } from "./run.js";
-import { counted, lossText, mebibytes, milliseconds, percent } from "./text.js";
+import { checkSteps } from "./setting-rules.js";
+import { commandText, counted, lossText, mebibytes, milliseconds, percent } from "./text.js";
 
 /** Everything that fixes a training; `metrics.json` has it as `config`. */
 export interface TrainConfig {
@@ -37,10 +39,19 @@ export interface TrainConfig {
 /** The images of a training. */
 export interface TrainSets {
   readonly train: LabelledImages;
-  readonly validation: LabelledImages;
+  /** A part of the training images that is held out; absent where all are trained on. */
+  readonly validation?: LabelledImages;
   readonly test: LabelledImages;
-  /** What validates: "test part" or "last 10 % of the training part". */
-  readonly validationText: string;
+  /** What the figures after each epoch are of: "test part" or "last 10 % of the training part". */
+  readonly watchedText: string;
+}
+
+/** What is looked at after each epoch: the validation images, where there are none the test images. Nothing is chosen by it. */
+export const watchedImages = ({ validation, test }: TrainSets): LabelledImages => validation ?? test;
+
+/** Figures with the number of images that they are of. */
+export interface EvaluatedFigures extends Figures {
+  readonly count: number;
 }
 
 /** What a training came to. */
@@ -55,10 +66,14 @@ export interface TrainRun {
   readonly history: History;
   /** Loss of every step of this run. */
   readonly stepLosses: readonly number[];
-  /** Means over the steps of the last epoch, as Keras reports them. */
-  readonly train: Figures;
-  readonly validation: Figures;
+  /** Of the trained model on the images it was trained on, undistorted. */
+  readonly train: EvaluatedFigures;
+  /** Of the held-out part; absent where there is none. */
+  readonly validation?: Figures;
   readonly test: Classification;
+  /** By the last step's weights on `watchedImages`. */
+  readonly watched: Figures;
+  /** What all sessions of this training took, up to their last checkpoints, and the tests. */
   readonly seconds: number;
   readonly peakBytes: number;
 }
@@ -71,9 +86,12 @@ const LEAST_EVALUATED = 1000;
 const MOST_GUARDED_PARAMETERS = 10e6;
 
 /** How many images at most validate and test; undefined: all. */
-export function evaluatedCount({ limitTest, steps, batch }: TrainConfig): number | undefined {
-  return limitTest ?? (steps === undefined ? undefined : Math.max(LEAST_EVALUATED, steps * batch));
+export function evaluatedCount(config: TrainConfig): number | undefined {
+  return config.limitTest ?? stepsCount(config);
 }
+
+const stepsCount = ({ steps, batch }: TrainConfig): number | undefined =>
+  steps === undefined ? undefined : Math.max(LEAST_EVALUATED, steps * batch);
 
 /** @throws UsageError when the batch is larger than the data */
 export function setsOf(zoo: ZooModel, config: TrainConfig, dataset: ImageDataset): TrainSets {
@@ -88,12 +106,14 @@ export function setsOf(zoo: ZooModel, config: TrainConfig, dataset: ImageDataset
     );
   }
   const evaluated = evaluatedCount(config);
-  const limited = (set: LabelledImages) => (evaluated === undefined ? set : limitImages(set, evaluated));
+  checkSteps(
+    Math.min(config.steps ?? Number.POSITIVE_INFINITY, config.epochs * Math.ceil(training.count / config.batch)),
+  );
   return {
     train: training,
-    validation: limited(split?.last ?? dataset.test),
-    test: limited(dataset.test),
-    validationText:
+    ...(split && { validation: limited(split.last, evaluated) }),
+    test: limited(dataset.test, evaluated),
+    watchedText:
       zoo.validationSplit === undefined
         ? "test part"
         : `last ${Math.round(100 * zoo.validationSplit)} % of the training part`,
@@ -115,7 +135,7 @@ export interface TrainingSetup {
 /** Trains and measures. @throws the signal's reason, with a checkpoint written, when it is aborted */
 export async function runTraining(setup: TrainingSetup, { signal, say }: RunContext): Promise<TrainRun> {
   const { model, zoo, config, dataset, sets, folder, resume } = setup;
-  const begun = performance.now();
+  const clock = trainingClock();
   const architecture = zooArchitecture(zoo);
   const parameters = architecture.countParameters().total;
   say(
@@ -133,8 +153,11 @@ export async function runTraining(setup: TrainingSetup, { signal, say }: RunCont
       epochs: config.epochs,
       batchSize: config.batch,
       ...(config.steps !== undefined && { maxSteps: config.steps }),
-      validationData: sets.validation,
-      callbacks: [recorder, progressBar(), parameters > MOST_GUARDED_PARAMETERS ? stopOnNonFinite() : terminateOnNaN()],
+      validationData: watchedImages(sets),
+      callbacks: [
+        ...[clock.callback, recorder, progressBar()],
+        parameters > MOST_GUARDED_PARAMETERS ? stopOnNonFinite() : terminateOnNaN(),
+      ],
       ...(zoo.augmented && { augment: distort }),
       checkpoint: { path: checkpoint, everySteps: CHECKPOINT_EVERY, notes: { config } },
       ...(resume && { resume }),
@@ -158,17 +181,43 @@ export async function runTraining(setup: TrainingSetup, { signal, say }: RunCont
     throw new KilogradError("DIVERGED", `train: ${history.stopReason}; use a smaller --lr than ${config.lr}`);
   }
   const last = (name: string) => history.history[name]?.at(-1) ?? Number.NaN;
+  const watched = { loss: last("val_loss"), accuracy: last("val_accuracy") };
+  const train = await evaluatedOn(model, limited(sets.train, stepsCount(config)), "Training images", signal);
+  // By averaged weights the figures after the last epoch are another model's.
+  const validation =
+    sets.validation === undefined || !optimizer.keepsAverages
+      ? sets.validation && watched
+      : await evaluatedOn(model, sets.validation, "Validation", signal);
   const progress = showProgress("Test", sets.test.count);
   try {
     const test = await classify(model, sets.test, { signal, onProgress: (done) => progress.update(done) });
     progress.end(`loss ${lossText(test.loss)}  accuracy ${test.accuracy.toFixed(4)}`);
     return {
-      ...{ config, zoo, architecture, dataset, sets, model, history, stepLosses, test },
-      train: { loss: last("loss"), accuracy: last("accuracy") },
-      validation: { loss: last("val_loss"), accuracy: last("val_accuracy") },
-      seconds: (performance.now() - begun) / 1000,
+      ...{ config, zoo, architecture, dataset, sets, model, history, stepLosses, train, watched, test },
+      ...(validation && { validation }),
+      seconds: clock.seconds(),
       peakBytes: model.device.memory().peakBytes,
     };
+  } finally {
+    progress.end();
+  }
+}
+
+const limited = (set: LabelledImages, count: number | undefined) =>
+  count === undefined ? set : limitImages(set, count);
+
+/** Figures of a model on images. */
+async function evaluatedOn(
+  model: Sequential,
+  images: LabelledImages,
+  title: string,
+  signal: AbortSignal,
+): Promise<EvaluatedFigures> {
+  const progress = showProgress(title, images.count);
+  try {
+    const { loss, accuracy } = await classify(model, images, { signal, onProgress: (done) => progress.update(done) });
+    progress.end(`loss ${lossText(loss)}  accuracy ${accuracy.toFixed(4)}`);
+    return { loss, accuracy, count: images.count };
   } finally {
     progress.end();
   }
@@ -213,7 +262,23 @@ const figuresOf = ({ loss, accuracy }: Figures): Figures => ({ loss, accuracy })
 /** What a model file says of its training; `optimize` reads it. */
 export function modelNotes(run: TrainRun): Record<string, unknown> {
   const { config, train, validation, test } = run;
-  return { config, train, validation, test: figuresOf(test) };
+  return { config, train: figuresOf(train), validation: validation ?? null, test: figuresOf(test) };
+}
+
+/** Curves by what they are of: without a validation part, what Keras would call val_accuracy is the test part's. */
+export function historyByName(
+  curves: Readonly<Record<string, readonly number[]>>,
+  { validation }: TrainSets,
+): Record<string, readonly number[]> {
+  if (validation !== undefined) return { ...curves };
+  return Object.fromEntries(Object.entries(curves).map(([name, values]) => [name.replace(/^val_/, "test_"), values]));
+}
+
+/** The command that trains the same again. */
+export function trainCommand(config: TrainConfig, dataDir?: string): string {
+  const { model, data, epochs, steps, batch, limitTrain, limitTest, lr, ema, seed } = config;
+  const limits = { "limit-train": limitTrain, "limit-test": limitTest };
+  return commandText(["train", model], { data, "data-dir": dataDir, epochs, steps, batch, ...limits, lr, ema, seed });
 }
 
 /** metrics.json of a training. */
@@ -227,8 +292,8 @@ export function trainingMetrics(run: TrainRun, device: WebGpuDevice) {
       augmented: zoo.augmented ?? false,
       dataSource: dataset.source,
       trainImages: sets.train.count,
-      validationImages: sets.validation.count,
-      validation: sets.validationText,
+      validationImages: sets.validation?.count ?? 0,
+      validation: sets.validation === undefined ? null : sets.watchedText,
       testImages: sets.test.count,
     },
     seed: config.seed,
@@ -237,12 +302,13 @@ export function trainingMetrics(run: TrainRun, device: WebGpuDevice) {
     parameters: architecture.countParameters(),
     history: {
       epoch: history.epoch.map((epoch) => epoch + 1),
-      ...history.history,
+      ...historyByName(history.history, sets),
       /** Of this run's steps, with the digits that a float32 mean has to tell. */
       stepLoss: run.stepLosses.map((loss) => Number(loss.toPrecision(6))),
     },
+    /** Of the trained model, on the training images. */
     train: run.train,
-    validation: run.validation,
+    validation: run.validation ?? null,
     test: figuresOf(run.test),
     confusion: run.test.confusion,
     timing: { ...history.timing, totalSeconds: seconds },
@@ -253,7 +319,7 @@ export function trainingMetrics(run: TrainRun, device: WebGpuDevice) {
 }
 
 /** Last lines in the terminal. */
-export function trainingSummary({ train, validation, test, history, peakBytes, zoo, config }: TrainRun): string {
+export function trainingSummary({ train, validation, test, history, peakBytes, zoo, config, sets }: TrainRun): string {
   const { firstStepMs, stepMsMedian } = history.timing;
   const reference =
     zoo.reference && config.data === "mnist" ? ` (reference ${percent(zoo.reference.testAccuracy)})` : "";
@@ -261,8 +327,8 @@ export function trainingSummary({ train, validation, test, history, peakBytes, z
     `  ${name.padEnd(11)} ${percent(accuracy).padStart(9)}   loss ${lossText(loss)}${remark}`;
   return [
     `${zoo.name}, ${counted(history.steps, "step")} of batch ${config.batch}:`,
-    row("train", train),
-    row("validation", validation),
+    row("train", train, `   ${counted(train.count, "training image")} after training`),
+    ...(validation === undefined ? [] : [row("validation", validation, `   ${sets.watchedText}`)]),
     row("test", test, `${config.ema === undefined ? "" : "   averaged weights"}${reference}`),
     `  ${stepMsMedian === undefined ? "" : `${milliseconds(stepMsMedian)} a step, `}first step ${milliseconds(firstStepMs ?? Number.NaN)}, at most ${mebibytes(peakBytes)} on the adapter`,
   ].join("\n");

@@ -9,6 +9,7 @@ import { anyNumber, anyObject, parse, parseJson, text } from "../../io/json.js";
 import type { StoredTensor } from "../../io/safetensors.js";
 import { readSafetensors, writeSafetensors } from "../../io/safetensors-file.js";
 import { DataError, UsageError } from "../../tensor/errors.js";
+import { lockFolder, refuseLocked } from "./folder-lock.js";
 
 /** What a folder's results are of. Parts of one run are never used for another. */
 export interface RunIdentity {
@@ -20,6 +21,8 @@ export interface RunIdentity {
 
 interface RunFile extends RunIdentity {
   readonly finished: boolean;
+  /** What all sessions of the run took so far. */
+  readonly seconds?: number;
 }
 
 const runFile: GenericSchema<unknown, RunFile> = object(
@@ -49,27 +52,31 @@ export class WorkFolder {
     readonly path: string,
     private readonly identity: RunIdentity,
     private readonly resume: boolean,
+    /** What earlier sessions of this run took. */
+    readonly earlierSeconds: number,
+    /** Lets other processes in again. */
+    readonly release: () => Promise<void>,
   ) {}
 
   /**
    * Takes a folder for a run. What is in it stays as it is until the run begins.
-   * @throws UsageError for a folder that holds other results, an unfinished run that would be lost, or, with `resume`,
-   * nothing to go on with or a run of other settings
+   * @throws UsageError for a folder that another process writes, that holds other results, an unfinished run that would be
+   * lost, or, with `resume`, nothing to go on with or a run of other settings
    */
   static async open(path: string, identity: RunIdentity, options: { readonly resume: boolean }): Promise<WorkFolder> {
-    const earlier = existsSync(path) ? runFileOf(path) : undefined;
-    if (options.resume) checkResumable(path, identity, earlier);
-    else if (earlier !== undefined && !earlier.finished && (await partsIn(path)).length > 0) {
-      throw new UsageError(
-        `out folder: ${path} holds an unfinished run of ${earlier.experiment}; go on with --resume, or name another folder`,
-      );
+    await refuseLocked(path);
+    await checkFolder(path, identity, options);
+    const folder = await prepareOutputFolder(path);
+    const release = await lockFolder(folder);
+    try {
+      // Once more: another process may have been at work before the folder was taken.
+      const earlier = await checkFolder(folder, identity, options);
+      const seconds = options.resume ? (earlier?.seconds ?? 0) : 0;
+      return new WorkFolder(folder, identity, options.resume, seconds, release);
+    } catch (error) {
+      await release();
+      throw error;
     }
-    if (earlier !== undefined && earlier.experiment !== identity.experiment) {
-      throw new UsageError(
-        `out folder: ${path} holds the results of ${earlier.experiment}, not of ${identity.experiment}; name another folder`,
-      );
-    }
-    return new WorkFolder(await prepareOutputFolder(path), identity, options.resume);
   }
 
   /** Before the first part is computed: makes the folder this run's; what a finished run left in parts/ goes. Idempotent. */
@@ -78,7 +85,7 @@ export class WorkFolder {
     this.begun = true;
     if (!this.resume) await rm(join(this.path, "parts"), { recursive: true, force: true });
     await mkdir(join(this.path, "parts"), { recursive: true });
-    await this.mark({ finished: false });
+    await this.mark({ finished: false, seconds: this.earlierSeconds });
   }
 
   /** Where a part of this name is, or a file that belongs to one. */
@@ -127,12 +134,17 @@ export class WorkFolder {
     return parse(object({ value: unknown() }, "an object"), content, path).value as T;
   }
 
-  /** Says that the run came to its end. */
-  async finish(): Promise<void> {
-    await this.mark({ finished: true });
+  /** Says what the run has taken so far. */
+  async note(seconds: number): Promise<void> {
+    if (this.begun) await this.mark({ finished: false, seconds });
   }
 
-  private async mark(state: Pick<RunFile, "finished">): Promise<void> {
+  /** Says that the run came to its end, and what it took. */
+  async finish(seconds: number): Promise<void> {
+    await this.mark({ finished: true, seconds });
+  }
+
+  private async mark(state: Pick<RunFile, "finished" | "seconds">): Promise<void> {
     await writeJson(join(this.path, "run.json"), { ...this.identity, ...state });
   }
 }
@@ -153,6 +165,27 @@ function runFileOf(folder: string): RunFile | undefined {
   const results = read("metrics.json", object({ command: text }, "an object"));
   if (results === undefined) return undefined;
   return { experiment: `\`kilograd ${results.command}\``, preset: "", seed: 0, settings: {}, finished: true };
+}
+
+/** What run.json says, if the folder is fit for a run. @throws UsageError, see `WorkFolder.open` */
+async function checkFolder(
+  path: string,
+  identity: RunIdentity,
+  { resume }: { readonly resume: boolean },
+): Promise<RunFile | undefined> {
+  const earlier = existsSync(path) ? runFileOf(path) : undefined;
+  if (resume) checkResumable(path, identity, earlier);
+  else if (earlier !== undefined && !earlier.finished && (await partsIn(path)).length > 0) {
+    throw new UsageError(
+      `out folder: ${path} holds an unfinished run of ${earlier.experiment}; go on with --resume, or name another folder`,
+    );
+  }
+  if (earlier !== undefined && earlier.experiment !== identity.experiment) {
+    throw new UsageError(
+      `out folder: ${path} holds the results of ${earlier.experiment}, not of ${identity.experiment}; name another folder`,
+    );
+  }
+  return earlier;
 }
 
 function checkResumable(path: string, identity: RunIdentity, earlier: RunFile | undefined): void {

@@ -1,0 +1,123 @@
+// `npm run kills -- [--trainings N] [--runs N] [--seed N]`: kills trainings and experiments at random moments with SIGKILL and
+// goes on with each until it ends; weights and results must be those of one that nobody killed, to the bit. Exit code 1 where
+// they are not.
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { readSafetensors } from "../src/io/safetensors-file.js";
+import { RandomStream } from "../src/tensor/random.js";
+import { command, type Ended } from "./process.js";
+
+/** A command that is killed and gone on with. */
+export interface Victim {
+  readonly name: string;
+  /** To begin, or to go on where `folder` holds something to go on with. */
+  args(folder: string): string[];
+  /** What has to be the same in the end. */
+  result(folder: string): Promise<string>;
+}
+
+/** 800 steps, a checkpoint every 20. */
+export const training: Victim = {
+  name: "training",
+  args(folder) {
+    const checkpoint = join(folder, "checkpoint.safetensors");
+    const begin = "--data digits --limit-train 640 --limit-test 32 --batch 32 --epochs 40 --seed 3".split(" ");
+    const how = existsSync(checkpoint) ? ["--resume", checkpoint] : begin;
+    return ["train", "mlp-64", ...how, "--out", folder];
+  },
+  async result(folder) {
+    const { tensors } = await readSafetensors(join(folder, "model.safetensors"));
+    return [...tensors]
+      .map(
+        ([name, { data }]) =>
+          `${name} ${Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString("base64")}`,
+      )
+      .join("\n");
+  },
+};
+
+/** Eight small networks, each a part of the run. */
+export const experiment: Victim = {
+  name: "experiment",
+  args(folder) {
+    const set = ["data=digits", "trainImages=640", "testImages=64", "epochs=4", "gradientEpoch=2", "depths=[2,4]"];
+    const resumable = existsSync(join(folder, "run.json"));
+    return [
+      ...["run", "vanishing-gradients", ...set.flatMap((each) => ["--set", each]), "--seed", "5", "--out", folder],
+      ...(resumable ? ["--resume"] : []),
+    ];
+  },
+  async result(folder) {
+    const metrics = JSON.parse(readFileSync(join(folder, "metrics.json"), "utf8"));
+    // What a clock or the adapter's pool says differs from run to run.
+    const timeless = (key: string, value: unknown) =>
+      /^(timing|memory|seconds|stepMs|adapter|versions)$/.test(key) ? undefined : value;
+    return JSON.stringify(metrics, timeless);
+  },
+};
+
+export interface KillOptions {
+  readonly kills: number;
+  readonly seed: number;
+  readonly say?: (text: string) => void;
+}
+
+/** Kills in a row before one may come to its end. */
+const CHAIN = 10;
+/** No session takes longer. */
+const LONGEST = 600_000;
+
+/** Gives what was wrong. */
+export async function killed(victim: Victim, { kills, seed, say = () => {} }: KillOptions): Promise<string[]> {
+  const parent = mkdtempSync(join(tmpdir(), "kilograd-kills-"));
+  const random = new RandomStream(seed, `kills ${victim.name}`);
+  const findings: string[] = [];
+  const session = (folder: string, after: number): Promise<Ended> =>
+    command(victim.args(folder), { cwd: parent, signal: "SIGKILL", after, patience: 0 });
+  try {
+    const whole = await session(join(parent, "whole"), LONGEST);
+    if (whole.code !== 0) throw new Error(`${victim.name}: does not run at all: ${whole.stderr.slice(-2000)}`);
+    const expected = await victim.result(join(parent, "whole"));
+    say(`${victim.name}: ${Math.round(whole.milliseconds)} ms without a kill`);
+    for (let done = 0, chain = 0; done < kills; chain++) {
+      const folder = join(parent, `chain-${chain}`);
+      let ended: Ended | undefined;
+      for (let inChain = 0; inChain < CHAIN && done < kills; inChain++) {
+        ended = await session(folder, random.uniform() * whole.milliseconds);
+        if (ended.signal !== "SIGKILL") break;
+        done++;
+      }
+      if (ended!.signal === "SIGKILL") ended = await session(folder, LONGEST);
+      if (ended!.code !== 0) {
+        findings.push(`${victim.name}, chain ${chain}: exit code ${ended!.code}: ${ended!.stderr.slice(-600)}`);
+      } else if ((await victim.result(folder)) !== expected) {
+        findings.push(`${victim.name}, chain ${chain}: another result than without kills`);
+      } else {
+        const left = readdirSync(folder).filter((name) => name.startsWith("."));
+        if (left.length > 0) findings.push(`${victim.name}, chain ${chain}: ${left.join(", ")} left behind`);
+        rmSync(folder, { recursive: true });
+      }
+      say(`${victim.name}: ${done} kills in ${chain + 1} chains, ${findings.length} findings`);
+    }
+  } finally {
+    rmSync(parent, { recursive: true, force: true });
+  }
+  return findings;
+}
+
+if (process.argv[1] === import.meta.filename) {
+  const { values } = parseArgs({
+    options: { trainings: { type: "string" }, runs: { type: "string" }, seed: { type: "string" } },
+  });
+  const seed = Number(values.seed ?? Date.now() % 2 ** 31);
+  console.log(`seed ${seed}`);
+  const say = (text: string) => console.log(text);
+  const findings = [
+    ...(await killed(training, { kills: Number(values.trainings ?? 200), seed, say })),
+    ...(await killed(experiment, { kills: Number(values.runs ?? 50), seed, say })),
+  ];
+  for (const finding of findings) console.log(finding);
+  process.exit(findings.length > 0 ? 1 : 0);
+}

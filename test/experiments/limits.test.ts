@@ -1,0 +1,141 @@
+// Limits: every setting of every experiment has a rule that its presets keep, batches must fit into memory, and one process at
+// a time writes into a folder.
+import { spawn } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { hostname, tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { lockFolder, refuseLocked, withOutputFolder } from "../../src/experiments/lib/folder-lock.js";
+import { checkMemory, stepBytes } from "../../src/experiments/lib/memory-limit.js";
+import { zooArchitecture, zooModel } from "../../src/experiments/lib/models.js";
+import { experiments } from "../../src/experiments/lib/registry.js";
+import { checkSteps, settingRule } from "../../src/experiments/lib/setting-rules.js";
+import { commandText, twoDigits } from "../../src/experiments/lib/text.js";
+import { UsageError } from "../../src/tensor/errors.js";
+
+const folder = mkdtempSync(join(tmpdir(), "kilograd-limits-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+describe("settings", () => {
+  test.each(experiments.map(({ name }) => name))(
+    "every one of %s has a rule, which refuses the absurd",
+    async (name) => {
+      const { experiment } = await experiments.find((entry) => entry.name === name)!.load();
+      for (const preset of Object.values(experiment.presets)) {
+        for (const [setting, value] of Object.entries(preset)) {
+          const rule = settingRule(setting, value);
+          expect(rule, setting).toBeDefined();
+          expect(rule!.accepts(value), `${setting} ${value}`).toBe(true);
+          if (typeof value === "number") expect(rule!.accepts(1e31), setting).toBe(false);
+          if (Array.isArray(value)) expect(rule!.accepts(new Array(1e4).fill(value[0])), setting).toBe(false);
+        }
+      }
+    },
+  );
+
+  test("a training has an end", () => {
+    checkSteps(10_000_000);
+    expect(() => checkSteps(10_000_001)).toThrow(/up to 10,000,000 steps/);
+  });
+});
+
+describe("memory", () => {
+  const network = zooArchitecture(zooModel("small-cnn"));
+  test("is what weights and outputs of all layers take", () => {
+    const outputs = 26 * 26 * 24 + 13 * 13 * 24 + 11 * 11 * 36 + 5 * 5 * 36 + 3 * 3 * 64 + 576 + 64 + 10;
+    expect(stepBytes(network, 32)).toBe(4 * (4 * 66_430 + 2 * 32 * (784 + outputs)));
+  });
+
+  test("that is not there is refused, with what would fit", () => {
+    const memory = stepBytes(network, 1000);
+    checkMemory("batch", { network, images: 1000 }, memory);
+    expect(() => checkMemory("batch", { network, images: 2000 }, memory)).toThrow(UsageError);
+    expect(() => checkMemory("batch", { network, images: 2000 }, memory)).toThrow(
+      /batch: 2,000 images in one batch of small-cnn need about .* use at most about 1,0\d\d/,
+    );
+    // What is kept of the images of every step counts, too.
+    expect(() => checkMemory("count", { network, images: 1000, steps: 100_000 }, memory)).toThrow(/over 100,000 steps/);
+  });
+});
+
+describe("an output folder", () => {
+  const at = (name: string) => join(folder, name);
+  const lock = (name: string) => join(at(name), ".kilograd.lock");
+
+  test("is one process's until it is released", async () => {
+    await withOutputFolder(at("a"), async (path) => {
+      await expect(lockFolder(path)).rejects.toThrow(`a is being written by process ${process.pid}; wait for it`);
+      await expect(refuseLocked(path)).rejects.toBeInstanceOf(UsageError);
+    });
+    expect(readdirSync(at("a"))).toEqual([]);
+    const failed = withOutputFolder(at("a"), async () => {
+      throw new Error("broken");
+    });
+    await expect(failed).rejects.toThrow("broken");
+    expect(readdirSync(at("a"))).toEqual([]);
+  });
+
+  test.each([
+    ["of a process that is gone", async () => JSON.stringify({ pid: await deadProcess(), host: hostname() })],
+    [
+      "of a process whose number another one has now",
+      async () => JSON.stringify({ pid: process.pid, host: hostname(), begun: "1" }),
+    ],
+    ["that says nothing", async () => "{"],
+    ["of no process", async () => JSON.stringify({ pid: -1, host: hostname() })],
+  ])("whose lock is one %s is taken over", async (_, content) => {
+    await withOutputFolder(at("b"), async () => {});
+    writeFileSync(lock("b"), await content());
+    await refuseLocked(at("b"));
+    await withOutputFolder(at("b"), async () => {
+      expect(JSON.parse(readFileSync(lock("b"), "utf8"))).toMatchObject({ pid: process.pid, host: hostname() });
+      expect(readdirSync(at("b"))).toEqual([".kilograd.lock"]);
+    });
+  });
+
+  test("of another machine is left to the user", async () => {
+    await withOutputFolder(at("c"), async () => {});
+    writeFileSync(lock("c"), JSON.stringify({ pid: 1, host: "elsewhere.example" }));
+    await expect(withOutputFolder(at("c"), async () => {})).rejects.toThrow(
+      /process 1 of elsewhere.example; .* delete .*\.kilograd\.lock/,
+    );
+  });
+
+  test("has one owner when many want it at once, also where a lock of one that is gone lies there", async () => {
+    await withOutputFolder(at("d"), async () => {});
+    const gone = JSON.stringify({ pid: await deadProcess(), host: hostname() });
+    for (let round = 0; round < 20; round++) {
+      if (round % 2 === 1) writeFileSync(lock("d"), gone);
+      const attempts = await Promise.allSettled(Array.from({ length: 8 }, () => lockFolder(at("d"))));
+      const won = attempts.flatMap((attempt) => (attempt.status === "fulfilled" ? [attempt.value] : []));
+      expect(won).toHaveLength(1);
+      await won[0]!();
+    }
+  });
+});
+
+/** The number of a process that has ended. */
+function deadProcess(): Promise<number> {
+  const child = spawn(process.execPath, ["-e", ""]);
+  return new Promise((done) => child.on("close", () => done(child.pid!)));
+}
+
+test("commands as a shell takes them", () => {
+  expect(
+    commandText(["run", "digits"], { seed: 1, out: undefined, resume: true, json: false, set: ["a=1", 'b=["x"]'] }),
+  ).toBe(`kilograd run digits --seed 1 --resume --set a=1 --set 'b=["x"]'`);
+  expect(commandText(["x"], { out: "it's" })).toBe("kilograd x --out 'it'\\''s'");
+});
+
+test("numbers of two digits have no exponent that says nothing", () => {
+  expect([1.2, 0, 123, 0.0123, 1.24e-7, 3.4e15, 99_999, -1.2].map(twoDigits)).toEqual([
+    "1.2",
+    "0",
+    "120",
+    "0.012",
+    "1.2e-7",
+    "3.4e15",
+    "100000",
+    "-1.2",
+  ]);
+});
