@@ -66,7 +66,7 @@ describe("settings", () => {
     expect(computed).toEqual([0, 1]);
     expect(metrics).toMatchObject({ experiment: "tiny", preset: "quick", seed: 7, config: { ...settings, parts: 2 } });
     expect(said).toMatch(/tiny: about 1 min 01 s on .+, by a measured step: steps of 1 ms\./);
-    expect(report).toContain("--preset quick --seed 7");
+    expect(report).toContain("kilograd run tiny --preset quick --seed 7 --set parts=2<");
     const reference = await runs.run(counting().experiment, { out: runs.at("reference"), preset: "reference" });
     expect(reference.metrics.count).toBe(5);
   });
@@ -112,13 +112,20 @@ describe("an interrupted run", () => {
     );
     expect(again.computed).toEqual([]);
 
+    const { seconds } = JSON.parse(readFileSync(join(out, "run.json"), "utf8"));
+    expect(seconds).toBeGreaterThan(0);
     const second = counting();
-    await runs.run(second.experiment, { out, resume: true });
+    const resumed = await runs.run(second.experiment, { out, resume: true });
     expect(second.computed).toEqual([1, 2]);
+    // The time is that of both sessions, and no more where one only reports anew.
+    const { totalSeconds } = resumed.metrics.timing;
+    expect(totalSeconds).toBeGreaterThan(seconds);
     // A finished run is reported anew from its parts with --resume, and replaced without.
     const third = counting();
-    await runs.run(third.experiment, { out, resume: true });
+    const { metrics } = await runs.run(third.experiment, { out, resume: true });
     expect(third.computed).toEqual([]);
+    expect(metrics.timing.totalSeconds).toBe(JSON.parse(readFileSync(join(out, "run.json"), "utf8")).seconds);
+    expect(metrics.timing.totalSeconds).toBeGreaterThanOrEqual(totalSeconds);
     await runs.run(third.experiment, { out });
     expect(third.computed).toEqual([0, 1, 2]);
   });

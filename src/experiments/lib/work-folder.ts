@@ -3,12 +3,13 @@
 import { existsSync, readFileSync } from "node:fs";
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { boolean, type GenericSchema, object, optional, string, unknown } from "valibot";
+import { boolean, exactOptional, type GenericSchema, object, optional, string, unknown } from "valibot";
 import { prepareOutputFolder, writeJson } from "../../io/files.js";
-import { anyNumber, anyObject, parse, parseJson, text } from "../../io/json.js";
+import { anyNumber, anyObject, parse, parseJson, ruled, text } from "../../io/json.js";
 import type { StoredTensor } from "../../io/safetensors.js";
 import { readSafetensors, writeSafetensors } from "../../io/safetensors-file.js";
 import { DataError, UsageError } from "../../tensor/errors.js";
+import { number } from "../../tensor/options.js";
 import { lockFolder, refuseLocked } from "./folder-lock.js";
 
 /** What a folder's results are of. Parts of one run are never used for another. */
@@ -32,6 +33,7 @@ const runFile: GenericSchema<unknown, RunFile> = object(
     seed: optional(anyNumber, 0),
     settings: optional(anyObject, {}),
     finished: boolean("true or false"),
+    seconds: exactOptional(ruled<number>(number({ from: 0 }))),
   },
   "an object",
 );
