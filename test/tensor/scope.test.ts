@@ -164,7 +164,7 @@ describe("dispose", () => {
     await expect(x.data()).rejects.toThrow(
       'tensor "dense/kernel" [3]: used after dispose(); keep() it, or return it from its scope',
     );
-    expect(() => mul(x, x)).toThrow('mul: input "dense/kernel" [3] was used after dispose()');
+    expect(() => mul(x, x)).toThrow('mul: an operand "dense/kernel" [3] was used after dispose()');
     expect(() => x.assign([1, 2, 3])).toThrow("used after dispose()");
     expect(() => x.alias()).toThrow("used after dispose()");
   });
