@@ -3,8 +3,12 @@
 // against the reference, forward and backward: what is NaN or infinite there must be so here, and nothing else.
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
+import "../../src/autograd/methods.js";
 import { conv2d } from "../../src/autograd/ops/conv2d.js";
+import { conv2dMaxPool2d } from "../../src/autograd/ops/conv2d-pool.js";
 import { binary, unary } from "../../src/autograd/ops/elementwise.js";
+import { matmul } from "../../src/autograd/ops/matmul.js";
+import { FUSED_ACTIVATIONS } from "../../src/kernels/activation.js";
 import {
   FEW_CHANNELS_FORM,
   HARDWARE_FORM,
@@ -25,6 +29,8 @@ import { Draw, type Operation, operations, titleOf } from "./operations.js";
 
 const LARGEST = 3.4028234663852886e38;
 const SMALLEST = 2 ** -126;
+
+const everyLoss = Object.values(losses).filter((value): value is losses.Loss => typeof value === "function");
 
 // ---- elementwise rows against PyTorch
 
@@ -137,12 +143,72 @@ describeProfiles((device) => {
   });
 });
 
+describeProfiles((device) => {
+  it.each(Object.keys(golden.binary.rows) as BinaryName[])("%s with numbers", async (name) => {
+    const numbers = [...new Set(golden.binary.a)].map(Number);
+    for (const number of numbers) {
+      const others = tensor(device(), new Array<number>(numbers.length).fill(number));
+      const x = tensor(device(), numbers);
+      const pairs = [
+        [binary(name, x, number), binary(name, x, others)],
+        [binary(name, number, x), binary(name, others, x)],
+      ];
+      for (const [found, expected] of pairs) expect(await found!.data(), `${number}`).toEqual(await expected!.data());
+    }
+  });
+
+  it.each(FUSED_ACTIVATIONS)("matmul and conv2d with activation %s, alone and before pooling", async (activation) => {
+    const [values, ones] = [[Number.NaN, 2, -2, 0], [1]];
+    const alone = activation === "linear" ? (x: Tensor) => x.mul(1) : (x: Tensor) => unary(activation, x);
+    for (const on of [device(), cpu]) {
+      const run = async (fn: (x: Tensor) => Tensor) => {
+        const x = tensor(on, values);
+        x.requiresGrad = true;
+        const y = fn(x).reshape([4]);
+        y.backward({ gradient: tensor(on, [1, 1, 1, 1]) });
+        return [...(await y.data()), ...(await x.grad!.data())];
+      };
+      const expected = await run(alone);
+      expect(expected.slice(0, 1)).toEqual([Number.NaN]);
+      const [images, kernel] = [(x: Tensor) => x.reshape([4, 1, 1, 1]), (shape: Shape) => tensor(on, ones, { shape })];
+      const pool = { poolSize: 1 };
+      for (const fused of [
+        (x: Tensor) => matmul(x.reshape([4, 1]), kernel([1, 1]), { activation }),
+        (x: Tensor) => conv2d(images(x), kernel([1, 1, 1, 1]), { activation }),
+        (x: Tensor) => conv2dMaxPool2d(images(x), kernel([1, 1, 1, 1]), { activation, pool }),
+      ]) {
+        expectEachClose(await run(fused), expected, { rtol: 1e-5, atol: 1e-6, label: `${on.kind} ${activation}` });
+      }
+    }
+  });
+
+  it("a NaN among predictions or targets makes a loss NaN", async () => {
+    const [regular, bad] = [new Float32Array(6).fill(0.5), new Float32Array(6).fill(0.5).with(1, Number.NaN)];
+    for (const on of [device(), cpu]) {
+      for (const loss of everyLoss) {
+        for (const pair of [
+          [bad, regular],
+          [regular, bad],
+        ]) {
+          const [x, t] = pair.map((values) => tensor(on, values, { shape: [2, 3] })) as [Tensor, Tensor];
+          expect(await loss(x, t).item(), `${loss.lossName} on ${on.kind}`).toBeNaN();
+        }
+      }
+      const x = tensor(on, bad, { shape: [2, 3] });
+      const ids = tensor(on, [0, 0], { dtype: "i32" });
+      for (const loss of [losses.crossEntropy, losses.crossEntropyFromProbabilities]) {
+        expect(await loss(x, ids).item(), `${loss.lossName} of ids on ${on.kind}`).toBeNaN();
+      }
+    }
+  });
+});
+
 // ---- every operation, loss and optimizer
 
-const lossOperations = (Object.entries(losses) as [string, losses.Loss][]).flatMap(([op, loss]) =>
+const lossOperations = everyLoss.flatMap((loss) =>
   ["of a batch", "per sample"].map(
     (form): Operation => ({
-      ...{ op, form },
+      ...{ op: loss.lossName, form },
       draw: (random) => {
         const shape = [random.size(4, 40), 1 + random.size(4, 20)];
         const inputs = [random.uniform(shape, [0.1, 0.9]), random.uniform(shape, [0.1, 0.9])];
