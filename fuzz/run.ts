@@ -3,12 +3,13 @@
 // Prints the seed, and for each finding how to run it again. Exit code 1 where there were findings.
 import { Command, InvalidArgumentError } from "commander";
 import { commands } from "./commands.js";
+import { readers } from "./readers.js";
 import { type Suite, trialRandom } from "./suite.js";
 
 /** Longest that a trial may take, in milliseconds. */
 const DEADLINE = 10_000;
 
-const suites: readonly Suite[] = [commands];
+const suites: readonly Suite[] = [readers, commands];
 
 function whole(text: string): number {
   const value = Number(text);

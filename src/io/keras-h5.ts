@@ -99,7 +99,11 @@ function childOf(group: H5Group, path: string): H5Group {
  * @throws DataError for a file that is missing, no HDF5, cut off, damaged, or HDF5 without a Keras model
  */
 export async function readKerasH5(path: string): Promise<KerasH5> {
-  const root = await readH5(path, { skip: SKIPPED });
+  return modelIn(await readH5(path, { skip: SKIPPED }), path);
+}
+
+/** The model in a file's tree. @throws DataError where there is none, or not as Keras has it */
+export function modelIn(root: H5Group, path: string): KerasH5 {
   const modelConfig = jsonOf(root, "model_config", path);
   if (modelConfig === undefined) {
     const weightsOnly = weightsIn(root, path) !== undefined;
@@ -131,7 +135,11 @@ export async function readKerasH5(path: string): Promise<KerasH5> {
  * @throws DataError for a file that is missing, no HDF5, cut off, damaged, or HDF5 in another layout
  */
 export async function readKerasWeights(path: string): Promise<KerasWeights> {
-  const root = await readH5(path, { skip: SKIPPED });
+  return weightsOf(await readH5(path, { skip: SKIPPED }), path);
+}
+
+/** The weights in a file's tree. @throws DataError where there are none, or not as Keras has them */
+export function weightsOf(root: H5Group, path: string): KerasWeights {
   const found = weightsIn(root, path);
   if (found !== undefined) return found;
   throw new DataError(

@@ -4,6 +4,7 @@
 import { array, object, optional } from "valibot";
 import { anyObject, parse, ruled, text } from "../io/json.js";
 import {
+  type KerasH5,
   type KerasLayerWeights,
   type KerasWeight,
   readKerasH5,
@@ -77,7 +78,12 @@ export async function saveKerasModel(path: string, model: Sequential, options: S
  * @throws DataError for a file that is missing, no HDF5, damaged, no sequential Keras model, or of layers that are unknown
  */
 export async function readKerasModel(path: string): Promise<ModelFile> {
-  const { modelConfig, kilograd, layers: groups, backend } = await readKerasH5(path);
+  return fromKerasH5(await readKerasH5(path), path);
+}
+
+/** What a file holds as a model file. @throws DataError as {@link readKerasModel} */
+export function fromKerasH5(content: KerasH5, path: string): ModelFile {
+  const { modelConfig, kilograd, layers: groups, backend } = content;
   const own = parse(kilogradWords, kilograd ?? {}, `${path}: its kilograd`);
   const remarks = new Remarks(path);
   const config = checkedModelConfig(fromKerasConfig(modelConfig, path, remarks), `${path}: its model`);

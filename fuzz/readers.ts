@@ -1,0 +1,505 @@
+// Damaged files of every format that is read. A reader gives what is whole, or an error of this library that names the file,
+// in bounded time and memory; sizes that disagree with the bytes are never taken.
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
+import { loadCifar10 } from "../src/data/cifar10.js";
+import { parseFer2013 } from "../src/data/fer2013.js";
+import { inflate } from "../src/data/gzip.js";
+import { parseIdx, readIdx } from "../src/data/idx.js";
+import { parseTar } from "../src/data/tar.js";
+import { parsePgm } from "../src/experiments/lib/frames.js";
+import { parseTargets } from "../src/experiments/lib/target.js";
+import { WorkFolder } from "../src/experiments/lib/work-folder.js";
+import { readH5 } from "../src/io/h5-files.js";
+import { modelIn, weightsOf } from "../src/io/keras-h5.js";
+import { decodeSafetensors, encodeSafetensors, type Safetensors, type StoredTensor } from "../src/io/safetensors.js";
+import { readSafetensors } from "../src/io/safetensors-file.js";
+import { tuningFile } from "../src/io/tuning-file.js";
+import { architecture } from "../src/nn/architecture.js";
+import { earlyStopping } from "../src/nn/callbacks/index.js";
+import { buildModel, readModelFile } from "../src/nn/checkpoint.js";
+import { fromKerasH5, saveKerasModel } from "../src/nn/keras.js";
+import { batchNorm } from "../src/nn/layers/batch-norm.js";
+import { conv2d } from "../src/nn/layers/conv2d.js";
+import { flatten } from "../src/nn/layers/core.js";
+import { dense } from "../src/nn/layers/dense.js";
+import { maxPool2d } from "../src/nn/layers/pooling.js";
+import { crossEntropy } from "../src/nn/losses.js";
+import { sgd } from "../src/nn/optimizers.js";
+import type { CpuDevice } from "../src/tensor/cpu.js";
+import { KilogradError } from "../src/tensor/errors.js";
+import { openDevice } from "../src/tensor/open.js";
+import type { RandomStream } from "../src/tensor/random.js";
+import { mutateBytes, mutateJson, mutateText } from "./mutate.js";
+import { type Finding, pick, type Suite } from "./suite.js";
+
+/** Resident memory that a trial may add, in bytes. */
+const MOST_MEMORY = 500e6;
+
+/** A damaged input is read; what is read, is checked by `sized`, which throws where sizes disagree. */
+export interface Reader {
+  readonly name: string;
+  /** Share of the trials. */
+  readonly weight: number;
+  /** Damages and reads. A foreign error, and an UnequalSizes, are findings. */
+  readonly trial: (random: RandomStream, sources: Sources) => unknown;
+}
+
+/** Whole files, made once. */
+interface Sources {
+  readonly folder: string;
+  readonly device: CpuDevice;
+  readonly safetensors: Uint8Array;
+  readonly model: Safetensors;
+  readonly checkpoint: Safetensors;
+  readonly h5: Uint8Array;
+  readonly h5Tree: Awaited<ReturnType<typeof readH5>>;
+}
+
+class UnequalSizes extends Error {}
+
+function sized(holds: boolean, what: string): void {
+  if (!holds) throw new UnequalSizes(what);
+}
+const sizeOf = (shape: readonly number[]) => shape.reduce((product, size) => product * size, 1);
+
+function checkTensors({ tensors }: Pick<Safetensors, "tensors">): void {
+  for (const [name, { shape, data }] of tensors) {
+    sized(data.length === sizeOf(shape), `"${name}" of shape [${shape}] has ${data.length} elements`);
+  }
+}
+
+function idx(shape: number[], data: Uint8Array): Uint8Array {
+  const header = new DataView(new ArrayBuffer(4 + 4 * shape.length));
+  header.setUint32(0, 0x0800 + shape.length);
+  for (const [axis, size] of shape.entries()) header.setUint32(4 + 4 * axis, size);
+  return Buffer.concat([new Uint8Array(header.buffer), data]);
+}
+const wholeIdx = idx(
+  [3, 4, 5],
+  Uint8Array.from({ length: 60 }, (_, i) => i),
+);
+
+function tar(files: Readonly<Record<string, Uint8Array>>, field?: (size: number) => Uint8Array): Buffer {
+  const blocks = Object.entries(files).map(([name, bytes]) => {
+    const header = Buffer.alloc(512);
+    header.write(name);
+    header.set(field?.(bytes.length) ?? Buffer.from(bytes.length.toString(8).padStart(11, "0")), 124);
+    header.write("0ustar", 156);
+    header.fill(0x20, 148, 156);
+    header.write(
+      `${header
+        .reduce((sum, byte) => sum + byte, 0)
+        .toString(8)
+        .padStart(6, "0")}\0 `,
+      148,
+    );
+    return Buffer.concat([header, bytes, Buffer.alloc((512 - (bytes.length % 512)) % 512)]);
+  });
+  return Buffer.concat([...blocks, Buffer.alloc(1024)]);
+}
+const wholeTar = {
+  "folder/a.bin": new Uint8Array(600).fill(1),
+  b: new Uint8Array(5).fill(2),
+  empty: new Uint8Array(0),
+};
+
+const cifarBatch = (images: number) =>
+  Uint8Array.from({ length: images * 3073 }, (_, i) => (i % 3073 === 0 ? (i / 3073) % 10 : i % 256));
+const cifar = tar({
+  "cifar-10-batches-bin/data_batch_1.bin": cifarBatch(2),
+  "cifar-10-batches-bin/test_batch.bin": cifarBatch(1),
+});
+
+const faces = Buffer.from(
+  [
+    "emotion,pixels,Usage",
+    ...["Training", "PublicTest", "PrivateTest"].map(
+      (usage, i) => `${i},${Array.from({ length: 2304 }, (_, at) => (at * (i + 1)) % 256).join(" ")},${usage}`,
+    ),
+  ].join("\n"),
+);
+
+const pgm = Buffer.concat([Buffer.from("P5\n7 5\n255\n"), Buffer.alloc(35, 9), Buffer.from("P5 2 2 255\n1234")]);
+
+const tuning = {
+  format: 1,
+  measurements: { machine: { matmul: { options: ["a", "b"], milliseconds: [1, 2], chosen: "a" } } },
+};
+const run = { experiment: "tiny", preset: "quick", seed: 1, settings: { epochs: 2, data: "digits" }, finished: false };
+
+const data = {
+  inputs: Float32Array.from({ length: 8 * 36 }, (_, i) => Math.sin(i)),
+  targets: Int32Array.from({ length: 8 }, (_, i) => i % 3),
+};
+const layers = () => [
+  conv2d({ filters: 2, kernelSize: 3, activation: "relu" }),
+  batchNorm(),
+  maxPool2d(2),
+  flatten(),
+  dense({ units: 3, activation: "softmax" }),
+];
+const build = (device: CpuDevice) => architecture({ inputShape: [6, 6, 1] }, layers()).build({ device, seed: 1 });
+const fitOptions = () => ({
+  optimizer: sgd({ learningRate: 0.1, momentum: 0.9 }),
+  loss: crossEntropy,
+  batchSize: 4,
+  epochs: 2,
+  callbacks: [earlyStopping({ monitor: "loss", restoreBestWeights: true })],
+});
+
+/** A file's metadata with one JSON text in it damaged, and at times a tensor's description. */
+function damagedMetadata(random: RandomStream, { tensors, metadata }: Safetensors): Uint8Array {
+  const key = pick(random, Object.keys(metadata));
+  const text = metadata[key]!;
+  const changed =
+    /^[[{]/.test(text) && random.integer(5) > 0
+      ? JSON.stringify(mutateJson(random, JSON.parse(text)))
+      : mutateText(random, text);
+  const kept = new Map(tensors);
+  if (random.integer(10) === 0) {
+    const name = pick(random, [...kept.keys()]);
+    const tensor = kept.get(name)!;
+    kept.delete(name);
+    if (random.integer(2) === 0) kept.set(name, { ...tensor, shape: [tensor.data.length] } as StoredTensor);
+    else kept.set(`${name}x`, tensor);
+  }
+  return encodeSafetensors(kept, { ...metadata, [key]: changed });
+}
+
+/** The header as JSON with one part damaged, under its right length. */
+function damagedHeader(random: RandomStream, bytes: Uint8Array): Uint8Array {
+  const length = Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
+  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length)));
+  const text = Buffer.from(JSON.stringify(mutateJson(random, header)) ?? "");
+  const prefix = Buffer.alloc(8);
+  prefix.writeBigUInt64LE(BigInt(text.length));
+  return Buffer.concat([prefix, text, bytes.subarray(8 + length)]);
+}
+
+function fileIn({ folder }: Sources, name: string, content: Uint8Array | string): string {
+  const path = join(folder, name);
+  writeFileSync(path, content);
+  return path;
+}
+
+/** A tree of plain data, bytes included, with one part damaged. */
+function damagedTree(random: RandomStream, tree: unknown): unknown {
+  if (tree instanceof Uint8Array) return tree.slice(0, random.integer(tree.length + 1));
+  if (typeof tree === "string") {
+    return /^[[{]/.test(tree) && random.integer(4) > 0
+      ? JSON.stringify(mutateJson(random, JSON.parse(tree)))
+      : mutateText(random, tree);
+  }
+  if (typeof tree !== "object" || tree === null) return pick(random, [0, 1, 8, 16, 32, 64, "float", "int", "other"]);
+  const keys = Object.keys(tree);
+  if (keys.length === 0) return tree;
+  const key = pick(random, keys);
+  const value = (tree as Record<string, unknown>)[key];
+  if (Array.isArray(tree)) return tree.map((part, i) => (i === Number(key) ? damagedTree(random, part) : part));
+  // Members and attributes may be missing; what the worker always gives is there.
+  if (random.integer(8) === 0 && !["attributes", "groups", "arrays", "shape", "bytes", "kind", "bits"].includes(key)) {
+    return Object.fromEntries(Object.entries(tree).filter(([name]) => name !== key));
+  }
+  return { ...tree, [key]: damagedTree(random, value) };
+}
+
+export const allReaders: readonly Reader[] = [
+  {
+    name: "safetensors",
+    weight: 20,
+    trial(random, { safetensors }) {
+      const bytes = random.integer(2) === 0 ? mutateBytes(random, safetensors) : damagedHeader(random, safetensors);
+      const found = decodeSafetensors(bytes, "file");
+      checkTensors(found);
+      const stored = [...found.tensors.values()].reduce((sum, { data: { length } }) => sum + length, 0);
+      sized(stored <= bytes.length, `${stored} elements came of ${bytes.length} bytes`);
+    },
+  },
+  {
+    name: "safetensors files",
+    weight: 4,
+    async trial(random, sources) {
+      checkTensors(await readSafetensors(fileIn(sources, "file", mutateBytes(random, sources.safetensors))));
+    },
+  },
+  {
+    name: "models",
+    weight: 14,
+    async trial(random, sources) {
+      const file = await readModelFile(fileIn(sources, "file", damagedMetadata(random, sources.model)));
+      const model = buildModel(file, sources.device);
+      for (const { tensor } of model.weights()) sized(tensor.size === sizeOf(tensor.shape), "a weight");
+      model.dispose();
+    },
+  },
+  {
+    name: "checkpoints",
+    weight: 8,
+    async trial(random, sources) {
+      const { training } = await readModelFile(fileIn(sources, "file", damagedMetadata(random, sources.checkpoint)));
+      if (training === undefined) return;
+      const { epoch, stepInEpoch, iterations, sampleCount, batchSize } = training;
+      const counts = [epoch, stepInEpoch, iterations, sampleCount, batchSize].every(
+        (n) => Number.isSafeInteger(n) && n >= 0,
+      );
+      sized(counts && stepInEpoch * batchSize < sampleCount + batchSize, "the position");
+    },
+  },
+  {
+    name: "resumed trainings",
+    weight: 1,
+    async trial(random, sources) {
+      const path = fileIn(sources, "file", damagedMetadata(random, sources.checkpoint));
+      const model = build(sources.device);
+      const options = fitOptions();
+      const history = await model.fit(data, { ...options, resume: path }).finally(() => {
+        options.optimizer.dispose();
+        model.dispose();
+      });
+      sized(history.timing.steps <= 4, `${history.timing.steps} of 4 steps were done`);
+    },
+  },
+  {
+    name: "idx",
+    weight: 12,
+    trial(random) {
+      const { shape, data: elements } = parseIdx(mutateBytes(random, wholeIdx), { name: "file", rank: 3 });
+      sized(elements.length === sizeOf(shape), `[${shape}] of ${elements.length} bytes`);
+    },
+  },
+  {
+    name: "idx in gzip",
+    weight: 3,
+    async trial(random, sources) {
+      const bytes =
+        random.integer(2) === 0
+          ? mutateBytes(random, gzipSync(wholeIdx))
+          : gzipSync(Buffer.concat([mutateBytes(random, wholeIdx), Buffer.alloc(random.integer(2) * 1_000_000)]));
+      const { shape, data: elements } = await readIdx(fileIn(sources, "file", bytes), 3);
+      sized(elements.length === sizeOf(shape), `[${shape}] of ${elements.length} bytes`);
+    },
+  },
+  {
+    name: "gzip",
+    weight: 4,
+    async trial(random) {
+      const bytes = await inflate(mutateBytes(random, gzipSync(Buffer.alloc(5000, 7))), { most: 10_000 }).catch(
+        (error: NodeJS.ErrnoException) => {
+          // Its callers put zlib's error, or that of the limit, into one of theirs.
+          if (/^Z_/.test(error.code ?? "") || /may have$/.test(error.message)) return new Uint8Array(0);
+          throw error;
+        },
+      );
+      sized(bytes.length <= 10_000, `${bytes.length} bytes came`);
+    },
+  },
+  {
+    name: "tar",
+    weight: 12,
+    trial(random) {
+      const archive =
+        random.integer(2) === 0
+          ? mutateBytes(random, tar(wholeTar))
+          : tar(wholeTar, (size) => {
+              const field = mutateBytes(random, Buffer.from(`${size.toString(8).padStart(11, "0")} `));
+              return Uint8Array.from({ length: 12 }, (_, i) => field[i] ?? 0);
+            });
+      const files = parseTar(archive, "file");
+      const total = [...files.values()].reduce((sum, { length }) => sum + length, 0);
+      sized(total <= archive.length, `${total} bytes in ${archive.length}`);
+    },
+  },
+  {
+    name: "CIFAR-10",
+    weight: 1,
+    async trial(random, sources) {
+      const folder = join(sources.folder, "cifar");
+      mkdirSync(folder, { recursive: true });
+      writeFileSync(join(folder, "cifar-10-binary.tar"), mutateBytes(random, cifar));
+      const { train, test } = await loadCifar10({ dataDir: folder });
+      for (const { images, labels, count } of [train, test]) {
+        sized(images.length === count * 3072 && labels.length === count, `${count} images`);
+        sized(
+          labels.every((label) => label >= 0 && label < 10),
+          "labels",
+        );
+      }
+    },
+  },
+  {
+    name: "FER2013",
+    weight: 3,
+    trial(random) {
+      const csv = random.integer(2) === 0 ? mutateBytes(random, faces) : Buffer.from(mutateText(random, `${faces}`));
+      for (const { images, labels, count } of Object.values(parseFer2013(csv, "file"))) {
+        sized(images.length === count * 2304 && labels.length === count, `${count} faces`);
+        sized(
+          labels.every((label) => label >= 0 && label < 7),
+          "labels",
+        );
+        sized(
+          images.every((value) => value >= 0 && value <= 1),
+          "pixels",
+        );
+      }
+    },
+  },
+  {
+    name: "pictures of ffmpeg",
+    weight: 5,
+    async trial(random) {
+      const bytes = mutateBytes(random, pgm);
+      async function* pieces() {
+        for (let at = 0; at < bytes.length; at += 16) yield bytes.subarray(at, at + 16);
+      }
+      for await (const { width, height, pixels } of parsePgm(pieces())) {
+        sized(pixels.length === width * height, `${width} x ${height} of ${pixels.length} pixels`);
+      }
+    },
+  },
+  {
+    name: "Keras's trees",
+    weight: 8,
+    trial(random, { h5Tree }) {
+      const tree = damagedTree(random, h5Tree) as typeof h5Tree;
+      const found = weightsOf(tree, "file");
+      if (found.kind === "layers") {
+        for (const { weights } of found.layers) {
+          for (const { name, shape, data: elements } of weights) sized(elements.length === sizeOf(shape), name);
+        }
+      }
+      const { weights } = fromKerasH5(modelIn(tree, "file"), "file");
+      for (const [name, { shape, data: elements }] of weights) sized(elements.length === sizeOf(shape), name);
+    },
+  },
+  {
+    name: ".h5 files",
+    weight: 0.15,
+    async trial(random, sources) {
+      // A shorter deadline than the usual one: files that the library never ends reading are to be told within a trial's time.
+      const path = fileIn(sources, "file.h5", mutateBytes(random, sources.h5));
+      fromKerasH5(modelIn(await readH5(path, { deadlineSeconds: 8 }), path), path);
+    },
+  },
+  {
+    name: "measurements",
+    weight: 2,
+    async trial(random, sources) {
+      const text = JSON.stringify(tuning);
+      const damaged =
+        random.integer(2) === 0 ? mutateText(random, text) : (JSON.stringify(mutateJson(random, tuning)) ?? "");
+      writeFileSync(join(sources.folder, "tuning.json"), damaged);
+      const read = await tuningFile(sources.folder).read();
+      for (const { options, milliseconds, chosen } of Object.values(read).flatMap((machine) =>
+        Object.values(machine),
+      )) {
+        sized(options.length === milliseconds.length && options.includes(chosen), "a measurement");
+      }
+    },
+  },
+  {
+    name: "folders of runs",
+    weight: 1,
+    async trial(random, sources) {
+      const folder = join(sources.folder, "run");
+      mkdirSync(join(folder, "parts"), { recursive: true });
+      const identity = { ...run, settings: run.settings };
+      const whole = random.integer(2) === 0;
+      writeFileSync(join(folder, "run.json"), JSON.stringify(whole ? run : mutateJson(random, run)));
+      const part = { value: { loss: [1, { $number: "NaN" }], pixels: { $tensor: "tensor0" } } };
+      const tensors = new Map<string, StoredTensor>([
+        ["tensor0", { dtype: "F32", shape: [3], data: Float32Array.of(1, 2, 3) }],
+      ]);
+      writeFileSync(
+        join(folder, "parts", "one.safetensors"),
+        encodeSafetensors(tensors, { json: JSON.stringify(mutateJson(random, part)) ?? "" }),
+      );
+      const work = await WorkFolder.open(folder, identity, { resume: true });
+      await work.read("one");
+    },
+  },
+  {
+    name: "targets",
+    weight: 6,
+    trial(random) {
+      const text = pick(random, ["3", "all", "2:0.5,3:0.5", "0,0,.5,.5,0,0,0,0,0,0", "[0,0,1,0,0,0,0,0,0,0]"]);
+      for (const { probabilities } of parseTargets(mutateText(random, mutateText(random, text)))) {
+        const sum = probabilities.reduce((a, b) => a + b, 0);
+        sized(probabilities.length === 10 && Math.abs(sum - 1) < 1e-5, `a target of sum ${sum}`);
+      }
+    },
+  },
+];
+
+let sources: Promise<Sources> | undefined;
+const allSources = () => (sources ??= makeSources());
+
+async function makeSources(): Promise<Sources> {
+  const folder = mkdtempSync(join(tmpdir(), "kilograd-fuzz-"));
+  const device = (await openDevice("cpu")) as CpuDevice;
+  const tensors = new Map<string, StoredTensor>([
+    ["kernel", { dtype: "F32", shape: [2, 3], data: Float32Array.of(1, 2, 3, 4, 5, 6) }],
+    ["mean", { dtype: "F64", shape: [2], data: Float64Array.of(1, 2) }],
+    ["step", { dtype: "U32", shape: [], data: Uint32Array.of(7) }],
+    ["mask", { dtype: "U8", shape: [3], data: Uint8Array.of(1, 0, 1) }],
+  ]);
+  const model = build(device);
+  const path = join(folder, "checkpoint");
+  const options = fitOptions();
+  await model.fit(data, { ...options, checkpoint: { path }, maxSteps: 3 });
+  const checkpoint = await readSafetensors(path);
+  const { training: _, ...metadata } = checkpoint.metadata;
+  const weights = new Map([...checkpoint.tensors].filter(([name]) => !name.includes(":")));
+  const h5 = join(folder, "model.h5");
+  await saveKerasModel(h5, model);
+  const h5Tree = await readH5(h5);
+
+  return {
+    folder,
+    device,
+    safetensors: encodeSafetensors(tensors, { epoch: "3" }),
+    model: { tensors: weights, metadata, skipped: new Map() },
+    checkpoint,
+    h5: readFileSync(h5),
+    h5Tree,
+  };
+}
+
+/** One trial of a reader. */
+export async function trialOf(reader: Reader, random: RandomStream): Promise<Finding | undefined> {
+  const whole = await allSources();
+  const before = process.memoryUsage.rss();
+  try {
+    await reader.trial(random, whole);
+  } catch (error) {
+    if (!(error instanceof KilogradError)) {
+      return `${reader.name}: ${error instanceof Error ? `${error.constructor.name}: ${error.stack}` : String(error)}`;
+    }
+    if (error.message.length > 2000) return `${reader.name}: a message of ${error.message.length} characters`;
+  }
+  const grown = process.memoryUsage.rss() - before;
+  return grown > MOST_MEMORY ? `${reader.name}: took ${(grown / 1e6).toFixed(0)} MB` : undefined;
+}
+
+export async function endReaders(): Promise<void> {
+  if (sources === undefined) return;
+  const { folder, device } = await sources;
+  sources = undefined;
+  device.destroy();
+  rmSync(folder, { recursive: true, force: true });
+}
+
+const totalWeight = allReaders.reduce((sum, { weight }) => sum + weight, 0);
+
+export const readers: Suite = {
+  name: "readers",
+  count: 100_000,
+  run(random) {
+    let left = random.uniform() * totalWeight;
+    return trialOf(allReaders.find(({ weight }) => (left -= weight) < 0) ?? allReaders[0]!, random);
+  },
+  end: endReaders,
+};
