@@ -5,6 +5,7 @@ import { once } from "node:events";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
+import { pathToFileURL } from "node:url";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { type Adapter, findAdapter } from "../../src/driver/choose.js";
 import { libraryFolders, packagesToInstall, writeManifests } from "../../src/driver/install.js";
@@ -235,6 +236,17 @@ describe.skipIf(!lavapipe)("a program that needs the driver's environment (where
     // Its output ends when the program has ended, too.
     await once(child, "close");
     expect(output()).toContain("told once");
+  });
+  test("is told what to do where there is no driver, and where it was started without it", async () => {
+    const opening = `import { openDevice } from ${JSON.stringify(pathToFileURL(resolve("dist/index.js")).href)};
+      await openDevice("webgpu").catch((error) => console.log(error.code, error.message));`;
+    const first = launch(opening);
+    await once(first.child, "close");
+    expect(first.output()).toMatch(/^NO_ADAPTER webgpu: no adapter was found; .*kilograd doctor --install-driver/m);
+    put(driversFolder(), { "env.sh": "" });
+    const second = launch(opening);
+    await once(second.child, "close");
+    expect(second.output()).toContain(`. ${join(driversFolder(), "env.sh")}`);
   });
   test("runs where it is when no driver is installed", async () => {
     const { child, output } = launch("console.log(process.env.VK_DRIVER_FILES ?? null, process.ppid);");
