@@ -3,13 +3,14 @@
 // Prints the seed, and for each finding how to run it again. Exit code 1 where there were findings.
 import { Command, InvalidArgumentError } from "commander";
 import { commands } from "./commands.js";
+import { exportsSuite } from "./exports.js";
 import { readers } from "./readers.js";
 import { type Suite, trialRandom } from "./suite.js";
 
 /** Longest that a trial may take, in milliseconds. */
 const DEADLINE = 10_000;
 
-const suites: readonly Suite[] = [readers, commands];
+const suites: readonly Suite[] = [readers, commands, exportsSuite(0.25)];
 
 function whole(text: string): number {
   const value = Number(text);

@@ -4,10 +4,10 @@
 import { addInto } from "../kernels/elementwise.js";
 import type { Storage } from "../tensor/device.js";
 import { DisposedError, KilogradError, ShapeError, UsageError } from "../tensor/errors.js";
-import { boolean, callable, check, checkOptions, describe, instanceOf, type Rules } from "../tensor/options.js";
-import { keep, register, scope } from "../tensor/scope.js";
+import { boolean, callable, check, checkOptions, type Rules } from "../tensor/options.js";
+import { keep, refusePromise, register, scope } from "../tensor/scope.js";
 import { formatShape, sameShape } from "../tensor/shape.js";
-import { requireTensor, type TapeNode, Tensor, tensor } from "../tensor/tensor.js";
+import { requireResult, requireTensor, type TapeNode, Tensor, tensor, tensorRule } from "../tensor/tensor.js";
 
 /** Gradient of each input, computed when called; null where none exists by nature (indices, labels). */
 export type InputGradients = readonly ((() => Tensor) | null)[];
@@ -106,7 +106,9 @@ function withRecording<T>(on: boolean, fn: () => T): T {
 /** Runs `fn` without recording: no gradient flows through what it computes. */
 export function noGrad<T>(fn: () => T): T {
   check("noGrad", "fn", fn, callable);
-  return withRecording(false, fn);
+  const result = withRecording(false, fn);
+  refusePromise("noGrad", result);
+  return result;
 }
 
 /** Whether operations are being recorded (false inside noGrad and backward). */
@@ -304,7 +306,7 @@ function fromSeed<T>(seed: Tensor, fn: (seed: Tensor) => T): T {
   }
 }
 
-const backwardRules: Rules<BackwardOptions> = { gradient: instanceOf(Tensor, "a tensor"), retainTape: boolean };
+const backwardRules: Rules<BackwardOptions> = { gradient: tensorRule, retainTape: boolean };
 
 /**
  * Adds the gradient of `output` to `.grad` of every leaf with `requiresGrad` that it depends on, and frees the tape.
@@ -385,10 +387,7 @@ function differentiated<Inputs extends readonly Tensor[]>(
         return leaf;
       });
       const output: unknown = withRecording(true, () => fn(...(leaves as unknown as Inputs)));
-      if (!(output instanceof Tensor)) {
-        const hint = output instanceof Promise ? "; fn must be synchronous: await outside of it" : "";
-        throw new UsageError(`${op}: fn must return a tensor, got ${describe(output)}${hint}`);
-      }
+      requireResult(op, output);
       const derivable = recording;
       const own = new Set(leaves);
       // Read before the tape is freed, and only where somebody may ask for a derivative of the results.

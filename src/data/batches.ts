@@ -1,6 +1,13 @@
 // Batches on the host: the order of an epoch's samples, and gathering their rows. Uploading them is the caller's work.
 
+import { UsageError } from "../tensor/errors.js";
+import { anyOf, check, instanceOf, integer, numbers } from "../tensor/options.js";
 import { RandomStream } from "../tensor/random.js";
+
+/** A GiB of them. */
+const countRule = integer({ from: 0, to: 2 ** 28 });
+const whole = integer();
+const rowsRule = anyOf(instanceOf(Float32Array, "a Float32Array"), instanceOf(Int32Array, "an Int32Array"));
 
 /**
  * The numbers 0 to `count - 1` in an order that depends on seed and epoch only (Fisher-Yates, each order equally likely).
@@ -12,6 +19,9 @@ import { RandomStream } from "../tensor/random.js";
  * }
  */
 export function shuffledIndices(count: number, seed: number, epoch: number): Uint32Array {
+  check("shuffledIndices", "count", count, countRule);
+  check("shuffledIndices", "seed", seed, whole);
+  check("shuffledIndices", "epoch", epoch, whole);
   const random = new RandomStream(seed, `shuffle/${epoch}`);
   const indices = Uint32Array.from({ length: count }, (_, i) => i);
   for (let last = count - 1; last > 0; last--) {
@@ -27,7 +37,7 @@ export function shuffledIndices(count: number, seed: number, epoch: number): Uin
  * Copies the rows `indices` of `source` [rows, rowSize] one after the other into `target`, whose first
  * `indices.length * rowSize` elements are overwritten. For labels, rowSize is 1.
  *
- * @throws RangeError where an index lies outside of `source`, or `target` is too small
+ * @throws UsageError where an index lies outside of `source`, or `target` is too small
  */
 export function gatherRows<T extends Float32Array | Int32Array>(
   source: T,
@@ -35,15 +45,19 @@ export function gatherRows<T extends Float32Array | Int32Array>(
   indices: ArrayLike<number>,
   target: T,
 ): T {
+  check("gatherRows", "source", source, rowsRule);
+  check("gatherRows", "rowSize", rowSize, integer({ from: 1 }));
+  check("gatherRows", "indices", indices, numbers);
+  check("gatherRows", "target", target, rowsRule);
   if (target.length < indices.length * rowSize) {
-    throw new RangeError(
+    throw new UsageError(
       `gatherRows: ${indices.length} rows of ${rowSize} need a target of ${indices.length * rowSize}, given ${target.length}`,
     );
   }
   for (let row = 0; row < indices.length; row++) {
     const start = indices[row]! * rowSize;
-    if (start + rowSize > source.length) {
-      throw new RangeError(`gatherRows: row ${indices[row]} asked for, the source has ${source.length / rowSize} rows`);
+    if (!(Number.isInteger(start) && start >= 0 && start + rowSize <= source.length)) {
+      throw new UsageError(`gatherRows: row ${indices[row]} asked for, the source has ${source.length / rowSize} rows`);
     }
     target.set(source.subarray(start, start + rowSize), row * rowSize);
   }

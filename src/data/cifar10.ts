@@ -4,8 +4,9 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { DataError, UsageError } from "../tensor/errors.js";
+import { checkOptions, type Rules, text } from "../tensor/options.js";
 import { type ImageDataset, type LabelledImages, unitInterval } from "./dataset.js";
-import { type FetchOptions, fetchFile } from "./fetch.js";
+import { type FetchOptions, fetchFile, fetchRules } from "./fetch.js";
 import { findFile, folderNamedByUser, readInflated, readWithin } from "./folder.js";
 import { parseTar } from "./tar.js";
 
@@ -17,6 +18,8 @@ export interface Cifar10Options extends FetchOptions {
    */
   readonly dataDir?: string | undefined;
 }
+
+const rules: Rules<Cifar10Options> = { ...fetchRules, dataDir: text };
 
 /** The classes in the order of their numbers. */
 export const cifar10Classes = [
@@ -63,7 +66,7 @@ interface Batches {
  * @throws DataError for a malformed file, or when the data can neither be found nor downloaded
  */
 export async function loadCifar10(options: Cifar10Options = {}): Promise<ImageDataset> {
-  const { files, path, downloaded = false } = await batches(options);
+  const { files, path, downloaded = false } = await batches(checkOptions("loadCifar10", options, rules));
   const present = TRAINING.filter((name) => files.has(name));
   if (present.length === 0 || !files.has(TEST)) {
     const missing = present.length === 0 ? `${TRAINING[0]} (to ${TRAINING.at(-1)})` : TEST;

@@ -2,8 +2,21 @@
 // gathered on the host (see batches.ts) and uploaded by whoever trains.
 
 import { DataError, UsageError } from "../tensor/errors.js";
-import { type DigitsOptions, digits } from "./digits.js";
-import { loadMnist, type MnistOptions } from "./mnist.js";
+import {
+  check,
+  checkOptions,
+  describe,
+  instanceOf,
+  integer,
+  listOf,
+  number,
+  object,
+  oneOf,
+  onlyOptions,
+  type Rules,
+} from "../tensor/options.js";
+import { type DigitsOptions, digits, digitsRules } from "./digits.js";
+import { loadMnist, type MnistOptions, mnistRules } from "./mnist.js";
 
 /** `count` images with their labels. */
 export interface LabelledImages {
@@ -35,6 +48,8 @@ export type DatasetName = (typeof datasetNames)[number];
 /** Options of {@link loadDataset}; each data set takes what concerns it. */
 export type LoadDatasetOptions = MnistOptions & DigitsOptions;
 
+const loadRules: Rules<LoadDatasetOptions> = { ...mnistRules, ...digitsRules };
+
 /**
  * Loads a data set by name. Never answers with another one.
  *
@@ -43,9 +58,9 @@ export type LoadDatasetOptions = MnistOptions & DigitsOptions;
  * const { train, test } = await loadDataset("digits", { seed: 1 });
  */
 export async function loadDataset(name: string, options: LoadDatasetOptions = {}): Promise<ImageDataset> {
-  if (name === "mnist") return loadMnist(options);
-  if (name === "digits") return digits(options);
-  throw new UsageError(`data: must be one of ${datasetNames.join(", ")}, given "${name}"`);
+  check("loadDataset", "name", name, oneOf(...datasetNames));
+  const given = checkOptions("loadDataset", options, loadRules);
+  return name === "mnist" ? loadMnist(onlyOptions(given, mnistRules)) : digits(onlyOptions(given, digitsRules));
 }
 
 /** A data set and, where it is not the one wished for, why. */
@@ -59,14 +74,16 @@ export interface DatasetChoice {
  * MNIST where it can be had, otherwise the built-in digits, with the reason. For the quick main job only. A folder named
  * by the user is never passed over: its faults are errors.
  */
-export async function loadMnistOrDigits(options: LoadDatasetOptions = {}): Promise<DatasetChoice> {
+export async function loadMnistOrDigits(given: LoadDatasetOptions = {}): Promise<DatasetChoice> {
+  const options = checkOptions("loadMnistOrDigits", given, loadRules);
   try {
     // Without a network this must not take long: two mirrors, two attempts each.
-    return { dataset: await loadMnist({ attempts: 2, connectTimeout: 4_000, ...options }) };
+    const forMnist = onlyOptions(options, mnistRules);
+    return { dataset: await loadMnist({ attempts: 2, connectTimeout: 4_000, ...forMnist }) };
   } catch (error) {
     const namedByUser = options.dataDir ?? process.env["KILOGRAD_DATA_DIR"];
     if (namedByUser || !(error instanceof DataError)) throw error;
-    return { dataset: digits(options), fallbackReason: error.message };
+    return { dataset: digits(onlyOptions(options, digitsRules)), fallbackReason: error.message };
   }
 }
 
@@ -77,10 +94,34 @@ export function unitInterval(bytes: Uint8Array): Float32Array {
   return values;
 }
 
+const imagesRules: Rules<Omit<LabelledImages, "imageShape">> = {
+  images: instanceOf(Float32Array, "a Float32Array"),
+  labels: instanceOf(Int32Array, "an Int32Array"),
+  count: integer({ from: 0 }),
+};
+const imageShapeRule = listOf(integer({ from: 1 }), { from: 3, to: 3 });
+
+/** @throws UsageError for what is no set of labelled images, or one whose parts do not belong together */
+function checkImages(owner: string, set: LabelledImages): void {
+  check(owner, "the set", set, object);
+  for (const [name, rule] of Object.entries(imagesRules))
+    check(owner, name, set[name as keyof typeof imagesRules], rule);
+  check(owner, "imageShape", set.imageShape, imageShapeRule);
+  const { images, labels, count, imageShape } = set;
+  const imageSize = imageShape[0] * imageShape[1] * imageShape[2];
+  if (images.length === count * imageSize && labels.length === count) return;
+  throw new UsageError(
+    `${owner}: ${count} images [${imageShape.join(", ")}] must have ${count * imageSize} values and ${count} labels, given ${images.length} and ${labels.length}`,
+  );
+}
+
 /** The images from `start` (inclusive) to `end` (exclusive) as a view of the same memory. */
 export function sliceImages(set: LabelledImages, start: number, end: number = set.count): LabelledImages {
+  checkImages("sliceImages", set);
   if (!Number.isInteger(start) || !Number.isInteger(end) || start < 0 || end > set.count || start > end) {
-    throw new UsageError(`sliceImages: needs 0 <= start <= end <= ${set.count}, given ${start} and ${end}`);
+    throw new UsageError(
+      `sliceImages: needs 0 <= start <= end <= ${set.count}, given ${describe(start)} and ${describe(end)}`,
+    );
   }
   const imageSize = set.imageShape[0] * set.imageShape[1] * set.imageShape[2];
   return {
@@ -93,9 +134,8 @@ export function sliceImages(set: LabelledImages, start: number, end: number = se
 
 /** The first `count` images; all of them where the set has no more. */
 export function limitImages(set: LabelledImages, count: number): LabelledImages {
-  if (!Number.isInteger(count) || count < 1) {
-    throw new UsageError(`limitImages: needs a whole number of images from 1, given ${count}`);
-  }
+  check("limitImages", "count", count, integer({ from: 1 }));
+  checkImages("limitImages", set);
   return sliceImages(set, 0, Math.min(count, set.count));
 }
 
@@ -104,8 +144,8 @@ export function limitImages(set: LabelledImages, count: number): LabelledImages 
  * the first part has floor(count * (1 - fraction)) images.
  */
 export function splitImages(set: LabelledImages, fraction: number): { first: LabelledImages; last: LabelledImages } {
-  if (!(fraction > 0 && fraction < 1))
-    throw new UsageError(`splitImages: needs a fraction in (0, 1), given ${fraction}`);
+  check("splitImages", "fraction", fraction, number({ above: 0, below: 1 }));
+  checkImages("splitImages", set);
   const boundary = Math.floor(set.count * (1 - fraction));
   return { first: sliceImages(set, 0, boundary), last: sliceImages(set, boundary) };
 }

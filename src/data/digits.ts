@@ -2,7 +2,7 @@
 // path of its class, deformed at random and rendered with anti-aliasing. No imitation of MNIST's statistics is intended,
 // only its kind of task: classes that overlap for a linear model, but not for a convolutional one.
 
-import { UsageError } from "../tensor/errors.js";
+import { checkOptions, integer, type Rules } from "../tensor/options.js";
 import { RandomStream } from "../tensor/random.js";
 import type { ImageDataset, LabelledImages } from "./dataset.js";
 
@@ -18,6 +18,10 @@ export interface DigitsOptions {
   /** Default 2,000. */
   readonly testCount?: number;
 }
+
+/** A million images are 3 GB. */
+const count = integer({ from: 1, to: 1_000_000 });
+export const digitsRules: Rules<DigitsOptions> = { seed: integer(), trainCount: count, testCount: count };
 
 const size = 28;
 
@@ -70,12 +74,16 @@ function parseWay(text: string): Stroke[] {
 /**
  * Draws the data set, labels uniform over 0..9. Fewer images of the same seed are the first ones of more.
  *
- * @throws UsageError for a count that is not a whole number from 1
+ * @throws UsageError for a count that is not a whole number from 1 to 1,000,000
  * @example
  * const { train } = digits({ seed: 7, trainCount: 100 }); // train.images: [100, 28, 28, 1]
  */
 export function digits(options: DigitsOptions = {}): ImageDataset {
-  const { seed = 1, trainCount = digitsCounts.train, testCount = digitsCounts.test } = options;
+  const {
+    seed = 1,
+    trainCount = digitsCounts.train,
+    testCount = digitsCounts.test,
+  } = checkOptions("digits", options, digitsRules);
   return {
     name: "digits",
     train: drawPart(new RandomStream(seed, "digits/train"), trainCount),
@@ -86,9 +94,6 @@ export function digits(options: DigitsOptions = {}): ImageDataset {
 }
 
 function drawPart(random: RandomStream, count: number): LabelledImages {
-  if (!Number.isInteger(count) || count < 1) {
-    throw new UsageError(`digits: the number of images must be a whole number from 1, given ${count}`);
-  }
   const images = new Float32Array(count * size * size);
   const labels = new Int32Array(count);
   for (let i = 0; i < count; i++) {

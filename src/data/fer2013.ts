@@ -5,6 +5,7 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { DataError, UsageError } from "../tensor/errors.js";
+import { checkOptions, type Rules, text } from "../tensor/options.js";
 import { type ImageDataset, type LabelledImages, unitInterval } from "./dataset.js";
 import { cacheFolder } from "./fetch.js";
 import { findFile, folderNamedByUser, readInflated } from "./folder.js";
@@ -19,6 +20,8 @@ export interface Fer2013Options {
   /** Default: the user's cache folder. */
   readonly cacheDir?: string;
 }
+
+const rules: Rules<Fer2013Options> = { dataDir: text, cacheDir: text };
 
 /** FER2013 in its three parts: `train` is Training, `validation` PublicTest, `test` PrivateTest. */
 export interface Fer2013 extends ImageDataset {
@@ -64,7 +67,7 @@ const [NEWLINE, RETURN, SPACE, QUOTE, COMMA, ZERO] = [10, 13, 32, 34, 44, 48];
  * const { train, validation, test } = await loadFer2013({ dataDir: "data" });
  */
 export async function loadFer2013(options: Fer2013Options = {}): Promise<Fer2013> {
-  const path = findCsv(options);
+  const path = findCsv(checkOptions("loadFer2013", options, rules));
   const parts = parseFer2013(await readInflated(path, "fer2013", { most: MOST_BYTES }), path);
   const counts = usages.map((usage) => `${parts[usage].count.toLocaleString("en-US")} ${usage}`);
   const repeated = repeatedFaces(parts);

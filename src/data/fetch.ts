@@ -10,6 +10,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Dispatcher, EnvHttpProxyAgent, interceptors, request } from "undici";
 import { cacheFolder } from "../tensor/cache-folder.js";
 import { DataError } from "../tensor/errors.js";
+import { boolean, callable, integer, type Rules, text } from "../tensor/options.js";
 import { isAlive } from "../tensor/processes.js";
 import { inflate } from "./gzip.js";
 
@@ -63,6 +64,20 @@ export interface FetchOptions {
   /** Called with a line for the user: a download that starts, an attempt that failed, a damaged cached file. */
   readonly onMessage?: (message: string) => void;
 }
+
+const milliseconds = integer({ from: 0, to: 2 ** 31 - 1 });
+
+/** Rules of the options of what downloads. */
+export const fetchRules: Rules<FetchOptions> = {
+  cacheDir: text,
+  offline: boolean,
+  attempts: integer({ from: 1, to: 100 }),
+  connectTimeout: milliseconds,
+  bodyTimeout: milliseconds,
+  backoff: milliseconds,
+  onProgress: callable,
+  onMessage: callable,
+};
 
 /** What {@link fetchFile} resolves to. */
 export interface FetchedFile {

@@ -3,8 +3,9 @@
 
 import { dirname, join } from "node:path";
 import { DataError, UsageError } from "../tensor/errors.js";
+import { checkOptions, type Rules, text } from "../tensor/options.js";
 import { type ImageDataset, type LabelledImages, unitInterval } from "./dataset.js";
-import { type FetchOptions, type FileSpec, fetchFile } from "./fetch.js";
+import { type FetchOptions, type FileSpec, fetchFile, fetchRules } from "./fetch.js";
 import { findFile, folderNamedByUser } from "./folder.js";
 import { type IdxArray, parseIdx, readIdx } from "./idx.js";
 
@@ -16,6 +17,8 @@ export interface MnistOptions extends FetchOptions {
    */
   readonly dataDir?: string | undefined;
 }
+
+export const mnistRules: Rules<MnistOptions> = { ...fetchRules, dataDir: text };
 
 const mirrors = ["https://ossci-datasets.s3.amazonaws.com/mnist", "https://storage.googleapis.com/cvdf-datasets/mnist"];
 
@@ -53,7 +56,8 @@ interface NamedArray extends IdxArray {
  * @throws UsageError when a folder named by the user is not there or misses a file
  * @throws DataError for a malformed file, or when the data can neither be found nor downloaded
  */
-export async function loadMnist(options: MnistOptions = {}): Promise<ImageDataset> {
+export async function loadMnist(given: MnistOptions = {}): Promise<ImageDataset> {
+  const options = checkOptions("loadMnist", given, mnistRules);
   const folder = completeFolder(options.dataDir);
   let downloaded = false;
   const read = async (key: FileKey, rank: number): Promise<NamedArray> => {

@@ -62,7 +62,7 @@ export const experiment = defineExperiment<AdversarialCifarSettings>({
 
   async run(run) {
     const { settings } = run;
-    const dataset = await loadCifar10(run.loading);
+    const dataset = await loadCifar10({ dataDir: run.loading.dataDir, onMessage: run.loading.say });
     const test = limitImages(dataset.test, settings.testImages);
     const plan: TrainingPlan = {
       architecture: photographClassifier(settings.filters),

@@ -284,7 +284,7 @@ async function digitStudy(run: ExperimentRun, settings: RobustSettings): Promise
 }
 
 async function photographStudy(run: ExperimentRun, settings: RobustSettings): Promise<Study> {
-  const dataset = await loadCifar10(run.loading);
+  const dataset = await loadCifar10({ dataDir: run.loading.dataDir, onMessage: run.loading.say });
   const test = limitImages(dataset.test, settings.testImages);
   const epsilon = settings.photographEpsilon / 255;
   return {

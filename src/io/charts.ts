@@ -15,6 +15,18 @@ import "echarts/lib/component/markLine";
 import "echarts/lib/component/title";
 import { SVGRenderer } from "echarts/renderers";
 import { UsageError } from "../tensor/errors.js";
+import {
+  boolean,
+  checkOptions,
+  integer,
+  listOf,
+  number,
+  numbers,
+  object,
+  oneOf,
+  type Rules,
+  string,
+} from "../tensor/options.js";
 
 echarts.use(SVGRenderer);
 
@@ -98,6 +110,56 @@ export interface ConfusionMatrixOptions extends ChartOptions {
   readonly counts: readonly ArrayLike<number>[];
 }
 
+const pixels = number({ from: 16, to: 16_384 });
+const chartRules: Rules<ChartOptions> = { title: string, width: pixels, height: pixels };
+const axisRules: Rules<AxisOptions> = {
+  label: string,
+  scale: oneOf("linear", "log"),
+  percent: boolean,
+  min: number(),
+  max: number(),
+};
+const lineRules: Rules<ReferenceLine> = { value: number(), label: string, axis: oneOf("x", "y") };
+const seriesRules: Rules<LineSeries> = {
+  name: string,
+  y: numbers,
+  x: numbers,
+  errors: numbers,
+  dashed: boolean,
+  colour: integer({ from: 0 }),
+};
+const barSeriesRules: Rules<BarSeries> = { name: string, values: numbers, errors: numbers };
+const objects = listOf(object);
+const lineChartRules: Rules<LineChartOptions> = {
+  ...chartRules,
+  series: objects,
+  x: object,
+  y: object,
+  referenceLines: objects,
+};
+const barChartRules: Rules<BarChartOptions> = {
+  ...chartRules,
+  categories: listOf(string),
+  series: objects,
+  categoryLabel: string,
+  values: object,
+  showValues: boolean,
+  referenceLines: objects,
+};
+const confusionRules: Rules<ConfusionMatrixOptions> = {
+  ...chartRules,
+  labels: listOf(string),
+  counts: listOf(numbers),
+};
+
+/** Each of `parts` with its options checked. */
+const checkAll = <Options extends object>(
+  owner: string,
+  parts: readonly Options[],
+  rules: Rules<Options>,
+  required: readonly (keyof Options & string)[],
+) => parts.map((part) => checkOptions(owner, part, rules, required));
+
 /** Colours for light and for dark pages. They are all used through CSS variables, so that the reader's scheme decides. */
 const palette = {
   text: ["#57606a", "#a3adb8"],
@@ -129,7 +191,14 @@ const styleSheet =
 
 /** Curves over a common axis of numbers, as SVG. @throws UsageError where a series' lists differ in length */
 export function lineChart(options: LineChartOptions): string {
-  const { series, x: xAxis = {}, y: yAxis = {}, referenceLines = [] } = options;
+  const given = checkOptions("lineChart", options, lineChartRules, ["series"]);
+  const series = checkAll("lineChart: series", given.series, seriesRules, ["name", "y"]);
+  const xAxis = checkOptions("lineChart: x", given.x ?? {}, axisRules);
+  const yAxis = checkOptions("lineChart: y", given.y ?? {}, axisRules);
+  const referenceLines = checkAll("lineChart: referenceLines", given.referenceLines ?? [], lineRules, [
+    "value",
+    "label",
+  ]);
   const drawn = series.flatMap(({ name, y, x, errors, dashed = false, colour: which }, index) => {
     sameLength(name, y, { x, errors });
     const place = (i: number) => axisValue(x ? x[i]! : i + 1, xAxis);
@@ -177,7 +246,14 @@ export function lineChart(options: LineChartOptions): string {
 
 /** Groups of vertical bars, as SVG. @throws UsageError where a series has not one value per category */
 export function barChart(options: BarChartOptions): string {
-  const { categories, series, categoryLabel, values: axis = {}, showValues = false, referenceLines = [] } = options;
+  const given = checkOptions("barChart", options, barChartRules, ["categories", "series"]);
+  const { categories, categoryLabel, showValues = false } = given;
+  const series = checkAll("barChart: series", given.series, barSeriesRules, ["name", "values"]);
+  const axis = checkOptions("barChart: values", given.values ?? {}, axisRules);
+  const referenceLines = checkAll("barChart: referenceLines", given.referenceLines ?? [], lineRules, [
+    "value",
+    "label",
+  ]);
   const drawn = series.flatMap(({ name, values, errors }, index) => {
     sameLength(name, categories, { values, errors });
     const bars = Array.from(errors ?? [], (half, i) => [i, values[i]! - half, values[i]! + half]);
@@ -218,7 +294,7 @@ export function barChart(options: BarChartOptions): string {
 
 /** A table of counts, true classes downwards and predicted ones across, with the share of right answers of each class; as SVG. */
 export function confusionMatrix(options: ConfusionMatrixOptions): string {
-  const { labels, counts } = options;
+  const { labels, counts } = checkOptions("confusionMatrix", options, confusionRules, ["labels", "counts"]);
   for (const row of [counts, ...counts]) sameLength("confusion matrix", labels, { counts: row });
   const total = (row: ArrayLike<number>) => Array.from(row).reduce((sum, count) => sum + count, 0);
   const mostWrong = Math.max(1, ...counts.flatMap((row, t) => Array.from(row).filter((_, p) => p !== t)));

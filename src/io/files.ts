@@ -4,10 +4,19 @@ import { existsSync } from "node:fs";
 import { mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { KilogradError, UsageError } from "../tensor/errors.js";
+import { check, describe, type Rule, text } from "../tensor/options.js";
 import { isAlive } from "../tensor/processes.js";
 
 /** What {@link writeFileAtomic} can write. An iterable is written piece by piece, so that a large file never lies in memory as one. */
 export type FileContent = string | Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
+
+const fileContent: Rule = {
+  expected: "a string, a Uint8Array, or an iterable of Uint8Arrays",
+  accepts: (value) =>
+    typeof value === "string" ||
+    value instanceof Uint8Array ||
+    (typeof value === "object" && value !== null && (Symbol.iterator in value || Symbol.asyncIterator in value)),
+};
 
 /**
  * Writes `content` to `path` so that other processes, and a later run after a crash, see the old file or the new one and nothing between:
@@ -16,6 +25,8 @@ export type FileContent = string | Uint8Array | Iterable<Uint8Array> | AsyncIter
  * @throws KilogradError `FILE_WRITE` where the system refuses. Errors thrown by an iterable `content` pass through.
  */
 export async function writeFileAtomic(path: string, content: FileContent): Promise<void> {
+  check("writeFileAtomic", "path", path, text);
+  check("writeFileAtomic", "content", content, fileContent);
   const temporary = join(dirname(path), `.${basename(path)}.${process.pid}.${randomBytes(4).toString("hex")}.tmp`);
   await refusable(path, () => removeLeftovers(path));
   try {
@@ -60,6 +71,7 @@ async function refusable<T>(path: string, call: () => Promise<T>): Promise<T> {
  * @throws UsageError with the reason and what to do
  */
 export async function prepareOutputFolder(path: string): Promise<string> {
+  check("out folder", "path", path, text);
   const folder = resolve(path);
   try {
     await makeFolders(folder);
@@ -93,6 +105,7 @@ async function makeFolders(path: string): Promise<void> {
  * `value` as JSON text, two spaces deep, arrays of numbers on one line.
  * NaN and the infinities become `null`, because JSON has no word for them and a diverged run must still leave its figures;
  * typed arrays become arrays.
+ * @throws UsageError for what JSON cannot hold: nothing, functions, bigints, and objects that contain themselves
  */
 export function toJson(value: unknown): string {
   const plain = (_key: string, part: unknown) => {
@@ -101,7 +114,28 @@ export function toJson(value: unknown): string {
   };
   // A raw line break never stands inside a JSON string, so only arrays of numbers and nulls match.
   const numbers = /\[\n([-+.\deE,\snul]*)\n *\]/g;
-  return JSON.stringify(value, plain, 2).replace(numbers, (_, list: string) => `[${list.trim().replace(/\s+/g, " ")}]`);
+  return jsonText("toJson", value, plain, 2).replace(
+    numbers,
+    (_, list: string) => `[${list.trim().replace(/\s+/g, " ")}]`,
+  );
+}
+
+/** JSON.stringify whose faults are errors of the library. @throws UsageError, whose message begins with `owner` */
+export function jsonText(
+  owner: string,
+  value: unknown,
+  replacer?: (key: string, part: unknown) => unknown,
+  indent?: number,
+): string {
+  let json: string | undefined;
+  try {
+    json = JSON.stringify(value, replacer, indent);
+  } catch (cause) {
+    // Cycles, bigints, nesting beyond the stack, texts beyond what a string holds, and whatever a toJSON() threw.
+    throw new UsageError(`${owner}: cannot be written as JSON: ${(cause as Error).message}`, { cause });
+  }
+  if (json === undefined) throw new UsageError(`${owner}: needs a value that JSON has, got ${describe(value)}`);
+  return json;
 }
 
 /** Writes {@link toJson} of `value` atomically, with a line break at the end. */

@@ -9,6 +9,7 @@
 //
 //   /layers/CLASS[_n]/vars/i CLASS in snake case, n counts the layers of a class from the second on, i the layer's weights
 import { DataError, UsageError } from "../tensor/errors.js";
+import { jsonText } from "./files.js";
 import { type H5Array, type H5Group, readH5, writeH5 } from "./h5-files.js";
 import { halfToNumber, type StoredTensor } from "./safetensors.js";
 
@@ -60,7 +61,7 @@ export async function writeKerasH5(path: string, content: Omit<KerasH5, "backend
   }
   const json = { model_config: modelConfig, training_config: trainingConfig, kilograd };
   for (const [name, value] of Object.entries(json)) {
-    if (value !== undefined) root.attributes[name] = JSON.stringify(value);
+    if (value !== undefined) root.attributes[name] = jsonText("saveKerasModel", value);
   }
   weights.attributes["layer_names"] = layers.map((layer) => layer.name);
   for (const layer of layers) {

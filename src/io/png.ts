@@ -1,6 +1,7 @@
 // Pictures as PNG: single images, and grids of images with labels and captions. Pixels come as numbers in [0, 1], rows from the top.
 import { PNG } from "pngjs";
 import { UsageError } from "../tensor/errors.js";
+import { array, check, checkOptions, integer, listOf, numbers, oneOf, type Rules, string } from "../tensor/options.js";
 import { Canvas, type Colour, type ImageSize, lineHeight, textWidth } from "./canvas.js";
 import { glyphRows } from "./font.js";
 
@@ -13,12 +14,18 @@ export interface PngOptions {
   readonly scale?: number;
 }
 
+const side = integer({ from: 1, to: 2 ** 15 });
+const pngRules: Rules<PngOptions> = { width: side, height: side, scale: integer({ from: 1, to: 1024 }) };
+
+/** Most bytes of a picture before it is compressed. */
+const MOST_BYTES = 2 ** 28;
+
 /**
  * A grey 8-bit PNG of `pixels` [height, width], 0 black and 1 white; values beyond [0, 1] are clipped.
  * @throws UsageError where the number of pixels differs from width x height, or one is not finite
  */
 export function encodeGrayPng(pixels: ArrayLike<number>, options: PngOptions): Uint8Array {
-  return encodePng(pixels, { ...options, channels: 1 });
+  return encodePng("encodeGrayPng", pixels, options, 1);
 }
 
 /**
@@ -26,7 +33,7 @@ export function encodeGrayPng(pixels: ArrayLike<number>, options: PngOptions): U
  * @throws UsageError where the number of values differs from width x height x 3, or one is not finite
  */
 export function encodeRgbPng(pixels: ArrayLike<number>, options: PngOptions): Uint8Array {
-  return encodePng(pixels, { ...options, channels: 3 });
+  return encodePng("encodeRgbPng", pixels, options, 3);
 }
 
 /** One picture of a grid. */
@@ -43,6 +50,15 @@ export interface GridCell {
   readonly highlight?: "good" | "bad";
 }
 
+const cellRules: Rules<GridCell> = {
+  pixels: numbers,
+  width: side,
+  height: side,
+  channels: oneOf(1, 3),
+  caption: listOf(string, { to: 100 }),
+  highlight: oneOf("good", "bad"),
+};
+
 /** Options of {@link pictureGrid}. */
 export interface GridOptions {
   /** Each pixel of a picture becomes a square of so many pixels; 3 by default. */
@@ -52,6 +68,12 @@ export interface GridOptions {
   /** Texts above the columns. */
   readonly columnLabels?: readonly string[];
 }
+
+const gridRules: Rules<GridOptions> = {
+  scale: pngRules.scale,
+  rowLabels: listOf(string),
+  columnLabels: listOf(string),
+};
 
 const background: Colour = [255, 255, 255];
 const ink: Colour = [31, 35, 40];
@@ -69,9 +91,12 @@ const captionGap = 4;
  * @param cells by row; `null` leaves a place empty. Columns are as wide as their widest picture or text.
  * @throws UsageError for pictures whose pixels do not fit their size
  */
-export function pictureGrid(cells: readonly (readonly (GridCell | null)[])[], options: GridOptions = {}): Uint8Array {
-  const { scale = 3, rowLabels = [], columnLabels = [] } = options;
-  checkScale(scale);
+export function pictureGrid(given: readonly (readonly (GridCell | null)[])[], options: GridOptions = {}): Uint8Array {
+  check("pictureGrid", "cells", given, listOf(array));
+  const cells = given.map((row) =>
+    Array.from(row, (cell) => cell && checkOptions("pictureGrid", cell, cellRules, ["pixels", "width", "height"])),
+  );
+  const { scale = 3, rowLabels = [], columnLabels = [] } = checkOptions("pictureGrid", options, gridRules);
   const columns = Math.max(columnLabels.length, ...cells.map((row) => row.length));
   const labelWidth = Math.max(0, ...rowLabels.map((label) => textWidth(label, true) + gap));
   const labelHeight = columnLabels.length > 0 ? lineHeight + captionGap : 0;
@@ -92,11 +117,10 @@ export function pictureGrid(cells: readonly (readonly (GridCell | null)[])[], op
   });
 
   const sum = (sizes: readonly number[]) => sizes.reduce((total, size) => total + size + gap, -gap);
-  const canvas = new Canvas(
-    2 * margin + labelWidth + sum(columnWidths),
-    2 * margin + labelHeight + sum(rowHeights),
-    background,
-  );
+  const width = Math.max(1, 2 * margin + labelWidth + sum(columnWidths));
+  const height = Math.max(1, 2 * margin + labelHeight + sum(rowHeights));
+  checkBytes("pictureGrid", { width, height, channels: 3 });
+  const canvas = new Canvas(width, height, background);
 
   let left = margin + labelWidth;
   for (const [column, columnWidth] of columnWidths.entries()) {
@@ -134,9 +158,12 @@ export function pictureGrid(cells: readonly (readonly (GridCell | null)[])[], op
   return compress(canvas.data, { width: canvas.width, height: canvas.height, channels: 3 });
 }
 
-function encodePng(pixels: ArrayLike<number>, { scale = 1, ...size }: ImageSize & PngOptions): Uint8Array {
-  checkScale(scale);
-  const { width, height, channels } = size;
+function encodePng(op: string, pixels: ArrayLike<number>, options: PngOptions, channels: 1 | 3): Uint8Array {
+  check(op, "pixels", pixels, numbers);
+  const { scale = 1, ...sides } = checkOptions(op, options, pngRules, ["width", "height"]);
+  const size = { ...sides, channels };
+  const { width, height } = size;
+  checkBytes(op, { width: width * scale, height: height * scale, channels });
   const bytes = toBytes(pixels, size);
   const row = width * scale * channels;
   const enlarged = new Uint8Array(row * height * scale);
@@ -155,9 +182,6 @@ function compress(bytes: Uint8Array, { width, height, channels }: ImageSize): Ui
 }
 
 function toBytes(pixels: ArrayLike<number>, { width, height, channels }: ImageSize): Uint8Array {
-  if (!(Number.isInteger(width) && width > 0 && Number.isInteger(height) && height > 0)) {
-    throw new UsageError(`png: width and height must be whole numbers from 1, given ${width} x ${height}`);
-  }
   if (pixels.length !== width * height * channels) {
     throw new UsageError(
       `png: ${width} x ${height} x ${channels} needs ${width * height * channels} values, given ${pixels.length}`,
@@ -169,8 +193,8 @@ function toBytes(pixels: ArrayLike<number>, { width, height, channels }: ImageSi
   });
 }
 
-function checkScale(scale: number): void {
-  if (!(Number.isInteger(scale) && scale > 0)) {
-    throw new UsageError(`png: scale must be a whole number from 1, given ${scale}`);
-  }
+function checkBytes(op: string, { width, height, channels }: ImageSize): void {
+  const bytes = width * height * channels;
+  if (bytes <= MOST_BYTES) return;
+  throw new UsageError(`${op}: a picture may have at most ${MOST_BYTES} bytes, ${width} x ${height} has ${bytes}`);
 }

@@ -3,6 +3,23 @@
  * light or dark scheme and prints well. All text is escaped. What the report says is the caller's matter.
  */
 import { UsageError } from "../tensor/errors.js";
+import {
+  array,
+  boolean,
+  callable,
+  check,
+  checkOptions,
+  describe,
+  instanceOf,
+  listOf,
+  number,
+  object,
+  oneOf,
+  type Rule,
+  type Rules,
+  string,
+} from "../tensor/options.js";
+import { refusePromise } from "../tensor/scope.js";
 
 /** What stands at the head and the foot of a report. */
 export interface ReportOptions {
@@ -60,6 +77,18 @@ export interface PictureOptions {
   readonly zoom?: number;
 }
 
+const shownRule: Rule = {
+  expected: "a string or a number",
+  accepts: (value) => typeof value === "string" || typeof value === "number",
+};
+const toneRule = oneOf("good", "bad");
+const reportRules: Rules<ReportOptions> = { title: string, subtitle: string, footer: string };
+const figureRules: Rules<KeyFigure> = { label: string, value: shownRule, note: string, tone: toneRule };
+const tableRules: Rules<Table> = { columns: array, rows: listOf(array), caption: string };
+const columnRules: Rules<TableColumn> = { label: string, reference: boolean };
+const cellRules: Rules<CellObject> = { text: shownRule, tone: toneRule, numeric: boolean, href: string };
+const pictureRules: Rules<PictureOptions> = { alt: string, caption: string, zoom: number({ above: 0, to: 1000 }) };
+
 /** Text that is HTML already. Made by {@link html} only, so that nothing gets into a page unescaped by accident. */
 class Markup {
   constructor(readonly text: string) {}
@@ -89,7 +118,9 @@ const caption = (text: string | undefined) => (text ? html`<figcaption>${text}</
 
 /** The content of a section. Every method appends and returns the section. */
 export class Section {
-  constructor(private readonly parts: Markup[]) {}
+  constructor(private readonly parts: Markup[]) {
+    check("report", "parts", parts, array);
+  }
 
   private append(part: Markup): this {
     this.parts.push(part);
@@ -98,26 +129,39 @@ export class Section {
 
   /** A paragraph of plain text. */
   text(paragraph: string): this {
+    check("report", "text", paragraph, string);
     return this.append(html`<p>${paragraph}</p>`);
   }
 
   /** A paragraph that must not be overlooked. */
   note(paragraph: string): this {
+    check("report", "note", paragraph, string);
     return this.append(html`<p class="note">${paragraph}</p>`);
   }
 
   /** A list of short remarks. */
   list(items: readonly string[]): this {
+    check("report", "items", items, listOf(string));
     return this.append(html`<ul>${items.map((item) => html`<li>${item}</li>`)}</ul>`);
   }
 
   /** Text in columns that must stay as they are, e.g. a model's summary or a command. */
   code(text: string): this {
+    check("report", "code", text, string);
     return this.append(html`<pre>${text}</pre>`);
   }
 
   /** A table. @throws UsageError where a row has not as many cells as there are columns */
-  table({ columns, rows, caption: title }: Table): this {
+  table(table: Table): this {
+    const { columns, rows, caption: title } = checkOptions("report: table", table, tableRules, ["columns", "rows"]);
+    for (const column of columns) {
+      if (typeof column !== "string") checkOptions("report: column", column, columnRules, ["label"]);
+    }
+    for (const cell of rows.flat()) {
+      if (typeof cell !== "string" && typeof cell !== "number" && cell !== null) {
+        checkOptions("report: cell", cell, cellRules, ["text"]);
+      }
+    }
     for (const [index, row] of rows.entries()) {
       if (row.length !== columns.length) {
         throw new UsageError(`report: row ${index} must have ${columns.length} cells, given ${row.length}`);
@@ -141,6 +185,8 @@ export class Section {
 
   /** A chart from charts.ts. @throws UsageError for anything that is not SVG or holds scripts */
   chart(svg: string, text?: string): this {
+    check("report", "a chart", svg, string);
+    if (text !== undefined) check("report", "a chart's caption", text, string);
     if (!svg.startsWith("<svg") || /<script/i.test(svg)) {
       throw new UsageError(`report: a chart must be SVG text without scripts, given "${svg.slice(0, 20)}"`);
     }
@@ -148,7 +194,9 @@ export class Section {
   }
 
   /** A picture from png.ts. @throws UsageError for bytes that are not PNG */
-  picture(png: Uint8Array, { alt, caption: text, zoom = 1 }: PictureOptions): this {
+  picture(png: Uint8Array, options: PictureOptions): this {
+    check("report", "a picture", png, instanceOf(Uint8Array, "a Uint8Array"));
+    const { alt, caption: text, zoom = 1 } = checkOptions("report: picture", options, pictureRules, ["alt"]);
     const bytes = Buffer.from(png.buffer, png.byteOffset, png.byteLength);
     if (bytes.length < 24 || bytes.toString("latin1", 0, 8) !== "\x89PNG\r\n\x1a\n") {
       throw new UsageError(`report: the picture "${alt}" must be PNG, given ${bytes.length} bytes of something else`);
@@ -161,6 +209,7 @@ export class Section {
 
   /** Names and values, e.g. a configuration or a machine; nested ones as `outer.inner`. */
   properties(record: Readonly<Record<string, unknown>>): this {
+    check("report", "properties", record, object);
     const pairs = flat(record).map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`);
     return this.append(html`<dl>${pairs}</dl>`);
   }
@@ -172,13 +221,15 @@ export class Section {
 
   /** Hides what `build` appends until the reader opens it. */
   details(title: string, build: (section: Section) => void): this {
+    check("report", "title", title, string);
     return this.append(html`<details><summary>${title}</summary>${contentOf(build)}</details>`);
   }
 }
 
 function contentOf(build: (section: Section) => void): readonly Markup[] {
+  check("report", "build", build, callable);
   const parts: Markup[] = [];
-  build(new Section(parts));
+  refusePromise("report", build(new Section(parts)));
   return parts;
 }
 
@@ -194,16 +245,20 @@ export class Report {
   private readonly sections: { readonly title: string; readonly content: readonly Markup[] }[] = [];
   private cards: readonly KeyFigure[] = [];
 
-  constructor(private readonly options: ReportOptions) {}
+  constructor(private readonly options: ReportOptions) {
+    checkOptions("report", options, reportRules, ["title"]);
+  }
 
   /** The cards at the top. */
   figures(figures: readonly KeyFigure[]): this {
-    this.cards = figures;
+    check("report", "figures", figures, array);
+    this.cards = figures.map((figure) => checkOptions("report: figure", figure, figureRules, ["label", "value"]));
     return this;
   }
 
   /** Appends a section with what `build` puts into it. */
   section(title: string, build: (section: Section) => void): this {
+    check("report", "title", title, string);
     this.sections.push({ title, content: contentOf(build) });
     return this;
   }
@@ -272,15 +327,22 @@ function shown(value: string | number): string {
   return value.toLocaleString("en-US", size < 1000 ? { maximumSignificantDigits: 4 } : { maximumFractionDigits: 0 });
 }
 
-function flat(record: Readonly<Record<string, unknown>>, prefix = ""): [string, string][] {
+/** Names may be nested this deep; an object that contains itself is deeper. */
+const MOST_NESTED = 8;
+
+function flat(record: Readonly<Record<string, unknown>>, path: readonly string[] = []): [string, string][] {
+  if (path.length > MOST_NESTED) {
+    throw new UsageError(`report: properties may be nested ${MOST_NESTED} deep, ${path.join(".")} goes deeper`);
+  }
   return Object.entries(record).flatMap(([name, value]) => {
     if (value === undefined) return [];
-    if (typeof value === "object" && value !== null && !Array.isArray(value)) {
-      return flat(value as Record<string, unknown>, `${prefix}${name}.`);
-    }
-    return [[prefix + name, Array.isArray(value) ? value.join(", ") : String(value)]];
+    if (object.accepts(value)) return flat(value as Record<string, unknown>, [...path, name]);
+    return [[[...path, name].join("."), Array.isArray(value) ? value.map(plain).join(", ") : plain(value)]];
   });
 }
+
+/** A property's value in words. */
+const plain = (value: unknown): string => (typeof value === "object" ? describe(value) : String(value));
 
 const styleSheet = `
 :root {

@@ -1,6 +1,7 @@
 // Safetensors files on disk, written and read tensor by tensor. The format itself is in safetensors.ts.
 import { type FileHandle, open } from "node:fs/promises";
 import { DataError } from "../tensor/errors.js";
+import { check, text } from "../tensor/options.js";
 import { writeFileAtomic } from "./files.js";
 import {
   addTensor,
@@ -30,6 +31,7 @@ export async function writeSafetensors(
  * @throws DataError for a file that is missing, unreadable, foreign, truncated or malformed
  */
 export async function readSafetensors(path: string): Promise<Safetensors> {
+  check("readSafetensors", "path", path, text);
   await using file = await readable(path, () => open(path));
   const { size } = await readable(path, () => file.stat());
   const start = await readAt(file, path, new Uint8Array(Math.min(size, prefixBytes + 1)), 0);

@@ -5,6 +5,19 @@
  * Host memory is taken as little-endian, as is every platform with WebGPU.
  */
 import { DataError, UsageError } from "../tensor/errors.js";
+import {
+  anything,
+  check,
+  checkOptions,
+  describe,
+  instanceOf,
+  integer,
+  listOf,
+  oneOf,
+  type Rule,
+  type Rules,
+  string,
+} from "../tensor/options.js";
 
 const arrayTypes = { F64: Float64Array, F32: Float32Array, I32: Int32Array, U32: Uint32Array, U8: Uint8Array } as const;
 
@@ -64,12 +77,11 @@ export function encodeSafetensors(
   tensors: ReadonlyMap<string, StoredTensor>,
   metadata: Readonly<Record<string, string>> = {},
 ): Uint8Array {
-  const { header, ordered, dataBytes } = layOut(tensors, metadata);
-  const bytes = new Uint8Array(header.length + dataBytes);
-  bytes.set(header);
-  let offset = header.length;
-  for (const [name, tensor] of ordered) {
-    const piece = bytesOf(name, tensor, tensor.data);
+  const { header, ordered } = layOut(tensors, metadata);
+  const pieces = [header, ...ordered.map(([name, tensor]) => bytesOf(name, tensor, tensor.data))];
+  const bytes = new Uint8Array(pieces.reduce((sum, { length }) => sum + length, 0));
+  let offset = 0;
+  for (const piece of pieces) {
     bytes.set(piece, offset);
     offset += piece.length;
   }
@@ -96,6 +108,8 @@ export async function* streamSafetensors(
  * @throws DataError for everything that is not a complete, well-formed file
  */
 export function decodeSafetensors(bytes: Uint8Array, source = "safetensors"): Safetensors {
+  check("decodeSafetensors", "bytes", bytes, instanceOf(Uint8Array, "a Uint8Array"));
+  check("decodeSafetensors", "source", source, string);
   const dataStart = prefixBytes + headerLength(bytes, bytes.length, source);
   const header = bytes.subarray(prefixBytes, dataStart);
   const { entries, metadata } = parseHeader(header, bytes.length - dataStart, source);
@@ -278,11 +292,27 @@ function duplicateKey(text: string): string | undefined {
   return undefined;
 }
 
+const texts: Rule = {
+  expected: "an object of strings",
+  accepts: (value) => isRecord(value) && Object.values(value).every((text) => typeof text === "string"),
+};
+const tensorRules: Rules<StoredTensor | DeferredTensor> = {
+  dtype: oneOf(...(Object.keys(arrayTypes) as StoredDtype[])),
+  shape: listOf(integer({ from: 0 })),
+  data: anything,
+};
+
 /** Header and order of the tensors: wide elements first, so that all are aligned to their element size. */
 function layOut<T extends StoredTensor | DeferredTensor>(
   tensors: ReadonlyMap<string, T>,
   metadata: Readonly<Record<string, string>>,
-): { header: Uint8Array; ordered: [string, T][]; dataBytes: number } {
+): { header: Uint8Array; ordered: [string, T][] } {
+  check("safetensors", "tensors", tensors, instanceOf(Map, "a Map of tensors by name"));
+  check("safetensors", "metadata", metadata, texts);
+  for (const [name, tensor] of tensors) {
+    check("safetensors", "the name of a tensor", name, string);
+    checkOptions(`safetensors: "${name}"`, tensor, tensorRules, ["dtype", "shape", "data"]);
+  }
   const ordered = [...tensors].sort(
     ([, a], [, b]) => arrayTypes[b.dtype].BYTES_PER_ELEMENT - arrayTypes[a.dtype].BYTES_PER_ELEMENT,
   );
@@ -301,7 +331,7 @@ function layOut<T extends StoredTensor | DeferredTensor>(
   const header = new Uint8Array(prefixBytes + length).fill(0x20);
   new DataView(header.buffer).setBigUint64(0, BigInt(length), true);
   header.set(text, prefixBytes);
-  return { header, ordered, dataBytes };
+  return { header, ordered };
 }
 
 function bytesOf(name: string, tensor: StoredTensor | DeferredTensor, data: StoredTensor["data"]): Uint8Array {
@@ -309,7 +339,7 @@ function bytesOf(name: string, tensor: StoredTensor | DeferredTensor, data: Stor
   if (!(data instanceof type) || data.byteLength !== byteCount(tensor)) {
     throw new UsageError(
       `safetensors: "${name}" is ${tensor.dtype} of shape [${tensor.shape}] and needs a ${type.name} of ` +
-        `${byteCount(tensor) / type.BYTES_PER_ELEMENT} elements, given a ${data.constructor.name} of ${data.length}`,
+        `${byteCount(tensor) / type.BYTES_PER_ELEMENT} elements, given ${describe(data)}${ArrayBuffer.isView(data) ? ` of ${data.length}` : ""}`,
     );
   }
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);

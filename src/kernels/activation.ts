@@ -2,6 +2,7 @@
 // elementwise table whose derivative is known from the output, y = act(z), dz = dy * act'(z) written with y. Other
 // activations are elementwise operations.
 import { defineKernel } from "../tensor/kernel.js";
+import { oneOf } from "../tensor/options.js";
 import type { GpuView } from "../tensor/webgpu-program.js";
 import { type UnaryRow, unaryTable } from "./elementwise-table.js";
 import { type FloatType, typed } from "./ieee.js";
@@ -21,6 +22,9 @@ export type FusedActivation = keyof typeof activations;
 
 /** All fused activations. */
 export const FUSED_ACTIVATIONS = Object.keys(activations) as readonly FusedActivation[];
+
+/** What an option of that may be. */
+export const fusedActivationRule = oneOf(...FUSED_ACTIVATIONS);
 
 /** Declares WGSL `fn activation(x: T) -> T` for `type` "f32" or "vec4f". */
 export function activationWgsl(activation: FusedActivation, type: FloatType): string {

@@ -11,6 +11,7 @@
 import type { Spec } from "../tensor/dtype.js";
 import { ShapeError } from "../tensor/errors.js";
 import { type CpuView, defineKernel } from "../tensor/kernel.js";
+import type { Rules } from "../tensor/options.js";
 import type { Shape } from "../tensor/shape.js";
 import type { GpuCall, GpuView } from "../tensor/webgpu-program.js";
 import {
@@ -22,7 +23,15 @@ import {
   isLinear,
 } from "./activation.js";
 import { boxLoop } from "./box.js";
-import { type Padding, type Pair, positivePair, type WindowAxis, windowAxis } from "./conv2d/geometry.js";
+import {
+  type Padding,
+  type Pair,
+  paddingRule,
+  pairRule,
+  positivePair,
+  type WindowAxis,
+  windowAxis,
+} from "./conv2d/geometry.js";
 
 export interface Pool2dOptions {
   /** Window, [height, width] or one number for both. */
@@ -32,6 +41,8 @@ export interface Pool2dOptions {
   /** "valid" (default), "same", or [[top, bottom], [left, right]] smaller than the window. */
   readonly padding?: Padding;
 }
+
+export const pool2dRules: Rules<Pool2dOptions> = { poolSize: pairRule, strides: pairRule, padding: paddingRule };
 
 export interface Pool2dParams {
   readonly kind: "max" | "mean";

@@ -4,18 +4,14 @@ import { unary } from "../autograd/ops/elementwise.js";
 import { softmax } from "../autograd/ops/softmax.js";
 import { FUSED_ACTIVATIONS, type FusedActivation } from "../kernels/activation.js";
 import { type UnaryName, unaryTable } from "../kernels/elementwise-table.js";
-import { UsageError } from "../tensor/errors.js";
+import { oneOf } from "../tensor/options.js";
 import type { Tensor } from "../tensor/tensor.js";
 
 /** "linear", "softmax", or any operation of one tensor: "relu", "tanh", "sigmoid", "leakyRelu", "gelu", "lecunTanh", ... */
 export type ActivationName = "linear" | "softmax" | UnaryName;
 
-/** @throws UsageError for a name that is no activation */
-export function checkActivation(owner: string, name: ActivationName): void {
-  if (name === "linear" || name === "softmax" || Object.hasOwn(unaryTable, name)) return;
-  const known = ["linear", "softmax", ...Object.keys(unaryTable)].join(", ");
-  throw new UsageError(`${owner}: activation must be one of ${known}, got "${name}"`);
-}
+/** What an option of that may be. */
+export const activationRule = oneOf("linear", "softmax", ...Object.keys(unaryTable));
 
 /** What a matrix product applies itself, and what is left to do after it. */
 export function splitActivation(name: ActivationName): { fused: FusedActivation; after: ActivationName } {

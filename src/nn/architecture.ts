@@ -1,13 +1,14 @@
 // The shape of a sequential model without its weights: layers in order, each with its name, its input and output shape and
 // its weights' shapes. Costs nothing to make, however large the model; `build` allocates.
-import type { Device } from "../tensor/device.js";
+import { type Device, deviceRule } from "../tensor/device.js";
 import { ShapeError, UsageError } from "../tensor/errors.js";
+import { array, callable, checkOptions, integer, object, type Rules, string, text } from "../tensor/options.js";
 import { randomKey } from "../tensor/random.js";
 import { keep } from "../tensor/scope.js";
 import { checkShape, type Shape, sizeOf } from "../tensor/shape.js";
-import type { Tensor } from "../tensor/tensor.js";
+import { requireTensor, type Tensor } from "../tensor/tensor.js";
 import { initialize } from "./initializers.js";
-import type { Layer, LayerConfig, WeightSpec } from "./layer.js";
+import { checkLayers, type Layer, type LayerConfig, type WeightSpec } from "./layer.js";
 import { layerFromConfig } from "./layers/registry.js";
 import { BoundLayer, Sequential } from "./model.js";
 import { countParameters, formatSummary, type ParameterCount, type SummaryRow } from "./summary.js";
@@ -44,6 +45,10 @@ export interface BuildOptions {
   readonly weights?: (name: string, spec: WeightSpec) => Tensor;
 }
 
+const architectureRules: Rules<ArchitectureOptions> = { inputShape: array, name: text };
+const buildRules: Rules<BuildOptions> = { device: deviceRule, seed: integer(), weights: callable };
+const sequentialRules: Rules<ArchitectureOptions & BuildOptions> = { ...architectureRules, ...buildRules };
+
 /** A layer's weights that inputs are multiplied by. */
 const kernelsOf = ({ weights }: PlacedLayer) => weights.filter(({ shape }) => shape.length > 1);
 
@@ -62,9 +67,11 @@ export class Architecture {
   readonly layers: readonly PlacedLayer[];
 
   /** @throws ShapeError naming the layer that does not fit, UsageError for a name given twice */
-  constructor({ inputShape, name = "sequential" }: ArchitectureOptions, layers: readonly Layer[]) {
+  constructor(options: ArchitectureOptions, layers: readonly Layer[]) {
+    const given = checkOptions("architecture", options, architectureRules, ["inputShape"]);
+    const { inputShape, name = "sequential" } = given;
     checkShape(name, inputShape);
-    if (layers.length === 0) throw new UsageError(`${name}: needs at least one layer`);
+    checkLayers(name, layers);
     this.name = name;
     this.inputShape = inputShape;
     const taken = new Set(layers.flatMap(({ config }) => config.name ?? []));
@@ -89,6 +96,7 @@ export class Architecture {
         weights: layer.weights(shape),
       };
       shape = placed.outputShape;
+      checkShape(`${name}: layer "${layerName}"`, shape);
       return placed;
     });
   }
@@ -134,11 +142,13 @@ export class Architecture {
   }
 
   /** Allocates the weights on a device and gives them their initial values. */
-  build({ device, seed = 0, weights }: BuildOptions): Sequential {
+  build(options: BuildOptions): Sequential {
+    const { device, seed = 0, weights } = checkOptions(this.name, options, buildRules, ["device"]);
     const layers = this.layers.map((placed) => {
       const tensors = placed.weights.map((spec) => {
         const name = `${placed.name}/${spec.name}`;
         const tensor = weights?.(name, spec) ?? initialize(device, spec.shape, spec.initializer, randomKey(seed, name));
+        requireTensor(this.name, `the weight ${name}`, tensor);
         tensor.name = name;
         return [spec.name, keep(tensor)] as const;
       });
@@ -177,17 +187,30 @@ export function architecture(options: ArchitectureOptions, layers: readonly Laye
  * ]);
  */
 export function sequential(options: ArchitectureOptions & BuildOptions, layers: readonly Layer[]): Sequential {
-  return new Architecture(options, layers).build(options);
+  const { inputShape, name, ...building } = checkOptions("sequential", options, sequentialRules, [
+    "inputShape",
+    "device",
+  ]);
+  return new Architecture({ inputShape, ...(name !== undefined && { name }) }, layers).build(building);
 }
+
+const entryRules: Rules<ModelConfig["layers"][number]> = { className: string, config: object };
 
 /** @throws UsageError for what is not a stored configuration */
 export function architectureFromConfig(config: ModelConfig): Architecture {
   if (config?.className !== "Sequential" || !Array.isArray(config.layers) || !Array.isArray(config.inputShape)) {
     throw new UsageError('fromConfig: needs a model\'s config(), { className: "Sequential", inputShape, layers }');
   }
+  const { inputShape, name, layers } = config;
   return new Architecture(
-    config,
-    config.layers.map(({ className, config: layer }) => layerFromConfig(className, layer)),
+    { inputShape, name },
+    layers.map((entry, i) => {
+      const { className, config: layer } = checkOptions(`fromConfig: layers[${i}]`, entry, entryRules, [
+        "className",
+        "config",
+      ]);
+      return layerFromConfig(className, layer);
+    }),
   );
 }
 

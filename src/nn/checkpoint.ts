@@ -2,20 +2,32 @@
 // everything else as JSON in the metadata. A checkpoint is a model file, too.
 
 import { array, check, exactOptional, type GenericSchema, object, pipe } from "valibot";
+import { jsonText } from "../io/files.js";
 import { anyNumber, anyObject, count, parse, recordOf, ruled, text } from "../io/json.js";
 import { isHdf5File } from "../io/keras-h5.js";
 import type { DeferredTensor, StoredTensor } from "../io/safetensors.js";
 import { readSafetensors, writeSafetensors } from "../io/safetensors-file.js";
-import type { Device } from "../tensor/device.js";
+import { type Device, deviceRule } from "../tensor/device.js";
 import { DataError, UsageError } from "../tensor/errors.js";
-import { boolean, integer, number, object as objectRule } from "../tensor/options.js";
+import {
+  boolean,
+  callable,
+  check as checkArgument,
+  checkOptions,
+  integer,
+  number,
+  object as objectRule,
+  type Rule,
+  type Rules,
+  text as textRule,
+} from "../tensor/options.js";
 import { formatShape, type Shape, sameShape } from "../tensor/shape.js";
-import { type Tensor, tensor } from "../tensor/tensor.js";
+import { requireTensor, type Tensor, tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./architecture.js";
 import { requireFiniteWeights } from "./diagnose.js";
 import type { FigureSums } from "./figures.js";
 import { readKerasModel, readKerasWeightsFor } from "./keras.js";
-import type { Sequential } from "./model.js";
+import { requireModel, type Sequential } from "./model.js";
 import type { OptimizerConfig } from "./optimizers.js";
 import { checkedModelConfig, storedArchitecture } from "./stored-config.js";
 
@@ -102,6 +114,18 @@ export interface SaveOptions {
   readonly allowNonFinite?: boolean;
 }
 
+const iterable: Rule = {
+  expected: "an iterable of [name, tensor]",
+  accepts: (value) => typeof value === "object" && value !== null && Symbol.iterator in value,
+};
+const saveRules: Rules<SaveOptions> = {
+  training: objectRule,
+  slots: iterable,
+  callbackTensors: iterable,
+  notes: objectRule,
+  allowNonFinite: boolean,
+};
+
 const OPTIMIZER_PREFIX = "optimizer:";
 const CALLBACK_PREFIX = "callback:";
 
@@ -110,7 +134,15 @@ const CALLBACK_PREFIX = "callback:";
  * @throws KilogradError `FILE_WRITE`, or `NON_FINITE` for weights that are infinite or NaN; an existing file is then as it was
  */
 export async function saveModel(path: string, model: Sequential, options: SaveOptions = {}): Promise<void> {
-  const { training, slots = [], callbackTensors = [], notes = {}, allowNonFinite = false } = options;
+  requireModel("saveModel", model);
+  const given = checkOptions("saveModel", options, saveRules);
+  const { training, notes = {}, allowNonFinite = false } = given;
+  const [slots, callbackTensors] = [[...(given.slots ?? [])], [...(given.callbackTensors ?? [])]];
+  for (const entry of [...slots, ...callbackTensors]) {
+    checkArgument("saveModel", "a slot", entry, { expected: "[name, tensor]", accepts: Array.isArray });
+    checkArgument("saveModel", "a slot's name", entry[0], textRule);
+    requireTensor("saveModel", "a slot", entry[1]);
+  }
   if (!allowNonFinite) await requireFiniteWeights("saveModel", model, path);
   const tensors = new Map<string, DeferredTensor>();
   for (const [name, t] of model.namedTensors()) tensors.set(name, deferred(t));
@@ -137,7 +169,7 @@ function deferred(t: Tensor): DeferredTensor {
 function toText(value: unknown): string {
   const words = (_: string, part: unknown) =>
     typeof part === "number" && !Number.isFinite(part) ? { $number: String(part) } : part;
-  return JSON.stringify(value, words);
+  return jsonText("saveModel", value, words);
 }
 
 function fromText(text: string): unknown {
@@ -148,6 +180,7 @@ function fromText(text: string): unknown {
 
 /** A model that Kilograd wrote, or an `.h5` of Keras. @throws DataError for a file that is missing, truncated or foreign */
 export async function readModelFile(path: string): Promise<ModelFile> {
+  checkArgument("readModelFile", "path", path, textRule);
   if (await isHdf5File(path)) return readKerasModel(path);
   const { tensors, metadata } = await readSafetensors(path);
   if (metadata["format"] !== FORMAT) {
@@ -192,12 +225,15 @@ export interface LoadModelOptions {
   readonly onMessage?: (message: string) => void;
 }
 
+const loadRules: Rules<LoadModelOptions> = { device: deviceRule, onMessage: callable };
+
 /**
  * A model from a file, on `device`, with the weights it was saved with.
  * @throws DataError for a file that is missing, truncated, foreign, or whose weights do not fit its layers
  */
 export async function loadModel(path: string, options: LoadModelOptions): Promise<Sequential> {
-  const { device, onMessage = (message) => process.emitWarning(message, "KilogradWarning") } = options;
+  const given = checkOptions("loadModel", options, loadRules, ["device"]);
+  const { device, onMessage = (message) => process.emitWarning(message, "KilogradWarning") } = given;
   const file = await readModelFile(path);
   for (const remark of file.remarks) onMessage(remark);
   return buildModel(file, device);
@@ -212,6 +248,8 @@ export async function loadModel(path: string, options: LoadModelOptions): Promis
  * await nn.loadWeights(model, "model.weights.h5");
  */
 export async function loadWeights(model: Sequential, path: string): Promise<void> {
+  requireModel("loadWeights", model);
+  checkArgument("loadWeights", "path", path, textRule);
   if (await isHdf5File(path)) {
     assignWeights(model, { path, weights: await readKerasWeightsFor(model, path) });
     return;

@@ -4,9 +4,10 @@ import { full } from "../autograd/ops/create.js";
 import { randomNormal, randomUniform } from "../autograd/ops/random.js";
 import type { Device } from "../tensor/device.js";
 import { UsageError } from "../tensor/errors.js";
+import { check, checkOptions, number, object, type Rule, type Rules } from "../tensor/options.js";
 import { type RandomKey, RandomStream } from "../tensor/random.js";
 import { type Shape, sizeOf } from "../tensor/shape.js";
-import { type Tensor, tensor } from "../tensor/tensor.js";
+import { checkNewTensor, type Tensor, tensor } from "../tensor/tensor.js";
 
 /** Variance scale / fan of the scaling initialisers, their fan, and their distribution. */
 const scaling = {
@@ -48,19 +49,39 @@ export const heNormal = scaled("heNormal");
 export const lecunUniform = scaled("lecunUniform");
 /** Normal of variance 1 / fanIn, cut off at two standard deviations. */
 export const lecunNormal = scaled("lecunNormal");
+
+interface Uniform {
+  readonly minimum: number;
+  readonly maximum: number;
+}
+interface Normal {
+  readonly mean: number;
+  readonly standardDeviation: number;
+}
+
+const finite = number();
+const uniformRules: Rules<Uniform> = { minimum: finite, maximum: finite };
+const normalRules: Rules<Normal> = { mean: finite, standardDeviation: number({ from: 0 }) };
+
 /** Uniform in [minimum, maximum), by default +-0.05. */
-export const uniform = (options: { readonly minimum?: number; readonly maximum?: number } = {}): Initializer => ({
-  name: "uniform",
-  minimum: options.minimum ?? -0.05,
-  maximum: options.maximum ?? 0.05,
-});
+export function uniform(options: Partial<Uniform> = {}): Initializer {
+  const { minimum = -0.05, maximum = 0.05 } = checkOptions("uniform", options, uniformRules);
+  if (!(minimum < maximum)) {
+    throw new UsageError(`uniform: minimum must be below maximum, got ${minimum} and ${maximum}`);
+  }
+  return { name: "uniform", minimum, maximum };
+}
+
 /** Normal, by default of mean 0 and standard deviation 0.05. */
-export const normal = (options: { readonly mean?: number; readonly standardDeviation?: number } = {}): Initializer => ({
-  name: "normal",
-  mean: options.mean ?? 0,
-  standardDeviation: options.standardDeviation ?? 0.05,
-});
-export const constant = (value: number): Initializer => ({ name: "constant", value });
+export function normal(options: Partial<Normal> = {}): Initializer {
+  const { mean = 0, standardDeviation = 0.05 } = checkOptions("normal", options, normalRules);
+  return { name: "normal", mean, standardDeviation };
+}
+
+export function constant(value: number): Initializer {
+  check("constant", "value", value, finite);
+  return { name: "constant", value };
+}
 export const zeros = (): Initializer => constant(0);
 export const ones = (): Initializer => constant(1);
 
@@ -77,13 +98,29 @@ const factories = {
   ones,
 } as const;
 
-/** @throws UsageError for an unknown name */
-export function initializerOf(owner: string, option: InitializerOption): Initializer {
-  if (typeof option !== "string") return option;
-  if (!Object.hasOwn(factories, option)) {
-    throw new UsageError(`${owner}: initialiser must be one of ${Object.keys(factories).join(", ")}, got "${option}"`);
-  }
-  return factories[option]();
+/** Parameters of each initialiser, by name. */
+const parameterRules: Readonly<Record<string, object>> = {
+  ...Object.fromEntries(Object.keys(scaling).map((name) => [name, {}])),
+  uniform: uniformRules,
+  normal: normalRules,
+  constant: { value: finite },
+};
+
+/** What an option of that may be: a name, or an initialiser with the parameters that belong to it. */
+export const initializerRule: Rule = {
+  expected: `an initialiser such as nn.uniform() gives it, or one of ${Object.keys(factories).join(", ")}`,
+  accepts(value) {
+    if (typeof value === "string") return Object.hasOwn(factories, value);
+    if (!object.accepts(value)) return false;
+    const { name, ...parameters } = value as { readonly [parameter: string]: unknown };
+    if (typeof name !== "string" || !Object.hasOwn(parameterRules, name)) return false;
+    const rules = Object.entries(parameterRules[name]!) as [string, Rule][];
+    return rules.every(([parameter, rule]) => rule.accepts(parameters[parameter]));
+  },
+};
+
+export function initializerOf(option: InitializerOption): Initializer {
+  return typeof option === "string" ? factories[option]() : option;
 }
 
 /**
@@ -98,6 +135,7 @@ export function fansOf(shape: Shape): { fanIn: number; fanOut: number } {
 
 /** A new tensor of initial values; the same bits for the same key on every device. */
 export function initialize(device: Device, shape: Shape, initializer: Initializer, key: RandomKey): Tensor {
+  checkNewTensor("weights", device, shape, "f32");
   switch (initializer.name) {
     case "constant":
       return full(device, shape, initializer.value);

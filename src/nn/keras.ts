@@ -13,7 +13,7 @@ import {
 } from "../io/keras-h5.js";
 import type { StoredTensor } from "../io/safetensors.js";
 import { DataError, UsageError } from "../tensor/errors.js";
-import { describe, number } from "../tensor/options.js";
+import { boolean, checkOptions, describe, number, object as objectRule, type Rules } from "../tensor/options.js";
 import { formatShape } from "../tensor/shape.js";
 import type { ActivationName } from "./activations.js";
 import { type ModelConfig, type PlacedLayer, snakeCase } from "./architecture.js";
@@ -21,7 +21,7 @@ import type { ModelFile } from "./checkpoint.js";
 import { requireFiniteWeights } from "./diagnose.js";
 import { type Initializer, scalingInitializers } from "./initializers.js";
 import type { LayerConfig } from "./layer.js";
-import type { Sequential } from "./model.js";
+import { requireModel, type Sequential } from "./model.js";
 import type { OptimizerConfig } from "./optimizers.js";
 import { checkedModelConfig, storedArchitecture } from "./stored-config.js";
 
@@ -45,6 +45,8 @@ export interface SaveKerasOptions {
   readonly allowNonFinite?: boolean;
 }
 
+const saveRules: Rules<SaveKerasOptions> = { training: objectRule, notes: objectRule, allowNonFinite: boolean };
+
 /**
  * Saves a model as `.h5` in Keras's legacy layout, float32, whole or not at all.
  * @throws UsageError naming the layer that Keras has no words for, KilogradError `FILE_WRITE`, or `NON_FINITE` for weights
@@ -53,7 +55,8 @@ export interface SaveKerasOptions {
  * await nn.saveKerasModel("model.h5", model); // keras.models.load_model("model.h5")
  */
 export async function saveKerasModel(path: string, model: Sequential, options: SaveKerasOptions = {}): Promise<void> {
-  const { training, notes = {}, allowNonFinite = false } = options;
+  requireModel("saveKerasModel", model);
+  const { training, notes = {}, allowNonFinite = false } = checkOptions("saveKerasModel", options, saveRules);
   if (!allowNonFinite) await requireFiniteWeights("saveKerasModel", model, path);
   const layers: KerasLayerWeights[] = [];
   for (const layer of model.layers) {

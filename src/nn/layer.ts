@@ -1,6 +1,7 @@
 // What a layer is: a description that knows shapes, weights and how to compute, but owns no tensor. A model binds it to
 // weights (model.ts); the same description can be built any number of times.
 import { UsageError } from "../tensor/errors.js";
+import { boolean, check, object, type Rule, type Rules, text } from "../tensor/options.js";
 import type { RandomKey } from "../tensor/random.js";
 import type { Shape } from "../tensor/shape.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -37,6 +38,9 @@ export interface LayerOptions {
   readonly trainable?: boolean;
 }
 
+/** Rules of the options that every layer has. */
+export const layerRules: Rules<LayerOptions> = { name: text, trainable: boolean };
+
 /** A layer's options as JSON, defaults filled in. */
 export interface LayerConfig extends LayerOptions {
   readonly [setting: string]: unknown;
@@ -71,10 +75,21 @@ export function weight(spec: Pick<WeightSpec, "name" | "shape"> & Partial<Weight
   return { initializer: { name: "constant", value: 0 }, trainable: true, l2: 0, ...spec };
 }
 
-/** @throws UsageError unless every value is an integer from 1 */
-export function checkPositive(owner: string, values: Readonly<Record<string, number | readonly number[]>>): void {
-  for (const [name, value] of Object.entries(values)) {
-    if ([value].flat().every((n) => Number.isSafeInteger(n) && n >= 1)) continue;
-    throw new UsageError(`${owner}: ${name} must be a whole number from 1, got ${JSON.stringify(value)}`);
-  }
+const layerRule: Rule = {
+  expected: "a layer, as nn.dense() and the like give it",
+  accepts: (value) => {
+    const { className, config, outputShape, weights, call } = Object(value) as Partial<Layer>;
+    return (
+      typeof className === "string" &&
+      object.accepts(config) &&
+      [outputShape, weights, call].every((method) => typeof method === "function")
+    );
+  },
+};
+
+/** @throws UsageError for what is no list of layers, or an empty one */
+export function checkLayers(owner: string, layers: readonly Layer[]): void {
+  check(owner, "layers", layers, { expected: "an array of layers", accepts: Array.isArray });
+  if (layers.length === 0) throw new UsageError(`${owner}: needs at least one layer`);
+  for (const [i, layer] of layers.entries()) check(owner, `layers[${i}]`, layer, layerRule);
 }

@@ -8,7 +8,7 @@ import { type Device, deviceRule } from "../tensor/device.js";
 import { check, checkOptions, integer, number, type Rules } from "../tensor/options.js";
 import { keep } from "../tensor/scope.js";
 import { runInto, type Tensor } from "../tensor/tensor.js";
-import type { Optimizer } from "./optimizers.js";
+import { type Optimizer, optimizerRule } from "./optimizers.js";
 
 /** All but `interval` are powers of two by default, so that scaling changes no bit of a gradient. */
 export interface LossScalingOptions {
@@ -60,6 +60,7 @@ export class LossScaler {
    * Adam's bias corrections count steps that were left out.
    */
   step(optimizer: Optimizer, parameters: readonly Tensor[], gradients?: readonly Tensor[]): void {
+    check("lossScaling", "optimizer", optimizer, optimizerRule);
     optimizer.step(parameters, gradients, {
       inputs: [this.scale, this.nonFinite],
       check: (found) => runInto(findNonFiniteKernel, found, [this.nonFinite], {}),

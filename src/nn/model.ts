@@ -1,9 +1,21 @@
 // A sequential model: layers bound to their weights. It computes, names and counts; training is in fit.ts, prediction over
 // data sets in evaluate.ts, files in checkpoint.ts.
 import { l2Penalty } from "../autograd/ops/penalty.js";
-import { type Changing, type Device, valueNow } from "../tensor/device.js";
+import { type Changing, type Device, deviceRule, valueNow } from "../tensor/device.js";
 import { ShapeError, UsageError } from "../tensor/errors.js";
-import { anyOf, boolean, callable, checkOptions, integer, type Rules } from "../tensor/options.js";
+import {
+  anyOf,
+  array,
+  boolean,
+  callable,
+  check,
+  checkOptions,
+  instanceOf,
+  integer,
+  type Rules,
+  string,
+  text,
+} from "../tensor/options.js";
 import { randomKey } from "../tensor/random.js";
 import { scope } from "../tensor/scope.js";
 import { formatShape, type Shape, sameShape } from "../tensor/shape.js";
@@ -79,6 +91,16 @@ export interface SequentialOptions {
   readonly seed: number;
 }
 
+const sequentialRules: Rules<SequentialOptions> = {
+  name: text,
+  inputShape: array,
+  device: deviceRule,
+  seed: integer(),
+};
+
+const areBound = (value: unknown): boolean =>
+  Array.isArray(value) && value.length > 0 && value.every((layer) => layer instanceof BoundLayer);
+
 /** A model of layers one after the other. Made by `sequential`, `Architecture.build`, `fromConfig`, `compose`, `loadModel`. */
 export class Sequential {
   readonly name: string;
@@ -92,6 +114,8 @@ export class Sequential {
     options: SequentialOptions,
     readonly layers: readonly BoundLayer[],
   ) {
+    checkOptions("Sequential", options, sequentialRules, ["name", "inputShape", "device", "seed"]);
+    check("Sequential", "layers", layers, { expected: "an array of BoundLayer", accepts: areBound });
     this.name = options.name;
     this.inputShape = options.inputShape;
     this.device = options.device;
@@ -185,6 +209,7 @@ export class Sequential {
         key: () => randomKey(this.seed, `${name}/${now}`),
         omitActivation: index >= bareFrom,
       });
+      requireTensor(this.name, `the output of layer "${name}"`, output);
       outputs.push({ name, output });
     }
     return outputs;
@@ -229,6 +254,7 @@ export class Sequential {
 
   /** @throws UsageError for an unknown name */
   layer(name: string): BoundLayer {
+    check(this.name, "name", name, string);
     const found = this.layers.find((layer) => layer.name === name);
     if (found !== undefined) return found;
     throw new UsageError(`${this.name}: has no layer "${name}"; it has ${this.layers.map((l) => l.name).join(", ")}`);
@@ -295,12 +321,22 @@ export class Sequential {
   }
 }
 
+/** @throws UsageError for what is no model */
+export function requireModel(op: string, value: unknown): asserts value is Sequential {
+  check(op, "model", value, instanceOf(Sequential, "a model"));
+}
+
 /**
  * Models one after the other as one model, which shares their weights: training it trains those that are not frozen.
  * Layers are named after their model: "generator/dense".
  * @throws ShapeError when an output does not fit the next model
  */
 export function compose(models: readonly Sequential[], options: { readonly name?: string } = {}): Sequential {
+  check("compose", "models", models, {
+    expected: "an array of models",
+    accepts: (value) => Array.isArray(value) && value.every((model) => model instanceof Sequential),
+  });
+  const { name: given } = checkOptions("compose", options, { name: text });
   const [first] = models;
   if (first === undefined) throw new UsageError("compose: needs at least one model");
   models.forEach((model, i) => {
@@ -320,7 +356,7 @@ export function compose(models: readonly Sequential[], options: { readonly name?
     ),
   );
   return new Sequential(
-    { name: options.name ?? names.join("_"), inputShape: first.inputShape, device: first.device, seed: first.seed },
+    { name: given ?? names.join("_"), inputShape: first.inputShape, device: first.device, seed: first.seed },
     layers,
   );
 }

@@ -6,10 +6,20 @@ import { noGrad } from "../autograd/tape.js";
 import { copyKernel } from "../kernels/copy.js";
 import { type AdamParams, adamKernel, NOT_BEGUN, sgdKernel } from "../kernels/optimizer.js";
 import { ShapeError, UsageError } from "../tensor/errors.js";
-import { anyOf, boolean, check, checkOptions, number, type Rule, type Rules } from "../tensor/options.js";
+import {
+  anyOf,
+  boolean,
+  callable,
+  check,
+  checkOptions,
+  listOf,
+  number,
+  type Rule,
+  type Rules,
+} from "../tensor/options.js";
 import { keep, scope } from "../tensor/scope.js";
 import { formatShape, sameShape } from "../tensor/shape.js";
-import { requireTensors, runInto, type Tensor } from "../tensor/tensor.js";
+import { requireTensor, requireTensors, runInto, type Tensor, tensorRule } from "../tensor/tensor.js";
 import { constantRate, type Schedule, scheduleRule } from "./schedules.js";
 
 /** An optimizer's kind and settings, as JSON. */
@@ -26,6 +36,8 @@ export interface StepScaling {
   /** Looks through the step's gradients, before it. */
   readonly check: (gradients: readonly Tensor[]) => void;
 }
+
+const scalingRules: Rules<StepScaling> = { inputs: listOf(tensorRule, { from: 2, to: 2 }), check: callable };
 
 /** What every optimizer takes. */
 export interface OptimizerOptions {
@@ -104,6 +116,7 @@ export abstract class Optimizer {
   step(parameters: readonly Tensor[], gradients?: readonly Tensor[], scaling?: StepScaling): void {
     requireTensors(this.name, "parameters", parameters);
     if (gradients !== undefined) requireTensors(this.name, "gradients", gradients);
+    if (scaling !== undefined) checkOptions(this.name, scaling, scalingRules, ["inputs", "check"]);
     const updates = gradients === undefined ? gradientsOf(parameters) : pairs(this.name, parameters, gradients);
     if (updates.length === 0) {
       throw new UsageError(
@@ -187,6 +200,7 @@ export abstract class Optimizer {
 
   /** The slots of a parameter by name; made where there are none yet. They are freed with the parameter. */
   slotTensors(parameter: Tensor): { readonly name: string; readonly tensor: Tensor }[] {
+    requireTensor(this.name, "parameter", parameter);
     return this.slotsOf(parameter).map((tensor, i) => ({ name: this.slotNames[i]!, tensor }));
   }
 

@@ -1,13 +1,25 @@
 // Opening devices by name; how an adapter is found is in webgpu-open.ts.
 import { CpuDevice } from "./cpu.js";
 import type { Device } from "./device.js";
-import { DeviceError, UsageError } from "./errors.js";
+import { DeviceError } from "./errors.js";
+import { boolean, callable, check, checkOptions, listOf, oneOf, type Rules, string } from "./options.js";
 import type { WebGpuDevice } from "./webgpu.js";
 import { type OpenDeviceOptions, openWebGpu } from "./webgpu-open.js";
 
 export type { OpenDeviceOptions };
 
 export type DeviceKind = "webgpu" | "cpu" | "auto";
+
+const kinds = oneOf("webgpu", "cpu", "auto");
+
+const openRules: Rules<OpenDeviceOptions> = {
+  profile: string,
+  precision: string,
+  onMessage: callable,
+  profiling: boolean,
+  dawnFlags: listOf(string),
+  tinyDispatches: boolean,
+};
 
 /**
  * Opens a device.
@@ -21,7 +33,9 @@ export type DeviceKind = "webgpu" | "cpu" | "auto";
 export async function openDevice(kind: "cpu", options?: OpenDeviceOptions): Promise<CpuDevice>;
 export async function openDevice(kind: "webgpu", options?: OpenDeviceOptions): Promise<WebGpuDevice>;
 export async function openDevice(kind: DeviceKind, options?: OpenDeviceOptions): Promise<Device>;
-export async function openDevice(kind: DeviceKind, options: OpenDeviceOptions = {}): Promise<Device> {
+export async function openDevice(kind: DeviceKind, given: OpenDeviceOptions = {}): Promise<Device> {
+  check("openDevice", "kind", kind, kinds);
+  const options = checkOptions("openDevice", given, openRules);
   switch (kind) {
     case "cpu":
       return new CpuDevice();
@@ -37,7 +51,5 @@ export async function openDevice(kind: DeviceKind, options: OpenDeviceOptions = 
         options.onMessage?.(`device: cpu (float64 reference, slow), because ${error.message}`);
         return new CpuDevice();
       }
-    default:
-      throw new UsageError(`openDevice: kind must be "webgpu", "cpu" or "auto", got "${String(kind)}"`);
   }
 }

@@ -60,7 +60,12 @@ export const text: Rule = {
   expected: "a string that is not empty",
   accepts: (value) => typeof value === "string" && value !== "",
 };
-export const callable: Rule = { expected: "a function", accepts: (value) => typeof value === "function" };
+/** Classes, which cannot be called without new, have a prototype that cannot be replaced. */
+const isClass = (value: object) => Object.getOwnPropertyDescriptor(value, "prototype")?.writable === false;
+export const callable: Rule = {
+  expected: "a function",
+  accepts: (value) => typeof value === "function" && !isClass(value),
+};
 export const object: Rule = {
   expected: "an object",
   accepts: (value) => typeof value === "object" && value !== null && !Array.isArray(value),
@@ -94,6 +99,16 @@ export const listOf = (rule: Rule, length: Bounds = {}): Rule => ({
   expected: `a list of values, each ${rule.expected}${boundsOf(length) && `; its length${boundsOf(length)}`}`,
   accepts: (value) => Array.isArray(value) && within(value.length, length) && value.every(rule.accepts),
 });
+
+/** An array, or a typed array, of numbers; NaN and the infinities included. */
+export const numbers: Rule = {
+  expected: "an array of numbers",
+  accepts: (value) =>
+    Array.isArray(value)
+      ? value.every((part) => typeof part === "number")
+      : ArrayBuffer.isView(value) &&
+        !(value instanceof DataView || value instanceof BigInt64Array || value instanceof BigUint64Array),
+};
 
 /** A value that a rule accepts, or two of them, such as [height, width]. */
 export const oneOrPair = (rule: Rule): Rule => {
@@ -205,6 +220,11 @@ export function checkOptions<Options extends object>(
   }
   if (complete) return options;
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Options;
+}
+
+/** Those of the options that are among the rules' names: for what hands options on to one of several. */
+export function onlyOptions<Options extends object>(options: Options, rules: Rules<Options>): Options {
+  return Object.fromEntries(Object.entries(options).filter(([name]) => Object.hasOwn(rules, name))) as Options;
 }
 
 function unknownOption(owner: string, name: string, known: readonly string[]): UsageError {

@@ -2,6 +2,9 @@
 // as easy as 1, 2, 3", SC 2011). A number depends only on (seed, stream, index), never on what was drawn before, so CPU
 // and GPU give the same bits in any order. The WGSL twin is in kernels/random.ts.
 
+import { UsageError } from "./errors.js";
+import { anyOf, check, describe, integer, type Rule, string } from "./options.js";
+
 /** Rotation of each round, in turn. */
 export const THREEFRY_ROTATIONS = [13, 15, 26, 6, 17, 29, 16, 24] as const;
 
@@ -39,8 +42,24 @@ export interface RandomKey {
   readonly stream: number;
 }
 
+const isWord = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) < 2 ** 32;
+
+/** What a key may be, for checks of arguments. */
+export const keyRule: Rule = {
+  expected: "a key of randomKey(), { seed, stream } of whole numbers below 2^32",
+  accepts: (value) => {
+    const { seed, stream } = Object(value) as Partial<RandomKey>;
+    return isWord(seed) && isWord(stream);
+  },
+};
+
+const whole = integer();
+const streamRule = anyOf(string, whole);
+
 /** Stream number of a name: FNV-1a over its UTF-16 units, so that adding a stream never shifts another. */
 export function randomKey(seed: number, stream: string | number = 0): RandomKey {
+  check("randomKey", "seed", seed, whole);
+  check("randomKey", "stream", stream, streamRule);
   if (typeof stream === "number") return { seed: seed >>> 0, stream: stream >>> 0 };
   let hash = 0x811c9dc5;
   for (let i = 0; i < stream.length; i++) hash = Math.imul(hash ^ stream.charCodeAt(i), 0x01000193);
@@ -70,6 +89,7 @@ export class RandomStream {
 
   /** Uniform integer in [0, n), 1 <= n <= 2^32; multiply-shift, bias below n / 2^32. */
   integer(n: number): number {
+    if (!(n >= 1 && n <= 2 ** 32)) throw new UsageError(`integer: needs a number from 1 to 2^32, got ${describe(n)}`);
     return Math.floor((this.bits() / 2 ** 32) * n);
   }
 

@@ -1,4 +1,6 @@
 // Memory is owned, not collected: scope(fn) frees every tensor made inside it, except what it returns or keeps.
+import { UsageError } from "./errors.js";
+import { callable, check, object, type Rule } from "./options.js";
 import type { Tensor } from "./tensor.js";
 
 /** Something that a scope frees at its end: a tensor, or what a tape node saved. */
@@ -17,8 +19,14 @@ export function register(member: Scoped): void {
   frames.at(-1)?.members.add(member);
 }
 
+const disposable: Rule = {
+  expected: "a tensor",
+  accepts: (value) => object.accepts(value) && typeof (value as Scoped).dispose === "function",
+};
+
 /** Takes a tensor out of the scopes around it: it lives until `dispose()`. Returns it. */
 export function keep<T extends Scoped>(member: T): T {
+  check("keep", "its argument", member, disposable);
   for (const frame of frames) frame.members.delete(member);
   return member;
 }
@@ -29,16 +37,13 @@ export function keep<T extends Scoped>(member: T): T {
  * would mix its tensors with other work's.
  */
 export function scope<T>(fn: () => T): T {
+  check("scope", "fn", fn, callable);
   const frame = new Frame();
   frames.push(frame);
   let result: T;
   try {
     result = fn();
-    if (result instanceof Promise) {
-      throw new TypeError(
-        "scope: fn must be synchronous, it returned a promise; await outside and keep() what you need",
-      );
-    }
+    refusePromise("scope", result);
   } catch (error) {
     frames.pop();
     for (const member of frame.members) member.dispose();
@@ -54,27 +59,44 @@ export function scope<T>(fn: () => T): T {
   return result;
 }
 
-/** Tensors inside a returned value, and the tape nodes they need for a later backward(). */
-function collect(value: unknown, into: Set<Scoped>): void {
-  if (value === null || typeof value !== "object") return;
-  if (isTensor(value)) {
-    into.add(value);
-    if (value.grad !== null) into.add(value.grad);
-    const stack = value.node === null ? [] : [value.node];
-    while (stack.length > 0) {
-      const node = stack.pop()!;
-      if (into.has(node)) continue;
-      into.add(node);
-      for (const input of node.inputs) if (input.node !== null) stack.push(input.node);
-    }
-    return;
-  }
-  if (Array.isArray(value) || value instanceof Set) for (const entry of value) collect(entry, into);
-  else if (value instanceof Map) for (const entry of value.values()) collect(entry, into);
-  else if (Object.getPrototypeOf(value) === Object.prototype)
-    for (const entry of Object.values(value)) collect(entry, into);
+/** @throws UsageError for what an async function of the user returned, where `fn` must give its result at once */
+export function refusePromise(op: string, result: unknown): void {
+  if (typeof (result as PromiseLike<unknown> | null | undefined)?.then !== "function") return;
+  // The error thrown here tells what is wrong; a rejection that nobody awaits would end the process beside it.
+  (result as PromiseLike<unknown>).then(undefined, () => {});
+  throw new UsageError(`${op}: fn must be synchronous, it returned a promise; await outside and keep() what you need`);
 }
 
-function isTensor(value: object): value is Tensor {
-  return "storage" in value && "dtype" in value;
+/** Tensors inside a returned value, and the tape nodes they need for a later backward(). */
+function collect(returned: unknown, into: Set<Scoped>): void {
+  const seen = new Set<unknown>();
+  const values = [returned];
+  while (values.length > 0) {
+    const value = values.pop();
+    if (value === null || typeof value !== "object" || seen.has(value)) continue;
+    seen.add(value);
+    if (isTensor(value)) collectTensor(value, into);
+    else if (Array.isArray(value) || value instanceof Set) for (const entry of value) values.push(entry);
+    else if (value instanceof Map) for (const entry of value.values()) values.push(entry);
+    else if (Object.getPrototypeOf(value) === Object.prototype) {
+      for (const entry of Object.values(value)) values.push(entry);
+    }
+  }
 }
+
+function collectTensor(tensor: Tensor, into: Set<Scoped>): void {
+  into.add(tensor);
+  if (tensor.grad !== null) into.add(tensor.grad);
+  const stack = tensor.node === null ? [] : [tensor.node];
+  while (stack.length > 0) {
+    const node = stack.pop()!;
+    if (into.has(node)) continue;
+    into.add(node);
+    for (const input of node.inputs) if (input.node !== null) stack.push(input.node);
+  }
+}
+
+/** Marks the class Tensor, which this module does not import. */
+export const TENSOR = Symbol("tensor");
+
+const isTensor = (value: object): value is Tensor => TENSOR in value;

@@ -1,10 +1,12 @@
 // A step that is run many times: recorded once per shapes of its inputs and replayed from then on, where the device can
 // do that. What a replay saves is JavaScript: layers, tape, tensors, bind groups. Its results have the same bits.
-import type { Device, RecordedStep } from "./device.js";
+import { type Device, deviceRule, type RecordedStep } from "./device.js";
 import type { DType } from "./dtype.js";
-import { keep, scope } from "./scope.js";
-import type { Shape } from "./shape.js";
-import { empty, type Tensor } from "./tensor.js";
+import { ShapeError } from "./errors.js";
+import { boolean, callable, check, checkOptions, type Rule, type Rules } from "./options.js";
+import { keep, refusePromise, scope } from "./scope.js";
+import { checkShape, formatShape, type Shape, sizeOf } from "./shape.js";
+import { empty, requireTensors, type Tensor } from "./tensor.js";
 
 /** Values on their way to the device. */
 export interface HostTensor {
@@ -20,6 +22,26 @@ export interface StepPlanOptions {
    * recorded per name.
    */
   readonly variant?: () => string;
+}
+
+const planRules: Rules<StepPlanOptions> = { eager: boolean, variant: callable };
+
+const hostTensor: Rule = {
+  expected: "{ values, shape } of a Float32Array, Int32Array or Uint32Array",
+  accepts: (value) => {
+    const { values } = Object(value) as Partial<HostTensor>;
+    return values instanceof Float32Array || values instanceof Int32Array || values instanceof Uint32Array;
+  },
+};
+
+/** @throws UsageError, ShapeError unless the values are what the shape says */
+function checkHostTensor(value: HostTensor, i: number): void {
+  check("StepPlan", `input ${i}`, value, hostTensor);
+  checkShape("StepPlan", value.shape);
+  if (sizeOf(value.shape) === value.values.length) return;
+  throw new ShapeError(
+    `StepPlan: input ${i} of shape ${formatShape(value.shape)} needs ${sizeOf(value.shape)} values, got ${value.values.length}`,
+  );
 }
 
 /** Recorded steps that are kept; the one not run for the longest goes first. */
@@ -46,10 +68,15 @@ export class StepPlan {
     private readonly device: Device,
     private readonly fn: (...inputs: Tensor[]) => readonly Tensor[],
     private readonly options: StepPlanOptions = {},
-  ) {}
+  ) {
+    check("StepPlan", "device", device, deviceRule);
+    check("StepPlan", "fn", fn, callable);
+    checkOptions("StepPlan", options, planRules);
+  }
 
   /** One step. The tensors it gives belong to the plan and are overwritten by the next. */
   run(...values: readonly HostTensor[]): readonly Tensor[] {
+    values.forEach(checkHostTensor);
     const recording = this.recordingOf(values);
     recording.inputs.forEach((input, i) => {
       this.device.write(input.storage, values[i]!.values);
@@ -64,12 +91,19 @@ export class StepPlan {
       return recording.step.outputs;
     }
     // The first time makes what outlives a step (the momenta of an optimizer) and has the kernels compiled.
-    const compute = () => scope(() => this.fn(...recording.inputs)).map(keep);
+    const compute = () => scope(() => this.outputsOf(recording.inputs)).map(keep);
     if (recording.runs++ > 0 && !this.options.eager) recording.step = this.device.record(compute);
     if (recording.step !== undefined) return recording.step.outputs;
     for (const t of this.eagerOutputs) t.dispose();
     this.eagerOutputs = compute();
     return this.eagerOutputs;
+  }
+
+  private outputsOf(inputs: readonly Tensor[]): readonly Tensor[] {
+    const outputs = this.fn(...inputs);
+    refusePromise("StepPlan", outputs);
+    requireTensors("StepPlan", "what fn returns", outputs);
+    return outputs;
   }
 
   private recordingOf(values: readonly HostTensor[]): Recording {

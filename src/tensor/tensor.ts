@@ -4,8 +4,8 @@ import { type Changing, type Device, deviceRule, Storage } from "./device.js";
 import { type DType, dtypeRule, type Spec, type TypedArray } from "./dtype.js";
 import { DeviceError, DisposedError, ShapeError, UsageError } from "./errors.js";
 import type { Kernel } from "./kernel.js";
-import { anything, array, check, checkOptions, describe, type Rules } from "./options.js";
-import { keep, register, type Scoped } from "./scope.js";
+import { anything, array, callable, check, checkOptions, describe, instanceOf, type Rules } from "./options.js";
+import { keep, refusePromise, register, type Scoped, TENSOR } from "./scope.js";
 import { checkShape, formatShape, MOST_AXES, type Shape, sizeOf } from "./shape.js";
 
 /** One recorded operation; defined by the autograd module, which alone looks inside. */
@@ -47,14 +47,24 @@ export class Tensor implements Spec, Scoped {
     readonly dtype: DType,
   ) {
     if (!(storage instanceof Storage)) throw new UsageError("Tensor: make tensors with tensor(), zeros() and the like");
-    this.memory = storage;
+    checkShape("Tensor", shape);
     this.size = sizeOf(shape);
+    if (this.size !== storage.size || dtype !== storage.dtype) {
+      throw new ShapeError(
+        `Tensor: ${describe(dtype)} ${formatShape(shape)} must be what its memory holds, ${storage.size} elements of ${storage.dtype}`,
+      );
+    }
+    this.memory = storage;
     register(this);
   }
 
   /** A tensor that no scope around it frees. */
   static unscoped(storage: Storage, shape: Shape, dtype: DType): Tensor {
     return keep(new Tensor(storage, shape, dtype));
+  }
+
+  get [TENSOR](): true {
+    return true;
   }
 
   get device(): Device {
@@ -171,6 +181,7 @@ export class Tensor implements Spec, Scoped {
 
   /** Has `follow` called when this handle is disposed of; gives what takes that back. */
   onDispose(follow: () => void): () => void {
+    check("onDispose", "follow", follow, callable);
     this.followers ??= new Set();
     this.followers.add(follow);
     return () => void this.followers?.delete(follow);
@@ -190,6 +201,15 @@ export function requireTensor(op: string, name: string, value: unknown): asserts
     );
   }
 }
+
+/** @throws UsageError for what a function of the user gave and is no tensor, such as a promise of an async one */
+export function requireResult(op: string, result: unknown): asserts result is Tensor {
+  refusePromise(op, result);
+  requireTensor(op, "what fn returns", result);
+}
+
+/** What a tensor may be, for rules of options. */
+export const tensorRule = instanceOf(Tensor, "a tensor");
 
 /** @throws UsageError for what is no array of tensors, DisposedError where one was disposed */
 export function requireTensors(op: string, name: string, list: unknown): asserts list is readonly Tensor[] {

@@ -209,7 +209,9 @@ describe("without data and network", () => {
   });
 
   it("an unknown data set is refused by name", async () => {
-    await expect(loadDataset("imagenet")).rejects.toThrow('data: must be one of mnist, digits, given "imagenet"');
+    await expect(loadDataset("imagenet")).rejects.toThrow(
+      'loadDataset: name must be one of "mnist", "digits", got "imagenet"',
+    );
     await expect(loadDataset("imagenet")).rejects.toBeInstanceOf(UsageError);
   });
 });

@@ -35,8 +35,9 @@ describe("single images", () => {
   test("any picture at any scale keeps every pixel", () => {
     const sizes = { width: fc.integer({ min: 1, max: 9 }), height: fc.integer({ min: 1, max: 9 }) };
     fc.assert(
-      fc.property(fc.record({ ...sizes, scale: fc.integer({ min: 1, max: 4 }), seed: fc.nat() }), (options) => {
-        const { width, height, scale, seed } = options;
+      fc.property(fc.record({ ...sizes, scale: fc.integer({ min: 1, max: 4 }), seed: fc.nat() }), (drawn) => {
+        const { seed, ...options } = drawn;
+        const { width, height, scale } = options;
         const pixels = Float64Array.from({ length: width * height }, (_, i) => (((i + 1) * (seed + 7)) % 256) / 255);
         const rows = pixelsOf(encodeGrayPng(pixels, options));
         expect([rows.length, rows[0]!.length]).toEqual([height * scale, width * scale]);
@@ -55,8 +56,11 @@ describe("single images", () => {
     [() => encodeGrayPng([1, 2], { width: 3, height: 1 }), /3 x 1 x 1 needs 3 values, given 2/],
     [() => encodeRgbPng([1, 2], { width: 1, height: 1 }), /1 x 1 x 3 needs 3 values, given 2/],
     [() => encodeGrayPng([1, Number.NaN], { width: 2, height: 1 }), /must be finite, value 1 is NaN/],
-    [() => encodeGrayPng([], { width: 0, height: 1 }), /whole numbers from 1, given 0 x 1/],
-    [() => encodeGrayPng([1], { width: 1, height: 1, scale: 1.5 }), /scale must be a whole number from 1, given 1.5/],
+    [() => encodeGrayPng([], { width: 0, height: 1 }), /width must be a whole number from 1 to 32768, got 0/],
+    [
+      () => encodeGrayPng([1], { width: 1, height: 1, scale: 1.5 }),
+      /scale must be a whole number from 1 to 1024, got 1.5/,
+    ],
   ])("refuses what does not fit %#", (encode, message) => {
     expect(encode).toThrow(UsageError);
     expect(encode).toThrow(message);

@@ -204,7 +204,7 @@ describe("writing refuses", () => {
     ],
     [
       { dtype: "F32", shape: [2], data: new Int32Array(2) },
-      /needs a Float32Array of 2 elements, given a Int32Array of 2/,
+      /needs a Float32Array of 2 elements, given an Int32Array of 2/,
     ],
   ])("data that do not fit: %o", (tensor, message) => {
     expect(() => write(tensor)).toThrow(UsageError);

@@ -96,7 +96,7 @@ async function evaluate(device: Device, apply: typeof fused, test: Case, inputs:
   const y = scope(() => {
     const output = apply(test, leaves[0]!, leaves[1]!, leaves[2]);
     const dy = randomInput(new RandomStream(output.size, "dy"), output.shape);
-    backward(output, { gradient: tensor(device, dy.values, dy) });
+    backward(output, { gradient: tensor(device, dy.values, { shape: dy.shape }) });
     return output.alias();
   });
   const results = { shape: y.shape, all: [await y.data()] };

@@ -122,7 +122,9 @@ describe("reference", () => {
   it("refuses windows that do not fit", () => {
     const x = tensor(cpu, new Float32Array(16), { shape: [1, 4, 4, 1] });
     expect(() => maxPool2d(x, { poolSize: 5 })).toThrow("maxPool2d: the kernel must fit into the padded input");
-    expect(() => maxPool2d(x, { poolSize: 0 })).toThrow("maxPool2d: poolSize must be positive integers, got [0, 0]");
+    expect(() => maxPool2d(x, { poolSize: 0 })).toThrow(
+      "maxPool2d: poolSize must be a whole number from 1 to 65536, or a pair of them, got 0",
+    );
     expect(() =>
       avgPool2d(x, {
         poolSize: 2,

@@ -156,15 +156,15 @@ test.each<[string, () => unknown, string]>([
   [
     "strides",
     () => conv2d({ filters: 1, kernelSize: 3, strides: [1, 0.5] }),
-    "strides must be a whole number from 1, got [1,0.5]",
+    "Conv2D: strides must be a whole number from 1 to 65536, or a pair of them, got [1, 0.5]",
   ],
   ["padding", () => maxPool2d({ poolSize: 2, padding: "full" as "same" }), 'padding must be "valid", "same"'],
-  ["rate", () => dropout(1), "Dropout: rate must be in [0, 1), got 1"],
-  ["activation", () => activation("swish" as "relu"), "activation must be one of linear, softmax, neg"],
+  ["rate", () => dropout(1), "Dropout: rate must be a finite number in [0, 1), got 1"],
+  ["activation", () => activation("swish" as "relu"), 'activation must be one of "linear", "softmax", "neg"'],
   [
     "initialiser",
     () => dense({ units: 1, kernelInitializer: "xavier" as "ones" }),
-    "initialiser must be one of glorotUniform",
+    "Dense: kernelInitializer must be an initialiser such as nn.uniform() gives it, or one of glorotUniform",
   ],
   [
     "class",

@@ -21,7 +21,7 @@ const shape: Shape = [3, 3, 20, 40]; // fanIn 180, fanOut 360, 7200 values.
 
 describeDevices((device) => {
   const values = async (name: InitializerName | ReturnType<typeof uniform>) => {
-    const tensor = initialize(device(), shape, initializerOf("test", name), randomKey(3, "layer/kernel"));
+    const tensor = initialize(device(), shape, initializerOf(name), randomKey(3, "layer/kernel"));
     const data = Array.from(await tensor.data());
     tensor.dispose();
     return data;

@@ -118,7 +118,7 @@ it("tensors of two devices do not mix", async () => {
 it("openDevice names what it can open", async () => {
   await expect(openDevice("cuda" as "cpu")).rejects.toThrow(UsageError);
   await expect(openDevice("cuda" as "cpu")).rejects.toThrow(
-    'openDevice: kind must be "webgpu", "cpu" or "auto", got "cuda"',
+    'openDevice: kind must be one of "webgpu", "cpu", "auto", got "cuda"',
   );
   await expect(openDevice("webgpu", { profile: "fast" })).rejects.toThrow(
     'openDevice: profile must be "software" or "hardware", got "fast"',

@@ -7,8 +7,9 @@ import {
   batchNormSumsKernel,
 } from "../../kernels/batchnorm.js";
 import { ShapeError } from "../../tensor/errors.js";
+import { boolean, checkOptions, number, type Rules } from "../../tensor/options.js";
 import { formatShape, sameShape } from "../../tensor/shape.js";
-import { empty, run, runInto, runMany, type Tensor } from "../../tensor/tensor.js";
+import { empty, requireTensor, run, runInto, runMany, type Tensor, tensorRule } from "../../tensor/tensor.js";
 import { record } from "../tape.js";
 
 export interface BatchNormOptions {
@@ -28,13 +29,31 @@ export interface BatchNormOptions {
   readonly epsilon?: number;
 }
 
+const rules: Rules<BatchNormOptions> = {
+  gamma: tensorRule,
+  beta: tensorRule,
+  runningMean: tensorRule,
+  runningVariance: tensorRule,
+  training: boolean,
+  momentum: number({ from: 0, to: 1 }),
+  epsilon: number({ from: 0 }),
+};
+
 /**
  * (x - mean) / sqrt(variance + epsilon) * gamma + beta per channel (last axis), over all other axes. Defaults, and the
  * biased variance in the running statistics, are Keras's.
  * @param x f32 [..., C], rank 2 or more
  */
 export function batchNorm(x: Tensor, options: BatchNormOptions): Tensor {
-  const { gamma, beta, runningMean, runningVariance, training, momentum = 0.99, epsilon = 1e-3 } = options;
+  requireTensor("batchNorm", "x", x);
+  const given = checkOptions("batchNorm", options, rules, [
+    "gamma",
+    "beta",
+    "runningMean",
+    "runningVariance",
+    "training",
+  ]);
+  const { gamma, beta, runningMean, runningVariance, training, momentum = 0.99, epsilon = 1e-3 } = given;
   if (x.dtype !== "f32" || x.rank < 2 || x.size === 0) {
     throw new ShapeError(
       `batchNorm: needs f32 [..., C] of rank 2 or more and not empty, got ${x.dtype} ${formatShape(x.shape)}`,
@@ -42,16 +61,12 @@ export function batchNorm(x: Tensor, options: BatchNormOptions): Tensor {
   }
   const channels = x.shape.slice(-1);
   for (const [name, t] of Object.entries({ gamma, beta, runningMean, runningVariance })) {
+    requireTensor("batchNorm", name, t);
     if (t.dtype !== "f32" || !sameShape(t.shape, channels)) {
       throw new ShapeError(
         `batchNorm: ${name} must be f32 ${formatShape(channels)} for x ${formatShape(x.shape)}, got ${t.dtype} ${formatShape(t.shape)}`,
       );
     }
-  }
-  if (!(momentum >= 0 && momentum <= 1) || !(epsilon >= 0)) {
-    throw new ShapeError(
-      `batchNorm: momentum must be in [0, 1] and epsilon not negative, got ${momentum} and ${epsilon}`,
-    );
   }
   const [mean, variance] = training
     ? [empty(x.device, channels), empty(x.device, channels)]

@@ -1,8 +1,14 @@
 // Differentiable two-dimensional convolution with optional bias and activation.
-import { activationGradientKernel, type FusedActivation, isLinear } from "../../kernels/activation.js";
+import {
+  activationGradientKernel,
+  type FusedActivation,
+  fusedActivationRule,
+  isLinear,
+} from "../../kernels/activation.js";
 import {
   checkConv2dInputs,
   conv2dGeometry,
+  conv2dRules,
   outputShape,
   type Conv2dOptions as WindowOptions,
 } from "../../kernels/conv2d/geometry.js";
@@ -13,7 +19,8 @@ import {
   conv2dKernel,
   conv2dKernelGradientKernel,
 } from "../../kernels/conv2d.js";
-import { run, runMany, type Tensor } from "../../tensor/tensor.js";
+import { checkOptions, type Rules } from "../../tensor/options.js";
+import { requireTensor, run, runMany, type Tensor, tensorRule } from "../../tensor/tensor.js";
 import { isRecording, record } from "../tape.js";
 import { sumTo } from "./elementwise.js";
 
@@ -23,6 +30,8 @@ export interface Conv2dOptions extends WindowOptions {
   /** Applied after the bias; default "linear". */
   readonly activation?: FusedActivation;
 }
+
+const rules: Rules<Conv2dOptions> = { ...conv2dRules, bias: tensorRule, activation: fusedActivationRule };
 
 /**
  * Cross-correlation with zero padding: x [N, H, W, Cin], kernel [kh, kw, Cin, Cout] -> [N, OH, OW, Cout],
@@ -35,7 +44,10 @@ export interface Conv2dOptions extends WindowOptions {
  * @example conv2d(x, kernel, { padding: "same", bias, activation: "relu" })
  * @throws ShapeError when ranks or channels do not fit, or the kernel is larger than the padded input
  */
-export function conv2d(x: Tensor, kernel: Tensor, options: Conv2dOptions = {}): Tensor {
+export function conv2d(x: Tensor, kernel: Tensor, given: Conv2dOptions = {}): Tensor {
+  requireTensor("conv2d", "x", x);
+  requireTensor("conv2d", "kernel", kernel);
+  const options = checkOptions("conv2d", given, rules);
   const { bias, activation = "linear" } = options;
   const geometry = conv2dGeometry(x.shape, kernel.shape, options);
   checkConv2dInputs(geometry, x, kernel, bias);

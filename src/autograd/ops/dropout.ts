@@ -1,12 +1,13 @@
 // Inverted dropout. Whether a model is training is its caller's business: this always drops.
 import { type DropoutParams, dropoutKernel } from "../../kernels/dropout.js";
 import { type Changing, valueNow } from "../../tensor/device.js";
-import { ShapeError, UsageError } from "../../tensor/errors.js";
-import type { RandomKey } from "../../tensor/random.js";
+import { ShapeError } from "../../tensor/errors.js";
+import { anyOf, callable, check, checkOptions, number, type Rules } from "../../tensor/options.js";
+import { keyRule, type RandomKey } from "../../tensor/random.js";
 import { formatShape } from "../../tensor/shape.js";
-import { run, type Tensor } from "../../tensor/tensor.js";
+import { requireTensor, run, type Tensor } from "../../tensor/tensor.js";
 import { record } from "../tape.js";
-import { checkOffset, type RandomOptions } from "./random.js";
+import { offsetRule, type RandomOptions } from "./random.js";
 
 export interface DropoutOptions extends RandomOptions {
   /** Probability of dropping an element, in [0, 1). */
@@ -15,13 +16,19 @@ export interface DropoutOptions extends RandomOptions {
   readonly key: Changing<RandomKey>;
 }
 
+const rules: Rules<DropoutOptions> = {
+  rate: number({ from: 0, below: 1 }),
+  key: anyOf(keyRule, callable),
+  offset: offsetRule,
+};
+
 /**
  * Zero with probability `rate`, else x / (1 - rate). The mask depends on key and offset alone: advance the offset by
  * `randomCounters(x.size)` for the next step. With rate 0 it is x itself.
  */
-export function dropout(x: Tensor, { rate, key, offset = 0 }: DropoutOptions): Tensor {
-  checkOffset("dropout", offset);
-  if (!(rate >= 0 && rate < 1)) throw new UsageError(`dropout: rate must lie in [0, 1), got ${rate}`);
+export function dropout(x: Tensor, options: DropoutOptions): Tensor {
+  requireTensor("dropout", "x", x);
+  const { rate, key, offset = 0 } = checkOptions("dropout", options, rules, ["rate", "key"]);
   if (x.dtype !== "f32") {
     throw new ShapeError(`dropout: needs an f32 tensor, got ${x.dtype} ${formatShape(x.shape)}; use cast(x, "f32")`);
   }
@@ -29,7 +36,9 @@ export function dropout(x: Tensor, { rate, key, offset = 0 }: DropoutOptions): T
   // Asked once a step: the gradient must drop what was dropped.
   let params: DropoutParams;
   const drawn = () => {
-    params = { rate, key: valueNow(key), offset };
+    const now = valueNow(key);
+    check("dropout", "what the function key returns", now, keyRule);
+    params = { rate, key: now, offset };
     return params;
   };
   return record(run(dropoutKernel, [x], x, drawn), {

@@ -1,12 +1,18 @@
 // Differentiable matrix products with optional bias and activation: dense layers in one pass.
-import { activationGradientKernel, type FusedActivation, isLinear } from "../../kernels/activation.js";
+import {
+  activationGradientKernel,
+  type FusedActivation,
+  fusedActivationRule,
+  isLinear,
+} from "../../kernels/activation.js";
 import { matmulKernel } from "../../kernels/matmul.js";
 import type { Spec } from "../../tensor/dtype.js";
 // Devices of mixed precision are checked by it as they are opened.
 import "../../kernels/subgroup-matrix-check.js";
 import { ShapeError } from "../../tensor/errors.js";
+import { boolean, checkOptions, type Rules } from "../../tensor/options.js";
 import { broadcastShapes, formatShape, sizeOf } from "../../tensor/shape.js";
-import { run, runMany, type Tensor } from "../../tensor/tensor.js";
+import { requireTensor, run, runMany, type Tensor, tensorRule } from "../../tensor/tensor.js";
 import { record } from "../tape.js";
 import { sumTo } from "./elementwise.js";
 
@@ -21,6 +27,13 @@ export interface MatmulOptions {
   readonly activation?: FusedActivation;
 }
 
+const rules: Rules<MatmulOptions> = {
+  transposeA: boolean,
+  transposeB: boolean,
+  bias: tensorRule,
+  activation: fusedActivationRule,
+};
+
 /**
  * y = activation(a b + bias): a [..., M, K], b [..., K, N] -> [..., M, N]. Batch axes "..." broadcast.
  *
@@ -31,7 +44,10 @@ export interface MatmulOptions {
  * @throws ShapeError when the inner sizes differ, the batch axes do not broadcast, or an operand has fewer than two axes
  */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
-  const { transposeA = false, transposeB = false, bias, activation = "linear" } = options;
+  requireTensor("matmul", "a", a);
+  requireTensor("matmul", "b", b);
+  const given = checkOptions("matmul", options, rules);
+  const { transposeA = false, transposeB = false, bias, activation = "linear" } = given;
   const shape = resultShape(a, b, { transposeA, transposeB });
   const n = shape.at(-1)!;
   if (bias !== undefined && (bias.rank !== 1 || bias.size !== n || bias.dtype !== "f32")) {

@@ -1,7 +1,9 @@
 // The L2 penalty of many tensors as one differentiable operation.
 import { l2PenaltyGradientKernel, l2PenaltyKernel } from "../../kernels/penalty.js";
 import { ShapeError } from "../../tensor/errors.js";
-import { run, runMany, type Tensor } from "../../tensor/tensor.js";
+import { array, check, checkOptions, number, type Rules } from "../../tensor/options.js";
+import { formatShape } from "../../tensor/shape.js";
+import { requireTensor, run, runMany, type Tensor, tensorRule } from "../../tensor/tensor.js";
 import { record } from "../tape.js";
 
 /** A tensor and what the sum of its squares is multiplied by. */
@@ -10,6 +12,8 @@ export interface L2Term {
   readonly factor: number;
 }
 
+const termRules: Rules<L2Term> = { tensor: tensorRule, factor: number() };
+
 /**
  * Sum over terms of factor * sum(tensor^2), a scalar: Keras's `regularizers.L2` of many weights, in one or two passes.
  * f32 of any shapes.
@@ -17,6 +21,16 @@ export interface L2Term {
  * @throws ShapeError without terms
  */
 export function l2Penalty(terms: readonly L2Term[]): Tensor {
+  check("l2Penalty", "terms", terms, array);
+  for (const term of terms) {
+    const { tensor } = checkOptions("l2Penalty", term, termRules, ["tensor", "factor"]);
+    requireTensor("l2Penalty", "tensor", tensor);
+    if (tensor.dtype !== "f32") {
+      throw new ShapeError(
+        `l2Penalty: needs f32 tensors, got ${tensor.dtype} ${formatShape(tensor.shape)}; use cast()`,
+      );
+    }
+  }
   if (terms.length === 0) throw new ShapeError("l2Penalty: needs at least one term, got none");
   const inputs = terms.map(({ tensor }) => tensor);
   const factors = terms.map(({ factor }) => factor);

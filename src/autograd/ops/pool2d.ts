@@ -1,16 +1,18 @@
 // Differentiable pooling over windows of images.
-import { type FusedActivation, isLinear } from "../../kernels/activation.js";
+import { type FusedActivation, fusedActivationRule, isLinear } from "../../kernels/activation.js";
 import {
   type Pool2dOptions,
   type Pool2dParams,
   pool2dGradientKernel,
   pool2dKernel,
   pool2dParams,
+  pool2dRules,
   winnerSpec,
 } from "../../kernels/pool2d.js";
 import { ShapeError } from "../../tensor/errors.js";
+import { checkOptions, type Rules } from "../../tensor/options.js";
 import { formatShape } from "../../tensor/shape.js";
-import { run, runMany, type Tensor } from "../../tensor/tensor.js";
+import { requireTensor, run, runMany, type Tensor } from "../../tensor/tensor.js";
 import { isRecording, record } from "../tape.js";
 import { mean } from "./reduce.js";
 
@@ -21,17 +23,19 @@ export interface MaxPool2dOptions extends Pool2dOptions {
   readonly activation?: FusedActivation;
 }
 
+const maxRules: Rules<MaxPool2dOptions> = { ...pool2dRules, activation: fusedActivationRule };
+
 /**
  * Maximum over windows: x [N, H, W, C] -> [N, OH, OW, C]. Padding never wins. Where several cells of a window are the
  * maximum, the first in row-major order gets the gradient.
  */
 export function maxPool2d(x: Tensor, options: MaxPool2dOptions): Tensor {
-  return pool("maxPool2d", "max", x, options);
+  return pool("maxPool2d", "max", x, checkOptions("maxPool2d", options, maxRules, ["poolSize"]));
 }
 
 /** Mean over windows: x [N, H, W, C] -> [N, OH, OW, C]. Padded cells are not counted, as in Keras. */
 export function avgPool2d(x: Tensor, options: Pool2dOptions): Tensor {
-  return pool("avgPool2d", "mean", x, options);
+  return pool("avgPool2d", "mean", x, checkOptions("avgPool2d", options, pool2dRules, ["poolSize"]));
 }
 
 /** Mean over the whole image: x [N, H, W, C] -> [N, C]. */
@@ -41,6 +45,7 @@ export function globalAvgPool2d(x: Tensor): Tensor {
 }
 
 function requireImages(op: string, x: Tensor): void {
+  requireTensor(op, "x", x);
   if (x.rank !== 4 || x.dtype !== "f32") {
     throw new ShapeError(
       `${op}: needs f32 images [N, H, W, C], got ${x.dtype} ${formatShape(x.shape)}; reshape or cast`,

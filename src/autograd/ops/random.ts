@@ -8,7 +8,8 @@ import {
 import type { Device } from "../../tensor/device.js";
 import { UsageError } from "../../tensor/errors.js";
 import type { Kernel } from "../../tensor/kernel.js";
-import type { RandomKey } from "../../tensor/random.js";
+import { check, checkOptions, integer, number, type Rules } from "../../tensor/options.js";
+import { keyRule, type RandomKey } from "../../tensor/random.js";
 import type { Shape } from "../../tensor/shape.js";
 import { empty, runInto, type Tensor } from "../../tensor/tensor.js";
 
@@ -22,34 +23,35 @@ export interface RandomOptions {
 
 /** Counters that a random tensor (or dropout) of `size` elements uses. */
 export function randomCounters(size: number): number {
+  check("randomCounters", "size", size, integer({ from: 0 }));
   return Math.ceil(size / 2);
 }
 
-/** @throws UsageError unless 0 <= offset < 2^52 is an integer */
-export function checkOffset(op: string, offset: number): void {
-  if (!(Number.isInteger(offset) && offset >= 0 && offset < 2 ** 52)) {
-    throw new UsageError(`${op}: offset must be an integer in [0, 2^52), got ${offset}`);
-  }
-}
+/** Counters have 53 bits less one, for a draw's own. */
+export const offsetRule = integer({ from: 0, below: 2 ** 52 });
 
 function drawn<P extends RandomParams>(kernel: Kernel<P>, device: Device, shape: Shape, params: P): Tensor {
-  checkOffset(kernel.name, params.offset);
-  const y = empty(device, shape);
+  check(kernel.name, "key", params.key, keyRule);
+  const y = empty(device, shape, "f32", kernel.name);
   runInto(kernel, [], [y], params);
   return y;
 }
+
+export interface UniformOptions extends RandomOptions {
+  /** Default 0. */
+  readonly low?: number;
+  /** Default 1. */
+  readonly high?: number;
+}
+
+const uniformRules: Rules<UniformOptions> = { low: number(), high: number(), offset: offsetRule };
 
 /**
  * Uniform in [low, high), by default [0, 1); 24 random bits an element.
  * @example randomUniform(device, [28, 28], randomKey(1, "start image"))
  */
-export function randomUniform(
-  device: Device,
-  shape: Shape,
-  key: RandomKey,
-  options: RandomOptions & { readonly low?: number; readonly high?: number } = {},
-): Tensor {
-  const { low = 0, high = 1, offset = 0 } = options;
+export function randomUniform(device: Device, shape: Shape, key: RandomKey, options: UniformOptions = {}): Tensor {
+  const { low = 0, high = 1, offset = 0 } = checkOptions("randomUniform", options, uniformRules);
   // As float32, in which their difference must be a number, too.
   if (!(Math.fround(low) < Math.fround(high) && Number.isFinite(Math.fround(high - low)))) {
     throw new UsageError(`randomUniform: needs float32 bounds low < high, got [${low}, ${high})`);
@@ -57,32 +59,34 @@ export function randomUniform(
   return drawn(randomUniformKernel, device, shape, { key, offset, low, high });
 }
 
+export interface NormalOptions extends RandomOptions {
+  /** Default 0. */
+  readonly mean?: number;
+  /** Default 1. */
+  readonly standardDeviation?: number;
+}
+
+const normalRules: Rules<NormalOptions> = {
+  mean: number(),
+  standardDeviation: number({ from: 0 }),
+  offset: offsetRule,
+};
+
 /** Normal, by default with mean 0 and standard deviation 1; 32 random bits an element. */
-export function randomNormal(
-  device: Device,
-  shape: Shape,
-  key: RandomKey,
-  options: RandomOptions & { readonly mean?: number; readonly standardDeviation?: number } = {},
-): Tensor {
-  const { mean = 0, standardDeviation = 1, offset = 0 } = options;
-  if (!(Number.isFinite(mean) && Number.isFinite(standardDeviation) && standardDeviation >= 0)) {
-    throw new UsageError(
-      `randomNormal: needs a finite mean and standard deviation >= 0, got ${mean} and ${standardDeviation}`,
-    );
-  }
+export function randomNormal(device: Device, shape: Shape, key: RandomKey, options: NormalOptions = {}): Tensor {
+  const { mean = 0, standardDeviation = 1, offset = 0 } = checkOptions("randomNormal", options, normalRules);
   return drawn(randomNormalKernel, device, shape, { key, offset, mean, standardDeviation });
 }
 
+export interface BernoulliOptions extends RandomOptions {
+  /** Of a 1. */
+  readonly probability: number;
+}
+
+const bernoulliRules: Rules<BernoulliOptions> = { probability: number({ from: 0, to: 1 }), offset: offsetRule };
+
 /** 1 with the given probability, else 0; f32. */
-export function randomBernoulli(
-  device: Device,
-  shape: Shape,
-  key: RandomKey,
-  options: RandomOptions & { readonly probability: number },
-): Tensor {
-  const { probability, offset = 0 } = options;
-  if (!(probability >= 0 && probability <= 1)) {
-    throw new UsageError(`randomBernoulli: probability must lie in [0, 1], got ${probability}`);
-  }
+export function randomBernoulli(device: Device, shape: Shape, key: RandomKey, options: BernoulliOptions): Tensor {
+  const { probability, offset = 0 } = checkOptions("randomBernoulli", options, bernoulliRules, ["probability"]);
   return drawn(randomBernoulliKernel, device, shape, { key, offset, probability });
 }

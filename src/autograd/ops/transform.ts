@@ -146,7 +146,7 @@ export function slice(x: Tensor, begin: readonly number[], size: readonly number
   });
 }
 
-const padding: Rule = listOf(listOf(integer({ from: 0 }), { from: 2, to: 2 }));
+const padding: Rule = listOf(listOf(integer()));
 const filling: Rule = { expected: "a number", accepts: (value) => typeof value === "number" };
 
 /**
@@ -157,9 +157,10 @@ export function pad(x: Tensor, paddings: readonly (readonly number[])[], value =
   requireTensor("pad", "x", x);
   check("pad", "paddings", paddings, padding);
   check("pad", "value", value, filling);
-  if (paddings.length !== x.rank) {
+  const valid = paddings.every((p) => p.length === 2 && p.every((n) => n >= 0));
+  if (!valid || paddings.length !== x.rank) {
     throw new ShapeError(
-      `pad: paddings must be one pair [before, after] per axis of ${formatShape(x.shape)}, got ${JSON.stringify(paddings)}`,
+      `pad: paddings must be one pair [before, after] of non-negative integers per axis of ${formatShape(x.shape)}, got ${JSON.stringify(paddings)}`,
     );
   }
   const inner = x.shape;

@@ -2,6 +2,7 @@
 // arithmetic; the index maps that the kernels use are at the end.
 import type { Spec } from "../../tensor/dtype.js";
 import { ShapeError } from "../../tensor/errors.js";
+import { anyOf, integer, listOf, oneOf, oneOrPair, type Rules } from "../../tensor/options.js";
 import { formatShape, type Shape, sizeOf } from "../../tensor/shape.js";
 import type { GpuView } from "../../tensor/webgpu-program.js";
 
@@ -23,6 +24,20 @@ export interface Conv2dOptions {
   /** Distance between kernel elements, default 1. */
   readonly dilations?: Pair;
 }
+
+/** Sizes and distances of windows: more than an image has pixels along an axis makes no sense, and fits u32 indices. */
+export const pairRule = oneOrPair(integer({ from: 1, to: 2 ** 16 }));
+
+const side = listOf(integer({ from: -(2 ** 16), to: 2 ** 16 }), { from: 2, to: 2 });
+
+/** What a padding may be. */
+export const paddingRule = {
+  ...anyOf(oneOf("valid", "same"), listOf(side, { from: 2, to: 2 })),
+  expected: '"valid", "same" or [[top, bottom], [left, right]]',
+};
+
+/** Rules of the options of whatever slides over images. */
+export const conv2dRules: Rules<Conv2dOptions> = { strides: pairRule, padding: paddingRule, dilations: pairRule };
 
 /** One spatial axis of a sliding window. */
 export interface WindowAxis {

@@ -1,7 +1,9 @@
 // Batch normalisation over all axes but the last: gamma (x - mean) / sqrt(variance + epsilon) + beta. While training with
 // the batch's mean and (biased) variance, else with their running means. A frozen layer always uses the running means.
 import { batchNorm as batchNormOp } from "../../autograd/ops/batchnorm.js";
-import { defineLayer, type Layer, type LayerOptions, weight } from "../layer.js";
+import { ShapeError } from "../../tensor/errors.js";
+import { checkOptions, number, type Rules } from "../../tensor/options.js";
+import { defineLayer, type Layer, type LayerOptions, layerRules, weight } from "../layer.js";
 import { commonConfig } from "./dense.js";
 
 export interface BatchNormOptions extends LayerOptions {
@@ -11,14 +13,24 @@ export interface BatchNormOptions extends LayerOptions {
   readonly epsilon?: number;
 }
 
+const rules: Rules<BatchNormOptions> = {
+  ...layerRules,
+  momentum: number({ from: 0, to: 1 }),
+  epsilon: number({ from: 0 }),
+};
+
 /** Batch normalisation over all axes but the last. */
-export function batchNorm(options: BatchNormOptions = {}): Layer {
+export function batchNorm(given: BatchNormOptions = {}): Layer {
+  const options = checkOptions("BatchNormalization", given, rules);
   const { momentum = 0.99, epsilon = 1e-3 } = options;
   const one = { name: "constant", value: 1 } as const;
   return defineLayer({
     className: "BatchNormalization",
     config: { momentum, epsilon, ...commonConfig(options) },
-    outputShape: (shape) => shape,
+    outputShape(shape) {
+      if (shape.length > 0) return shape;
+      throw new ShapeError("needs inputs of one axis or more, got []");
+    },
     weights(inputShape) {
       const shape = [inputShape.at(-1)!];
       return [

@@ -1,11 +1,12 @@
 // Convolution of images: y = activation(x * kernel + bias), x [N, H, W, Cin], kernel [kh, kw, Cin, filters].
 import { conv2d as conv2dOp } from "../../autograd/ops/conv2d.js";
 import { conv2dMaxPool2d } from "../../autograd/ops/conv2d-pool.js";
-import type { Pool2dOptions } from "../../autograd/ops/pool2d.js";
+import { conv2dRules, pairRule } from "../../kernels/conv2d/geometry.js";
+import { checkOptions, integer, type Rules } from "../../tensor/options.js";
 import { activate, splitActivation } from "../activations.js";
-import { checkPositive, defineLayer, type Layer, weight } from "../layer.js";
-import { type KernelOptions, kernelConfig } from "./dense.js";
-import { checkPadding, type Padding, type Pair, pairOf, slide } from "./window.js";
+import { defineLayer, type Layer, weight } from "../layer.js";
+import { type KernelOptions, kernelConfig, kernelRules } from "./dense.js";
+import { type Padding, type Pair, pairOf, slide, windowsOf } from "./window.js";
 
 export interface Conv2dOptions extends KernelOptions {
   /** Number of output channels. */
@@ -19,15 +20,21 @@ export interface Conv2dOptions extends KernelOptions {
   readonly dilations?: Pair;
 }
 
+const rules: Rules<Conv2dOptions> = {
+  ...kernelRules,
+  ...conv2dRules,
+  filters: integer({ from: 1 }),
+  kernelSize: pairRule,
+};
+
 /** Convolution of [N, height, width, channels]. */
-export function conv2d(options: Conv2dOptions): Layer {
+export function conv2d(given: Conv2dOptions): Layer {
+  const options = checkOptions("Conv2D", given, rules, ["filters", "kernelSize"]);
   const { filters, padding = "valid" } = options;
   const kernelSize = pairOf(options.kernelSize);
   const strides = pairOf(options.strides ?? 1);
   const dilations = pairOf(options.dilations ?? 1);
-  const config = kernelConfig("Conv2D", options);
-  checkPositive("Conv2D", { filters, kernelSize, strides, dilations });
-  checkPadding("Conv2D", padding);
+  const config = kernelConfig(options);
   const { fused, after } = splitActivation(config.activation);
   return defineLayer({
     className: "Conv2D",
@@ -51,7 +58,7 @@ export function conv2d(options: Conv2dOptions): Layer {
     fuse(next) {
       // The pooling commutes with the fused activations, which increase.
       if (next.className !== "MaxPooling2D" || after !== "linear") return undefined;
-      const pool = next.config as unknown as Pool2dOptions;
+      const pool = windowsOf(next.config);
       return (x, { kernel, bias }) =>
         conv2dMaxPool2d(x, kernel!, { strides, padding, dilations, ...(bias && { bias }), activation: fused, pool });
     },

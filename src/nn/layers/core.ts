@@ -1,23 +1,27 @@
 // Layers without weights: dropout, activation, flatten, reshape.
 import { dropout as dropoutOp } from "../../autograd/ops/dropout.js";
-import { maxPool2d, type Pool2dOptions } from "../../autograd/ops/pool2d.js";
+import { maxPool2d } from "../../autograd/ops/pool2d.js";
 import { reshape as reshapeOp } from "../../autograd/ops/transform.js";
 import { ShapeError, UsageError } from "../../tensor/errors.js";
+import { check, checkOptions, integer, listOf, number, object, type Rules } from "../../tensor/options.js";
 import { formatShape, type Shape, sizeOf } from "../../tensor/shape.js";
-import { type ActivationName, activate, checkActivation, splitActivation } from "../activations.js";
-import { defineLayer, type Layer, type LayerOptions } from "../layer.js";
+import { type ActivationName, activate, activationRule, splitActivation } from "../activations.js";
+import { defineLayer, type Layer, type LayerOptions, layerRules } from "../layer.js";
 import { commonConfig } from "./dense.js";
+import { windowsOf } from "./window.js";
 
 export interface DropoutOptions extends LayerOptions {
   /** Share of elements set to 0 while training, in [0, 1); the others grow by 1 / (1 - rate). */
   readonly rate: number;
 }
 
+const dropoutRules: Rules<DropoutOptions> = { ...layerRules, rate: number({ from: 0, below: 1 }) };
+
 /** Drops elements while training; `dropout(0.5)` is short for `dropout({ rate: 0.5 })`. */
 export function dropout(given: number | DropoutOptions): Layer {
-  const options: DropoutOptions = typeof given === "number" ? { rate: given } : given;
+  const named = (object.accepts(given) ? given : { rate: given }) as DropoutOptions;
+  const options = checkOptions("Dropout", named, dropoutRules, ["rate"]);
   const { rate } = options;
-  if (!(rate >= 0 && rate < 1)) throw new UsageError(`Dropout: rate must be in [0, 1), got ${rate}`);
   return defineLayer({
     className: "Dropout",
     config: { rate, ...commonConfig(options) },
@@ -28,10 +32,10 @@ export function dropout(given: number | DropoutOptions): Layer {
 
 /** An activation as a layer of its own. */
 export function activation(name: ActivationName, options: LayerOptions = {}): Layer {
-  checkActivation("Activation", name);
+  check("Activation", "activation", name, activationRule);
   return defineLayer({
     className: "Activation",
-    config: { activation: name, ...commonConfig(options) },
+    config: { activation: name, ...commonConfig(checkOptions("Activation", options, layerRules)) },
     activation: name,
     outputShape: (shape) => shape,
     call: (x, _, { omitActivation }) => (omitActivation ? x : activate(x, name)),
@@ -39,7 +43,7 @@ export function activation(name: ActivationName, options: LayerOptions = {}): La
       // The pooling commutes with the fused activations, which increase, and leaves them less to do.
       const { fused, after } = splitActivation(name);
       if (next.className !== "MaxPooling2D" || after !== "linear") return undefined;
-      const pool = next.config as unknown as Pool2dOptions;
+      const pool = windowsOf(next.config);
       return (x) => maxPool2d(x, { ...pool, activation: fused });
     },
   });
@@ -49,7 +53,7 @@ export function activation(name: ActivationName, options: LayerOptions = {}): La
 export function flatten(options: LayerOptions = {}): Layer {
   return defineLayer({
     className: "Flatten",
-    config: commonConfig(options),
+    config: commonConfig(checkOptions("Flatten", options, layerRules)),
     outputShape: (shape) => [sizeOf(shape)],
     call: (x) => reshapeOp(x, [x.shape[0]!, sizeOf(x.shape.slice(1))]),
   });
@@ -57,6 +61,7 @@ export function flatten(options: LayerOptions = {}): Layer {
 
 /** [N, ...] to [N, ...targetShape] of the same size. One of its sizes may be -1: it is what remains. */
 export function reshape(targetShape: Shape, options: LayerOptions = {}): Layer {
+  check("Reshape", "targetShape", targetShape, listOf(integer({ from: -1 })));
   const known = sizeOf(targetShape.filter((size) => size !== -1));
   const resolved = (shape: Shape): Shape =>
     targetShape.map((size) => (size === -1 && known > 0 ? sizeOf(shape) / known : size));
@@ -65,7 +70,7 @@ export function reshape(targetShape: Shape, options: LayerOptions = {}): Layer {
   }
   return defineLayer({
     className: "Reshape",
-    config: { targetShape, ...commonConfig(options) },
+    config: { targetShape, ...commonConfig(checkOptions("Reshape", options, layerRules)) },
     outputShape(shape) {
       const target = resolved(shape);
       if (sizeOf(shape) !== sizeOf(target) || !target.every(Number.isSafeInteger)) {

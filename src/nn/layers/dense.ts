@@ -1,10 +1,11 @@
 // Fully connected layer: y = activation(x kernel + bias), x [N, in], kernel [in, units], bias [units].
 import { matmul } from "../../autograd/ops/matmul.js";
 import { ShapeError } from "../../tensor/errors.js";
+import { boolean, checkOptions, integer, number, type Rules } from "../../tensor/options.js";
 import { formatShape } from "../../tensor/shape.js";
-import { type ActivationName, activate, checkActivation, splitActivation } from "../activations.js";
-import { type InitializerOption, initializerOf } from "../initializers.js";
-import { checkPositive, defineLayer, type Layer, type LayerConfig, type LayerOptions, weight } from "../layer.js";
+import { type ActivationName, activate, activationRule, splitActivation } from "../activations.js";
+import { type InitializerOption, initializerOf, initializerRule } from "../initializers.js";
+import { defineLayer, type Layer, type LayerConfig, type LayerOptions, layerRules, weight } from "../layer.js";
 
 /** Options of layers with a kernel; Keras's defaults. */
 export interface KernelOptions extends LayerOptions {
@@ -20,15 +21,24 @@ export interface KernelOptions extends LayerOptions {
   readonly kernelL2?: number;
 }
 
-/** Checks and completes the options of a layer with a kernel. */
-export function kernelConfig(className: string, options: KernelOptions) {
+/** Rules of the options of layers with a kernel. */
+export const kernelRules: Rules<KernelOptions> = {
+  ...layerRules,
+  activation: activationRule,
+  useBias: boolean,
+  kernelInitializer: initializerRule,
+  biasInitializer: initializerRule,
+  kernelL2: number({ from: 0 }),
+};
+
+/** Completes the options of a layer with a kernel. */
+export function kernelConfig(options: KernelOptions) {
   const { activation = "linear", useBias = true, kernelL2 = 0 } = options;
-  checkActivation(className, activation);
   return {
     activation,
     useBias,
-    kernelInitializer: initializerOf(className, options.kernelInitializer ?? "glorotUniform"),
-    biasInitializer: initializerOf(className, options.biasInitializer ?? "zeros"),
+    kernelInitializer: initializerOf(options.kernelInitializer ?? "glorotUniform"),
+    biasInitializer: initializerOf(options.biasInitializer ?? "zeros"),
     kernelL2,
     ...commonConfig(options),
   };
@@ -44,11 +54,13 @@ export interface DenseOptions extends KernelOptions {
   readonly units: number;
 }
 
+const rules: Rules<DenseOptions> = { ...kernelRules, units: integer({ from: 1 }) };
+
 /** Fully connected layer on [N, in]. */
-export function dense(options: DenseOptions): Layer {
+export function dense(given: DenseOptions): Layer {
+  const options = checkOptions("Dense", given, rules, ["units"]);
   const { units } = options;
-  const config = kernelConfig("Dense", options);
-  checkPositive("Dense", { units });
+  const config = kernelConfig(options);
   const { fused, after } = splitActivation(config.activation);
   return defineLayer({
     className: "Dense",

@@ -4,11 +4,13 @@ import {
   globalAvgPool2d as globalAvgPool2dOp,
   maxPool2d as maxPool2dOp,
 } from "../../autograd/ops/pool2d.js";
+import { pool2dRules } from "../../kernels/pool2d.js";
 import { ShapeError } from "../../tensor/errors.js";
+import { checkOptions, object, type Rules } from "../../tensor/options.js";
 import { formatShape } from "../../tensor/shape.js";
-import { checkPositive, defineLayer, type Layer, type LayerOptions } from "../layer.js";
+import { defineLayer, type Layer, type LayerOptions, layerRules } from "../layer.js";
 import { commonConfig } from "./dense.js";
-import { checkPadding, type Padding, type Pair, pairOf, slide } from "./window.js";
+import { type Padding, type Pair, pairOf, slide } from "./window.js";
 
 export interface Pool2dOptions extends LayerOptions {
   readonly poolSize: Pair;
@@ -18,13 +20,14 @@ export interface Pool2dOptions extends LayerOptions {
   readonly padding?: Padding;
 }
 
+const rules: Rules<Pool2dOptions> = { ...layerRules, ...pool2dRules };
+
 function pool2d(className: string, op: typeof maxPool2dOp, given: Pair | Pool2dOptions): Layer {
-  const options: Pool2dOptions = typeof given === "object" && "poolSize" in given ? given : { poolSize: given };
+  const named = (object.accepts(given) ? given : { poolSize: given }) as Pool2dOptions;
+  const options = checkOptions(className, named, rules, ["poolSize"]);
   const { padding = "valid" } = options;
   const poolSize = pairOf(options.poolSize);
   const strides = pairOf(options.strides ?? options.poolSize);
-  checkPositive(className, { poolSize, strides });
-  checkPadding(className, padding);
   return defineLayer({
     className,
     config: { poolSize, strides, padding, ...commonConfig(options) },
@@ -47,7 +50,7 @@ export function avgPool2d(options: Pair | Pool2dOptions): Layer {
 export function globalAvgPool2d(options: LayerOptions = {}): Layer {
   return defineLayer({
     className: "GlobalAveragePooling2D",
-    config: commonConfig(options),
+    config: commonConfig(checkOptions("GlobalAveragePooling2D", options, layerRules)),
     outputShape(shape) {
       if (shape.length !== 3) {
         throw new ShapeError(`needs images [height, width, channels], got ${formatShape(shape)}`);

@@ -1,7 +1,9 @@
 // Options of what slides over images, kernels and pooling windows, and the size of what comes out.
+import type { Pool2dOptions } from "../../autograd/ops/pool2d.js";
 import { type Padding, type Pair, windowAxis } from "../../kernels/conv2d/geometry.js";
-import { ShapeError, UsageError } from "../../tensor/errors.js";
+import { ShapeError } from "../../tensor/errors.js";
 import { formatShape, type Shape } from "../../tensor/shape.js";
+import type { LayerConfig } from "../layer.js";
 
 export type { Padding, Pair } from "../../kernels/conv2d/geometry.js";
 
@@ -9,13 +11,9 @@ export function pairOf(value: Pair): readonly [number, number] {
   return typeof value === "number" ? [value, value] : value;
 }
 
-/** @throws UsageError */
-export function checkPadding(owner: string, padding: Padding): void {
-  if (padding === "valid" || padding === "same") return;
-  if (Array.isArray(padding) && padding.length === 2 && padding.every((side) => side?.length === 2)) return;
-  throw new UsageError(
-    `${owner}: padding must be "valid", "same" or [[top, bottom], [left, right]], got ${JSON.stringify(padding)}`,
-  );
+/** The options of the pooling op, from the configuration of a pooling layer. */
+export function windowsOf({ poolSize, strides, padding }: LayerConfig): Pool2dOptions {
+  return { poolSize, strides, padding } as Pool2dOptions;
 }
 
 export interface Window {

@@ -1,0 +1,655 @@
+// Calls what the package exports, found by reflection: functions, classes, and methods of tensors, models, layers, plans,
+// optimizers, schedules, reports. Arguments are right ones, of which most trials spoil some. Whatever is given, what comes is
+// a result or an error of this library, at the call, at a later read, or from the device; anything else is a finding.
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Device, Tensor } from "../src/index.js";
+import * as K from "../src/index.js";
+import { describe, object } from "../src/tensor/options.js";
+import { type RandomStream, randomKey } from "../src/tensor/random.js";
+import { type Finding, pick, type Suite } from "./suite.js";
+
+/** What a trial works with; all tensors are its own. */
+class Trial {
+  constructor(
+    readonly random: RandomStream,
+    readonly device: Device,
+    /** For tensors that are on the wrong one. */
+    readonly other: Device,
+    readonly folder: string,
+  ) {}
+
+  f32(shape: readonly number[] = [2, 3], device = this.device): Tensor {
+    const size = shape.reduce((product, n) => product * n, 1);
+    return K.tensor(
+      device,
+      Float32Array.from({ length: size }, () => this.random.normal()),
+      { shape },
+    );
+  }
+
+  /** Class ids of two samples. */
+  ids(): Tensor {
+    return K.tensor(this.device, Int32Array.of(1, 0));
+  }
+
+  parameter(): Tensor {
+    const leaf = this.f32();
+    leaf.requiresGrad = true;
+    return leaf;
+  }
+
+  layers() {
+    return [K.nn.dense({ units: 3, activation: "relu" }), K.nn.dropout(0.5), K.nn.dense({ units: 2 })];
+  }
+
+  model() {
+    return K.nn.sequential({ device: this.device, inputShape: [3] }, this.layers());
+  }
+
+  file(name: string): Fixed {
+    return new Fixed(join(this.folder, name));
+  }
+}
+
+/** A value that no trial spoils: what keeps a call from running for ever, or from writing elsewhere. */
+class Fixed {
+  constructor(readonly value: unknown) {}
+}
+
+/** Thrown by functions that the fuzz gives: a user's error, which is to pass through. */
+class UsersError extends Error {}
+
+/** What a function of a user does with what it is given; that it is not given it is its own fault. */
+function usersOwn(x: Tensor | undefined): Tensor {
+  if (x === undefined) throw new UsersError("called without inputs");
+  return x;
+}
+
+const rows4 = () => Float32Array.from({ length: 12 }, (_, i) => Math.sin(i));
+const samples = () => ({ inputs: rows4(), targets: Int32Array.of(0, 1, 1, 0) });
+const images = () => ({
+  images: new Float32Array(16),
+  labels: new Int32Array(4),
+  count: 4,
+  imageShape: [2, 2, 1],
+});
+const cell = () => ({ pixels: [0, 0.5, 1, 0], width: 2, height: 2, caption: ["a"], highlight: "good" });
+const stored = () => new Map([["a", { dtype: "F32", shape: [2], data: Float32Array.of(1, 2) }]]);
+const scalar = (x: Tensor) => x.mul(x).sum();
+const training = () => ({
+  optimizer: K.optim.sgd({ learningRate: 0.1 }),
+  loss: K.loss.crossEntropy,
+  epochs: 1,
+  batchSize: 2,
+  maxSteps: new Fixed(2),
+  shuffle: true,
+});
+const evaluation = () => ({ loss: K.loss.crossEntropy, batchSize: 2, metrics: ["accuracy"] });
+
+/** Right arguments of what is called. */
+type Right = (t: Trial) => readonly unknown[];
+
+const none: Right = () => [];
+const unary: Right = (t) => [t.f32()];
+const binary: Right = (t) => [t.f32(), pick(t.random, [t.f32(), t.f32([3]), 2])];
+const reduction: Right = (t) =>
+  pick<Right>(t.random, [unary, (u) => [u.f32(), 0], (u) => [u.f32(), { axes: [0, 1], keepDims: true }]])(t);
+const alongOne: Right = (t) => [t.f32(), pick<unknown>(t.random, [-1, { axis: 0 }])];
+const classLoss: Right = (t) => [t.f32(), t.ids()];
+const elementLoss: Right = (t) => [t.f32(), t.f32()];
+const forGrad: Right = () => [scalar];
+const layerOptions: Right = () => [{ name: "a", trainable: true }];
+const windows: Right = () => [pick<unknown>(pickless, [2, { poolSize: 2, strides: [1, 2], padding: "same" }])];
+const data: Right = () => [{ dataDir: "nowhere", cacheDir: "cache", attempts: 1 }];
+const named = (names: string, right: Right) => Object.fromEntries(names.split(" ").map((name) => [name, right]));
+
+/** Where no trial is at hand. */
+const pickless = new K.RandomStream(1);
+
+/** Right arguments of everything that is called, by name; methods as Class#method. */
+const rights: Readonly<Record<string, Right>> = {
+  ...named(
+    "neg exp log sqrt square reciprocal abs sign floor sin cos tanh sigmoid relu softplus gelu lecunTanh",
+    unary,
+  ),
+  ...named("add sub mul div pow maximum minimum equal notEqual less lessEqual greater greaterEqual", binary),
+  ...named("sum sumSquares mean max min logSumExp", reduction),
+  ...named("argmax softmax logSoftmax", alongOne),
+  ...named("zerosLike onesLike detach keep globalAvgPool2d", unary),
+  ...named("zeros ones", (t) => [t.device, [2, 3], "f32"]),
+  ...named("grad valueAndGrad", forGrad),
+  ...named("scope noGrad", (t) => [() => t.f32()]),
+  ...named("loss.crossEntropy loss.crossEntropy.perSample", classLoss),
+  ...named("loss.crossEntropyFromProbabilities loss.crossEntropyFromProbabilities.perSample", classLoss),
+  ...named("loss.binaryCrossEntropy loss.binaryCrossEntropy.perSample", elementLoss),
+  ...named("loss.binaryCrossEntropyFromLogits loss.binaryCrossEntropyFromLogits.perSample", elementLoss),
+  ...named("loss.meanSquaredError loss.meanSquaredError.perSample", elementLoss),
+  ...named("nn.flatten nn.globalAvgPool2d nn.batchNorm", layerOptions),
+  ...named("nn.maxPool2d nn.avgPool2d", windows),
+  ...named("nn.glorotUniform nn.glorotNormal nn.heUniform nn.heNormal nn.lecunUniform nn.lecunNormal", none),
+  ...named("nn.zeros nn.ones nn.terminateOnNaN isRecording", none),
+  ...named("data.loadMnist data.loadCifar10", data),
+  ...named("nn.csvLogger nn.jsonlLogger", (t) => [t.file("log"), { append: true }]),
+  leakyRelu: (t) => [t.f32(), { negativeSlope: 0.1 }],
+  clip: (t) => [t.f32(), -1, 1],
+  cast: (t) => [t.f32(), pick(t.random, ["f32", "i32", "u32"])],
+  where: (t) => [t.f32(), t.f32(), t.f32([3])],
+  gradcheck: () => [scalar, [[0.1, -0.4]], { eps: 1e-6, raise: true }],
+  batchNorm: (t) => {
+    const [gamma, beta, runningMean, runningVariance] = [t.f32([3]), t.f32([3]), t.f32([3]), K.ones(t.device, [3])];
+    return [t.f32(), { gamma, beta, runningMean, runningVariance, training: true, momentum: 0.9, epsilon: 1e-3 }];
+  },
+  conv2d: (t) => [
+    t.f32([1, 4, 4, 2]),
+    t.f32([3, 3, 2, 2]),
+    { strides: [1, 2], padding: "same", dilations: 1, bias: t.f32([2]), activation: "relu" },
+  ],
+  full: (t) => [t.device, [2, 3], 7, "i32"],
+  arange: (t) => [t.device, 5, { start: 1, step: 2, dtype: "i32" }],
+  eye: (t) => [t.device, 3, "f32"],
+  dropout: (t) => [t.f32(), { rate: 0.5, key: randomKey(1), offset: 0 }],
+  gather: (t) => [t.f32(), t.ids(), 0],
+  oneHot: (t) => [t.ids(), 3],
+  matmul: (t) => [t.f32(), t.f32([3, 2]), { transposeA: false, bias: t.f32([2]), activation: "tanh" }],
+  l2Penalty: (t) => [[{ tensor: t.f32(), factor: 0.1 }]],
+  maxPool2d: (t) => [t.f32([1, 4, 4, 2]), { poolSize: 2, strides: 1, padding: "same", activation: "relu" }],
+  avgPool2d: (t) => [
+    t.f32([1, 4, 4, 2]),
+    {
+      poolSize: [2, 1],
+      strides: 1,
+      padding: [
+        [0, 1],
+        [0, 0],
+      ],
+    },
+  ],
+  randomBernoulli: (t) => [t.device, [2, 3], randomKey(1), { probability: 0.5, offset: 4 }],
+  randomNormal: (t) => [t.device, [2, 3], randomKey(1), { mean: 0, standardDeviation: 2, offset: 4 }],
+  randomUniform: (t) => [t.device, [2, 3], randomKey(1), { low: -1, high: 2, offset: 4 }],
+  randomCounters: () => [5],
+  randomKey: () => [1, "stream"],
+  softmaxCrossEntropy: (t) => [t.f32(), pick(t.random, [t.ids(), t.f32()]), { reduction: "mean" }],
+  concat: (t) => [[t.f32(), t.f32()], 1],
+  stack: (t) => [[t.f32(), t.f32()], { axis: 1 }],
+  expandDims: (t) => [t.f32(), 1],
+  flip: (t) => [t.f32(), [0, 1]],
+  pad: (t) => [
+    t.f32(),
+    [
+      [1, 0],
+      [0, 2],
+    ],
+    1,
+  ],
+  reshape: (t) => [t.f32(), [3, -1]],
+  slice: (t) => [t.f32(), [0, 1], [-1, 2]],
+  squeeze: (t) => [t.f32([2, 1, 3]), 1],
+  transpose: (t) => [t.f32(), [1, 0]],
+  backward: (t) => [scalar(t.parameter()), { retainTape: true }],
+  tensor: (t) => [
+    t.device,
+    [
+      [1, 2],
+      [3, 4],
+    ],
+    { shape: [4], dtype: "i32" },
+  ],
+  openDevice: () => ["cpu", { profile: "software", precision: "float32" }],
+  StepPlan: (t) => [t.device, (x: Tensor) => [usersOwn(x).mul(2)], { eager: false, variant: () => "" }],
+  RandomStream: () => [1, "stream"],
+  Tensor: (t) => [t.f32().storage, [2, 3], "f32"],
+  "Tensor.unscoped": (t) => [t.f32().storage, [2, 3], "f32"],
+  "data.gatherRows": () => [rows4(), 3, [0, 2], new Float32Array(6)],
+  "data.shuffledIndices": () => [10, 1, 0],
+  "data.limitImages": () => [images(), 2],
+  "data.sliceImages": () => [images(), 1, 3],
+  "data.splitImages": () => [images(), 0.5],
+  "data.digits": () => [{ seed: 1, trainCount: 2, testCount: 1 }],
+  "data.loadDataset": () => ["digits", { seed: 1, trainCount: 2, testCount: 1 }],
+  "data.loadMnistOrDigits": () => [{ dataDir: "nowhere", seed: 1, trainCount: 2 }],
+  "data.loadFer2013": () => [{ dataDir: "nowhere" }],
+  "io.lineChart": () => [
+    {
+      title: "t",
+      width: 300,
+      height: 200,
+      series: [{ name: "a", y: [1, 2], x: [0, 1], errors: [0.1, 0.2], dashed: true, colour: 1 }],
+      x: { label: "x", scale: "linear", min: 0, max: 3 },
+      y: { percent: true },
+      referenceLines: [{ value: 1, label: "r", axis: "y" }],
+    },
+  ],
+  "io.barChart": () => [
+    {
+      categories: ["a", "b"],
+      series: [{ name: "s", values: [1, 2], errors: [0, 1] }],
+      showValues: true,
+      values: { min: 0 },
+    },
+  ],
+  "io.confusionMatrix": () => [
+    {
+      labels: ["a", "b"],
+      counts: [
+        [1, 2],
+        [3, 4],
+      ],
+      title: "t",
+    },
+  ],
+  "io.prepareOutputFolder": (t) => [t.file("out")],
+  "io.toJson": () => [{ a: [1, Number.NaN], b: { c: "d" } }],
+  "io.writeFileAtomic": (t) => [t.file("text"), "text"],
+  "io.writeJson": (t) => [t.file("json"), { a: 1 }],
+  "io.encodeGrayPng": () => [[0, 0.5, 1, 0], { width: 2, height: 2, scale: 2 }],
+  "io.encodeRgbPng": () => [new Float32Array(12), { width: 2, height: 2, scale: 2 }],
+  "io.pictureGrid": () => [[[cell(), null], [cell()]], { scale: 2, rowLabels: ["r"], columnLabels: ["c"] }],
+  "io.Report": () => [{ title: "t", subtitle: "s", footer: "f" }],
+  "io.Section": () => [[]],
+  "io.decodeSafetensors": () => [K.io.encodeSafetensors(stored() as never), "name"],
+  "io.encodeSafetensors": () => [stored(), { key: "value" }],
+  "io.readSafetensors": (t) => [t.file("a.safetensors")],
+  "io.writeSafetensors": (t) => [t.file("b.safetensors"), stored(), { key: "value" }],
+  "nn.Architecture": (t) => [{ inputShape: [3], name: "a" }, t.layers()],
+  "nn.architecture": (t) => [{ inputShape: [3], name: "a" }, t.layers()],
+  "nn.architectureFromConfig": (t) => [K.nn.architecture({ inputShape: [3] }, t.layers()).config()],
+  "nn.fromConfig": (t) => [K.nn.architecture({ inputShape: [3] }, t.layers()).config(), { device: t.device, seed: 1 }],
+  "nn.sequential": (t) => [{ inputShape: [3], name: "a", device: t.device, seed: 1 }, t.layers()],
+  "nn.compose": (t) => [[t.model()], { name: "a" }],
+  "nn.Sequential": (t) => [{ name: "a", inputShape: [3], device: t.device, seed: 1 }, t.model().layers],
+  "nn.BoundLayer": (t) => [t.model().layers[0]!.placed, t.model().layers[0]!.weights],
+  "nn.LossScaler": (t) => [t.device, { initialScale: 2, growth: 2, backoff: 0.5, interval: 10 }],
+  "nn.earlyStopping": () => [{ monitor: "loss", mode: "min", patience: 1, minDelta: 0, restoreBestWeights: true }],
+  "nn.modelCheckpoint": (t) => [{ path: t.file("{epoch}.safetensors"), monitor: "loss", saveBestOnly: true }],
+  "nn.progressBar": () => [{ stream: { write: () => true }, everySeconds: 1 }],
+  "nn.reduceLrOnPlateau": () => [{ monitor: "loss", factor: 0.5, patience: 1, cooldown: 1, minLearningRate: 0 }],
+  "nn.loadModel": (t) => [t.file("model.safetensors"), { device: t.device }],
+  "nn.readModelFile": (t) => [t.file("model.safetensors")],
+  "nn.loadWeights": (t) => [t.model(), t.file("model.safetensors")],
+  "nn.saveModel": (t) => [t.file("saved.safetensors"), t.model(), { notes: { a: 1 } }],
+  "nn.saveKerasModel": (t) => [t.file("saved.h5"), t.model(), { notes: { a: 1 } }],
+  "nn.constant": () => [1],
+  "nn.normal": () => [{ mean: 0, standardDeviation: 1 }],
+  "nn.uniform": () => [{ minimum: -1, maximum: 1 }],
+  "nn.conv2d": () => [
+    { filters: 2, kernelSize: 3, strides: 1, padding: "same", dilations: [1, 1], kernelInitializer: "heNormal" },
+  ],
+  "nn.dense": () => [
+    { units: 2, activation: "relu", useBias: true, kernelInitializer: K.nn.uniform(), kernelL2: 0.1, name: "a" },
+  ],
+  "nn.activation": () => ["relu", { name: "a" }],
+  "nn.dropout": () => [{ rate: 0.5, name: "a" }],
+  "nn.reshape": () => [[1, 3], { name: "a" }],
+  "optim.adam": () => [{ learningRate: 0.1, beta1: 0.9, beta2: 0.999, epsilon: 1e-7, emaMomentum: 0.9 }],
+  "optim.adamW": () => [{ learningRate: K.optim.constantRate(0.1), weightDecay: 0.1 }],
+  "optim.sgd": () => [{ learningRate: 0.1, momentum: 0.9, nesterov: true, weightDecay: 0.1 }],
+  "optim.constantRate": () => [0.1],
+  "optim.cosineDecay": () => [{ learningRate: 0.1, decaySteps: 10, finalShare: 0.1, warmupSteps: 2 }],
+  "optim.exponentialDecay": () => [{ learningRate: 0.1, decaySteps: 10, decayRate: 0.5 }],
+  "optim.stepDecay": () => [{ learningRate: 0.1, everySteps: 10, factor: 0.5 }],
+
+  ...named("Tensor#data Tensor#item Tensor#dispose Tensor#Symbol.dispose", none),
+  "Tensor#checkPin": none,
+  "Tensor#onDispose": () => [() => {}],
+  "Tensor#assign": () => [[1, 2, 3, 4, 5, 6]],
+  "Tensor#alias": () => [[3, 2]],
+  ...named("Sequential#penalty Sequential#weights Sequential#namedTensors Sequential#parameters", none),
+  ...named("Sequential#summary Sequential#countParameters Sequential#config", none),
+  ...named("Sequential#dispose Sequential#Symbol.dispose", none),
+  ...named("Sequential#call Sequential#logits Sequential#layerOutputs", (t) => [t.f32(), { training: true, step: 1 }]),
+  "Sequential#layer": () => ["dense"],
+  "Sequential#fit": () => [samples(), training()],
+  "Sequential#evaluate": () => [samples(), evaluation()],
+  "Sequential#predict": () => [pick<unknown>(pickless, [rows4(), samples()]), { batchSize: 2 }],
+  "Sequential#trainStep": (t) => [t.f32(), t.ids(), { optimizer: K.optim.sgd(), loss: K.loss.crossEntropy }],
+  ...named("Architecture#countParameters Architecture#multiplyAdds Architecture#summary Architecture#config", none),
+  "Architecture#hasTinyDispatches": () => [32],
+  "Architecture#build": (t) => [
+    { device: t.device, seed: 1, weights: (_: string, spec: { shape: number[] }) => t.f32(spec.shape) },
+  ],
+  "StepPlan#run": () => [{ values: Float32Array.of(1, 2), shape: [2] }],
+  "StepPlan#dispose": none,
+  ...named("RandomStream#bits RandomStream#uniform RandomStream#normal", none),
+  "RandomStream#integer": () => [10],
+  ...named("LossScaler#state LossScaler#report LossScaler#dispose", none),
+  "LossScaler#step": (t) => [K.optim.sgd(), [t.parameter()], [t.f32()]],
+  "Optimizer#step": (t) => [[t.parameter()], [t.f32()]],
+  "Optimizer#swapAverages": (t) => [[t.parameter()]],
+  "Optimizer#slotTensors": (t) => [t.parameter()],
+  "Optimizer#resumeAt": () => [3, 0.1],
+  ...named("Optimizer#config Optimizer#dispose", none),
+  "Schedule#at": () => [3],
+  "Report#figures": () => [[{ label: "l", value: 1, note: "n", tone: "good" }]],
+  "Report#section": () => ["title", (section: K.io.Section) => section.text("text")],
+  "Report#html": none,
+  ...named("Section#text Section#note Section#code", () => ["text"]),
+  "Section#list": () => [["a", "b"]],
+  "Section#table": () => [
+    {
+      columns: ["a", { label: "b", reference: true }],
+      rows: [
+        [1, null],
+        ["x", { text: 2, tone: "bad" }],
+      ],
+    },
+  ],
+  "Section#chart": () => ["<svg></svg>", "caption"],
+  "Section#picture": () => [K.io.encodeGrayPng([0], { width: 1, height: 1 }), { alt: "a", caption: "c", zoom: 2 }],
+  "Section#properties": () => [{ a: 1, b: { c: [1, 2] } }],
+  "Section#row": () => [(row: K.io.Section) => row.text("a")],
+  "Section#details": () => ["title", (section: K.io.Section) => section.text("a")],
+  ...named("Device#memory Device#flush Device#sync Device#resetCounters", none),
+};
+
+/** What is not called, and why. */
+const left: Readonly<Record<string, string>> = {
+  ...Object.fromEntries(
+    ["DataError", "DeviceError", "DisposedError", "KilogradError", "ShapeError", "UsageError"].map((name) => [
+      name,
+      "errors are made by the library; Error itself takes what it is given",
+    ]),
+  ),
+  ...Object.fromEntries(
+    ["Sequential#run", "Sequential#walk", "Sequential#rows", "Architecture#rows", "StepPlan#recordingOf"].map(
+      (name) => [name, "private"],
+    ),
+  ),
+  ...Object.fromEntries(
+    ["StepPlan#drop", "StepPlan#outputsOf", "Section#append", "Optimizer#update", "Optimizer#meet"].map((name) => [
+      name,
+      "private",
+    ]),
+  ),
+  "Optimizer#slotsOf": "private",
+  "StepPlan#fn": "private: the user's function",
+};
+
+/** Objects whose methods are called, by the class that the names of `rights` have. */
+const instances: Readonly<Record<string, (t: Trial) => object>> = {
+  Tensor: (t) => t.f32(),
+  Sequential: (t) => t.model(),
+  Architecture: (t) => K.nn.architecture({ inputShape: [3] }, t.layers()),
+  StepPlan: (t) => new K.StepPlan(t.device, (x) => [usersOwn(x).mul(2)]),
+  RandomStream: () => new K.RandomStream(1),
+  LossScaler: (t) => new K.nn.LossScaler(t.device),
+  Optimizer: () => K.optim.adam({ emaMomentum: 0.5 }),
+  Schedule: () => K.optim.cosineDecay({ learningRate: 0.1, decaySteps: 10 }),
+  Report: () => new K.io.Report({ title: "t" }),
+  Section: () => new K.io.Section([]),
+};
+
+type Call = (t: Trial, args: readonly unknown[]) => unknown;
+
+const isClass = (value: unknown) => /^class\b/.test(Function.prototype.toString.call(value));
+
+/** Every exported function and class of a namespace and of those inside it, and functions that belong to them. */
+function exported(namespace: object, prefix: string): [string, Call][] {
+  return Object.entries(namespace).flatMap(([name, value]): [string, Call][] => {
+    const full = prefix + name;
+    if (typeof value === "object" && Object.prototype.toString.call(value) === "[object Module]") {
+      return exported(value, `${full}.`);
+    }
+    if (typeof value !== "function") return [];
+    const made: Call = isClass(value) ? (_, args) => Reflect.construct(value, args) : (_, args) => value(...args);
+    const own = Object.getOwnPropertyNames(value).filter((part) => typeof value[part] === "function");
+    const parts = own.filter((part) => part !== "prototype");
+    return [
+      [full, made],
+      ...parts.map((part): [string, Call] => [`${full}.${part}`, (_, args) => value[part](...args)]),
+    ];
+  });
+}
+
+/** Every method of an object, those of its class and of the classes above included. */
+function methods(owner: string, make: (t: Trial) => object, example: object): [string, Call][] {
+  const found = new Map<string, Call>();
+  for (let level = example; level !== Object.prototype; level = Object.getPrototypeOf(level)) {
+    for (const key of Reflect.ownKeys(level)) {
+      const { value } = Object.getOwnPropertyDescriptor(level, key)!;
+      if (typeof value !== "function" || key === "constructor") continue;
+      const name = key === Symbol.dispose ? "Symbol.dispose" : String(key);
+      found.set(`${owner}#${name}`, (t, args) =>
+        (make(t) as Record<PropertyKey, (...a: unknown[]) => unknown>)[key]!(...args),
+      );
+    }
+  }
+  return [...found];
+}
+
+/** Right arguments of what is called, those of a method of tensors by the function of its name. */
+function rightArguments(name: string): Right | undefined {
+  const given = rights[name];
+  if (given !== undefined || !name.startsWith("Tensor#")) return given;
+  const fn = Object.hasOwn(rights, name.slice("Tensor#".length)) ? rights[name.slice("Tensor#".length)] : undefined;
+  return fn && ((t) => fn(t).slice(1));
+}
+
+/** Whatever JavaScript may hand over. */
+function wild(t: Trial): unknown {
+  const { random } = t;
+  const cyclic: unknown[] = [];
+  cyclic.push(cyclic);
+  const own: Record<string, unknown> = {};
+  own["own"] = own;
+  const disposed = t.f32();
+  disposed.dispose();
+  const makers: readonly (() => unknown)[] = [
+    () => undefined,
+    () => null,
+    () => pick(random, [true, false]),
+    () => pick(random, [0, 1, 2, 3, -1, -0, 0.5, 300, -7]),
+    () => pick(random, [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 1e-320, 1e308]),
+    () => pick(random, [1e10, 2 ** 31, 2 ** 32, 2 ** 53, -(2 ** 53), 1e19]),
+    () => pick(random, ["", "x", "f32", "f64", "relu", "same", "0", "a/b", "__proto__", "\0", "é".repeat(300)]),
+    () => pick(random, [10n, Symbol("s"), /x/, new Date(0), new Date(Number.NaN)]),
+    () => pick(random, [[], {}, [1, 2], [[1], [2]], [[1, 2], [3]], ["a"], [null], [[]], [1, [2]], new Array(5)]),
+    () => pick(random, [[2, 3], [0], [-1], [1.5], [1e5, 1e5], [1e9, 1e9], new Array(40).fill(1), [Number.NaN]]),
+    () => pick(random, [cyclic, own, Object.create(null), { length: 3 }, { length: -1 }, { length: 2 ** 40 }]),
+    () =>
+      pick(random, [new Map(), new Set([1]), new Map([["a", 1]]), new WeakMap(), new Error("e"), new Boolean(true)]),
+    () =>
+      pick(random, [
+        new Float32Array(6),
+        new Float64Array(2),
+        new Int32Array(3),
+        new Uint32Array(0),
+        new Uint8Array(9),
+      ]),
+    () =>
+      pick(random, [BigInt64Array.of(1n), new DataView(new ArrayBuffer(8)), new ArrayBuffer(8), new Float32Array(600)]),
+    () => pick(random, [() => undefined, () => 1, async () => 1, class Some {}, Math.sin, (x: unknown) => x]),
+    () =>
+      pick(random, [
+        () => {
+          throw new UsersError("from a function of the user");
+        },
+        () => Promise.resolve(),
+      ]),
+    () => pick(random, [Promise.resolve(1), new Proxy({}, {}), new Proxy([], {}), globalThis, Object.prototype]),
+    () => pick(random, [{ axis: 0 }, { axes: [0, 1] }, { keepDims: true }, { lr: 1 }, { shape: [2] }, { name: "n" }]),
+    () => pick(random, [{ axis: 0, axes: 1 }, { seed: 1, stream: 2 }, { values: [1], shape: [1] }, { training: 1 }]),
+    () => t.f32(pick(random, [[2, 3], [], [0], [3], [1, 4, 4, 2], [2, 1, 3]])),
+    () => pick(random, [t.ids(), t.parameter(), disposed, K.cast(t.ids(), "u32"), t.f32([2, 3], t.other)]),
+    () => pick<unknown>(random, [t.device, t.other, closed]),
+    () => pick<unknown>(random, [t.model(), K.optim.adam(), K.loss.crossEntropy, K.nn.flatten(), samples(), K]),
+  ];
+  return pick(random, makers)();
+}
+
+const closed = await K.openDevice("cpu");
+closed.destroy();
+
+const isPlain = (value: unknown): value is Record<string, unknown> =>
+  object.accepts(value) && [Object.prototype, null].includes(Object.getPrototypeOf(value));
+
+/** `value` with one thing in it changed, or another value. */
+function spoiled(t: Trial, value: unknown, depth = 0): unknown {
+  const { random } = t;
+  if (value instanceof Fixed) return value;
+  const inside = random.uniform() < 0.7 && depth < 4;
+  if (inside && isPlain(value)) {
+    const name = pick(random, [...Object.keys(value), "more", "axis", "dtype", "toString"]);
+    const change = random.uniform();
+    if (value[name] instanceof Fixed) return value;
+    if (change < 0.1) return Object.fromEntries(Object.entries(value).filter(([key]) => key !== name));
+    return { ...value, [name]: Object.hasOwn(value, name) ? spoiled(t, value[name], depth + 1) : wild(t) };
+  }
+  if (inside && Array.isArray(value) && value.length > 0) {
+    const at = random.integer(value.length);
+    const change = random.uniform();
+    if (change < 0.1) return value.toSpliced(at, 1);
+    if (change < 0.2) return [...value, wild(t)];
+    return value.with(at, spoiled(t, value[at], depth + 1));
+  }
+  return wild(t);
+}
+
+function withoutFixed(value: unknown): unknown {
+  if (value instanceof Fixed) return value.value;
+  if (Array.isArray(value) && value.some((part) => part instanceof Fixed || typeof part === "object")) {
+    return value.includes(value) ? value : value.map(withoutFixed);
+  }
+  if (!isPlain(value) || Object.values(value).includes(value)) return value;
+  return Object.fromEntries(Object.entries(value).map(([name, part]) => [name, withoutFixed(part)]));
+}
+
+/** Arguments for a call, from right ones: as they are, or with one or more of them spoiled. */
+function drawArguments(t: Trial, right: Right): readonly unknown[] {
+  const { random } = t;
+  let args: readonly unknown[] = right(t);
+  for (let times = pick(random, [0, 1, 1, 1, 2, 3]); times > 0; times--) {
+    const at = random.integer(args.length + 1);
+    if (at === args.length) args = random.uniform() < 0.5 ? [...args, wild(t)] : args;
+    else if (!(args[at] instanceof Fixed) && random.uniform() < 0.1) args = args.slice(0, at);
+    else args = args.with(at, spoiled(t, args[at]));
+  }
+  return args.map(withoutFixed);
+}
+
+/** The tensors in what a call gave. */
+function tensorsIn(value: unknown, depth = 0): Tensor[] {
+  if (value instanceof K.Tensor) return value.disposed ? [] : [value];
+  if (depth > 2 || typeof value !== "object" || value === null) return [];
+  if (Array.isArray(value)) return value.slice(0, 4).flatMap((part) => tensorsIn(part, depth + 1));
+  return isPlain(value) ? Object.values(value).flatMap((part) => tensorsIn(part, depth + 1)) : [];
+}
+
+const mayEscape = (error: unknown) => error instanceof K.KilogradError || error instanceof UsersError;
+
+/** The names that are called, and those of exports without right arguments, which a test finds. */
+export const callsOf = (t: Trial): Map<string, Call> =>
+  new Map([
+    ...exported(K, ""),
+    ...Object.entries(instances).flatMap(([owner, make]) => methods(owner, make, make(t))),
+    ...["memory", "flush", "sync", "resetCounters"].map((name): [string, Call] => [
+      `Device#${name}`,
+      ({ device }, args) => (device as unknown as Record<string, Callable>)[name]!.apply(device, [...args]),
+    ]),
+  ]);
+type Callable = (...args: unknown[]) => unknown;
+
+/** Names that are neither called nor left out with a reason, and names that are no exports. */
+export function uncovered(t: Trial): { missing: string[]; unknown: string[] } {
+  const names = callsOf(t);
+  const known = (name: string) => rightArguments(name) !== undefined || Object.hasOwn(left, name);
+  const used = (name: string) => names.has(name) || name.startsWith("Device#");
+  return {
+    missing: [...names.keys()].filter((name) => !known(name)),
+    unknown: [...Object.keys(rights), ...Object.keys(left)].filter((name) => !used(name)),
+  };
+}
+
+/** Trials between two openings of the device, which gives back what calls that failed halfway left. */
+const TRIALS_OF_A_DEVICE = 500;
+
+/** A suite on the cpu device, and for a part of the trials on WebGPU. */
+export function exportsSuite(
+  shareOnWebGpu: number,
+): Suite & { readonly trial: (random: RandomStream) => Promise<Trial> } {
+  const before = { folder: process.cwd(), data: process.env["KILOGRAD_DATA_DIR"] };
+  const rejections: unknown[] = [];
+  const onRejection = (reason: unknown) => rejections.push(reason);
+  let folder = "";
+  let calls: [string, Call][] | undefined;
+  let cpu: Device | undefined;
+  let gpu: Device | undefined;
+  let trials = 0;
+
+  /** Data sets are looked for in an empty folder, and so never on the network; files without a folder go to ours. */
+  function prepare(): void {
+    folder = mkdtempSync(join(tmpdir(), "kilograd-fuzz-"));
+    mkdirSync(join(folder, "data"));
+    process.env["KILOGRAD_DATA_DIR"] = join(folder, "data");
+    process.chdir(folder);
+    process.on("unhandledRejection", onRejection);
+  }
+
+  async function trial(random: RandomStream): Promise<Trial> {
+    if (folder === "") prepare();
+    if (trials++ % TRIALS_OF_A_DEVICE === 0) {
+      gpu?.destroy();
+      gpu = undefined;
+    }
+    cpu ??= await K.openDevice("cpu");
+    if (random.uniform() >= shareOnWebGpu) return new Trial(random, cpu, gpu ?? (await K.openDevice("cpu")), folder);
+    gpu ??= await K.openDevice("webgpu");
+    return new Trial(random, gpu, cpu, folder);
+  }
+
+  async function run(random: RandomStream): Promise<Finding | undefined> {
+    const t = await trial(random);
+    if (calls === undefined) {
+      calls = [...callsOf(t)].filter(([name]) => !Object.hasOwn(left, name));
+      await K.nn.saveModel(join(folder, "model.safetensors"), t.model());
+      await K.io.writeSafetensors(join(folder, "a.safetensors"), stored() as never);
+      writeFileSync(join(folder, "damaged"), "no model");
+    }
+    const [name, call] = pick(random, calls);
+    const args = drawArguments(t, rightArguments(name)!);
+    const words = `${name}(${args.map((value) => describe(value)).join(", ")}) on ${t.device.kind}`;
+    const faults: unknown[] = [];
+    const guarded = async (act: () => unknown): Promise<unknown> => {
+      try {
+        return await act();
+      } catch (error) {
+        if (!mayEscape(error)) faults.push(error);
+        return undefined;
+      }
+    };
+    let result = await guarded(() => call(t, args));
+    // What grad() and the like give is called, too.
+    if (typeof result === "function") {
+      const fn = result as Callable;
+      result = await guarded(() => fn(...drawArguments(t, unary)));
+    }
+    for (const tensor of tensorsIn(result)) {
+      await guarded(() => tensor.data());
+      tensor.dispose();
+    }
+    await guarded(() => t.device.sync());
+    await new Promise((resolve) => setImmediate(resolve));
+    faults.push(...rejections.splice(0).filter((reason) => !mayEscape(reason)));
+    if (faults.length === 0) return undefined;
+    return `${words}: ${faults.map((fault) => (fault instanceof Error ? fault.stack : describe(fault))).join("\n")}`;
+  }
+
+  return {
+    name: "exports",
+    count: 10_000,
+    run,
+    trial,
+    async end() {
+      if (folder === "") return;
+      cpu?.destroy();
+      gpu?.destroy();
+      process.off("unhandledRejection", onRejection);
+      process.chdir(before.folder);
+      if (before.data === undefined) delete process.env["KILOGRAD_DATA_DIR"];
+      else process.env["KILOGRAD_DATA_DIR"] = before.data;
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
