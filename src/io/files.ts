@@ -27,7 +27,7 @@ const fileContent: Rule = {
 export async function writeFileAtomic(path: string, content: FileContent): Promise<void> {
   check("writeFileAtomic", "path", path, text);
   check("writeFileAtomic", "content", content, fileContent);
-  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}.${randomBytes(4).toString("hex")}.tmp`);
+  const temporary = temporaryFor(path);
   await refusable(path, () => removeLeftovers(path));
   try {
     const file = await refusable(path, () => open(temporary, "wx"));
@@ -45,7 +45,11 @@ export async function writeFileAtomic(path: string, content: FileContent): Promi
   }
 }
 
-/** Temporary files of this path whose processes were killed. */
+/** A file beside `path`, whose name says which process writes it. */
+const temporaryFor = (path: string): string =>
+  join(dirname(path), `.${basename(path)}.${process.pid}.${randomBytes(4).toString("hex")}.tmp`);
+
+/** Removes temporary files of this path whose processes were killed. */
 async function removeLeftovers(path: string): Promise<void> {
   const prefix = `.${basename(path)}.`;
   const entries = await readdir(dirname(path)).catch(() => []); // A missing folder is reported by the writing.
@@ -75,7 +79,8 @@ export async function prepareOutputFolder(path: string): Promise<string> {
   const folder = resolve(path);
   try {
     await makeFolders(folder);
-    const probe = join(folder, `.write-test-${randomBytes(4).toString("hex")}`);
+    await removeLeftovers(join(folder, "write-test"));
+    const probe = temporaryFor(join(folder, "write-test"));
     await (await open(probe, "wx")).close();
     await rm(probe);
     return folder;

@@ -81,6 +81,14 @@ describe("prepareOutputFolder", () => {
     expect(await readdir(path)).toEqual([]);
   });
 
+  test("removes the trial of a process that was killed", async () => {
+    const path = await mkdtemp(join(folder, "tried-"));
+    const { pid } = spawnSync(process.execPath, ["--eval", ""]); // It has ended.
+    await writeFile(join(path, `.write-test.${pid}.0123abcd.tmp`), "");
+    await prepareOutputFolder(path);
+    expect(await readdir(path)).toEqual([]);
+  });
+
   test("names the path when it is a file, goes through one, or cannot be written", async () => {
     const file = join(folder, "a-file");
     await writeFile(file, "");
