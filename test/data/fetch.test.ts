@@ -399,14 +399,20 @@ describe("several at once", () => {
   it("as processes all succeed, and a killed one's download is continued", async () => {
     const child = compileChild(folder);
     const start = (spec: FileSpec): ChildProcess =>
-      fork(child, [JSON.stringify({ spec, options: quick() })], { stdio: ["ignore", "ignore", "inherit", "ipc"] });
+      fork(child, [JSON.stringify({ spec, options: quick({ bodyTimeout: 60_000 }) })], {
+        stdio: ["ignore", "ignore", "inherit", "ipc"],
+      });
     const ended = async (process: ChildProcess): Promise<unknown> => (await once(process, "exit"))[0];
 
-    const trickle: Answer = (_, response) => {
+    // Neither has the file before both have asked, however slow their start is.
+    const waiting: (() => void)[] = [];
+    const together: Answer = (_, response) => {
       response.writeHead(200, { "content-length": packed.length });
-      response.write(packed.subarray(0, half), () => setTimeout(() => response.end(packed.subarray(half)), 300));
+      response.write(packed.subarray(0, half));
+      waiting.push(() => response.end(packed.subarray(half)));
+      if (waiting.length === 2) for (const end of waiting) end();
     };
-    const spec = fileAt({ "/a": trickle });
+    const spec = fileAt({ "/a": together });
     const both = [start(spec), start(spec)];
     expect(await Promise.all(both.map(ended))).toEqual([0, 0]);
     expect(requests).toHaveLength(2);

@@ -48,6 +48,16 @@ test("every file under src/ keeps to the layers", () => {
   expect(paths.flatMap((path) => breaches(path, readFileSync(path, "utf8")))).toEqual([]);
 });
 
+test("tensor, kernels and autograd load modules of Node on demand alone, as docs/architecture.md says", () => {
+  const paths = ["tensor", "kernels", "autograd"].flatMap((folder) =>
+    readdirSync(`src/${folder}`, { recursive: true, encoding: "utf8" }).map((path) => `src/${folder}/${path}`),
+  );
+  const atOnce = /^(?:import|export) (?!type)[^;]*from "(?:node:|.*cache-folder\.js)/m;
+  const found = paths.filter((path) => path.endsWith(".ts") && atOnce.test(readFileSync(path, "utf8")));
+  // Loaded on demand itself.
+  expect(found).toEqual(["src/tensor/cache-folder.ts"]);
+});
+
 test("breaches are found", () => {
   const found = [
     ...breaches("src/tensor/shape.ts", 'import type { Layer } from "../nn/layer.js";'),

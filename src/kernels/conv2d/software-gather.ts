@@ -125,7 +125,7 @@ function transposeKernel<P>(call: GpuCall<P>, gather: Gather, kernel: GpuView): 
  * Channels spread evenly over tiles of at most 64, and as many positions as give at most 288 registers of sums: more
  * fall out of the cache.
  */
-function gatherTile(targetChannels: number): { channels: number; groups: number } {
+export function gatherTile(targetChannels: number): { channels: number; groups: number } {
   const quads = Math.ceil(targetChannels / 4);
   const channels = 4 * Math.ceil(quads / Math.ceil(quads / 16));
   return { channels, groups: Math.min(8, Math.floor(288 / channels)) };
