@@ -2,7 +2,7 @@
 //
 //   z[n, oy, ox, co] = bias[co] + (x * kernel)[n, oy, ox, co], as in conv2d.ts
 //   y[n, py, px, co] = act(max over the cells (cy, cx) of z[n, 2 py + cy, 2 px + cx, co])
-//   winner[n, py, px, co / 4]: which cell 2 cy + cx was the first maximum, two bits for each of four channels
+//   winner[n, py, px, co / 4]: which cell 2 cy + cx was the first maximum or a NaN, two bits for each of four channels
 //   dz[n, oy, ox, co] = dy[n, py, px, co] * act'(y) in the cell that won, 0 in the others; dx, dkernel, dbias as in conv2d.ts
 //
 // x [N, H, W, Cin], kernel [kh, kw, Cin, Cout], Cout % 4 = 0; y, dy [N, PH, PW, Cout]. In one of three ways:
@@ -25,7 +25,7 @@ import { CELLS, maximumWgsl, PASSED_BACK, partOf } from "./conv2d/pool-cells.js"
 import { conv2dReference, inputGradientReference, kernelGradientReference } from "./conv2d/reference.js";
 import { keptSpecs, NOTHING_KEPT, namedKept, winogradForward, winogradGradients } from "./conv2d/winograd.js";
 import { type Conv2dParams, directForward, directInputGradient, directKernelGradient } from "./conv2d.js";
-import type { Pool2dParams } from "./pool2d.js";
+import { type Pool2dParams, winsWindow } from "./pool2d.js";
 import { chosen, repeat } from "./subgroup-tile.js";
 
 /** The geometry is the convolution's, cropped to what the windows read: its output is 2 PH x 2 PW. */
@@ -93,9 +93,9 @@ export const convPoolKernel = defineKernel<ConvPoolParams>({
     winner?.data.fill(0);
     eachWindow(geometry, (at, cells, word, shift) => {
       const values = cells.map((cell) => z.data[cell]!);
-      const most = values.reduce((a, b) => Math.max(a, b));
-      y!.data[at] = act(most);
-      if (winner) winner.data[word]! |= Math.max(0, values.indexOf(most)) << shift;
+      const won = values.reduce((best, value, k) => (winsWindow(value, values[best]!) ? k : best), 0);
+      y!.data[at] = act(values[won]!);
+      if (winner) winner.data[word]! |= won << shift;
     });
   },
   webgpu(call) {

@@ -1,8 +1,9 @@
 // Picking rows by index, and its gradient; one-hot rows. x is seen as [outer, n, inner] with the picked axis in the
-// middle, indices as [count]. Indices out of range are an error on the CPU reference; WebGPU, which cannot raise one
-// without waiting, takes the nearest row (gather, and its gradient alike) or a row of zeros (oneHot).
-import { UsageError } from "../tensor/errors.js";
-import { type CpuView, defineKernel } from "../tensor/kernel.js";
+// middle, indices as [count]. An index out of range, negative ones among them, cannot be an error where nobody waits for the
+// GPU. It gives what nobody takes for a value, alike on both devices: NaN in f32, -2^31 in i32, 2^32 - 1 in u32. The gradient
+// of such a row goes nowhere.
+import type { DType } from "../tensor/dtype.js";
+import { defineKernel } from "../tensor/kernel.js";
 import { sizeOf } from "../tensor/shape.js";
 import { type GpuCall, type GpuView, windowOf } from "../tensor/webgpu-program.js";
 import { boxLoop } from "./box.js";
@@ -16,12 +17,14 @@ function fold(shape: readonly number[], axis: number): [number, number, number] 
   return [sizeOf(shape.slice(0, axis)), shape[axis]!, sizeOf(shape.slice(axis + 1))];
 }
 
-function checkIndices(op: string, indices: CpuView, n: number): void {
-  const bad = indices.data.findIndex((index) => index < 0 || index >= n);
-  if (bad >= 0) {
-    throw new UsageError(`${op}: indices must lie in [0, ${n}), element ${bad} is ${indices.data[bad]}`);
-  }
-}
+/** What stands where an index was out of range: the value, and its bits. */
+const NOTHING: Readonly<Record<DType, { readonly value: number; readonly bits: number }>> = {
+  f32: { value: Number.NaN, bits: 0x7fc00000 },
+  i32: { value: -(2 ** 31), bits: 0x80000000 },
+  u32: { value: 2 ** 32 - 1, bits: 0xffffffff },
+};
+
+const inRange = (index: number, n: number) => index >= 0 && index < n;
 
 /** Vec4s where rows are whole vec4s, else elements. */
 function rowType(inner: number): { type: "vec4u" | "u32"; width: number } {
@@ -29,18 +32,19 @@ function rowType(inner: number): { type: "vec4u" | "u32"; width: number } {
 }
 
 /**
- * y[o, k, :] = x[o, indices[k], :]. Inputs [x of any dtype [outer, n, inner], indices i32 [count]], outputs [y [outer,
+ * y[o, k, :] = x[o, indices[k], :], or NOTHING. Inputs [x of any dtype [outer, n, inner], indices i32 [count]], outputs [y [outer,
  * count, inner]]. x may exceed a binding when axis is 0: rows are then picked window by window.
  */
 export const gatherKernel = defineKernel<GatherParams>({
   name: "gather",
   cpu: ({ inputs: [x, indices], outputs: [y], params: { axis } }) => {
     const [outer, n, inner] = fold(x!.shape, axis);
-    checkIndices("gather", indices!, n);
     for (let o = 0, to = 0; o < outer; o++) {
       for (const index of indices!.data) {
         const from = (o * n + index) * inner;
-        for (let k = 0; k < inner; k++) y!.data[to++] = x!.data[from + k]!;
+        for (let k = 0; k < inner; k++) {
+          y!.data[to++] = inRange(index, n) ? x!.data[from + k]! : NOTHING[y!.dtype].value;
+        }
       }
     }
   },
@@ -54,15 +58,25 @@ export const gatherKernel = defineKernel<GatherParams>({
         key: type,
         program: () => ({
           workgroupSize: loop.workgroupSize,
-          body: loop.body(/* wgsl */ `let row = u32(clamp(indices[c1], 0, i32(u.n) - 1));
-    if (row >= u.first && row < u.end) { y[i] = x[u.skipped + (c0 * u.n + row - u.first) * u.inner + c2]; }`),
+          // As u32, negative indices are huge.
+          body: loop.body(/* wgsl */ `let row = indices[c1];
+    if (row >= u.first && row < u.end) { y[i] = x[u.skipped + (c0 * u.n + row - u.first) * u.inner + c2]; }
+    else if (row >= u.n) { y[i] = ${type}(u.nothing); }`),
         }),
         bindings: [
           { name: "x", view, type },
-          { name: "indices", view: indices, type: "i32" },
+          { name: "indices", view: indices, type: "u32" },
           { name: "y", view: call.outputs[0]!, type, access: "read_write" },
         ],
-        sizes: { ...loop.sizes, n, inner: inner / width, first, end, skipped: skipped / width },
+        sizes: {
+          ...loop.sizes,
+          n,
+          inner: inner / width,
+          first,
+          end,
+          skipped: skipped / width,
+          nothing: NOTHING[x.dtype].bits,
+        },
         workgroups: loop.workgroups,
       });
     }
@@ -97,7 +111,8 @@ export const gatherGradientKernel = defineKernel<GatherParams>({
     for (let o = 0, from = 0; o < outer; o++) {
       for (const index of indices!.data) {
         const to = (o * n + index) * inner;
-        for (let k = 0; k < inner; k++) dx!.data[to + k]! += dy!.data[from++]!;
+        if (inRange(index, n)) for (let k = 0; k < inner; k++) dx!.data[to + k]! += dy!.data[from + k]!;
+        from += inner;
       }
     }
   },
@@ -115,48 +130,52 @@ export const gatherGradientKernel = defineKernel<GatherParams>({
         body: loop.body(/* wgsl */ `var sum = ${type}(0.0);
     var at = c0 * u.picks * u.inner + c2;
     for (var k = 0u; k < u.picks; k++) {
-      if (u32(clamp(indices[k], 0, i32(u.n) - 1)) == c1) { sum += dy[at]; }
+      if (indices[k] == c1) { sum += dy[at]; }
       at += u.inner;
     }
     dx[i] = sum;`),
       }),
       bindings: [
         { name: "dy", view: dy, type },
-        { name: "indices", view: indices, type: "i32" },
+        { name: "indices", view: indices, type: "u32" },
         { name: "dx", view: dx, type, access: "read_write" },
       ],
-      sizes: { ...loop.sizes, n, picks: indices.size, inner: inner / width },
+      sizes: { ...loop.sizes, picks: indices.size, inner: inner / width },
       workgroups: loop.workgroups,
     });
   },
 });
 
-/** y[k, d] = 1 where indices[k] = d, else 0. Inputs [indices i32 or u32 [count]], outputs [y f32 [count, depth]]. */
+/** y[k, d] = 1 where indices[k] = d, else 0; a row of NaN where no d is. Inputs [indices i32 or u32 [count]], outputs [y f32 [count, depth]]. */
 export const oneHotKernel = defineKernel<Record<never, never>>({
   name: "oneHot",
   cpu: ({ inputs: [indices], outputs: [y] }) => {
     const depth = y!.shape.at(-1)!;
-    checkIndices("oneHot", indices!, depth);
     y!.data.fill(0);
     indices!.data.forEach((index, k) => {
-      y!.data[k * depth + index] = 1;
+      if (inRange(index, depth)) y!.data[k * depth + index] = 1;
+      else y!.data.fill(Number.NaN, k * depth, (k + 1) * depth);
     });
   },
   webgpu: (call) => {
     const indices = call.inputs[0]!;
     const y = call.outputs[0]!;
-    const loop = boxLoop(call.profile, [indices.size, y.shape.at(-1)!]);
+    const depth = y.shape.at(-1)!;
+    const loop = boxLoop(call.profile, [indices.size, depth]);
     call.dispatch({
       key: "",
       program: () => ({
         workgroupSize: loop.workgroupSize,
-        body: loop.body("y[i] = select(0.0, 1.0, indices[c0] == c1);"),
+        body: loop.body(
+          "let index = indices[c0]; y[i] = select(select(0.0, 1.0, index == c1), u.nothing, index >= u.depth);",
+        ),
       }),
       bindings: [
         { name: "indices", view: indices, type: "u32" },
         { name: "y", view: y, type: "f32", access: "read_write" },
       ],
-      sizes: loop.sizes,
+      sizes: { ...loop.sizes, depth },
+      numbers: { nothing: NOTHING.f32.value },
       workgroups: loop.workgroups,
     });
   },

@@ -30,7 +30,8 @@ export function typeAliases(type: FloatType): string {
 
 /** Bits of `x` without the sign. The largest of several is a NaN's where there is one. */
 const magnitude = (x: string) => `(bitcast<U>(${x}) & U(0x7fffffffu))`;
-const isNan = (x: string) => `(${magnitude(x)} > U(0x7f800000u))`;
+/** Whether `x` is a NaN. */
+export const isNan = (x: string) => `(${magnitude(x)} > U(0x7f800000u))`;
 
 /** `y`, or the NaN that `x` is. */
 export const unlessNan = (y: string, x: string) => `select(${y}, ${x}, ${isNan(x)})`;

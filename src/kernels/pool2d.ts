@@ -2,7 +2,7 @@
 //
 // x [N, H, W, C], y [N, OH, OW, C]: y[n, oy, ox, c] = max or mean of x[n, oy sh - top + ky, ox sw - left + kx, c] over the
 // window's cells (ky, kx) that lie inside the image; padding never takes part. The first maximum in row-major order of
-// the window gets the gradient. Windows and strides are part of the code, sizes are parameters; vec4 along C where
+// the window gets the gradient. A NaN is larger than all that is none, and of several NaNs the last wins, as in PyTorch. Windows and strides are part of the code, sizes are parameters; vec4 along C where
 // C % 4 = 0. A maximum may be activated before it is stored, which is the same as activating x, as activations increase.
 //
 // Where a gradient will be wanted, the pass that finds the maxima also writes which cell of each window it was, so that
@@ -32,6 +32,7 @@ import {
   type WindowAxis,
   windowAxis,
 } from "./conv2d/geometry.js";
+import { isNan, typed } from "./ieee.js";
 
 export interface Pool2dOptions {
   /** Window, [height, width] or one number for both. */
@@ -88,6 +89,9 @@ interface Cell {
   readonly at: number;
   readonly position: number;
 }
+
+/** Whether a cell takes its window from the best before it. */
+export const winsWindow = (value: number, best: number) => value > best || Number.isNaN(value);
 
 /** Visits every window: the index of its output element, and its cells in row-major order. */
 function forEachWindow(
@@ -228,7 +232,7 @@ export const pool2dKernel = defineKernel<Pool2dParams>({
         y!.data[o] = cells.reduce((sum, { at }) => sum + x!.data[at]!, 0) / cells.length;
         return;
       }
-      const best = cells.reduce((a, b) => (x!.data[b.at]! > x!.data[a.at]! ? b : a));
+      const best = cells.reduce((a, b) => (winsWindow(x!.data[b.at]!, x!.data[a.at]!) ? b : a));
       y!.data[o] = activate(x!.data[best.at]!);
       if (winner === undefined) return;
       const [word, shift] = packs(channels, params) ? [o >> 2, (o & 3) * 8] : [o, 0];
@@ -256,11 +260,11 @@ export const pool2dKernel = defineKernel<Pool2dParams>({
       return;
     }
     const key = winner === undefined ? "forward" : "forward and winner";
-    overBox(call, key, overWindows(params), views, ({ vu }) => {
-      const take = (value: string, position: string) =>
-        winner === undefined
-          ? `best = max(best, ${value});`
-          : `{ let value = ${value}; position = select(position, ${vu}(${position}), value > best); best = max(best, value); }`;
+    overBox(call, key, overWindows(params), views, ({ v, vu }) => {
+      const take = (value: string, position: string) => /* wgsl */ `{
+      let value = ${value};
+      let won = (value > best) | ${typed(isNan("value"), v)};
+      ${winner === undefined ? "" : `position = select(position, ${vu}(${position}), won);`} best = select(best, value, won); }`;
       const store = `y[i] = activation(best);${winner === undefined ? "" : " winner[i] = pack(position);"}`;
       const first = (at: string, position: string) =>
         `var best = x[${at}];${winner === undefined ? "" : ` var position = ${vu}(${position});`}`;

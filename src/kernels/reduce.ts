@@ -3,7 +3,8 @@
 // Adjacent axes of one kind collapse, so that a pass sees x [outer, reduce, inner] -> y [outer, inner]; reduced axes that
 // are not adjacent take one pass each, innermost first. A long reduced axis with few results is split into `parts`
 // chunks, each summed by other invocations, and a second pass reduces their partial results [outer, parts, inner].
-// The order of additions depends only on the shape and the profile: no atomics.
+// The order of additions depends only on the shape and the profile: no atomics. A NaN is the maximum and the minimum of
+// whatever it is among, and the first one is argmax's; WGSL's max and min, which may drop it, go along with its bits.
 //
 // Two code shapes:
 // - row (inner = 1, profile "software"): a subgroup walks a row in vec4 steps, then one subgroupAdd / Max / Min. On
@@ -14,6 +15,7 @@ import type { DType } from "../tensor/dtype.js";
 import { type CpuView, defineKernel, WGSL_TYPE } from "../tensor/kernel.js";
 import { type Shape, sizeOf } from "../tensor/shape.js";
 import { type Binding, type GpuCall, type GpuView, MAX_WORKGROUPS, windowOf } from "../tensor/webgpu-program.js";
+import { type FloatType, ieeeFunctions } from "./ieee.js";
 import { rolledLoop } from "./rolled.js";
 
 export type Reduction = "sum" | "sumSquares" | "mean" | "max" | "min";
@@ -203,15 +205,36 @@ interface Source extends ReducePass {
   readonly pitch: number;
 }
 
-/** WGSL of the neutral element, of an element's part, of combining two, and of the subgroup's reduction. */
+/**
+ * WGSL of the neutral element, of an element's part, of combining two and of the subgroup's reduction. Of maxima and minima of
+ * floats, which may be NaN: `seen`, of vectors' components `bits`, is the largest magnitude, by which orNan finds them.
+ */
 function combinerText(kind: Combiner, dtype: DType, type: string) {
   const combiner = pairing(kind);
   const identity = dtype === "f32" ? "u.identity" : `bitcast<${WGSL_TYPE[dtype]}>(u.identity)`;
+  const ordered = dtype === "f32" && combiner !== "sum";
+  const vector = type.startsWith("vec4");
+  const bits = vector ? "vec4u" : "u32";
+  const pair = (a: string, b: string) => (combiner === "sum" ? `${a} + ${b}` : `${combiner}(${a}, ${b})`);
   return {
     identity: `${type}(${identity})`,
     element: (x: string) => (kind === "squares" ? `${x} * ${x}` : x),
-    pair: (a: string, b: string) => (combiner === "sum" ? `${a} + ${b}` : `${combiner}(${a}, ${b})`),
-    subgroup: { sum: "subgroupAdd", max: "subgroupMax", min: "subgroupMin" }[combiner],
+    declarations: ordered ? `${ieeeFunctions(type as FloatType)}\n${vector ? ieeeFunctions("f32", "1") : ""}` : "",
+    pair,
+    /** Combines results, each NaN where it should be. */
+    join: (a: string, b: string) => (ordered ? `ieee${combiner === "max" ? "Max" : "Min"}(${a}, ${b})` : pair(a, b)),
+    begin: `var total = ${type}(${identity});${ordered ? ` var seen = ${bits}();` : ""}`,
+    /** Takes an element in. */
+    take: (x: string) =>
+      ordered
+        ? `{ let taken = ${x}; total = ${combiner}(total, taken); seen = max(seen, magnitude(taken)); }`
+        : `total = ${pair("total", x)};`,
+    end: ordered ? "total = orNan(total, seen);" : "",
+    /** Declares `all`, what a subgroup's vectors \`total\` come to. */
+    across: `let half = ${pair("total.xy", "total.zw")};
+    ${ordered ? "let both = max(seen.xy, seen.zw);\n    let most = subgroupMax(max(both.x, both.y));\n    " : ""}let all = ${
+      ordered ? "orNan1(" : ""
+    }${{ sum: "subgroupAdd", max: "subgroupMax", min: "subgroupMin" }[combiner]}(${pair("half.x", "half.y")})${ordered ? ", most)" : ""};`,
     scaled: (value: string) => (dtype === "f32" ? `${value} * u.scale` : value),
   };
 }
@@ -239,21 +262,25 @@ function row(
   dispatch({
     key: `row ${combiner}`,
     program: () => {
-      const { identity, element, pair, subgroup, scaled } = combinerText(combiner, from.dtype, vector);
+      const { identity, element, begin, take, across, scaled, declarations } = combinerText(
+        combiner,
+        from.dtype,
+        vector,
+      );
       return {
         workgroupSize: [8],
         subgroups: true,
+        declarations,
         body: /* wgsl */ `
   for (var item = group.x; item < u.items; item += groups.x) {
     let first = (item / u.parts) * u.reduce + (item % u.parts) * u.chunk;
     let last = min(first + u.chunk, (item / u.parts + 1) * u.reduce);
-    var total = ${identity};
+    ${begin}
     for (var v = first / 4 + lane; v < (last + 3) / 4; v += 8) {
       let index = v * 4 + vec4u(0, 1, 2, 3);
-      total = ${pair("total", `select(${identity}, ${element("x[v]")}, (index >= vec4u(first)) & (index < vec4u(last)))`)};
+      ${take(`select(${identity}, ${element("x[v]")}, (index >= vec4u(first)) & (index < vec4u(last)))`)}
     }
-    let half = ${pair("total.xy", "total.zw")};
-    let all = ${subgroup}(${pair("half.x", "half.y")});
+    ${across}
     if (lane == 0) { y[item] = ${scaled("all")}; }
   }`,
       };
@@ -295,33 +322,34 @@ function tile(
   dispatch({
     key: `tile ${combiner} ${rowLanes}/${size} ${map?.key ?? ""}`,
     program: () => {
-      const { identity, element, pair, scaled } = combinerText(combiner, from.dtype, type);
+      const { element, begin, take, end, join, scaled, declarations } = combinerText(combiner, from.dtype, type);
       const across = size / rowLanes;
       const at = "(outer * u.reduce + r) * u.pitch + inner";
       return {
         workgroupSize: [size],
         declarations: `${rowLanes > 1 ? `var<workgroup> shared_totals: array<${type}, ${size}>;` : ""}
-${map?.declarations(width === 4 ? "vec4f" : "f32") ?? ""}`,
+${declarations}${map?.declarations(width === 4 ? "vec4f" : "f32") ?? ""}`,
         body: /* wgsl */ `
   for (var item = group.x; item < u.items; item += groups.x) {
     let column = (item % u.tiles) * ${across} + lane % ${across};
     let part = item / u.tiles;
     let outer = column / u.inner;
     let inner = column % u.inner;
-    var total = ${identity};
+    ${begin}
     if (column < u.columns) {
       let last = min((part + 1) * u.chunk, u.reduce);
       for (var r = part * u.chunk + lane / ${across}; r < last; r += ${rowLanes}) {
-        total = ${pair("total", map === undefined ? element(`x[${at}]`) : `mapped(${at})`)};
+        ${take(map === undefined ? element(`x[${at}]`) : `mapped(${at})`)}
       }
     }
+    ${end}
     ${
       rowLanes === 1
         ? ""
         : /* wgsl */ `shared_totals[lane] = total;
     workgroupBarrier();
     for (var rest = ${size / 2}u; rest >= ${across}; rest /= 2) {
-      if (lane < rest) { shared_totals[lane] = ${pair("shared_totals[lane]", "shared_totals[lane + rest]")}; }
+      if (lane < rest) { shared_totals[lane] = ${join("shared_totals[lane]", "shared_totals[lane + rest]")}; }
       workgroupBarrier();
     }
     total = shared_totals[lane];
@@ -344,14 +372,20 @@ ${map?.declarations(width === 4 ? "vec4f" : "f32") ?? ""}`,
   });
 }
 
+/** Whether a value takes the place of the largest before it: it is larger, or the first NaN. */
+export const exceeds = (value: number, top: number) => value > top || (Number.isNaN(value) && !Number.isNaN(top));
+
+/** The same in WGSL, for floats; `isNan` of ieee.ts must be declared. */
+export const exceedsWgsl = (value: string, top: string) => `(${value} > ${top} || (isNan(${value}) && !isNan(${top})))`;
+
 export interface ArgmaxParams {
   /** Non-negative. */
   readonly axis: number;
 }
 
 /**
- * y = index of the first maximum along an axis. x [outer, reduce, inner] of any dtype, y i32 [outer, inner]. A long axis
- * is cut into parts; candidates [outer, parts, inner] of the parts are compared in order.
+ * y = index of the first maximum along an axis, or of the first NaN. x [outer, reduce, inner] of any dtype, y i32 [outer,
+ * inner]. A long axis is cut into parts; candidates [outer, parts, inner] of the parts are compared in order.
  */
 export const argmaxKernel = defineKernel<ArgmaxParams>({
   name: "argmax",
@@ -361,7 +395,8 @@ export const argmaxKernel = defineKernel<ArgmaxParams>({
     for (let column = 0; column < y!.size; column++) {
       const start = Math.floor(column / inner) * reduce * inner + (column % inner);
       let best = 0;
-      for (let r = 1; r < reduce; r++) if (x!.data[start + r * inner]! > x!.data[start + best * inner]!) best = r;
+      for (let r = 1; r < reduce; r++)
+        if (exceeds(x!.data[start + r * inner]!, x!.data[start + best * inner]!)) best = r;
       y!.data[column] = best;
     }
   },
@@ -369,6 +404,7 @@ export const argmaxKernel = defineKernel<ArgmaxParams>({
     const [x] = call.inputs as [GpuView];
     const [y] = call.outputs as [GpuView];
     const { outer, reduce, inner } = reducePasses(x.shape, [call.params.axis])[0]!;
+    const floats = x.dtype === "f32";
     const columns = outer * inner;
     const parts = Math.max(1, Math.min(Math.ceil(4096 / columns), Math.floor(reduce / 64)));
     const candidates = parts === 1 ? y : call.scratch({ shape: [outer, parts, inner], dtype: "i32" });
@@ -380,6 +416,7 @@ export const argmaxKernel = defineKernel<ArgmaxParams>({
         key: from === undefined ? "first" : "second",
         program: () => ({
           workgroupSize: loop.workgroupSize,
+          declarations: floats ? ieeeFunctions("f32") : "",
           body: loop.body(/* wgsl */ `
     let inner = i % u.inner;
     let part = (i / u.inner) % u.parts;
@@ -390,7 +427,7 @@ export const argmaxKernel = defineKernel<ArgmaxParams>({
     for (var row = first_row + 1; row < min(first_row + u.chunk, u.rows); row++) {
       let index = ${from === undefined ? "row" : "u32(candidates[(outer * u.rows + row) * u.inner + inner])"};
       let value = x[(outer * u.reduce + index) * u.inner + inner];
-      if (value > top) { top = value; best = index; }
+      if (${floats ? exceedsWgsl("value", "top") : "value > top"}) { top = value; best = index; }
     }
     y[i] = i32(best);`),
         }),

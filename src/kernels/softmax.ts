@@ -5,7 +5,8 @@
 //   logSoftmax  y_j = x_j - top - log(total)          dx_j = dy_j - exp(y_j) sum_k dy_k
 //   cross-entropy of logits x [N, C] with targets t:  loss = sum_j t_j (log(total) - (x_j - top))
 //                                                     dx_j = (exp(x_j - top) / total * sum_k t_k - t_j) dy
-// No exponent is positive, so nothing overflows. Cross-entropy writes its gradient in the same pass, for dy = 1: both come
+// No exponent is positive, so nothing overflows. A NaN or +Infinity among a row's x makes all of the row NaN; -Infinity has the
+// probability 0, and with class ids its loss counts only where it is the target (0 times infinity is no term). Cross-entropy writes its gradient in the same pass, for dy = 1: both come
 // from the same top and total. The mean over a small batch is part of that pass, too.
 //
 // A row is worked on by one invocation (short rows, and axes other than the last), by a subgroup, or by a workgroup.
@@ -18,6 +19,7 @@ import {
   MAX_WORKGROUPS,
   type ProgramText,
 } from "../tensor/webgpu-program.js";
+import { typed, unlessNan } from "./ieee.js";
 import { dispatchReduce } from "./reduce.js";
 
 export interface SoftmaxParams {
@@ -136,13 +138,15 @@ ${tree("max", "max(values[lane], values[lane + rest])")}`
 const read = (name: string, view: GpuView): Binding => ({ name, view, type: view.dtype });
 const write = (name: string, view: GpuView): Binding => ({ name, view, type: view.dtype, access: "read_write" });
 
-/** WGSL that defines `top` and `total` of a row. */
+const unlessNanF32 = (y: string, x: string) => typed(unlessNan(y, x), "f32");
+
+/** WGSL that defines `top` and `total` of a row; a NaN, which `top` may lack, is in `total`. */
 const topAndTotal = ({ each, across }: RowText) => /* wgsl */ `
     var top = x[start];
     ${each("top = max(top, x[at]);")}
     top = ${across("max", "top")};
     var total = 0.0;
-    ${each("total += exp(x[at] - top);")}
+    ${each(`let d = x[at] - top; total += ${unlessNanF32("exp(d)", "d")};`)}
     total = ${across("add", "total")};`;
 
 /** Inputs [x], outputs [y] of the same shape. */
@@ -165,7 +169,7 @@ export const softmaxKernel = defineKernel<SoftmaxParams>({
       key: `log ${log}`,
       bindings: [read("x", x), write("y", call.outputs[0]!)],
       text: (row) => /* wgsl */ `${topAndTotal(row)}
-    let log_total = log(total);
+    let log_total = ${unlessNanF32("log(total)", "total")};
     ${row.each(`y[at] = ${log ? "x[at] - top - log_total" : "exp(x[at] - top) / total"};`)}`,
     });
   },
@@ -194,15 +198,17 @@ export const softmaxGradientKernel = defineKernel<SoftmaxParams>({
     var total = 0.0;
     ${each(`total += dy[at]${log ? "" : " * y[at]"};`)}
     total = ${across("add", "total")};
-    ${each(`dx[at] = ${log ? "dy[at] - exp(y[at]) * total" : "y[at] * (dy[at] - total)"};`)}`,
+    ${each(`dx[at] = ${log ? `dy[at] - ${unlessNanF32("exp(y[at])", "y[at]")} * total` : "y[at] * (dy[at] - total)"};`)}`,
     });
   },
 });
 
 export interface CrossEntropyParams {
-  /** "none": a loss per sample, [N]; "mean": their mean, and the gradient of that. */
-  readonly reduction: "none" | "mean";
+  /** "none": a loss per sample, [N]; "mean" or "sum" of them, and the gradient of that. */
+  readonly reduction: "none" | "mean" | "sum";
 }
+
+const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
 
 /** WGSL that defines `weight`, the sum of a row's targets, and `weighted`, that of target times x - top; needs `top`. */
 function targetSums(soft: boolean, { each, across }: RowText): string {
@@ -221,8 +227,8 @@ function targetSums(soft: boolean, { each, across }: RowText): string {
 }
 
 /**
- * Inputs [logits [N, C], targets: class ids i32 or u32 [N] or distributions f32 [N, C]], outputs [loss [N] or, for the
- * mean, one element] and, where it is needed, the gradient for dy = 1 [N, C]. An id that is no class gives NaN.
+ * Inputs [logits [N, C], targets: class ids i32 or u32 [N] or distributions f32 [N, C]], outputs [loss [N] or, for mean and
+ * sum, one element] and, where it is needed, the gradient for dy = 1 [N, C]. An id that is no class gives NaN.
  */
 export const softmaxCrossEntropyKernel = defineKernel<CrossEntropyParams>({
   name: "softmaxCrossEntropy",
@@ -230,23 +236,27 @@ export const softmaxCrossEntropyKernel = defineKernel<CrossEntropyParams>({
     const [rows, size] = x!.shape as [number, number];
     const scale = reduction === "mean" ? 1 / rows : 1;
     const soft = t!.dtype === "f32";
-    let sum = 0;
+    let batch = 0;
     forEachRow(x!, 1, (cells, row) => {
       const top = cells.reduce((m, at) => Math.max(m, x!.data[at]!), Number.NEGATIVE_INFINITY);
       const total = cells.reduce((s, at) => s + Math.exp(x!.data[at]! - top), 0);
       const targets = cells.map((at, j) => (soft ? t!.data[at]! : Number(t!.data[row] === j)));
-      const invalid = !soft && !(t!.data[row]! >= 0 && t!.data[row]! < size);
-      const weight = invalid ? Number.NaN : targets.reduce((a, b) => a + b, 0);
-      const weighted = targets.reduce((s, target, j) => s + target * (x!.data[cells[j]!]! - top), 0);
+      const terms = targets.map((target, j) => target * (x!.data[cells[j]!]! - top));
+      const id = t!.data[row]!;
+      const [weight, weighted] = soft
+        ? [sum(targets), sum(terms)]
+        : id >= 0 && id < size
+          ? [1, x!.data[cells[id]!]! - top]
+          : [Number.NaN, Number.NaN];
       const value = weight * Math.log(total) - weighted;
       if (reduction === "none") loss!.data[row] = value;
-      else sum += value;
+      else batch += value;
       if (gradient === undefined) return;
       for (const [j, at] of cells.entries()) {
         gradient.data[at] = ((Math.exp(x!.data[at]! - top) / total) * weight - targets[j]!) * scale;
       }
     });
-    if (reduction === "mean") loss!.data[0] = sum * scale;
+    if (reduction !== "none") loss!.data[0] = batch * scale;
   },
   webgpu(call) {
     const [x, t] = call.inputs as [GpuView, GpuView];
@@ -254,11 +264,11 @@ export const softmaxCrossEntropyKernel = defineKernel<CrossEntropyParams>({
     const { reduction } = call.params;
     const [rows] = x.shape as [number, number];
     const soft = t.dtype === "f32";
-    const single = reduction === "mean" && x.size <= SINGLE_WORKGROUP;
+    const single = reduction !== "none" && x.size <= SINGLE_WORKGROUP;
     const losses = reduction === "none" || single ? loss : call.scratch({ shape: [rows], dtype: "f32" });
     const scale = reduction === "mean" ? 1 / rows : 1;
     overRows(call, x.shape, 1, {
-      key: `${t.dtype}${single ? " mean" : ""}${gradient === undefined ? "" : " gradient"}`,
+      key: `${t.dtype}${single ? " all" : ""}${gradient === undefined ? "" : " gradient"}`,
       bindings: [
         read("x", x),
         read("t", t),
@@ -267,7 +277,7 @@ export const softmaxCrossEntropyKernel = defineKernel<CrossEntropyParams>({
       ],
       numbers: { invalid: Number.NaN, scale },
       text: (row) => /* wgsl */ `${topAndTotal(row)}${targetSums(soft, row)}
-    let value = weight * log(total) - weighted;
+    let value = weight * ${unlessNanF32("log(total)", "total")} - weighted;
     ${single ? "sum += value;" : `if (${row.once}) { loss[row] = value; }`}
     ${
       gradient === undefined

@@ -40,14 +40,14 @@ function along(op: string, x: Tensor, given: number | AxesOptions<number>, log: 
 }
 
 export interface CrossEntropyOptions {
-  /** "none" (default): a loss per sample, [N]; "mean": their mean, a scalar. */
+  /** "none" (default): a loss per sample, [N]; "mean" or "sum": theirs, a scalar. */
   readonly reduction?: CrossEntropyParams["reduction"];
 }
 
 const crossEntropyRules: Rules<CrossEntropyOptions> = { reduction: oneOf("none", "mean") };
 
 /**
- * Cross-entropy of softmax(logits) with the targets, per sample or as the mean of the batch. Where logits need a gradient,
+ * Cross-entropy of softmax(logits) with the targets, per sample or as the batch's mean or sum. Where logits need a gradient,
  * it is computed along with the loss.
  * @param logits f32 [N, C]
  * @param targets class ids, i32 or u32 [N] (an id outside [0, C) gives NaN), or f32 [N, C]: a distribution per sample
@@ -64,11 +64,11 @@ export function softmaxCrossEntropy(logits: Tensor, targets: Tensor, options: Cr
     );
   }
   const batch = logits.shape[0]!;
-  const mean = reduction === "mean";
-  if (mean && batch === 0) {
+  if (reduction === "mean" && batch === 0) {
     throw new ShapeError(`softmaxCrossEntropy: the mean needs at least one sample, got ${formatShape(logits.shape)}`);
   }
-  const specs = [{ shape: mean ? [] : [batch], dtype: "f32" as const }];
+  const whole = reduction !== "none";
+  const specs = [{ shape: whole ? [] : [batch], dtype: "f32" as const }];
   if (isRecording() && logits.tracked) specs.push({ shape: [...logits.shape], dtype: "f32" });
   const [loss, gradient] = runMany(softmaxCrossEntropyKernel, [logits, targets], specs, { reduction }) as [
     Tensor,
@@ -79,10 +79,10 @@ export function softmaxCrossEntropy(logits: Tensor, targets: Tensor, options: Cr
     inputs: [logits, targets],
     saved: [logits, ...(gradient === undefined ? [] : [gradient])],
     backward: (dy, [x, g]) => {
-      const column = mean ? [1, 1] : [batch, 1];
+      const column = whole ? [1, 1] : [batch, 1];
       return [
         () => (isSeed(dy) ? g!.alias() : mul(g!, dy.alias(column))),
-        soft ? () => mul(logSoftmax(x!), mul(dy, mean ? -1 / batch : -1).alias(column)) : null,
+        soft ? () => mul(logSoftmax(x!), mul(dy, reduction === "mean" ? -1 / batch : -1).alias(column)) : null,
       ];
     },
   });

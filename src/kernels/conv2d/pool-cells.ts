@@ -1,17 +1,22 @@
 // WGSL text about the four cells of a 2 x 2 pooling window (cell = 2 cy + cx), four channels at a time, which the fused
 // convolution and pooling kernels share: the maximum with the cell that won, and the gradient on its way back. A window's
-// winners are packed into a u32, two bits a channel.
+// winners are packed into a u32, two bits a channel. A NaN wins its window, of several the last, as in PyTorch.
+import { isNan, typed } from "../ieee.js";
 
 /** Cells of a window in row-major order. */
 export const CELLS = [0, 1, 2, 3].map((cell) => ({ cy: cell >> 1, cx: cell & 1 }));
 
-/** Declares `best`, the maximum of the vec4f `z(cell)`, and, if wanted, `packed`: the first cell that has it. */
+/** Declares `best`, the maximum of the vec4f `z(cell)` (names), and, if wanted, `packed`: the first cell that has it. */
 export function maximumWgsl(z: (cell: number) => string, { winner }: { readonly winner: boolean }): string {
   return /* wgsl */ `
       var best = ${z(0)};
       ${winner ? "var cell = vec4u();" : ""}
       ${[1, 2, 3]
-        .map((k) => `${winner ? `cell = select(cell, vec4u(${k}u), ${z(k)} > best);` : ""} best = max(best, ${z(k)});`)
+        .map((k) => {
+          const take = `best = select(best, ${z(k)}, won${k});`;
+          return `let won${k} = (${z(k)} > best) | ${typed(isNan(z(k)), "vec4f")};
+      ${winner ? `cell = select(cell, vec4u(${k}u), won${k});` : ""} ${take}`;
+        })
         .join("\n")}
       ${winner ? "let packed = cell.x | (cell.y << 2u) | (cell.z << 4u) | (cell.w << 6u);" : ""}`;
 }
