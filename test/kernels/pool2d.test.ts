@@ -1,8 +1,10 @@
 // Pooling: the reference against finite differences and hand-made cases, both profiles against the reference.
 import { describe, expect, it } from "vitest";
 import { gradcheck } from "../../src/autograd/gradcheck.js";
+import { onesLike } from "../../src/autograd/ops/create.js";
 import { avgPool2d, globalAvgPool2d, maxPool2d, type Pool2dOptions } from "../../src/autograd/ops/pool2d.js";
 import { backward } from "../../src/autograd/tape.js";
+import type { Device } from "../../src/tensor/device.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import { type Tensor, tensor } from "../../src/tensor/tensor.js";
 import { cpu, describeProfiles, expectParity, randomInput } from "../support.js";
@@ -138,7 +140,64 @@ describe("reference", () => {
   });
 });
 
+/** A NaN wins its windows and, of several the last, gets their gradients; an infinity is what it is. As PyTorch. */
+async function checkSpecialValues(device: Device): Promise<void> {
+  const [N, I] = [Number.NaN, Number.POSITIVE_INFINITY];
+  for (const [window, value, gradient] of [
+    [[1, N, 2, 3], N, [0, 1, 0, 0]],
+    [[N, 1, 2, 3], N, [1, 0, 0, 0]],
+    [[1, N, N, 3], N, [0, 0, 1, 0]],
+    [[I, N, 2, I], N, [0, 1, 0, 0]],
+    [[-I, -I, -I, -I], -I, [1, 0, 0, 0]],
+    [[1, 2, I, I], I, [0, 0, 1, 0]],
+  ] as const) {
+    // Of one channel, and of four at once; unrolled, and as the corner of a larger window in padding.
+    for (const channels of [1, 4]) {
+      for (const options of [
+        { poolSize: 2 },
+        {
+          poolSize: 4,
+          strides: 4,
+          padding: [
+            [2, 0],
+            [2, 0],
+          ],
+        },
+      ] as const) {
+        const each = <T>(values: readonly T[]) => values.flatMap((v) => new Array<T>(channels).fill(v));
+        const label = `${window} ${channels} ${options.poolSize}`;
+        const x = tensor(device, each(window), { shape: [1, 2, 2, channels] });
+        expect(Array.from(await maxPool2d(x, options).data()), label).toEqual(each([value]));
+        x.requiresGrad = true;
+        const y = maxPool2d(x, options);
+        backward(y, { gradient: onesLike(y) });
+        expect(Array.from(await y.data()), label).toEqual(each([value]));
+        expect(Array.from(await x.grad!.data()), label).toEqual(each(gradient));
+      }
+    }
+  }
+}
+
+it("the reference has PyTorch's values for special ones", () => checkSpecialValues(cpu));
+
 describeProfiles((device) => {
+  it("has PyTorch's values for special ones", () => checkSpecialValues(device()));
+
+  it("finds NaN and infinities in every window", async () => {
+    const stream = new RandomStream(4, "special");
+    for (let i = 0; i < 6; i++) {
+      const [shape, options] = randomCase(stream);
+      const input = randomInput(stream, shape, () =>
+        stream.integer(8) > 0
+          ? stream.normal()
+          : [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY][stream.integer(3)]!,
+      );
+      for (const [label, pool] of Object.entries({ maxPool2d, avgPool2d })) {
+        await expectParity(device(), (x) => pool(x, options), [input], { label });
+      }
+    }
+  });
+
   const stream = new RandomStream(2, "pool2d");
 
   it.each(cases)("%j %j", async (shape, options) => {

@@ -14,7 +14,7 @@ import {
 import { backward, detach } from "../../src/autograd/tape.js";
 import { reducePasses } from "../../src/kernels/reduce.js";
 import { RandomStream } from "../../src/tensor/random.js";
-import type { Shape } from "../../src/tensor/shape.js";
+import { type Shape, sizeOf } from "../../src/tensor/shape.js";
 import { tensor } from "../../src/tensor/tensor.js";
 import {
   cpu,
@@ -225,6 +225,42 @@ describeProfiles((device) => {
     }
     const none = { shape: [40], values: new Array(40).fill(Number.NEGATIVE_INFINITY), dtype: "f32" } as const;
     expect([...(await expectParity(device(), (x) => max(detach(x)), [none]))]).toEqual([Number.NEGATIVE_INFINITY]);
+  });
+
+  it.each(cases)("finds NaN and infinities in %j over %j, wherever they are", async (shape, axes) => {
+    const stream = new RandomStream(8, shape.join());
+    const places = [0, sizeOf(shape) - 1, stream.integer(sizeOf(shape))];
+    for (const special of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
+      const values = randomInput(stream, shape).values as Float32Array;
+      values[places[stream.integer(3)]!] = special;
+      const input = { shape, values, dtype: "f32" } as const;
+      for (const [label, operation] of Object.entries(operations)) {
+        await expectParity(device(), (x) => operation(detach(x), { axes }), [input], { label });
+      }
+      if (axes.length === 0) continue;
+      await expectParity(device(), (x) => argmax(x, { axis: axes[0]! }), [input], { label: "argmax" });
+    }
+  });
+
+  it("takes the first NaN for the maximum, and gives NaN gradients for it", async () => {
+    for (const values of [
+      [1, Number.NaN, 3],
+      [Number.NaN, Number.NaN, 3],
+      [Number.POSITIVE_INFINITY, Number.NaN, 3],
+    ]) {
+      for (const target of [cpu, device()]) {
+        const index = await argmax(tensor(target, values), { axis: 0 }).item();
+        expect(index).toBe(values.findIndex(Number.isNaN));
+        for (const operation of [max, min]) {
+          const x = tensor(target, values);
+          x.requiresGrad = true;
+          const y = operation(x);
+          backward(y);
+          expect(await y.item()).toBeNaN();
+          expect(Array.from(await x.grad!.data())).toEqual([Number.NaN, Number.NaN, Number.NaN]);
+        }
+      }
+    }
   });
 
   it("gives the same bits each time", async () => {

@@ -1,8 +1,10 @@
 // Softmax and cross-entropy: the reference against formulas and finite differences, both profiles against the reference.
 import { describe, expect, it } from "vitest";
 import { gradcheck } from "../../src/autograd/gradcheck.js";
+import { onesLike } from "../../src/autograd/ops/create.js";
 import { logSoftmax, softmax, softmaxCrossEntropy } from "../../src/autograd/ops/softmax.js";
 import { backward } from "../../src/autograd/tape.js";
+import type { Device } from "../../src/tensor/device.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import type { Shape } from "../../src/tensor/shape.js";
 import { type Tensor, tensor } from "../../src/tensor/tensor.js";
@@ -40,6 +42,7 @@ const batches: [number, number][] = [
 ];
 
 const perSample = (logits: Tensor, targets: Tensor) => softmaxCrossEntropy(logits, targets);
+const batchSum = (logits: Tensor, targets: Tensor) => softmaxCrossEntropy(logits, targets, { reduction: "sum" });
 const batchMean = (logits: Tensor, targets: Tensor) => softmaxCrossEntropy(logits, targets, { reduction: "mean" });
 
 /** Non-negative rows that sum to 1. */
@@ -92,12 +95,24 @@ describe("reference", () => {
       await gradcheck((x) => logSoftmax(x, axis), [randomInput(stream, shape)]);
     }
     const logits = randomInput(stream, [3, 5]);
-    for (const loss of [perSample, batchMean]) {
+    for (const loss of [perSample, batchMean, batchSum]) {
       await gradcheck((x) => loss(x, tensor(x.device, [4, 0, 2], { dtype: "u32" })), [logits]);
       // Both inputs; the second need not sum to 1 for the formula to hold.
       await gradcheck(loss, [logits, distributions(stream, [3, 5])]);
       await gradcheck(loss, [logits, randomInput(stream, [3, 5])]);
     }
+  });
+
+  it("has as its sum the sum of the samples", async () => {
+    const x = tensor(cpu, [
+      [1, 2],
+      [3, 4],
+    ]);
+    const total = batchSum(x, tensor(cpu, Int32Array.of(0, 1)));
+    expect(total.shape).toEqual([]);
+    expect(await total.item()).toBeCloseTo(1.6265233, 6); // PyTorch
+    const none = tensor(cpu, new Float32Array(0), { shape: [0, 5] });
+    expect(await batchSum(none, tensor(cpu, new Int32Array(0))).item()).toBe(0);
   });
 
   it("has as its mean the mean of the samples", async () => {
@@ -125,8 +140,50 @@ describe("reference", () => {
   });
 });
 
+/** Values and gradients of rows with special values, as PyTorch has them, at the beginning and the end of `classes`. */
+async function checkSpecialValues(device: Device, classes: number): Promise<void> {
+  const [N, I] = [Number.NaN, Number.POSITIVE_INFINITY];
+  const filled = (row: readonly number[]) => [...row, ...new Array<number>(classes - row.length).fill(-I)];
+  const evaluate = async (fn: (x: Tensor) => Tensor, row: readonly number[]) => {
+    const x = tensor(device, [filled(row)]);
+    x.requiresGrad = true;
+    const y = fn(x);
+    backward(y, { gradient: onesLike(y) });
+    const [value, gradient] = [Array.from(await y.data()), Array.from(await x.grad!.data())];
+    return { value, gradient };
+  };
+  const loss = (id: number) => (x: Tensor) => softmaxCrossEntropy(x, tensor(device, Int32Array.of(id)));
+  const all = new Array<number>(classes).fill(N);
+  for (const row of [
+    [1, N, 3],
+    [1, I, 3],
+    [I, I, 1],
+    [-I, -I, -I],
+    [N, -I, -I],
+  ]) {
+    const label = `${row} of ${classes}`;
+    for (const operation of [softmax, logSoftmax]) {
+      expect(await evaluate((x) => operation(x), row), label).toEqual({ value: all, gradient: all });
+    }
+    for (const id of [0, 1, classes, -1]) {
+      expect(await evaluate(loss(id), row), label).toEqual({ value: [N], gradient: all });
+    }
+  }
+  const { value, gradient } = await evaluate(loss(1), [-I, 1, 2]);
+  expectClose(value, [1.31326162], { rtol: 1e-6, label: "-Infinity beside the target" });
+  const expected = filled([0, -0.7310586, 0.7310586]).map((g) => (g === -I ? 0 : g));
+  expectClose(gradient, expected, { rtol: 1e-6, label: "its gradient" });
+  expect((await evaluate(loss(0), [-I, 1, 2])).value).toEqual([I]);
+}
+
+it.each([3, 100])("the reference has PyTorch's values for special ones among %i classes", (n) =>
+  checkSpecialValues(cpu, n),
+);
+
 describeProfiles((device) => {
   const stream = new RandomStream(2, "softmax");
+
+  it.each([3, 100])("has PyTorch's values for special ones among %i classes", (n) => checkSpecialValues(device(), n));
 
   it.each(cases)("%j along %i", async (shape, axis) => {
     for (const [label, operation] of Object.entries({ softmax, logSoftmax })) {
@@ -136,7 +193,7 @@ describeProfiles((device) => {
 
   it.each(batches)("cross-entropy of [%i, %i]", async (rows, classes) => {
     const logits = randomInput(stream, [rows, classes]);
-    for (const loss of [perSample, batchMean]) {
+    for (const loss of [perSample, batchMean, batchSum]) {
       for (const dtype of ["i32", "u32"] as const) {
         await expectParity(device(), loss, [logits, randomIntegers(stream, [rows], dtype, [0, classes])]);
       }
@@ -163,7 +220,7 @@ describeProfiles((device) => {
     for (const classes of [10, 100]) {
       const logits = randomInput(stream, [20, classes], () => (stream.integer(2) === 0 ? 1e4 : -1e4) + stream.normal());
       const ids = randomIntegers(stream, [20], "i32", [0, classes]);
-      for (const loss of [perSample, batchMean]) {
+      for (const loss of [perSample, batchMean, batchSum]) {
         const losses = await expectParity(device(), loss, [logits, ids]);
         expect(losses.every(Number.isFinite)).toBe(true);
         await expectParity(device(), loss, [logits, distributions(stream, [20, classes])]);

@@ -48,6 +48,35 @@ function counts(device: () => Device) {
     expect(await figures(device(), inputs, { accuracy: "binary", threshold })).toEqual({ loss: -1, correct });
   });
 
+  test("a NaN is never correct", async () => {
+    const N = Number.NaN;
+    const rows = [
+      [N, 0, 1],
+      [0, 1, N],
+      [1, 0, 0],
+      [N, N, N],
+      [0, N, 0],
+    ];
+    const options = { accuracy: "classes", threshold: 0.5 } as const;
+    const make = (target: Tensor) => [tensor(device(), N), tensor(device(), rows), target];
+    const ids = tensor(device(), Int32Array.of(0, 2, 0, 0, -1));
+    expect(await figures(device(), make(ids), options)).toEqual({ loss: N, correct: 1 });
+    const soft = tensor(device(), [
+      [1, 0, 0],
+      [0, 0, 1],
+      [1, 0, 0],
+      [N, N, N],
+      [N, 0, 0],
+    ]);
+    expect(await figures(device(), make(soft), options)).toEqual({ loss: N, correct: 1 });
+    const inputs = [
+      tensor(device(), 0),
+      tensor(device(), [[N], [0], [1], [0]]),
+      tensor(device(), [[0], [0], [1], [N]]),
+    ];
+    expect(await figures(device(), inputs, { accuracy: "binary", threshold: 0.5 })).toEqual({ loss: 0, correct: 2 });
+  });
+
   test("none", async () => {
     const inputs = [tensor(device(), 3)];
     expect(await figures(device(), inputs, { accuracy: "none", threshold: 0 })).toEqual({ loss: 3, correct: 0 });

@@ -44,7 +44,7 @@ export interface CrossEntropyOptions {
   readonly reduction?: CrossEntropyParams["reduction"];
 }
 
-const crossEntropyRules: Rules<CrossEntropyOptions> = { reduction: oneOf("none", "mean") };
+const crossEntropyRules: Rules<CrossEntropyOptions> = { reduction: oneOf("none", "mean", "sum") };
 
 /**
  * Cross-entropy of softmax(logits) with the targets, per sample or as the batch's mean or sum. Where logits need a gradient,
