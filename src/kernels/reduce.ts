@@ -16,6 +16,7 @@ import { type CpuView, defineKernel, WGSL_TYPE } from "../tensor/kernel.js";
 import { type Shape, sizeOf } from "../tensor/shape.js";
 import { type Binding, type GpuCall, type GpuView, MAX_WORKGROUPS, windowOf } from "../tensor/webgpu-program.js";
 import { type FloatType, ieeeFunctions } from "./ieee.js";
+import { CHAIN, longLoop, ONE } from "./long-sums.js";
 import { rolledLoop } from "./rolled.js";
 
 export type Reduction = "sum" | "sumSquares" | "mean" | "max" | "min";
@@ -240,9 +241,31 @@ function combinerText(kind: Combiner, dtype: DType, type: string) {
 }
 
 /** The parameters that depend on the dtype: f32 numbers, or the identity's bits. */
-function combinerParameters(combiner: Combiner, dtype: DType, scale: number) {
+function combinerParameters(combiner: Combiner, dtype: DType, scale: number, long: boolean) {
   const identity = IDENTITY[pairing(combiner)][dtype];
-  return dtype === "f32" ? { sizes: {}, numbers: { identity, scale } } : { sizes: { identity }, numbers: {} };
+  if (dtype !== "f32") return { sizes: { identity }, numbers: {} };
+  return { sizes: {}, numbers: { identity, scale, ...(long && ONE) } };
+}
+
+/** Whether an invocation's sum of so many numbers is one in parts. */
+const isLong = (combiner: Combiner, dtype: DType, count: number) =>
+  dtype === "f32" && pairing(combiner) === "sum" && count > CHAIN;
+
+/** WGSL of a loop whose statement takes elements into `total`, in parts if that is long. */
+function totalOf(
+  loop: { readonly index: string; readonly first: string; readonly end: string; readonly step: number },
+  statement: string,
+  { long, type, begin, end }: { long: boolean; type: string; begin: string; end: string },
+) {
+  const { index, first, step } = loop;
+  if (!long) {
+    return `${begin}
+    for (var ${index} = ${first}; ${index} < ${loop.end}; ${index} += ${step}u) { ${statement} }
+    ${end}`;
+  }
+  const parts = longLoop(["total"], type as "f32" | "vec4f", loop, statement);
+  return `${parts.loop}
+    let total = ${parts.values[0]};`;
 }
 
 /** x [outer, reduce] -> y [outer, parts]: a subgroup of 8 lanes per part of a row, any alignment. */
@@ -258,14 +281,22 @@ function row(
   const scalar = WGSL_TYPE[from.dtype];
   const vector = `vec4${scalar[0]}`;
   const items = outer * parts;
-  const { sizes, numbers } = combinerParameters(combiner, from.dtype, scale);
+  const chunk = Math.ceil(reduce / parts);
+  const long = isLong(combiner, from.dtype, chunk / 32);
+  const { sizes, numbers } = combinerParameters(combiner, from.dtype, scale, long);
   dispatch({
-    key: `row ${combiner}`,
+    key: `row ${combiner}${long ? " long" : ""}`,
     program: () => {
       const { identity, element, begin, take, across, scaled, declarations } = combinerText(
         combiner,
         from.dtype,
         vector,
+      );
+      const walk = totalOf(
+        { index: "v", first: "(first / 4u + lane)", end: "((last + 3u) / 4u)", step: 8 },
+        `let index = v * 4 + vec4u(0, 1, 2, 3);
+      ${take(`select(${identity}, ${element("x[v]")}, (index >= vec4u(first)) & (index < vec4u(last)))`)}`,
+        { long, type: vector, begin, end: "" },
       );
       return {
         workgroupSize: [8],
@@ -275,11 +306,7 @@ function row(
   for (var item = group.x; item < u.items; item += groups.x) {
     let first = (item / u.parts) * u.reduce + (item % u.parts) * u.chunk;
     let last = min(first + u.chunk, (item / u.parts + 1) * u.reduce);
-    ${begin}
-    for (var v = first / 4 + lane; v < (last + 3) / 4; v += 8) {
-      let index = v * 4 + vec4u(0, 1, 2, 3);
-      ${take(`select(${identity}, ${element("x[v]")}, (index >= vec4u(first)) & (index < vec4u(last)))`)}
-    }
+    ${walk}
     ${across}
     if (lane == 0) { y[item] = ${scaled("all")}; }
   }`,
@@ -289,7 +316,7 @@ function row(
       { name: "x", view: from, type: vector },
       { name: "y", view: to, type: scalar, access: "read_write" },
     ],
-    sizes: { items, parts, reduce, chunk: Math.ceil(reduce / parts), ...sizes },
+    sizes: { items, parts, reduce, chunk, ...sizes },
     numbers,
     workgroups: [Math.min(items, MAX_WORKGROUPS, Math.max(32, Math.ceil((outer * reduce) / 4096)))],
   });
@@ -318,13 +345,19 @@ function tile(
   const tiles = Math.ceil(columns / (size / rowLanes));
   const items = tiles * parts;
   const perItem = size * Math.ceil(chunk / rowLanes);
-  const { sizes, numbers } = combinerParameters(combiner, from.dtype, scale);
+  const long = isLong(combiner, from.dtype, chunk / rowLanes);
+  const { sizes, numbers } = combinerParameters(combiner, from.dtype, scale, long);
   dispatch({
-    key: `tile ${combiner} ${rowLanes}/${size} ${map?.key ?? ""}`,
+    key: `tile ${combiner} ${rowLanes}/${size} ${map?.key ?? ""}${long ? " long" : ""}`,
     program: () => {
       const { element, begin, take, end, join, scaled, declarations } = combinerText(combiner, from.dtype, type);
       const across = size / rowLanes;
       const at = "(outer * u.reduce + r) * u.pitch + inner";
+      const walk = totalOf(
+        { index: "r", first: `(part * u.chunk + lane / ${across})`, end: "last", step: rowLanes },
+        take(map === undefined ? element(`x[${at}]`) : `mapped(${at})`),
+        { long, type, begin, end },
+      );
       return {
         workgroupSize: [size],
         declarations: `${rowLanes > 1 ? `var<workgroup> shared_totals: array<${type}, ${size}>;` : ""}
@@ -335,14 +368,8 @@ ${declarations}${map?.declarations(width === 4 ? "vec4f" : "f32") ?? ""}`,
     let part = item / u.tiles;
     let outer = column / u.inner;
     let inner = column % u.inner;
-    ${begin}
-    if (column < u.columns) {
-      let last = min((part + 1) * u.chunk, u.reduce);
-      for (var r = part * u.chunk + lane / ${across}; r < last; r += ${rowLanes}) {
-        ${take(map === undefined ? element(`x[${at}]`) : `mapped(${at})`)}
-      }
-    }
-    ${end}
+    let last = select(0u, min((part + 1) * u.chunk, u.reduce), column < u.columns);
+    ${walk}
     ${
       rowLanes === 1
         ? ""
@@ -352,10 +379,10 @@ ${declarations}${map?.declarations(width === 4 ? "vec4f" : "f32") ?? ""}`,
       if (lane < rest) { shared_totals[lane] = ${join("shared_totals[lane]", "shared_totals[lane + rest]")}; }
       workgroupBarrier();
     }
-    total = shared_totals[lane];
+    let result = shared_totals[lane];
     workgroupBarrier();`
     }
-    if (column < u.columns && lane < ${across}) { y[(outer * u.parts + part) * u.inner + inner] = ${scaled("total")}; }
+    if (column < u.columns && lane < ${across}) { y[(outer * u.parts + part) * u.inner + inner] = ${scaled(rowLanes === 1 ? "total" : "result")}; }
   }`,
       };
     },
