@@ -6,13 +6,16 @@
 //   dx = gamma s dy                                                    with frozen statistics
 //
 // Statistics stay right for |mean| >> sqrt(variance): a part of the rows sums differences from its own first row, and
-// parts are merged by their means and squared deviations (Chan, Golub, LeVeque 1983), never by sums of squares.
+// parts are merged by their means and squared deviations (Chan, Golub, LeVeque 1983), never by sums of squares. Sums of many
+// rows are made as long-sums.ts has it.
 //
 // Every pass walks down columns (vec4 along C where C % 4 = 0), so that a channel's parameters are read once per
 // invocation. On profile "software" an invocation owns a column of a part; on "hardware" a workgroup of 256 owns a tile of
 // columns of a part, and sums are added over its row lanes in shared memory.
 import { type CpuView, defineKernel } from "../tensor/kernel.js";
 import { type Binding, type GpuCall, type GpuView, GRID_INDEX, gridOf } from "../tensor/webgpu-program.js";
+import { typed, unlessNan } from "./ieee.js";
+import { CHAIN, longLoop, ONE } from "./long-sums.js";
 import { rolledLoop } from "./rolled.js";
 
 export interface BatchNormParams {
@@ -94,8 +97,18 @@ function walk(call: GpuCall<unknown>, x: GpuView, { chunk, parts }: Cut, text: W
   const type = width === 4 ? "vec4f" : "f32";
   const tiles = Math.ceil(columns / across);
   const items = software ? columns * parts : tiles * parts;
+  const long = text.after !== undefined && chunk / rowLanes > CHAIN;
+  const rowLoop = {
+    index: "row",
+    first: `(first + ${rowLanes === 1 ? "0u" : `lane / ${across}u`})`,
+    end: "last",
+    step: rowLanes,
+  };
+  const statement = `let at = row * u.columns + column;
+    ${text.each}`;
+  const sums = longLoop(["a", "b"], type, rowLoop, statement);
   call.dispatch({
-    key: `${text.key} ${across}`,
+    key: `${text.key} ${across}${long ? " long" : ""}`,
     program: () => ({
       workgroupSize: [size],
       declarations: `alias V = ${type};${
@@ -109,12 +122,15 @@ function walk(call: GpuCall<unknown>, x: GpuView, { chunk, parts }: Cut, text: W
   let part = item / ${software ? "u.columns" : "u.tiles"};
   let first = part * u.chunk;
   let last = select(0, min(first + u.chunk, u.rows), column < u.columns && part < u.parts);
-  var a = V(0);
-  var b = V(0);
   ${text.before}
-  for (var row = first + ${rowLanes === 1 ? "0u" : `lane / ${across}`}; row < last; row += ${rowLanes}) {
-    let at = row * u.columns + column;
-    ${text.each}
+  ${
+    long
+      ? `${sums.loop}
+  let a = ${sums.values[0]};
+  let b = ${sums.values[1]};`
+      : `var a = V(0);
+  var b = V(0);
+  for (var row = ${rowLoop.first}; row < last; row += ${rowLanes}u) { ${statement} }`
   }
   ${
     text.after === undefined
@@ -133,8 +149,8 @@ function walk(call: GpuCall<unknown>, x: GpuView, { chunk, parts }: Cut, text: W
     workgroupBarrier();
   }
   if (lane < ${across} && first < last) {
-    a = sums_a[lane];
-    b = sums_b[lane];
+    let a = sums_a[lane];
+    let b = sums_b[lane];
     ${text.after}
   }`
   }`,
@@ -144,7 +160,7 @@ function walk(call: GpuCall<unknown>, x: GpuView, { chunk, parts }: Cut, text: W
       ...Object.entries(text.out).map(([name, view]): Binding => ({ name, view, type, access: "read_write" })),
     ],
     sizes: { rows, columns, tiles, parts, chunk },
-    numbers: text.numbers ?? {},
+    numbers: { ...text.numbers, ...(long && ONE) },
     workgroups: gridOf(software ? Math.ceil(items / 8) : items),
   });
 }
@@ -173,16 +189,27 @@ function mergeParts(
   const { rows, channels, software } = layout(call, x);
   const loop = rolledLoop(call.profile, channels);
   const size = MERGED_CHANNELS * MERGED_PARTS;
+  const long = software && parts > CHAIN;
+  const addParts: Total = (name, each) => {
+    const { loop, values } = longLoop(
+      [name],
+      "f32",
+      { index: "k", first: "0u", end: "u.parts", step: 1 },
+      `${name} += ${each};`,
+    );
+    return long
+      ? `${loop}
+    let ${name} = ${values[0]};`
+      : `var ${name} = 0.0;
+    for (var k = 0u; k < u.parts; k++) { ${name} += ${each}; }`;
+  };
   call.dispatch({
-    key: "merge",
+    key: long ? "merge long" : "merge",
     program: () =>
       software
         ? {
             workgroupSize: loop.workgroupSize,
-            body: loop.body(`${text.totals(
-              (name, each) => /* wgsl */ `var ${name} = 0.0;
-    for (var k = 0u; k < u.parts; k++) { ${name} += ${each}; }`,
-            )}
+            body: loop.body(`${text.totals(addParts)}
     ${text.store}`),
           }
         : {
@@ -211,7 +238,7 @@ function mergeParts(
       ...Object.entries(text.out).map(([name, view]): Binding => ({ name, view, type: "f32", access: "read_write" })),
     ],
     sizes: { ...loop.sizes, rows, channels, parts, chunk },
-    numbers: text.numbers,
+    numbers: { ...text.numbers, ...(long && ONE) },
     workgroups: software ? loop.workgroups : [Math.ceil(channels / MERGED_CHANNELS)],
   });
 }
@@ -246,7 +273,8 @@ export const batchNormStatisticsKernel = defineKernel<BatchNormStatisticsParams>
       after: /* wgsl */ `
     let n = f32(last - first);
     means[part * u.columns + column] = shift + a / n;
-    deviations[part * u.columns + column] = max(b - a * a / n, V(0));`,
+    let squares = b - a * a / n;
+    deviations[part * u.columns + column] = ${typed(unlessNan("max(squares, V(0))", "squares"), x.shape.at(-1)! % 4 === 0 ? "vec4f" : "f32")};`,
     });
     const { momentum } = call.params;
     mergeParts(call, x, cut, {

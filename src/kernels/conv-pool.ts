@@ -1,7 +1,7 @@
 // Convolution, bias, maximum of 2 x 2 windows and activation, and its gradients.
 //
 //   z[n, oy, ox, co] = bias[co] + (x * kernel)[n, oy, ox, co], as in conv2d.ts
-//   y[n, py, px, co] = act(max over the cells (cy, cx) of z[n, 2 py + cy, 2 px + cx, co])
+//   y[n, py, px, co] = act(max over the cells (cy, cx) of z[n, 2 py + cy, 2 px + cx, co]), compared before the bias is added
 //   winner[n, py, px, co / 4]: which cell 2 cy + cx was the first maximum or a NaN, two bits for each of four channels
 //   dz[n, oy, ox, co] = dy[n, py, px, co] * act'(y) in the cell that won, 0 in the others; dx, dkernel, dbias as in conv2d.ts
 //
@@ -88,13 +88,13 @@ export const convPoolKernel = defineKernel<ConvPoolParams>({
   },
   cpu({ inputs: [x, kernel, bias], outputs: [y, winner], params: { geometry, activation } }) {
     const z = temporary(outputShape(geometry));
-    conv2dReference(geometry, x!, kernel!, bias, z, (value) => value);
+    conv2dReference(geometry, x!, kernel!, undefined, z, (value) => value);
     const act = activationCpu(activation);
     winner?.data.fill(0);
     eachWindow(geometry, (at, cells, word, shift) => {
       const values = cells.map((cell) => z.data[cell]!);
       const won = values.reduce((best, value, k) => (winsWindow(value, values[best]!) ? k : best), 0);
-      y!.data[at] = act(values[won]!);
+      y!.data[at] = act(values[won]! + (bias?.data[at % geometry.outputs] ?? 0));
       if (winner) winner.data[word]! |= won << shift;
     });
   },
@@ -108,8 +108,8 @@ export const convPoolKernel = defineKernel<ConvPoolParams>({
     else if (tiling) winogradForward(call, tiling, { x, kernel, bias, activation, result: { pooled, winner }, kept });
     else {
       const z = call.scratch({ shape: outputShape(geometry), dtype: "f32" });
-      directForward(call, geometry, { x, kernel, bias, y: z }, "linear");
-      pool(call, z, { pooled, winner });
+      directForward(call, geometry, { x, kernel, bias: undefined, y: z }, "linear");
+      pool(call, z, { bias, pooled, winner });
     }
   },
 });
@@ -133,8 +133,10 @@ function gradientsKernel(name: string) {
       const { dx, dkernel, dbias } = named(outputs, params.wanted);
       const dz = temporary(outputShape(params.geometry));
       unpoolReference(params, dy!, y!, winner!, dz);
-      if (dx) inputGradientReference(params.geometry, dz, kernel!, dx);
-      if (dkernel) kernelGradientReference(params.geometry, x!, dz, dkernel, dbias);
+      // A cell that did not win has no part, even of what is infinite.
+      const product = (gradient: number, factor: number) => (gradient === 0 ? 0 : gradient * factor);
+      if (dx) inputGradientReference(params.geometry, dz, kernel!, dx, product);
+      if (dkernel) kernelGradientReference(params.geometry, x!, dz, dkernel, dbias, product);
     },
     webgpu(call) {
       const { geometry, activation, wanted, keeps = NOTHING_KEPT } = call.params;
@@ -180,17 +182,21 @@ interface PooledGradient {
   readonly winner: GpuView;
 }
 
-/** pooled = act(max of the windows of z); z includes the bias. */
+/** pooled = act(max of the windows of z + bias). */
 function pool(
   call: GpuCall<ConvPoolParams>,
   z: GpuView,
-  { pooled, winner }: { readonly pooled: GpuView; readonly winner: GpuView | undefined },
+  {
+    bias,
+    pooled,
+    winner,
+  }: { readonly bias: GpuView | undefined; readonly pooled: GpuView; readonly winner: GpuView | undefined },
 ): void {
   const { geometry, activation } = call.params;
   const [batch, height, width] = pooledShape(geometry) as [number, number, number];
   const loop = boxLoop(call.profile, [batch * height, width, geometry.outputs / 4]);
   call.dispatch({
-    key: `pool ${activation} ${winner !== undefined}`,
+    key: `pool ${activation} ${bias !== undefined} ${winner !== undefined}`,
     program: () => ({
       workgroupSize: loop.workgroupSize,
       declarations: activationWgsl(activation, "vec4f"),
@@ -198,11 +204,12 @@ function pool(
     let first = (c0 * 4u * u.extent1 + c1 * 2u) * u.extent2 + c2;
     ${CELLS.map(({ cy, cx }, k) => `let z${k} = sums[first + (${2 * cy}u * u.extent1 + ${cx}u) * u.extent2];`).join("\n    ")}
     ${maximumWgsl((k) => `z${k}`, { winner: winner !== undefined })}
-    pooled[i] = activation(best);
+    pooled[i] = activation(best${bias ? " + bias[c2]" : ""});
     ${winner ? "winner[i] = packed;" : ""}`),
     }),
     bindings: [
       { name: "sums", view: z, type: "vec4f" },
+      ...(bias ? [{ name: "bias", view: bias, type: "vec4f" }] : []),
       { name: "pooled", view: pooled, type: "vec4f", access: "read_write" },
       ...(winner ? [{ name: "winner", view: winner, type: "u32", access: "read_write" } as const] : []),
     ],

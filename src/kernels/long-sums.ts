@@ -11,7 +11,7 @@ export const CHAIN = 32;
 /** The parameter that the formula needs, for `numbers` of a dispatch. */
 export const ONE = { one: 1 } as const;
 
-/** WGSL of a sum in parts: `name` (a variable of `type`, f32 or vec4f, that the part's terms are added to) of each goes into a total. */
+/** WGSL of a sum in parts: each part's terms are added to the variable `name`, of `type`, and that to a total. */
 export function longSum(name: string, type: "f32" | "vec4f") {
   const [total, lost] = [`${name}_total`, `${name}_lost`];
   const bits = type === "f32" ? "u32" : "vec4u";
@@ -21,14 +21,17 @@ export function longSum(name: string, type: "f32" | "vec4f") {
     /** Before each part. */
     part: `var ${name} = ${type}();`,
     /** After each part. */
-    add: `{ let sum = ${total} + ${name}; let added = sum - u.one * ${total};
-      ${lost} += (${total} - (sum - u.one * added)) + (${name} - added); ${total} = sum; }`,
+    add: `{ let next = ${total} + ${name}; let added = next - u.one * ${total};
+      ${lost} += (${total} - (next - u.one * added)) + (${name} - added); ${total} = next; }`,
     /** The sum, after all parts. What was lost of one that is not finite is NaN. */
     value: `select(${total} + ${lost}, ${total}, (bitcast<${bits}>(${total}) & ${bits}(0x7f800000u)) == ${bits}(0x7f800000u))`,
   };
 }
 
-/** WGSL of `for (var index = first; index < end; index += step) { ... }`, whose statement adds terms to sums of these names, in parts. */
+/**
+ * WGSL of `for (var index = first; index < end; index += step) { statement }`, whose statement adds terms to the sums
+ * `names`, in parts; and of their values after it. Constants in `numbers`: ONE.
+ */
 export function longLoop(
   names: readonly string[],
   type: "f32" | "vec4f",

@@ -146,6 +146,9 @@ defineTunable({ ...TALL_FORM, profile: "software", sample: sample([256, 512], [5
 defineTunable({ ...TRIP_FORM, profile: "software", sample: sample([1024, 64], [1024, 128], true) });
 defineTunable({ ...TILES_FORM, profile: "hardware", sample: sample([1024, 1024], [1024, 1024], false) });
 
+/** Rows of B whose sums may be one chain of additions along with the product. */
+const LONGEST_SUM = 512;
+
 /** Equal products along one batch axis, and where the first one's matrices begin. */
 interface Part {
   readonly sizes: Sizes;
@@ -234,7 +237,7 @@ function multiply(call: GpuCall<MatmulParams>, { sizes: { m, n, k }, batch, offs
           activation: partial === undefined ? activation : "linear",
         };
         const whole = rows === m && columns === n && depth === k;
-        const together = sums !== undefined && whole && family.sumsColumns(call, product);
+        const together = sums !== undefined && whole && k <= LONGEST_SUM && family.sumsColumns(call, product);
         if (sums !== undefined && !together && m0 + n0 + k0 === 0) {
           dispatchReduce(call, "sum", b, sums, { outer: 1, reduce: k, inner: n });
         }

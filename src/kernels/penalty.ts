@@ -3,6 +3,7 @@
 // sizes and the profile only.
 import { defineKernel } from "../tensor/kernel.js";
 import { type GpuView, GRID_INDEX } from "../tensor/webgpu-program.js";
+import { CHAIN } from "./long-sums.js";
 import { dispatchReduce } from "./reduce.js";
 import { bindableGroups, rolledSegments } from "./rolled.js";
 
@@ -37,6 +38,7 @@ export const l2PenaltyKernel = defineKernel<L2PenaltyParams>({
       loop: rolledSegments(
         profile,
         group.map(({ views: [w] }) => quads(w!)),
+        CHAIN,
       ),
     }));
     const invocations = groups.map(({ loop }) => loop.workgroups[0] * loop.workgroups[1] * loop.workgroupSize[0]);

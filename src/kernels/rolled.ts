@@ -13,11 +13,11 @@ export interface RolledLoop {
   readonly body: (statement: string) => string;
 }
 
-/** A loop over `count` items (vec4s, rows, ...). */
-export function rolledLoop(profile: TuningProfile, count: number): RolledLoop {
+/** A loop over `count` items (vec4s, rows, ...), at most `longest` of them an invocation's. */
+export function rolledLoop(profile: TuningProfile, count: number, longest = 128): RolledLoop {
   const software = profile.name === "software";
   const size = software ? 8 : 256;
-  const most = software ? 128 : 2;
+  const most = Math.min(longest, software ? 128 : 2);
   const share = software ? 16 : 1024;
   const trips = Math.max(1, Math.min(most, Math.ceil(count / (size * share))));
   return {
@@ -40,10 +40,10 @@ export interface RolledSegments extends Omit<RolledLoop, "body" | "sizes"> {
   readonly body: (statement: (k: number) => string) => string;
 }
 
-export function rolledSegments(profile: TuningProfile, counts: readonly number[]): RolledSegments {
+export function rolledSegments(profile: TuningProfile, counts: readonly number[], longest?: number): RolledSegments {
   let total = 0;
   const starts = [0, ...counts.map((count) => (total += count))];
-  const { workgroupSize, workgroups, sizes } = rolledLoop(profile, total);
+  const { workgroupSize, workgroups, sizes } = rolledLoop(profile, total, longest);
   const [size] = workgroupSize;
   return {
     workgroupSize,

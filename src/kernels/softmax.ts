@@ -5,9 +5,10 @@
 //   logSoftmax  y_j = x_j - top - log(total)          dx_j = dy_j - exp(y_j) sum_k dy_k
 //   cross-entropy of logits x [N, C] with targets t:  loss = sum_j t_j (log(total) - (x_j - top))
 //                                                     dx_j = (exp(x_j - top) / total * sum_k t_k - t_j) dy
-// No exponent is positive, so nothing overflows. A NaN or +Infinity among a row's x makes all of the row NaN; -Infinity has the
-// probability 0, and with class ids its loss counts only where it is the target (0 times infinity is no term). Cross-entropy writes its gradient in the same pass, for dy = 1: both come
-// from the same top and total. The mean over a small batch is part of that pass, too.
+// No exponent is positive, so nothing overflows. A NaN or +Infinity among a row's x makes all of the row NaN; -Infinity has
+// the probability 0, and with class ids its loss counts only where it is the target (0 times infinity is no term).
+// Cross-entropy writes its gradient in the same pass, for dy = 1: both come from the same top and total. The mean or sum
+// over a small batch is part of that pass, too.
 //
 // A row is worked on by one invocation (short rows, and axes other than the last), by a subgroup, or by a workgroup.
 import { type CpuView, defineKernel } from "../tensor/kernel.js";
@@ -71,8 +72,9 @@ interface RowKernel {
   readonly frame?: { readonly before: string; readonly after: (row: RowText) => string };
 }
 
-/** Elements up to which one workgroup is faster than a second dispatch. */
+/** Elements up to which one workgroup is faster than a second dispatch, and rows whose sum is no long chain. */
 const SINGLE_WORKGROUP = 4096;
+const SINGLE_WORKGROUP_ROWS = 512;
 
 /** Runs a text for every `row` of `shape` along `axis`; `start` is the index of the row's first element. */
 function overRows(call: GpuCall<unknown>, shape: readonly number[], axis: number, rows: RowKernel): void {
@@ -264,7 +266,7 @@ export const softmaxCrossEntropyKernel = defineKernel<CrossEntropyParams>({
     const { reduction } = call.params;
     const [rows] = x.shape as [number, number];
     const soft = t.dtype === "f32";
-    const single = reduction !== "none" && x.size <= SINGLE_WORKGROUP;
+    const single = reduction !== "none" && x.size <= SINGLE_WORKGROUP && rows <= SINGLE_WORKGROUP_ROWS;
     const losses = reduction === "none" || single ? loss : call.scratch({ shape: [rows], dtype: "f32" });
     const scale = reduction === "mean" ? 1 / rows : 1;
     overRows(call, x.shape, 1, {

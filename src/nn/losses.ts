@@ -1,6 +1,6 @@
 // Losses: functions of a prediction and its target, each as the mean over the batch and per sample. Formulas, clipping
 // and reductions are Keras's.
-import { clip, div, log, mul, neg, softplus, square, sub } from "../autograd/ops/elementwise.js";
+import { clip, div, log, maximum, minimum, mul, neg, softplus, square, sub } from "../autograd/ops/elementwise.js";
 import { oneHot } from "../autograd/ops/gather.js";
 import { mean, sum } from "../autograd/ops/reduce.js";
 import { softmaxCrossEntropy } from "../autograd/ops/softmax.js";
@@ -110,7 +110,8 @@ export const crossEntropyFromProbabilities = defineLoss(
 export const binaryCrossEntropy = defineElementwiseLoss(
   "binaryCrossEntropy",
   (probabilities, target) => {
-    const p = clip(probabilities, EPSILON, 1 - EPSILON);
+    // Not clip, which lets no gradient through where a probability is NaN: that must not look like one of certainty.
+    const p = maximum(minimum(probabilities, 1 - EPSILON), EPSILON);
     return sub(mul(sub(target, 1), log(sub(1, p))), mul(target, log(p)));
   },
   { classifies: false },

@@ -242,7 +242,7 @@ describeProfiles((device) => {
     }
   });
 
-  it("takes the first NaN for the maximum, and gives NaN gradients for it", async () => {
+  it("takes the first NaN for the maximum, and shares the gradient among NaNs", async () => {
     for (const values of [
       [1, Number.NaN, 3],
       [Number.NaN, Number.NaN, 3],
@@ -257,10 +257,60 @@ describeProfiles((device) => {
           const y = operation(x);
           backward(y);
           expect(await y.item()).toBeNaN();
-          expect(Array.from(await x.grad!.data())).toEqual([Number.NaN, Number.NaN, Number.NaN]);
+          const count = values.filter(Number.isNaN).length;
+          const shares = values.map((value) => (Number.isNaN(value) ? 1 / count : 0));
+          expect(Array.from(await x.grad!.data())).toEqual(shares);
         }
       }
     }
+  });
+
+  it.each<[Shape, number]>([
+    [[10_000_000], 0],
+    [[1_000_003], 0],
+    [[4096], 0],
+    [[2_000_000, 4], 0],
+    [[700_001, 3], 0],
+    [[20_000, 260], 0],
+    [[50, 40_001], 1],
+    [[3, 30_000, 8], 1],
+  ])("sums %j over axis %i to within 1e-6", async (shape, axis) => {
+    const [size, length] = [sizeOf(shape), shape[axis]!];
+    const inner = sizeOf(shape.slice(axis + 1));
+    for (const [kind, values] of [
+      ["equal", new Float32Array(size).fill(0.1)],
+      ["various", Float32Array.from({ length: size }, (_, i) => (Math.imul(i, 0x9e3779b1) >>> 8) / 2 ** 24)],
+    ] as const) {
+      const exact = { sum: new Float64Array(size / length), sumSquares: new Float64Array(size / length) };
+      for (const [i, value] of values.entries()) {
+        const at = Math.floor(i / inner / length) * inner + (i % inner);
+        exact.sum[at]! += value;
+        exact.sumSquares[at]! += value * value;
+      }
+      const mean_ = exact.sum.map((value) => value / length);
+      const x = tensor(device(), values, { shape });
+      for (const [operation, expected] of [
+        [sum, exact.sum],
+        [mean, mean_],
+        [sumSquares, exact.sumSquares],
+      ] as const) {
+        const y = operation(x, { axes: axis });
+        const errors = Array.from(await y.data(), (value, i) => Math.abs(value / expected[i]! - 1));
+        const worst = errors.reduce((most, error) => Math.max(most, error), 0);
+        expect(worst, `${operation.name} of ${kind} values`).toBeLessThan(1e-6);
+        y.dispose();
+      }
+      x.dispose();
+    }
+  });
+
+  it("sums what is infinite, or becomes so, to infinity", async () => {
+    const values = new Float32Array(100_000).fill(1);
+    values[70_001] = Number.POSITIVE_INFINITY;
+    expect(await sum(tensor(device(), values)).item()).toBe(Number.POSITIVE_INFINITY);
+    values[3] = Number.NEGATIVE_INFINITY;
+    expect(await sum(tensor(device(), values)).item()).toBeNaN();
+    expect(await sum(tensor(device(), values.fill(-3e38))).item()).toBe(Number.NEGATIVE_INFINITY);
   });
 
   it("gives the same bits each time", async () => {

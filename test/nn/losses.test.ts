@@ -4,6 +4,7 @@
 //   binaryCrossEntropy = -mean(t * log(c) + (1 - t) * log(1 - c)), c = clip(p, 1e-7, 1 - 1e-7)
 //   binaryCrossEntropyFromLogits = mean(max(x, 0) - x t + log1p(exp(-|x|))); meanSquaredError = mean((p - t)^2)
 import { expect, test } from "vitest";
+import { backward } from "../../src/autograd/tape.js";
 import * as loss from "../../src/nn/losses.js";
 import { ShapeError } from "../../src/tensor/errors.js";
 import { scope } from "../../src/tensor/scope.js";
@@ -80,6 +81,36 @@ describeDevices((device, kind) => {
     expect(await mean.item()).toBeCloseTo((expected[0]! + expected[1]!) / 2, digits);
     for (const t of [prediction, target, perSample, mean]) t.dispose();
   });
+
+  test.each(cases)("%s is NaN where its prediction is, and so is the gradient", async (_, fn, values, targetValues) => {
+    const [first, second] = values as number[][];
+    const prediction = tensor(device(), [[Number.NaN, ...first!.slice(1)], second!]);
+    prediction.requiresGrad = true;
+    const value = fn(prediction, tensor(device(), targetValues));
+    backward(value);
+    expect(await value.item()).toBeNaN();
+    const gradient = await prediction.grad!.data();
+    expect(gradient[0]).toBeNaN();
+    expect(Array.from(gradient.slice(first!.length)).every(Number.isFinite)).toBe(true);
+  });
+
+  test.each(cases.filter(([name]) => name.endsWith("ids")))(
+    "%s is NaN for ids that are no classes",
+    async (_, fn, values) => {
+      for (const id of [-1, 3, 2 ** 31 - 1]) {
+        const prediction = tensor(device(), values);
+        prediction.requiresGrad = true;
+        const target = tensor(device(), Int32Array.of(1, id));
+        const perSample = await fn.perSample(prediction, target).data();
+        expect(Array.from(perSample, Number.isNaN)).toEqual([false, true]);
+        const value = fn(prediction, target);
+        backward(value);
+        expect(await value.item()).toBeNaN();
+        const gradient = await prediction.grad!.data();
+        expect(Array.from(gradient, Number.isNaN)).toEqual([false, false, false, true, true, true]);
+      }
+    },
+  );
 
   test.each(cases.filter(([, fn]) => !fn.classifies))("%s refuses targets of another shape", (_, fn, prediction) => {
     const wrong = () => scope(() => fn(tensor(device(), prediction), tensor(device(), ids)));

@@ -27,7 +27,7 @@ const maxRules: Rules<MaxPool2dOptions> = { ...pool2dRules, activation: fusedAct
 
 /**
  * Maximum over windows: x [N, H, W, C] -> [N, OH, OW, C]. Padding never wins. Where several cells of a window are the
- * maximum, the first in row-major order gets the gradient.
+ * maximum, the first in row-major order gets the gradient. A NaN wins its window.
  */
 export function maxPool2d(x: Tensor, options: MaxPool2dOptions): Tensor {
   return pool("maxPool2d", "max", x, checkOptions("maxPool2d", options, maxRules, ["poolSize"]));

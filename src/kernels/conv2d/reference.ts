@@ -47,15 +47,25 @@ export function conv2dReference(
   for (let i = 0; i < y.size; i++) y.data[i] = activation(y.data[i]!);
 }
 
+/** How a gradient of a result and a factor of it are multiplied. */
+export type Times = (dy: number, factor: number) => number;
+const times: Times = (dy, factor) => dy * factor;
+
 /** dx[n, iy, ix, ci] = sum over taps and co of dy[n, oy, ox, co] * kernel[ky, kx, ci, co]. */
-export function inputGradientReference(geometry: Conv2dGeometry, dy: CpuView, kernel: CpuView, dx: CpuView): void {
+export function inputGradientReference(
+  geometry: Conv2dGeometry,
+  dy: CpuView,
+  kernel: CpuView,
+  dx: CpuView,
+  product = times,
+): void {
   const { inputs, outputs } = geometry;
   dx.data.fill(0);
   eachProduct(geometry, (xAt, kernelAt, yAt) => {
     for (let ci = 0; ci < inputs; ci++) {
       const row = kernelAt + ci * outputs;
       let sum = 0;
-      for (let co = 0; co < outputs; co++) sum += dy.data[yAt + co]! * kernel.data[row + co]!;
+      for (let co = 0; co < outputs; co++) sum += product(dy.data[yAt + co]!, kernel.data[row + co]!);
       dx.data[xAt + ci]! += sum;
     }
   });
@@ -68,6 +78,7 @@ export function kernelGradientReference(
   dy: CpuView,
   dkernel: CpuView,
   dbias: CpuView | undefined,
+  product = times,
 ): void {
   const { inputs, outputs } = geometry;
   dkernel.data.fill(0);
@@ -75,7 +86,7 @@ export function kernelGradientReference(
     for (let ci = 0; ci < inputs; ci++) {
       const value = x.data[xAt + ci]!;
       const row = kernelAt + ci * outputs;
-      for (let co = 0; co < outputs; co++) dkernel.data[row + co]! += value * dy.data[yAt + co]!;
+      for (let co = 0; co < outputs; co++) dkernel.data[row + co]! += product(dy.data[yAt + co]!, value);
     }
   });
   if (dbias === undefined) return;

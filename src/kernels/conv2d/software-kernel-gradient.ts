@@ -3,6 +3,7 @@
 //   c[q][g][i] (vec4f: channels 4 q ... 4 q + 3 at element i of the lane's group g) += dy[pixel][4 q ...] * x[pixel + e]
 // over the output rows (n, oy) of a split and all ox. Sums of dy over the same loop are the bias gradient.
 import type { GpuCall } from "../../tensor/webgpu-program.js";
+import { longSum, ONE } from "../long-sums.js";
 import { SUBGROUP_LANES as LANES, repeat } from "../subgroup-tile.js";
 import { type Conv2dGeometry, forwardGather, usedShare, windowSizes } from "./geometry.js";
 import { collectKernelSums, kernelSumsBindings, splitImages } from "./kernel-sums.js";
@@ -53,6 +54,7 @@ export function kernelGradientSoftware(call: GpuCall<Conv2dGeometry>): void {
           outputs,
           ...windowSizes({ y, x }),
         },
+        numbers: shape.bias ? ONE : {},
         workgroups: [elementTiles, channelTiles, splits.count],
       });
   });
@@ -95,6 +97,10 @@ function kernelGradientBody(shape: KernelGradientShape): string {
   const eachRegister = (emit: (r: number) => string) => repeat(registers, emit);
   const eachPart = (emit: (q: number, g: number, i: number) => string) =>
     repeat(quads, (q) => each((g) => repeat(parts.length, (i) => emit(q, g, i))));
+  // A row's sum is one part.
+  const biasSums = Array.from({ length: bias ? registers : 0 }, (_, r) =>
+    longSum(`sum${r}`, vectorOutput ? "vec4f" : "f32"),
+  );
   const divide = vectorInput ? " / 4u" : "";
   const store = (g: number, i: number) =>
     vectorOutput
@@ -120,7 +126,7 @@ function kernelGradientBody(shape: KernelGradientShape): string {
   let offset${g} = (tapY${g} * u.inputWidth + tapX${g}) * depth + element${g} % u.inputs${divide};`,
   )}
   ${eachPart((q, g, i) => `var c${q}_${g}_${i} = vec4f();`)}
-  ${bias ? eachRegister((r) => `var sum${r} = ${vectorOutput ? "vec4f()" : "0f"};`) : ""}
+  ${biasSums.map(({ begin }) => begin).join("\n")}
   let firstRow = group.z * u.rowsPerSplit;
   let endRow = min(firstRow + u.rowsPerSplit, u.rows);
   for (var row = firstRow; row < endRow; row++) {
@@ -138,6 +144,7 @@ var x${g} = tapX${g};`
     }`,
     )}
     var dyAt = row * u.outputWidth * stride + first + lane;
+    ${biasSums.map(({ part }) => part).join(" ")}
     for (var ox = 0u; ox < u.outputWidth; ox++) {
       ${each((g) =>
         masked
@@ -155,6 +162,7 @@ ${each((g) => repeat(parts.length, (i) => `c${q}_${g}_${i} = fma(b, vec4f(a${g}$
       )}
       ${bias ? eachRegister((r) => `sum${r} += b${r};`) : ""}
     }
+    ${biasSums.map(({ add }) => add).join("\n")}
   }
   ${each((g) => `let to${g} = ((u.firstSplit + group.z) * u.elements + element${g}) * u.outputs;`)}
   let endChannel = min(firstChannel + ${channels}u, u.outputs);
@@ -168,7 +176,7 @@ ${each((g) => repeat(parts.length, (i) => `c${q}_${g}_${i} = fma(b, vec4f(a${g}$
     ${eachRegister((r) => {
       const at = `${r * LANES}u + lane`;
       const inTile = `${vectorOutput ? `4u * (${at})` : at}`;
-      return `if (${inTile} < ${channels}u && firstChannel + ${inTile} < u.outputs) { biasSums[(u.firstSplit + group.z) * stride + first + ${at}] = sum${r}; }`;
+      return `if (${inTile} < ${channels}u && firstChannel + ${inTile} < u.outputs) { biasSums[(u.firstSplit + group.z) * stride + first + ${at}] = ${biasSums[r]!.value}; }`;
     })}
   }`
       : ""

@@ -5,6 +5,7 @@ import type { Shape } from "../../tensor/shape.js";
 import type { Binding, GpuCall, GpuView } from "../../tensor/webgpu-program.js";
 import { activationGradientWgsl, activationWgsl, type FusedActivation } from "../activation.js";
 import { boxLoop } from "../box.js";
+import { CHAIN, longLoop, ONE } from "../long-sums.js";
 import { rolledLoop } from "../rolled.js";
 import { chosen, repeat, SUBGROUP_LANES } from "../subgroup-tile.js";
 import type { Conv2dGeometry } from "./geometry.js";
@@ -413,17 +414,24 @@ export function transformKernelGradient<P>(
  */
 export function sumResultGradient<P>(call: GpuCall<P>, { m, tiles }: Tiling, spectrum: Spectrum, dbias: GpuView): void {
   const quads = spectrum.channels / 4;
+  const long = tiles / SUBGROUP_LANES > 2 * CHAIN;
+  const walk = { index: "tile", first: "lane", end: "u.tiles", step: SUBGROUP_LANES };
+  const statement = "sum += spectrum[u.first + tile * u.quads + group.x];";
+  const { loop, values } = longLoop(["sum"], "vec4f", walk, statement);
   call.dispatch({
-    key: "sum gradient",
+    key: long ? "sum gradient long" : "sum gradient",
     program: () => ({
       workgroupSize: [SUBGROUP_LANES],
       subgroups: true,
       body: /* wgsl */ `
-  var sum = vec4f();
-  for (var tile = lane; tile < u.tiles; tile += ${SUBGROUP_LANES}u) {
-    sum += spectrum[u.first + tile * u.quads + group.x];
+  ${
+    long
+      ? `${loop}
+  let total = subgroupAdd(${values[0]});`
+      : `var sum = vec4f();
+  for (var tile = lane; tile < u.tiles; tile += ${SUBGROUP_LANES}u) { ${statement} }
+  let total = subgroupAdd(sum);`
   }
-  let total = subgroupAdd(sum);
   if (lane == 0u) { dbias[group.x] = total; }`,
     }),
     bindings: [
@@ -431,6 +439,7 @@ export function sumResultGradient<P>(call: GpuCall<P>, { m, tiles }: Tiling, spe
       { name: "dbias", view: dbias, type: "vec4f", access: "read_write" },
     ],
     sizes: { tiles, quads, first: ((m + 3) * spectrum.stride) / 4 },
+    numbers: long ? ONE : {},
     workgroups: [quads],
   });
 }
