@@ -94,7 +94,9 @@ const captionGap = 4;
 export function pictureGrid(given: readonly (readonly (GridCell | null)[])[], options: GridOptions = {}): Uint8Array {
   check("pictureGrid", "cells", given, listOf(array));
   const cells = given.map((row) =>
-    Array.from(row, (cell) => cell && checkOptions("pictureGrid", cell, cellRules, ["pixels", "width", "height"])),
+    Array.from(row, (cell) =>
+      cell === null ? null : checkOptions("pictureGrid", cell, cellRules, ["pixels", "width", "height"]),
+    ),
   );
   const { scale = 3, rowLabels = [], columnLabels = [] } = checkOptions("pictureGrid", options, gridRules);
   const columns = Math.max(columnLabels.length, ...cells.map((row) => row.length));

@@ -89,7 +89,8 @@ export class RandomStream {
 
   /** Uniform integer in [0, n), 1 <= n <= 2^32; multiply-shift, bias below n / 2^32. */
   integer(n: number): number {
-    if (!(n >= 1 && n <= 2 ** 32)) throw new UsageError(`integer: needs a number from 1 to 2^32, got ${describe(n)}`);
+    if (!(typeof n === "number" && n >= 1 && n <= 2 ** 32))
+      throw new UsageError(`integer: needs a number from 1 to 2^32, got ${describe(n)}`);
     return Math.floor((this.bits() / 2 ** 32) * n);
   }
 
