@@ -11,7 +11,7 @@ import { type Finding, pick, type Suite } from "./suite.js";
 /** A command that has done nothing wrong by then is asked to end. */
 const ASKED_AFTER = 4000;
 /** How long it then may take. */
-const PATIENCE = 5000;
+const PATIENCE = 10_000;
 
 const numbers = [
   ...[
@@ -193,35 +193,36 @@ export function faultOf({ code, signal, stdout, stderr, sent, milliseconds }: En
 
 let folder: string | undefined;
 
-/** A folder with the files that command lines name, and how they are called there. */
-async function prepared(): Promise<(text: string) => string> {
-  if (folder === undefined) {
-    const made = mkdtempSync(join(tmpdir(), "kilograd-commands-"));
-    const small = ["train", "mlp-64", ...short["train"]!, "--out", "model"];
-    const { code, stderr } = await command(small, { cwd: made, signal: "SIGKILL", after: 120_000, patience: 0 });
-    if (code !== 0) throw new Error(`a small model cannot be trained: ${stderr}`);
-    mkdirSync(join(made, "pictures"));
-    writeFileSync(
-      join(made, "pictures", "a.pgm"),
-      Buffer.concat([Buffer.from("P5 48 48 255\n"), Buffer.alloc(2304, 90)]),
-    );
-    writeFileSync(join(made, "text"), "neither a model nor anything else\n");
-    writeFileSync(join(made, "empty"), "");
-    folder = made;
-  }
-  const at = folder;
+/** Makes a folder with the files that command lines name. */
+async function prepare(): Promise<void> {
+  const made = mkdtempSync(join(tmpdir(), "kilograd-commands-"));
+  const small = ["train", "mlp-64", ...short["train"]!, "--out", "model"];
+  const { code, stderr } = await command(small, { cwd: made, signal: "SIGKILL", after: 120_000, patience: 0 });
+  if (code !== 0) throw new Error(`a small model cannot be trained: ${stderr}`);
+  mkdirSync(join(made, "pictures"));
+  writeFileSync(
+    join(made, "pictures", "a.pgm"),
+    Buffer.concat([Buffer.from("P5 48 48 255\n"), Buffer.alloc(2304, 90)]),
+  );
+  writeFileSync(join(made, "text"), "neither a model nor anything else\n");
+  writeFileSync(join(made, "empty"), "");
+  folder = made;
+}
+
+/** What stands for a file, as its path. */
+function placeOf(text: string): string {
+  const at = folder!;
   const places: Readonly<Record<string, string>> = {
     MODEL: join(at, "model", "model.safetensors"),
     CHECKPOINT: join(at, "model", "checkpoint.safetensors"),
     ...{ TEXT: join(at, "text"), EMPTY: join(at, "empty"), FOLDER: at, MISSING: join(at, "missing") },
     ...{ PICTURES: join(at, "pictures"), OUT: join(at, "out") },
   };
-  return (text) => (Object.hasOwn(places, text) ? places[text]! : text);
+  return Object.hasOwn(places, text) ? places[text]! : text;
 }
 
 /** One random command line. */
 async function run(random: RandomStream): Promise<Finding | undefined> {
-  const placeOf = await prepared();
   const line = randomLine(random);
   // What earlier lines left behind would refuse later ones.
   for (const name of ["out", "cwd"]) rmSync(join(folder!, name), { recursive: true, force: true });
@@ -236,6 +237,8 @@ async function run(random: RandomStream): Promise<Finding | undefined> {
 export const commands: Suite = {
   name: "commands",
   count: 2000,
+  deadline: ASKED_AFTER + PATIENCE + 2000,
+  begin: prepare,
   run,
   async end() {
     if (folder !== undefined) rmSync(folder, { recursive: true, force: true });

@@ -18,10 +18,10 @@ function whole(text: string): number {
   return value;
 }
 
-async function withDeadline(work: Promise<string | undefined>): Promise<string | undefined> {
+async function withDeadline(work: Promise<string | undefined>, deadline: number): Promise<string | undefined> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<string>((resolve) => {
-    timer = setTimeout(() => resolve(`no answer within ${DEADLINE / 1000} s`), DEADLINE);
+    timer = setTimeout(() => resolve(`no answer within ${deadline / 1000} s`), deadline);
   });
   try {
     return await Promise.race([work, late]);
@@ -48,14 +48,16 @@ for (const suite of chosen) {
   const first = options.trial ?? 0;
   const end = options.trial === undefined ? (options.count ?? suite.count) : first + 1;
   const before = findings;
+  const { deadline = DEADLINE } = suite;
+  await suite.begin?.();
   const started = performance.now();
   let slowest = 0;
   for (let trial = first; trial < end; trial++) {
     const begun = performance.now();
-    const finding = await withDeadline(suite.run(trialRandom(seed, suite, trial)));
+    const finding = await withDeadline(suite.run(trialRandom(seed, suite, trial)), deadline);
     const took = performance.now() - begun;
     slowest = Math.max(slowest, took);
-    const said = finding ?? (took > DEADLINE ? `took ${(took / 1000).toFixed(1)} s` : undefined);
+    const said = finding ?? (took > deadline ? `took ${(took / 1000).toFixed(1)} s` : undefined);
     if (said === undefined) continue;
     findings++;
     console.log(`${said}\n  again: npm run fuzz -- --suite ${suite.name} --seed ${seed} --trial ${trial}`);

@@ -10,6 +10,10 @@ export interface Suite {
   readonly count: number;
   /** One trial. Everything random in it comes from `random`. undefined: as it should be. */
   run(random: RandomStream): Promise<Finding | undefined>;
+  /** Longest that a trial may take, in milliseconds; default 10,000. */
+  readonly deadline?: number;
+  /** Called once before the first trial: makes what all of them need. */
+  begin?(): Promise<void>;
   /** Called once after the last trial: closes devices, processes and files. */
   end?(): Promise<void>;
 }

@@ -325,8 +325,11 @@ function report(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2; // It has printed its message.
   if (error instanceof Interrupted) return error.exitCode;
   const foreseen = error instanceof KilogradError && !process.env["KILOGRAD_DEBUG"];
-  stderr(foreseen ? `kilograd: ${error.message}` : String((error as Error)?.stack ?? error));
-  return error instanceof UsageError || error instanceof DataError ? 2 : 1;
+  const code = error instanceof UsageError || error instanceof DataError ? 2 : 1;
+  // What the user gave may hold line breaks; what it came to is one line. Others may have to tell several commands.
+  const message = code === 2 ? (error as Error).message.replace(/\s*\n\s*/g, " ") : (error as Error)?.message;
+  stderr(foreseen ? `kilograd: ${message}` : String((error as Error)?.stack ?? error));
+  return code;
 }
 
 // A reader that has seen enough (`kilograd list | head`) is no error, and needs no more work; a full disk is one.

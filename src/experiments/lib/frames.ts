@@ -219,6 +219,8 @@ function launch(source: FrameSource, { signal, say, ffmpeg = "ffmpeg" }: FrameOp
     ["-hide_banner", "-nostdin", "-loglevel", "error", ...inputArguments(source), ...output],
     { stdio: ["ignore", "pipe", "pipe"] },
   );
+  // Where it does not start its output ends with the reason, which whoever reads it gets, now or later.
+  child.stdout.on("error", () => {});
   let complaint = "";
   let said = "";
   const refused = () => said.includes(`Unrecognized option '${word.slice(1)}'`);
