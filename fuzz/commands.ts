@@ -147,6 +147,10 @@ const short: Readonly<Record<string, readonly string[]>> = {
   camera: "--frames PICTURES".split(" "),
 };
 
+/** What a table has for a name, nothing for words such as "constructor". */
+const of = (table: Readonly<Record<string, readonly string[]>>, name: string): readonly string[] =>
+  Object.hasOwn(table, name) ? table[name]! : [];
+
 /** A random command line; names in capitals stand for files. */
 export function randomLine(random: RandomStream): string[] {
   const chance = (share: number) => random.uniform() < share;
@@ -154,14 +158,14 @@ export function randomLine(random: RandomStream): string[] {
   const line: string[] = [];
   if (chance(0.03)) line.push(pick(random, Object.keys(options)));
   line.push(name);
-  const places = positional[name] ?? [];
+  const places = of(positional, name);
   if (places.length > 0 && chance(0.95)) line.push(pick(random, places));
-  if (chance(0.8)) line.push(...(short[name] ?? []));
+  if (chance(0.8)) line.push(...of(short, name));
   for (let count = random.integer(4); count > 0; count--) {
-    const known = own[name] ?? [];
+    const known = of(own, name);
     const option = known.length > 0 && chance(0.9) ? pick(random, known) : pick(random, Object.keys(options));
     line.push(option);
-    const values = options[option] ?? [];
+    const values = of(options, option);
     if (values.length === 0 && chance(0.95)) continue;
     if (chance(0.97))
       line.push(
