@@ -3,18 +3,19 @@
 import { type ChildProcess, fork, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { hostname, tmpdir } from "node:os";
-import { dirname, join, resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { pathToFileURL } from "node:url";
 import { gzipSync } from "node:zlib";
-import ts from "typescript";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
 import { cacheFolder, type FetchOptions, type FetchProgress, type FileSpec, fetchFile } from "../../src/data/fetch.js";
 import { DataError } from "../../src/tensor/errors.js";
 import { RandomStream } from "../../src/tensor/random.js";
+import { build } from "../cli/run.js";
 
 const hash = (algorithm: string, bytes: Uint8Array): string => createHash(algorithm).update(bytes).digest("hex");
 const randomBytes = (stream: string): Uint8Array => {
@@ -397,7 +398,8 @@ describe("several at once", () => {
   });
 
   it("as processes all succeed, and a killed one's download is continued", async () => {
-    const child = compileChild(folder);
+    build();
+    const child = writeChild(folder);
     const start = (spec: FileSpec): ChildProcess =>
       fork(child, [JSON.stringify({ spec, options: quick({ bodyTimeout: 60_000 }) })], {
         stdio: ["ignore", "ignore", "inherit", "ipc"],
@@ -444,22 +446,12 @@ describe("several at once", () => {
   });
 });
 
-/** fetch.ts as JavaScript with a main that calls it, in `folder/program`; its exit code is 0 when the fetch succeeds. */
-function compileChild(folder: string): string {
-  const program = join(folder, "program");
-  for (const file of ["data/fetch", "data/gzip", "tensor/cache-folder", "tensor/errors", "tensor/processes"]) {
-    const { outputText } = ts.transpileModule(readFileSync(resolve("src", `${file}.ts`), "utf8"), {
-      compilerOptions: { target: ts.ScriptTarget.ES2023, module: ts.ModuleKind.ESNext },
-    });
-    mkdirSync(dirname(join(program, file)), { recursive: true });
-    writeFileSync(join(program, `${file}.js`), outputText);
-  }
-  writeFileSync(join(program, "package.json"), '{ "type": "module" }');
-  symlinkSync(resolve("node_modules"), join(program, "node_modules"));
-  const main = join(program, "main.js");
+/** A program in `folder` that fetches with the build; its exit code is 0 when the fetch succeeds. */
+function writeChild(folder: string): string {
+  const main = join(folder, "main.mjs");
   writeFileSync(
     main,
-    `import { fetchFile } from "./data/fetch.js";
+    `import { fetchFile } from ${JSON.stringify(pathToFileURL(resolve("dist/data/fetch.js")).href)};
     const { spec, options } = JSON.parse(process.argv[2]);
     await fetchFile(spec, options);
     process.disconnect();`,
