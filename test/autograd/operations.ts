@@ -675,5 +675,4 @@ export const leftOut: Readonly<Record<string, string>> = {
   randomNormal: "has no inputs",
   randomBernoulli: "has no inputs",
   randomCounters: "is no operation",
-  checkOffset: "is no operation",
 };

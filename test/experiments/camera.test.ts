@@ -467,9 +467,12 @@ describe.skipIf(!hasFfmpeg || !hasFaces)("on a video of FER2013 faces (skipped w
       "copy",
       long,
     ]);
+    let interrupted = false;
     const ended = await kilograd(["camera", "--model", at("emotion.h5"), "--video", long], {
       onStderr: (text, child) => {
-        if (text.includes("There is no face finder")) setTimeout(() => child.kill("SIGINT"), 1500);
+        if (interrupted || !text.includes("There is no face finder")) return;
+        interrupted = true; // A second signal would end it at once.
+        setTimeout(() => child.kill("SIGINT"), 1500);
       },
     });
     expect([ended.code, ended.signal]).toEqual([0, null]);
