@@ -31,7 +31,7 @@ class OperationNode implements TapeNode {
   readonly op: string;
   readonly inputs: readonly Tensor[];
   readonly backward: RecordOptions["backward"];
-  /** State of the output's memory when it was computed; undefined where that memory is an input's. */
+  /** State of the output's memory when it was computed; undefined where that memory is a leaf's. */
   readonly version: number | undefined;
   private saved: readonly Tensor[] | undefined;
 
@@ -40,7 +40,9 @@ class OperationNode implements TapeNode {
     this.inputs = options.inputs;
     this.backward = options.backward;
     const { storage } = output;
-    this.version = options.inputs.some((input) => input.storage === storage) ? undefined : storage.version;
+    // An alias has the history of what it is an alias of; a leaf's follows the leaf's changes.
+    const whole = options.inputs.find((input) => input.storage === storage);
+    this.version = whole === undefined ? storage.version : whole.node?.version;
     // Outside every scope: a tape may outlive the scope that made its tensors.
     this.saved = (options.saved ?? []).map((t) => pinned(t, options.op));
     register(this);
@@ -116,6 +118,14 @@ export function isRecording(): boolean {
   return recording;
 }
 
+/** @throws UsageError where a result was overwritten since it was computed: its history is not that of its values */
+function requireHistory(op: string, role: string, { node, shape, storage }: Tensor): void {
+  if (node?.version === undefined || node.version === storage.version) return;
+  throw new UsageError(
+    `${op}: ${role} ${formatShape(shape)} is the result of "${node.op}", but "${storage.changedBy}" has overwritten it since, and its gradient would be wrong; change a tensor that is not tracked, such as a detach()ed copy`,
+  );
+}
+
 /**
  * Puts `output` on the tape when an input is tracked; returns it. Integers have no gradients.
  * @throws UsageError where an input was overwritten since it was computed: its history is not that of its values
@@ -132,12 +142,7 @@ export function record(output: Tensor, options: RecordOptions): Tensor {
       for (const leaf of node.inputs) derived.add(leaf);
     } else {
       tracked = true;
-      const { version, changedBy } = input.storage;
-      if (node.version !== undefined && node.version !== version) {
-        throw new UsageError(
-          `${options.op}: its input ${formatShape(input.shape)} is the result of "${node.op}", but "${changedBy}" has overwritten it since, and its gradient would be wrong; change a tensor that is not tracked, such as a detach()ed copy`,
-        );
-      }
+      requireHistory(options.op, "its input", input);
     }
   }
   if (tracked) output.node = new OperationNode(output, options);
@@ -322,6 +327,7 @@ export function backward(output: Tensor, options: BackwardOptions = {}): void {
       "backward: the output does not depend on any tensor with requiresGrad = true (or was computed inside noGrad)",
     );
   }
+  requireHistory("backward", "the output", output);
   const derivable = recording;
   withRecording(false, () => {
     const gradients = fromSeed(seedGradient("backward", output, gradient), (seed) =>
@@ -388,6 +394,7 @@ function differentiated<Inputs extends readonly Tensor[]>(
       });
       const output: unknown = withRecording(true, () => fn(...(leaves as unknown as Inputs)));
       requireResult(op, output);
+      requireHistory(op, "what fn returns,", output);
       const derivable = recording;
       const own = new Set(leaves);
       // Read before the tape is freed, and only where somebody may ask for a derivative of the results.

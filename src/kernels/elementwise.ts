@@ -304,15 +304,21 @@ function binaryKernel(name: string, row: BinaryRow): Kernel<BinaryParams> {
   });
 }
 
-/** Gradient of a or b before it is summed to the operand's shape; inputs [dy, a?, b?] (tensors only). */
+/** Operands that the gradient of one of them is computed of. */
+export function operandsOfGradient(row: BinaryRow, side: "a" | "b"): ("a" | "b")[] {
+  return (["a", "b"] as const).filter((name) => new RegExp(`\\b${name}\\b`).test(row.gradient?.[side].wgsl ?? ""));
+}
+
+/** Gradient of a or b before it is summed to the operand's shape; inputs [dy, a?, b?]: those tensors that it is computed of. */
 function binaryGradientKernel(name: string, side: "a" | "b", row: BinaryRow): Kernel<BinaryParams> {
   const gradient = row.gradient![side];
+  const read = operandsOfGradient(row, side);
   return defineKernel<BinaryParams>({
     name: `${name}Gradient`,
     cpu: ({ inputs: [dy, ...rest], outputs: [dx], params }) => {
-      const names = tensorNames(["a", "b"], params);
+      const names = tensorNames(read, params);
       forEachBroadcast(dx!.shape, [dy!.shape, ...rest.map((t) => t.shape)], (i, [id, ...ids]) => {
-        // Absent where the formula reads dy alone.
+        // NaN for what the formula does not read.
         const value = (operand: "a" | "b") =>
           params[operand] ?? rest[names.indexOf(operand)]?.data[ids[names.indexOf(operand)]!] ?? Number.NaN;
         dx!.data[i] = gradient.cpu(dy!.data[id!]!, value("a"), value("b"));
@@ -320,15 +326,11 @@ function binaryGradientKernel(name: string, side: "a" | "b", row: BinaryRow): Ke
     },
     webgpu: (call) => {
       const [dy, ...rest] = call.inputs;
-      const reads = (name: string) => new RegExp(`\\b${name}\\b`).test(gradient.wgsl);
-      const operands = tensorNames(["a", "b"], call.params).map((operand, k) => ({ name: operand, view: rest[k]! }));
-      const numbers = Object.fromEntries(Object.entries(call.params).filter(([operand]) => reads(operand)));
-      broadcast(
-        call,
-        [{ name: "dy", view: dy! }, ...operands.filter(({ name: operand }) => reads(operand))],
-        () => gradient.wgsl,
-        { type: "f32", numbers },
+      const operands = tensorNames(read, call.params).map((operand, k) => ({ name: operand, view: rest[k]! }));
+      const numbers = Object.fromEntries(
+        Object.entries(call.params).filter(([operand]) => read.includes(operand as "a" | "b")),
       );
+      broadcast(call, [{ name: "dy", view: dy! }, ...operands], () => gradient.wgsl, { type: "f32", numbers });
     },
   });
 }

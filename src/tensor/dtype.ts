@@ -1,5 +1,5 @@
 // Element types. The CPU reference computes `f32` tensors in float64; WebGPU stores what the name says.
-import { oneOf } from "./options.js";
+import { anyNumber, integer, oneOf, type Rule } from "./options.js";
 
 const DTYPES = ["f32", "i32", "u32"] as const;
 
@@ -7,6 +7,13 @@ export type DType = (typeof DTYPES)[number];
 
 /** What a dtype may be, for checks of arguments. */
 export const dtypeRule = oneOf(...DTYPES);
+
+/** What an element of each dtype may be when the host gives it: no value becomes another one. */
+export const elementRules: Readonly<Record<DType, Rule>> = {
+  f32: anyNumber,
+  i32: integer({ from: -(2 ** 31), to: 2 ** 31 - 1 }),
+  u32: integer({ from: 0, to: 2 ** 32 - 1 }),
+};
 
 /** Host-side elements: Float32Array from WebGPU, Float64Array from the CPU reference. */
 export type TypedArray = Float32Array | Float64Array | Int32Array | Uint32Array;

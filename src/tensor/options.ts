@@ -48,6 +48,9 @@ export const number = (bounds: Bounds = {}): Rule => ({
   accepts: (value) => typeof value === "number" && Number.isFinite(value) && within(value, bounds),
 });
 
+/** Any number, NaN and the infinities included. */
+export const anyNumber: Rule = { expected: "a number", accepts: (value) => typeof value === "number" };
+
 /** A safe integer within bounds. */
 export const integer = (bounds: Bounds = {}): Rule => ({
   expected: `a whole number${boundsOf(bounds)}`,

@@ -1,7 +1,7 @@
 // The tensor: shape, dtype, device memory, and its place on the tape. What one can compute with it is added by
 // autograd/methods.ts, which declares the methods on this class.
 import { type Changing, type Device, deviceRule, Storage } from "./device.js";
-import { type DType, dtypeRule, type Spec, type TypedArray } from "./dtype.js";
+import { type DType, dtypeRule, elementRules, type Spec, type TypedArray } from "./dtype.js";
 import { DeviceError, DisposedError, ShapeError, UsageError } from "./errors.js";
 import type { Kernel } from "./kernel.js";
 import { anything, array, callable, check, checkOptions, describe, instanceOf, type Rules } from "./options.js";
@@ -164,6 +164,7 @@ export class Tensor implements Spec, Scoped {
     if (values.length !== this.size) {
       throw new ShapeError(`assign: ${formatShape(this.shape)} needs ${this.size} values, got ${values.length}`);
     }
+    checkElements("assign", this.dtype, values);
     this.storage.device.write(this.storage, values);
     this.storage.changed("assign");
     return this;
@@ -252,7 +253,8 @@ const tensorRules: Rules<TensorOptions> = { shape: anything, dtype: dtypeRule };
 /**
  * A tensor from host values.
  * @param values a number, nested arrays, or a flat array-like together with `shape`
- * @throws UsageError for values that are no numbers, ShapeError where they do not fit the shape
+ * @throws UsageError for values that are no numbers, or that the dtype does not hold (fractions and what is out of range, of
+ * integers: see cast), ShapeError where they do not fit the shape
  */
 export function tensor(device: Device, values: NestedArray | ArrayLike<number>, options: TensorOptions = {}): Tensor {
   const given = checkOptions("tensor", options, tensorRules);
@@ -263,6 +265,7 @@ export function tensor(device: Device, values: NestedArray | ArrayLike<number>, 
   if (sizeOf(shape) !== flat.length) {
     throw new ShapeError(`tensor: shape ${formatShape(shape)} needs ${sizeOf(shape)} values, got ${flat.length}`);
   }
+  checkElements("tensor", dtype, flat);
   const result = empty(device, shape, dtype);
   device.write(result.storage, flat);
   return result;
@@ -319,7 +322,8 @@ export function runMany<Params>(
   return results;
 }
 
-function checkDevice(op: string, device: Device, t: Tensor): void {
+/** @throws ShapeError for a tensor of another device */
+export function checkDevice(op: string, device: Device, t: Tensor): void {
   if (t.device !== device) {
     throw new ShapeError(
       `${op}: all tensors must be on one device, got ${device.kind} and ${t.device.kind} (${formatShape(t.shape)})`,
@@ -338,6 +342,18 @@ function checkNumbers(op: string, values: unknown): asserts values is ArrayLike<
   for (let i = 0; i < length; i++) {
     const value = (values as ArrayLike<unknown>)[i];
     if (typeof value !== "number") throw refuse(`${describe(value)} as element ${i}`);
+  }
+}
+
+/** @throws UsageError for what a tensor of integers does not hold as it is */
+function checkElements(op: string, dtype: DType, values: ArrayLike<number>): void {
+  if (dtype === "f32" || values instanceof (dtype === "i32" ? Int32Array : Uint32Array)) return;
+  const { accepts, expected } = elementRules[dtype];
+  for (let i = 0; i < values.length; i++) {
+    if (accepts(values[i])) continue;
+    throw new UsageError(
+      `${op}: element ${i} of an ${dtype} tensor must be ${expected}, got ${values[i]}; cast() converts from f32`,
+    );
   }
 }
 

@@ -87,6 +87,6 @@ describe("numbers beside integer tensors that these cannot hold", () => {
   ] as const)("%s and %d", (dtype, number) => {
     const x = tensor(cpu, [2], { dtype });
     expect(() => binary("mul", x, number)).toThrow(UsageError);
-    expect(() => binary("less", number, x)).toThrow(/^less: a number beside an .* tensor must be a whole one from/);
+    expect(() => binary("less", number, x)).toThrow(/^less: a number beside an .* tensor must be a whole number from/);
   });
 });

@@ -7,6 +7,7 @@ import {
   add,
   cast,
   clip,
+  div,
   exp,
   floor,
   less,
@@ -594,6 +595,18 @@ describe.each(["cpu", "webgpu"])("what a gradient needs and what changed it, on 
     x.assign([5]);
     backward(y);
     expect(await values(x.grad)).toEqual([4]);
+    // The gradient of a factor needs the other one.
+    for (const [of, right] of [
+      [(a: Tensor) => mul(a, w), 3],
+      [(a: Tensor) => mul(w, a), 3],
+      [(a: Tensor) => div(a, w), 1 / 3],
+    ] as const) {
+      const a = leaf([2], on);
+      const z = sum(of(a));
+      a.assign([5]);
+      backward(z);
+      expect((await values(a.grad))[0]).toBeCloseTo(right, 6);
+    }
     // Memory that moves is not memory that changes.
     const parameters = [leaf([1], on), leaf([2], on)];
     const loss = sum(mul(square(parameters[0]!), square(parameters[1]!)));
@@ -610,6 +623,17 @@ describe.each(["cpu", "webgpu"])("what a gradient needs and what changed it, on 
     const y = mul(x, 3);
     y.assign([7]);
     expect(() => mul(y, x)).toThrow('mul: its input [1] is the result of "mul", but "assign" has overwritten it since');
+    expect(() => backward(y)).toThrow('backward: the output [1] is the result of "mul", but "assign" has overwritten');
+    expect(() => grad((leaf) => mul(leaf, 3).assign([7]))(x)).toThrow(
+      'grad: what fn returns, [1] is the result of "mul"',
+    );
+    // Whichever of several names of the memory it was overwritten by, and is used by.
+    for (const overwritten of [0, 1, 2]) {
+      const z = mul(x, 3);
+      const names = [z, reshape(z, [1, 1]), cast(reshape(z, [1, 1]), "f32")];
+      names[overwritten]!.assign([7]);
+      for (const name of names) expect(() => square(name)).toThrow('but "assign" has overwritten it since');
+    }
     backward(sum(mul(detach(y), x)));
     expect(await values(x.grad)).toEqual([7]);
     // An alias of a leaf sees its changes, and its gradient is right all the same.

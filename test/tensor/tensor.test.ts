@@ -1,7 +1,9 @@
 // Making tensors from host values, reading them back, and the errors of what does not fit. On both devices.
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { full } from "../../src/autograd/ops/create.js";
 import { add, mul } from "../../src/autograd/ops/elementwise.js";
+import { pad } from "../../src/autograd/ops/transform.js";
 import type { Device } from "../../src/tensor/device.js";
 import type { DType } from "../../src/tensor/dtype.js";
 import { DeviceError, ShapeError, UsageError } from "../../src/tensor/errors.js";
@@ -97,6 +99,27 @@ describe.each(["cpu", "webgpu"] as const)("%s", (kind) => {
     expect(() => tensor(device, ["1"] as unknown as NestedArray)).toThrow('found "1"');
     expect(() => empty(device, [2, -1])).toThrow(ShapeError);
     expect(() => empty(device, [2.5])).toThrow("empty: sizes must be non-negative integers, got [2.5]");
+  });
+
+  it("refuses values that integers do not hold", async () => {
+    for (const [dtype, wrong] of [
+      ["i32", [1.5, Number.NaN, 2 ** 31, -(2 ** 31) - 1]],
+      ["u32", [0.5, -1, 2 ** 32, Number.POSITIVE_INFINITY]],
+    ] as const) {
+      const x = tensor(device, [1, 2], { dtype });
+      for (const value of wrong) {
+        const words = `element 1 of an ${dtype} tensor must be a whole number from `;
+        expect(() => tensor(device, [0, value], { dtype })).toThrow(`tensor: ${words}`);
+        expect(() => tensor(device, Float64Array.of(0, value), { dtype })).toThrow(`tensor: ${words}`);
+        expect(() => x.assign([0, value])).toThrow(`assign: ${words}`);
+        expect(() => full(device, [2], value, dtype)).toThrow("full: value must be a whole number from ");
+        expect(() => pad(x, [[1, 0]], value)).toThrow("pad: value must be a whole number from ");
+      }
+      expect([...(await x.data())]).toEqual([1, 2]);
+    }
+    const ends = [-(2 ** 31), 2 ** 31 - 1];
+    expect([...(await tensor(device, ends, { dtype: "i32" }).data())]).toEqual(ends);
+    expect([...(await tensor(device, [0, 2 ** 32 - 1], { dtype: "u32" }).data())]).toEqual([0, 2 ** 32 - 1]);
   });
 
   it("refuses operands that do not fit", () => {

@@ -1,12 +1,10 @@
 // Tensors from nothing: constants, ranges, the identity. None of them is differentiable.
 import { fillKernel } from "../../kernels/fill.js";
 import type { Device } from "../../tensor/device.js";
-import { type DType, dtypeRule } from "../../tensor/dtype.js";
-import { check, checkOptions, integer, number, type Rule, type Rules } from "../../tensor/options.js";
+import { type DType, dtypeRule, elementRules } from "../../tensor/dtype.js";
+import { check, checkOptions, integer, number, type Rules } from "../../tensor/options.js";
 import type { Shape } from "../../tensor/shape.js";
 import { checkNewTensor, empty, requireTensor, runInto, type Tensor, tensor } from "../../tensor/tensor.js";
-
-const anyNumber: Rule = { expected: "a number", accepts: (value) => typeof value === "number" };
 
 /** A tensor with one value everywhere. */
 export function full(device: Device, shape: Shape, value: number, dtype: DType = "f32"): Tensor {
@@ -22,7 +20,8 @@ export function ones(device: Device, shape: Shape, dtype: DType = "f32"): Tensor
 }
 
 function filled(op: string, device: Device, shape: Shape, value: number, dtype: DType): Tensor {
-  check(op, "value", value, anyNumber);
+  checkNewTensor(op, device, shape, dtype);
+  check(op, "value", value, elementRules[dtype]);
   const y = empty(device, shape, dtype, op);
   runInto(fillKernel, [], [y], { value });
   return y;

@@ -1,5 +1,5 @@
 // Differentiable elementwise operations, generated from the tables in kernels/elementwise-table.ts.
-import { binaryKernels, castKernel, unaryKernels, whereKernel } from "../../kernels/elementwise.js";
+import { binaryKernels, castKernel, operandsOfGradient, unaryKernels, whereKernel } from "../../kernels/elementwise.js";
 import {
   type BinaryName,
   type BinaryRow,
@@ -8,9 +8,9 @@ import {
   type UnaryRow,
   unaryTable,
 } from "../../kernels/elementwise-table.js";
-import { type DType, dtypeRule } from "../../tensor/dtype.js";
+import { type DType, dtypeRule, elementRules } from "../../tensor/dtype.js";
 import { ShapeError, UsageError } from "../../tensor/errors.js";
-import { check, checkOptions, describe, number, type Rule } from "../../tensor/options.js";
+import { anyNumber, check, checkOptions, describe, number, type Rule } from "../../tensor/options.js";
 import { broadcastAxes, broadcastShapes, formatShape, type Shape, sameShape } from "../../tensor/shape.js";
 import { requireTensor, run, Tensor } from "../../tensor/tensor.js";
 import { record } from "../tape.js";
@@ -34,15 +34,12 @@ function requireFloat(op: string, x: Tensor): void {
   }
 }
 
-const INTEGER_RANGE = { i32: [-(2 ** 31), 2 ** 31 - 1], u32: [0, 2 ** 32 - 1] } as const;
-
 /** @throws UsageError unless a tensor of `dtype` can hold the number */
 function requireRepresentable(op: string, operand: number, dtype: DType): void {
-  if (dtype === "f32") return;
-  const [low, high] = INTEGER_RANGE[dtype];
-  if (Number.isInteger(operand) && operand >= low && operand <= high) return;
+  const { accepts, expected } = elementRules[dtype];
+  if (accepts(operand)) return;
   throw new UsageError(
-    `${op}: a number beside an ${dtype} tensor must be a whole one from ${low} to ${high}, got ${operand}; use cast(x, "f32")`,
+    `${op}: a number beside an ${dtype} tensor must be ${expected}, got ${operand}; use cast(x, "f32")`,
   );
 }
 
@@ -94,8 +91,9 @@ export function binary(name: BinaryName, a: Operand, b: Operand): Tensor {
       const sides = (["a", "b"] as const).filter((side) => params[side] === undefined);
       return sides.map((side, k) => () => {
         const passesThrough = row.gradient![side].wgsl === "dy";
-        // Kernels of add and sub read dy alone, so the saved operands may be absent.
-        const full = passesThrough ? dy.alias() : run(gradient[side], [dy, ...saved], dy, params);
+        const read = operandsOfGradient(row, side);
+        const operands = saved.filter((_, operand) => read.includes(sides[operand]!));
+        const full = passesThrough ? dy.alias() : run(gradient[side], [dy, ...operands], dy, params);
         return sumTo(full, tensors[k]!.shape);
       });
     },
@@ -150,12 +148,10 @@ export const lecunTanh = unaryOf("lecunTanh");
 /** x for x > 0, else `negativeSlope` * x. */
 export const leakyRelu = unaryOf("leakyRelu");
 
-const bound: Rule = { expected: "a number", accepts: (value) => typeof value === "number" };
-
 /** x limited to [minimum, maximum], either of which may be infinite; the gradient passes inside and on the bounds. */
 export function clip(x: Tensor, minimum: number, maximum: number): Tensor {
-  check("clip", "minimum", minimum, bound);
-  check("clip", "maximum", maximum, bound);
+  check("clip", "minimum", minimum, anyNumber);
+  check("clip", "maximum", maximum, anyNumber);
   if (!(minimum <= maximum)) {
     throw new ShapeError(`clip: minimum must not exceed maximum, got ${minimum} and ${maximum}`);
   }

@@ -2,6 +2,7 @@
 // concat, stack. Any dtype and rank.
 import { type Copy, stridedCopyKernel } from "../../kernels/transform.js";
 import { type AxesOptions, axesOf, axisOf } from "../../tensor/axes.js";
+import { elementRules } from "../../tensor/dtype.js";
 import { ShapeError } from "../../tensor/errors.js";
 import { check, integer, listOf, type Rule } from "../../tensor/options.js";
 import {
@@ -147,7 +148,6 @@ export function slice(x: Tensor, begin: readonly number[], size: readonly number
 }
 
 const padding: Rule = listOf(listOf(integer()));
-const filling: Rule = { expected: "a number", accepts: (value) => typeof value === "number" };
 
 /**
  * Adds `value` around x: paddings[axis] = [before, after].
@@ -156,7 +156,7 @@ const filling: Rule = { expected: "a number", accepts: (value) => typeof value =
 export function pad(x: Tensor, paddings: readonly (readonly number[])[], value = 0): Tensor {
   requireTensor("pad", "x", x);
   check("pad", "paddings", paddings, padding);
-  check("pad", "value", value, filling);
+  check("pad", "value", value, elementRules[x.dtype]);
   const valid = paddings.every((p) => p.length === 2 && p.every((n) => n >= 0));
   if (!valid || paddings.length !== x.rank) {
     throw new ShapeError(
