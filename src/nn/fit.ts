@@ -38,7 +38,7 @@ import {
   metricsRule,
 } from "./figures.js";
 import { appendEpoch, emptyHistory, type History, StepTimer } from "./history.js";
-import { LossScaler, type LossScalingOptions } from "./loss-scaling.js";
+import { LossScaler, type LossScalingOptions, lossScalingRules } from "./loss-scaling.js";
 import { type Loss, lossRule } from "./losses.js";
 import type { Sequential } from "./model.js";
 import { type Optimizer, optimizerRule } from "./optimizers.js";
@@ -219,8 +219,10 @@ function reserve(model: Sequential, optimizer: Optimizer): () => void {
 
 export async function train(model: Sequential, data: LabelledData, given: FitOptions): Promise<History> {
   const options = checkOptions("fit", given, fitRules, ["optimizer", "loss"]);
-  const { checkpoint } = options;
+  const { checkpoint, lossScaling = false } = options;
   if (checkpoint !== undefined) checkOptions("fit: checkpoint", checkpoint, checkpointRules, ["path"]);
+  // Whether this device scales or not.
+  if (lossScaling !== false) checkOptions("fit: lossScaling", lossScaling, lossScalingRules);
   const release = reserve(model, options.optimizer);
   try {
     const training = new Training(model, data, options);

@@ -19,7 +19,7 @@ import {
 } from "../tensor/options.js";
 import { keep, scope } from "../tensor/scope.js";
 import { formatShape, sameShape } from "../tensor/shape.js";
-import { requireTensor, requireTensors, runInto, type Tensor, tensorRule } from "../tensor/tensor.js";
+import { checkDevice, requireTensor, requireTensors, runInto, type Tensor, tensorRule } from "../tensor/tensor.js";
 import { constantRate, type Schedule, scheduleRule } from "./schedules.js";
 
 /** An optimizer's kind and settings, as JSON. */
@@ -44,9 +44,9 @@ export interface OptimizerOptions {
   readonly learningRate?: number | Schedule;
   /**
    * Keeps a moving average a of every parameter w, as Keras's use_ema: after each step a <- emaMomentum a + (1 -
-   * emaMomentum) w, from the w after the first step that changes it on; `swapAverages` takes it into use. Often better than the last step's
-   * parameters where the rate does not fall, in a training of many more than 1 / (1 - emaMomentum) steps. In [0, 1), Keras's
-   * default 0.99; by default there is no average.
+   * emaMomentum) w, from the w after the first step that changes it on; `swapAverages` takes it into use. Often better
+   * than the last step's parameters where the rate does not fall, in a training of many more than 1 / (1 - emaMomentum)
+   * steps. In [0, 1), Keras's default 0.99; by default there is no average.
    */
   readonly emaMomentum?: number;
 }
@@ -123,7 +123,9 @@ export abstract class Optimizer {
         `${this.name}: no parameter has a gradient; call backward(loss) first, with layers that are trainable`,
       );
     }
+    const { device } = updates[0]![0];
     for (const [parameter, gradient] of updates) {
+      for (const t of [parameter, gradient]) checkDevice(this.name, device, t);
       if (!sameShape(gradient.shape, parameter.shape)) {
         throw new ShapeError(
           `${this.name}: a gradient must have its parameter's shape ${formatShape(parameter.shape)}, got ${formatShape(gradient.shape)}`,
@@ -144,7 +146,7 @@ export abstract class Optimizer {
       scaled: scaling !== undefined,
       ...(this.emaMomentum !== undefined && { newAverage: 1 - this.emaMomentum }),
     }));
-    updates[0]![0].device.everyTime(() => {
+    device.everyTime(() => {
       this.iterations++;
     });
     if (gradients !== undefined) return;
@@ -176,14 +178,16 @@ export abstract class Optimizer {
       throw new UsageError(`${this.name}: keeps no averages of the parameters; make it with emaMomentum, such as 0.99`);
     }
     requireTensors(`${this.name}: swapAverages`, "parameters", parameters);
-    const averages = parameters.map((parameter) => this.slots.get(parameter)?.tensors[index]);
-    const without = parameters.find((_, i) => averages[i] === undefined);
+    // Models put together may share some.
+    const different = [...new Set(parameters)];
+    const averages = different.map((parameter) => this.slots.get(parameter)?.tensors[index]);
+    const without = different.find((_, i) => averages[i] === undefined);
     if (without !== undefined || this.iterations === 0) {
       throw new UsageError(
         `${this.name}: no step has changed ${without === undefined ? "any parameter" : `a parameter of shape ${formatShape(without.shape)}`}: there is no average of it yet`,
       );
     }
-    for (const [i, parameter] of parameters.entries()) {
+    for (const [i, parameter] of different.entries()) {
       const average = averages[i]!;
       noGrad(() =>
         scope(() => {

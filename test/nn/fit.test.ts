@@ -231,6 +231,11 @@ test.each<[string, Partial<FitOptions>, string]>([
   ["no optimizer", { optimizer: undefined } as unknown as FitOptions, "fit: optimizer is required"],
   ["no loss", { loss: "crossEntropy" } as unknown as FitOptions, "fit: loss must be a loss, such as loss.crossEntropy"],
   ["a checkpoint nowhere", { checkpoint: {} } as unknown as FitOptions, "fit: checkpoint: path is required"],
+  [
+    "a misspelt scale",
+    { lossScaling: { initalScale: 2 } } as unknown as FitOptions,
+    "fit: lossScaling: unknown option initalScale; did you mean initialScale?",
+  ],
   ["every 0 epochs", { checkpoint: { path: "a", everyEpochs: 0 } }, "everyEpochs must be a whole number from 1, got 0"],
   ["unknown metrics", { metrics: ["auc"] } as unknown as FitOptions, 'each one of "accuracy"'],
   ["both", { validationSplit: 0.1, validationData: data }, "takes validationSplit or validationData, got both"],

@@ -27,6 +27,7 @@ import {
 import { compose, type Sequential } from "../../src/nn/model.js";
 import { adam, adamW, type Optimizer, sgd } from "../../src/nn/optimizers.js";
 import { cosineDecay, exponentialDecay, type Schedule, stepDecay } from "../../src/nn/schedules.js";
+import { CpuDevice } from "../../src/tensor/cpu.js";
 import type { Device } from "../../src/tensor/device.js";
 import { UsageError } from "../../src/tensor/errors.js";
 import { openDevice } from "../../src/tensor/open.js";
@@ -461,6 +462,10 @@ describeDevices((device, kind) => {
       expect(() => sgd().step([leaf([1])], [ids])).toThrow("parameters and gradients must be f32, got f32 and i32");
       expect(() => sgd().step([undefined as never])).toThrow(UsageError);
       expect(() => sgd().step(null as never)).toThrow(UsageError);
+      const elsewhere = tensor(new CpuDevice(), [1]);
+      expect(() => sgd().step([leaf([1]), elsewhere], [leaf([1]), elsewhere])).toThrow(
+        "sgd: all tensors must be on one device",
+      );
     });
   });
 });

@@ -77,6 +77,9 @@ describeDevices((device, kind) => {
       for (const [i, value] of (await w.data()).entries()) expect(value).toBeCloseTo(expected[i]!, 6);
       averaging.swapAverages([w]);
       expect(await w.data()).toEqual(last);
+      // A parameter that is given twice is one parameter.
+      averaging.swapAverages([w, w]);
+      for (const [i, value] of (await w.data()).entries()) expect(value).toBeCloseTo(expected[i]!, 6);
       for (const t of [v, w]) t.dispose();
       for (const optimizer of [plain, averaging]) optimizer.dispose();
     }
