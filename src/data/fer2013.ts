@@ -53,6 +53,8 @@ const COLUMNS = ["emotion", "pixels", "Usage"] as const;
 type Column = (typeof COLUMNS)[number];
 const SIDE = 48;
 const PIXELS = SIDE * SIDE;
+/** Bytes of the pixels of a row at least: a digit each, and the spaces between. */
+const LEAST_ROW = 2 * PIXELS - 1;
 /** Bytes of the largest file that is read; the published one has 301,072,766. */
 const MOST_BYTES = 2 ** 29;
 
@@ -189,21 +191,25 @@ export function parseFer2013(csv: Uint8Array, name: string): Record<Usage, Label
   return { Training: partOf("Training"), PublicTest: partOf("PublicTest"), PrivateTest: partOf("PrivateTest") };
 }
 
-/** The rows behind the header, and where the header has each column. */
+const isBlank = (byte: number) => byte === SPACE || byte === NEWLINE || byte === RETURN;
+
+/** The rows behind the header up to the first that is too short, and where the header has each column. */
 function splitRows(csv: Uint8Array, name: string): { columns: readonly Column[]; rows: Row[] } {
   let columns: readonly Column[] = [];
   const rows: Row[] = [];
-  const blank: number[] = [];
   for (let begin = 0, number = 0; begin < csv.length; number++) {
     const lineBreak = csv.indexOf(NEWLINE, begin);
     const last = lineBreak < 0;
     const next = last ? csv.length : lineBreak;
     const end = csv[next - 1] === RETURN && next > begin ? next - 1 : next;
     if (number === 0) columns = columnsOf(csv, { begin, end }, name);
-    else if (csv.subarray(begin, end).every((byte) => byte === SPACE)) blank.push(number);
-    else {
-      if (blank.length > 0) throw new DataError(`fer2013: ${name}, row ${blank[0]} (line ${blank[0]! + 1}): is empty`);
+    else if (csv.subarray(begin, end).every(isBlank)) {
+      if (csv.subarray(next).every(isBlank)) break;
+      throw new DataError(`fer2013: ${name}, row ${number} (line ${number + 1}): is empty`);
+    } else {
       rows.push({ number, begin, end, last });
+      // Refused when it is parsed. What follows may be millions of such rows, each with room for a face.
+      if (end - begin < LEAST_ROW) break;
     }
     begin = next + 1;
   }

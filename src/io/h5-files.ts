@@ -43,16 +43,18 @@ const secondsFor = (bytes: number): number => 30 + Math.ceil(bytes / 2 ** 22);
 
 const isHdf5 = (bytes: Uint8Array): boolean => SIGNATURE.every((byte, i) => bytes[i] === byte);
 
-/** Whether a file begins as HDF5 files do; false, too, for one that cannot be read. */
+/** Whether a file begins as HDF5 files do; false, too, for what cannot be read, which whoever reads it says. */
 export async function isHdf5File(path: string): Promise<boolean> {
-  const file = await open(path).catch(() => undefined);
+  // Opening a pipe waits for somebody who writes.
+  const info = await stat(path).catch(() => undefined);
+  const file = info?.isFile() ? await open(path).catch(() => undefined) : undefined;
   if (file === undefined) return false;
   try {
     const start = new Uint8Array(SIGNATURE.length);
     await file.read(start);
     return isHdf5(start);
   } catch {
-    return false; // A folder, say; whoever reads it says so.
+    return false;
   } finally {
     await file.close();
   }

@@ -71,7 +71,7 @@ export async function writeKerasH5(path: string, content: Omit<KerasH5, "backend
       if (dtype !== "F32") throw new UsageError(`keras h5: "${name}" must be float32, is ${dtype}`);
       const parent = childOf(group, name.split("/").slice(0, -1).join("/"));
       const own = name.split("/").at(-1)!;
-      if (own in parent.groups || own in parent.arrays) throw taken(name);
+      if (Object.hasOwn(parent.groups, own) || Object.hasOwn(parent.arrays, own)) throw taken(name);
       const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
       parent.arrays[own] = { kind: "float", bits: 32, shape, bytes };
     }
@@ -89,8 +89,9 @@ function childOf(group: H5Group, path: string): H5Group {
     if (part === "" || part === "." || part === "__proto__") {
       throw new UsageError(`keras h5: ${JSON.stringify(path)} cannot be the name of a group; rename the layer`);
     }
-    if (part in at.arrays) throw taken(path);
-    at = at.groups[part] ??= emptyGroup();
+    if (Object.hasOwn(at.arrays, part)) throw taken(path);
+    if (!Object.hasOwn(at.groups, part)) at.groups[part] = emptyGroup();
+    at = at.groups[part]!;
   }
   return at;
 }

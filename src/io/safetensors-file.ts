@@ -1,5 +1,5 @@
 // Safetensors files on disk, written and read tensor by tensor. The format itself is in safetensors.ts.
-import { type FileHandle, open } from "node:fs/promises";
+import { type FileHandle, open, stat } from "node:fs/promises";
 import { DataError } from "../tensor/errors.js";
 import { check, text } from "../tensor/options.js";
 import { writeFileAtomic } from "./files.js";
@@ -32,6 +32,10 @@ export async function writeSafetensors(
  */
 export async function readSafetensors(path: string): Promise<Safetensors> {
   check("readSafetensors", "path", path, text);
+  // Opening a pipe waits for somebody who writes, and nothing ends that.
+  if (!(await readable(path, () => stat(path))).isFile()) {
+    throw new DataError(`cannot read ${path}: it is no regular file`);
+  }
   await using file = await readable(path, () => open(path));
   const { size } = await readable(path, () => file.stat());
   const start = await readAt(file, path, new Uint8Array(Math.min(size, prefixBytes + 1)), 0);

@@ -114,6 +114,13 @@ describe("parseFer2013", () => {
     expect(parse(csv(goodRows(), `\n${end}`))).toEqual(parse(csv(goodRows())));
   });
 
+  it("stops at the first row that is too short, and takes no memory for millions that follow", () => {
+    const followed = (line: string, rows: string[]) =>
+      Buffer.concat([Buffer.from(csv(rows, "\n")), Buffer.alloc(2 ** 26, line)]);
+    expect(() => parse(followed("0\n", goodRows()))).toThrow(/row \d+ \(line \d+\): must have 2304 pixels/);
+    expect(() => parse(Buffer.concat([followed("\n", goodRows()), Buffer.from("x\n")]))).toThrow(/: is empty/);
+  });
+
   it.each(["emotion,pixels", "emotion,pixels,Usage,x", "emotion,pixels,pixels", "label,pixels,Usage", ""])(
     "refuses the header %j",
     (line) => {

@@ -1,9 +1,11 @@
 // The safetensors format: against the reference implementation's bytes, round trips, and every way a file can be broken.
+import { execFileSync } from "node:child_process";
 import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { isHdf5File } from "../../src/io/h5-files.js";
 import {
   decodeSafetensors,
   encodeSafetensors,
@@ -347,5 +349,12 @@ describe("reading refuses", () => {
   test("a file that is missing or a folder", async () => {
     await expect(readSafetensors(join(folder, "missing"))).rejects.toThrow(/cannot read .*missing: ENOENT/);
     await expect(readSafetensors(folder)).rejects.toThrow(DataError);
+  });
+
+  test.skipIf(process.platform === "win32")("a pipe, which nobody might ever write to", async () => {
+    const pipe = join(folder, "pipe");
+    execFileSync("mkfifo", [pipe]);
+    await expect(readSafetensors(pipe)).rejects.toThrow(/cannot read .*pipe: it is no regular file/);
+    expect(await isHdf5File(pipe)).toBe(false);
   });
 });

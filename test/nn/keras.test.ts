@@ -343,7 +343,7 @@ describe("names with slashes", () => {
     ).build({ device, seed: 3 });
 
   it("are groups within groups, which load again", async () => {
-    const model = named("a/b", "a", "a/b/c");
+    const model = named("a/b", "a", "a/b/c", "constructor", "toString/valueOf");
     await saveKerasModel(path, model);
     expect(await bits(await loadModel(path, { device }))).toEqual(await bits(model));
   });
