@@ -22,7 +22,11 @@ import {
   parsePgm,
 } from "../../src/experiments/lib/frames.js";
 import { encodeGrayPng } from "../../src/io/png.js";
+import { architecture } from "../../src/nn/architecture.js";
+import { saveModel } from "../../src/nn/checkpoint.js";
 import { saveKerasModel } from "../../src/nn/keras.js";
+import { flatten } from "../../src/nn/layers/core.js";
+import { dense } from "../../src/nn/layers/dense.js";
 import { DataError, KilogradError, UsageError } from "../../src/tensor/errors.js";
 import { openDevice } from "../../src/tensor/open.js";
 import { RandomStream } from "../../src/tensor/random.js";
@@ -340,6 +344,60 @@ describe("finding faces", () => {
     expect(await given(window(0, 0.99), window(100, 0.4), window(104, 0.4))).toBeUndefined();
     finder.dispose();
     model.dispose();
+  });
+});
+
+describe.skipIf(process.platform === "win32")("what the user says of a model", () => {
+  // Two classes: the second where the pixels sum up to more than 10,000.
+  const model = architecture({ inputShape: [48, 48, 1] }, [
+    flatten(),
+    dense({ units: 2, activation: "softmax" }),
+  ]).build({ device });
+  const grey = 128;
+  const path = at("two-classes.safetensors");
+
+  beforeAll(async () => {
+    const { kernel, bias } = model.layer("dense").weights;
+    kernel!.assign(Float32Array.from({ length: 2 * 2304 }, (_, i) => (i % 2 === 0 ? 0 : 1e-4)));
+    bias!.assign(Float32Array.of(0, -1));
+    await saveModel(path, model, { notes: { classNames: ["no", "yes"], pixels: STANDARDIZED } });
+    writeFileSync(at("grey.mkv"), "x");
+  });
+  afterAll(() => model.dispose());
+
+  async function answer(given: CameraOptions): Promise<FrameReport> {
+    const body = `process.stdout.write(Buffer.concat([Buffer.from("P5\\n48 48\\n255\\n"), Buffer.alloc(2304, ${grey})]))`;
+    const context = {
+      openDevice: async () => device,
+      signal: new AbortController().signal,
+      say: () => {},
+      ffmpeg: program("grey", body),
+    };
+    const written: string[] = [];
+    const out = { write: (text: string) => written.push(text) } as unknown as NodeJS.WriteStream;
+    await camera({ model: path, video: at("grey.mkv"), json: true, ...given }, context, out);
+    return JSON.parse(written.join(""));
+  }
+
+  it.each([
+    // A grey face less its mean is 0 everywhere.
+    [undefined, 0],
+    ["0-1", (grey / 255) * 2304],
+    ["0-255", grey * 2304],
+  ] as const)("pixels %s", async (pixels, sum) => {
+    const { probabilities } = await answer({ ...(pixels && { pixels }) });
+    expect(probabilities!["yes"]).toBeCloseTo(1 / (1 + Math.exp(1 - 1e-4 * sum)), 5);
+  });
+
+  it("names of classes", async () => {
+    const { class: name, probabilities } = await answer({ classes: "cat, a dog", pixels: "0-255" });
+    expect([name, Object.keys(probabilities!)]).toEqual(["a dog", ["cat", "a dog"]]);
+    for (const classes of ["cat", "cat,dog,bird", "cat,cat", "cat,", ""]) {
+      await expect(answer({ classes })).rejects.toThrow(
+        `--classes must be 2 different names, as ${path} has classes, given "${classes}"`,
+      );
+      await expect(answer({ classes })).rejects.toBeInstanceOf(UsageError);
+    }
   });
 });
 
