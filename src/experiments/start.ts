@@ -88,7 +88,10 @@ export async function start(options: StartOptions, context: RunContext) {
   return withOutputFolder(options.out ?? join("out", "start"), async (folder) => {
     const model = zooArchitecture(zoo).build({ device, seed: config.seed });
     try {
-      const training = await runTraining({ model, zoo, config, dataset, sets, folder }, context);
+      const training = await runTraining(
+        { model, zoo, config, dataset, sets, folder, goOnWith: { "data-dir": options.dataDir } },
+        context,
+      );
       await saveModel(join(folder, "model.safetensors"), model, { notes: modelNotes(training) });
       const onNoise = await answersFor(model, noiseImages(NOISE_COUNT, { seed: config.seed, size: 28 * 28 }), {
         signal,

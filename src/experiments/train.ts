@@ -13,7 +13,7 @@ import { checkMemory } from "./lib/memory-limit.js";
 import { type ZooModel, zooArchitecture, zooModel } from "./lib/models.js";
 import { profileText } from "./lib/profile.js";
 import { machineText, type RunContext, writeResults } from "./lib/run.js";
-import { counted } from "./lib/text.js";
+import { type CommandOptions, counted } from "./lib/text.js";
 import { addTrainingSections, trainingCards, trainingPictures } from "./lib/train-report.js";
 import {
   evaluatedCount,
@@ -86,12 +86,15 @@ export async function train(options: TrainOptions, context: RunContext) {
     });
     const sets = setsOf(zoo, config, dataset);
     return await withOutputFolder(options.out ?? join("out", `train-${zoo.name}`), async (folder) => {
-      const run = await runTraining({ model, zoo, config, dataset, sets, folder, ...(resume && { resume }) }, context);
+      const more = surroundings(device, options.dataDir);
+      const goOnWith = { ...more, out: options.out };
+      const setup = { model, zoo, config, dataset, sets, folder, goOnWith, ...(resume && { resume }) };
+      const run = await runTraining(setup, context);
       await saveModel(join(folder, "model.safetensors"), model, { notes: modelNotes(run) });
       const profile = options.profile ? await profileTraining(run, device) : undefined;
       if (profile !== undefined) context.say(`\n${profileText(profile)}`);
       const metrics = { ...trainingMetrics(run, device), ...(profile && { profile }) };
-      const report = trainReport(run, device, options.dataDir);
+      const report = trainReport(run, device, trainCommand(config, more));
       await writeResults(folder, { pictures: trainingPictures(run), report, metrics });
       return { folder, metrics, summary: trainingSummary(run) };
     });
@@ -140,12 +143,18 @@ function configOf(zoo: ZooModel, options: TrainOptions, resume: ModelFile | unde
   };
 }
 
-function trainReport(run: TrainRun, device: WebGpuDevice, dataDir: string | undefined): string {
+/** Options of the command that a training's result depends on besides its configuration, where they are not the default. */
+const surroundings = ({ precision }: WebGpuDevice, dataDir: string | undefined): CommandOptions => ({
+  "data-dir": dataDir,
+  precision: precision === "float32" ? undefined : precision,
+});
+
+function trainReport(run: TrainRun, device: WebGpuDevice, command: string): string {
   const { zoo, dataset, config, sets } = run;
   const report = new Report({
     title: `${zoo.name} on ${dataset.name === "mnist" ? "MNIST" : "the built-in digits"}`,
     subtitle: `${counted(sets.train.count, "image")}, ${counted(config.epochs, "epoch")}, batch ${config.batch}, ${optimizerText(zoo, config)}, seed ${config.seed}`,
-    footer: `${machineText(device)}. ${trainCommand(config, dataDir)}`,
+    footer: `${machineText(device)}. ${command}`,
   });
   report.figures(trainingCards(run));
   addTrainingSections(report, run, device);

@@ -251,7 +251,9 @@ test("Ctrl-C keeps a checkpoint and exits with 130; the training can be resumed"
     },
   });
   expect(outcome.code).toBe(130);
-  expect(outcome.stderr).toContain("Interrupted after step");
+  expect(outcome.stderr).toMatch(/Interrupted after step \d+\. The checkpoint is kept; go on with\n/);
+  const checkpoint = at("stopped/checkpoint.safetensors");
+  expect(outcome.stderr).toContain(`\n  kilograd train mlp-64 --resume ${checkpoint} --out ${at("stopped")}\n`);
   expect(outcome.stderr).not.toMatch(/^\s+at /m);
   expect(readdirSync(at("stopped"))).toEqual(["checkpoint.safetensors"]);
   const { metadata } = await readSafetensors(at("stopped/checkpoint.safetensors"));

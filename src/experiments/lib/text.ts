@@ -52,15 +52,15 @@ export function twoDigits(value: number): string {
   return value.toExponential(1).replace("e+", "e");
 }
 
+/** Values by option. */
+export type CommandOptions = Readonly<Record<string, string | number | boolean | undefined | readonly string[]>>;
+
 /**
  * A `kilograd` command as a shell takes it. Options that are undefined or false are left out, those that are true have no
  * value, lists repeat the option.
  * @example commandText(["run", "digits"], { seed: 1, set: ["models=[\"mlp-64\"]"] })
  */
-export function commandText(
-  words: readonly string[],
-  options: Readonly<Record<string, string | number | boolean | undefined | readonly string[]>>,
-): string {
+export function commandText(words: readonly string[], options: CommandOptions): string {
   const parts = Object.entries(options).flatMap(([name, value]) => {
     if (value === undefined || value === false) return [];
     if (value === true) return [`--${name}`];

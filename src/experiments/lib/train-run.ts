@@ -19,7 +19,7 @@ import { measureCeilings, profiledSteps, profileSteps } from "./profile.js";
 import { showProgress } from "./progress.js";
 import { describeAdapter, type Figures, type RunContext, versions } from "./run.js";
 import { checkSteps } from "./setting-rules.js";
-import { commandText, counted, lossText, mebibytes, milliseconds, percent } from "./text.js";
+import { type CommandOptions, commandText, counted, lossText, mebibytes, milliseconds, percent } from "./text.js";
 
 /** Everything that fixes a training; `metrics.json` has it as `config`. */
 export interface TrainConfig {
@@ -130,11 +130,13 @@ export interface TrainingSetup {
   /** Where the checkpoint is kept. */
   readonly folder: string;
   readonly resume?: ModelFile;
+  /** Options of `kilograd train` besides --resume that go on with this training; the checkpoint has the others. */
+  readonly goOnWith?: CommandOptions;
 }
 
 /** Trains and measures. @throws the signal's reason, with a checkpoint written, when it is aborted */
 export async function runTraining(setup: TrainingSetup, { signal, say }: RunContext): Promise<TrainRun> {
-  const { model, zoo, config, dataset, sets, folder, resume } = setup;
+  const { model, zoo, config, dataset, sets, folder, resume, goOnWith } = setup;
   const clock = trainingClock();
   const architecture = zooArchitecture(zoo);
   const parameters = architecture.countParameters().total;
@@ -173,7 +175,7 @@ export async function runTraining(setup: TrainingSetup, { signal, say }: RunCont
   if (history.interrupted) {
     say(
       `Interrupted after step ${history.steps}. The checkpoint is kept; go on with\n` +
-        `  kilograd train ${zoo.name} --resume ${checkpoint}`,
+        `  ${commandText(["train", zoo.name], { resume: checkpoint, steps: config.steps, ...goOnWith })}`,
     );
     throw signal.reason;
   }
@@ -274,11 +276,11 @@ export function historyByName(
   return Object.fromEntries(Object.entries(curves).map(([name, values]) => [name.replace(/^val_/, "test_"), values]));
 }
 
-/** The command that trains the same again. */
-export function trainCommand(config: TrainConfig, dataDir?: string): string {
+/** The command that trains the same again. @param more options that are no part of the configuration */
+export function trainCommand(config: TrainConfig, more: CommandOptions): string {
   const { model, data, epochs, steps, batch, limitTrain, limitTest, lr, ema, seed } = config;
   const limits = { "limit-train": limitTrain, "limit-test": limitTest };
-  return commandText(["train", model], { data, "data-dir": dataDir, epochs, steps, batch, ...limits, lr, ema, seed });
+  return commandText(["train", model], { data, epochs, steps, batch, ...limits, lr, ema, seed, ...more });
 }
 
 /** metrics.json of a training. */
