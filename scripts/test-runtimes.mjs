@@ -1,5 +1,6 @@
 // `npm run test:runtimes [-- NAME ...]`: runs runtime-tests/check.mjs against the build in Node 20, 22, 24 and 26, Bun and Deno, and prints
 // a table. The runtimes are packages of the npm registry at the versions below, installed in a temporary folder that goes afterwards.
+// Where the registry cannot be reached they are skipped, which is said.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -53,14 +54,23 @@ for (const name of names.length > 0 ? names : Object.keys(runtimes)) {
       "--no-audit",
       "--no-fund",
       "--no-save",
-      "--silent",
+      "--loglevel=error",
+      "--fetch-retry-mintimeout=1000",
     ];
     // npm is a script, which Windows starts by a shell only.
     const npm = spawnSync("npm", [...install, wanted], {
-      stdio: ["ignore", 2, 2],
+      encoding: "utf8",
+      stdio: ["ignore", 2, "pipe"],
+      timeout: 300_000,
       shell: process.platform === "win32",
     });
-    if (npm.status !== 0) throw new Error(`npm did not install ${wanted}`);
+    if (/ENOTFOUND|ECONNREFUSED|EAI_AGAIN|ETIMEDOUT/.test(npm.stderr)) {
+      console.log(
+        `${wanted.padEnd(32)} skipped, and what follows: npm's registry cannot be reached\n${npm.stderr.trim()}`,
+      );
+      break;
+    }
+    if (npm.status !== 0) throw new Error(`npm did not install it: ${npm.error?.message ?? npm.stderr.trim()}`);
     const path = join(folder, "node_modules", wanted.replace(/(?<=.)@[^@]*$/, ""), program);
     const begun = performance.now();
     const { status, signal, stdout, stderr, error } = spawnSync(path, [...args, "runtime-tests/check.mjs"], {
