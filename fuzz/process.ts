@@ -30,13 +30,25 @@ export interface Watch {
 /** Most that is kept of an output. */
 const MOST_TEXT = 1e6;
 
+/** A proxy where nobody listens: no download, whatever the network. */
+const nowhere = "http://127.0.0.1:9";
+const offline = { http_proxy: nowhere, https_proxy: nowhere, HTTP_PROXY: nowhere, HTTPS_PROXY: nowhere };
+
 /** `kilograd ...args`, without data of the user's and without a network's help. */
 export function command(args: readonly string[], { cwd, signal, after, patience }: Watch): Promise<Ended> {
   return new Promise((done, failed) => {
     const begun = performance.now();
     const child = spawn(process.execPath, [cli, ...args], {
       cwd,
-      env: { ...process.env, KILOGRAD_DATA_DIR: "", XDG_CACHE_HOME: cwd, KILOGRAD_DEBUG: "" },
+      env: {
+        ...process.env,
+        ...offline,
+        no_proxy: "",
+        NO_PROXY: "",
+        KILOGRAD_DATA_DIR: "",
+        XDG_CACHE_HOME: cwd,
+        KILOGRAD_DEBUG: "",
+      },
       stdio: ["ignore", "pipe", "pipe"],
     });
     let sent: NodeJS.Signals | undefined;

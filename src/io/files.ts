@@ -45,12 +45,12 @@ export async function writeFileAtomic(path: string, content: FileContent): Promi
   }
 }
 
-/** A file beside `path`, whose name says which process writes it. */
-const temporaryFor = (path: string): string =>
+/** A file beside `path`, whose name says which process writes it. {@link removeLeftovers} removes it where that was killed. */
+export const temporaryFor = (path: string): string =>
   join(dirname(path), `.${basename(path)}.${process.pid}.${randomBytes(4).toString("hex")}.tmp`);
 
 /** Removes temporary files of this path whose processes were killed. */
-async function removeLeftovers(path: string): Promise<void> {
+export async function removeLeftovers(path: string): Promise<void> {
   const prefix = `.${basename(path)}.`;
   const entries = await readdir(dirname(path)).catch(() => []); // A missing folder is reported by the writing.
   for (const entry of entries) {

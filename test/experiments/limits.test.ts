@@ -86,6 +86,8 @@ describe("an output folder", () => {
   ])("whose lock is one %s is taken over", async (_, content) => {
     await withOutputFolder(at("b"), async () => {});
     writeFileSync(lock("b"), await content());
+    // What a process killed while it took or took away a lock leaves.
+    writeFileSync(join(at("b"), `..kilograd.lock.${await deadProcess()}.0123abcd.tmp`), "");
     await refuseLocked(at("b"));
     await withOutputFolder(at("b"), async () => {
       expect(JSON.parse(readFileSync(lock("b"), "utf8"))).toMatchObject({ pid: process.pid, host: hostname() });

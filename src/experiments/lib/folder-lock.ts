@@ -1,10 +1,9 @@
 // One process at a time writes into an output folder: a file in it names the process. The lock of one that is gone is taken over.
-import { randomBytes } from "node:crypto";
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { link, open, readFile, rename, rm } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { prepareOutputFolder } from "../../io/files.js";
+import { prepareOutputFolder, removeLeftovers, temporaryFor } from "../../io/files.js";
 import { KilogradError, UsageError } from "../../tensor/errors.js";
 
 const LOCK = ".kilograd.lock";
@@ -84,6 +83,7 @@ process.once("exit", () => {
 export async function lockFolder(folder: string): Promise<() => Promise<void>> {
   const path = join(folder, LOCK);
   const begun = beginOf(process.pid);
+  await removeLeftovers(path);
   const own = JSON.stringify({ pid: process.pid, host: hostname(), ...(begun !== undefined && { begun }) });
   // Two processes may find the same lock of one that is gone: each attempt takes away at most that one.
   for (let attempt = 0; attempt < 10; attempt++) {
@@ -105,7 +105,7 @@ export async function lockFolder(folder: string): Promise<() => Promise<void>> {
 
 /** Whether the lock was not there and now is. Its content comes with it: a lock without content is nobody's. */
 async function created(path: string, content: string): Promise<boolean> {
-  const temporary = `${path}.${process.pid}.${randomBytes(4).toString("hex")}`;
+  const temporary = temporaryFor(path);
   try {
     const file = await open(temporary, "wx");
     await file.writeFile(content).finally(() => file.close());
@@ -121,7 +121,7 @@ async function created(path: string, content: string): Promise<boolean> {
 
 /** Takes a lock away that says `expected`. Another one, which came in between, is put back. */
 async function takeAway(path: string, expected: string): Promise<void> {
-  const aside = `${path}.${process.pid}.${randomBytes(4).toString("hex")}`;
+  const aside = temporaryFor(path);
   try {
     await rename(path, aside);
     if ((await textOf(aside)) !== expected) await link(aside, path);
