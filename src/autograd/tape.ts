@@ -1,13 +1,14 @@
 // Reverse-mode automatic differentiation. Each differentiable operation records a node: its inputs, what its backward
 // needs, and a function from the output's gradient to the inputs' gradients. Nothing is computed that nobody asked for.
 
+import { copyKernel } from "../kernels/copy.js";
 import { addInto } from "../kernels/elementwise.js";
 import type { Storage } from "../tensor/device.js";
 import { DisposedError, KilogradError, ShapeError, UsageError } from "../tensor/errors.js";
 import { boolean, callable, check, checkOptions, type Rules } from "../tensor/options.js";
 import { keep, refusePromise, register, scope } from "../tensor/scope.js";
 import { formatShape, sameShape } from "../tensor/shape.js";
-import { requireResult, requireTensor, type TapeNode, Tensor, tensor, tensorRule } from "../tensor/tensor.js";
+import { requireResult, requireTensor, run, type TapeNode, Tensor, tensor, tensorRule } from "../tensor/tensor.js";
 
 /** Gradient of each input, computed when called; null where none exists by nature (indices, labels). */
 export type InputGradients = readonly ((() => Tensor) | null)[];
@@ -259,6 +260,14 @@ function sumOf(a: Tensor, b: Tensor): Tensor {
   return sum;
 }
 
+/** A gradient in memory of its own: where it passed through unchanged, several may share it, or have it of the caller. */
+function owned(gradient: Tensor): Tensor {
+  if (gradient.storage.exclusive) return gradient;
+  const copy = run(copyKernel, [gradient], gradient, {});
+  gradient.dispose();
+  return copy;
+}
+
 export interface BackwardOptions {
   /** Gradient of the output, by default 1 for a scalar. */
   readonly gradient?: Tensor;
@@ -337,7 +346,7 @@ export function backward(output: Tensor, options: BackwardOptions = {}): void {
     for (const [leaf, found] of gradients) {
       for (const before of leaf.grad?.node?.inputs ?? []) leaves.add(before);
       // A gradient lives as long as its leaf, whatever scope this runs in.
-      leaf.grad = keep(leaf.grad === null ? found : sumOf(leaf.grad, found));
+      leaf.grad = keep(leaf.grad === null ? owned(found) : sumOf(leaf.grad, found));
     }
     const results = [...gradients.keys()].map(({ grad }) => grad!);
     if (derivable) markDerived("backward()", results, leaves);
@@ -410,7 +419,7 @@ function differentiated<Inputs extends readonly Tensor[]>(
             `${op}: the output does not depend on input ${unused} ${formatShape(inputs[unused]!.shape)} (or not by what is recorded: noGrad, detach and integers end it); pass { allowUnused: true } for zeros`,
           );
         }
-        return { value: output.alias(), grads: leaves.map((leaf) => found.get(leaf) ?? zerosFor(leaf)) };
+        return { value: output.alias(), grads: leaves.map((leaf) => owned(found.get(leaf) ?? zerosFor(leaf))) };
       });
       markDerived(`${op}()`, [value, ...grads], others);
       return { value, grad: grads[0]!, grads: grads as unknown as { [K in keyof Inputs]: Tensor } };

@@ -23,7 +23,7 @@ import { scope } from "../tensor/scope.js";
 import type { Shape } from "../tensor/shape.js";
 import { type HostTensor, StepPlan } from "../tensor/step-plan.js";
 import { type Tensor, tensor } from "../tensor/tensor.js";
-import type { Callback, StepLogs, TrainingContext } from "./callbacks/callback.js";
+import { type Callback, callbackRule, type StepLogs, type TrainingContext } from "./callbacks/callback.js";
 import { type ModelFile, readModelFile } from "./checkpoint.js";
 import { findNonFinite, nonFiniteWeight } from "./diagnose.js";
 import { evaluateSet } from "./evaluate.js";
@@ -139,10 +139,7 @@ const fitRules: Rules<FitOptions> = {
   validationData: object,
   shuffle: boolean,
   seed: number(),
-  callbacks: listOf({
-    expected: "a callback with a name",
-    accepts: (value) => object.accepts(value) && text.accepts((value as Callback).name),
-  }),
+  callbacks: listOf(callbackRule),
   initialEpoch: integer({ from: 0 }),
   maxSteps: integer({ from: 0 }),
   metrics: metricsRule,

@@ -12,6 +12,7 @@ import {
   callable,
   check,
   checkOptions,
+  integer,
   listOf,
   number,
   type Rule,
@@ -246,6 +247,7 @@ export abstract class Optimizer {
 
   /** Continues after `iterations` steps, at a learning rate that may have been set since the start. */
   resumeAt(iterations: number, learningRate: number): void {
+    check(this.name, "iterations", iterations, integer({ from: 0 }));
     this.iterations = iterations;
     if (this.schedule.name === "constant") this.learningRate = learningRate;
   }

@@ -6,7 +6,7 @@ import { DeviceError, DisposedError, ShapeError, UsageError } from "./errors.js"
 import type { Kernel } from "./kernel.js";
 import { anything, array, callable, check, checkOptions, describe, instanceOf, type Rules } from "./options.js";
 import { keep, refusePromise, register, type Scoped, TENSOR } from "./scope.js";
-import { checkShape, formatShape, MOST_AXES, type Shape, sizeOf } from "./shape.js";
+import { checkShape, formatShape, MOST_AXES, type Shape, sameShape, sizeOf } from "./shape.js";
 
 /** One recorded operation; defined by the autograd module, which alone looks inside. */
 export interface TapeNode extends Scoped {
@@ -27,8 +27,6 @@ export type NestedArray = number | readonly NestedArray[];
 
 export class Tensor implements Spec, Scoped {
   readonly size: number;
-  /** Accumulated by backward() on leaves that require it. */
-  grad: Tensor | null = null;
   /** The operation that made this tensor, when a gradient may flow through it. */
   node: TapeNode | null = null;
   /** A name for errors and summaries, e.g. "conv2d/kernel". */
@@ -36,6 +34,7 @@ export class Tensor implements Spec, Scoped {
   /** Set by the autograd module on what a tape saved, and handed on to its aliases: kernels check it. */
   pin: Pin | undefined;
   private wanted = false;
+  private gradient: Tensor | null = null;
   private memory: Storage | undefined;
   /** Called by dispose(). */
   private followers: Set<() => void> | undefined;
@@ -106,6 +105,25 @@ export class Tensor implements Spec, Scoped {
     this.wanted = value;
   }
 
+  /** Accumulated by backward() on leaves that require it. */
+  get grad(): Tensor | null {
+    return this.gradient;
+  }
+
+  /** @throws ShapeError, UsageError for what is no gradient of this tensor, which is null or f32 of its shape and device */
+  set grad(value: Tensor | null) {
+    if (value !== null) {
+      requireTensor("grad", "its value", value);
+      checkDevice("grad", this.device, value);
+      if (value.dtype !== "f32" || !sameShape(value.shape, this.shape)) {
+        throw new ShapeError(
+          `grad: a gradient must be f32 of its tensor's shape ${formatShape(this.shape)}, got ${value.dtype} ${formatShape(value.shape)}`,
+        );
+      }
+    }
+    this.gradient = value;
+  }
+
   get disposed(): boolean {
     return this.memory === undefined;
   }
@@ -174,8 +192,8 @@ export class Tensor implements Spec, Scoped {
   dispose(): void {
     this.memory?.release();
     this.memory = undefined;
-    this.grad?.dispose();
-    this.grad = null;
+    this.gradient?.dispose();
+    this.gradient = null;
     for (const follow of this.followers ?? []) follow();
     this.followers = undefined;
   }

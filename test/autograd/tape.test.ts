@@ -618,6 +618,34 @@ describe.each(["cpu", "webgpu"])("what a gradient needs and what changed it, on 
     expect(await values(parameters[0]!.grad)).toEqual([14]);
   });
 
+  it("gradients have memory of their own", async () => {
+    const [a, b, seed] = [leaf([1, 2], on), leaf([3, 4], on), tensor(on, [1, 2])];
+    backward(add(a, b), { gradient: seed });
+    for (const given of [seed, a.grad!]) {
+      given.assign([9, 9]);
+      expect(await values(b.grad)).toEqual([1, 2]);
+    }
+    const [da, db] = valueAndGrad((x: Tensor, y: Tensor) => sum(add(x, y)))(a, b).grads;
+    da.assign([9, 9]);
+    expect(await values(db)).toEqual([1, 1]);
+  });
+
+  it("a gradient is f32 of its tensor's shape and device", () => {
+    const x = leaf([1, 2], on);
+    for (const wrong of [
+      5,
+      undefined,
+      tensor(on, [1]),
+      tensor(on, Int32Array.of(1, 2)),
+      tensor(new CpuDevice(), [1, 2]),
+    ]) {
+      expect(() => {
+        x.grad = wrong as Tensor;
+      }).toThrow(/^grad: /);
+    }
+    expect(x.grad).toBe(null);
+  });
+
   it("a result that was overwritten is no longer what its history says", async () => {
     const x = leaf([2], on);
     const y = mul(x, 3);

@@ -236,6 +236,11 @@ test.each<[string, Partial<FitOptions>, string]>([
     { lossScaling: { initalScale: 2 } } as unknown as FitOptions,
     "fit: lossScaling: unknown option initalScale; did you mean initialScale?",
   ],
+  [
+    "a callback that cannot be called",
+    { callbacks: [{ name: "mine", onEpochEnd: 5 }] } as unknown as FitOptions,
+    "each a callback with a name, whose methods are functions",
+  ],
   ["every 0 epochs", { checkpoint: { path: "a", everyEpochs: 0 } }, "everyEpochs must be a whole number from 1, got 0"],
   ["unknown metrics", { metrics: ["auc"] } as unknown as FitOptions, 'each one of "accuracy"'],
   ["both", { validationSplit: 0.1, validationData: data }, "takes validationSplit or validationData, got both"],

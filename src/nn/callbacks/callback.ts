@@ -1,7 +1,7 @@
 // What a callback may do. Callbacks act on the figures that fit reports; all methods are optional and may be async except
 // onStepEnd, which is told of many steps at once.
 import { UsageError } from "../../tensor/errors.js";
-import { oneOf, type Rules, text } from "../../tensor/options.js";
+import { callable, object, oneOf, type Rule, type Rules, text } from "../../tensor/options.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import type { History } from "../history.js";
 import type { Sequential } from "../model.js";
@@ -70,6 +70,22 @@ export interface MonitorOptions {
   /** "auto" (default) knows figures that end in loss or accuracy. */
   readonly mode?: MonitorMode;
 }
+
+const METHODS = [
+  ...["onTrainBegin", "onEpochBegin", "onStepEnd", "onEpochEnd", "onTrainEnd"],
+  ...["dispose", "exportState", "importState"],
+];
+
+export const callbackRule: Rule = {
+  expected: "a callback with a name, whose methods are functions",
+  accepts: (value) =>
+    object.accepts(value) &&
+    text.accepts((value as Callback).name) &&
+    METHODS.every((name) => {
+      const method = (value as Readonly<Record<string, unknown>>)[name];
+      return method === undefined || callable.accepts(method);
+    }),
+};
 
 export const monitorRules: Rules<MonitorOptions> = { monitor: text, mode: oneOf("min", "max", "auto") };
 
