@@ -1,6 +1,6 @@
-// What every runtime has to get right with the built package: operations against the float64 reference, ten training steps, the gradient
-// of an input, and a model that is saved and loaded. Prints one line of JSON: the largest error of each, and the adapter. Runs in any
-// runtime that has `node:fs`; scripts/test-runtimes.mjs starts it in each.
+// What every runtime has to get right with the built package: operations against the float64 reference, ten training steps, the
+// gradient of an input, and a model that is saved and loaded, also as .h5, which a worker writes and reads. Prints one line of
+// JSON: the largest error of each, and the adapter. Runs in any runtime that has `node:fs`; scripts/test-runtimes.mjs starts it.
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -88,11 +88,16 @@ async function trained(device) {
   const answer = await model.call(image).data();
   const folder = await mkdtemp(join(tmpdir(), "kilograd-runtime-"));
   try {
-    const path = join(folder, "model.safetensors");
-    await nn.saveModel(path, model);
-    const loaded = await nn.loadModel(path, { device });
-    const again = await loaded.call(image).data();
-    const same = again.every((value, i) => value === answer[i]);
+    let same = true;
+    // The weights of the float64 reference are float32 in an .h5 file.
+    const formats = { "model.safetensors": [nn.saveModel, 0], "model.h5": [nn.saveKerasModel, 1e-6] };
+    for (const [name, [save, allowed]] of Object.entries(formats)) {
+      const path = join(folder, name);
+      await save(path, model);
+      const loaded = await nn.loadModel(path, { device });
+      const again = await loaded.call(image).data();
+      same &&= again.every((value, i) => Math.abs(value - answer[i]) <= allowed);
+    }
     return { weights, gradient: await grad.data(), answer, same };
   } finally {
     await rm(folder, { recursive: true, force: true });

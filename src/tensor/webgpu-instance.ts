@@ -101,16 +101,20 @@ function withEnvironment<T>(variables: Readonly<Record<string, string>>, fn: () 
 /** What Dawn writes to standard error of every software adapter: two limits of no use here are less than the driver's. */
 const LIMIT_WARNINGS = /^Warning: maxDynamic(?:Uniform|Storage)BuffersPerPipelineLayout artificially reduced .*\n/gm;
 
-/** File descriptors as the C library and Node have them. */
-interface FileDescriptors extends Pick<typeof import("node:fs"), "closeSync" | "fstatSync" | "readSync"> {
+/** File descriptors as the C library has them; those of Deno's `node:fs` are numbers of its own. */
+interface FileDescriptors {
   dup(descriptor: number): number;
   dup2(from: number, to: number): number;
+  close(descriptor: number): number;
   /** A file in memory. */
   memfd_create(name: string, flags: number): number;
+  lseek(descriptor: number, offset: number, from: number): number;
+  pread(descriptor: number, target: Uint8Array, bytes: number, offset: number): number;
 }
 
 /** Closes the file where another program is started. */
 const MFD_CLOEXEC = 1;
+const SEEK_END = 2;
 const STANDARD_ERROR = 2;
 
 /**
@@ -119,19 +123,20 @@ const STANDARD_ERROR = 2;
  */
 async function fileDescriptors(): Promise<FileDescriptors | undefined> {
   if (process.platform !== "linux") return undefined;
-  const [{ isMainThread }, { createRequire }, { closeSync, fstatSync, readSync }] = await Promise.all([
+  const [{ isMainThread }, { createRequire }] = await Promise.all([
     import("node:worker_threads"),
     import("node:module"),
-    import("node:fs"),
   ]);
   if (!isMainThread) return undefined;
   try {
     const library = createRequire(import.meta.url)("koffi").load(null);
     return {
-      ...{ closeSync, fstatSync, readSync },
       dup: library.func("int dup(int)"),
       dup2: library.func("int dup2(int, int)"),
+      close: library.func("int close(int)"),
       memfd_create: library.func("int memfd_create(const char *, unsigned int)"),
+      lseek: library.func("int64_t lseek(int, int64_t, int)"),
+      pread: library.func("int64_t pread(int, _Out_ uint8_t *, size_t, int64_t)"),
     };
   } catch {
     return undefined; // An optional dependency: without it the two lines are seen.
@@ -144,7 +149,7 @@ async function fileDescriptors(): Promise<FileDescriptors | undefined> {
  */
 function withoutLimitWarnings<T>(descriptors: FileDescriptors | undefined, fn: () => T): T {
   if (descriptors === undefined) return fn();
-  const { dup, dup2, memfd_create, closeSync, fstatSync, readSync } = descriptors;
+  const { dup, dup2, close, memfd_create, lseek, pread } = descriptors;
   const saved = dup(STANDARD_ERROR);
   if (saved < 0) return fn(); // It is closed.
   const capture = memfd_create("standard error", MFD_CLOEXEC);
@@ -153,11 +158,11 @@ function withoutLimitWarnings<T>(descriptors: FileDescriptors | undefined, fn: (
     return fn();
   } finally {
     dup2(saved, STANDARD_ERROR);
-    closeSync(saved);
+    close(saved);
     if (capture >= 0) {
-      const written = Buffer.alloc(fstatSync(capture).size);
-      readSync(capture, written, { position: 0 });
-      closeSync(capture);
+      const written = Buffer.alloc(Number(lseek(capture, 0, SEEK_END)));
+      pread(capture, written, written.length, 0);
+      close(capture);
       const rest = written.toString().replace(LIMIT_WARNINGS, "");
       if (rest !== "") process.stderr.write(rest);
     }
