@@ -5,8 +5,8 @@ import { ShapeError, UsageError } from "../tensor/errors.js";
 import { array, callable, checkOptions, integer, object, type Rules, string, text } from "../tensor/options.js";
 import { randomKey } from "../tensor/random.js";
 import { keep } from "../tensor/scope.js";
-import { checkShape, type Shape, sizeOf } from "../tensor/shape.js";
-import { requireTensor, type Tensor } from "../tensor/tensor.js";
+import { checkShape, formatShape, type Shape, sameShape, sizeOf } from "../tensor/shape.js";
+import { checkDevice, requireTensor, type Tensor } from "../tensor/tensor.js";
 import { initialize } from "./initializers.js";
 import { checkLayers, type Layer, type LayerConfig, type WeightSpec } from "./layer.js";
 import { layerFromConfig } from "./layers/registry.js";
@@ -149,6 +149,12 @@ export class Architecture {
         const name = `${placed.name}/${spec.name}`;
         const tensor = weights?.(name, spec) ?? initialize(device, spec.shape, spec.initializer, randomKey(seed, name));
         requireTensor(this.name, `the weight ${name}`, tensor);
+        checkDevice(this.name, device, tensor);
+        if (tensor.dtype !== "f32" || !sameShape(tensor.shape, spec.shape)) {
+          throw new ShapeError(
+            `${this.name}: the weight ${name} must be f32 ${formatShape(spec.shape)}, got ${tensor.dtype} ${formatShape(tensor.shape)}`,
+          );
+        }
         tensor.name = name;
         return [spec.name, keep(tensor)] as const;
       });

@@ -6,8 +6,10 @@ import { conv2d } from "../../src/nn/layers/conv2d.js";
 import { activation, dropout, flatten, reshape } from "../../src/nn/layers/core.js";
 import { dense } from "../../src/nn/layers/dense.js";
 import { avgPool2d, globalAvgPool2d, maxPool2d } from "../../src/nn/layers/pooling.js";
+import { CpuDevice } from "../../src/tensor/cpu.js";
 import { ShapeError, UsageError } from "../../src/tensor/errors.js";
 import { RandomStream } from "../../src/tensor/random.js";
+import { tensor } from "../../src/tensor/tensor.js";
 
 const relu = { activation: "relu" } as const;
 const image = { inputShape: [28, 28, 1] };
@@ -183,4 +185,19 @@ test.each<[string, () => unknown, string]>([
 ])("wrong %s", (_, build, message) => {
   expect(build).toThrow(UsageError);
   expect(build).toThrow(message);
+});
+
+test("weights that are given must be what the layers have", () => {
+  const device = new CpuDevice();
+  const model = architecture({ inputShape: [2] }, [dense({ units: 3, useBias: false })]);
+  for (const wrong of [
+    tensor(device, [[1, 2, 3]]),
+    tensor(device, new Int32Array(6), { shape: [2, 3] }),
+    tensor(new CpuDevice(), new Float32Array(6), { shape: [2, 3] }),
+  ]) {
+    expect(() => model.build({ device, weights: () => wrong })).toThrow(ShapeError);
+  }
+  expect(() => model.build({ device, weights: () => tensor(device, [1]) })).toThrow(
+    "sequential: the weight dense/kernel must be f32 [2, 3], got f32 [1]",
+  );
 });
