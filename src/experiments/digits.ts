@@ -1,7 +1,9 @@
 // Digit recognition with CNNs: the three reference models and this project's own, each trained, measured on the test part and
 // put beside its reference figures. A model too large for the adapter is trained for a stated number of steps.
+import { array, object } from "valibot";
 import { type ImageDataset, limitImages } from "../data/dataset.js";
 import { lineChart } from "../io/charts.js";
+import { anyNumber, parse } from "../io/json.js";
 import { type KeyFigure, Report, type TableCell } from "../io/report.js";
 import { distort } from "./lib/augment.js";
 import { classify } from "./lib/classify.js";
@@ -75,6 +77,8 @@ interface DigitsRun extends TrainRun {
 const judgedAccuracy = ({ replicates, averaged }: DigitsRun) => mean(averaged.length > 0 ? averaged : replicates);
 
 /** A model of the zoo with everything that training it takes. */
+const storedLosses = object({ stepLosses: array(anyNumber, "a list of numbers") }, "an object");
+
 function trainingOf(zoo: ZooModel, config: TrainConfig, dataset: ImageDataset, settings: DigitsSettings) {
   const average = settings.averaged.includes(zoo.name) && { emaMomentum: settings.emaMomentum };
   const sets = setsOf(zoo, config, dataset);
@@ -90,7 +94,9 @@ function trainingOf(zoo: ZooModel, config: TrainConfig, dataset: ImageDataset, s
         name: "stepLosses",
         onStepEnd: ({ loss }) => void stepLosses.push(loss),
         exportState: () => ({ values: { stepLosses } }),
-        importState: (values) => void stepLosses.push(...(values["stepLosses"] as number[])),
+        importState(values) {
+          for (const loss of parse(storedLosses, values, "stepLosses").stepLosses) stepLosses.push(loss);
+        },
       },
     ],
     checkpointSteps: 500,

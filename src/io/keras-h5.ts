@@ -192,7 +192,7 @@ function namesIn({ attributes }: H5Group, attribute: string): string[] | undefin
   for (let part = 0; ; part++) {
     const some = listOf(`${attribute}${part}`);
     if (some === undefined) return part === 0 ? undefined : names;
-    names.push(...some);
+    for (const name of some) names.push(name);
   }
 }
 

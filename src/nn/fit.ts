@@ -616,7 +616,7 @@ class Training {
     this.epoch = state.epoch;
     this.stepInEpoch = state.stepInEpoch;
     this.sums = { ...state.sums };
-    this.history.epoch.push(...state.epochs);
+    for (const epoch of state.epochs) this.history.epoch.push(epoch);
     for (const [name, values] of Object.entries(state.history)) this.history.history[name] = [...values];
     if (state.stopReason !== undefined) this.history.stopReason = state.stopReason;
     this.doneSteps = this.savedStep = state.iterations;

@@ -5,13 +5,14 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
+import { trainingClock } from "../../src/experiments/lib/experiment-training.js";
 import { lockFolder, refuseLocked, withOutputFolder } from "../../src/experiments/lib/folder-lock.js";
 import { checkMemory, stepBytes } from "../../src/experiments/lib/memory-limit.js";
 import { zooArchitecture, zooModel } from "../../src/experiments/lib/models.js";
 import { experiments } from "../../src/experiments/lib/registry.js";
 import { checkSteps, settingRule } from "../../src/experiments/lib/setting-rules.js";
 import { commandText, twoDigits } from "../../src/experiments/lib/text.js";
-import { UsageError } from "../../src/tensor/errors.js";
+import { DataError, UsageError } from "../../src/tensor/errors.js";
 
 const folder = mkdtempSync(join(tmpdir(), "kilograd-limits-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -121,6 +122,18 @@ function deadProcess(): Promise<number> {
   const child = spawn(process.execPath, ["-e", ""]);
   return new Promise((done) => child.on("close", () => done(child.pid!)));
 }
+
+test("a training's clock goes on from what a checkpoint says, if that is a time", () => {
+  const { callback, seconds } = trainingClock();
+  callback.importState!({ seconds: 1000 }, new Map());
+  expect(seconds()).toBeGreaterThanOrEqual(1000);
+  for (const value of ["x", -1, Number.NaN, null, undefined]) {
+    expect(() => callback.importState!({ seconds: value }, new Map())).toThrow(DataError);
+  }
+  expect(() => callback.importState!({ seconds: "x" }, new Map())).toThrow(
+    'trainingClock: seconds must be a finite number from 0, is "x"',
+  );
+});
 
 test("commands as a shell takes them", () => {
   expect(

@@ -1,6 +1,8 @@
 // Training as the experiments do it: a measured step to estimate from, and a model as a part of a run, trained with fit, its
 // progress told and its checkpoint kept when the run is interrupted.
+import { object } from "valibot";
 import type { LabelledImages } from "../../data/dataset.js";
+import { parse, ruled } from "../../io/json.js";
 import type { Architecture } from "../../nn/architecture.js";
 import type { Callback } from "../../nn/callbacks/index.js";
 import type { Evaluation } from "../../nn/evaluate.js";
@@ -11,6 +13,7 @@ import type { Sequential } from "../../nn/model.js";
 import type { Optimizer } from "../../nn/optimizers.js";
 import type { Samples } from "../../nn/samples.js";
 import { KilogradError } from "../../tensor/errors.js";
+import { number } from "../../tensor/options.js";
 import type { ExperimentRun } from "./experiment.js";
 import type { PartProgress } from "./experiment-progress.js";
 import { checkMemory } from "./memory-limit.js";
@@ -155,6 +158,8 @@ async function averagedEvaluation(
   return evaluation;
 }
 
+const storedClock = object({ seconds: ruled<number>(number({ from: 0 })) }, "an object");
+
 /** Seconds of a training over all its sessions: what passed before is in the checkpoints. */
 export function trainingClock(): { readonly callback: Callback; seconds(): number } {
   const begun = performance.now();
@@ -164,7 +169,7 @@ export function trainingClock(): { readonly callback: Callback; seconds(): numbe
     name: "trainingClock",
     exportState: () => ({ values: { seconds: seconds() } }),
     importState(values) {
-      before = Number(values["seconds"]);
+      before = parse(storedClock, values, "trainingClock").seconds;
     },
   };
   return { callback, seconds };
