@@ -38,6 +38,8 @@ async function measureWorkload(
   await subject.steps(1);
   const firstStepMs = performance.now() - begun;
   const warm = await settled(subject, workload.steps);
+  // Nothing was trimmed since the first step: what the pool holds now is what the workload took at most.
+  const { liveBytes, pooledBytes } = device.memory();
   const stepMs = warm.ms / warm.steps;
   const steps = profiledSteps(stepMs);
   const walls: number[] = [];
@@ -55,8 +57,6 @@ async function measureWorkload(
       profiles.push(await profileSteps(device, { steps, run, ...(ceilings && { ceilings }) }));
     }
   }
-  // Nothing was trimmed since the first step: what the pool holds now is what the workload took at most.
-  const { liveBytes, pooledBytes } = device.memory();
   await subject.end();
   const profile = profiles.reduce((a, b) => (b.kernelMs < a.kernelMs ? b : a));
   const wallMs = median(walls);

@@ -30,13 +30,14 @@ export interface Subject extends Contender {
 
 export function makeSubject(device: Device, task: Task): Subject {
   const { spec, weights } = task;
-  const model = architectureFromConfig(spec.model).build({
-    ...{ device, seed: 1 },
-    ...(weights && {
-      weights: (name, { shape, trainable }) => trainableTensor(device, weights.get(name)!, shape, trainable),
-    }),
-  });
-  return spec.kind === "train" ? new TrainingSubject(model, task) : new OptimizingSubject(model, task);
+  const build = () =>
+    architectureFromConfig(spec.model).build({
+      ...{ device, seed: 1 },
+      ...(weights && {
+        weights: (name, { shape, trainable }) => trainableTensor(device, weights.get(name)!, shape, trainable),
+      }),
+    });
+  return spec.kind === "train" ? new TrainingSubject(build, task) : new OptimizingSubject(build(), task);
 }
 
 // Soon: a long training takes most of its steps with merged programs.
@@ -72,11 +73,16 @@ class TrainingSubject implements Subject {
   private finished = new Deferred<number>();
   private begun = 0;
   private fit: Promise<unknown> | undefined;
+  private readonly model: Sequential;
+  /** For steps of their own while the fit waits: a model has one fit at a time. */
+  private second: Sequential | undefined;
 
   constructor(
-    private readonly model: Sequential,
+    private readonly build: () => Sequential,
     private readonly task: Task,
-  ) {}
+  ) {
+    this.model = build();
+  }
 
   async check({ length }: readonly number[]) {
     const losses: number[] = [];
@@ -87,11 +93,12 @@ class TrainingSubject implements Subject {
   }
 
   async steps(count: number, callback?: Callback): Promise<void> {
-    await this.start({ maxSteps: count, callbacks: callback === undefined ? [] : [callback] });
+    const model = this.fit === undefined ? this.model : (this.second ??= this.build());
+    await this.start(model, { maxSteps: count, callbacks: callback === undefined ? [] : [callback] });
   }
 
   async run() {
-    this.fit ??= this.start({
+    this.fit ??= this.start(this.model, {
       signal: this.abort.signal,
       callbacks: [
         {
@@ -118,13 +125,17 @@ class TrainingSubject implements Subject {
     this.asked.resolve();
     await this.fit;
     this.model.dispose();
+    this.second?.dispose();
   }
 
-  private async start(options: { maxSteps?: number; signal?: AbortSignal; callbacks: readonly Callback[] }) {
+  private async start(
+    model: Sequential,
+    options: { maxSteps?: number; signal?: AbortSignal; callbacks: readonly Callback[] },
+  ) {
     const { spec, inputs, targets } = this.task;
     const optimizer = optimizerOf(spec.optimizer);
     try {
-      await this.model.fit(
+      await model.fit(
         { inputs, targets },
         {
           ...{ optimizer, batchSize: spec.batch, shuffle: false, epochs: Number.MAX_SAFE_INTEGER },
