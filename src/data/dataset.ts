@@ -115,9 +115,10 @@ function checkImages(owner: string, set: LabelledImages): void {
   );
 }
 
-/** The images from `start` (inclusive) to `end` (exclusive) as a view of the same memory. */
-export function sliceImages(set: LabelledImages, start: number, end: number = set.count): LabelledImages {
+/** The images from `from` (inclusive) to `to` (exclusive, by default the end) as a view of the same memory. */
+export function sliceImages(set: LabelledImages, from: number, to?: number): LabelledImages {
   checkImages("sliceImages", set);
+  const [start, end] = [from, to ?? set.count];
   if (!Number.isInteger(start) || !Number.isInteger(end) || start < 0 || end > set.count || start > end) {
     throw new UsageError(
       `sliceImages: needs 0 <= start <= end <= ${set.count}, given ${describe(start)} and ${describe(end)}`,

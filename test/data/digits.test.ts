@@ -69,6 +69,7 @@ describe("views of labelled images", () => {
   it("refuse counts and fractions that make no sense", () => {
     for (const count of [0, -1, 1.5, Number.NaN]) expect(() => limitImages(set.test, count)).toThrow(UsageError);
     for (const fraction of [0, 1, -0.1, Number.NaN]) expect(() => splitImages(set.test, fraction)).toThrow(UsageError);
+    expect(() => sliceImages(undefined as never, 0)).toThrow("sliceImages: the set must be an object, got undefined");
     expect(() => sliceImages(set.test, 5, 2_001)).toThrow(
       "sliceImages: needs 0 <= start <= end <= 2000, given 5 and 2001",
     );
