@@ -39,7 +39,7 @@ const BATCH = 128;
 
 /**
  * The softmax of the model's logits for images [count, H, W, C], computed in float64 from float32 logits.
- * @throws KilogradError `NOT_FINITE` naming the first image for which the model has no answer
+ * @throws KilogradError `NON_FINITE` naming the first image for which the model has no answer
  */
 export async function answersFor(
   model: Sequential,
@@ -72,7 +72,7 @@ export async function answersFor(
         if (best < 0) {
           const found = Array.from(rows.subarray(at, at + classCount)).join(", ");
           throw new KilogradError(
-            "NOT_FINITE",
+            "NON_FINITE",
             `${model.name}: the logits of image ${i} must be finite, got ${found}; its pixels or the weights are not`,
           );
         }
