@@ -165,7 +165,7 @@ function distance(a: string, b: string): number {
 }
 
 /** The known name that `name` was probably meant to be. */
-export function nearest(name: string, known: readonly string[]): string | undefined {
+function nearest(name: string, known: readonly string[]): string | undefined {
   const [best] = known
     .map((other) => ({ other, far: distance(name.toLowerCase(), other.toLowerCase()) }))
     .filter(({ other, far }) => far <= Math.max(1, Math.floor(other.length / 3)) || other.startsWith(name))
