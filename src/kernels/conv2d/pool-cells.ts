@@ -6,19 +6,24 @@ import { isNan, typed } from "../ieee.js";
 /** Cells of a window in row-major order. */
 export const CELLS = [0, 1, 2, 3].map((cell) => ({ cy: cell >> 1, cx: cell & 1 }));
 
-/** Declares `best`, the maximum of the vec4f `z(cell)` (names), and, if wanted, `packed`: the first cell that has it. */
+/**
+ * Declares `best`, the maximum of the vec4f `z(cell)` (names), and, if wanted, `packed`: the first cell that has it. Asking
+ * each cell whether it is a NaN would cost as much as the maximum itself, so the sum of all is asked, once.
+ */
 export function maximumWgsl(z: (cell: number) => string, { winner }: { readonly winner: boolean }): string {
+  const take = (k: number, won: string) => /* wgsl */ `
+      ${winner ? `cell = select(cell, vec4u(${k}u) << vec4u(0u, 2u, 4u, 6u), ${won});` : ""}
+      best = select(best, ${z(k)}, ${won});`;
+  const others = [1, 2, 3];
   return /* wgsl */ `
       var best = ${z(0)};
       ${winner ? "var cell = vec4u();" : ""}
-      ${[1, 2, 3]
-        .map((k) => {
-          const take = `best = select(best, ${z(k)}, won${k});`;
-          return `let won${k} = (${z(k)} > best) | ${typed(isNan(z(k)), "vec4f")};
-      ${winner ? `cell = select(cell, vec4u(${k}u), won${k});` : ""} ${take}`;
-        })
-        .join("\n")}
-      ${winner ? "let packed = cell.x | (cell.y << 2u) | (cell.z << 4u) | (cell.w << 6u);" : ""}`;
+      ${others.map((k) => `let won${k} = ${z(k)} > best; ${take(k, `won${k}`)}`).join("\n")}
+      let all = (${z(0)} + ${z(1)}) + (${z(2)} + ${z(3)});
+      if (any((bitcast<vec4u>(all) & vec4u(0x7f800000u)) == vec4u(0x7f800000u))) {
+      ${others.map((k) => `let nan${k} = ${typed(isNan(z(k)), "vec4f")}; ${take(k, `nan${k}`)}`).join("\n")}
+      }
+      ${winner ? "let packed = cell.x | cell.y | cell.z | cell.w;" : ""}`;
 }
 
 /** Declares `dz` (vec4f) and `cell` (vec4u) of the window at `at` of the bindings gradients, values and winner. */
