@@ -6,7 +6,7 @@ import { adapterVariables } from "./src/driver/choose.js";
 // The processes that the files run in inherit it: where the adapter is that of a driver of the user's own, they have to start with it.
 Object.assign(process.env, await adapterVariables());
 
-/** Files that run in one process one after the other, and so find devices open and programs compiled (tensor/webgpu-shared.ts). */
+/** Files that run in one process one after the other, and so find devices open and programs compiled (webgpu/shared.ts). */
 const shared = [
   "test/autograd/{axes,elementwise,gradcheck,tape,training}.test.ts",
   "test/nn/*.test.ts",

@@ -7,7 +7,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { driverThreads } from "../src/tensor/webgpu-open.js";
+import { driverThreads } from "../src/webgpu/open.js";
 import { ContenderProcess } from "./contender-process.js";
 import { median, parseOptions, resultsFile, tableLine, withDevice } from "./harness.js";
 import { hasTinyDispatches, makeTask, type Workload, withWeights, workloads, writeTask } from "./workloads.js";

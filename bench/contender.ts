@@ -1,5 +1,5 @@
 // Kilograd as a contender of bench:peers: `contender.js FOLDER`, see protocol.ts.
-import { describeAdapter } from "../src/experiments/lib/run.js";
+import { describeAdapter } from "../src/experiments/lib/frame/run.js";
 import { openDevice } from "../src/tensor/open.js";
 import { serve } from "./protocol.js";
 import { type Contender, makeSubject, settled } from "./subject.js";

@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import Benchmark from "benchmark";
 import { Option, program } from "commander";
-import { onSoftware } from "../src/experiments/lib/profile.js";
-import { describeAdapter, versions } from "../src/experiments/lib/run.js";
+import { describeAdapter, versions } from "../src/experiments/lib/frame/run.js";
+import { onSoftware } from "../src/experiments/lib/training/profile.js";
 import { prepareOutputFolder, writeFileAtomic } from "../src/io/files.js";
 import type { Spec } from "../src/tensor/dtype.js";
 import type { Kernel } from "../src/tensor/kernel.js";
@@ -14,7 +14,7 @@ import { type OpenDeviceOptions, openDevice } from "../src/tensor/open.js";
 import { scope } from "../src/tensor/scope.js";
 import { sizeOf } from "../src/tensor/shape.js";
 import { empty, runInto, type Tensor, tensor } from "../src/tensor/tensor.js";
-import type { WebGpuDevice } from "../src/tensor/webgpu.js";
+import type { WebGpuDevice } from "../src/webgpu/device.js";
 
 export interface Options {
   /** Part of the name, or a regular expression for it. */

@@ -2,7 +2,7 @@
 // adapter reaches at all: the better of its ceiling right before and right after (with `--quick`, at the beginning).
 // `-- --filter conv --quick` for some of them.
 
-import { measureCeilings, onSoftware } from "../src/experiments/lib/profile.js";
+import { measureCeilings, onSoftware } from "../src/experiments/lib/training/profile.js";
 import {
   batchNormGradientKernel,
   batchNormKernel,

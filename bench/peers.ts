@@ -8,9 +8,9 @@ import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { settlingRate } from "../src/experiments/lib/optimize-input.js";
-import { onSoftware } from "../src/experiments/lib/profile.js";
-import { driverThreads } from "../src/tensor/webgpu-open.js";
+import { settlingRate } from "../src/experiments/lib/inputs/optimize-input.js";
+import { onSoftware } from "../src/experiments/lib/training/profile.js";
+import { driverThreads } from "../src/webgpu/open.js";
 import { ContenderProcess } from "./contender-process.js";
 import { median, parseOptions, resultsFile, tableLine, withDevice } from "./harness.js";
 import {

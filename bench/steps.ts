@@ -16,8 +16,8 @@ import {
   profileSteps,
   profileText,
   type StepProfile,
-} from "../src/experiments/lib/profile.js";
-import type { WebGpuDevice } from "../src/tensor/webgpu.js";
+} from "../src/experiments/lib/training/profile.js";
+import type { WebGpuDevice } from "../src/webgpu/device.js";
 import { median, openBenchDevice, parseOptions, resultsFile, tableLine, withDevice } from "./harness.js";
 import { makeSubject, settled } from "./subject.js";
 import { hasTinyDispatches, makeTask, type Task, type Workload, workloads } from "./workloads.js";

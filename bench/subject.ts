@@ -1,5 +1,5 @@
 // Our own side of bench:steps and bench:peers: a task run through `fit` or through `optimizeInputs`, as users run them.
-import { optimizeInputs, STEPS_PER_READ } from "../src/experiments/lib/optimize-input.js";
+import { optimizeInputs, STEPS_PER_READ } from "../src/experiments/lib/inputs/optimize-input.js";
 import { architectureFromConfig } from "../src/nn/architecture.js";
 import type { Callback } from "../src/nn/callbacks/callback.js";
 import { binaryCrossEntropyFromLogits, crossEntropy } from "../src/nn/losses.js";
@@ -7,7 +7,7 @@ import type { Sequential } from "../src/nn/model.js";
 import { adam, type Optimizer, sgd } from "../src/nn/optimizers.js";
 import type { Device } from "../src/tensor/device.js";
 import { tensor } from "../src/tensor/tensor.js";
-import { WebGpuPlan } from "../src/tensor/webgpu-plan.js";
+import { WebGpuPlan } from "../src/webgpu/recorded/step.js";
 import { packed, type Task } from "./workloads.js";
 
 /** What bench:peers asks of a contender. */

@@ -3,7 +3,7 @@
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { digits } from "../src/data/digits.js";
-import { autoencoder, type ZooModel, zooArchitecture, zooModel } from "../src/experiments/lib/models.js";
+import { autoencoder, type ZooModel, zooArchitecture, zooModel } from "../src/experiments/lib/training/models.js";
 import { type Architecture, architectureFromConfig, type ModelConfig } from "../src/nn/architecture.js";
 import type { LayerConfig } from "../src/nn/layer.js";
 import { CpuDevice } from "../src/tensor/cpu.js";

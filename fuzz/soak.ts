@@ -2,7 +2,7 @@
 // are replayed, the process's grow by at most 10 MiB over the second half. Exit code 1 where one does.
 import { parseArgs } from "node:util";
 import { digits } from "../src/data/digits.js";
-import { zooArchitecture, zooModel } from "../src/experiments/lib/models.js";
+import { zooArchitecture, zooModel } from "../src/experiments/lib/training/models.js";
 import { crossEntropy } from "../src/nn/losses.js";
 import { openDevice } from "../src/tensor/open.js";
 

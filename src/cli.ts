@@ -3,8 +3,8 @@
 import { createRequire } from "node:module";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import type { CameraOptions } from "./experiments/camera.js";
-import type { ExperimentOptions } from "./experiments/lib/experiment.js";
-import type { RunContext } from "./experiments/lib/run.js";
+import type { ExperimentOptions } from "./experiments/lib/frame/experiment.js";
+import type { RunContext } from "./experiments/lib/frame/run.js";
 import {
   MOST_BATCH,
   MOST_BLUR,
@@ -12,7 +12,7 @@ import {
   MOST_IMAGES,
   MOST_RATE,
   MOST_STEPS,
-} from "./experiments/lib/setting-rules.js";
+} from "./experiments/lib/frame/setting-rules.js";
 import type { OptimizeOptions } from "./experiments/optimize.js";
 import type { StartOptions } from "./experiments/start.js";
 import type { TrainOptions } from "./experiments/train.js";
@@ -20,7 +20,7 @@ import { toJson } from "./io/files.js";
 import type { Precision } from "./tensor/device.js";
 import { DataError, KilogradError, UsageError } from "./tensor/errors.js";
 import { type Bounds, integer, number, type Rule } from "./tensor/options.js";
-import type { WebGpuDevice } from "./tensor/webgpu.js";
+import type { WebGpuDevice } from "./webgpu/device.js";
 
 /** What a run is aborted with by a signal, or by an output that takes nothing any more. */
 class Interrupted extends Error {
@@ -160,8 +160,8 @@ program
   .description("list the experiments that can be run and the models that can be trained")
   .addOption(options.json)
   .action(async ({ json }: { json?: boolean }) => {
-    const { zooListing, zooListingText } = await import("./experiments/lib/models.js");
-    const { experiments } = await import("./experiments/lib/registry.js");
+    const { zooListing, zooListingText } = await import("./experiments/lib/training/models.js");
+    const { experiments } = await import("./experiments/lib/frame/registry.js");
     const named = experiments.map(({ name, description }) => ({ name, description }));
     const lines = named.map(({ name, description }) => `${name.padEnd(20)} ${description}`);
     stdout(
@@ -200,7 +200,7 @@ program
   .argument("<model>", "name of a model, see `kilograd list`")
   .addOption(options.json)
   .action(async (model: string, { json }: { json?: boolean }) => {
-    const { zooArchitecture, zooModel, zooSummary } = await import("./experiments/lib/models.js");
+    const { zooArchitecture, zooModel, zooSummary } = await import("./experiments/lib/training/models.js");
     stdout(json ? toJson(zooSummary(model)) : zooArchitecture(zooModel(model)).summary());
   });
 

@@ -94,4 +94,4 @@ export { keep, scope } from "./tensor/scope.js";
 export type { Shape } from "./tensor/shape.js";
 export { type HostTensor, StepPlan, type StepPlanOptions } from "./tensor/step-plan.js";
 export { type NestedArray, Tensor, type TensorOptions, tensor } from "./tensor/tensor.js";
-export type { WebGpuDevice } from "./tensor/webgpu.js";
+export type { WebGpuDevice } from "./webgpu/device.js";

@@ -9,7 +9,7 @@ import { RandomStream } from "../src/tensor/random.js";
 import { scope } from "../src/tensor/scope.js";
 import { formatShape, type Shape, sizeOf } from "../src/tensor/shape.js";
 import { type Tensor, tensor } from "../src/tensor/tensor.js";
-import { WebGpuDevice } from "../src/tensor/webgpu.js";
+import { WebGpuDevice } from "../src/webgpu/device.js";
 
 /** The float64 reference. */
 export const cpu = new CpuDevice();

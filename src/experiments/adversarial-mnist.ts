@@ -2,18 +2,7 @@
 // ten classes; FGSM and PGD for comparison.
 import { limitImages } from "../data/dataset.js";
 import { Report } from "../io/report.js";
-import { digitClassifier, warmCosineAdam } from "./lib/adversarial-models.js";
-import { classify } from "./lib/classify.js";
-import {
-  addExampleSections,
-  type ExampleFindings,
-  exampleCards,
-  exampleMetrics,
-  examplePictures,
-  exampleSummary,
-} from "./lib/example-report.js";
-import { defineExperiment } from "./lib/experiment.js";
-import { measureStep, type TrainingPlan, trainingSeconds, trainPart } from "./lib/experiment-training.js";
+import { digitClassifier, warmCosineAdam } from "./lib/adversarial/adversarial-models.js";
 import {
   attackSweep,
   generatedExamples,
@@ -22,8 +11,19 @@ import {
   knownSamples,
   smallestEpsilons,
   sweepSeconds,
-} from "./lib/generated-examples.js";
-import { counted, milliseconds, percent } from "./lib/text.js";
+} from "./lib/adversarial/generated-examples.js";
+import { defineExperiment } from "./lib/frame/experiment.js";
+import {
+  addExampleSections,
+  type ExampleFindings,
+  exampleCards,
+  exampleMetrics,
+  examplePictures,
+  exampleSummary,
+} from "./lib/report/example-report.js";
+import { counted, milliseconds, percent } from "./lib/report/text.js";
+import { classify } from "./lib/training/classify.js";
+import { measureStep, type TrainingPlan, trainingSeconds, trainPart } from "./lib/training/experiment-training.js";
 
 // ---- Configuration
 

@@ -8,12 +8,12 @@ import type { Sequential } from "../nn/model.js";
 import type { Device } from "../tensor/device.js";
 import { UsageError } from "../tensor/errors.js";
 import { formatShape } from "../tensor/shape.js";
-import { type Box, checkBox, cropped, middleSquare, overlap, parseBox } from "./lib/crop.js";
-import { FaceFinder } from "./lib/face-finder.js";
-import { FACE_SIDE, FaceClassifier, STANDARDIZED, standardized } from "./lib/faces.js";
-import { defaultDevice, type Frame, type FrameSource, frames } from "./lib/frames.js";
-import type { RunContext } from "./lib/run.js";
-import { counted, milliseconds, percent } from "./lib/text.js";
+import { type Box, checkBox, cropped, middleSquare, overlap, parseBox } from "./lib/faces/crop.js";
+import { FaceFinder } from "./lib/faces/face-finder.js";
+import { FACE_SIDE, FaceClassifier, STANDARDIZED, standardized } from "./lib/faces/faces.js";
+import { defaultDevice, type Frame, type FrameSource, frames } from "./lib/faces/frames.js";
+import type { RunContext } from "./lib/frame/run.js";
+import { counted, milliseconds, percent } from "./lib/report/text.js";
 
 /** As the command line gives them. */
 export interface CameraOptions {

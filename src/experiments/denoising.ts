@@ -7,8 +7,11 @@ import { type KeyFigure, Report, type TableCell } from "../io/report.js";
 import { binaryCrossEntropyFromLogits } from "../nn/losses.js";
 import { Sequential } from "../nn/model.js";
 import { UsageError } from "../tensor/errors.js";
-import { answersFor, classify } from "./lib/classify.js";
-import { defineExperiment } from "./lib/experiment.js";
+import { defineExperiment } from "./lib/frame/experiment.js";
+import { type DrawnCodes, drawCodes, drawings } from "./lib/inputs/random-codes.js";
+import { counted, listed, lossText, milliseconds, percent, points } from "./lib/report/text.js";
+import { imageAt } from "./lib/report/train-report.js";
+import { answersFor, classify } from "./lib/training/classify.js";
 import {
   measureStep,
   type TrainingData,
@@ -16,12 +19,9 @@ import {
   type TrainingPlan,
   trainingSeconds,
   trainPart,
-} from "./lib/experiment-training.js";
-import { autoencoder, zooArchitecture, zooModel } from "./lib/models.js";
-import { noisyImages, saltAndPepper } from "./lib/noise.js";
-import { type DrawnCodes, drawCodes, drawings } from "./lib/random-codes.js";
-import { counted, listed, lossText, milliseconds, percent, points } from "./lib/text.js";
-import { imageAt } from "./lib/train-report.js";
+} from "./lib/training/experiment-training.js";
+import { autoencoder, zooArchitecture, zooModel } from "./lib/training/models.js";
+import { noisyImages, saltAndPepper } from "./lib/training/noise.js";
 
 // ---- Configuration
 

@@ -5,21 +5,21 @@ import { type ImageDataset, limitImages } from "../data/dataset.js";
 import { lineChart } from "../io/charts.js";
 import { anyNumber, parse } from "../io/json.js";
 import { type KeyFigure, Report, type TableCell } from "../io/report.js";
-import { distort } from "./lib/augment.js";
-import { classify } from "./lib/classify.js";
-import { defineExperiment, type ExperimentRun } from "./lib/experiment.js";
+import { defineExperiment, type ExperimentRun } from "./lib/frame/experiment.js";
+import { mean, spread, spreadText } from "./lib/report/spread.js";
+import { counted, listed, lossText, milliseconds, percent } from "./lib/report/text.js";
+import { addTrainingSections, standardError, trainingPictures } from "./lib/report/train-report.js";
+import { distort } from "./lib/training/augment.js";
+import { classify } from "./lib/training/classify.js";
 import {
   measureStep,
   type TrainingNotes,
   type TrainingPlan,
   trainingSeconds,
   trainPart,
-} from "./lib/experiment-training.js";
-import { type ZooModel, zooArchitecture, zooModel } from "./lib/models.js";
-import { mean, spread, spreadText } from "./lib/spread.js";
-import { counted, listed, lossText, milliseconds, percent } from "./lib/text.js";
-import { addTrainingSections, standardError, trainingPictures } from "./lib/train-report.js";
-import { historyByName, setsOf, type TrainConfig, type TrainRun, watchedImages } from "./lib/train-run.js";
+} from "./lib/training/experiment-training.js";
+import { type ZooModel, zooArchitecture, zooModel } from "./lib/training/models.js";
+import { historyByName, setsOf, type TrainConfig, type TrainRun, watchedImages } from "./lib/training/train-run.js";
 
 // ---- Configuration
 

@@ -12,9 +12,9 @@ import { CpuDevice } from "../tensor/cpu.js";
 import type { Device } from "../tensor/device.js";
 import { RandomStream } from "../tensor/random.js";
 import { tensor } from "../tensor/tensor.js";
-import { choicesInUse } from "../tensor/tuning.js";
-import type { WebGpuDevice } from "../tensor/webgpu.js";
-import { describeAdapter, type RunContext, versions } from "./lib/run.js";
+import type { WebGpuDevice } from "../webgpu/device.js";
+import { choicesInUse } from "../webgpu/tuning.js";
+import { describeAdapter, type RunContext, versions } from "./lib/frame/run.js";
 
 /** The limits that decide what can be computed, and how. */
 const LIMITS = [

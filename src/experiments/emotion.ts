@@ -14,11 +14,8 @@ import type { Sequential } from "../nn/model.js";
 import { adamW } from "../nn/optimizers.js";
 import { cosineDecay } from "../nn/schedules.js";
 import { DataError, UsageError } from "../tensor/errors.js";
-import { type Classification, classify } from "./lib/classify.js";
-import { defineExperiment, type ExperimentRun } from "./lib/experiment.js";
-import { measureStep, type TrainingPlan, trainingSeconds, trainPart } from "./lib/experiment-training.js";
-import { finderArchitecture } from "./lib/face-finder.js";
-import { type FinderFigures, measureFinder, trainFinder } from "./lib/face-finder-training.js";
+import { finderArchitecture } from "./lib/faces/face-finder.js";
+import { type FinderFigures, measureFinder, trainFinder } from "./lib/faces/face-finder-training.js";
 import {
   distortFaces,
   FaceClassifier,
@@ -26,9 +23,12 @@ import {
   STANDARDIZED,
   standardized,
   standardizedFaces,
-} from "./lib/faces.js";
-import { counted, listed, milliseconds, percent, points } from "./lib/text.js";
-import { imageAt } from "./lib/train-report.js";
+} from "./lib/faces/faces.js";
+import { defineExperiment, type ExperimentRun } from "./lib/frame/experiment.js";
+import { counted, listed, milliseconds, percent, points } from "./lib/report/text.js";
+import { imageAt } from "./lib/report/train-report.js";
+import { type Classification, classify } from "./lib/training/classify.js";
+import { measureStep, type TrainingPlan, trainingSeconds, trainPart } from "./lib/training/experiment-training.js";
 
 // ---- Configuration
 

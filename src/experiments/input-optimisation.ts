@@ -7,29 +7,9 @@ import type { Sequential } from "../nn/model.js";
 import { adam } from "../nn/optimizers.js";
 import { cosineDecay } from "../nn/schedules.js";
 import { UsageError } from "../tensor/errors.js";
-import { adversarialPlan } from "./lib/adversarial-training.js";
-import { type Attack, attackImages } from "./lib/attacks.js";
-import { type Answers, answersFor, classify } from "./lib/classify.js";
-import { defineExperiment, type ExperimentRun } from "./lib/experiment.js";
-import {
-  measureStep,
-  type TrainingNotes,
-  type TrainingPlan,
-  trainingSeconds,
-  trainPart,
-} from "./lib/experiment-training.js";
-import { zooArchitecture, zooModel } from "./lib/models.js";
-import {
-  addCourse,
-  addFoundImages,
-  addSnapshots,
-  addSpread,
-  answersRemark,
-  changeRemark,
-  lateStepsRemark,
-  methodText,
-  onePerTarget,
-} from "./lib/optimize-report.js";
+import { adversarialPlan } from "./lib/adversarial/adversarial-training.js";
+import { type Attack, attackImages } from "./lib/adversarial/attacks.js";
+import { defineExperiment, type ExperimentRun } from "./lib/frame/experiment.js";
 import {
   type FoundImage,
   findImages,
@@ -41,7 +21,7 @@ import {
   picturesOf,
   type Wish,
   wishesFor,
-} from "./lib/optimize-run.js";
+} from "./lib/inputs/optimize-run.js";
 import {
   addReadableDigits,
   TRANSFER_BAR,
@@ -51,11 +31,31 @@ import {
   variantPicture,
   variants,
   variantTitle,
-} from "./lib/readable-digits.js";
-import { imageStart, noiseImages, placesOf, recognisedPlaces } from "./lib/starts.js";
-import { oneHot, parseTargets, targetText } from "./lib/target.js";
-import { counted, listed, lossText, milliseconds, percent } from "./lib/text.js";
-import { type Judge, leastTransfer, transferRate, type Verdicts, verdictsOn } from "./lib/transfer.js";
+} from "./lib/inputs/readable-digits.js";
+import { imageStart, noiseImages, placesOf, recognisedPlaces } from "./lib/inputs/starts.js";
+import { oneHot, parseTargets, targetText } from "./lib/inputs/target.js";
+import { type Judge, leastTransfer, transferRate, type Verdicts, verdictsOn } from "./lib/inputs/transfer.js";
+import {
+  addCourse,
+  addFoundImages,
+  addSnapshots,
+  addSpread,
+  answersRemark,
+  changeRemark,
+  lateStepsRemark,
+  methodText,
+  onePerTarget,
+} from "./lib/report/optimize-report.js";
+import { counted, listed, lossText, milliseconds, percent } from "./lib/report/text.js";
+import { type Answers, answersFor, classify } from "./lib/training/classify.js";
+import {
+  measureStep,
+  type TrainingNotes,
+  type TrainingPlan,
+  trainingSeconds,
+  trainPart,
+} from "./lib/training/experiment-training.js";
+import { zooArchitecture, zooModel } from "./lib/training/models.js";
 
 // ---- Configuration
 

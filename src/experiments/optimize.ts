@@ -6,10 +6,17 @@ import { buildModel, readModelFile } from "../nn/checkpoint.js";
 import type { Sequential } from "../nn/model.js";
 import { UsageError } from "../tensor/errors.js";
 import { formatShape, sameShape } from "../tensor/shape.js";
-import { checkDataName, loadData } from "./lib/data.js";
-import { withOutputFolder } from "./lib/folder-lock.js";
-import { checkMemory } from "./lib/memory-limit.js";
-import { addOptimizationSections, optimizationCards } from "./lib/optimize-report.js";
+import { checkDataName, loadData } from "./lib/frame/data.js";
+import { withOutputFolder } from "./lib/frame/folder-lock.js";
+import { checkMemory } from "./lib/frame/memory-limit.js";
+import {
+  describeAdapter,
+  type Figures,
+  machineText,
+  type RunContext,
+  versions,
+  writeResults,
+} from "./lib/frame/run.js";
 import {
   defaultSettings,
   type OptimizeSettings,
@@ -21,12 +28,12 @@ import {
   runOptimization,
   targetsText,
   wishesFor,
-} from "./lib/optimize-run.js";
-import { profileText } from "./lib/profile.js";
-import { describeAdapter, type Figures, machineText, type RunContext, versions, writeResults } from "./lib/run.js";
-import { parseStart, type StartKind } from "./lib/starts.js";
-import { parseTargets } from "./lib/target.js";
-import { commandText, counted } from "./lib/text.js";
+} from "./lib/inputs/optimize-run.js";
+import { parseStart, type StartKind } from "./lib/inputs/starts.js";
+import { parseTargets } from "./lib/inputs/target.js";
+import { addOptimizationSections, optimizationCards } from "./lib/report/optimize-report.js";
+import { commandText, counted } from "./lib/report/text.js";
+import { profileText } from "./lib/training/profile.js";
 
 /** As the command line gives them; what is absent has its default. */
 export interface OptimizeOptions {

@@ -5,20 +5,9 @@ import { type LabelledImages, limitImages } from "../data/dataset.js";
 import { lineChart } from "../io/charts.js";
 import { type KeyFigure, Report, type TableCell } from "../io/report.js";
 import type { Sequential } from "../nn/model.js";
-import { digitClassifier, photographClassifier, warmCosineAdam } from "./lib/adversarial-models.js";
-import { adversarialPlan } from "./lib/adversarial-training.js";
-import { type Attack, normTitles } from "./lib/attacks.js";
-import { shiftedAndMirrored } from "./lib/augment.js";
-import { classify } from "./lib/classify.js";
-import { exampleGrid, figure, sweepChart, sweepTable, withoutGradientRemark } from "./lib/example-report.js";
-import { defineExperiment, type ExperimentRun } from "./lib/experiment.js";
-import {
-  measureStep,
-  type TrainingNotes,
-  type TrainingPlan,
-  trainingSeconds,
-  trainPart,
-} from "./lib/experiment-training.js";
+import { digitClassifier, photographClassifier, warmCosineAdam } from "./lib/adversarial/adversarial-models.js";
+import { adversarialPlan } from "./lib/adversarial/adversarial-training.js";
+import { type Attack, normTitles } from "./lib/adversarial/attacks.js";
 import {
   type AttackFigure,
   attackSweep,
@@ -32,8 +21,19 @@ import {
   knownSamples,
   type Sample,
   sweepSeconds,
-} from "./lib/generated-examples.js";
-import { counted, listed, milliseconds, percent, points } from "./lib/text.js";
+} from "./lib/adversarial/generated-examples.js";
+import { defineExperiment, type ExperimentRun } from "./lib/frame/experiment.js";
+import { exampleGrid, figure, sweepChart, sweepTable, withoutGradientRemark } from "./lib/report/example-report.js";
+import { counted, listed, milliseconds, percent, points } from "./lib/report/text.js";
+import { shiftedAndMirrored } from "./lib/training/augment.js";
+import { classify } from "./lib/training/classify.js";
+import {
+  measureStep,
+  type TrainingNotes,
+  type TrainingPlan,
+  trainingSeconds,
+  trainPart,
+} from "./lib/training/experiment-training.js";
 
 // ---- Configuration
 

@@ -4,10 +4,10 @@ import { join } from "node:path";
 import { prepareOutputFolder, writeFileAtomic, writeJson } from "../io/files.js";
 import { type KeyFigure, Report, type TableCell } from "../io/report.js";
 import { KilogradError, UsageError } from "../tensor/errors.js";
-import { type ExperimentOptions, presetOf, runExperiment } from "./lib/experiment.js";
-import { experiments, type RegisteredExperiment, registeredExperiment } from "./lib/registry.js";
-import { machineText, type RunContext } from "./lib/run.js";
-import { counted, duration, listed } from "./lib/text.js";
+import { type ExperimentOptions, presetOf, runExperiment } from "./lib/frame/experiment.js";
+import { experiments, type RegisteredExperiment, registeredExperiment } from "./lib/frame/registry.js";
+import { machineText, type RunContext } from "./lib/frame/run.js";
+import { counted, duration, listed } from "./lib/report/text.js";
 
 /** Runs an experiment by name. @throws UsageError for an unknown name or options that do not fit */
 export async function run(name: string, options: ExperimentOptions, context: RunContext) {

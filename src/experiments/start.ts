@@ -4,11 +4,9 @@ import { join } from "node:path";
 import type { LabelledImages } from "../data/dataset.js";
 import { type KeyFigure, Report } from "../io/report.js";
 import { saveModel } from "../nn/checkpoint.js";
-import { answersFor, type Classification } from "./lib/classify.js";
-import { checkDataName, loadData, loadMnistOrBuiltIn } from "./lib/data.js";
-import { withOutputFolder } from "./lib/folder-lock.js";
-import { zooArchitecture, zooModel } from "./lib/models.js";
-import { optimizationCards } from "./lib/optimize-report.js";
+import { checkDataName, loadData, loadMnistOrBuiltIn } from "./lib/frame/data.js";
+import { withOutputFolder } from "./lib/frame/folder-lock.js";
+import { machineText, type RunContext, writeResults } from "./lib/frame/run.js";
 import {
   defaultSettings,
   optimizationConfig,
@@ -18,13 +16,15 @@ import {
   runOptimization,
   type Wish,
   wishesFor,
-} from "./lib/optimize-run.js";
-import { machineText, type RunContext, writeResults } from "./lib/run.js";
-import { addStartSections, noiseFigures, type WishGroups } from "./lib/start-report.js";
-import { imageStart, noiseImages, recognisedPlaces } from "./lib/starts.js";
-import { oneHot, parseTargets } from "./lib/target.js";
-import { commandText, counted, duration } from "./lib/text.js";
-import { addTrainingSections, trainingCards, trainingPictures } from "./lib/train-report.js";
+} from "./lib/inputs/optimize-run.js";
+import { imageStart, noiseImages, recognisedPlaces } from "./lib/inputs/starts.js";
+import { oneHot, parseTargets } from "./lib/inputs/target.js";
+import { optimizationCards } from "./lib/report/optimize-report.js";
+import { addStartSections, noiseFigures, type WishGroups } from "./lib/report/start-report.js";
+import { commandText, counted, duration } from "./lib/report/text.js";
+import { addTrainingSections, trainingCards, trainingPictures } from "./lib/report/train-report.js";
+import { answersFor, type Classification } from "./lib/training/classify.js";
+import { zooArchitecture, zooModel } from "./lib/training/models.js";
 import {
   modelNotes,
   runTraining,
@@ -32,7 +32,7 @@ import {
   type TrainConfig,
   trainingMetrics,
   trainingSummary,
-} from "./lib/train-run.js";
+} from "./lib/training/train-run.js";
 
 /** As the command line gives them; what is absent has its default. */
 export interface StartOptions {

@@ -6,15 +6,15 @@ import { Report } from "../io/report.js";
 import { assignWeights, type ModelFile, readModelFile, saveModel } from "../nn/checkpoint.js";
 import { UsageError } from "../tensor/errors.js";
 import { integer, number } from "../tensor/options.js";
-import type { WebGpuDevice } from "../tensor/webgpu.js";
-import { checkDataName, loadData } from "./lib/data.js";
-import { withOutputFolder } from "./lib/folder-lock.js";
-import { checkMemory } from "./lib/memory-limit.js";
-import { type ZooModel, zooArchitecture, zooModel } from "./lib/models.js";
-import { profileText } from "./lib/profile.js";
-import { machineText, type RunContext, writeResults } from "./lib/run.js";
-import { type CommandOptions, counted } from "./lib/text.js";
-import { addTrainingSections, trainingCards, trainingPictures } from "./lib/train-report.js";
+import type { WebGpuDevice } from "../webgpu/device.js";
+import { checkDataName, loadData } from "./lib/frame/data.js";
+import { withOutputFolder } from "./lib/frame/folder-lock.js";
+import { checkMemory } from "./lib/frame/memory-limit.js";
+import { machineText, type RunContext, writeResults } from "./lib/frame/run.js";
+import { type CommandOptions, counted } from "./lib/report/text.js";
+import { addTrainingSections, trainingCards, trainingPictures } from "./lib/report/train-report.js";
+import { type ZooModel, zooArchitecture, zooModel } from "./lib/training/models.js";
+import { profileText } from "./lib/training/profile.js";
 import {
   evaluatedCount,
   modelNotes,
@@ -27,7 +27,7 @@ import {
   trainCommand,
   trainingMetrics,
   trainingSummary,
-} from "./lib/train-run.js";
+} from "./lib/training/train-run.js";
 
 /** As the command line gives them; what is absent has the model's default. */
 export interface TrainOptions {

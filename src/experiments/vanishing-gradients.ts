@@ -18,9 +18,9 @@ import { sgd } from "../nn/optimizers.js";
 import { lossOf } from "../nn/train-step.js";
 import { scope } from "../tensor/scope.js";
 import { tensor } from "../tensor/tensor.js";
-import { defineExperiment, type ExperimentRun } from "./lib/experiment.js";
-import { measureStep, type TrainingPlan, trainingSeconds, trainPart } from "./lib/experiment-training.js";
-import { counted, listed, milliseconds, percent, twoDigits } from "./lib/text.js";
+import { defineExperiment, type ExperimentRun } from "./lib/frame/experiment.js";
+import { counted, listed, milliseconds, percent, twoDigits } from "./lib/report/text.js";
+import { measureStep, type TrainingPlan, trainingSeconds, trainPart } from "./lib/training/experiment-training.js";
 
 // ---- Configuration
 

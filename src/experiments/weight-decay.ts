@@ -7,18 +7,18 @@ import { architecture } from "../nn/architecture.js";
 import { flatten } from "../nn/layers/core.js";
 import { dense } from "../nn/layers/dense.js";
 import { sgd } from "../nn/optimizers.js";
-import { classify } from "./lib/classify.js";
-import { defineExperiment } from "./lib/experiment.js";
+import { defineExperiment } from "./lib/frame/experiment.js";
+import { mean, type Spread, spread, spreadText } from "./lib/report/spread.js";
+import { counted, listed, lossText, milliseconds, percent, points } from "./lib/report/text.js";
+import { classify } from "./lib/training/classify.js";
 import {
   measureStep,
   type TrainingNotes,
   type TrainingPlan,
   trainingSeconds,
   trainPart,
-} from "./lib/experiment-training.js";
-import { zooArchitecture, zooModel } from "./lib/models.js";
-import { mean, type Spread, spread, spreadText } from "./lib/spread.js";
-import { counted, listed, lossText, milliseconds, percent, points } from "./lib/text.js";
+} from "./lib/training/experiment-training.js";
+import { zooArchitecture, zooModel } from "./lib/training/models.js";
 
 // ---- Configuration
 

@@ -1,4 +1,4 @@
-// Keeps measurements of code shapes (tensor/tuning.ts) in the cache folder. Importing this file does; deleting the JSON
+// Keeps measurements of code shapes (webgpu/tuning.ts) in the cache folder. Importing this file does; deleting the JSON
 // file does no harm.
 import { mkdir, readFile } from "node:fs/promises";
 import { cpus } from "node:os";
@@ -6,7 +6,7 @@ import { dirname, join } from "node:path";
 import { array, check, literal, object, pipe } from "valibot";
 import { cacheFolder } from "../tensor/cache-folder.js";
 import { number } from "../tensor/options.js";
-import { type Measurements, provideTuningStore, type TuningStore } from "../tensor/tuning.js";
+import { type Measurements, provideTuningStore, type TuningStore } from "../webgpu/tuning.js";
 import { writeFileAtomic } from "./files.js";
 import { parseJson, recordOf, ruled, text } from "./json.js";
 

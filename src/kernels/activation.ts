@@ -3,7 +3,7 @@
 // activations are elementwise operations.
 import { defineKernel } from "../tensor/kernel.js";
 import { oneOf } from "../tensor/options.js";
-import type { GpuView } from "../tensor/webgpu-program.js";
+import type { GpuView } from "../webgpu/program.js";
 import { type UnaryRow, unaryTable } from "./elementwise-table.js";
 import { type FloatType, typed } from "./ieee.js";
 import { dispatchReduce } from "./reduce.js";

@@ -13,7 +13,7 @@
 // invocation. On profile "software" an invocation owns a column of a part; on "hardware" a workgroup of 256 owns a tile of
 // columns of a part, and sums are added over its row lanes in shared memory.
 import { type CpuView, defineKernel } from "../tensor/kernel.js";
-import { type Binding, type GpuCall, type GpuView, GRID_INDEX, gridOf } from "../tensor/webgpu-program.js";
+import { type Binding, type GpuCall, type GpuView, GRID_INDEX, gridOf } from "../webgpu/program.js";
 import { typed, unlessNan } from "./ieee.js";
 import { CHAIN, longLoop, ONE } from "./long-sums.js";
 import { rolledLoop } from "./rolled.js";

@@ -14,8 +14,8 @@
 // - Otherwise the convolution and the pooling one after the other, and back.
 import { type CpuView, defineKernel } from "../tensor/kernel.js";
 import { type Shape, sizeOf } from "../tensor/shape.js";
-import type { TuningProfile } from "../tensor/webgpu-profile.js";
-import { type Binding, type GpuCall, type GpuView, GRID_INDEX, gridOf } from "../tensor/webgpu-program.js";
+import type { TuningProfile } from "../webgpu/family.js";
+import { type Binding, type GpuCall, type GpuView, GRID_INDEX, gridOf } from "../webgpu/program.js";
 import { activationCpu, activationGradientCpu, activationGradientWgsl, activationWgsl } from "./activation.js";
 import { boxLoop } from "./box.js";
 import { winogradTiling } from "./conv2d/choice.js";

@@ -11,9 +11,9 @@ import type { Device } from "../tensor/device.js";
 import { defineKernel } from "../tensor/kernel.js";
 import { type Shape, sizeOf } from "../tensor/shape.js";
 import { empty, run, runMany, type Tensor } from "../tensor/tensor.js";
-import { defineTunable } from "../tensor/tuning.js";
-import type { TuningProfile } from "../tensor/webgpu-profile.js";
-import type { GpuCall, GpuView } from "../tensor/webgpu-program.js";
+import type { TuningProfile } from "../webgpu/family.js";
+import type { GpuCall, GpuView } from "../webgpu/program.js";
+import { defineTunable } from "../webgpu/tuning.js";
 import { activationCpu, type FusedActivation } from "./activation.js";
 import {
   addsWindows,

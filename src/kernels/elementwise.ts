@@ -5,7 +5,7 @@ import type { DType } from "../tensor/dtype.js";
 import { defineKernel, type Kernel } from "../tensor/kernel.js";
 import { broadcastStrides, type Shape, sizeOf } from "../tensor/shape.js";
 import { run, runInto, type Tensor } from "../tensor/tensor.js";
-import type { Binding, GpuCall, GpuView } from "../tensor/webgpu-program.js";
+import type { Binding, GpuCall, GpuView } from "../webgpu/program.js";
 import { boxLoop } from "./box.js";
 import {
   type BinaryName,

@@ -5,7 +5,7 @@
 import type { DType } from "../tensor/dtype.js";
 import { defineKernel } from "../tensor/kernel.js";
 import { sizeOf } from "../tensor/shape.js";
-import { type GpuCall, type GpuView, windowOf } from "../tensor/webgpu-program.js";
+import { type GpuCall, type GpuView, windowOf } from "../webgpu/program.js";
 import { boxLoop } from "./box.js";
 
 export interface GatherParams {

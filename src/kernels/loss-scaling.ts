@@ -1,6 +1,6 @@
 // Loss scaling on the device, without a word to the host: whether all gradients are finite, and the scale of the next step.
 import { defineKernel } from "../tensor/kernel.js";
-import { windowOf } from "../tensor/webgpu-program.js";
+import { windowOf } from "../webgpu/program.js";
 import { rolledSegments, windows } from "./rolled.js";
 
 /** Most gradients a dispatch. */

@@ -13,9 +13,10 @@
 //
 // Loads stand before all arithmetic, and all sums go into the first vec4 store: where basic blocks lie between them, the
 // compiler moves additions past those and spills every product. An activation outside of a branch has that effect, too.
-import { type Choice, tuned } from "../tensor/tuning.js";
-import type { TuningProfile } from "../tensor/webgpu-profile.js";
-import type { Binding, GpuCall } from "../tensor/webgpu-program.js";
+
+import type { TuningProfile } from "../webgpu/family.js";
+import type { Binding, GpuCall } from "../webgpu/program.js";
+import { type Choice, tuned } from "../webgpu/tuning.js";
 import { activationWgsl } from "./activation.js";
 import {
   isAligned,

@@ -1,7 +1,7 @@
 // What one dispatch of a matrix product is, between the planning in matmul.ts and the two families of WGSL
 // (matmul-subgroup.ts for the software profile, matmul-shared.ts for hardware).
-import type { TuningProfile } from "../tensor/webgpu-profile.js";
-import type { Binding, GpuCall, GpuView } from "../tensor/webgpu-program.js";
+import type { TuningProfile } from "../webgpu/family.js";
+import type { Binding, GpuCall, GpuView } from "../webgpu/program.js";
 import type { FusedActivation } from "./activation.js";
 import { type WindowRows, windowSizes } from "./window-rows.js";
 

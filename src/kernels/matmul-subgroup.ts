@@ -7,8 +7,9 @@
 //   is then column 8 i + l, so C is stored element by element.
 // Rows that do not begin on a multiple of four elements are read element by element.
 // Rows and columns beyond M and N are computed from whatever lies there and not stored.
-import { type Choice, tuned } from "../tensor/tuning.js";
-import type { GpuCall } from "../tensor/webgpu-program.js";
+
+import type { GpuCall } from "../webgpu/program.js";
+import { type Choice, tuned } from "../webgpu/tuning.js";
 import { activationWgsl } from "./activation.js";
 import { packedFits, panelFits, panelSplits, panelSuits, runPanels } from "./matmul-panel.js";
 import {

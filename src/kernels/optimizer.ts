@@ -7,7 +7,7 @@
 // begins as NOT_BEGUN: what a step changes first, it begins with.
 // Formulas and defaults as Keras 3: weight decay is decoupled from the gradient, w -= w learningRate weightDecay.
 import { type CpuCall, defineKernel } from "../tensor/kernel.js";
-import { type Binding, follows, type GpuCall, type GpuView, positionOf } from "../tensor/webgpu-program.js";
+import { type Binding, follows, type GpuCall, type GpuView, positionOf } from "../webgpu/program.js";
 import { bindableGroups, rolledSegments } from "./rolled.js";
 
 /**

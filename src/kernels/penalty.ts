@@ -2,7 +2,7 @@
 // may bind, so that a model's penalty costs a few dispatches whatever its layers. The order of additions depends on the
 // sizes and the profile only.
 import { defineKernel } from "../tensor/kernel.js";
-import { type GpuView, GRID_INDEX } from "../tensor/webgpu-program.js";
+import { type GpuView, GRID_INDEX } from "../webgpu/program.js";
 import { CHAIN } from "./long-sums.js";
 import { dispatchReduce } from "./reduce.js";
 import { bindableGroups, rolledSegments } from "./rolled.js";

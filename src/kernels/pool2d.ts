@@ -14,7 +14,7 @@ import { ShapeError } from "../tensor/errors.js";
 import { type CpuView, defineKernel } from "../tensor/kernel.js";
 import type { Rules } from "../tensor/options.js";
 import type { Shape } from "../tensor/shape.js";
-import type { GpuCall, GpuView } from "../tensor/webgpu-program.js";
+import type { GpuCall, GpuView } from "../webgpu/program.js";
 import {
   activationCpu,
   activationGradientCpu,

@@ -4,7 +4,7 @@
 // kept apart (`apart` below), since an adapter may fuse them.
 import { defineKernel } from "../tensor/kernel.js";
 import { type RandomKey, THREEFRY_PARITY, THREEFRY_ROTATIONS, threefry, unitFromBits } from "../tensor/random.js";
-import type { GpuCall } from "../tensor/webgpu-program.js";
+import type { GpuCall } from "../webgpu/program.js";
 import { type Stream, stream } from "./stream.js";
 
 /** Where in which sequence a tensor begins. */

@@ -14,7 +14,7 @@
 import type { DType } from "../tensor/dtype.js";
 import { type CpuView, defineKernel, WGSL_TYPE } from "../tensor/kernel.js";
 import { type Shape, sizeOf } from "../tensor/shape.js";
-import { type Binding, type GpuCall, type GpuView, MAX_WORKGROUPS, windowOf } from "../tensor/webgpu-program.js";
+import { type Binding, type GpuCall, type GpuView, MAX_WORKGROUPS, windowOf } from "../webgpu/program.js";
 import { type FloatType, ieeeFunctions } from "./ieee.js";
 import { CHAIN, longLoop, ONE } from "./long-sums.js";
 import { rolledLoop } from "./rolled.js";

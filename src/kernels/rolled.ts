@@ -1,8 +1,8 @@
 // The shape of streaming kernels: every invocation walks many elements in a rolled loop. On lavapipe long loops in
 // workgroups of one subgroup are twice as fast as one element an invocation (0.38 against 0.78 ns an element); hardware
 // gets 256 invocations a workgroup and short walks. At least a few workgroups remain for the cores to share.
-import type { TuningProfile } from "../tensor/webgpu-profile.js";
-import { type GpuView, GRID_INDEX, gridOf, windowOf } from "../tensor/webgpu-program.js";
+import type { TuningProfile } from "../webgpu/family.js";
+import { type GpuView, GRID_INDEX, gridOf, windowOf } from "../webgpu/program.js";
 
 export interface RolledLoop {
   readonly workgroupSize: readonly [number];

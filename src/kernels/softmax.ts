@@ -12,14 +12,8 @@
 //
 // A row is worked on by one invocation (short rows, and axes other than the last), by a subgroup, or by a workgroup.
 import { type CpuView, defineKernel } from "../tensor/kernel.js";
-import type { TuningProfile } from "../tensor/webgpu-profile.js";
-import {
-  type Binding,
-  type GpuCall,
-  type GpuView,
-  MAX_WORKGROUPS,
-  type ProgramText,
-} from "../tensor/webgpu-program.js";
+import type { TuningProfile } from "../webgpu/family.js";
+import { type Binding, type GpuCall, type GpuView, MAX_WORKGROUPS, type ProgramText } from "../webgpu/program.js";
 import { typed, unlessNan } from "./ieee.js";
 import { dispatchReduce } from "./reduce.js";
 

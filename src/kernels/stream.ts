@@ -1,6 +1,6 @@
 // Streaming kernels over same-sized buffers, vec4 by vec4, in windows where a buffer exceeds a binding: fill, random
 // numbers, dropout, optimizer steps. Not for broadcasting or moving elements (elementwise.ts, transform.ts).
-import { type Binding, type GpuCall, windowOf } from "../tensor/webgpu-program.js";
+import { type Binding, type GpuCall, windowOf } from "../webgpu/program.js";
 import { rolledLoop, windows } from "./rolled.js";
 
 export interface Stream {

@@ -7,7 +7,7 @@
 // keeps a rectangle of fragments of C. Operands are staged as they are stored (no transposition: fragments are loaded row- or
 // column-major), rows padded by 16 bytes so that 8 rows of a fragment lie in different banks. Sums leave through a scratch
 // fragment per subgroup, from which lanes store vec4s with bias, activation and bounds.
-import type { MatrixUnits } from "../tensor/webgpu-profile.js";
+import type { MatrixUnits } from "../webgpu/family.js";
 import { repeat } from "./subgroup-tile.js";
 import { kLoop, type Operand, staging, type Tile, type TiledProduct } from "./tiled-product.js";
 

@@ -1,8 +1,9 @@
 // Which tile a product of the hardware profile gets, and into how many pieces its k is cut: the least time by a model of a
 // large adapter, an H200, whose tiles were measured. Depends on nothing but sizes and the profile, so equal products have equal
 // bits.
-import { type Choice, tuned } from "../tensor/tuning.js";
-import type { TuningProfile } from "../tensor/webgpu-profile.js";
+
+import type { TuningProfile } from "../webgpu/family.js";
+import { type Choice, tuned } from "../webgpu/tuning.js";
 import { registerTiles } from "./register-tile.js";
 import { subgroupMatrixTiles } from "./subgroup-matrix-tile.js";
 import type { Tile } from "./tiled-product.js";

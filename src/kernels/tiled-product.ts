@@ -2,7 +2,7 @@
 // operands are staged in workgroup memory. A product says how its operands are read and where sums go (matmul-shared.ts,
 // conv2d/hardware.ts); a tile says how many sums a workgroup has and how it multiplies (register-tile.ts in float32,
 // subgroup-matrix-tile.ts on matrix units); tile-choice.ts chooses. Here are the two interfaces and the staging.
-import type { ProgramText } from "../tensor/webgpu-program.js";
+import type { ProgramText } from "../webgpu/program.js";
 import { repeat } from "./subgroup-tile.js";
 
 /**

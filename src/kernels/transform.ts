@@ -2,7 +2,7 @@
 // a pad and the reverse; a concat's are slices). Reshaping needs no kernel: Tensor.alias. Elements are copied as 32 bits,
 // whatever their dtype.
 import { defineKernel } from "../tensor/kernel.js";
-import { type GpuCall, type GpuView, windowOf } from "../tensor/webgpu-program.js";
+import { type GpuCall, type GpuView, windowOf } from "../webgpu/program.js";
 import { boxLoop } from "./box.js";
 import { fillKernel } from "./fill.js";
 

@@ -1,9 +1,10 @@
 // The contract between a device and a kernel. A kernel is one computation with two implementations: the float64 CPU
 // reference and WGSL dispatches. It knows nothing of tensors or gradients: it reads input views and writes output views
 // that the caller has allocated.
+
+import type { TuningProfile } from "../webgpu/family.js";
+import type { GpuCall } from "../webgpu/program.js";
 import type { DType, Spec } from "./dtype.js";
-import type { TuningProfile } from "./webgpu-profile.js";
-import type { GpuCall } from "./webgpu-program.js";
 
 /** A tensor as the CPU reference sees it: contiguous, row-major; f32 data is a Float64Array. */
 export interface CpuView extends Spec {

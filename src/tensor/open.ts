@@ -1,10 +1,11 @@
-// Opening devices by name; how an adapter is found is in webgpu-open.ts.
+// Opening devices by name; how an adapter is found is in webgpu/open.ts.
+
+import type { WebGpuDevice } from "../webgpu/device.js";
+import { type OpenDeviceOptions, openWebGpu } from "../webgpu/open.js";
 import { CpuDevice } from "./cpu.js";
 import type { Device } from "./device.js";
 import { DeviceError } from "./errors.js";
 import { boolean, callable, check, checkOptions, listOf, oneOf, type Rules, string } from "./options.js";
-import type { WebGpuDevice } from "./webgpu.js";
-import { type OpenDeviceOptions, openWebGpu } from "./webgpu-open.js";
 
 export type { OpenDeviceOptions };
 

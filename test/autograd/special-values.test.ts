@@ -23,7 +23,7 @@ import { adam, adamW, type Optimizer, sgd } from "../../src/nn/optimizers.js";
 import type { Device } from "../../src/tensor/device.js";
 import type { Shape } from "../../src/tensor/shape.js";
 import { type Tensor, tensor } from "../../src/tensor/tensor.js";
-import { WebGpuDevice } from "../../src/tensor/webgpu.js";
+import { WebGpuDevice } from "../../src/webgpu/device.js";
 import { cpu, describeProfiles, evaluate, expectEachClose, type Input } from "../support.js";
 import { Draw, type Operation, operations, titleOf } from "./operations.js";
 

@@ -4,8 +4,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { digits } from "../../src/data/digits.js";
-import { type AdversaryOptions, adversarialPlan, adversary } from "../../src/experiments/lib/adversarial-training.js";
-import { type Attack, attackImages, foolboxAttack } from "../../src/experiments/lib/attacks.js";
+import {
+  type AdversaryOptions,
+  adversarialPlan,
+  adversary,
+} from "../../src/experiments/lib/adversarial/adversarial-training.js";
+import { type Attack, attackImages, foolboxAttack } from "../../src/experiments/lib/adversarial/attacks.js";
 import { architecture } from "../../src/nn/architecture.js";
 import type { FitOptions } from "../../src/nn/fit.js";
 import { conv2d } from "../../src/nn/layers/conv2d.js";
@@ -17,7 +21,7 @@ import type { Sequential } from "../../src/nn/model.js";
 import { adam } from "../../src/nn/optimizers.js";
 import { openDevice } from "../../src/tensor/open.js";
 import { tensor } from "../../src/tensor/tensor.js";
-import type { WebGpuDevice } from "../../src/tensor/webgpu.js";
+import type { WebGpuDevice } from "../../src/webgpu/device.js";
 import { expectClose } from "../support.js";
 
 const { train, test: held } = digits({ seed: 1, trainCount: 1000, testCount: 100 });

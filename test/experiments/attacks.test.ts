@@ -8,9 +8,9 @@ import {
   distancesBetween,
   foolboxAttack,
   type Norm,
-} from "../../src/experiments/lib/attacks.js";
-import { classify } from "../../src/experiments/lib/classify.js";
-import { withoutGradientRemark } from "../../src/experiments/lib/example-report.js";
+} from "../../src/experiments/lib/adversarial/attacks.js";
+import { withoutGradientRemark } from "../../src/experiments/lib/report/example-report.js";
+import { classify } from "../../src/experiments/lib/training/classify.js";
 import { sequential } from "../../src/nn/architecture.js";
 import { conv2d } from "../../src/nn/layers/conv2d.js";
 import { dropout, flatten } from "../../src/nn/layers/core.js";
@@ -23,7 +23,7 @@ import { CpuDevice } from "../../src/tensor/cpu.js";
 import type { Device } from "../../src/tensor/device.js";
 import { UsageError } from "../../src/tensor/errors.js";
 import { openDevice } from "../../src/tensor/open.js";
-import type { WebGpuDevice } from "../../src/tensor/webgpu.js";
+import type { WebGpuDevice } from "../../src/webgpu/device.js";
 import { expectClose } from "../support.js";
 
 const SIZE = 28 * 28;

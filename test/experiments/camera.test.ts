@@ -8,10 +8,10 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { loadFer2013 } from "../../src/data/fer2013.js";
 import { type CameraOptions, camera, type FrameReport } from "../../src/experiments/camera.js";
-import { checkBox, cropped, middleSquare, overlap, parseBox } from "../../src/experiments/lib/crop.js";
-import { FaceFinder, finderArchitecture } from "../../src/experiments/lib/face-finder.js";
-import { finderWindows, layFace, scene } from "../../src/experiments/lib/face-scenes.js";
-import { FaceClassifier, faceArchitecture, STANDARDIZED, standardized } from "../../src/experiments/lib/faces.js";
+import { checkBox, cropped, middleSquare, overlap, parseBox } from "../../src/experiments/lib/faces/crop.js";
+import { FaceFinder, finderArchitecture } from "../../src/experiments/lib/faces/face-finder.js";
+import { finderWindows, layFace, scene } from "../../src/experiments/lib/faces/face-scenes.js";
+import { FaceClassifier, faceArchitecture, STANDARDIZED, standardized } from "../../src/experiments/lib/faces/faces.js";
 import {
   defaultDevice,
   type Frame,
@@ -20,7 +20,7 @@ import {
   frames,
   inputArguments,
   parsePgm,
-} from "../../src/experiments/lib/frames.js";
+} from "../../src/experiments/lib/faces/frames.js";
 import { encodeGrayPng } from "../../src/io/png.js";
 import { architecture } from "../../src/nn/architecture.js";
 import { saveModel } from "../../src/nn/checkpoint.js";

@@ -1,8 +1,8 @@
 // Denoising with tiny settings on the built-in digits, the noise itself, and codes drawn at random.
 import { expect, test } from "vitest";
 import { crossing, experiment } from "../../src/experiments/denoising.js";
-import { noisyImages, saltAndPepper } from "../../src/experiments/lib/noise.js";
-import { drawCodes, normalCodes } from "../../src/experiments/lib/random-codes.js";
+import { drawCodes, normalCodes } from "../../src/experiments/lib/inputs/random-codes.js";
+import { noisyImages, saltAndPepper } from "../../src/experiments/lib/training/noise.js";
 import { UsageError } from "../../src/tensor/errors.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import { tinyRuns } from "./tiny.js";

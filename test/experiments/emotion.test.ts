@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { experiment } from "../../src/experiments/emotion.js";
-import { STANDARDIZED, standardized } from "../../src/experiments/lib/faces.js";
+import { STANDARDIZED, standardized } from "../../src/experiments/lib/faces/faces.js";
 import { readModelFile } from "../../src/nn/checkpoint.js";
 import { DataError, UsageError } from "../../src/tensor/errors.js";
 import { RandomStream } from "../../src/tensor/random.js";

@@ -5,14 +5,14 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { limitImages } from "../../src/data/dataset.js";
-import { defineExperiment, type ExperimentRun } from "../../src/experiments/lib/experiment.js";
+import { defineExperiment, type ExperimentRun } from "../../src/experiments/lib/frame/experiment.js";
 import {
   measureStep,
   type TrainingPlan,
   trainingSeconds,
   trainPart,
-} from "../../src/experiments/lib/experiment-training.js";
-import { zooArchitecture, zooModel } from "../../src/experiments/lib/models.js";
+} from "../../src/experiments/lib/training/experiment-training.js";
+import { zooArchitecture, zooModel } from "../../src/experiments/lib/training/models.js";
 import { runAll } from "../../src/experiments/run.js";
 import { Report } from "../../src/io/report.js";
 import { sgd } from "../../src/nn/optimizers.js";

@@ -4,8 +4,12 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { clip } from "../../src/autograd/ops/elementwise.js";
 import { noGrad } from "../../src/autograd/tape.js";
 import { digits } from "../../src/data/digits.js";
-import { classify } from "../../src/experiments/lib/classify.js";
-import { type GeneratorOptions, generatorAdam, trainGenerators } from "../../src/experiments/lib/generators.js";
+import {
+  type GeneratorOptions,
+  generatorAdam,
+  trainGenerators,
+} from "../../src/experiments/lib/adversarial/generators.js";
+import { classify } from "../../src/experiments/lib/training/classify.js";
 import { copyKernel } from "../../src/kernels/copy.js";
 import { sequential } from "../../src/nn/architecture.js";
 import { conv2d } from "../../src/nn/layers/conv2d.js";
@@ -18,7 +22,7 @@ import { adam } from "../../src/nn/optimizers.js";
 import { openDevice } from "../../src/tensor/open.js";
 import { scope } from "../../src/tensor/scope.js";
 import { runInto, tensor } from "../../src/tensor/tensor.js";
-import type { WebGpuDevice } from "../../src/tensor/webgpu.js";
+import type { WebGpuDevice } from "../../src/webgpu/device.js";
 import { expectClose } from "../support.js";
 
 const SIZE = 28 * 28;

@@ -5,12 +5,18 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { digits } from "../../src/data/digits.js";
 import { errorOf } from "../../src/experiments/doctor.js";
-import { distort } from "../../src/experiments/lib/augment.js";
-import { classify } from "../../src/experiments/lib/classify.js";
-import { zoo, zooArchitecture, zooModel, zooSummary } from "../../src/experiments/lib/models.js";
-import { writeResults } from "../../src/experiments/lib/run.js";
-import { imageStart, noiseStart, noisyRealStart, parseStart, placesOf } from "../../src/experiments/lib/starts.js";
-import { duration, listed, milliseconds, percent } from "../../src/experiments/lib/text.js";
+import { writeResults } from "../../src/experiments/lib/frame/run.js";
+import {
+  imageStart,
+  noiseStart,
+  noisyRealStart,
+  parseStart,
+  placesOf,
+} from "../../src/experiments/lib/inputs/starts.js";
+import { duration, listed, milliseconds, percent } from "../../src/experiments/lib/report/text.js";
+import { distort } from "../../src/experiments/lib/training/augment.js";
+import { classify } from "../../src/experiments/lib/training/classify.js";
+import { zoo, zooArchitecture, zooModel, zooSummary } from "../../src/experiments/lib/training/models.js";
 import { encodeGrayPng } from "../../src/io/png.js";
 import { sequential } from "../../src/nn/architecture.js";
 import { flatten } from "../../src/nn/layers/core.js";

@@ -5,13 +5,13 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { trainingClock } from "../../src/experiments/lib/experiment-training.js";
-import { lockFolder, refuseLocked, withOutputFolder } from "../../src/experiments/lib/folder-lock.js";
-import { checkMemory, stepBytes } from "../../src/experiments/lib/memory-limit.js";
-import { zooArchitecture, zooModel } from "../../src/experiments/lib/models.js";
-import { experiments } from "../../src/experiments/lib/registry.js";
-import { checkSteps, settingRule } from "../../src/experiments/lib/setting-rules.js";
-import { commandText, twoDigits } from "../../src/experiments/lib/text.js";
+import { lockFolder, refuseLocked, withOutputFolder } from "../../src/experiments/lib/frame/folder-lock.js";
+import { checkMemory, stepBytes } from "../../src/experiments/lib/frame/memory-limit.js";
+import { experiments } from "../../src/experiments/lib/frame/registry.js";
+import { checkSteps, settingRule } from "../../src/experiments/lib/frame/setting-rules.js";
+import { commandText, twoDigits } from "../../src/experiments/lib/report/text.js";
+import { trainingClock } from "../../src/experiments/lib/training/experiment-training.js";
+import { zooArchitecture, zooModel } from "../../src/experiments/lib/training/models.js";
 import { DataError, UsageError } from "../../src/tensor/errors.js";
 
 const folder = mkdtempSync(join(tmpdir(), "kilograd-limits-"));

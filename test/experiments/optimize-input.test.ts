@@ -1,10 +1,20 @@
 // Gradient descent on images: it reaches its targets, moves nothing but the images, and gives each image its own way.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { digits } from "../../src/data/digits.js";
-import { type OptimizeInputOptions, optimizeInputs, settlingRate } from "../../src/experiments/lib/optimize-input.js";
-import { blurred, gaussianKernel, jittered, jitterIndices, penalties } from "../../src/experiments/lib/regularizers.js";
-import { noiseStart } from "../../src/experiments/lib/starts.js";
-import { parseTargets } from "../../src/experiments/lib/target.js";
+import {
+  type OptimizeInputOptions,
+  optimizeInputs,
+  settlingRate,
+} from "../../src/experiments/lib/inputs/optimize-input.js";
+import {
+  blurred,
+  gaussianKernel,
+  jittered,
+  jitterIndices,
+  penalties,
+} from "../../src/experiments/lib/inputs/regularizers.js";
+import { noiseStart } from "../../src/experiments/lib/inputs/starts.js";
+import { parseTargets } from "../../src/experiments/lib/inputs/target.js";
 import { sequential } from "../../src/nn/architecture.js";
 import { conv2d } from "../../src/nn/layers/conv2d.js";
 import { flatten } from "../../src/nn/layers/core.js";
@@ -18,7 +28,7 @@ import type { Device } from "../../src/tensor/device.js";
 import { UsageError } from "../../src/tensor/errors.js";
 import { openDevice } from "../../src/tensor/open.js";
 import { tensor } from "../../src/tensor/tensor.js";
-import type { WebGpuDevice } from "../../src/tensor/webgpu.js";
+import type { WebGpuDevice } from "../../src/webgpu/device.js";
 
 const SIZE = 28 * 28;
 

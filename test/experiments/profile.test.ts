@@ -4,7 +4,7 @@ import { conv2d } from "../../src/autograd/ops/conv2d.js";
 import { zeros } from "../../src/autograd/ops/create.js";
 import { matmul } from "../../src/autograd/ops/matmul.js";
 import { digits } from "../../src/data/digits.js";
-import { measureCeilings, profileSteps, profileText } from "../../src/experiments/lib/profile.js";
+import { measureCeilings, profileSteps, profileText } from "../../src/experiments/lib/training/profile.js";
 import { architecture } from "../../src/nn/architecture.js";
 import { flatten } from "../../src/nn/layers/core.js";
 import { dense } from "../../src/nn/layers/dense.js";

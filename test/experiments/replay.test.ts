@@ -1,12 +1,12 @@
 // Training and input optimisation replay recorded steps: the same bits as running every step's JavaScript, for every model,
 // and so do steps whose small dispatches were merged.
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { zoo, zooArchitecture } from "../../src/experiments/lib/models.js";
+import { zoo, zooArchitecture } from "../../src/experiments/lib/training/models.js";
 import { crossEntropy } from "../../src/nn/losses.js";
 import { openDevice } from "../../src/tensor/open.js";
 import { RandomStream } from "../../src/tensor/random.js";
-import type { WebGpuDevice } from "../../src/tensor/webgpu.js";
-import { WebGpuPlan } from "../../src/tensor/webgpu-plan.js";
+import type { WebGpuDevice } from "../../src/webgpu/device.js";
+import { WebGpuPlan } from "../../src/webgpu/recorded/step.js";
 
 let device: WebGpuDevice;
 const { mergeAfter } = WebGpuPlan;

@@ -1,7 +1,7 @@
 // Parsing of `--target`: the four ways to write one, and what is said of everything else.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { oneHot, parseTargets, targetText } from "../../src/experiments/lib/target.js";
+import { oneHot, parseTargets, targetText } from "../../src/experiments/lib/inputs/target.js";
 import { UsageError } from "../../src/tensor/errors.js";
 
 describe("what is understood", () => {

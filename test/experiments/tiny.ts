@@ -8,10 +8,10 @@ import {
   type ExperimentOptions,
   runExperiment,
   type Settings,
-} from "../../src/experiments/lib/experiment.js";
-import type { RunContext } from "../../src/experiments/lib/run.js";
+} from "../../src/experiments/lib/frame/experiment.js";
+import type { RunContext } from "../../src/experiments/lib/frame/run.js";
 import { openDevice } from "../../src/tensor/open.js";
-import type { WebGpuDevice } from "../../src/tensor/webgpu.js";
+import type { WebGpuDevice } from "../../src/webgpu/device.js";
 
 /** Call at the top of a test file: opens a device before its tests and removes everything after them. */
 export function tinyRuns() {

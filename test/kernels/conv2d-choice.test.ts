@@ -12,7 +12,7 @@ import {
 import { type Conv2dOptions, conv2dGeometry } from "../../src/kernels/conv2d/geometry.js";
 import { type Matrix, winogradMatrices } from "../../src/kernels/conv2d/winograd-matrices.js";
 import type { Shape } from "../../src/tensor/shape.js";
-import type { TuningProfile } from "../../src/tensor/webgpu-profile.js";
+import type { TuningProfile } from "../../src/webgpu/family.js";
 
 const software: TuningProfile = {
   name: "software",

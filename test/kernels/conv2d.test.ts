@@ -11,8 +11,8 @@ import { openDevice } from "../../src/tensor/open.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import type { Shape } from "../../src/tensor/shape.js";
 import { type Tensor, tensor } from "../../src/tensor/tensor.js";
-import { choicesInUse } from "../../src/tensor/tuning.js";
-import { WebGpuDevice } from "../../src/tensor/webgpu.js";
+import { WebGpuDevice } from "../../src/webgpu/device.js";
+import { choicesInUse } from "../../src/webgpu/tuning.js";
 import {
   cpu,
   describeProfiles,

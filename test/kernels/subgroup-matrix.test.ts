@@ -14,15 +14,9 @@ import type { Kernel } from "../../src/tensor/kernel.js";
 import { openDevice } from "../../src/tensor/open.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import { type Shape, sizeOf } from "../../src/tensor/shape.js";
-import type { WebGpuDevice } from "../../src/tensor/webgpu.js";
-import { type MatrixUnits, matrixUnits, type TuningProfile } from "../../src/tensor/webgpu-profile.js";
-import {
-  type Dispatch,
-  type GpuView,
-  paddedBytes,
-  programKey,
-  programSource,
-} from "../../src/tensor/webgpu-program.js";
+import type { WebGpuDevice } from "../../src/webgpu/device.js";
+import { type MatrixUnits, matrixUnits, type TuningProfile } from "../../src/webgpu/family.js";
+import { type Dispatch, type GpuView, paddedBytes, programKey, programSource } from "../../src/webgpu/program.js";
 import { expectClose, expectParity, randomInput } from "../support.js";
 
 const adapters: Record<string, MatrixUnits> = {

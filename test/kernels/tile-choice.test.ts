@@ -9,8 +9,8 @@ import type { Tile } from "../../src/kernels/tiled-product.js";
 import { openDevice } from "../../src/tensor/open.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import { tensor } from "../../src/tensor/tensor.js";
-import { WebGpuDevice } from "../../src/tensor/webgpu.js";
-import type { TuningProfile } from "../../src/tensor/webgpu-profile.js";
+import { WebGpuDevice } from "../../src/webgpu/device.js";
+import type { TuningProfile } from "../../src/webgpu/family.js";
 import { expectParity, randomInput } from "../support.js";
 
 /** The tile that every product gets. */

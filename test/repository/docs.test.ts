@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { gatherTile } from "../../src/kernels/conv2d/software-gather.js";
 import { rolledLoop } from "../../src/kernels/rolled.js";
-import type { TuningProfile } from "../../src/tensor/webgpu-profile.js";
+import type { TuningProfile } from "../../src/webgpu/family.js";
 
 const kernels = readFileSync("docs/kernels.md", "utf8").replaceAll("\n", " ");
 

@@ -14,7 +14,7 @@ import { randomKey } from "../../src/tensor/random.js";
 import { keep } from "../../src/tensor/scope.js";
 import { type HostTensor, StepPlan } from "../../src/tensor/step-plan.js";
 import { empty, run, runInto, type Tensor, tensor } from "../../src/tensor/tensor.js";
-import type { WebGpuDevice } from "../../src/tensor/webgpu.js";
+import type { WebGpuDevice } from "../../src/webgpu/device.js";
 
 let device: WebGpuDevice;
 beforeAll(async () => {

@@ -1,7 +1,8 @@
 // Which convolutions go by Winograd's minimal filtering, and in tiles of which size, and which of the others by matrix
 // products over windows: the one place that decides.
-import { type Choice, tuned } from "../../tensor/tuning.js";
-import type { TuningProfile } from "../../tensor/webgpu-profile.js";
+
+import type { TuningProfile } from "../../webgpu/family.js";
+import { type Choice, tuned } from "../../webgpu/tuning.js";
 import { SUBGROUP_LANES } from "../subgroup-tile.js";
 import { planTiles, streamingClocks } from "../tile-choice.js";
 import type { Conv2dGeometry, WindowAxis } from "./geometry.js";

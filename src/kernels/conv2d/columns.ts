@@ -3,7 +3,7 @@
 // element adds the columns that belong to it (col2im):
 //   columns[n, oy, ox, (ky, kx, ci)] = sum_co dz[n, oy, ox, co] * kernel[ky, kx, ci, co]
 //   dx[n, iy, ix, ci] = sum_{ky, kx} columns[n, oy, ox, (ky, kx, ci)] where iy = oy stride - padding + ky dilation
-import type { GpuCall, GpuView } from "../../tensor/webgpu-program.js";
+import type { GpuCall, GpuView } from "../../webgpu/program.js";
 import type { FusedActivation } from "../activation.js";
 import { boxLoop } from "../box.js";
 import type { Conv2dGeometry, Gather, GatherAxis, GatherViews } from "./geometry.js";

@@ -4,7 +4,7 @@ import type { Spec } from "../../tensor/dtype.js";
 import { ShapeError } from "../../tensor/errors.js";
 import { anyOf, integer, listOf, oneOf, oneOrPair, type Rules } from "../../tensor/options.js";
 import { formatShape, type Shape, sizeOf } from "../../tensor/shape.js";
-import type { GpuView } from "../../tensor/webgpu-program.js";
+import type { GpuView } from "../../webgpu/program.js";
 
 /** [height, width], or one number for both. */
 export type Pair = number | readonly [number, number];

@@ -5,7 +5,7 @@
 //   kernel gradient:                  rows = (tap, input channel), columns = output channels, k = output pixel
 // Where four neighbours of an operand lie side by side, an invocation keeps the coordinates of each of its items and
 // advances them like an odometer: no division in the loop over k.
-import { type GpuCall, GRID_INDEX, gridOf } from "../../tensor/webgpu-program.js";
+import { type GpuCall, GRID_INDEX, gridOf } from "../../webgpu/program.js";
 import { activationWgsl, type FusedActivation } from "../activation.js";
 import { repeat } from "../subgroup-tile.js";
 import { planTiles } from "../tile-choice.js";

@@ -1,7 +1,7 @@
 // The second half of a kernel gradient: its sum over all output pixels is cut into splits of rows (n, oy) that are
 // computed side by side, then added here in a fixed order, so that equal inputs give equal bits.
 import { sizeOf } from "../../tensor/shape.js";
-import type { Binding, GpuCall, GpuView } from "../../tensor/webgpu-program.js";
+import type { Binding, GpuCall, GpuView } from "../../webgpu/program.js";
 import { dispatchReduce } from "../reduce.js";
 import { rolledLoop } from "../rolled.js";
 import { type Conv2dGeometry, kernelShape } from "./geometry.js";

@@ -3,7 +3,7 @@
 // tensors themselves:
 //   y = act(X K + bias)        dK = X^T dZ        dX = dZ K^T, added up in the images where the windows lie (window-sums.ts)
 // For small images of many channels, of which Winograd's tiles waste too much.
-import type { GpuCall, GpuView } from "../../tensor/webgpu-program.js";
+import type { GpuCall, GpuView } from "../../webgpu/program.js";
 import type { FusedActivation } from "../activation.js";
 import type { Matrix } from "../matmul-product.js";
 import { runWhole } from "../matmul-subgroup.js";

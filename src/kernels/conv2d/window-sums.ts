@@ -5,7 +5,7 @@
 //
 // Windows overlap, so a lane reads what another one has stored for the window before. llvmpipe runs the lanes of a subgroup as
 // one thread, whose loads and stores keep their order. WGSL does not promise that, so choice.ts asks for a processor.
-import type { GpuCall, GpuView } from "../../tensor/webgpu-program.js";
+import type { GpuCall, GpuView } from "../../webgpu/program.js";
 import {
   fillPanel,
   LOAD_DEPTH,

@@ -1,6 +1,6 @@
 // Activations larger than a binding: runs of images that fit.
-import type { TuningProfile } from "../../tensor/webgpu-profile.js";
-import { type GpuView, windowOf } from "../../tensor/webgpu-program.js";
+import type { TuningProfile } from "../../webgpu/family.js";
+import { type GpuView, windowOf } from "../../webgpu/program.js";
 
 /** Images [first, first + count). */
 export interface ImageWindow {

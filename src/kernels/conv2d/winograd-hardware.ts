@@ -8,7 +8,7 @@
 // overlap in what they write.
 import type { Spec } from "../../tensor/dtype.js";
 import { sizeOf } from "../../tensor/shape.js";
-import { type GpuCall, type GpuView, windowOf } from "../../tensor/webgpu-program.js";
+import { type GpuCall, type GpuView, windowOf } from "../../webgpu/program.js";
 import { activationWgsl, type FusedActivation } from "../activation.js";
 import { boxLoop } from "../box.js";
 import { matmulKernel } from "../matmul.js";

@@ -2,7 +2,7 @@
 // stores are their cost on lavapipe, and more so with many of them in one loop body, so each pass touches every number
 // once, four channels at a time. A *spectrum* is [frequencies][tiles][channels]; m is the tile's size, a = m + 2.
 import type { Shape } from "../../tensor/shape.js";
-import type { Binding, GpuCall, GpuView } from "../../tensor/webgpu-program.js";
+import type { Binding, GpuCall, GpuView } from "../../webgpu/program.js";
 import { activationGradientWgsl, activationWgsl, type FusedActivation } from "../activation.js";
 import { boxLoop } from "../box.js";
 import { CHAIN, longLoop, ONE } from "../long-sums.js";

@@ -8,7 +8,7 @@
 // needs no masks but where tiles are read and written.
 import type { Spec } from "../../tensor/dtype.js";
 import { sizeOf } from "../../tensor/shape.js";
-import type { GpuCall, GpuView } from "../../tensor/webgpu-program.js";
+import type { GpuCall, GpuView } from "../../webgpu/program.js";
 import type { FusedActivation } from "../activation.js";
 import type { Matrix } from "../matmul-product.js";
 import { runWhole } from "../matmul-subgroup.js";

@@ -1,0 +1,335 @@
+// What an experiment is, and a run of it: settings from a preset, parts that are kept when a run is interrupted, time told
+// at the start and on the way, results written at the end. The experiments themselves are the scripts in experiments/.
+import { existsSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { ImageDataset } from "../../../data/dataset.js";
+import type { KeyFigure, Report } from "../../../io/report.js";
+import type { Architecture } from "../../../nn/architecture.js";
+import { buildModel, readModelFile, saveModel } from "../../../nn/checkpoint.js";
+import type { Sequential } from "../../../nn/model.js";
+import { UsageError } from "../../../tensor/errors.js";
+import { check, describe, meantHint } from "../../../tensor/options.js";
+import type { WebGpuDevice } from "../../../webgpu/device.js";
+import { commandText, counted, duration } from "../report/text.js";
+import { checkDataName, loadData } from "./data.js";
+import { ExperimentProgress, type PartProgress } from "./experiment-progress.js";
+import { describeAdapter, machineText, type RunContext, versions, writeResults } from "./run.js";
+import { settingRule } from "./setting-rules.js";
+import { WorkFolder } from "./work-folder.js";
+
+export const presetNames = ["quick", "reference"] as const;
+export type PresetName = (typeof presetNames)[number];
+
+/** A preset's settings: names with plain values, all of which `--set name=value` can change. */
+export type Settings = Readonly<Record<string, unknown>>;
+
+/** An experiment: one script exports one as `experiment`, lib/frame/registry.ts names it. */
+export interface Experiment<S extends Settings = Settings> {
+  readonly presets: Readonly<Record<PresetName, S>>;
+  /** Whether its networks are tiny, see `OpenDeviceOptions`; default false. */
+  readonly tinyDispatches?: boolean;
+  /** Does everything, from data to report. */
+  run(run: ExperimentRun<S>): Promise<ExperimentResult>;
+}
+
+/** What an experiment gives back; the frame writes it. */
+export interface ExperimentResult {
+  /** With sections, without cards. */
+  readonly report: Report;
+  /** The cards at the top of the report; the first one also stands in the index of `run all`. */
+  readonly figures: readonly KeyFigure[];
+  /** By file name. */
+  readonly pictures?: ReadonlyMap<string, Uint8Array>;
+  /** What goes into metrics.json besides what every run has. */
+  readonly metrics: Readonly<Record<string, unknown>>;
+  /** Lines for the terminal. */
+  readonly summary: string;
+}
+
+/** An experiment whose presets have the same settings. */
+export function defineExperiment<S extends Settings>(experiment: Experiment<S>): Experiment<S> {
+  return experiment;
+}
+
+export interface ExperimentOptions {
+  readonly preset?: string;
+  readonly seed?: number;
+  readonly dataDir?: string;
+  readonly out?: string;
+  readonly resume?: boolean;
+  /** "name=value" each, instead of the preset's. */
+  readonly set?: readonly string[];
+}
+
+/** A run: what an experiment's script works with. */
+export class ExperimentRun<S extends Settings = Settings> {
+  private readonly progress = new ExperimentProgress();
+  private computed = false;
+
+  constructor(
+    readonly name: string,
+    readonly preset: PresetName,
+    readonly settings: S,
+    readonly seed: number,
+    readonly device: WebGpuDevice,
+    private readonly work: WorkFolder,
+    private readonly dataDir: string | undefined,
+    private readonly context: RunContext,
+    /** What differs from the preset, "name=value" each. */
+    private readonly changes: readonly string[],
+  ) {}
+
+  /** Aborted by Ctrl-C. */
+  get signal(): AbortSignal {
+    return this.context.signal;
+  }
+
+  /** Tells the user something while the run goes on. */
+  say(message: string): void {
+    this.context.say(message);
+  }
+
+  /** Where results are written. */
+  get folder(): string {
+    return this.work.path;
+  }
+
+  /** Last line of reports: the machine, and the command that does the same again. */
+  get footer(): string {
+    return `${machineText(this.device)}. ${this.command}`;
+  }
+
+  /** The command of this run, with all that differs from its preset. */
+  get command(): string {
+    const { name, preset, seed, dataDir, changes } = this;
+    return commandText(["run", name], { preset, seed, "data-dir": dataDir, set: changes });
+  }
+
+  /** How a figure with a goal is shown. Goals are those of the reference preset: a shorter run may meet but not miss them. */
+  readonly judged = (met: boolean): { tone?: "good" | "bad" } =>
+    met ? { tone: "good" } : this.preset === "reference" ? { tone: "bad" } : {};
+
+  /** What the run has taken so far, with all its sessions; a session that only reads parts back does not count. */
+  get seconds(): number {
+    return (
+      this.work.earlierSeconds + (this.computed || this.work.earlierSeconds === 0 ? this.progress.totalSeconds : 0)
+    );
+  }
+
+  /** "mnist" or "digits". @throws UsageError or DataError naming the file at fault */
+  images(name: string, counts: { readonly train?: number; readonly test?: number } = {}): Promise<ImageDataset> {
+    checkDataName(name);
+    return loadData(name, { ...this.loading, trainCount: counts.train, testCount: counts.test });
+  }
+
+  /** For loaders of other data sets: the folder the user named, the signal, messages. */
+  get loading() {
+    const { signal, say } = this.context;
+    return { dataDir: this.dataDir, signal, say };
+  }
+
+  /**
+   * Says how long the run will take; later messages tell the time left by it.
+   * @param seconds of each part, estimated from a measured step; finished ones of an earlier run do not count
+   * @param basis what was measured: "12 networks, 67,500 steps of 1.3 to 3.2 ms"
+   */
+  plan(seconds: Readonly<Record<string, number>>, basis: string): void {
+    const open = Object.entries(seconds).filter(([name]) => !this.work.has(name));
+    const finished = Object.keys(seconds).length - open.length;
+    const total = open.reduce((sum, [, value]) => sum + value, 0);
+    const { device, description } = describeAdapter(this.device);
+    this.say(
+      `${this.name}: about ${duration(Math.max(1, total))} on ${description || device}, by a measured step: ${basis}.` +
+        (finished > 0 ? ` ${counted(finished, "part")} of ${Object.keys(seconds).length} done before.` : ""),
+    );
+    this.progress.plan(new Map(open));
+  }
+
+  /**
+   * One part of the run: computed, or read back where an earlier run had finished it.
+   * @param compute gives JSON with typed arrays anywhere in it; tells its progress; looks at `signal` now and then
+   */
+  async part<T>(name: string, compute: (progress: PartProgress) => Promise<T>): Promise<T> {
+    if (this.work.has(name)) return this.work.read<T>(name);
+    return this.tracked(name, async (progress) => {
+      const value = await compute(progress);
+      await this.work.write(name, value);
+      return value;
+    });
+  }
+
+  /**
+   * A part that is a trained model, with notes: trained, or read back. The caller disposes it.
+   * @param train changes the model in place and gives JSON to keep with it
+   */
+  async model<Notes extends Readonly<Record<string, unknown>>>(
+    name: string,
+    { architecture, seed = this.seed, train }: ModelPart<Notes>,
+  ): Promise<{ readonly model: Sequential; readonly notes: Notes }> {
+    const path = this.work.pathOf(name);
+    if (this.work.has(name)) {
+      const file = await readModelFile(path);
+      return { model: buildModel(file, this.device), notes: file.notes as Notes };
+    }
+    const checkpoint = this.work.pathOf(name, ".checkpoint");
+    const model = architecture.build({ device: this.device, seed });
+    try {
+      return await this.tracked(name, async (progress) => {
+        const notes = await train(model, { progress, checkpoint, started: existsSync(checkpoint) });
+        await saveModel(path, model, { notes });
+        await rm(checkpoint, { force: true });
+        return { model, notes };
+      });
+    } catch (error) {
+      model.dispose();
+      throw error;
+    }
+  }
+
+  private async tracked<T>(name: string, compute: (progress: PartProgress) => Promise<T>): Promise<T> {
+    this.signal.throwIfAborted();
+    await this.work.begin();
+    this.computed = true;
+    const begun = performance.now();
+    try {
+      const value = await compute(this.progress.begin(name));
+      this.progress.end(name, (performance.now() - begun) / 1000);
+      await this.work.note(this.seconds);
+      return value;
+    } finally {
+      this.progress.stop();
+    }
+  }
+}
+
+export interface ModelPart<Notes> {
+  readonly architecture: Architecture;
+  /** Default: the run's. */
+  readonly seed?: number;
+  readonly train: (model: Sequential, part: ModelPartContext) => Promise<Notes>;
+}
+
+export interface ModelPartContext {
+  readonly progress: PartProgress;
+  /** Where `fit` may keep a checkpoint; removed when the part is finished. */
+  readonly checkpoint: string;
+  /** Whether an interrupted run left one there. */
+  readonly started: boolean;
+}
+
+/** Runs an experiment and writes its results. @throws UsageError for options that do not fit, before anything is written */
+export async function runExperiment(
+  name: string,
+  experiment: Experiment,
+  options: ExperimentOptions,
+  context: RunContext,
+) {
+  const preset = presetOf(options.preset ?? "quick");
+  const settings = changedSettings(name, experiment.presets[preset], options.set ?? []);
+  const seed = options.seed ?? 0;
+  const out = options.out ?? join("out", `${name}-${preset}`);
+  const work = await WorkFolder.open(
+    out,
+    { experiment: name, preset, seed, settings },
+    { resume: options.resume ?? false },
+  );
+  try {
+    return await runIn(work, experiment, { name, preset, settings, seed, out }, options, context);
+  } finally {
+    await work.release();
+  }
+}
+
+async function runIn(
+  work: WorkFolder,
+  experiment: Experiment,
+  identity: {
+    readonly name: string;
+    readonly preset: PresetName;
+    readonly settings: Settings;
+    readonly seed: number;
+    readonly out: string;
+  },
+  { dataDir }: ExperimentOptions,
+  context: RunContext,
+) {
+  const { name, preset, settings, seed, out } = identity;
+  const device = await context.openDevice({ tinyDispatches: experiment.tinyDispatches ?? false });
+  const changes = changesOf(settings, experiment.presets[preset]);
+  const run = new ExperimentRun(name, preset, settings, seed, device, work, dataDir, context, changes);
+  try {
+    const { report, figures, pictures = new Map(), metrics: own, summary } = await experiment.run(run);
+    const metrics = {
+      ...{ command: "run", experiment: name, preset, seed, config: settings },
+      ...{ adapter: describeAdapter(device), versions: versions() },
+      ...own,
+      images: [...pictures.keys()].map((file) => ({ file })),
+      timing: { ...(own["timing"] as object | undefined), totalSeconds: run.seconds },
+      memory: { peakBytes: device.memory().peakBytes },
+    };
+    report.figures(figures);
+    report.section("Configuration", (section) => section.properties({ preset, seed, ...settings }));
+    await writeResults(work.path, { pictures, report: report.html(), metrics });
+    await work.finish(run.seconds);
+    return { folder: work.path, metrics, figures, summary: `${summary}\n${duration(run.seconds)} in all` };
+  } catch (error) {
+    if (context.signal.aborted) {
+      await work.note(run.seconds);
+      const again = commandText(["run", name], { preset, seed, "data-dir": dataDir, set: changes, out, resume: true });
+      context.say(`What is finished is kept. Go on with\n  ${again}`);
+    }
+    throw error;
+  }
+}
+
+/** @throws UsageError for an unknown preset */
+export function presetOf(name: string): PresetName {
+  const found = presetNames.find((preset) => preset === name);
+  if (found !== undefined) return found;
+  throw new UsageError(`preset: must be ${presetNames.join(" or ")}, given "${name}"`);
+}
+
+/** A preset's settings with some changed, each to a value of the same kind within its limits. */
+function changedSettings<S extends Settings>(experiment: string, settings: S, changes: readonly string[]): S {
+  const changed: Record<string, unknown> = { ...settings };
+  for (const change of changes) {
+    const [, name = "", text = ""] = /^(\w+)=(.*)$/s.exec(change) ?? [];
+    if (!Object.hasOwn(settings, name)) {
+      const known = Object.keys(settings);
+      throw new UsageError(
+        `set: needs NAME=VALUE with a setting of ${experiment} (${known.join(", ")}), given ${describe(change)}${name === "" ? "" : meantHint(name, known)}`,
+      );
+    }
+    const value = parsedValue(text);
+    const [wanted, given] = [settings[name], value].map(kindOf);
+    if (wanted !== given) {
+      throw new UsageError(
+        `set: ${name} must be a ${wanted} as ${JSON.stringify(settings[name])}, given ${describe(text)}`,
+      );
+    }
+    const rule = settingRule(name, settings[name]);
+    if (rule !== undefined) check("set", name, value, rule);
+    changed[name] = value;
+  }
+  return changed as S;
+}
+
+/** What settings differ in from a preset's, "name=value" each. */
+function changesOf(settings: Settings, preset: Settings): string[] {
+  return Object.entries(settings).flatMap(([name, value]) => {
+    const text = JSON.stringify(value);
+    if (text === JSON.stringify(preset[name])) return [];
+    return [`${name}=${typeof value === "string" && parsedValue(value) === value ? value : text}`];
+  });
+}
+
+const kindOf = (value: unknown) => (Array.isArray(value) ? "list" : typeof value);
+
+function parsedValue(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text; // A word needs no quotes.
+  }
+}

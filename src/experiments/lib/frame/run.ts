@@ -1,0 +1,101 @@
+// What every run has: its surroundings (device, signal, messages), what it says of the machine, and its folder of results.
+import { readFile, rm } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import "../../../io/tuning-file.js";
+import { writeFileAtomic, writeJson } from "../../../io/files.js";
+import type { OpenDeviceOptions } from "../../../tensor/open.js";
+import type { WebGpuDevice } from "../../../webgpu/device.js";
+
+/** What a run is given by the command line. */
+export interface RunContext {
+  /** The adapter's device, opened when first asked for with these options. Whoever made the context destroys it. */
+  readonly openDevice: (options?: Pick<OpenDeviceOptions, "tinyDispatches">) => Promise<WebGpuDevice>;
+  /** Aborted by Ctrl-C. */
+  readonly signal: AbortSignal;
+  /** Tells the user something while the run goes on; never part of the results. */
+  readonly say: (message: string) => void;
+}
+
+/** A classifier's figures over a set of images. */
+export interface Figures {
+  /** Mean cross-entropy. */
+  readonly loss: number;
+  /** Share of right answers. */
+  readonly accuracy: number;
+}
+
+const require = createRequire(import.meta.url);
+const versionOf = (name: string): string => require(name).version;
+
+/** Versions of this package and of what it ran on. */
+export function versions(): Record<string, string> {
+  return {
+    kilograd: versionOf("kilograd/package.json"),
+    node: process.versions.node,
+    webgpu: versionOf("webgpu/package.json"),
+  };
+}
+
+/**
+ * Backend of Dawn in Node: the one that DAWNNODE_BACKEND names, else the system's own. Dawn offers adapters of that one
+ * backend only, but does not tell which it is.
+ */
+export function backendName(): string {
+  const named = process.env["DAWNNODE_BACKEND"];
+  if (named) return named.toLowerCase();
+  return { win32: "d3d12", darwin: "metal" }[process.platform as string] ?? "vulkan";
+}
+
+/** What the device is, for `metrics.json` and reports. */
+export function describeAdapter({ adapter, profile }: WebGpuDevice) {
+  const { vendor, architecture, device, description } = adapter.info;
+  return { description, device, vendor, architecture, backend: backendName(), profile: profile.name };
+}
+
+/** One line about the machine, for the foot of reports. */
+export function machineText(device: WebGpuDevice): string {
+  const { description, device: name, profile } = describeAdapter(device);
+  return `${description || name} (${profile} profile), Node ${process.versions.node}, Kilograd ${versions()["kilograd"]}`;
+}
+
+/** What a run leaves in its folder, besides what it wrote before. */
+export interface RunResults {
+  /** By file name. */
+  readonly pictures: ReadonlyMap<string, Uint8Array>;
+  readonly report: string;
+  readonly metrics: Readonly<Record<string, unknown>>;
+}
+
+/**
+ * Writes pictures, report.html and, last, metrics.json: where that is there and names a picture, the picture is there.
+ * Pictures that an earlier run in the same folder left are removed.
+ */
+export async function writeResults(folder: string, { pictures, report, metrics }: RunResults): Promise<void> {
+  const metricsPath = join(folder, "metrics.json");
+  const stale = (await picturesOf(metricsPath)).filter((name) => !pictures.has(name));
+  for (const [name, png] of pictures) await writeFileAtomic(join(folder, name), png);
+  await writeFileAtomic(join(folder, "report.html"), report);
+  await writeJson(metricsPath, metrics);
+  for (const name of stale) await rm(join(folder, name), { force: true });
+}
+
+/** File names of the pictures that an earlier run wrote, by its metrics.json. */
+async function picturesOf(metricsPath: string): Promise<string[]> {
+  const text = await readFile(metricsPath, "utf8").catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return ""; // No earlier run.
+    throw error;
+  });
+  const images: unknown = parsed(text)?.["images"];
+  if (!Array.isArray(images)) return [];
+  // Only names that a run gives: nothing outside of the folder, whatever the file says.
+  return images.flatMap((image) => (/^[\w+-]+\.png$/.test(String(image?.file)) ? [String(image.file)] : []));
+}
+
+function parsed(text: string): Record<string, unknown> | undefined {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined; // Not ours; it is replaced.
+  }
+}

@@ -1,0 +1,281 @@
+// An input optimisation as a run of its own: the wishes (target and start of every image), finding them in one batch, and
+// what came out, as figures, pictures and text. How an image is optimised is in optimize-input.ts.
+import type { LabelledImages } from "../../../data/dataset.js";
+import { encodeGrayPng } from "../../../io/png.js";
+import type { Sequential } from "../../../nn/model.js";
+import { sizeOf } from "../../../tensor/shape.js";
+import type { WebGpuDevice } from "../../../webgpu/device.js";
+import { checkMemory } from "../frame/memory-limit.js";
+import { showProgress } from "../frame/progress.js";
+import type { RunContext } from "../frame/run.js";
+import { counted, listed, lossText, milliseconds, percent } from "../report/text.js";
+import { measureCeilings, profiledSteps, profileSteps } from "../training/profile.js";
+import { type OptimizedInputs, type OptimizeInputOptions, optimizeInputs } from "./optimize-input.js";
+import type { Regularizers } from "./regularizers.js";
+import { imageStart, noiseStart, noisyRealStart, type Start, type StartKind } from "./starts.js";
+import { type Target, targetText } from "./target.js";
+
+/** An image to be found: what the model should say of it, and what it begins with. */
+export interface Wish {
+  readonly target: Target;
+  readonly start: Start;
+}
+
+/** Settings of a run. */
+export interface OptimizeSettings {
+  readonly steps: number;
+  readonly learningRate: number;
+  readonly regularizers: Regularizers;
+  readonly seed: number;
+  /** As in `OptimizeInputOptions`. */
+  readonly clipped?: boolean;
+  readonly settling?: boolean;
+}
+
+/** The settings that the experiments' description gives. */
+export const defaultSettings: OptimizeSettings = {
+  steps: 500,
+  learningRate: 0.05,
+  regularizers: { l2: 1e-4, totalVariation: 0, blur: 0, jitter: 0 },
+  seed: 0,
+};
+
+/** A found image with the model's answer. */
+export interface FoundImage extends Wish {
+  /** Name of its picture. */
+  readonly file: string;
+  /** [H, W, C] */
+  readonly pixels: Float32Array;
+  /** One per class. */
+  readonly probabilities: readonly number[];
+  readonly predicted: number;
+  /** Probability of the predicted class. */
+  readonly confidence: number;
+  /** Cross-entropy and penalties. */
+  readonly loss: number;
+  /** Whether the answer is the target: 99 % for one digit, within 0.01 of every share for several. */
+  readonly met: boolean;
+  /** Steps after which the model first gave a single digit 99 %; null where it never did. Absent for several digits. */
+  readonly stepsTo99?: number | null;
+}
+
+/** What a run came to. */
+export interface OptimizeRun {
+  readonly settings: OptimizeSettings;
+  readonly images: readonly FoundImage[];
+  readonly course: OptimizedInputs;
+  readonly seconds: number;
+  readonly peakBytes: number;
+}
+
+/** Probability that a target of one digit must reach. */
+export const ONE_HOT_BAR = 0.99;
+/** How near to each share of a target of several digits an answer must come. */
+export const MIXED_BAR = 0.01;
+
+export interface WishOptions {
+  /** Starts per target. */
+  readonly count: number;
+  readonly seed: number;
+  /** Needed for every start but noise. */
+  readonly images: LabelledImages | undefined;
+}
+
+/** Every target from `count` starts. A target of several digits takes the real digits of its likeliest. */
+export function wishesFor(targets: readonly Target[], start: StartKind, options: WishOptions): Wish[] {
+  const { count, seed, images } = options;
+  const places = Array.from({ length: count }, (_, index) => index);
+  return targets.flatMap((target) =>
+    places.map((index): Wish => {
+      if (start === "noise") return { target, start: noiseStart(index, { seed, size: 28 * 28 }) };
+      if (start === "real") {
+        return { target, start: noisyRealStart(index, { images: images!, digit: target.likeliest, seed }) };
+      }
+      return { target, start: imageStart(images!, start + index) };
+    }),
+  );
+}
+
+export interface FindOptions {
+  /** Steps between two snapshots; default a fifth of all, at most 100. */
+  readonly snapshotEvery?: number;
+  readonly signal: AbortSignal;
+  readonly onProgress: Required<OptimizeInputOptions>["onProgress"];
+}
+
+/** Finds the images of all wishes in one batch. */
+export async function findImages(
+  model: Sequential,
+  wishes: readonly Wish[],
+  settings: OptimizeSettings,
+  { snapshotEvery, signal, onProgress }: FindOptions,
+): Promise<OptimizeRun> {
+  checkMemory("count", { network: model, images: wishes.length, steps: settings.steps });
+  const begun = performance.now();
+  const course = await optimizeInputs(model, {
+    ...problemOf(model, wishes, settings),
+    ...{ signal, onProgress },
+    snapshotEvery: snapshotEvery ?? Math.min(100, Math.max(1, Math.round(settings.steps / 5))),
+  });
+  return {
+    ...{ settings, course },
+    images: wishes.map((wish, index) => foundImage(wish, index, course)),
+    seconds: (performance.now() - begun) / 1000,
+    peakBytes: model.device.memory().peakBytes,
+  };
+}
+
+/** As {@link findImages}, and tells the user. */
+export async function runOptimization(
+  model: Sequential,
+  wishes: readonly Wish[],
+  settings: OptimizeSettings,
+  { signal, say }: RunContext,
+): Promise<OptimizeRun> {
+  const { steps } = settings;
+  say(`${counted(wishes.length, "image")} for ${targetsText(wishes)}: ${counted(steps, "step")} in one batch`);
+  const progress = showProgress("Images", steps);
+  try {
+    const run = await findImages(model, wishes, settings, {
+      signal,
+      onProgress: ({ step, loss }) => progress.update(step, `loss ${lossText(loss)}`),
+    });
+    progress.end(`${counted(steps, "step")}, ${metText(run)}`);
+    return run;
+  } finally {
+    progress.end();
+  }
+}
+
+/** What `optimizeInputs` is asked. */
+function problemOf(model: Sequential, wishes: readonly Wish[], settings: OptimizeSettings) {
+  const size = sizeOf(model.inputShape);
+  const starts = new Float32Array(wishes.length * size);
+  const targets = new Float32Array(wishes.length * 10);
+  for (const [i, { start, target }] of wishes.entries()) {
+    starts.set(start.image, i * size);
+    targets.set(target.probabilities, i * 10);
+  }
+  return { starts, targets, ...settings };
+}
+
+/** Profiles steps of the same optimisation. */
+export async function profileOptimization(
+  model: Sequential,
+  { images, settings, course }: OptimizeRun,
+  device: WebGpuDevice,
+) {
+  const problem = problemOf(model, images, settings);
+  const run = async (steps: number) => {
+    await optimizeInputs(model, { ...problem, steps, snapshotEvery: steps });
+  };
+  const ceilings = await measureCeilings(device);
+  return profileSteps(device, { steps: profiledSteps(course.timing.stepMsMedian), run, ceilings });
+}
+
+function foundImage(wish: Wish, index: number, course: OptimizedInputs): FoundImage {
+  const { target, start } = wish;
+  const { images, probabilities: all, loss } = course.snapshots.at(-1)!;
+  const size = start.image.length;
+  const probabilities = Array.from(all.subarray(index * 10, (index + 1) * 10));
+  const confidence = Math.max(...probabilities);
+  const single = target.probabilities[target.likeliest] === 1;
+  const met = single
+    ? probabilities[target.likeliest]! >= ONE_HOT_BAR
+    : probabilities.every((p, digit) => Math.abs(p - target.probabilities[digit]!) <= MIXED_BAR);
+  // For one digit the cross-entropy is -log of its probability.
+  const firstStep = course.crossEntropy.findIndex((entropies) => entropies[index]! <= -Math.log(ONE_HOT_BAR));
+  return {
+    ...wish,
+    file: `${target.label}-${start.label}.png`,
+    pixels: images.slice(index * size, (index + 1) * size),
+    probabilities,
+    predicted: probabilities.indexOf(confidence),
+    confidence,
+    loss: loss[index]!,
+    met,
+    ...(single && { stepsTo99: firstStep < 0 ? null : firstStep }),
+  };
+}
+
+/** The found images as 28 x 28 PNG, by file name. */
+export function picturesOf({ images }: Pick<OptimizeRun, "images">): Map<string, Uint8Array> {
+  return new Map(images.map(({ file, pixels }) => [file, encodeGrayPng(pixels, { width: 28, height: 28 })]));
+}
+
+/** The settings, for `config` in metrics.json. */
+export function optimizationConfig({ steps, learningRate, regularizers }: OptimizeSettings) {
+  const { l2, totalVariation, blur, jitter } = regularizers;
+  return { steps, learningRate, l2, totalVariation, blur, jitter };
+}
+
+/** `images`, `history` and `timing` of metrics.json. */
+export function optimizationMetrics({ images, course, seconds }: OptimizeRun) {
+  const meanOf = (values: Float32Array) => values.reduce((a, b) => a + b, 0) / values.length;
+  return {
+    targetsMet: images.filter(({ met }) => met).length,
+    history: {
+      step: course.loss.map((_, step) => step),
+      loss: course.loss.map(meanOf),
+      crossEntropy: course.crossEntropy.map(meanOf),
+    },
+    images: images.map(({ target, start, pixels: _, file, ...answer }) => ({
+      file,
+      target: target.label,
+      targetProbabilities: target.probabilities,
+      start: start.label,
+      startText: start.text,
+      ...answer,
+    })),
+    timing: { ...course.timing, totalSeconds: seconds },
+  };
+}
+
+/** "all ten digits", "3", "2:0.5, 3:0.5". */
+export function targetsText(wishes: readonly Wish[]): string {
+  const texts = new Map(wishes.map(({ target }) => [target.label, targetText(target)]));
+  return texts.size === 10 && [...texts.keys()].every((label) => label.length === 1)
+    ? "all ten digits"
+    : listed([...texts.values()]);
+}
+
+/** "All 20 targets met", "18 of 20 targets met". */
+export function metText({ images }: Pick<OptimizeRun, "images">): string {
+  const met = images.filter((image) => image.met).length;
+  if (images.length === 1) return met === 1 ? "the target is met" : "the target is not met";
+  return met === images.length ? `all ${met} targets are met` : `${met} of ${images.length} targets are met`;
+}
+
+/** Last lines in the terminal. */
+export function optimizationSummary(run: OptimizeRun): string {
+  const { images, course, seconds } = run;
+  const lines = groupedByTarget(images).map((group) => {
+    const { target } = group[0]!;
+    const met = group.filter((image) => image.met).length;
+    return `  ${targetText(target).padEnd(12)} ${answerText(group)}   ${met === group.length ? "met" : `${met} of ${group.length} met`}`;
+  });
+  const { stepMsMedian } = course.timing;
+  return [
+    `${counted(images.length, "image")} in ${seconds.toFixed(1)} s${stepMsMedian === undefined ? "" : ` (${milliseconds(stepMsMedian)} a step)`}: ${metText(run)}`,
+    ...lines,
+  ].join("\n");
+}
+
+/** Images of the same target together, in the order of their first. */
+export function groupedByTarget(images: readonly FoundImage[]): FoundImage[][] {
+  const labels = [...new Set(images.map(({ target }) => target.label))];
+  return labels.map((label) => images.filter(({ target }) => target.label === label));
+}
+
+/** The ranges of the probabilities of the asked digits among images of one target. */
+function answerText(group: readonly FoundImage[]): string {
+  const { target } = group[0]!;
+  const shares = target.probabilities.flatMap((asked, digit) => {
+    if (asked === 0) return [];
+    const values = group.map(({ probabilities }) => probabilities[digit]!);
+    const [low, high] = [Math.min(...values), Math.max(...values)];
+    const range = percent(low) === percent(high) ? percent(low) : `${percent(low)} to ${percent(high)}`;
+    return [`${digit}: ${range}`];
+  });
+  return shares.join("  ");
+}

@@ -1,0 +1,135 @@
+// Tuning profiles: which family of kernels an adapter gets. Chosen from what the adapter says of itself, overridable
+// with KILOGRAD_PROFILE or `openDevice({ profile })`, listed by `kilograd doctor`; and the precision of matrix products.
+import type { Precision } from "../tensor/device.js";
+import { DeviceError, UsageError } from "../tensor/errors.js";
+import type { Choices } from "./tuning.js";
+
+export type ProfileName = "software" | "hardware";
+
+/**
+ * Matrix units: fragments L [m, k] and R [k, n] of float16 and C [m, n] of float32 that a subgroup of `lanes` invocations
+ * multiplies at once.
+ */
+export interface MatrixUnits {
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  readonly lanes: number;
+}
+
+/**
+ * - software: lavapipe (Mesa's llvmpipe) with subgroups of exactly 8 lanes: operands are broadcast between lanes, no
+ *   shared memory, one subgroup per workgroup, long rolled loops.
+ * - hardware: tiles in workgroup memory (float32 in registers, or on matrix units), no subgroups needed. Right on every
+ *   adapter.
+ */
+export interface TuningProfile {
+  readonly name: ProfileName;
+  /** Lanes of a subgroup where kernels may rely on it, else undefined. */
+  readonly subgroupSize: 8 | undefined;
+  /** What mixed precision computes with; undefined: everything is float32. */
+  readonly matrices?: MatrixUnits | undefined;
+  /** Largest storage binding in bytes; larger tensors are processed in windows. */
+  readonly maxBindingBytes: number;
+  /** Most storage buffers that a dispatch may bind. */
+  readonly maxStorageBuffers: number;
+  /** Workgroup memory in bytes. */
+  readonly maxWorkgroupBytes: number;
+  /**
+   * Workgroups that run at the same time, where that is known and one may wait for another: lavapipe's threads. Undefined:
+   * dispatches cost little, or workgroups must not wait.
+   */
+  readonly workers?: number | undefined;
+  /** The adapter is a processor: its compiler takes the square of a program's length, and the lanes of a subgroup are one thread. */
+  readonly onProcessor?: boolean;
+  /** Memory of the machine, where the adapter is its processor: the system gives more, and ends the process when it is used. */
+  readonly memoryBytes?: number | undefined;
+  /** Code shapes that measurement chose, by tunable (tuning.ts). */
+  readonly choices?: Choices;
+}
+
+/** What a caller or the environment asks for. */
+export interface ProfileWishes {
+  readonly profile?: string | undefined;
+  readonly precision?: string | undefined;
+}
+
+/** @throws UsageError for a name that is none */
+export function checkPrecision(name: string): Precision {
+  if (name === "float32" || name === "mixed") return name;
+  throw new UsageError(`openDevice: precision must be "float32" or "mixed", got "${name}"`);
+}
+
+export function chooseProfile(adapter: GPUAdapter, { profile, precision = "float32" }: ProfileWishes): TuningProfile {
+  const { info, limits, features } = adapter;
+  const mixed = checkPrecision(precision) === "mixed";
+  const eightLanes = features.has("subgroups") && info.subgroupMinSize === 8 && info.subgroupMaxSize === 8;
+  const describes = (names: RegExp) => names.test(`${info.description} ${info.device} ${info.architecture}`);
+  const software = describes(/llvmpipe|lavapipe/i);
+  const name = profile ?? (software && eightLanes && !mixed ? "software" : "hardware");
+  if (name !== "software" && name !== "hardware") {
+    throw new UsageError(`openDevice: profile must be "software" or "hardware", got "${name}"`);
+  }
+  if (name === "software" && mixed) {
+    throw new UsageError(`openDevice: precision "mixed" is of profile "hardware" alone; leave out one of the two`);
+  }
+  if (name === "software" && !eightLanes) {
+    throw new UsageError(
+      `openDevice: profile "software" needs subgroups of exactly 8 lanes, this adapter has ${
+        features.has("subgroups") ? `${info.subgroupMinSize} to ${info.subgroupMaxSize}` : "none"
+      }; use "hardware"`,
+    );
+  }
+  return {
+    name,
+    subgroupSize: name === "software" ? 8 : undefined,
+    matrices: mixed ? matrixUnits(adapter) : undefined,
+    maxBindingBytes: Math.floor(limits.maxStorageBufferBindingSize / 256) * 256,
+    maxStorageBuffers: limits.maxStorageBuffersPerShaderStage,
+    maxWorkgroupBytes: limits.maxComputeWorkgroupStorageSize,
+    onProcessor: software || describes(/swiftshader/i),
+  };
+}
+
+/** Experimental, and therefore not in @webgpu/types: the sizes of matrices that the adapter multiplies. */
+export interface SubgroupMatrixConfig {
+  readonly componentType: string;
+  readonly resultComponentType: string;
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+}
+
+/** Features that mixed precision needs, and the one that Dawn lists with the toggle allow_unsafe_apis alone. */
+export const MATRIX_FEATURES = ["chromium-experimental-subgroup-matrix", "shader-f16", "subgroups"] as const;
+
+/** Dawn's toggles for them; it hides float16 on NVIDIA, where older drivers failed its tests. */
+export const MATRIX_TOGGLES = ["allow_unsafe_apis", "vulkan_enable_f16_on_nvidia"] as const;
+
+/**
+ * The largest float16 matrices with float32 sums that the adapter multiplies, with subgroups of one fixed size.
+ * @throws DeviceError where it has none, naming what is missing
+ */
+export function matrixUnits({ info, features }: Pick<GPUAdapter, "info" | "features">): MatrixUnits {
+  const known = info as GPUAdapterInfo & { readonly subgroupMatrixConfigs?: Iterable<SubgroupMatrixConfig> };
+  const configs = [...(known.subgroupMatrixConfigs ?? [])];
+  const fitting = configs.filter((c) => c.componentType === "f16" && c.resultComponentType === "f32");
+  const missing = MATRIX_FEATURES.find((name) => !(features as ReadonlySet<string>).has(name));
+  const reason =
+    missing !== undefined
+      ? `lacks the feature ${missing}`
+      : fitting.length === 0
+        ? `multiplies no f16 matrices with f32 sums (${configs.map((c) => `${c.componentType} to ${c.resultComponentType}`).join(", ") || "no matrices at all"})`
+        : info.subgroupMinSize !== info.subgroupMaxSize
+          ? `has subgroups of ${info.subgroupMinSize} to ${info.subgroupMaxSize} lanes instead of one size`
+          : undefined;
+  if (reason !== undefined) {
+    throw new DeviceError(
+      "LIMIT",
+      `openDevice: precision "mixed" needs matrix units for float16, but ${info.description || info.device || "this adapter"} ${reason}; update its driver or use precision "float32"`,
+    );
+  }
+  const size = (c: SubgroupMatrixConfig) => c.M * c.N * c.K;
+  const { M, N, K } = fitting.reduce((a, b) => (size(b) > size(a) ? b : a));
+  return { m: M, n: N, k: K, lanes: info.subgroupMaxSize! };
+}

@@ -1,0 +1,387 @@
+// Recorded steps: the dispatches of a step with their bind groups, parameters and memory, kept so that the step can be
+// submitted again without the JavaScript that made it. When all of a step is recorded, its memory is planned: a buffer serves
+// one tensor after the other within the step, and nobody else until the step is disposed.
+import type { RecordedStep, Storage } from "../../tensor/device.js";
+import { DeviceError } from "../../tensor/errors.js";
+import type { Tensor } from "../../tensor/tensor.js";
+import {
+  boundViews,
+  type DispatchCommand,
+  encode,
+  type KernelCall,
+  PARAMETER_BINDING,
+  type ParameterBlock,
+  type ParameterPlace,
+  type Program,
+  parameterPlace,
+  partPlaces,
+  withSharedAccess,
+} from "../commands.js";
+import type { TuningProfile } from "../family.js";
+import type { Content, Fault } from "../faults.js";
+import type { BufferPool, PooledBuffer } from "../pool.js";
+import { type Dispatch, type GpuView, programKey } from "../program.js";
+import type { DispatchTimer } from "../timer.js";
+import { StepMemory } from "./memory.js";
+import { COUNTERS_BYTES, type Group, groupsOf, mergedDispatch } from "./merge.js";
+
+/** A storage of the WebGPU device, as far as a step must know it. */
+export interface PlannedStorage extends Storage {
+  readonly buffer: PooledBuffer;
+  readonly content: Content;
+}
+
+/** What a recorded step needs of its device. */
+export interface PlanHost {
+  readonly gpu: GPUDevice;
+  readonly pool: BufferPool;
+  readonly profile: TuningProfile;
+  readonly parameterLayout: GPUBindGroupLayout;
+  timer(): DispatchTimer | undefined;
+  /** Raises failures and submits what was recorded before. */
+  prepare(): void;
+  /** Gets a dispatch ready, but for its bind group; its program compiles meanwhile. */
+  command(call: KernelCall, dispatch: Dispatch, parameters: ParameterBlock): DispatchCommand;
+  /** Binds the views of a dispatch, which have their places. */
+  bind(command: DispatchCommand): void;
+  /** Whether the program of a kernel's dispatch is there, and prepared. */
+  isPrepared(kernel: string, dispatch: Dispatch): boolean;
+  /** Whether programs will run without being compiled first, once that can be said. @throws where one does not compile */
+  compileAhead(programs: readonly Program[]): Promise<boolean>;
+  /** What WebGPU reported of what `fn` did. */
+  attempt(fn: () => void): Fault | undefined;
+  /** Throws the error of a call whose results are needed. */
+  raiseCall(error: DeviceError): never;
+  /** Raises an error at the next call. */
+  fail(error: Error): void;
+  /** Books a submit of commands, put into so many dispatches. */
+  submitted(commands: readonly DispatchCommand[], dispatches: number): void;
+}
+
+/** Kernel of merged dispatches. */
+const MERGED = "merged";
+/** A step of more operations takes so long, where merging means to compile for seconds, that launches do not matter. */
+const MOST_FLOPS = 5e9;
+/** A program that was not in the driver's cache takes longer. */
+const CACHED_MS = 500;
+
+const isSingle = (group: Group) => group.length === 1 && group[0]!.length === 1;
+
+/** A step while it is recorded, and afterwards what runs it again. */
+export class WebGpuPlan implements RecordedStep {
+  /**
+   * Runs after which a step is taken to be one of many and merged programs are compiled for it, and where the first of them
+   * was not in the driver's cache, those after which the others are: on lavapipe they take it some 20 s of one core.
+   */
+  static mergeAfter = { cached: 100, uncached: 2000 };
+  /** Steps whose merged programs are being compiled. */
+  static merging = 0;
+  readonly commands: DispatchCommand[] = [];
+  private readonly memory: StepMemory;
+  outputs: readonly Tensor[] = [];
+  /** Host side of the step, in its order: side effects, and parameters asked for anew. */
+  private readonly host: (() => void)[] = [];
+  /** Made before the step: it must be where it was for the step to run again. */
+  private readonly external = new Map<PlannedStorage, PooledBuffer>();
+  private readonly made = new Set<PlannedStorage>();
+  /** Values that the host wrote into memory of the step, and those among them that kernels overwrite. */
+  private readonly written = new Map<PooledBuffer, ArrayBufferView<ArrayBuffer>>();
+  private readonly rewritten = new Map<PooledBuffer, ArrayBufferView<ArrayBuffer>>();
+  /** What every run overwrites, and the kernel that does so last. */
+  private readonly changed = new Map<PlannedStorage, string>();
+  private parametersChange = false;
+  private uploaded = false;
+  private runs = 0;
+  /** The commands in an order of the same results, those that can be one in a group. */
+  private groups: readonly Group<DispatchCommand>[] = [];
+  /** Counters of each group of several stages. */
+  private counters: PooledBuffer | undefined;
+  /** The groups as one command each, once those are compiled; results have the same bits. */
+  private merged: readonly DispatchCommand[] | undefined;
+  private awaitingRuns: { readonly runs: number; readonly settled: () => void } | undefined;
+  /** Where the parameters that change stand: for a command that was merged a second time. */
+  private readonly places = new Map<DispatchCommand, ParameterPlace[]>();
+  private parameterBuffer: GPUBuffer | undefined;
+  private parameterGroup: GPUBindGroup | undefined;
+  private disposed = false;
+
+  constructor(
+    private readonly device: PlanHost,
+    readonly parameters: ParameterBlock,
+  ) {
+    this.memory = new StepMemory(device.pool);
+  }
+
+  get valid(): boolean {
+    if (this.disposed) return false;
+    for (const [storage, buffer] of this.external) if (!storage.alive || storage.buffer !== buffer) return false;
+    return true;
+  }
+
+  /** A storage was allocated within the step. */
+  allocated(storage: PlannedStorage): void {
+    this.made.add(storage);
+  }
+
+  /** A kernel reads or writes a storage. */
+  uses(storage: PlannedStorage): void {
+    if (!this.made.has(storage)) this.external.set(storage, storage.buffer);
+  }
+
+  /** A kernel overwrites a storage, in every run. */
+  changes(storage: PlannedStorage, kernel: string): void {
+    this.changed.set(storage, kernel);
+  }
+
+  /** The host is about to write into a storage. @throws DeviceError where the step did not make it */
+  mustOwn(storage: PlannedStorage): void {
+    if (this.made.has(storage)) return;
+    throw new DeviceError(
+      "VALIDATION",
+      "record: a recorded step must not write host values into a tensor made before it; pass them as its inputs",
+    );
+  }
+
+  /** The host wrote into a storage of the step. Its buffer keeps these values: it serves no other tensor of the step. */
+  wrote(storage: PlannedStorage, values: ArrayBufferView<ArrayBuffer>): void {
+    this.written.set(storage.buffer, values);
+  }
+
+  acquire(bytes: number): PooledBuffer {
+    return this.memory.acquire(bytes);
+  }
+
+  /** Memory that nothing in the step needs any more; what the step made goes back with the step. */
+  release(buffer: PooledBuffer): void {
+    if (!buffer.planned) this.device.pool.release(buffer);
+  }
+
+  /** Lays out side by side what the step made; false where that cannot be. */
+  join(views: readonly GpuView[]): boolean {
+    if (views.some(({ buffer }) => buffer.whole !== undefined)) return false;
+    const buffers = new Set(views.map(({ buffer }) => buffer));
+    if (buffers.size !== views.length || [...buffers].some((buffer) => this.written.has(buffer))) return false;
+    // No dispatch may write into a buffer that it binds for reading elsewhere.
+    const readsAndWrites = this.commands.some(({ dispatch }) => {
+      const accesses = dispatch.bindings.flatMap(({ view, access }) =>
+        buffers.has(view.buffer) ? [access ?? "read"] : [],
+      );
+      return new Set(accesses).size > 1;
+    });
+    if (readsAndWrites) return false;
+    return this.memory.join(
+      views.map(({ buffer }) => buffer),
+      views.map(({ byteLength }) => byteLength),
+    );
+  }
+
+  /** A kernel overwrites a buffer. */
+  overwrites(buffer: PooledBuffer): void {
+    const values = this.written.get(buffer);
+    if (values !== undefined) this.rewritten.set(buffer, values);
+  }
+
+  /** A host side effect of the step. */
+  everyTime(effect: () => void): void {
+    this.host.push(effect);
+  }
+
+  /**
+   * The parameters of the dispatches recorded since `first` change: `again` makes them anew, with the scratch views of
+   * the first time.
+   */
+  reparameterise(
+    first: number,
+    scratch: readonly GpuView[],
+    again: (scratch: () => GpuView, dispatch: (dispatch: Dispatch) => void) => void,
+  ): void {
+    const commands = this.commands.slice(first);
+    for (const command of commands) this.places.set(command, [parameterPlace(command)]);
+    this.parametersChange = true;
+    this.host.push(() => {
+      let [nextScratch, next] = [0, 0];
+      again(
+        () => scratch[nextScratch++]!,
+        (given) => {
+          const dispatch = withSharedAccess(given);
+          const [x, y = 1, z = 1] = dispatch.workgroups;
+          if (x * y * z === 0) return;
+          const command = commands[next++];
+          const [oldX, oldY = 1, oldZ = 1] = command?.dispatch.workgroups ?? [0];
+          if (
+            command === undefined ||
+            programKey(command.program.kernel, dispatch) !== command.program.key ||
+            boundViews(dispatch) !== command.bound ||
+            x !== oldX ||
+            y !== oldY ||
+            z !== oldZ
+          ) {
+            throw new DeviceError(
+              "VALIDATION",
+              `record: changing params of "${commands[0]?.program.kernel}" changed its dispatches; only its numbers may change`,
+            );
+          }
+          if (command.parameterOffset < 0) return;
+          for (const place of this.places.get(command)!) this.parameters.write(place, dispatch);
+        },
+      );
+    });
+  }
+
+  /** Ends the recording, whose function gave `outputs`, and submits the step for the first time. */
+  complete(outputs: readonly Tensor[]): void {
+    this.outputs = outputs;
+    const returned = new Set(outputs.map((t) => t.storage));
+    for (const storage of this.made) {
+      if (storage.alive && !returned.has(storage)) {
+        throw new DeviceError(
+          "VALIDATION",
+          `record: a recorded step must not keep tensors that it does not return (one of ${storage.size} elements is alive)`,
+        );
+      }
+    }
+    for (const storage of this.changed.keys()) if (!storage.alive) this.changed.delete(storage);
+    // In the order of the groups from the first time on: they decide what is needed at the same time.
+    this.groups = this.findGroups();
+    this.commands.splice(0, this.commands.length, ...this.groups.flat(2));
+    const buffersOf = ({ dispatch }: DispatchCommand) => dispatch.bindings.map(({ view }) => view.buffer);
+    this.memory.place(
+      this.groups.map((group) => group.flat().flatMap(buffersOf)),
+      [...this.made].flatMap(({ alive, buffer }) => (alive ? [buffer] : [])),
+      this.written.keys(),
+    );
+    for (const command of this.commands) this.device.bind(command);
+    for (const [buffer, values] of this.written) this.device.gpu.queue.writeBuffer(buffer.gpu, buffer.offset, values);
+    if (this.groups.some((group) => group.length > 1)) {
+      this.counters = this.device.pool.acquire(COUNTERS_BYTES * this.groups.length);
+      this.counters.planned = true;
+    }
+    const isThere = (group: Group<DispatchCommand>, k: number) =>
+      isSingle(group) || this.device.isPrepared(MERGED, this.mergedDispatch(k));
+    if (this.groups.every(isThere)) this.merged = this.mergedCommands();
+    this.bindParameters();
+    this.submit();
+  }
+
+  private findGroups(): Group<DispatchCommand>[] {
+    const { profile } = this.device;
+    const calls = [...new Set(this.commands.map(({ call }) => call))];
+    const flops = calls.reduce((sum, { flops }) => sum + (flops?.() ?? 0), 0);
+    if (profile.workers !== undefined && flops > MOST_FLOPS) return this.commands.map((command) => [[command]]);
+    return groupsOf(this.commands, profile);
+  }
+
+  private bindParameters(): void {
+    const { gpu, parameterLayout } = this.device;
+    // Submits that read the old one are done with it first.
+    this.parameterBuffer?.destroy();
+    this.parameterBuffer = gpu.createBuffer({
+      size: this.parameters.bytes + PARAMETER_BINDING,
+      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+    });
+    this.parameterGroup = gpu.createBindGroup({
+      layout: parameterLayout,
+      entries: [{ binding: 0, resource: { buffer: this.parameterBuffer, size: PARAMETER_BINDING } }],
+    });
+    this.uploaded = false;
+  }
+
+  private mergedDispatch(k: number): Dispatch {
+    const counters: GpuView | undefined = this.counters && {
+      ...{ shape: [COUNTERS_BYTES / 4], dtype: "u32", size: COUNTERS_BYTES / 4 },
+      ...{ buffer: this.counters, byteOffset: COUNTERS_BYTES * k, byteLength: COUNTERS_BYTES },
+    };
+    return mergedDispatch(this.groups[k]!, this.device.profile, counters);
+  }
+
+  private mergedCommands(): DispatchCommand[] {
+    return this.groups.map((group, k) => {
+      if (isSingle(group)) return group[0]![0]!;
+      const call = { kernel: MERGED, inputs: [], outputs: [], flops: undefined, dispatches: 1, reads: [], writes: [] };
+      const command = this.device.command(call, this.mergedDispatch(k), this.parameters);
+      const parts = group.flat();
+      this.device.bind(command);
+      partPlaces(command, parts).forEach((place, i) => void this.places.get(parts[i]!)?.push(place));
+      return command;
+    });
+  }
+
+  /** Merges what can be merged; the step runs as it was recorded until that is compiled. */
+  private async merge(): Promise<void> {
+    WebGpuPlan.merging++;
+    try {
+      const merged = this.mergedCommands();
+      this.bindParameters();
+      const programs = merged.filter(({ call }) => call.kernel === MERGED).map(({ program }) => program);
+      const [longest, ...others] = programs.toSorted((a, b) => b.code.length - a.code.length);
+      if (longest === undefined) return;
+      await Promise.all(programs.map(({ ready }) => ready));
+      const begun = performance.now();
+      let compiled = await this.device.compileAhead([longest]);
+      const cached = performance.now() - begun < CACHED_MS;
+      if (!cached && !(await this.reaching(WebGpuPlan.mergeAfter.uncached))) return;
+      compiled &&= await this.device.compileAhead(others);
+      if (compiled) this.merged = merged;
+    } finally {
+      WebGpuPlan.merging--;
+    }
+  }
+
+  /** Whether there have been so many runs; settles when there have, or when there will be no more. */
+  private async reaching(runs: number): Promise<boolean> {
+    if (this.runs < runs && !this.disposed) {
+      await new Promise<void>((settled) => {
+        this.awaitingRuns = { runs, settled };
+      });
+    }
+    return this.runs >= runs;
+  }
+
+  run(): void {
+    if (!this.valid) throw new DeviceError("CLOSED", "record: memory of this step was freed; record it again");
+    this.device.prepare();
+    for (const { content } of this.external.keys())
+      if (content.error !== undefined) this.device.raiseCall(content.error);
+    if (++this.runs === WebGpuPlan.mergeAfter.cached && this.merged === undefined)
+      this.merge().catch((error: Error) => this.device.fail(error));
+    if (this.runs === this.awaitingRuns?.runs) this.awaitingRuns.settled();
+    for (const act of this.host) act();
+    for (const [storage, kernel] of this.changed) storage.changed(kernel);
+    for (const [buffer, values] of this.rewritten) this.device.gpu.queue.writeBuffer(buffer.gpu, buffer.offset, values);
+    this.submit();
+  }
+
+  private submit(): void {
+    const { gpu } = this.device;
+    if ((this.parametersChange || !this.uploaded) && this.parameters.bytes > 0) {
+      this.uploaded = true;
+      gpu.queue.writeBuffer(this.parameterBuffer!, 0, this.parameters.data);
+    }
+    const timer = this.device.timer();
+    // To be timed one by one they run one by one.
+    const commands = timer?.each === "dispatch" ? this.commands : (this.merged ?? this.commands);
+    const fault = this.device.attempt(() => {
+      const encoder = gpu.createCommandEncoder();
+      if (commands === this.merged && this.counters !== undefined) encoder.clearBuffer(this.counters.gpu);
+      encode(encoder, commands, this.parameterGroup!, timer);
+      gpu.queue.submit([encoder.finish()]);
+    });
+    // Nothing of it was executed.
+    if (fault !== undefined) throw new DeviceError(fault.code, `record: the recorded step cannot run: ${fault.reason}`);
+    this.device.submitted(this.commands, commands.length);
+  }
+
+  dispose(): void {
+    if (this.disposed) return;
+    this.disposed = true;
+    this.awaitingRuns?.settled();
+    for (const t of this.outputs) t.dispose();
+    // Somebody may hold an alias.
+    this.memory.dispose([...this.made].flatMap(({ alive, buffer }) => (alive ? [buffer] : [])));
+    if (this.counters !== undefined) {
+      this.counters.planned = false;
+      this.device.pool.release(this.counters);
+    }
+    this.parameterBuffer?.destroy();
+  }
+}

@@ -1,0 +1,201 @@
+// Choices of code shape that are left to measurement: which of a few ways to write a kernel is fastest differs between
+// adapters and even between two versions of one driver. A kernel defines a Tunable with its options; a device is opened
+// with one option of each and keeps it, so that a process computes the same bits throughout. Where measurements are kept
+// is the store's business (io/tuning-file.ts in Node; browsers have none and use the defaults).
+import type { Device } from "../tensor/device.js";
+import { UsageError } from "../tensor/errors.js";
+import { scope } from "../tensor/scope.js";
+import type { ProfileName, TuningProfile } from "./family.js";
+
+/** Raised by every change of a kernel that makes earlier measurements void. */
+const CODE_VERSION = 1;
+
+/** An option is preferred to the default only when it is faster by this factor: timings of equal options differ, too. */
+const MARGIN = 1.1;
+
+/** A choice between forms of one kernel that compute the same up to rounding. */
+export interface Choice<Option extends string = string> {
+  /** As `kilograd doctor` shows it, e.g. "matmul, A [M, K]". */
+  readonly name: string;
+  /** The default first: the best known for the profile. */
+  readonly options: readonly [Option, ...Option[]];
+}
+
+/** A choice with what it takes to measure it. */
+export interface Tunable extends Choice {
+  readonly profile: ProfileName;
+  /** Prepares a piece of work whose time depends on the option (a few milliseconds or less); the result records it. */
+  readonly sample: (device: Device) => () => void;
+}
+
+/** Option by tunable; defaults are left out. */
+export type Choices = Readonly<Record<string, string>>;
+
+/** What was measured of one tunable. */
+export interface Measurement {
+  readonly options: readonly string[];
+  /** Least time of a sample with each option. */
+  readonly milliseconds: readonly number[];
+  readonly chosen: string;
+}
+
+/** Measurements by machine and tunable. */
+export type Measurements = Readonly<Record<string, Readonly<Record<string, Measurement>>>>;
+
+/** Keeps measurements between processes. */
+export interface TuningStore {
+  /** What distinguishes this machine from others with an adapter of the same description. */
+  readonly machine: string;
+  /** All that is stored; throws where it cannot be read or is something else. Options may be those of other versions. */
+  read(): Promise<Measurements>;
+  write(measurements: Measurements): Promise<void>;
+}
+
+const tunables = new Map<string, Tunable>();
+let store: TuningStore | undefined;
+
+/** Makes a choice known, for measuring; kernels do so when they are loaded. */
+export function defineTunable(tunable: Tunable): void {
+  tunables.set(tunable.name, tunable);
+}
+
+/** The option that a device of this profile uses. */
+export function tuned<Option extends string>(profile: TuningProfile, { name, options }: Choice<Option>): Option {
+  return (profile.choices?.[name] as Option | undefined) ?? options[0];
+}
+
+/** Every choice of a profile's kernels, with the option in use. */
+export function choicesInUse(profile: TuningProfile): (Choice & { option: string; measured: boolean })[] {
+  return tunablesOf(profile).map((tunable) => ({
+    name: tunable.name,
+    options: tunable.options,
+    option: tuned(profile, tunable),
+    measured: profile.choices?.[tunable.name] !== undefined,
+  }));
+}
+
+/** Sets where measurements are kept. */
+export function provideTuningStore(provided: TuningStore): void {
+  store = provided;
+}
+
+/** What KILOGRAD_TUNE says; by default what was measured earlier is used, and nothing is measured. */
+export type TuningMode = "off" | "cached" | "on" | "force";
+
+/** @throws UsageError for another value than off, on or force */
+export function tuningMode(value: string | undefined): TuningMode {
+  if (value === undefined) return "cached";
+  if (value === "off" || value === "on" || value === "force") return value;
+  throw new UsageError(`openDevice: KILOGRAD_TUNE must be "off", "on" or "force", got "${value}"`);
+}
+
+export interface TuningRequest {
+  readonly mode: TuningMode;
+  readonly profile: TuningProfile;
+  /** Adapter and driver, in words. */
+  readonly adapter: string;
+  /** Opens a device that uses these options. */
+  readonly open: (choices: Choices) => Promise<Device>;
+  readonly note: (message: string) => void;
+}
+
+/** Choices by machine and mode: settled once in a process. */
+const settled = new Map<string, Promise<Choices>>();
+
+/** The choices for a device that is being opened: read, measured, or none. */
+export function settleChoices(request: TuningRequest): Promise<Choices> {
+  const { mode, profile, adapter } = request;
+  if (mode === "off" || store === undefined || tunablesOf(profile).length === 0) return Promise.resolve({});
+  const machine = [`code ${CODE_VERSION}`, profile.name, adapter, store.machine].join("; ");
+  const key = `${mode}; ${machine}`;
+  let choices = settled.get(key);
+  if (choices === undefined) {
+    choices = settle(request, store, machine);
+    settled.set(key, choices);
+    choices.catch(() => settled.delete(key));
+  }
+  return choices;
+}
+
+async function settle(request: TuningRequest, from: TuningStore, machine: string): Promise<Choices> {
+  const { mode, profile, note } = request;
+  const known = await from.read().catch((error: Error): Measurements => {
+    note(`tuning: earlier measurements are not used, because ${error.message}`);
+    return {};
+  });
+  const found: Record<string, Measurement> = {};
+  let fresh = 0;
+  for (const tunable of tunablesOf(profile)) {
+    const earlier = known[machine]?.[tunable.name];
+    const valid = earlier !== undefined && earlier.options.join() === tunable.options.join();
+    if (valid && mode !== "force") found[tunable.name] = earlier;
+    else if (mode !== "cached") {
+      note(`tuning: measuring ${tunable.name} (${tunable.options.join(", ")})`);
+      found[tunable.name] = await measure(tunable, request.open);
+      fresh++;
+    }
+  }
+  if (fresh > 0) {
+    await from.write({ ...known, [machine]: { ...known[machine], ...found } }).catch((error: Error) => {
+      note(`tuning: the measurements could not be kept, because ${error.message}`);
+    });
+  }
+  return Object.fromEntries(Object.entries(found).map(([name, { chosen }]) => [name, chosen]));
+}
+
+/** On matrix units there is one form of everything: what is measured is float32's. */
+function tunablesOf({ name, matrices }: TuningProfile): Tunable[] {
+  return matrices === undefined ? [...tunables.values()].filter(({ profile }) => profile === name) : [];
+}
+
+/** Rounds of timing, and about how long one takes: on hardware long against the naps of a wait (wait.ts). */
+const ROUNDS = { software: 40, hardware: 10 };
+const ROUND_MS = { software: 8, hardware: 40 };
+/** Calls in a round, whose results are alive at the same time. */
+const MOST_CALLS = 256;
+
+/** Times all options of a tunable side by side. */
+async function measure({ name, options, sample, profile }: Tunable, open: TuningRequest["open"]): Promise<Measurement> {
+  const trials: { device: Device; run: (times: number) => Promise<number>; best: number }[] = [];
+  try {
+    for (const option of options) {
+      const device = await open({ [name]: option });
+      const trial = { device, run: async () => 0, best: Number.POSITIVE_INFINITY } as (typeof trials)[number];
+      trials.push(trial);
+      const work = sample(device);
+      trial.run = async (times) => {
+        const begun = performance.now();
+        scope(() => {
+          for (let i = 0; i < times; i++) work();
+        });
+        await device.sync();
+        return (performance.now() - begun) / times;
+      };
+      await trial.run(1); // Compiles.
+    }
+    let times = 1;
+    while (
+      times < MOST_CALLS &&
+      times * Math.min(...(await inTurn(trials, ({ run }) => run(times)))) < ROUND_MS[profile]
+    ) {
+      times *= 2;
+    }
+    for (let round = 0; round < ROUNDS[profile]; round++) {
+      await inTurn(trials, async (trial) => {
+        trial.best = Math.min(trial.best, await trial.run(times));
+      });
+    }
+  } finally {
+    for (const { device } of trials) device.destroy();
+  }
+  const milliseconds = trials.map(({ best }) => best);
+  const fastest = Math.min(...milliseconds);
+  const chosen = milliseconds[0]! <= fastest * MARGIN ? options[0] : options[milliseconds.indexOf(fastest)]!;
+  return { options, milliseconds: milliseconds.map((ms) => Number(ms.toPrecision(4))), chosen };
+}
+
+async function inTurn<T, R>(items: readonly T[], call: (item: T) => Promise<R>): Promise<R[]> {
+  const results: R[] = [];
+  for (const item of items) results.push(await call(item));
+  return results;
+}
