@@ -165,7 +165,7 @@ export const softmaxKernel = defineKernel<SoftmaxParams>({
       key: `log ${log}`,
       bindings: [read("x", x), write("y", call.outputs[0]!)],
       text: (row) => /* wgsl */ `${topAndTotal(row)}
-    let log_total = ${unlessNanF32("log(total)", "total")};
+    ${log ? `let log_total = ${unlessNanF32("log(total)", "total")};` : ""}
     ${row.each(`y[at] = ${log ? "x[at] - top - log_total" : "exp(x[at] - top) / total"};`)}`,
     });
   },

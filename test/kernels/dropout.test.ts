@@ -1,5 +1,6 @@
 // dropout: the same mask on both devices and in both directions, the right share of it, and an unchanged mean.
 import { describe, expect, it } from "vitest";
+import "../../src/autograd/methods.js";
 import { gradcheck } from "../../src/autograd/gradcheck.js";
 import { ones } from "../../src/autograd/ops/create.js";
 import { type DropoutOptions, dropout } from "../../src/autograd/ops/dropout.js";
@@ -35,6 +36,26 @@ describeProfiles((device) => {
     const { grad } = valueAndGrad((t) => sum(dropout(t, { rate: 0.5, key })))(x);
     const values = await y.data();
     expect(Array.from(await grad.data())).toEqual(Array.from(values, (value) => (value === 0 ? 0 : 2)));
+  });
+});
+
+// PyTorch's nn.functional.dropout multiplies by its mask, forward and backward (2.15, on the CPU).
+const special = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 0, -0, 1, -1];
+const many = Float32Array.from({ length: 50 * special.length }, (_, i) => special[i % special.length]!);
+
+describeProfiles((device) => {
+  it("multiplies what it drops by 0, forward and backward", async () => {
+    const options = { rate: 0.5, key };
+    const mask = await dropout(ones(cpu, [many.length]), options).data();
+    const expected = Array.from(many, (value, i) => value * mask[i]!);
+    expect(expected.filter(Number.isNaN).length).toBeGreaterThan(60);
+    for (const d of [cpu, device()]) {
+      const x = tensor(d, many);
+      expect(Array.from(await dropout(x, options).data()), d.kind).toEqual(expected);
+      x.requiresGrad = true;
+      dropout(x, options).backward({ gradient: tensor(d, many) });
+      expect(Array.from(await x.grad!.data()), d.kind).toEqual(expected);
+    }
   });
 });
 
