@@ -28,8 +28,7 @@ export const dropoutKernel = defineKernel<DropoutParams>({
         { name: "y", view: call.outputs[0]!, type: "vec4f", access: "read_write" },
       ],
       declarations: RANDOM_BITS,
-      statement:
-        "y[i] = x[i] * select(vec4f(u.scale), vec4f(0.0), (randomBits(i) >> vec4u(8u)) < vec4u(u.threshold));",
+      statement: "y[i] = x[i] * select(vec4f(u.scale), vec4f(0.0), (randomBits(i) >> vec4u(8u)) < vec4u(u.threshold));",
       sizes: (start) => ({ ...randomSizes(params, start), threshold: bernoulliThreshold(params.rate) }),
       numbers: { scale: 1 / (1 - params.rate) },
     });

@@ -24,29 +24,37 @@ const REDUCING: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * The softmax or sigmoid that a model's outputs come from, by way of layers without weights; else the last layer's own
+ * The first softmax or sigmoid that a model's outputs come from by way of layers without weights; else the last layer's own
  * activation.
  */
 export function headOf(layers: readonly BoundLayer[]): Head {
   const last = layers.length - 1;
+  const { name, placed } = layers[last]!;
+  let head: Head = { index: last, layer: name, activation: placed.layer.activation, obstacle: undefined };
   let obstacle: Head["obstacle"];
+  /** The activation that comes next behind the layer that is looked at, in a layer of its own. */
+  let next: ActivationName = "linear";
   for (let index = last; index >= 0; index--) {
     const { name, placed } = layers[index]!;
     const { layer, outputShape } = placed;
     const { activation, className } = layer;
     if (activation === "softmax" || activation === "sigmoid") {
+      // The softmax of log-probabilities is the probabilities: the logarithms are logits.
+      if (activation === "softmax" && next === "log") break;
       // Softmax runs over the last axis: one distribution, or several that are then in one row.
       const several = activation === "softmax" && index < last && outputShape.slice(0, -1).some((size) => size !== 1);
       const whole = several ? { layer: name, atInference: true } : undefined;
-      return { index, layer: name, activation, obstacle: obstacle ?? whole };
+      head = { index, layer: name, activation, obstacle: obstacle ?? whole };
     }
-    if (activation !== "linear") break;
+    if (activation !== "linear") {
+      if (className !== "Activation") break;
+      next = activation;
+      if (!obstacle?.atInference) obstacle = { layer: name, atInference: true };
+      continue;
+    }
     if (ARRANGING.has(className) || className === "Activation" || layer.config["rate"] === 0) continue;
     if (!REDUCING.has(className)) break;
-    if (obstacle === undefined || !obstacle.atInference) {
-      obstacle = { layer: name, atInference: className !== "Dropout" };
-    }
+    if (!obstacle?.atInference) obstacle = { layer: name, atInference: className !== "Dropout" };
   }
-  const { name, placed } = layers[last]!;
-  return { index: last, layer: name, activation: placed.layer.activation, obstacle: undefined };
+  return head;
 }

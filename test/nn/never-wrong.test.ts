@@ -282,6 +282,20 @@ describeDevices((device, kind) => {
         crossEntropy,
         '"conv2d" makes other values of it',
       ],
+      ...["relu", "tanh", "sigmoid", "softmax"].map((name): [string, () => Layer[], number[], Loss, string] => [
+        `${name} of probabilities`,
+        () => [dense({ units: 3, activation: "softmax" }), activation(name as "relu"), flatten()],
+        [3],
+        crossEntropy,
+        'layer "dense" applies softmax and "activation" makes other values of it',
+      ]),
+      [
+        "two activations of probabilities, each a layer",
+        () => [dense({ units: 3 }), activation("sigmoid"), activation("square"), activation("sigmoid")],
+        [3],
+        binaryCrossEntropyFromLogits,
+        'layer "activation" applies sigmoid and "activation_2" makes other values of it; use loss.binaryCrossEntropy',
+      ],
       [
         "sigmoid",
         () => [dense({ units: 3, activation: "sigmoid" })],
@@ -301,10 +315,22 @@ describeDevices((device, kind) => {
       const size = inputShape.reduce((a, b) => a * b, 1);
       const targets = loss.classifies ? Int32Array.of(0) : new Float32Array(3);
       const data = { inputs: new Float32Array(size).fill(1), targets };
-      for (const refused of [m.evaluate(data, { loss }), m.fit(data, { loss, optimizer: sgd() })]) {
+      const step = async () => {
+        const x = tensor(device(), data.inputs, { shape: [1, ...inputShape] });
+        const y = tensor(device(), targets, { shape: loss.classifies ? [1] : [1, 3] });
+        m.trainStep(x, y, { loss, optimizer: sgd() });
+      };
+      for (const refused of [m.evaluate(data, { loss }), m.fit(data, { loss, optimizer: sgd() }), step()]) {
         await expect(refused).rejects.toThrow(UsageError);
         await expect(refused).rejects.toThrow(message);
       }
+      m.dispose();
+    });
+
+    test("the logarithms of a softmax are logits", async () => {
+      const m = model([dense({ units: 3, activation: "softmax" }), activation("log")]);
+      scaled(m);
+      expect((await m.evaluate(sample, lossOptions)).loss).toBeCloseTo(expected, 4);
       m.dispose();
     });
 
