@@ -5,6 +5,7 @@ import { checkOptions, instanceOf, type Rules } from "../tensor/options.js";
 import { scope } from "../tensor/scope.js";
 import { type Shape, sizeOf } from "../tensor/shape.js";
 import { StepPlan } from "../tensor/step-plan.js";
+import { requireResult } from "../tensor/tensor.js";
 import { addFigures, type FigureSums, FigureTable, type Metric, MOST_UNREAD, meansOf, metricsRule } from "./figures.js";
 import { type Loss, lossRule } from "./losses.js";
 import type { Sequential } from "./model.js";
@@ -51,7 +52,9 @@ export async function evaluateSet(model: Sequential, set: SampleSet, options: Ev
   const step = new StepPlan(model.device, (x, target) =>
     noGrad(() => {
       const prediction = lossInput(model, loss, x!);
-      table.record(loss(prediction, target!), prediction, target!);
+      const value = loss(prediction, target!);
+      requireResult(loss.lossName, value, "the loss");
+      table.record(value, prediction, target!);
       return [];
     }),
   );

@@ -19,11 +19,11 @@ import {
   text,
 } from "../tensor/options.js";
 import { RandomStream } from "../tensor/random.js";
-import { scope } from "../tensor/scope.js";
+import { refusePromise, scope } from "../tensor/scope.js";
 import type { Shape } from "../tensor/shape.js";
 import { type HostTensor, StepPlan } from "../tensor/step-plan.js";
-import { type Tensor, tensor } from "../tensor/tensor.js";
-import { type Callback, callbackRule, type StepLogs, type TrainingContext } from "./callbacks/callback.js";
+import { requireResult, type Tensor, tensor } from "../tensor/tensor.js";
+import { atOnce, type Callback, callbackRule, type StepLogs, type TrainingContext } from "./callbacks/callback.js";
 import { type ModelFile, readModelFile } from "./checkpoint.js";
 import { findNonFinite, nonFiniteWeight } from "./diagnose.js";
 import { evaluateSet } from "./evaluate.js";
@@ -228,7 +228,7 @@ export async function train(model: Sequential, data: LabelledData, given: FitOpt
     } catch (error) {
       throw training.explain(error);
     } finally {
-      training.dispose();
+      await training.dispose();
     }
   } finally {
     release();
@@ -472,7 +472,10 @@ class Training {
 
   private perturbed(x: Tensor, y: Tensor): Tensor {
     const { model, seed, options, optimizer } = this;
-    return detach(options.perturb?.(x, y, { model, seed, step: () => optimizer.iterations }) ?? x);
+    if (options.perturb === undefined) return detach(x);
+    const changed: unknown = options.perturb(x, y, { model, seed, step: () => optimizer.iterations });
+    requireResult("fit", changed, "perturb");
+    return detach(changed);
   }
 
   private indicesOf(index: number): Uint32Array {
@@ -482,12 +485,14 @@ class Training {
   private batch(index: number): [x: HostTensor, y: HostTensor] {
     const indices = this.indicesOf(index);
     const { augment } = this.options;
-    const change = (values: Float32Array) =>
-      augment?.(values, {
+    const change = (values: Float32Array) => {
+      const done = augment?.(values, {
         count: indices.length,
         shape: this.model.inputShape,
         random: new RandomStream(this.seed, `augment/${this.optimizer.iterations}`),
       });
+      refusePromise("fit", done, "augment", "prepare before fit what has to be awaited");
+    };
     return [this.set.inputRows(indices, change), this.set.targetRows(indices)];
   }
 
@@ -505,7 +510,9 @@ class Training {
         meanLoss,
         ...(accuracy !== undefined && { meanAccuracy: accuracy }),
       };
-      for (const callback of this.callbacks) callback.onStepEnd?.(logs, this.context);
+      for (const callback of this.callbacks) {
+        atOnce(callback, "onStepEnd", callback.onStepEnd?.(logs, this.context));
+      }
     }
     return undefined;
   }
@@ -642,11 +649,11 @@ class Training {
     );
   }
 
-  dispose(): void {
+  async dispose(): Promise<void> {
     this.plan.dispose();
     this.table.dispose();
     for (const snapshot of this.snapshots ?? []) snapshot.dispose();
     this.parts.scaler?.dispose();
-    for (const callback of this.callbacks) callback.dispose?.();
+    for (const callback of this.callbacks) await callback.dispose?.();
   }
 }

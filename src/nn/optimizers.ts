@@ -18,7 +18,7 @@ import {
   type Rule,
   type Rules,
 } from "../tensor/options.js";
-import { keep, scope } from "../tensor/scope.js";
+import { keep, refusePromise, scope } from "../tensor/scope.js";
 import { formatShape, sameShape } from "../tensor/shape.js";
 import { checkDevice, requireTensor, requireTensors, runInto, type Tensor, tensorRule } from "../tensor/tensor.js";
 import { constantRate, type Schedule, scheduleRule } from "./schedules.js";
@@ -92,6 +92,7 @@ export abstract class Optimizer {
   get learningRate(): number {
     const rate = this.schedule.at(this.iterations);
     if (rate >= 0 && rate < Number.POSITIVE_INFINITY) return rate;
+    refusePromise(this.name, rate, `the schedule "${this.schedule.name}"`, "its at(step) gives the rate itself");
     throw new UsageError(
       `${this.name}: the schedule "${this.schedule.name}" must give rates from 0, gave ${rate} after ${this.iterations} steps`,
     );

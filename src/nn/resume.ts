@@ -3,7 +3,7 @@ import { DataError, UsageError } from "../tensor/errors.js";
 import { scope } from "../tensor/scope.js";
 import { formatShape, sameShape } from "../tensor/shape.js";
 import { type Tensor, tensor } from "../tensor/tensor.js";
-import type { Callback } from "./callbacks/callback.js";
+import { atOnce, type Callback } from "./callbacks/callback.js";
 import { assignWeights, type ModelFile, saveModel, type TrainingState } from "./checkpoint.js";
 import type { LossScaler } from "./loss-scaling.js";
 import type { Sequential } from "./model.js";
@@ -46,7 +46,7 @@ export async function saveTraining(
 ): Promise<void> {
   const { model, optimizer, callbacks } = parts;
   const states = callbacks.flatMap((callback) => {
-    const exported = callback.exportState?.();
+    const exported = atOnce(callback, "exportState", callback.exportState?.());
     return exported === undefined ? [] : [{ name: callback.name, ...exported }];
   });
   await saveModel(path, model, {
@@ -111,7 +111,10 @@ export function restoreTraining(file: ModelFile, parts: TrainingParts, settings:
     const values = state.callbacks[callback.name];
     if (values === undefined) continue;
     try {
-      scope(() => callback.importState?.(values, callbackTensors(file, callback.name, model)));
+      scope(() => {
+        const tensors = callbackTensors(file, callback.name, model);
+        atOnce(callback, "importState", callback.importState?.(values, tensors));
+      });
     } catch (error) {
       if (!(error instanceof DataError)) throw error;
       throw new DataError(`${path}: its training.callbacks: ${error.message}`, { cause: error });

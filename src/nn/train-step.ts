@@ -3,7 +3,7 @@ import { add } from "../autograd/ops/elementwise.js";
 import { backward, detach } from "../autograd/tape.js";
 import { UsageError } from "../tensor/errors.js";
 import { instanceOf, type Rules } from "../tensor/options.js";
-import type { Tensor } from "../tensor/tensor.js";
+import { requireResult, type Tensor } from "../tensor/tensor.js";
 import { LossScaler } from "./loss-scaling.js";
 import { type Loss, lossRule } from "./losses.js";
 import type { CallOptions, Sequential } from "./model.js";
@@ -45,6 +45,7 @@ export function lossInput(model: Sequential, loss: Loss, x: Tensor, options: Cal
 export function lossOf(model: Sequential, loss: Loss, x: Tensor, y: Tensor, options: CallOptions = {}) {
   const prediction = lossInput(model, loss, x, options);
   const value = loss(prediction, y);
+  requireResult(loss.lossName, value, "the loss");
   const penalty = model.penalty();
   return { prediction, loss: penalty === undefined ? value : add(value, penalty) };
 }

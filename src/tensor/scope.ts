@@ -59,12 +59,17 @@ export function scope<T>(fn: () => T): T {
   return result;
 }
 
-/** @throws UsageError for what an async function of the user returned, where `fn` must give its result at once */
-export function refusePromise(op: string, result: unknown): void {
+/** @throws UsageError for what an async function of the user returned, where it must give its result at once */
+export function refusePromise(
+  op: string,
+  result: unknown,
+  name = "fn",
+  advice = "await outside and keep() what you need",
+): void {
   if (typeof (result as PromiseLike<unknown> | null | undefined)?.then !== "function") return;
   // The error thrown here tells what is wrong; a rejection that nobody awaits would end the process beside it.
   (result as PromiseLike<unknown>).then(undefined, () => {});
-  throw new UsageError(`${op}: fn must be synchronous, it returned a promise; await outside and keep() what you need`);
+  throw new UsageError(`${op}: ${name} must be synchronous, it returned a promise; ${advice}`);
 }
 
 /** Tensors inside a returned value, and the tape nodes they need for a later backward(). */

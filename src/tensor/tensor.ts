@@ -222,9 +222,9 @@ export function requireTensor(op: string, name: string, value: unknown): asserts
 }
 
 /** @throws UsageError for what a function of the user gave and is no tensor, such as a promise of an async one */
-export function requireResult(op: string, result: unknown): asserts result is Tensor {
-  refusePromise(op, result);
-  requireTensor(op, "what fn returns", result);
+export function requireResult(op: string, result: unknown, name = "fn"): asserts result is Tensor {
+  refusePromise(op, result, name);
+  requireTensor(op, `what ${name} returns`, result);
 }
 
 /** What a tensor may be, for rules of options. */

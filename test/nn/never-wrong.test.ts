@@ -349,6 +349,74 @@ describeDevices((device, kind) => {
     });
   });
 
+  describe("hooks that must give their result at once", () => {
+    const failing = async () => {
+      throw new Error("a rejection that nobody awaits would end the process");
+    };
+    const wrong: [string, (path: string) => object, string][] = [
+      [
+        "onStepEnd",
+        () => ({ callbacks: [{ name: "logger", onStepEnd: failing }] }),
+        'fit: onStepEnd of callback "logger" must be synchronous, it returned a promise; await in onEpochEnd or onTrainEnd',
+      ],
+      [
+        "exportState",
+        (path) => ({ callbacks: [{ name: "best", exportState: failing }], checkpoint: { path } }),
+        'fit: exportState of callback "best" must be synchronous',
+      ],
+      ["augment", () => ({ augment: failing }), "fit: augment must be synchronous, it returned a promise"],
+      ["perturb", () => ({ perturb: failing }), "fit: perturb must be synchronous, it returned a promise"],
+      ["perturb without a result", () => ({ perturb: () => {} }), "fit: what perturb returns must be a tensor, got"],
+      [
+        "a schedule",
+        () => ({ optimizer: sgd({ learningRate: { name: "remote", config: {}, at: failing } as never }) }),
+        'sgd: the schedule "remote" must be synchronous, it returned a promise; its at(step) gives the rate itself',
+      ],
+      [
+        "a loss",
+        () => ({ loss: Object.assign(failing, { lossName: "slow", perSample: failing, classifies: false }) }),
+        "slow: the loss must be synchronous, it returned a promise",
+      ],
+    ];
+    test.each(wrong)("%s", async (name, options, message) => {
+      const model = plain().build({ device: device(), seed: 1 });
+      const path = join(folder, `${kind}-hooks.safetensors`);
+      const fit = model.fit(stripes(60), { optimizer: sgd(), ...lossOptions, batchSize: 20, ...options(path) });
+      await expect(fit).rejects.toThrow(UsageError);
+      await expect(fit).rejects.toThrow(message);
+      if (name === "a loss") {
+        await expect(model.evaluate(stripes(60), options(path) as { loss: Loss })).rejects.toThrow(message);
+      }
+      model.dispose();
+    });
+
+    test("importState", async () => {
+      const path = join(folder, `${kind}-import.safetensors`);
+      const run = async (options: Partial<FitOptions>) => {
+        const model = plain().build({ device: device(), seed: 1 });
+        try {
+          await model.fit(stripes(60), { optimizer: sgd(), ...lossOptions, batchSize: 20, ...options });
+        } finally {
+          model.dispose();
+        }
+      };
+      const state = { name: "best", exportState: () => ({ values: { best: 1 } }) };
+      await run({ callbacks: [state], checkpoint: { path } });
+      const resumed = run({ callbacks: [{ ...state, importState: failing }], resume: path, epochs: 2 });
+      await expect(resumed).rejects.toThrow('fit: importState of callback "best" must be synchronous');
+    });
+
+    test("dispose is awaited", async () => {
+      const model = plain().build({ device: device(), seed: 1 });
+      const options = { optimizer: sgd(), ...lossOptions, batchSize: 20 };
+      const fit = model.fit(stripes(60), { ...options, callbacks: [{ name: "closing", dispose: failing }] });
+      await expect(fit).rejects.toThrow("a rejection that nobody awaits");
+      // And the model is free for the next training.
+      await model.fit(stripes(60), options);
+      model.dispose();
+    });
+  });
+
   describe("one training at a time", () => {
     const options = (optimizer: Optimizer = sgd()) => ({ optimizer, ...lossOptions, batchSize: 20 });
 

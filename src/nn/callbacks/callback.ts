@@ -1,7 +1,8 @@
-// What a callback may do. Callbacks act on the figures that fit reports; all methods are optional and may be async except
-// onStepEnd, which is told of many steps at once.
+// What a callback may do. Callbacks act on the figures that fit reports. All methods are optional. They may be async, but for
+// onStepEnd, which is told of many steps at once, and exportState and importState.
 import { UsageError } from "../../tensor/errors.js";
 import { callable, object, oneOf, type Rule, type Rules, text } from "../../tensor/options.js";
+import { refusePromise } from "../../tensor/scope.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import type { History } from "../history.js";
 import type { Sequential } from "../model.js";
@@ -50,12 +51,13 @@ export interface Callback {
   readonly stopsOnNonFinite?: boolean;
   onTrainBegin?(context: TrainingContext): void | Promise<void>;
   onEpochBegin?(epoch: number, context: TrainingContext): void | Promise<void>;
+  /** Must be synchronous: a promise is an error. */
   onStepEnd?(logs: StepLogs, context: TrainingContext): void;
   onEpochEnd?(epoch: number, logs: EpochLogs, context: TrainingContext): void | Promise<void>;
   /** Also after an interruption, but not after an error. */
   onTrainEnd?(history: History, context: TrainingContext): void | Promise<void>;
   /** Called last, whatever happened: frees what the callback holds. */
-  dispose?(): void;
+  dispose?(): void | Promise<void>;
   exportState?(): CallbackState;
   /** After onTrainBegin of a resumed training; the tensors are the callback's only during the call. */
   importState?(values: CallbackState["values"], tensors: ReadonlyMap<string, Tensor>): void;
@@ -69,6 +71,12 @@ export interface MonitorOptions {
   readonly monitor?: string;
   /** "auto" (default) knows figures that end in loss or accuracy. */
   readonly mode?: MonitorMode;
+}
+
+/** What a synchronous method of a callback gave. @throws UsageError for a promise */
+export function atOnce<T>({ name }: Callback, method: "onStepEnd" | "exportState" | "importState", result: T): T {
+  refusePromise("fit", result, `${method} of callback "${name}"`, "await in onEpochEnd or onTrainEnd");
+  return result;
 }
 
 const METHODS = [
