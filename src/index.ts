@@ -5,7 +5,6 @@
 /// <reference lib="dom" preserve="true" />
 /// <reference lib="esnext.disposable" preserve="true" />
 import "./autograd/methods.js";
-import "./io/tuning-file.js";
 
 export { type GradcheckInput, type GradcheckOptions, type GradcheckReport, gradcheck } from "./autograd/gradcheck.js";
 export { batchNorm } from "./autograd/ops/batchnorm.js";

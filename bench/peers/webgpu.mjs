@@ -2,7 +2,7 @@
 // it, Node's main thread polls while a result is pending and takes a core from a software adapter.
 import { availableParallelism } from "node:os";
 import { create, globals } from "webgpu";
-import { wait } from "../../build/src/tensor/wait.js";
+import { waitNapping } from "../../build/src/runtime/node-wait.js";
 
 /** Prepares the globals; call before the library is loaded. Says what the adapter is. */
 export async function provideWebGpu() {
@@ -13,7 +13,7 @@ export async function provideWebGpu() {
   ]) {
     const original = prototype[method];
     prototype[method] = function (...args) {
-      return wait(original.apply(this, args));
+      return waitNapping(original.apply(this, args));
     };
   }
   const gpu = create([]);

@@ -8,10 +8,10 @@ import { hostname } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Dispatcher, EnvHttpProxyAgent, interceptors, request } from "undici";
-import { cacheFolder } from "../tensor/cache-folder.js";
+import { cacheFolder } from "../runtime/node-cache-folder.js";
+import { isAlive } from "../runtime/node-processes.js";
 import { DataError } from "../tensor/errors.js";
 import { boolean, callable, integer, type Rules, text } from "../tensor/options.js";
-import { isAlive } from "../tensor/processes.js";
 import { inflate } from "./gzip.js";
 
 export { cacheFolder };

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import * as v from "valibot";
 import { writeFileAtomic } from "../io/files.js";
-import { cacheFolder } from "../tensor/cache-folder.js";
+import { cacheFolder } from "../runtime/node-cache-folder.js";
 import { userDriver, type Variables, waysToAdapter } from "./user-driver.js";
 
 const Adapter = v.object({

@@ -17,8 +17,8 @@ import {
 import { hostname } from "node:os";
 import { basename, join, relative } from "node:path";
 import { writeFileAtomic } from "../io/files.js";
+import { isAlive } from "../runtime/node-processes.js";
 import { DeviceError } from "../tensor/errors.js";
-import { isAlive } from "../tensor/processes.js";
 import { type Finding, findAdapter } from "./choose.js";
 import { type AptPlan, backportsFile, driverPlan, systemCommands, type TextFile } from "./system.js";
 import {

@@ -3,7 +3,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
-import { cacheFolder } from "../tensor/cache-folder.js";
+import { cacheFolder } from "../runtime/node-cache-folder.js";
 import { describeSystem, type System } from "./system.js";
 
 /** Environment variables by name. */

@@ -3,9 +3,9 @@ import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
+import { isAlive } from "../runtime/node-processes.js";
 import { KilogradError, UsageError } from "../tensor/errors.js";
 import { check, describe, type Rule, text } from "../tensor/options.js";
-import { isAlive } from "../tensor/processes.js";
 
 /** What {@link writeFileAtomic} can write. An iterable is written piece by piece, so that a large file never lies in memory as one. */
 export type FileContent = string | Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>;

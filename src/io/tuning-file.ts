@@ -1,12 +1,11 @@
-// Keeps measurements of code shapes (webgpu/tuning.ts) in the cache folder. Importing this file does; deleting the JSON
-// file does no harm.
+// Measurements of code shapes (webgpu/tuning.ts) in the cache folder. Deleting the JSON file does no harm.
 import { mkdir, readFile } from "node:fs/promises";
 import { cpus } from "node:os";
 import { dirname, join } from "node:path";
 import { array, check, literal, object, pipe } from "valibot";
-import { cacheFolder } from "../tensor/cache-folder.js";
+import { cacheFolder } from "../runtime/node-cache-folder.js";
 import { number } from "../tensor/options.js";
-import { type Measurements, provideTuningStore, type TuningStore } from "../webgpu/tuning.js";
+import type { Measurements, TuningStore } from "../webgpu/tuning.js";
 import { writeFileAtomic } from "./files.js";
 import { parseJson, recordOf, ruled, text } from "./json.js";
 
@@ -51,5 +50,3 @@ export function tuningFile(folder = cacheFolder()): TuningStore & { readonly pat
     },
   };
 }
-
-provideTuningStore(tuningFile());

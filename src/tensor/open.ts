@@ -5,7 +5,7 @@ import { type OpenDeviceOptions, openWebGpu } from "../webgpu/open.js";
 import { CpuDevice } from "./cpu.js";
 import type { Device } from "./device.js";
 import { DeviceError } from "./errors.js";
-import { boolean, callable, check, checkOptions, listOf, oneOf, type Rules, string } from "./options.js";
+import { boolean, callable, check, checkOptions, listOf, oneOf, type Rule, type Rules, string } from "./options.js";
 
 export type { OpenDeviceOptions };
 
@@ -13,7 +13,14 @@ export type DeviceKind = "webgpu" | "cpu" | "auto";
 
 const kinds = oneOf("webgpu", "cpu", "auto");
 
+/** A class that Deno and browsers have, and a package for Node; tests have an object. */
+const gpuObject: Rule = {
+  expected: "an object of WebGPU, such as navigator.gpu",
+  accepts: (value) => typeof (value as { requestAdapter?: unknown } | null)?.requestAdapter === "function",
+};
+
 const openRules: Rules<OpenDeviceOptions> = {
+  gpu: gpuObject,
   profile: string,
   precision: string,
   onMessage: callable,

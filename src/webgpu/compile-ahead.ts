@@ -130,8 +130,10 @@ export async function runOverNothing(device: GPUDevice, program: DriverProgram):
   for (const buffer of buffers) buffer.destroy();
 }
 
-/** Whether a device gains from it: llvmpipe under lavapipe, with its cache on disk. */
-export function gainsFromCompilingAhead({ vendor, device, description }: GPUAdapterInfo): boolean {
-  const disabled = /^(1|true|yes|y)$/i.test(process.env["MESA_SHADER_CACHE_DISABLE"] ?? "");
-  return !disabled && /llvmpipe/i.test(`${vendor} ${device} ${description}`);
+/**
+ * Whether a device gains from it: llvmpipe under lavapipe, with its cache on disk.
+ * @param cacheDisabled what the variable MESA_SHADER_CACHE_DISABLE says
+ */
+export function gainsFromCompilingAhead({ vendor, device, description }: GPUAdapterInfo, cacheDisabled = ""): boolean {
+  return !/^(1|true|yes|y)$/i.test(cacheDisabled) && /llvmpipe/i.test(`${vendor} ${device} ${description}`);
 }

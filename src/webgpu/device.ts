@@ -1,5 +1,6 @@
 // The WebGPU device: records kernels into a queue of commands, hands it over in large submits, and reads results back.
 // Pipelines are compiled asynchronously from the moment a program is first recorded; a submit waits for all it needs.
+import { wait } from "../runtime/runtime.js";
 import {
   type Changing,
   Device,
@@ -13,7 +14,6 @@ import { BYTES_PER_ELEMENT, type DType, deviceArray, type Spec, type TypedArray 
 import { DeviceError } from "../tensor/errors.js";
 import type { Kernel } from "../tensor/kernel.js";
 import type { Tensor } from "../tensor/tensor.js";
-import { wait } from "../tensor/wait.js";
 import {
   type Access,
   bindGroupEntries,
@@ -33,7 +33,6 @@ import {
 import type { CompileAhead } from "./compile-ahead.js";
 import type { TuningProfile } from "./family.js";
 import { attempt, type Content, callError, type Fault, type FaultSink, listen } from "./faults.js";
-import { isNode } from "./instance.js";
 import { BufferPool, type PooledBuffer, partBytes } from "./pool.js";
 import {
   type Dispatch,
@@ -80,6 +79,8 @@ class GpuStorage extends Storage {
 /** What a device is opened with. */
 export interface Surroundings {
   readonly compileAhead?: CompileAhead | undefined;
+  /** WebGPU reports what is wrong with a call some time after it, as browsers do; Dawn in Node does so at once. */
+  readonly reportsLater?: boolean;
   /** What its GPU device brings along from an earlier use. */
   readonly shared?: SharedGpu;
   /** Takes the GPU device, without its memory; by default it is destroyed. */
@@ -633,10 +634,11 @@ export class WebGpuDevice extends Device {
     }
     const accesses = dispatch.bindings.map(({ access }) => access ?? "read");
     const layout = this.layoutOf(accesses);
-    // Dawn says at once what is wrong with a text, a browser later, where the error of the pipeline does not tell.
-    if (!isNode) this.gpu.pushErrorScope("validation");
+    // What is said later of a text is to be told from the error of its pipeline, which does not tell.
+    const { reportsLater = false } = this.surroundings;
+    if (reportsLater) this.gpu.pushErrorScope("validation");
     const { value: module, fault } = attempt(this.faults, () => this.gpu.createShaderModule({ code, label: key }));
-    const diagnosis = isNode ? undefined : this.gpu.popErrorScope();
+    const diagnosis = reportsLater ? this.gpu.popErrorScope() : undefined;
     if (fault !== undefined) throw callError(call, { ...fault, reason: doesNotCompile(key, fault.reason) });
     const descriptor: GPUComputePipelineDescriptor = {
       label: key,

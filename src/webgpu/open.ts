@@ -1,15 +1,20 @@
-// Opening a WebGPU device. In Node, WebGPU comes from the npm package `webgpu` (Dawn); in a browser from navigator.gpu.
+// Opening a WebGPU device: of the adapter that the runtime finds (runtime/), or of a GPU object that the caller has.
+import { findRuntime, type GpuSource, type Runtime, wait } from "../runtime/runtime.js";
+import { sourceOf } from "../runtime/source.js";
 import type { Precision } from "../tensor/device.js";
-import { DeviceError } from "../tensor/errors.js";
-import { wait } from "../tensor/wait.js";
+import { DeviceError, UsageError } from "../tensor/errors.js";
 import { CompileAhead, gainsFromCompilingAhead } from "./compile-ahead.js";
 import { WebGpuDevice } from "./device.js";
 import { checkPrecision, chooseProfile, MATRIX_FEATURES, MATRIX_TOGGLES } from "./family.js";
-import { gpuSource, isNode } from "./instance.js";
 import { giveBack, takeIdle } from "./shared.js";
 import { type Choices, settleChoices, tuningMode } from "./tuning.js";
 
 export interface OpenDeviceOptions {
+  /**
+   * Where the adapter comes from: a browser's or Deno's `navigator.gpu`, or another object of WebGPU. Default: in Node, Bun
+   * and Deno Dawn (npm `webgpu`), elsewhere `navigator.gpu`.
+   */
+  readonly gpu?: GPU;
   /** Tuning profile, "software" or "hardware"; by default chosen from the adapter, or by KILOGRAD_PROFILE. */
   readonly profile?: string;
   /**
@@ -20,9 +25,9 @@ export interface OpenDeviceOptions {
   readonly precision?: Precision;
   /** Told which device "auto" took, and why; and what is measured or could not be read for tuning (KILOGRAD_TUNE). */
   readonly onMessage?: (message: string) => void;
-  /** Exact timestamps for `profileDispatches` (Node only; slower in nothing else). */
+  /** Exact timestamps for `profileDispatches` (of Dawn in Node; slower in nothing else). */
   readonly profiling?: boolean;
-  /** Dawn flags for Node, e.g. ["adapter=llvmpipe"]. */
+  /** Flags of Dawn in Node, e.g. ["adapter=llvmpipe"]. */
   readonly dawnFlags?: readonly string[];
   /**
    * Most dispatches will be tiny (layers of some ten units). lavapipe then computes them on the thread that takes work from
@@ -53,14 +58,6 @@ export function provideMixedCheck(check: PrecisionCheck): void {
   checkMixed = check;
 }
 
-const coresOf = async () => (await import("node:os")).availableParallelism();
-
-/** Bytes, or those that a container may use of them. */
-async function memoryOfMachine(): Promise<number> {
-  const all = (await import("node:os")).totalmem();
-  return Math.min(all, process.constrainedMemory() || all);
-}
-
 /** Cores up to which llvmpipe gets two threads for each. */
 const FEW_CORES = 8;
 
@@ -71,13 +68,13 @@ const FEW_CORES = 8;
  */
 export async function driverThreads({ tinyDispatches }: OpenDeviceOptions): Promise<number | undefined> {
   if (tinyDispatches) return 0;
-  const cores = await coresOf();
-  return cores <= FEW_CORES ? 2 * cores : undefined;
+  const { machine } = await findRuntime();
+  return machine !== undefined && machine.cores <= FEW_CORES ? 2 * machine.cores : undefined;
 }
 
 /** What the driver is loaded with; nothing where LP_NUM_THREADS is set already. */
-async function driverEnvironment(options: OpenDeviceOptions): Promise<Record<string, string>> {
-  if (!isNode || process.env["LP_NUM_THREADS"] !== undefined) return {};
+async function driverEnvironment(runtime: Runtime, options: OpenDeviceOptions): Promise<Record<string, string>> {
+  if (runtime.environment("LP_NUM_THREADS") !== undefined) return {};
   const threads = await driverThreads(options);
   return threads === undefined ? {} : { LP_NUM_THREADS: String(threads) };
 }
@@ -86,45 +83,45 @@ async function driverEnvironment(options: OpenDeviceOptions): Promise<Record<str
  * Threads of llvmpipe that compute at the same time, for dispatches of several stages; undefined where the thread that takes
  * work from the queue computes, and where the programs of such dispatches could not be compiled beforehand.
  */
-async function workersOf(info: GPUAdapterInfo, driver: Record<string, string>): Promise<number | undefined> {
-  if (!isNode || !gainsFromCompilingAhead(info)) return undefined;
-  const cores = await coresOf();
-  const threads = Number({ ...process.env, ...driver }["LP_NUM_THREADS"] ?? cores);
-  return threads > 0 ? Math.min(threads, cores) : undefined;
+function workersOf({ environment, machine }: Runtime, driver: Record<string, string>): number | undefined {
+  if (machine === undefined) return undefined;
+  const threads = Number(driver["LP_NUM_THREADS"] ?? environment("LP_NUM_THREADS") ?? machine.cores);
+  return threads > 0 ? Math.min(threads, machine.cores) : undefined;
 }
 
 /** See openDevice. */
 export const openWebGpu = (options: OpenDeviceOptions): Promise<WebGpuDevice> => open(options);
 
-/** What to do where Dawn finds no adapter. */
-async function adviceWithoutAdapter(): Promise<string> {
-  if (!isNode) return "use a browser with WebGPU, and enable it there";
-  if (process.platform !== "linux") return "install the current driver of the GPU's vendor";
-  const { existsSync } = await import("node:fs");
-  const { cacheFolder } = await import("../tensor/cache-folder.js");
-  // What driver/install.ts leaves for programs that are not Kilograd's own.
-  const environment = `${cacheFolder()}/driver/env.sh`;
-  if (existsSync(environment) && !process.env["LD_LIBRARY_PATH"]?.includes(`${cacheFolder()}/driver/`)) {
-    return `start this program in a shell after \`. ${environment}\`, which leads to the driver that is installed there`;
+/** What finds adapters. @throws UsageError for options that a GPU object cannot have any more */
+async function sourceFor(
+  runtime: Runtime,
+  { gpu, dawnFlags }: OpenDeviceOptions,
+  start: { flags: string[]; environment: Record<string, string> },
+): Promise<GpuSource | undefined> {
+  if (gpu === undefined) return runtime.webgpu(start);
+  if (dawnFlags !== undefined) {
+    throw new UsageError("openDevice: a gpu that is given has its flags already; leave out dawnFlags, or gpu");
   }
-  return "install the GPU's Vulkan driver, or run `npx kilograd doctor --install-driver`: Mesa's software driver, without root rights";
+  await runtime.provideGlobals();
+  return sourceOf(gpu);
 }
 
 /** `trial`: the code shapes of a device that is opened to time them. */
 async function open(options: OpenDeviceOptions, trial?: Choices): Promise<WebGpuDevice> {
-  const environment = (name: string) => (isNode ? process.env[name] || undefined : undefined);
+  const runtime = await findRuntime();
+  const { environment } = runtime;
   const profile = options.profile ?? environment("KILOGRAD_PROFILE");
   const precision = checkPrecision(options.precision ?? environment("KILOGRAD_PRECISION") ?? "float32");
-  const driver = await driverEnvironment(options);
+  const driver = await driverEnvironment(runtime, options);
   const flags = joinFlags([
     ...(options.profiling ? ["disable-dawn-features=timestamp_quantization"] : []),
     ...(precision === "mixed" ? [`enable-dawn-features=${MATRIX_TOGGLES.join(",")}`] : []),
     ...(options.dawnFlags ?? []),
   ]);
-  const source = await gpuSource(flags, driver);
+  const source = await sourceFor(runtime, options, { flags, environment: driver });
   const adapter = (await source?.requestAdapter()) ?? null;
   if (source === undefined || adapter === null) {
-    throw new DeviceError("NO_ADAPTER", `webgpu: no adapter was found; ${await adviceWithoutAdapter()}`);
+    throw new DeviceError("NO_ADAPTER", `webgpu: no adapter was found; ${runtime.adviceWithoutAdapter()}`);
   }
   const { description, device: model, vendor } = adapter.info;
   if (/null[- ]backend/i.test(`${description} ${model}`)) {
@@ -135,6 +132,7 @@ async function open(options: OpenDeviceOptions, trial?: Choices): Promise<WebGpu
   }
   const chosen = chooseProfile(adapter, { profile, precision });
   const mode = tuningMode(environment("KILOGRAD_TUNE"));
+  const compilesAhead = source.isOwn && gainsFromCompilingAhead(adapter.info, environment("MESA_SHADER_CACHE_DISABLE"));
   const choices =
     trial ??
     (await settleChoices({
@@ -143,13 +141,14 @@ async function open(options: OpenDeviceOptions, trial?: Choices): Promise<WebGpu
       profile: chosen,
       adapter: [vendor, model, description].join(", "),
       open: (choices) => open(options, choices),
+      store: runtime.tuningStore,
       note: options.onMessage ?? (() => {}),
     }));
   const tuning = {
     ...chosen,
     choices,
-    workers: chosen.name === "software" ? await workersOf(adapter.info, driver) : undefined,
-    memoryBytes: chosen.onProcessor && isNode ? await memoryOfMachine() : undefined,
+    workers: chosen.name === "software" && compilesAhead ? workersOf(runtime, driver) : undefined,
+    memoryBytes: chosen.onProcessor ? runtime.machine?.memoryBytes : undefined,
   };
   const wanted = ["subgroups", "timestamp-query", "shader-f16"] as GPUFeatureName[];
   // The experimental feature has no place in the types.
@@ -172,7 +171,7 @@ async function open(options: OpenDeviceOptions, trial?: Choices): Promise<WebGpu
   const known = takeIdle(key);
   if (known !== undefined) source.unused(adapter);
   const shared = known ?? {
-    ...{ adapter, gpu: await deviceOf(adapter, descriptor) },
+    ...{ adapter, source, gpu: await deviceOf(adapter, descriptor) },
     ...{ programs: new Map(), layouts: new Map() },
   };
   // An adapter gives one device: another takes another adapter.
@@ -182,10 +181,8 @@ async function open(options: OpenDeviceOptions, trial?: Choices): Promise<WebGpu
     return { adapter: again, device: await deviceOf(again, descriptor) };
   };
   const device = new WebGpuDevice(shared.adapter, shared.gpu, tuning, {
-    compileAhead:
-      isNode && gainsFromCompilingAhead(adapter.info)
-        ? new CompileAhead(openAnother, options.onMessage ?? (() => {}))
-        : undefined,
+    compileAhead: compilesAhead ? new CompileAhead(openAnother, options.onMessage ?? (() => {})) : undefined,
+    reportsLater: !source.isOwn,
     shared,
     giveBack: () => giveBack(key, shared),
   });

@@ -1,13 +1,15 @@
 // GPU devices that are used one after the other. What Dawn holds for a device (threads, compiled programs) comes back when the
 // garbage collector finds it, which sees no need. So a device that is given back is kept for the next that is opened alike,
 // which finds the programs compiled, too.
+import type { GpuSource } from "../runtime/runtime.js";
 import type { Program } from "./commands.js";
 import { listen } from "./faults.js";
 
 /** A GPU device with what stays with it from one use to the next. */
 export interface SharedGpu {
-  /** Dawn's Node bindings need the adapter as long as the device. */
+  /** Dawn's Node bindings need the adapter, and what it came from, as long as the device. */
   readonly adapter: GPUAdapter;
+  readonly source: GpuSource;
   readonly gpu: GPUDevice;
   readonly programs: Map<string, Program>;
   readonly layouts: Map<string, GPUBindGroupLayout>;

@@ -1,7 +1,7 @@
 // Choices of code shape that are left to measurement: which of a few ways to write a kernel is fastest differs between
 // adapters and even between two versions of one driver. A kernel defines a Tunable with its options; a device is opened
 // with one option of each and keeps it, so that a process computes the same bits throughout. Where measurements are kept
-// is the store's business (io/tuning-file.ts in Node; browsers have none and use the defaults).
+// is the runtime's business (io/tuning-file.ts in Node; browsers have no such place and use the defaults).
 import type { Device } from "../tensor/device.js";
 import { UsageError } from "../tensor/errors.js";
 import { scope } from "../tensor/scope.js";
@@ -52,7 +52,7 @@ export interface TuningStore {
 }
 
 const tunables = new Map<string, Tunable>();
-let store: TuningStore | undefined;
+let providedStore: TuningStore | undefined;
 
 /** Makes a choice known, for measuring; kernels do so when they are loaded. */
 export function defineTunable(tunable: Tunable): void {
@@ -74,9 +74,9 @@ export function choicesInUse(profile: TuningProfile): (Choice & { option: string
   }));
 }
 
-/** Sets where measurements are kept. */
-export function provideTuningStore(provided: TuningStore): void {
-  store = provided;
+/** Sets where measurements are kept, instead of where the runtime keeps them; undefined: there again. */
+export function provideTuningStore(store: TuningStore | undefined): void {
+  providedStore = store;
 }
 
 /** What KILOGRAD_TUNE says; by default what was measured earlier is used, and nothing is measured. */
@@ -97,6 +97,8 @@ export interface TuningRequest {
   /** Opens a device that uses these options. */
   readonly open: (choices: Choices) => Promise<Device>;
   readonly note: (message: string) => void;
+  /** Where the runtime keeps measurements. */
+  readonly store: () => TuningStore | undefined;
 }
 
 /** Choices by machine and mode: settled once in a process. */
@@ -105,7 +107,9 @@ const settled = new Map<string, Promise<Choices>>();
 /** The choices for a device that is being opened: read, measured, or none. */
 export function settleChoices(request: TuningRequest): Promise<Choices> {
   const { mode, profile, adapter } = request;
-  if (mode === "off" || store === undefined || tunablesOf(profile).length === 0) return Promise.resolve({});
+  if (mode === "off" || tunablesOf(profile).length === 0) return Promise.resolve({});
+  const store = providedStore ?? request.store();
+  if (store === undefined) return Promise.resolve({});
   const machine = [`code ${CODE_VERSION}`, profile.name, adapter, store.machine].join("; ");
   const key = `${mode}; ${machine}`;
   let choices = settled.get(key);

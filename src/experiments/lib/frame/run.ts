@@ -2,7 +2,6 @@
 import { readFile, rm } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
-import "../../../io/tuning-file.js";
 import { writeFileAtomic, writeJson } from "../../../io/files.js";
 import type { OpenDeviceOptions } from "../../../tensor/open.js";
 import type { WebGpuDevice } from "../../../webgpu/device.js";

@@ -1,10 +1,10 @@
-// Where WebGPU comes from: in a browser navigator.gpu, in Node an instance of Dawn (npm `webgpu`). An instance has a driver
-// with threads, handles and some 30 MB of memory, which come back only when the garbage collector finds it. So devices that
-// are opened alike share one, and a process that opens and closes devices for ever needs no more of them.
+// Dawn (npm `webgpu`), from which Node has WebGPU. An instance of it has a driver with threads, handles and some 30 MB of
+// memory, which come back only when the garbage collector finds it. So devices that are opened alike share one, and a process
+// that opens and closes devices for ever needs no more of them.
 import { DeviceError } from "../tensor/errors.js";
-import { wait } from "../tensor/wait.js";
-
-export const isNode = typeof process !== "undefined" && process.versions?.node !== undefined;
+import { waitNapping } from "./node-wait.js";
+import type { GpuSource, GpuStart } from "./runtime.js";
+import { adapterOf } from "./source.js";
 
 /** Instances by what they depend on. Dawn's bindings need an instance as long as anything of it is used. */
 const instances = new Map<string, GPU>();
@@ -14,47 +14,37 @@ const spare = new Map<string, GPUAdapter>();
 /** Variables that Dawn, the Vulkan loader and Mesa read when an instance looks for adapters. */
 const DRIVER_VARIABLES = /^(VK|DAWN|LP|LVP|MESA|GALLIVM)_|^DAWNNODE/;
 
-/** What finds adapters. */
-export interface GpuSource {
-  /** What it depends on. */
-  readonly key: string;
-  /** A new one, which gives one device; null where there is none. @throws DeviceError for flags that fit no adapter */
-  requestAdapter(): Promise<GPUAdapter | null>;
-  /** Takes an adapter back of which no device was made, for the next request. */
-  unused(adapter: GPUAdapter): void;
-}
-
-/**
- * @param flags of Dawn
- * @param environment variables that hold while the driver is loaded and at no other time
- * @returns undefined where there is no WebGPU
- */
-export async function gpuSource(
-  flags: readonly string[],
-  environment: Readonly<Record<string, string>>,
-): Promise<GpuSource | undefined> {
-  if (!isNode) {
-    const gpu = globalThis.navigator?.gpu;
-    return gpu && { key: "navigator", requestAdapter: () => adapterOf(gpu), unused: () => {} };
-  }
-  const { create, globals } = await import("webgpu").catch((cause: Error) => {
+/** The package, with its classes and constants as globals. */
+async function loadDawn() {
+  const dawn = await import("webgpu").catch((cause: Error) => {
     throw new DeviceError("NO_ADAPTER", `webgpu: Dawn could not be loaded: ${cause.message}`, { cause });
   });
-  for (const [name, value] of Object.entries(globals)) {
+  for (const [name, value] of Object.entries(dawn.globals)) {
     if (!(name in globalThis)) Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
   }
+  return dawn;
+}
+
+/** Makes Dawn's classes and constants globals, for another's GPU object, where there are none. */
+export async function provideDawnGlobals(): Promise<void> {
+  if (!("GPUBufferUsage" in globalThis)) await loadDawn();
+}
+
+export async function dawnSource({ flags, environment }: GpuStart): Promise<GpuSource> {
+  const { create } = await loadDawn();
   const variables = Object.entries({ ...process.env, ...environment }).filter(([name]) => DRIVER_VARIABLES.test(name));
   const key = JSON.stringify([flags, variables.sort()]);
   const descriptors = await fileDescriptors();
   return {
     key,
+    isOwn: true,
     unused: (adapter) => void spare.set(key, adapter),
     requestAdapter: async () => {
       const kept = spare.get(key);
       spare.delete(key);
       if (kept !== undefined) return kept;
       const known = instances.get(key);
-      if (known !== undefined) return adapterOf(known);
+      if (known !== undefined) return waitNapping(adapterOf(known));
       // The driver is looked for within these two calls, before anything else runs.
       const { gpu, adapter } = withEnvironment(environment, () =>
         withoutLimitWarnings(descriptors, () => {
@@ -64,7 +54,7 @@ export async function gpuSource(
       );
       instances.set(key, gpu);
       try {
-        const found = await adapter;
+        const found = await waitNapping(adapter);
         // A driver that is installed later is found by a later instance.
         if (found === null) instances.delete(key);
         return found;
@@ -74,15 +64,6 @@ export async function gpuSource(
       }
     },
   };
-}
-
-/** Asks at once, so that the driver is loaded when this returns. */
-function adapterOf(gpu: GPU): Promise<GPUAdapter | null> {
-  return wait(gpu.requestAdapter({ powerPreference: "high-performance" })).catch((cause: unknown) => {
-    // Dawn rejects with a string.
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new DeviceError("NO_ADAPTER", `webgpu: no adapter was found: ${reason}`, { cause });
-  });
 }
 
 function withEnvironment<T>(variables: Readonly<Record<string, string>>, fn: () => T): T {

@@ -1,4 +1,4 @@
-// Where data that can be had again is kept between runs. Node only.
+// Where data that can be had again is kept between runs.
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
 

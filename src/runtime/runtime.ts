@@ -1,0 +1,75 @@
+// Where Kilograd runs: what Node (with Bun and Deno) and browsers do in different ways, as one object. Nothing else asks where
+// it runs. node.ts and web.ts implement it; the one that fits is found when a device is opened or a file is touched.
+import type { TuningStore } from "../webgpu/tuning.js";
+import { webRuntime } from "./web.js";
+
+/** What finds adapters. */
+export interface GpuSource {
+  /** What it depends on: devices of sources with equal keys may stand in for each other. */
+  readonly key: string;
+  /**
+   * Dawn in this process: it reports what is wrong with a call before the call returns, and its driver reads this process's
+   * environment. Otherwise WebGPU of somebody else's, which reports later, as browsers do.
+   */
+  readonly isOwn: boolean;
+  /** A new one, which gives one device; null where there is none. @throws DeviceError for flags that fit no adapter */
+  requestAdapter(): Promise<GPUAdapter | null>;
+  /** Takes an adapter back of which no device was made, for the next request. */
+  unused(adapter: GPUAdapter): void;
+}
+
+/** How WebGPU is started. */
+export interface GpuStart {
+  /** Flags of Dawn. */
+  readonly flags: readonly string[];
+  /** Variables that hold while the driver is loaded, and at no other time. */
+  readonly environment: Readonly<Record<string, string>>;
+}
+
+/** One implementation for each kind of place. */
+export interface Runtime {
+  readonly name: "node" | "web";
+  /** WebGPU as this place has it; undefined where there is none. @throws DeviceError where it cannot be loaded */
+  webgpu(start: GpuStart): Promise<GpuSource | undefined>;
+  /** Makes the classes and constants of WebGPU globals, where they are not. @throws DeviceError where they cannot be had */
+  provideGlobals(): Promise<void>;
+  /** What to do where there is no adapter. */
+  adviceWithoutAdapter(): string;
+  /** Resolves as `promise` does, which WebGPU gave: in Node waiting for it must not take a core. */
+  wait<T>(promise: Promise<T>): Promise<T>;
+  /** A variable of the environment; undefined where it is empty or there are none. */
+  environment(name: string): string | undefined;
+  /** Processor cores and bytes of memory that this process may use; undefined where that is not known. */
+  readonly machine: { readonly cores: number; readonly memoryBytes: number } | undefined;
+  /** Where measurements of kernels are kept; undefined where nowhere. */
+  tuningStore(): TuningStore | undefined;
+}
+
+let found: Promise<Runtime> | undefined;
+
+/** Node, Bun and Deno have Node's modules. */
+const hasNode = () => Boolean(globalThis.process?.versions?.node);
+
+/** The runtime of this process or page. */
+export function findRuntime(): Promise<Runtime> {
+  found ??= hasNode() ? nodeRuntime() : Promise.resolve(webRuntime);
+  return found;
+}
+
+/** Node's runtime, by a name that bundlers for browsers cannot follow: they have none of its modules. */
+async function nodeRuntime(): Promise<Runtime> {
+  const module = "./node.js";
+  const loaded = (await import(/* webpackIgnore: true */ /* @vite-ignore */ module)) as typeof import("./node.js");
+  return loaded.nodeRuntime;
+}
+
+/** Takes this one: for a bundle for Node, in which node.ts is no file of its own. */
+export function provideRuntime(runtime: Runtime): void {
+  found = Promise.resolve(runtime);
+}
+
+/** See Runtime.wait. */
+export async function wait<T>(promise: Promise<T>): Promise<T> {
+  const runtime = await findRuntime();
+  return runtime.wait(promise);
+}

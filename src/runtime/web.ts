@@ -1,0 +1,18 @@
+// Browsers, their workers, and whatever else has the web's interfaces alone.
+import type { Runtime } from "./runtime.js";
+import { sourceOf } from "./source.js";
+
+export const webRuntime: Runtime = {
+  name: "web",
+  webgpu: async () => {
+    const gpu = globalThis.navigator?.gpu;
+    return gpu && sourceOf(gpu);
+  },
+  provideGlobals: async () => {},
+  adviceWithoutAdapter: () => "use a browser with WebGPU, and enable it there",
+  // A page's main thread may not block, and does not spin while it waits.
+  wait: (promise) => promise,
+  environment: () => undefined,
+  machine: undefined,
+  tuningStore: () => undefined,
+};

@@ -1,0 +1,96 @@
+// Where WebGPU comes from: Node's Dawn, a page's navigator, or an object that a caller gives.
+import { afterEach, describe, expect, it, vi } from "vitest";
+import { create } from "webgpu";
+import { relu } from "../../src/autograd/ops/elementwise.js";
+import { findRuntime, wait } from "../../src/runtime/runtime.js";
+import { webRuntime } from "../../src/runtime/web.js";
+import { defineKernel } from "../../src/tensor/kernel.js";
+import { openDevice } from "../../src/tensor/open.js";
+import { empty, runInto, tensor } from "../../src/tensor/tensor.js";
+
+describe("openDevice with a gpu", () => {
+  it("takes its adapter", async () => {
+    const gpu = create([]);
+    const request = vi.spyOn(gpu, "requestAdapter");
+    await using device = await openDevice("webgpu", { gpu });
+    expect(request).toHaveBeenCalledOnce();
+    expect([...(await relu(tensor(device, [-1, 2])).data())]).toEqual([0, 2]);
+  });
+
+  it("keeps to it: a device of another object, or of the runtime, is not handed out for it", async () => {
+    const [some, other] = [create([]), create([])];
+    const opened = [];
+    for (const gpu of [some, other, undefined, some]) {
+      const device = await openDevice("webgpu", gpu && { gpu });
+      opened.push(device.gpu);
+      device.destroy();
+    }
+    expect(new Set(opened.slice(0, 3)).size).toBe(3);
+    // As few are kept as anywhere.
+    expect(opened[3]).not.toBe(opened[1]);
+  });
+
+  it("reports errors of its calls, as a browser does: later", async () => {
+    await using device = await openDevice("webgpu", { gpu: create([]) });
+    const wrong = defineKernel<object>({
+      name: "wrong",
+      cpu: () => {},
+      webgpu: ({ outputs: [y], dispatch }) =>
+        dispatch({
+          key: "only",
+          program: () => ({ workgroupSize: [1], body: "y[0] = there_is_none;" }),
+          bindings: [{ name: "y", view: y!, type: "f32", access: "read_write" }],
+          workgroups: [1],
+        }),
+    });
+    const y = empty(device, [1]);
+    runInto(wrong, [], [y], {});
+    await expect(y.data()).rejects.toThrow(/^wrong \(.*its WGSL did not compile[\s\S]*there_is_none/);
+  });
+
+  it("says that it has no adapter", async () => {
+    const gpu = { requestAdapter: async () => null } as unknown as GPU;
+    await expect(openDevice("webgpu", { gpu })).rejects.toMatchObject({ name: "DeviceError", code: "NO_ADAPTER" });
+    await expect(openDevice("auto", { gpu })).resolves.toMatchObject({ kind: "cpu" });
+  });
+
+  it("refuses what is none, and flags that come too late", async () => {
+    await expect(openDevice("webgpu", { gpu: {} as GPU })).rejects.toThrow(
+      /openDevice: gpu must be an object of WebGPU/,
+    );
+    const gpu = create([]);
+    await expect(openDevice("webgpu", { gpu, dawnFlags: ["adapter=llvmpipe"] })).rejects.toThrow(/leave out dawnFlags/);
+  });
+});
+
+describe("the runtime", () => {
+  it("is Node's here, and found once", async () => {
+    const runtime = await findRuntime();
+    expect(runtime.name).toBe("node");
+    expect(await findRuntime()).toBe(runtime);
+    vi.stubEnv("KILOGRAD_SOMETHING", "");
+    expect(runtime.environment("KILOGRAD_SOMETHING")).toBeUndefined();
+    vi.stubEnv("KILOGRAD_SOMETHING", "said");
+    expect(runtime.environment("KILOGRAD_SOMETHING")).toBe("said");
+    vi.unstubAllEnvs();
+  });
+
+  it("waits as the promise does", async () => {
+    await expect(wait(Promise.resolve(3))).resolves.toBe(3);
+    await expect(wait(Promise.reject(new Error("no")))).rejects.toThrow("no");
+  });
+});
+
+describe("a browser's", () => {
+  afterEach(() => vi.unstubAllGlobals());
+  const start = { flags: [], environment: {} };
+
+  it("has WebGPU where its navigator has it", async () => {
+    vi.stubGlobal("navigator", {});
+    expect(await webRuntime.webgpu(start)).toBeUndefined();
+    vi.stubGlobal("navigator", { gpu: create([]) });
+    const source = await webRuntime.webgpu(start);
+    expect(source).toMatchObject({ isOwn: false });
+    expect(await source!.requestAdapter()).not.toBeNull();
+  });
+});
