@@ -24,7 +24,7 @@ import {
 import { formatShape, type Shape, sameShape } from "../tensor/shape.js";
 import { requireTensor, type Tensor, tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./architecture.js";
-import { requireFiniteWeights } from "./diagnose.js";
+import { requireFiniteState } from "./diagnose.js";
 import type { FigureSums } from "./figures.js";
 import { readKerasModel, readKerasWeightsFor } from "./keras.js";
 import { requireModel, type Sequential } from "./model.js";
@@ -110,7 +110,7 @@ export interface SaveOptions {
   readonly callbackTensors?: Iterable<readonly [string, Tensor]>;
   /** JSON to keep with the model: figures, the data it was trained on. */
   readonly notes?: Readonly<Record<string, unknown>>;
-  /** Writes weights that are infinite or NaN, too. Default false: they are an error, and an existing file stays as it is. */
+  /** Writes weights and slots that are infinite or NaN, too. Default false: they are an error, and an existing file stays as it is. */
   readonly allowNonFinite?: boolean;
 }
 
@@ -131,7 +131,8 @@ const CALLBACK_PREFIX = "callback:";
 
 /**
  * Writes a model's configuration, seed and weights, atomically.
- * @throws KilogradError `FILE_WRITE`, or `NON_FINITE` for weights that are infinite or NaN; an existing file is then as it was
+ * @throws KilogradError `FILE_WRITE`, or `NON_FINITE` for weights and slots that are infinite or NaN; an existing file is then as
+ * it was
  */
 export async function saveModel(path: string, model: Sequential, options: SaveOptions = {}): Promise<void> {
   requireModel("saveModel", model);
@@ -143,7 +144,7 @@ export async function saveModel(path: string, model: Sequential, options: SaveOp
     checkArgument("saveModel", "a slot's name", entry[0], textRule);
     requireTensor("saveModel", "a slot", entry[1]);
   }
-  if (!allowNonFinite) await requireFiniteWeights("saveModel", model, path);
+  if (!allowNonFinite) await requireFiniteState("saveModel", model, path, slots);
   const tensors = new Map<string, DeferredTensor>();
   for (const [name, t] of model.namedTensors()) tensors.set(name, deferred(t));
   for (const [name, t] of slots) tensors.set(OPTIMIZER_PREFIX + name, deferred(t));

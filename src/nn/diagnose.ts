@@ -13,9 +13,13 @@ async function allFinite(tensor: Tensor): Promise<boolean> {
   return (await tensor.data()).every(Number.isFinite);
 }
 
-/** A weight of the model that is not finite, running statistics included. */
-export async function nonFiniteWeight(model: Sequential): Promise<string | undefined> {
-  for (const { name, tensor } of model.weights()) if (!(await allFinite(tensor))) return name;
+/** Tensors by name, such as an optimizer's slots by "WEIGHT/SLOT". */
+export type NamedTensors = readonly (readonly [name: string, tensor: Tensor])[];
+
+/** What is not finite, in words: a weight of the model, running statistics included, or one of the optimizer's slots. */
+export async function nonFiniteState(model: Sequential, slots: NamedTensors = []): Promise<string | undefined> {
+  for (const { name, tensor } of model.weights()) if (!(await allFinite(tensor))) return `the weight "${name}"`;
+  for (const [name, tensor] of slots) if (!(await allFinite(tensor))) return `the optimizer's "${name}"`;
   return undefined;
 }
 
@@ -32,13 +36,19 @@ async function allFiniteOnDevice(tensors: readonly Tensor[]): Promise<boolean> {
   }
 }
 
-/** @throws KilogradError `NON_FINITE` where a weight is infinite or NaN */
-export async function requireFiniteWeights(owner: string, model: Sequential, path: string): Promise<void> {
-  if (await allFiniteOnDevice(model.weights().map(({ tensor }) => tensor))) return;
-  const name = await nonFiniteWeight(model);
+/** @throws KilogradError `NON_FINITE` where a weight, or one of the optimizer's slots, is infinite or NaN */
+export async function requireFiniteState(
+  owner: string,
+  model: Sequential,
+  path: string,
+  slots: NamedTensors = [],
+): Promise<void> {
+  const tensors = [...model.weights().map(({ tensor }) => tensor), ...slots.map(([, tensor]) => tensor)];
+  if (await allFiniteOnDevice(tensors)) return;
+  const found = await nonFiniteState(model, slots);
   throw new KilogradError(
     "NON_FINITE",
-    `${owner}: the weight "${name}" of "${model.name}" is infinite or NaN, ${path} was not written; pass { allowNonFinite: true } to write it all the same`,
+    `${owner}: ${found} of "${model.name}" is infinite or NaN, ${path} was not written; pass { allowNonFinite: true } to write it all the same`,
   );
 }
 

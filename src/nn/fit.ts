@@ -25,7 +25,7 @@ import { type HostTensor, StepPlan } from "../tensor/step-plan.js";
 import { requireResult, type Tensor, tensor } from "../tensor/tensor.js";
 import { atOnce, type Callback, callbackRule, type StepLogs, type TrainingContext } from "./callbacks/callback.js";
 import { type ModelFile, readModelFile } from "./checkpoint.js";
-import { findNonFinite, nonFiniteWeight } from "./diagnose.js";
+import { findNonFinite, nonFiniteState } from "./diagnose.js";
 import { evaluateSet } from "./evaluate.js";
 import {
   addFigures,
@@ -170,7 +170,7 @@ interface Run {
   readonly count: number;
   readonly begun: number;
   readonly read: ReturnType<FigureTable["readInspected"]>;
-  /** Whether the weights after it were inspected. */
+  /** Whether weights and slots after it were inspected. */
   readonly inspected: boolean;
   /** State before it, see `Training.snapshots`. */
   readonly before: Snapshot | undefined;
@@ -258,7 +258,7 @@ class Training {
   /** State before the two runs on their way, in turns; only for callbacks that ask where a loss stopped being finite. */
   private readonly snapshots: readonly [Snapshot, Snapshot] | undefined;
   private runs = 0;
-  private weightsFinite = true;
+  private stateFinite = true;
   /** When the figures of the last run came. */
   private lastRead = 0;
   /** Optimizer steps known to be done, and those that the checkpoint holds. */
@@ -365,6 +365,11 @@ class Training {
     return this.optimizer.iterations >= (this.options.maxSteps ?? Number.POSITIVE_INFINITY);
   }
 
+  /** Whether a checkpoint follows the steps submitted so far. */
+  private get saves(): boolean {
+    return this.optimizer.iterations % (this.options.checkpoint?.everySteps ?? Number.POSITIVE_INFINITY) === 0;
+  }
+
   private get ended(): boolean {
     return this.aborted || this.limitReached || this.history.stopReason !== undefined;
   }
@@ -376,7 +381,6 @@ class Training {
 
   /** The rest of the epoch's steps. A run is submitted before the figures of the last are waited for: the device never idles. */
   private async runSteps(): Promise<void> {
-    const { everySteps = Number.POSITIVE_INFINITY } = this.options.checkpoint ?? {};
     let submitted = this.stepInEpoch;
     let last: Run | undefined;
     for (;;) {
@@ -388,7 +392,7 @@ class Training {
       if (last !== undefined && !(await this.finish(last, next))) return;
       last = next;
       if (last === undefined) return;
-      const saves = this.optimizer.iterations % everySteps === 0;
+      const { saves } = this;
       // The first steps compile, and tell how long one takes; a checkpoint holds what was finished, and no more.
       if (!saves && this.timer.recentStepMs !== undefined) continue;
       if (!(await this.finish(last))) return;
@@ -405,8 +409,9 @@ class Training {
     before?.take(this.stateTensors());
     const begun = performance.now();
     for (let i = 0; i < count; i++) this.step(stepInEpoch + i);
-    const inspected = before !== undefined || stepInEpoch + count === this.stepsPerEpoch || this.limitReached;
-    if (inspected) this.table.inspect(this.model.weights().map(({ tensor }) => tensor));
+    const ends = stepInEpoch + count === this.stepsPerEpoch || this.limitReached || this.saves;
+    const inspected = before !== undefined || ends;
+    if (inspected) this.table.inspect(this.stateTensors().map(([, tensor]) => tensor));
     const read = this.table.readInspected();
     // What goes wrong is raised where they are awaited, which may be after the figures of the run before it.
     read.catch(() => {});
@@ -423,7 +428,7 @@ class Training {
     if (failed === undefined) {
       if (finite || !run.inspected) return true;
       await next?.read;
-      if (run.before === undefined) await this.endOnNonFiniteWeights();
+      if (run.before === undefined) await this.endOnNonFiniteState();
       else await this.rewind(run);
       return run.before === undefined;
     }
@@ -433,12 +438,12 @@ class Training {
   }
 
   /** No further step can mend that. The last checkpoint, if there is one, stays as it is. */
-  private async endOnNonFiniteWeights(): Promise<void> {
-    const name = await nonFiniteWeight(this.model);
-    if (name === undefined) return;
-    this.weightsFinite = false;
+  private async endOnNonFiniteState(): Promise<void> {
+    const found = await nonFiniteState(this.model, slotsOf(this.parts));
+    if (found === undefined) return;
+    this.stateFinite = false;
     this.context.stop(
-      `the weight "${name}" is infinite or NaN after step ${this.optimizer.iterations}; terminateOnNaN() ends before that and finds where it began`,
+      `${found} is infinite or NaN after step ${this.optimizer.iterations}; terminateOnNaN() ends before that and finds where it began`,
     );
   }
 
@@ -539,11 +544,11 @@ class Training {
       run.before!.take(state);
       this.step(this.stepInEpoch);
       await this.table.read();
-      const weight = i >= looked ? await nonFiniteWeight(this.model) : undefined;
-      if (where === undefined && weight === undefined) continue;
+      const after = i >= looked ? await nonFiniteState(this.model, slotsOf(this.parts)) : undefined;
+      if (where === undefined && after === undefined) continue;
       run.before!.restore(state);
       optimizer.iterations = step - 1;
-      this.context.stop(`first not finite: ${where ?? `the weight "${weight}" after its update`} in step ${step}`);
+      this.context.stop(`first not finite: ${where ?? `${after} after its update`} in step ${step}`);
       return;
     }
   }
@@ -606,7 +611,7 @@ class Training {
   /** Writes the checkpoint, where one is asked for. */
   private async save(): Promise<void> {
     const { checkpoint } = this.options;
-    if (checkpoint === undefined || !this.weightsFinite) return;
+    if (checkpoint === undefined || !this.stateFinite) return;
     const { epoch: epochs, history, stopReason } = this.history;
     const { epoch, stepInEpoch, sums } = this;
     const position = { epoch, stepInEpoch, sums, epochs, history, ...(stopReason !== undefined && { stopReason }) };

@@ -18,7 +18,7 @@ import { formatShape } from "../tensor/shape.js";
 import type { ActivationName } from "./activations.js";
 import { type ModelConfig, type PlacedLayer, snakeCase } from "./architecture.js";
 import type { ModelFile } from "./checkpoint.js";
-import { requireFiniteWeights } from "./diagnose.js";
+import { requireFiniteState } from "./diagnose.js";
 import { type Initializer, scalingInitializers } from "./initializers.js";
 import type { LayerConfig } from "./layer.js";
 import { requireModel, type Sequential } from "./model.js";
@@ -57,7 +57,7 @@ const saveRules: Rules<SaveKerasOptions> = { training: objectRule, notes: object
 export async function saveKerasModel(path: string, model: Sequential, options: SaveKerasOptions = {}): Promise<void> {
   requireModel("saveKerasModel", model);
   const { training, notes = {}, allowNonFinite = false } = checkOptions("saveKerasModel", options, saveRules);
-  if (!allowNonFinite) await requireFiniteWeights("saveKerasModel", model, path);
+  if (!allowNonFinite) await requireFiniteState("saveKerasModel", model, path);
   const layers: KerasLayerWeights[] = [];
   for (const layer of model.layers) {
     const weights: KerasLayerWeights["weights"][number][] = [];

@@ -61,8 +61,7 @@ const optimizerRules: Rules<OptimizerOptions> = {
 type Complete<Options> = Required<Omit<Options, "emaMomentum">> & Pick<OptimizerOptions, "emaMomentum">;
 
 export abstract class Optimizer {
-  /** Finished steps. */
-  iterations = 0;
+  private finished = 0;
   private schedule: Schedule;
   private readonly initialSchedule: Schedule;
   private readonly settings: Readonly<Record<string, unknown>>;
@@ -73,6 +72,8 @@ export abstract class Optimizer {
   private readonly slots = new Map<Tensor, { readonly tensors: readonly Tensor[]; readonly release: () => void }>();
   /** Parameters that a step has changed: their slots may be there before, from a checkpoint. */
   private readonly met = new Set<Tensor>();
+  /** Parameters that hold their averages, see swapAverages. */
+  private readonly swapped = new Set<Tensor>();
 
   protected constructor(
     readonly name: string,
@@ -86,6 +87,17 @@ export abstract class Optimizer {
     this.slotNames = emaMomentum === undefined ? slotNames : [...slotNames, AVERAGE];
     this.schedule = typeof learningRate === "number" ? constantRate(learningRate) : learningRate;
     this.initialSchedule = this.schedule;
+  }
+
+  /** Finished steps. */
+  get iterations(): number {
+    return this.finished;
+  }
+
+  /** @throws UsageError for what is no number of steps */
+  set iterations(value: number) {
+    check(this.name, "iterations", value, integer({ from: 0 }));
+    this.finished = value;
   }
 
   /** Learning rate of the next step. @throws UsageError where a schedule gives what is no rate */
@@ -113,7 +125,7 @@ export abstract class Optimizer {
    * One step: changes each parameter in place. Without `gradients`, those that backward() left in `.grad` are used and
    * cleared; parameters without one stay as they are. With `scaling`, gradients are divided by its scale, and nothing
    * changes where one is not finite.
-   * @throws UsageError when no parameter has a gradient
+   * @throws UsageError when no parameter has a gradient, and where one holds its average
    */
   step(parameters: readonly Tensor[], gradients?: readonly Tensor[], scaling?: StepScaling): void {
     requireTensors(this.name, "parameters", parameters);
@@ -142,14 +154,23 @@ export abstract class Optimizer {
     const state = updates.flatMap(([parameter]) => [parameter, ...this.slotsOf(parameter)]);
     const found = updates.map(([, gradient]) => gradient);
     scaling?.check(found);
-    this.update([...found, ...(scaling?.inputs ?? [])], state, () => ({
-      learningRate: this.learningRate,
-      step: this.iterations + 1,
-      scaled: scaling !== undefined,
-      ...(this.emaMomentum !== undefined && { newAverage: 1 - this.emaMomentum }),
-    }));
+    const changed = updates.map(([parameter]) => parameter);
+    // Asked anew for every step that is replayed.
+    this.update([...found, ...(scaling?.inputs ?? [])], state, () => {
+      if (this.averagesInUse(changed)) {
+        throw new UsageError(
+          `${this.name}: a step would change the averages, which swapAverages has put in the parameters' place; call it again before`,
+        );
+      }
+      return {
+        learningRate: this.learningRate,
+        step: this.iterations + 1,
+        scaled: scaling !== undefined,
+        ...(this.emaMomentum !== undefined && { newAverage: 1 - this.emaMomentum }),
+      };
+    });
     device.everyTime(() => {
-      this.iterations++;
+      this.finished++;
     });
     if (gradients !== undefined) return;
     for (const [parameter, gradient] of updates) {
@@ -171,7 +192,8 @@ export abstract class Optimizer {
 
   /**
    * Exchanges the parameters with their moving averages, such as to measure or save a model; a second call takes it back,
-   * for training to go on. Running statistics of batch normalisation are no parameters and stay the last step's.
+   * for training to go on: a step in between is an error. Running statistics of batch normalisation are no parameters and
+   * stay the last step's.
    * @throws UsageError without emaMomentum, and for a parameter that no step has changed
    */
   swapAverages(parameters: readonly Tensor[]): void {
@@ -201,7 +223,13 @@ export abstract class Optimizer {
         }),
       );
       parameter.storage.changed("swapAverages");
+      if (!this.swapped.delete(parameter)) this.swapped.add(parameter);
     }
+  }
+
+  /** Whether any of the parameters holds its average, see `swapAverages`. */
+  averagesInUse(parameters: readonly Tensor[]): boolean {
+    return this.swapped.size > 0 && parameters.some((parameter) => this.swapped.has(parameter));
   }
 
   /** The slots of a parameter by name; made where there are none yet. They are freed with the parameter. */
@@ -235,6 +263,7 @@ export abstract class Optimizer {
       for (const slot of tensors) slot.dispose();
       this.slots.delete(parameter);
       this.met.delete(parameter);
+      this.swapped.delete(parameter);
     });
     this.slots.set(parameter, { tensors, release });
     return tensors;
@@ -246,10 +275,10 @@ export abstract class Optimizer {
     return { name: this.name, schedule: { name, ...config }, ...this.settings };
   }
 
-  /** Continues after `iterations` steps, at a learning rate that may have been set since the start. */
+  /** Continues after `iterations` steps with parameters and slots as they are now, at a learning rate that may have been set since the start. */
   resumeAt(iterations: number, learningRate: number): void {
-    check(this.name, "iterations", iterations, integer({ from: 0 }));
     this.iterations = iterations;
+    this.swapped.clear();
     if (this.schedule.name === "constant") this.learningRate = learningRate;
   }
 
@@ -261,6 +290,7 @@ export abstract class Optimizer {
     }
     this.slots.clear();
     this.met.clear();
+    this.swapped.clear();
   }
 }
 

@@ -45,6 +45,11 @@ export async function saveTraining(
   notes: Readonly<Record<string, unknown>> = {},
 ): Promise<void> {
   const { model, optimizer, callbacks } = parts;
+  if (optimizer.averagesInUse(model.parameters())) {
+    throw new UsageError(
+      `fit: a checkpoint needs the parameters themselves, but "${model.name}" has their averages; call swapAverages again before ${path} is written`,
+    );
+  }
   const states = callbacks.flatMap((callback) => {
     const exported = atOnce(callback, "exportState", callback.exportState?.());
     return exported === undefined ? [] : [{ name: callback.name, ...exported }];

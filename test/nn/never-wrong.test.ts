@@ -4,6 +4,7 @@ import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { mul } from "../../src/autograd/ops/elementwise.js";
 import { softmax } from "../../src/autograd/ops/softmax.js";
 import { sequential } from "../../src/nn/architecture.js";
 import { modelCheckpoint, terminateOnNaN } from "../../src/nn/callbacks/index.js";
@@ -147,6 +148,41 @@ describeDevices((device, kind) => {
       model.dispose();
     });
 
+    test("an infinite velocity ends the training and is not saved, though the weights are finite", async () => {
+      // The gradient is finite, its square is not: Adam divides by infinity, and the weights stay as they are.
+      const model = sequential({ device: device(), seed: 1, inputShape: [1] }, [
+        dense({ units: 2, activation: "softmax", useBias: false, kernelInitializer: "ones" }),
+      ]);
+      const path = join(folder, `${kind}-slots.safetensors`);
+      const train = (given: Partial<FitOptions>, count = 1) =>
+        model.fit(
+          { inputs: new Float32Array(count).fill(1e20), targets: new Int32Array(count) },
+          {
+            ...{ optimizer: adam(), ...lossOptions, epochs: 3, batchSize: 1 },
+            ...(kind === "cpu" && { perturb: (x) => mul(x, 1e140) }),
+            ...given,
+          },
+        );
+      const ended = await train({ checkpoint: { path } });
+      expect(ended.steps).toBe(1);
+      expect(ended.stopReason).toMatch(/^the optimizer's "dense\/kernel\/velocity" is infinite or NaN after step 1/);
+      // Not only where an epoch ends.
+      const early = await train({ checkpoint: { path, everySteps: 1 } }, 3);
+      expect([early.steps, early.stopReason]).toEqual([
+        1,
+        expect.stringMatching(/velocity" is infinite .* after step 1/),
+      ]);
+      await expect(readFile(path)).rejects.toThrow("ENOENT");
+      const found = await train({ callbacks: [terminateOnNaN()] });
+      expect(found.stopReason).toMatch(
+        /^first not finite: the optimizer's "dense\/kernel\/velocity" after its update in/,
+      );
+      const slots = [["dense/kernel/velocity", leaf([infinity])]] as const;
+      await expect(saveModel(path, model, { slots })).rejects.toThrow('the optimizer\'s "dense/kernel/velocity" of');
+      await saveModel(path, model, { slots, allowNonFinite: true });
+      model.dispose();
+    });
+
     test("modelCheckpoint does not save them either", async () => {
       const model = overflowing();
       const path = join(folder, `${kind}-callback.safetensors`);
@@ -203,6 +239,42 @@ describeDevices((device, kind) => {
         expect((await average(optimizer, [a]))[0]).toBeCloseTo(0.9 * 6 + 0.1 * 8, 5);
         for (const each of [optimizer, scaler, a]) each.dispose();
       }
+    });
+
+    test("in use, they are neither trained nor written into a checkpoint", async () => {
+      const [w, other, g] = [leaf([5]), leaf([7]), leaf([1])];
+      const optimizer = sgd({ learningRate: 1, emaMomentum: 0.5 });
+      optimizer.step([w, other], [g, g]);
+      optimizer.step([w, other], [g, g]);
+      optimizer.swapAverages([w]);
+      expect(() => optimizer.step([w, other], [g, g])).toThrow(UsageError);
+      expect(() => optimizer.step([w], [g])).toThrow(/sgd: a step would change the averages, .* call it again before/);
+      expect([...(await w.data()), optimizer.iterations]).toEqual([3.5, 2]);
+      optimizer.step([other], [g]);
+      optimizer.swapAverages([w]);
+      optimizer.step([w], [g]);
+      expect([...(await w.data()), optimizer.iterations]).toEqual([2, 4]);
+      optimizer.dispose();
+
+      // Also by a step that is replayed, and by a training that goes on.
+      const model = plain().build({ device: device(), seed: 1 });
+      const adaptive = adam({ emaMomentum: 0.9 });
+      const options = { optimizer: adaptive, ...lossOptions, batchSize: 20 };
+      const swap = { name: "swap", onStepEnd: ({ step }: { step: number }) => void (step === 6 && exchange()) };
+      const exchange = () => adaptive.swapAverages(model.parameters());
+      await expect(model.fit(stripes(60), { ...options, epochs: 4, callbacks: [swap] })).rejects.toThrow(UsageError);
+      await expect(model.fit(stripes(60), options)).rejects.toThrow("adam: a step would change the averages");
+      exchange();
+      const path = join(folder, `${kind}-swapped.safetensors`);
+      await model.fit(stripes(60), { ...options, checkpoint: { path } });
+      const whole = await readFile(path);
+      const late = { name: "late", onEpochEnd: exchange };
+      const saving = model.fit(stripes(60), { ...options, callbacks: [late], checkpoint: { path } });
+      await expect(saving).rejects.toThrow(/fit: a checkpoint needs the parameters themselves/);
+      expect(await readFile(path)).toEqual(whole);
+      // What a checkpoint restores are the parameters.
+      await model.fit(stripes(60), { ...options, epochs: 2, resume: path });
+      model.dispose();
     });
 
     test("a resumed training has the same ones, also where nothing was averaged before", async () => {
@@ -566,6 +638,11 @@ describeDevices((device, kind) => {
 
 describe("options are checked", () => {
   test.each<[string, () => unknown, string]>([
+    ...[nan, -1, 0.5, "3"].map((value): [string, () => unknown, string] => [
+      `iterations ${value}`,
+      () => Object.assign(adam(), { iterations: value }),
+      "adam: iterations must be a whole number from 0, got",
+    ]),
     ["beta1", () => adam({ beta1: 1 }), "adam: beta1 must be a finite number in [0, 1), got 1"],
     ["beta2", () => adamW({ beta2: -0.1 }), "adamW: beta2 must be a finite number in [0, 1), got -0.1"],
     ["epsilon", () => adam({ epsilon: 0 }), "adam: epsilon must be a finite number above 0, got 0"],
