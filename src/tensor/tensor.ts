@@ -290,10 +290,28 @@ export function tensor(device: Device, values: NestedArray | ArrayLike<number>, 
 }
 
 /**
- * Runs a kernel on existing tensors; `outputs` may repeat inputs only for in-place kernels. Params that differ from step
- * to step are given as a function, so that a recorded step asks for them anew.
+ * Runs a kernel on existing tensors. Params that differ from step to step are given as a function, so that a recorded step
+ * asks for them anew.
+ * @throws UsageError where an output shares memory with an input or another output: no kernel reads what it overwrites
  */
 export function runInto<Params>(
+  kernel: Kernel<Params>,
+  inputs: readonly Tensor[],
+  outputs: readonly Tensor[],
+  params: Changing<Params>,
+): void {
+  const written = new Set(outputs.map(({ storage }) => storage));
+  const shared = written.size < outputs.length ? outputs[0] : inputs.find(({ storage }) => written.has(storage));
+  if (shared !== undefined) {
+    const { name, shape } = shared;
+    throw new UsageError(
+      `${kernel.name}: what it changes must not share memory with anything else it is given, but a tensor${name && ` "${name}"`} ${formatShape(shape)} does; pass a copy of it, such as x.mul(1)`,
+    );
+  }
+  execute(kernel, inputs, outputs, params);
+}
+
+function execute<Params>(
   kernel: Kernel<Params>,
   inputs: readonly Tensor[],
   outputs: readonly Tensor[],
@@ -332,7 +350,7 @@ export function runMany<Params>(
   const results: Tensor[] = [];
   try {
     for (const spec of outputs) results.push(empty(device, spec.shape, spec.dtype, kernel.name));
-    runInto(kernel, inputs, results, params);
+    execute(kernel, inputs, results, params);
   } catch (error) {
     for (const t of results) t.dispose();
     throw error;

@@ -182,6 +182,20 @@ describeDevices((device, kind) => {
     optimizer.dispose();
   });
 
+  test("a gradient that shares its parameter's memory is refused", async () => {
+    const w = tensor(device(), [1, 2]);
+    const optimizer = sgd({ learningRate: 0.5 });
+    for (const gradient of [w, w.alias()]) {
+      expect(() => optimizer.step([w], [gradient])).toThrow(UsageError);
+      expect(() => optimizer.step([w], [gradient])).toThrow(
+        "sgd: what it changes must not share memory with anything else it is given, but a tensor [2] does; pass a copy",
+      );
+    }
+    expect([...(await w.data()), optimizer.iterations]).toEqual([1, 2, 0]);
+    w.dispose();
+    optimizer.dispose();
+  });
+
   test("says what is missing", () => {
     const w = tensor(device(), [1, 2]);
     const g = tensor(device(), [1, 2, 3]);

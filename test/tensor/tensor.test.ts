@@ -4,12 +4,13 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { full } from "../../src/autograd/ops/create.js";
 import { add, mul } from "../../src/autograd/ops/elementwise.js";
 import { pad } from "../../src/autograd/ops/transform.js";
+import { copyKernel } from "../../src/kernels/copy.js";
 import type { Device } from "../../src/tensor/device.js";
 import type { DType } from "../../src/tensor/dtype.js";
 import { DeviceError, ShapeError, UsageError } from "../../src/tensor/errors.js";
 import { openDevice } from "../../src/tensor/open.js";
 import { sizeOf } from "../../src/tensor/shape.js";
-import { empty, type NestedArray, tensor } from "../../src/tensor/tensor.js";
+import { empty, type NestedArray, runInto, tensor } from "../../src/tensor/tensor.js";
 
 function nest(values: readonly number[], shape: readonly number[]): NestedArray {
   if (shape.length === 0) return values[0]!;
@@ -19,6 +20,21 @@ function nest(values: readonly number[], shape: readonly number[]): NestedArray 
 }
 
 describe.each(["cpu", "webgpu"] as const)("%s", (kind) => {
+  it("a kernel's output shares memory with nothing else", async () => {
+    const device = await openDevice(kind);
+    const [x, y] = [tensor(device, [1, 2, 3, 4]), tensor(device, [5, 6, 7, 8])];
+    const message = "copy: what it changes must not share memory with anything else it is given, but a tensor [2, 2]";
+    for (const [inputs, outputs] of [
+      [[x.alias([2, 2])], [x]],
+      [[y], [x.alias([2, 2]), x]],
+    ] as const) {
+      expect(() => runInto(copyKernel, inputs, outputs, {})).toThrow(UsageError);
+      expect(() => runInto(copyKernel, inputs, outputs, {})).toThrow(message);
+    }
+    expect([...(await x.data())]).toEqual([1, 2, 3, 4]);
+    device.destroy();
+  });
+
   let device: Device;
   beforeAll(async () => {
     device = await openDevice(kind);
