@@ -88,7 +88,7 @@ function convolutions(
             kernel: conv2dInputGradientKernel,
             inputs: [y, kernel],
             outputs: [x],
-            params: geometry,
+            params: { geometry },
             flops,
           }),
         ]),
@@ -96,7 +96,7 @@ function convolutions(
       kernel: conv2dKernelGradientKernel,
       inputs: [x, y],
       outputs: [kernel, [outputs]],
-      params: geometry,
+      params: { geometry },
       flops,
     }),
   ];

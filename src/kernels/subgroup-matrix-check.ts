@@ -71,14 +71,14 @@ export function mixedCases(): Case[] {
       kernel: conv2dInputGradientKernel,
       inputs: [y, kernel],
       outputs: [x],
-      params: geometry,
+      params: { geometry },
     }),
     testCase({
       name: "conv2d's kernel gradient",
       kernel: conv2dKernelGradientKernel,
       inputs: [x, y],
       outputs: [kernel, [geometry.outputs]],
-      params: geometry,
+      params: { geometry },
     }),
   ];
 }

@@ -117,8 +117,8 @@ export abstract class Device {
     params: Changing<Params>,
   ): void;
   /** Further outputs that a kernel has to offer on this device, for its gradients to use; none on the reference. */
-  byproducts<Params>(_kernel: Kernel<Params>, _params: Params): readonly Spec[] {
-    return [];
+  byproducts<Params>(_kernel: Kernel<Params>, _params: Params): Readonly<Record<string, Spec>> {
+    return {};
   }
   /**
    * Moves memory of tensors side by side, in this order, where that lets a kernel take them for one; nothing changes otherwise.

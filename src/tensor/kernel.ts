@@ -33,10 +33,10 @@ export interface Kernel<Params> {
    */
   readonly flops?: (params: Params, inputs: readonly Spec[]) => number;
   /**
-   * What the WebGPU side computes on its way with these params and the kernel's gradients can use: further outputs, which
-   * a caller may allocate or leave out. See Device.byproducts.
+   * What the WebGPU side computes on its way with these params and the kernel's gradients can use, by name: further
+   * outputs, in this order, which a caller may allocate or leave out. See Device.byproducts.
    */
-  readonly byproducts?: (params: Params, profile: TuningProfile) => readonly Spec[];
+  readonly byproducts?: (params: Params, profile: TuningProfile) => Readonly<Record<string, Spec>>;
 }
 
 /** Identity with inference: `export const reluKernel = defineKernel<ReluParams>({ ... })`. */

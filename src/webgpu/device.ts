@@ -282,8 +282,8 @@ export class WebGpuDevice extends Device {
     for (const content of call.writes) content.error ??= call.error;
   }
 
-  override byproducts<Params>(kernel: Kernel<Params>, params: Params): readonly Spec[] {
-    return kernel.byproducts?.(params, this.profile) ?? [];
+  override byproducts<Params>(kernel: Kernel<Params>, params: Params): Readonly<Record<string, Spec>> {
+    return kernel.byproducts?.(params, this.profile) ?? {};
   }
 
   override record(fn: () => readonly Tensor[]): RecordedStep | undefined {

@@ -1,5 +1,6 @@
 // Which convolutions go by Winograd, and in tiles of which size, and which by products over windows; and that its matrices compute a convolution.
 import { describe, expect, it } from "vitest";
+import { pooledRouteOf } from "../../src/kernels/conv-pool.js";
 import {
   FEW_CHANNELS_FORM,
   goesByProducts,
@@ -10,6 +11,8 @@ import {
   winogradTiling,
 } from "../../src/kernels/conv2d/choice.js";
 import { type Conv2dOptions, conv2dGeometry } from "../../src/kernels/conv2d/geometry.js";
+import { keptSpecs } from "../../src/kernels/conv2d/route.js";
+import { routeOf } from "../../src/kernels/conv2d/routes.js";
 import { type Matrix, winogradMatrices } from "../../src/kernels/conv2d/winograd-matrices.js";
 import type { Shape } from "../../src/tensor/shape.js";
 import type { TuningProfile } from "../../src/webgpu/family.js";
@@ -122,6 +125,40 @@ describe("goesByProducts", () => {
 
   it("leaves what exceeds a binding to the direct kernels", () => {
     expect(goes({ ...software, maxBindingBytes: 2 ** 16 }, [32, 5, 5, 36], [3, 3, 36, 64])).toBe(false);
+  });
+});
+
+describe("routes", () => {
+  const processor = { ...software, onProcessor: true };
+  it.each([
+    [software, [128, 12, 12, 32], [3, 3, 32, 64], {}, "winograd 2", "winograd 2"],
+    [software, [16, 28, 28, 96], [3, 3, 96, 96], same, "winograd 4", "winograd 4"],
+    [hardware, [16, 28, 28, 96], [5, 5, 96, 96], same, "gather", "gather, then pooling"],
+    [software, [128, 28, 28, 1], [3, 3, 1, 32], {}, "gather", "one pass"],
+    [hardware, [128, 28, 28, 1], [3, 3, 1, 32], {}, "gather", "one pass"],
+    [processor, [32, 5, 5, 36], [2, 2, 36, 64], {}, "products", "products, then pooling"],
+    [
+      ...[software, [32, 5, 5, 36], [2, 2, 36, 64], {}],
+      ...["products, input gradient by gather", "products, input gradient by gather, then pooling"],
+    ],
+  ] as [TuningProfile, Shape, Shape, Conv2dOptions, string, string][])(
+    "%#: one place chooses",
+    (profile, x, kernel, options, plain, pooled) => {
+      const geometry = conv2dGeometry(x, kernel, options);
+      expect(routeOf(profile, geometry).name).toBe(plain);
+      expect(pooledRouteOf(profile, geometry).name).toBe(pooled);
+    },
+  );
+
+  it("offer to keep what is worth it", () => {
+    const geometry = conv2dGeometry([128, 12, 12, 32], [3, 3, 32, 64], {});
+    const names = (profile: TuningProfile) => Object.keys(keptSpecs(routeOf(profile, geometry), ["x", "kernel"]));
+    expect(names(software)).toEqual(["kernel"]);
+    const small = conv2dGeometry([32, 12, 12, 32], [3, 3, 32, 64], {});
+    expect(Object.keys(keptSpecs(routeOf(software, small), ["x", "kernel"]))).toEqual(["x", "kernel"]);
+    expect(Object.keys(keptSpecs(routeOf(software, small), ["kernel"]))).toEqual(["kernel"]);
+    const gathers = conv2dGeometry([32, 28, 28, 1], [3, 3, 1, 32], {});
+    expect(keptSpecs(routeOf(software, gathers), ["x", "kernel"])).toEqual({});
   });
 });
 

@@ -89,11 +89,11 @@ function allDispatches(units: MatrixUnits): Dispatch[] {
         outputs: [y],
         params: { geometry, activation: "tanh" },
       }),
-      ...dispatchesOf(units, conv2dInputGradientKernel, { inputs: [y, kernel], outputs: [x], params: geometry }),
+      ...dispatchesOf(units, conv2dInputGradientKernel, { inputs: [y, kernel], outputs: [x], params: { geometry } }),
       ...dispatchesOf(units, conv2dKernelGradientKernel, {
         inputs: [x, y],
         outputs: [kernel, [outputs!]],
-        params: geometry,
+        params: { geometry },
       }),
     ];
   });

@@ -16,7 +16,7 @@ import { checkConv2dInputs, conv2dGeometry, type Padding, type WindowAxis } from
 import { pool2dParams } from "../../kernels/pool2d.js";
 import { run, runMany, type Tensor } from "../../tensor/tensor.js";
 import { isRecording, record } from "../tape.js";
-import { type Conv2dOptions, conv2d } from "./conv2d.js";
+import { type Conv2dOptions, conv2d, runKeeping } from "./conv2d.js";
 import { maxPool2d, type Pool2dOptions } from "./pool2d.js";
 
 export interface Conv2dMaxPool2dOptions extends Conv2dOptions {
@@ -48,10 +48,10 @@ function together(x: Tensor, kernel: Tensor, bias: Tensor | undefined, plain: Co
   const pooled = { shape: pooledShape(geometry), dtype: "f32" } as const;
   // Only the gradients ask which cell won.
   if (!isRecording() || !inputs.some((input) => input.tracked)) return run(convPoolKernel, inputs, pooled, plain);
-  const params = { ...plain, keeps: { x: inputs.slice(1).some(({ tracked }) => tracked), kernel: x.tracked } };
-  const byproducts = x.device.byproducts(convPoolKernel, params);
-  const outputs = [pooled, { shape: winnerShape(geometry), dtype: "u32" } as const, ...byproducts];
-  const [y, winner, ...kept] = runMany(convPoolKernel, inputs, outputs, params) as [Tensor, Tensor, ...Tensor[]];
+  const winners = { shape: winnerShape(geometry), dtype: "u32" } as const;
+  const { results, keeps } = runKeeping(convPoolKernel, inputs, [pooled, winners], plain);
+  const [y, winner, ...kept] = results as [Tensor, Tensor, ...Tensor[]];
+  const params = { ...plain, keeps };
   record(y, {
     op: "conv2dMaxPool2d",
     inputs,

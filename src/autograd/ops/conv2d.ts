@@ -12,13 +12,16 @@ import {
   outputShape,
   type Conv2dOptions as WindowOptions,
 } from "../../kernels/conv2d/geometry.js";
-import { NOTHING_KEPT } from "../../kernels/conv2d/winograd.js";
+import type { KeptName } from "../../kernels/conv2d/route.js";
 import {
+  type Conv2dParams,
   conv2dGradientsKernel,
   conv2dInputGradientKernel,
   conv2dKernel,
   conv2dKernelGradientKernel,
 } from "../../kernels/conv2d.js";
+import type { Spec } from "../../tensor/dtype.js";
+import type { Kernel } from "../../tensor/kernel.js";
 import { checkOptions, type Rules } from "../../tensor/options.js";
 import { requireTensor, run, runMany, type Tensor, tensorRule } from "../../tensor/tensor.js";
 import { isRecording, record } from "../tape.js";
@@ -52,23 +55,18 @@ export function conv2d(x: Tensor, kernel: Tensor, given: Conv2dOptions = {}): Te
   const geometry = conv2dGeometry(x.shape, kernel.shape, options);
   checkConv2dInputs(geometry, x, kernel, bias);
   const inputs = bias === undefined ? [x, kernel] : [x, kernel, bias];
-  // The kernel's gradient asks for what became of x, that of x for what became of the kernel.
-  const keeps = isRecording() ? { x: kernel.tracked, kernel: x.tracked } : NOTHING_KEPT;
-  const params = { geometry, activation, keeps };
-  const outputs = [
-    { shape: outputShape(geometry), dtype: "f32" } as const,
-    ...x.device.byproducts(conv2dKernel, params),
-  ];
-  const [y, ...kept] = runMany(conv2dKernel, inputs, outputs, params) as [Tensor, ...Tensor[]];
+  const output = { shape: outputShape(geometry), dtype: "f32" } as const;
+  const { results, keeps } = runKeeping(conv2dKernel, inputs, [output], { geometry, activation });
+  const [y, ...kept] = results as [Tensor, ...Tensor[]];
   const linear = isLinear(activation);
+  const params = { geometry, keeps };
   record(y, {
     op: "conv2d",
     inputs,
     saved: [x, kernel, ...kept, ...(linear ? [] : [y])],
     backward: (dy, [x, kernel, ...rest], [inputNeeded, kernelNeeded]) => {
       const dz = linear ? dy : run(activationGradientKernel, [dy, rest.at(-1)!], dy, { activation });
-      const keptX = kept.length > 0 && keeps.x ? [rest[0]!] : [];
-      const keptKernel = rest.slice(keptX.length, kept.length);
+      const kept = rest.slice(0, keeps.length);
       const specs = [x!, kernel!, ...(bias === undefined ? [] : [bias])].map(({ shape }) => ({
         shape,
         dtype: "f32" as const,
@@ -77,15 +75,13 @@ export function conv2d(x: Tensor, kernel: Tensor, given: Conv2dOptions = {}): Te
       let all: readonly Tensor[] | undefined;
       const gradients = () => {
         all ??= inputNeeded
-          ? runMany(conv2dGradientsKernel, [x!, kernel!, dz, ...keptX, ...keptKernel], specs, geometry)
-          : runMany(conv2dKernelGradientKernel, [x!, dz, ...keptX], specs.slice(1), geometry);
+          ? runMany(conv2dGradientsKernel, [x!, kernel!, dz, ...kept], specs, params)
+          : runMany(conv2dKernelGradientKernel, [x!, dz, ...kept], specs.slice(1), params);
         return all;
       };
       return [
         () =>
-          kernelNeeded
-            ? gradients()[0]!
-            : run(conv2dInputGradientKernel, [dz, kernel!, ...keptKernel], specs[0]!, geometry),
+          kernelNeeded ? gradients()[0]! : run(conv2dInputGradientKernel, [dz, kernel!, ...kept], specs[0]!, params),
         () => gradients().at(inputNeeded ? 1 : 0)!,
         () => (kernelNeeded ? gradients().at(-1)! : sumTo(dz, [geometry.outputs])),
       ].slice(0, inputs.length);
@@ -93,4 +89,23 @@ export function conv2d(x: Tensor, kernel: Tensor, given: Conv2dOptions = {}): Te
   });
   for (const t of kept) t.dispose();
   return y;
+}
+
+/**
+ * Runs a convolution, or one with pooling, whose further outputs are what it keeps for its gradients: the kernel's gradient
+ * asks for what became of x, that of x for what became of the kernel. Inputs: x, kernel, perhaps a bias.
+ */
+export function runKeeping<Params extends Conv2dParams>(
+  kernel: Kernel<Params>,
+  inputs: readonly Tensor[],
+  outputs: readonly Spec[],
+  params: Params,
+): { readonly results: readonly Tensor[]; readonly keeps: readonly KeptName[] } {
+  const [x, ...weights] = inputs as [Tensor, ...Tensor[]];
+  const wishes: KeptName[] = [];
+  if (isRecording() && weights.some(({ tracked }) => tracked)) wishes.push("x");
+  if (isRecording() && x.tracked) wishes.push("kernel");
+  const specs = x.device.byproducts(kernel, { ...params, keeps: wishes });
+  const keeps = Object.keys(specs) as KeptName[];
+  return { results: runMany(kernel, inputs, [...outputs, ...Object.values(specs)], { ...params, keeps }), keeps };
 }

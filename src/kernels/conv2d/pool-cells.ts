@@ -1,7 +1,9 @@
 // WGSL text about the four cells of a 2 x 2 pooling window (cell = 2 cy + cx), four channels at a time, which the fused
 // convolution and pooling kernels share: the maximum with the cell that won, and the gradient on its way back. A window's
 // winners are packed into a u32, two bits a channel. A NaN wins its window, of several the last, as in PyTorch.
+import type { Binding } from "../../webgpu/program.js";
 import { isNan, typed } from "../ieee.js";
+import type { PooledGradient } from "./route.js";
 
 /** Cells of a window in row-major order. */
 export const CELLS = [0, 1, 2, 3].map((cell) => ({ cy: cell >> 1, cx: cell & 1 }));
@@ -30,6 +32,15 @@ export function maximumWgsl(z: (cell: number) => string, { winner }: { readonly 
 export const PASSED_BACK = /* wgsl */ `
       let dz = activationGradient(gradients[at], values[at]);
       let cell = (vec4u(winner[at]) >> vec4u(0u, 2u, 4u, 6u)) & vec4u(3u);`;
+
+/** The bindings that PASSED_BACK reads. */
+export function pooledGradientBindings({ dy, y, winner }: PooledGradient): Binding[] {
+  return [
+    { name: "gradients", view: dy, type: "vec4f" },
+    { name: "values", view: y, type: "vec4f" },
+    { name: "winner", view: winner, type: "u32" },
+  ];
+}
 
 /** The part of `dz` that goes to a cell. */
 export function partOf(cell: number): string {

@@ -4,11 +4,11 @@
 //   y = act(X K + bias)        dK = X^T dZ        dX = dZ K^T, added up in the images where the windows lie (window-sums.ts)
 // For small images of many channels, of which Winograd's tiles waste too much.
 import type { GpuCall, GpuView } from "../../webgpu/program.js";
-import type { FusedActivation } from "../activation.js";
 import type { Matrix } from "../matmul-product.js";
 import { runWhole } from "../matmul-subgroup.js";
 import type { WindowRows } from "../window-rows.js";
 import type { Conv2dGeometry } from "./geometry.js";
+import type { ForwardViews, Plain } from "./route.js";
 import { addWindows } from "./window-sums.js";
 
 /** A matrix as it lies in a tensor. */
@@ -41,11 +41,10 @@ const sizesOf = ({ batch, inputs, outputs, y, x }: Conv2dGeometry) => ({
 export function forwardByProduct<P>(
   call: GpuCall<P>,
   geometry: Conv2dGeometry,
-  views: { readonly x: GpuView; readonly kernel: GpuView; readonly bias: GpuView | undefined; readonly y: GpuView },
-  activation: FusedActivation,
+  views: Omit<ForwardViews<Plain>, "result" | "kept"> & Plain,
 ): void {
   const { windows, elements, outputs } = sizesOf(geometry);
-  const { x, kernel, bias, y } = views;
+  const { x, kernel, bias, y, activation } = views;
   runWhole(call, {
     ...{ m: windows, n: outputs, k: elements },
     a: windowMatrix(geometry, x, false),

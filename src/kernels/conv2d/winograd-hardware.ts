@@ -15,8 +15,15 @@ import { matmulKernel } from "../matmul.js";
 import { dispatchReduce } from "../reduce.js";
 import { rolledLoop } from "../rolled.js";
 import type { Conv2dGeometry, WindowAxis } from "./geometry.js";
+import type {
+  ConvolutionRoute,
+  ForwardViews,
+  InputGradientViews,
+  KernelGradientViews,
+  Plain,
+  PlainGradient,
+} from "./route.js";
 import { type Tiling, tilingOf } from "./tiling.js";
-import type { Kept } from "./winograd.js";
 import { both, square, TAPS, transposed, winogradMatrices } from "./winograd-matrices.js";
 
 /** WGSL that stores the frequencies v, or loads m, of the tile and channel (or pair of channels) `i`. */
@@ -83,14 +90,16 @@ const spectrum = <P>(call: GpuCall<P>, tiling: Tiling, channels: number) =>
 /** Most elements of a V worth keeping for the kernel gradient: 128 MiB. */
 const MOST_KEPT = 2 ** 25;
 
-/** What the forward pass keeps for the gradients, in the order of `Kept`: V alone, and that unless it is too large. */
-export function keptSpecsHardware(tiling: Tiling, keeps: Kept<boolean>): Spec[] {
-  const nothing: Spec = { shape: [0], dtype: "f32" };
+/** All three passes in such tiles. V is kept unless it is too large. */
+export function winogradHardwareRoute(tiling: Tiling): ConvolutionRoute {
   const source = spectrumSpec(tiling, tiling.geometry.inputs);
-  return [
-    ...(keeps.x ? [sizeOf(source.shape) <= MOST_KEPT ? source : nothing] : []),
-    ...(keeps.kernel ? [nothing] : []),
-  ];
+  return {
+    name: `winograd ${tiling.m}, hardware`,
+    keeps: { x: sizeOf(source.shape) <= MOST_KEPT ? source : undefined },
+    forward: (call, views) => forward(call, tiling, views),
+    inputGradient: (call, views) => inputGradient(call, tiling, views),
+    kernelGradient: (call, views) => kernelGradient(call, tiling, views),
+  };
 }
 
 /** V = inputs d inputs^T of every tile d (m + 2 square) of x, in `into` or memory of its own. */
@@ -221,36 +230,13 @@ function product<P>(
   });
 }
 
-/** What a forward pass reads and writes; kept as keptSpecsHardware says. */
-export interface ForwardViews {
-  readonly x: GpuView;
-  readonly kernel: GpuView;
-  readonly bias: GpuView | undefined;
-  readonly y: GpuView;
-  readonly kept?: Kept<GpuView | undefined>;
-}
-
-/** What a kernel gradient reads and writes. */
-export interface KernelGradientViews {
-  readonly x: GpuView;
-  readonly dz: GpuView;
-  readonly dkernel: GpuView;
-  readonly dbias: GpuView | undefined;
-  readonly kept?: Kept<GpuView | undefined>;
-}
-
 /** y = act(x * kernel + bias). */
-export function winogradForwardHardware<P>(
-  call: GpuCall<P>,
-  tiling: Tiling,
-  views: ForwardViews,
-  activation: FusedActivation,
-): void {
-  const source = transformInput(call, tiling, views.x, views.kept?.x);
+function forward<P>(call: GpuCall<P>, tiling: Tiling, views: ForwardViews<Plain>): void {
+  const source = transformInput(call, tiling, views.x, views.kept.x);
   const factors = transformKernel(call, tiling, views.kernel, false);
   const products = spectrum(call, tiling, tiling.geometry.outputs);
   product(call, [source, factors, products]);
-  transformOutput(call, tiling, products, { ...views, activation });
+  transformOutput(call, tiling, products, { ...views, ...views.result });
 }
 
 /** The convolution of dz that gives dx. */
@@ -264,11 +250,12 @@ function inputGradientGeometry({ batch, inputs, outputs, y, x }: Conv2dGeometry)
   return { batch, inputs: outputs, outputs: inputs, y: axis(y), x: axis(x) };
 }
 
-export function winogradInputGradientHardware<P>(
-  call: GpuCall<P>,
-  tiling: Tiling,
-  { dz, kernel, dx }: { readonly dz: GpuView; readonly kernel: GpuView; readonly dx: GpuView },
-): void {
+function inputGradient<P>(call: GpuCall<P>, tiling: Tiling, views: InputGradientViews<PlainGradient>): void {
+  const {
+    gradient: { dz },
+    kernel,
+    dx,
+  } = views;
   const gradient = tilingOf(inputGradientGeometry(tiling.geometry), tiling.m);
   const source = transformInput(call, gradient, dz);
   const factors = transformKernel(call, tiling, kernel, true);
@@ -277,10 +264,16 @@ export function winogradInputGradientHardware<P>(
   transformOutput(call, gradient, products, { bias: undefined, activation: "linear", y: dx });
 }
 
-export function winogradKernelGradientHardware<P>(call: GpuCall<P>, tiling: Tiling, views: KernelGradientViews): void {
+function kernelGradient<P>(call: GpuCall<P>, tiling: Tiling, views: KernelGradientViews<PlainGradient>): void {
   const { inputs, outputs } = tiling.geometry;
-  const { x, dz, dkernel, dbias } = views;
-  const source = views.kept?.x ?? transformInput(call, tiling, x);
+  const {
+    x,
+    gradient: { dz },
+    dkernel,
+    dbias,
+    kept,
+  } = views;
+  const source = kept.x ?? transformInput(call, tiling, x);
   const gradient = transformGradient(call, tiling, dz);
   const factors = call.scratch({ shape: [tiling.frequencies, inputs, outputs], dtype: "f32" });
   product(call, [source, gradient, factors], { a: true });

@@ -9,7 +9,8 @@ import { CHAIN, longLoop, ONE } from "../long-sums.js";
 import { rolledLoop } from "../rolled.js";
 import { chosen, repeat, SUBGROUP_LANES } from "../subgroup-tile.js";
 import type { Conv2dGeometry } from "./geometry.js";
-import { maximumWgsl, PASSED_BACK, partOf } from "./pool-cells.js";
+import { maximumWgsl, PASSED_BACK, partOf, pooledGradientBindings } from "./pool-cells.js";
+import type { Result, ResultGradient } from "./route.js";
 import type { Tiling } from "./tiling.js";
 import {
   both,
@@ -146,9 +147,6 @@ export function transformInput<P>(call: GpuCall<P>, tiling: Tiling, x: GpuView, 
   });
 }
 
-/** Where a convolution's result goes: y itself, or the maximum of its windows of 2 x 2 and (if wanted) which cell won. */
-export type Result = { readonly y: GpuView } | { readonly pooled: GpuView; readonly winner: GpuView | undefined };
-
 /** Windows of 2 x 2 of a tile. */
 const windowsOf = (m: TileSize, emit: (wy: number, wx: number) => string) => square(m / 2, emit);
 
@@ -221,16 +219,6 @@ function resultSizes({ y, x }: Conv2dGeometry, { channels, stride }: Spectrum, s
   };
 }
 
-/** Where a convolution's gradient comes from: dz, or what `Result` pooled, dy and the activation. */
-export type ResultGradient =
-  | { readonly dz: GpuView }
-  | {
-      readonly dy: GpuView;
-      readonly y: GpuView;
-      readonly winner: GpuView;
-      readonly activation: FusedActivation;
-    };
-
 /** spectrum = outputs^T dz outputs for every tile dz (m x m). */
 export function transformResultGradient<P>(
   call: GpuCall<P>,
@@ -263,11 +251,7 @@ export function transformResultGradient<P>(
       });
   const bindings: Binding[] = plain
     ? [{ name: "gradients", view: gradient.dz, type: "vec4f" }]
-    : [
-        { name: "gradients", view: gradient.dy, type: "vec4f" },
-        { name: "values", view: gradient.y, type: "vec4f" },
-        { name: "winner", view: gradient.winner, type: "u32" },
-      ];
+    : pooledGradientBindings(gradient);
   call.dispatch({
     key: `transform gradient ${m} ${plain ? "plain" : gradient.activation} ${guarded}`,
     program: () => ({

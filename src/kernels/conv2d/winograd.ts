@@ -6,17 +6,14 @@
 //   kernel gradient                                               D[t] = V[t]^T N[t]       dkernel = kernel^T D
 // The gradients are the adjoint of the forward pass step by step, so they cost the same multiplications, and padding
 // needs no masks but where tiles are read and written.
-import type { Spec } from "../../tensor/dtype.js";
 import { sizeOf } from "../../tensor/shape.js";
 import type { GpuCall, GpuView } from "../../webgpu/program.js";
-import type { FusedActivation } from "../activation.js";
 import type { Matrix } from "../matmul-product.js";
 import { runWhole } from "../matmul-subgroup.js";
+import type { ConvolutionRoute, ForwardViews, Result, ResultGradient, Route, WantedGradients } from "./route.js";
 import type { Tiling } from "./tiling.js";
 import {
   planeStride,
-  type Result,
-  type ResultGradient,
   type Spectrum,
   spectrumShape,
   sumResultGradient,
@@ -28,34 +25,27 @@ import {
   transformResultGradient,
 } from "./winograd-transforms.js";
 
-/** What a forward pass leaves to its gradients, or may leave: transforms that these would compute again. */
-export interface Kept<T> {
-  /** V, for the kernel gradient. */
-  readonly x: T;
-  /** U, for the input gradient. */
-  readonly kernel: T;
-}
-
-export const NOTHING_KEPT: Kept<boolean> = { x: false, kernel: false };
-
 /** Most elements of a V worth keeping: what has left the caches until it is wanted is as fast computed again. */
 const MOST_KEPT = 2 ** 20;
 
-/** Shapes of what is to be kept, in the order of `Kept`; empty where it is not worth it. */
-export function keptSpecs(tiling: Tiling, keeps: Kept<boolean>): Spec[] {
+/** All three passes in such tiles. They pool on their way where the result is to be pooled; V and U can be kept. */
+export function winogradRoute(tiling: Tiling): ConvolutionRoute {
   const { inputs, outputs } = tiling.geometry;
   const spectrum = spectrumShape(tiling, inputs);
-  const shapes = [
-    ...(keeps.x ? [sizeOf(spectrum) <= MOST_KEPT ? spectrum : [0]] : []),
-    ...(keeps.kernel ? [[tiling.frequencies * inputs * outputs]] : []),
-  ];
-  return shapes.map((shape) => ({ shape, dtype: "f32" }));
-}
-
-/** What was kept, by name; undefined where nothing was. */
-export function namedKept(kept: readonly GpuView[], keeps: Kept<boolean>): Kept<GpuView | undefined> {
-  const present = (view: GpuView | undefined) => (view?.size === 0 ? undefined : view);
-  return { x: keeps.x ? present(kept[0]) : undefined, kernel: keeps.kernel ? present(kept.at(-1)) : undefined };
+  const gradients = <P>(call: GpuCall<P>, views: WantedGradients<ResultGradient>) =>
+    winogradGradients(call, tiling, views);
+  const route: Route<Result, ResultGradient> = {
+    name: `winograd ${tiling.m}`,
+    keeps: {
+      x: sizeOf(spectrum) <= MOST_KEPT ? { shape: spectrum, dtype: "f32" } : undefined,
+      kernel: { shape: [tiling.frequencies * inputs * outputs], dtype: "f32" },
+    },
+    forward: (call, views) => winogradForward(call, tiling, views),
+    inputGradient: gradients,
+    kernelGradient: gradients,
+    gradients,
+  };
+  return { ...route, pooled: route };
 }
 
 /** A spectrum in `view`, or in memory of its own. */
@@ -83,22 +73,11 @@ const planesOf = (view: GpuView, rows: number, columns: number): Matrix => ({
 });
 
 /** The forward pass: y = act(x * kernel + bias), perhaps pooled. */
-export function winogradForward<P>(
-  call: GpuCall<P>,
-  tiling: Tiling,
-  views: {
-    readonly x: GpuView;
-    readonly kernel: GpuView;
-    readonly bias: GpuView | undefined;
-    readonly activation: FusedActivation;
-    readonly result: Result;
-    readonly kept?: Kept<GpuView | undefined>;
-  },
-): void {
+function winogradForward<P>(call: GpuCall<P>, tiling: Tiling, views: ForwardViews<Result>): void {
   const { inputs, outputs } = tiling.geometry;
-  const source = spectrumIn(call, tiling, inputs, views.kept?.x);
+  const source = spectrumIn(call, tiling, inputs, views.kept.x);
   transformInput(call, tiling, views.x, source);
-  const factors = transformKernel(call, tiling, views.kernel, views.kept?.kernel);
+  const factors = transformKernel(call, tiling, views.kernel, views.kept.kernel);
   const product = spectrumIn(call, tiling, outputs);
   runWhole(call, {
     batch: tiling.frequencies,
@@ -113,21 +92,9 @@ export function winogradForward<P>(
 }
 
 /** The gradients that are wanted; those of kernel and bias need x, that of x the kernel, or what was kept of them. */
-export function winogradGradients<P>(
-  call: GpuCall<P>,
-  tiling: Tiling,
-  views: {
-    readonly x?: GpuView | undefined;
-    readonly kernel?: GpuView | undefined;
-    readonly gradient: ResultGradient;
-    readonly dx?: GpuView | undefined;
-    readonly dkernel?: GpuView | undefined;
-    readonly dbias?: GpuView | undefined;
-    readonly kept?: Partial<Kept<GpuView | undefined>>;
-  },
-): void {
+function winogradGradients<P>(call: GpuCall<P>, tiling: Tiling, views: WantedGradients<ResultGradient>): void {
   const { inputs, outputs } = tiling.geometry;
-  const { x, kernel, dx, dkernel, dbias, kept = {} } = views;
+  const { x, kernel, dx, dkernel, dbias, kept } = views;
   const gradient = spectrumIn(call, tiling, outputs);
   transformResultGradient(call, tiling, views.gradient, gradient);
   if (dbias) sumResultGradient(call, tiling, gradient, dbias);
