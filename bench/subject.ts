@@ -3,7 +3,7 @@ import { optimizeInputs, STEPS_PER_READ } from "../src/experiments/lib/inputs/op
 import { architectureFromConfig } from "../src/nn/architecture.js";
 import type { Callback } from "../src/nn/callbacks/callback.js";
 import { binaryCrossEntropyFromLogits, crossEntropy } from "../src/nn/losses.js";
-import type { Sequential } from "../src/nn/model.js";
+import type { Model } from "../src/nn/model.js";
 import { adam, type Optimizer, sgd } from "../src/nn/optimizers.js";
 import type { Device } from "../src/tensor/device.js";
 import { tensor } from "../src/tensor/tensor.js";
@@ -73,12 +73,12 @@ class TrainingSubject implements Subject {
   private finished = new Deferred<number>();
   private begun = 0;
   private fit: Promise<unknown> | undefined;
-  private readonly model: Sequential;
+  private readonly model: Model;
   /** For steps of their own while the fit waits: a model has one fit at a time. */
-  private second: Sequential | undefined;
+  private second: Model | undefined;
 
   constructor(
-    private readonly build: () => Sequential,
+    private readonly build: () => Model,
     private readonly task: Task,
   ) {
     this.model = build();
@@ -129,7 +129,7 @@ class TrainingSubject implements Subject {
   }
 
   private async start(
-    model: Sequential,
+    model: Model,
     options: { maxSteps?: number; signal?: AbortSignal; callbacks: readonly Callback[] },
   ) {
     const { spec, inputs, targets } = this.task;
@@ -155,7 +155,7 @@ function optimizerOf({ name, learningRate }: Task["spec"]["optimizer"]): Optimiz
 
 class OptimizingSubject implements Subject {
   constructor(
-    private readonly model: Sequential,
+    private readonly model: Model,
     private readonly task: Task,
   ) {}
 

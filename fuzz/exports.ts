@@ -257,6 +257,13 @@ const rights: Readonly<Record<string, Right>> = {
   "nn.architecture": (t) => [{ inputShape: [3], name: "a" }, t.layers()],
   "nn.architectureFromConfig": (t) => [K.nn.architecture({ inputShape: [3] }, t.layers()).config()],
   "nn.fromConfig": (t) => [K.nn.architecture({ inputShape: [3] }, t.layers()).config(), { device: t.device, seed: 1 }],
+  "nn.input": () => [{ shape: [3], name: "x" }],
+  "nn.model": (t) => {
+    const x = K.nn.input({ shape: [3] });
+    return [{ inputs: x, outputs: [K.nn.dense({ units: 2 })(x)], name: "a", device: t.device, seed: 1 }];
+  },
+  ...named("nn.add nn.multiply nn.average nn.maximum", () => [{ name: "a" }]),
+  "nn.concatenate": () => [{ axis: 1, name: "a" }],
   "nn.sequential": (t) => [{ inputShape: [3], name: "a", device: t.device, seed: 1 }, t.layers()],
   "nn.compose": (t) => [[t.model()], { name: "a" }],
   "nn.Sequential": (t) => [{ name: "a", inputShape: [3], device: t.device, seed: 1 }, t.model().layers],
@@ -299,8 +306,12 @@ const rights: Readonly<Record<string, Right>> = {
   ...named("Sequential#penalty Sequential#weights Sequential#namedTensors Sequential#parameters", none),
   ...named("Sequential#summary Sequential#countParameters Sequential#config", none),
   ...named("Sequential#dispose Sequential#Symbol.dispose", none),
-  ...named("Sequential#call Sequential#logits Sequential#layerOutputs", (t) => [t.f32(), { training: true, step: 1 }]),
+  ...named("Sequential#call Sequential#callAll Sequential#logits Sequential#layerOutputs", (t) => [
+    t.f32(),
+    { training: true, step: 1 },
+  ]),
   "Sequential#layer": () => ["dense"],
+  ...named("Sequential#apply Sequential#applyAll", () => [K.nn.input({ shape: [3] }), { name: "a" }]),
   "Sequential#fit": () => [samples(), training()],
   "Sequential#evaluate": () => [samples(), evaluation()],
   "Sequential#predict": () => [pick<unknown>(pickless, [rows4(), samples()]), { batchSize: 2 }],
@@ -353,9 +364,12 @@ const left: Readonly<Record<string, string>> = {
     ]),
   ),
   ...Object.fromEntries(
-    ["Sequential#run", "Sequential#walk", "Sequential#rows", "Architecture#rows", "StepPlan#recordingOf"].map(
-      (name) => [name, "private"],
-    ),
+    [
+      ...["walk", "rows", "lend", "requireOneOutput", "layerOf", "shapeOf", "fused", "checkedInputs"].map(
+        (name) => `Sequential#${name}`,
+      ),
+      ...["Architecture#rows", "Architecture#bind", "StepPlan#recordingOf"],
+    ].map((name) => [name, "private"]),
   ),
   ...Object.fromEntries(
     ["StepPlan#drop", "StepPlan#outputsOf", "Section#append", "Optimizer#update", "Optimizer#meet"].map((name) => [

@@ -4,7 +4,7 @@
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { buildModel, loadModel, readModelFile } from "../nn/checkpoint.js";
-import type { Sequential } from "../nn/model.js";
+import type { Model } from "../nn/model.js";
 import type { Device } from "../tensor/device.js";
 import { UsageError } from "../tensor/errors.js";
 import { formatShape } from "../tensor/shape.js";
@@ -175,7 +175,7 @@ function preparationOf(given: CameraOptions["pixels"], noted: unknown): (pixels:
 
 /** @throws UsageError for a model of something else than faces, or another number of names than it has classes */
 function classNamesOf(
-  model: Sequential,
+  model: Model,
   { given, noted, path }: { readonly given: string | undefined; readonly noted: unknown; readonly path: string },
 ): string[] {
   const [classes] = model.outputShape;

@@ -5,7 +5,8 @@ import { lineChart } from "../io/charts.js";
 import { type GridCell, pictureGrid } from "../io/png.js";
 import { type KeyFigure, Report, type TableCell } from "../io/report.js";
 import { binaryCrossEntropyFromLogits } from "../nn/losses.js";
-import { Sequential } from "../nn/model.js";
+import type { Model } from "../nn/model.js";
+import { Sequential } from "../nn/sequential.js";
 import { UsageError } from "../tensor/errors.js";
 import { defineExperiment } from "./lib/frame/experiment.js";
 import { type DrawnCodes, drawCodes, drawings } from "./lib/inputs/random-codes.js";
@@ -101,7 +102,7 @@ const REAL = "real codes";
 // ---- Models
 
 /** The two halves of a trained autoencoder, which share its weights. */
-function halvesOf(model: Sequential) {
+function halvesOf(model: Model) {
   const { device, seed, layers } = model;
   const half = (name: string, from: number, to?: number) => {
     const inputShape = from === 0 ? model.inputShape : layers[from - 1]!.placed.outputShape;
@@ -110,8 +111,7 @@ function halvesOf(model: Sequential) {
   return { encoder: half("encoder", 0, ENCODER_LAYERS), decoder: half("decoder", ENCODER_LAYERS) };
 }
 
-const outputs = async (model: Sequential, inputs: Float32Array) =>
-  Float32Array.from((await model.predict(inputs)).data);
+const outputs = async (model: Model, inputs: Float32Array) => Float32Array.from((await model.predict(inputs)).data);
 
 // ---- Run
 
@@ -162,8 +162,8 @@ export const experiment = defineExperiment<DenoisingSettings>({
       `autoencoder ${milliseconds(1000 * step)} a step of ${batchSize}, ${zoo.name} ${milliseconds(1000 * classifierStep)} a step of ${zoo.batchSize}`,
     );
 
-    const trainings: { noise: string; notes: TrainingNotes; model: Sequential }[] = [];
-    const models: Sequential[] = [];
+    const trainings: { noise: string; notes: TrainingNotes; model: Model }[] = [];
+    const models: Model[] = [];
     try {
       for (const noise of settings.noise) {
         const { model, notes } = await trainPart(run, partOf(noise), denoisingPlan(noise));

@@ -10,7 +10,7 @@ import { type GridCell, pictureGrid } from "../io/png.js";
 import { Report, type TableCell } from "../io/report.js";
 import { loadModel } from "../nn/checkpoint.js";
 import { saveKerasModel } from "../nn/keras.js";
-import type { Sequential } from "../nn/model.js";
+import type { Model } from "../nn/model.js";
 import { adamW } from "../nn/optimizers.js";
 import { cosineDecay } from "../nn/schedules.js";
 import { DataError, UsageError } from "../tensor/errors.js";
@@ -88,7 +88,7 @@ function classFigures(confusion: readonly (readonly number[])[]): ClassFigures[]
 }
 
 /** Milliseconds for each of `count` faces, from pixels on the host to probabilities on the host, one after the other. */
-async function latencies(model: Sequential, faces: LabelledImages, count: number): Promise<number[]> {
+async function latencies(model: Model, faces: LabelledImages, count: number): Promise<number[]> {
   const classifier = new FaceClassifier(model, standardized);
   const times: number[] = [];
   try {
@@ -107,7 +107,7 @@ async function latencies(model: Sequential, faces: LabelledImages, count: number
 const WARM_UP = 3;
 
 /** Whether a model has the same bits as another. */
-async function sameBits(a: Sequential, b: Sequential): Promise<boolean> {
+async function sameBits(a: Model, b: Model): Promise<boolean> {
   const others = b.weights();
   for (const [i, { name, tensor }] of a.weights().entries()) {
     const [mine, theirs] = [await tensor.data(), await others[i]!.tensor.data()];

@@ -3,7 +3,7 @@
 import { type LabelledImages, limitImages } from "../data/dataset.js";
 import { barChart } from "../io/charts.js";
 import { Report, type Section, type TableCell } from "../io/report.js";
-import type { Sequential } from "../nn/model.js";
+import type { Model } from "../nn/model.js";
 import { adam } from "../nn/optimizers.js";
 import { cosineDecay } from "../nn/schedules.js";
 import { UsageError } from "../tensor/errors.js";
@@ -185,7 +185,7 @@ const INPUT_SHARE = 2 / 3;
 /** A classifier with what it is worth. */
 interface Trained {
   readonly name: string;
-  readonly model: Sequential;
+  readonly model: Model;
   readonly notes: TrainingNotes;
   readonly accuracy: number;
   /** Accuracy on attacked test images. */
@@ -327,7 +327,7 @@ async function answersToTest(
 function findReadable(
   run: ExperimentRun<InputSettings>,
   variant: Variant,
-  { classifier, judges }: { readonly classifier: Sequential; readonly judges: readonly Judge[] },
+  { classifier, judges }: { readonly classifier: Model; readonly judges: readonly Judge[] },
 ) {
   const { readableStarts: count, readableSteps: steps, learningRate } = run.settings;
   const { seed, signal } = run;
@@ -384,7 +384,7 @@ function findPart(
   run: ExperimentRun<InputSettings>,
   name: string,
   options: {
-    readonly model: Sequential;
+    readonly model: Model;
     readonly wishes: readonly Wish[];
     readonly settings: OptimizeSettings;
     readonly snapshotEvery?: number;

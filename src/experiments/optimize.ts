@@ -3,7 +3,7 @@ import { basename, join } from "node:path";
 import { Report } from "../io/report.js";
 import { architectureFromConfig } from "../nn/architecture.js";
 import { buildModel, readModelFile } from "../nn/checkpoint.js";
-import type { Sequential } from "../nn/model.js";
+import type { Model } from "../nn/model.js";
 import { UsageError } from "../tensor/errors.js";
 import { formatShape, sameShape } from "../tensor/shape.js";
 import { checkDataName, loadData } from "./lib/frame/data.js";
@@ -154,7 +154,7 @@ function commandOf(
   });
 }
 
-function checkClassifier(model: Sequential, path: string): void {
+function checkClassifier(model: Model, path: string): void {
   if (sameShape(model.inputShape, [28, 28, 1]) && sameShape(model.outputShape, [10])) return;
   throw new UsageError(
     `optimize: needs a model from [28, 28, 1] to [10], ${path} goes from ${formatShape(model.inputShape)} to ${formatShape(model.outputShape)}`,

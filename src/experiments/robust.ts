@@ -4,7 +4,7 @@ import { loadCifar10 } from "../data/cifar10.js";
 import { type LabelledImages, limitImages } from "../data/dataset.js";
 import { lineChart } from "../io/charts.js";
 import { type KeyFigure, Report, type TableCell } from "../io/report.js";
-import type { Sequential } from "../nn/model.js";
+import type { Model } from "../nn/model.js";
 import { digitClassifier, photographClassifier, warmCosineAdam } from "./lib/adversarial/adversarial-models.js";
 import { adversarialPlan } from "./lib/adversarial/adversarial-training.js";
 import { type Attack, normTitles } from "./lib/adversarial/attacks.js";
@@ -161,7 +161,7 @@ async function estimate(run: ExperimentRun, study: Study) {
 
 async function carryOut(run: ExperimentRun, study: Study): Promise<Findings> {
   const plans = plansOf(study);
-  const models: Sequential[] = [];
+  const models: Model[] = [];
   try {
     const notes: TrainingNotes[] = [];
     for (const kind of KINDS) {

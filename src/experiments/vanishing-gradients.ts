@@ -13,7 +13,7 @@ import type { Callback } from "../nn/callbacks/index.js";
 import { flatten } from "../nn/layers/core.js";
 import { dense } from "../nn/layers/dense.js";
 import { crossEntropy } from "../nn/losses.js";
-import type { Sequential } from "../nn/model.js";
+import type { Model } from "../nn/model.js";
 import { sgd } from "../nn/optimizers.js";
 import { lossOf } from "../nn/train-step.js";
 import { scope } from "../tensor/scope.js";
@@ -82,7 +82,7 @@ function network(settings: VanishingSettings, depth: number, activation: Activat
 }
 
 /** max |dE/dW| of every dense layer, from the first to the output, by one backward pass and one read. */
-async function gradientSizes(model: Sequential, batch: LabelledImages): Promise<number[]> {
+async function gradientSizes(model: Model, batch: LabelledImages): Promise<number[]> {
   const sizes = scope(() => {
     const x = tensor(model.device, batch.images, { shape: [batch.count, ...batch.imageShape] });
     const y = tensor(model.device, batch.labels);

@@ -27,7 +27,7 @@ import type { ModelConfig } from "./architecture.js";
 import { requireFiniteState } from "./diagnose.js";
 import type { FigureSums } from "./figures.js";
 import { readKerasModel, readKerasWeightsFor } from "./keras.js";
-import { requireModel, type Sequential } from "./model.js";
+import { type Model, requireModel } from "./model.js";
 import type { OptimizerConfig } from "./optimizers.js";
 import { checkedModelConfig, storedArchitecture } from "./stored-config.js";
 
@@ -134,7 +134,7 @@ const CALLBACK_PREFIX = "callback:";
  * @throws KilogradError `FILE_WRITE`, or `NON_FINITE` for weights and slots that are infinite or NaN; an existing file is then as
  * it was
  */
-export async function saveModel(path: string, model: Sequential, options: SaveOptions = {}): Promise<void> {
+export async function saveModel(path: string, model: Model, options: SaveOptions = {}): Promise<void> {
   requireModel("saveModel", model);
   const given = checkOptions("saveModel", options, saveRules);
   const { training, notes = {}, allowNonFinite = false } = given;
@@ -232,7 +232,7 @@ const loadRules: Rules<LoadModelOptions> = { device: deviceRule, onMessage: call
  * A model from a file, on `device`, with the weights it was saved with.
  * @throws DataError for a file that is missing, truncated, foreign, or whose weights do not fit its layers
  */
-export async function loadModel(path: string, options: LoadModelOptions): Promise<Sequential> {
+export async function loadModel(path: string, options: LoadModelOptions): Promise<Model> {
   const given = checkOptions("loadModel", options, loadRules, ["device"]);
   const { device, onMessage = (message) => process.emitWarning(message, "KilogradWarning") } = given;
   const file = await readModelFile(path);
@@ -248,7 +248,7 @@ export async function loadModel(path: string, options: LoadModelOptions): Promis
  * @example
  * await nn.loadWeights(model, "model.weights.h5");
  */
-export async function loadWeights(model: Sequential, path: string): Promise<void> {
+export async function loadWeights(model: Model, path: string): Promise<void> {
   requireModel("loadWeights", model);
   checkArgument("loadWeights", "path", path, textRule);
   if (await isHdf5File(path)) {
@@ -266,7 +266,7 @@ export async function loadWeights(model: Sequential, path: string): Promise<void
 }
 
 /** The model of a file that was read. */
-export function buildModel(file: ModelFile, device: Device): Sequential {
+export function buildModel(file: ModelFile, device: Device): Model {
   const architecture = storedArchitecture(file.config, file.path);
   const difference = firstDifference(
     architecture.layers.flatMap(({ name, weights }) =>
@@ -286,7 +286,7 @@ export function buildModel(file: ModelFile, device: Device): Sequential {
  * Gives a model the weights of a file.
  * @throws UsageError naming the first tensor that differs when the file is of another architecture
  */
-export function assignWeights(model: Sequential, file: Pick<ModelFile, "path" | "weights">): void {
+export function assignWeights(model: Model, file: Pick<ModelFile, "path" | "weights">): void {
   const wanted = model.weights().map(({ name, tensor: { shape } }) => ({ name, shape }));
   const difference = firstDifference(wanted, file.weights);
   if (difference !== undefined) {

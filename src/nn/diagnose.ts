@@ -6,7 +6,7 @@ import { KilogradError } from "../tensor/errors.js";
 import { keep, scope } from "../tensor/scope.js";
 import { runInto, type Tensor } from "../tensor/tensor.js";
 import type { Loss } from "./losses.js";
-import type { Sequential } from "./model.js";
+import type { Model } from "./model.js";
 import { lossOf } from "./train-step.js";
 
 async function allFinite(tensor: Tensor): Promise<boolean> {
@@ -17,7 +17,7 @@ async function allFinite(tensor: Tensor): Promise<boolean> {
 export type NamedTensors = readonly (readonly [name: string, tensor: Tensor])[];
 
 /** What is not finite, in words: a weight of the model, running statistics included, or one of the optimizer's slots. */
-export async function nonFiniteState(model: Sequential, slots: NamedTensors = []): Promise<string | undefined> {
+export async function nonFiniteState(model: Model, slots: NamedTensors = []): Promise<string | undefined> {
   for (const { name, tensor } of model.weights()) if (!(await allFinite(tensor))) return `the weight "${name}"`;
   for (const [name, tensor] of slots) if (!(await allFinite(tensor))) return `the optimizer's "${name}"`;
   return undefined;
@@ -39,7 +39,7 @@ async function allFiniteOnDevice(tensors: readonly Tensor[]): Promise<boolean> {
 /** @throws KilogradError `NON_FINITE` where a weight, or one of the optimizer's slots, is infinite or NaN */
 export async function requireFiniteState(
   owner: string,
-  model: Sequential,
+  model: Model,
   path: string,
   slots: NamedTensors = [],
 ): Promise<void> {
@@ -57,7 +57,7 @@ export async function requireFiniteState(
  * gradient of a weight. undefined when everything is finite.
  */
 export async function findNonFinite(
-  model: Sequential,
+  model: Model,
   loss: Loss,
   x: Tensor,
   y: Tensor,

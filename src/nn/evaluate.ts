@@ -8,7 +8,7 @@ import { StepPlan } from "../tensor/step-plan.js";
 import { requireResult } from "../tensor/tensor.js";
 import { addFigures, type FigureSums, FigureTable, type Metric, MOST_UNREAD, meansOf, metricsRule } from "./figures.js";
 import { type Loss, lossRule } from "./losses.js";
-import type { Sequential } from "./model.js";
+import type { Model } from "./model.js";
 import { batchSizeRule, type InputData, InputSet, type LabelledData, SampleSet } from "./samples.js";
 import { lossInput } from "./train-step.js";
 
@@ -39,13 +39,13 @@ export interface Evaluation {
   readonly accuracy?: number;
 }
 
-export async function evaluate(model: Sequential, data: LabelledData, options: EvaluateOptions): Promise<Evaluation> {
+export async function evaluate(model: Model, data: LabelledData, options: EvaluateOptions): Promise<Evaluation> {
   const given = checkOptions("evaluate", options, evaluateRules, ["loss"]);
   return evaluateSet(model, new SampleSet(model, data), given);
 }
 
 /** @throws the signal's reason when it is raised before the end */
-export async function evaluateSet(model: Sequential, set: SampleSet, options: EvaluateOptions): Promise<Evaluation> {
+export async function evaluateSet(model: Model, set: SampleSet, options: EvaluateOptions): Promise<Evaluation> {
   const { loss, batchSize = DEFAULT_BATCH, metrics, signal } = options;
   const table = new FigureTable(model, loss, metrics);
   const penalty = noGrad(() => scope(() => model.penalty()));
@@ -91,7 +91,7 @@ export interface Predictions {
   readonly shape: Shape;
 }
 
-export async function predict(model: Sequential, data: InputData, options: PredictOptions = {}): Promise<Predictions> {
+export async function predict(model: Model, data: InputData, options: PredictOptions = {}): Promise<Predictions> {
   const { batchSize = DEFAULT_BATCH } = checkOptions("predict", options, { batchSize: batchSizeRule });
   const set = new InputSet(model, data);
   const outputSize = sizeOf(model.outputShape);

@@ -10,7 +10,7 @@ import { listOf, oneOf } from "../tensor/options.js";
 import { keep } from "../tensor/scope.js";
 import { empty, runInto, type Tensor } from "../tensor/tensor.js";
 import type { Loss } from "./losses.js";
-import type { Sequential } from "./model.js";
+import type { Model } from "./model.js";
 
 /** What a batch came to. */
 export interface BatchFigures {
@@ -39,7 +39,7 @@ export class FigureTable {
   private rows = 0;
 
   /** By default accuracy is counted where the loss is one of classes. */
-  constructor(model: Sequential, loss: Loss, metrics?: readonly Metric[]) {
+  constructor(model: Model, loss: Loss, metrics?: readonly Metric[]) {
     const binary = model.outputShape.length === 1 && model.outputShape[0] === 1;
     const wanted = metrics?.includes("accuracy") ?? (loss.classifies || (binary && loss.lossName.startsWith("binary")));
     this.accuracy = wanted ? (binary ? "binary" : "classes") : "none";

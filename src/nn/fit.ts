@@ -40,7 +40,7 @@ import {
 import { appendEpoch, emptyHistory, type History, StepTimer } from "./history.js";
 import { LossScaler, type LossScalingOptions, lossScalingRules } from "./loss-scaling.js";
 import { type Loss, lossRule } from "./losses.js";
-import type { Sequential } from "./model.js";
+import type { Model } from "./model.js";
 import { type Optimizer, optimizerRule } from "./optimizers.js";
 import {
   restoreTraining,
@@ -78,7 +78,7 @@ export interface AugmentContext {
 
 /** What a change of a batch on the device is told. */
 export interface PerturbContext {
-  readonly model: Sequential;
+  readonly model: Model;
   /** Of order and augmentation. */
   readonly seed: number;
   /** Optimizer steps done before this one. It changes: ask for it in a kernel's params given as a function. */
@@ -184,7 +184,7 @@ const using = new Map<object, number>();
  * Reserves the optimizer and the weights of a model for one training; gives what ends that.
  * @throws UsageError where another training is under way
  */
-function reserve(model: Sequential, optimizer: Optimizer): () => void {
+function reserve(model: Model, optimizer: Optimizer): () => void {
   const weights = model.weights();
   const used = weights.map(({ tensor }) => tensor);
   // A layer that is trained may also have running statistics.
@@ -214,7 +214,7 @@ function reserve(model: Sequential, optimizer: Optimizer): () => void {
   };
 }
 
-export async function train(model: Sequential, data: LabelledData, given: FitOptions): Promise<History> {
+export async function train(model: Model, data: LabelledData, given: FitOptions): Promise<History> {
   const options = checkOptions("fit", given, fitRules, ["optimizer", "loss"]);
   const { checkpoint, lossScaling = false } = options;
   if (checkpoint !== undefined) checkOptions("fit: checkpoint", checkpoint, checkpointRules, ["path"]);
@@ -266,7 +266,7 @@ class Training {
   private savedStep: number | undefined;
 
   constructor(
-    private readonly model: Sequential,
+    private readonly model: Model,
     data: LabelledData,
     private readonly options: FitOptions,
   ) {

@@ -1,11 +1,12 @@
 // Which activation a model's outputs have. Losses that apply softmax or sigmoid themselves are computed on logits: what goes
 // into that activation, which need not be the last layer's.
 import type { ActivationName } from "./activations.js";
+import type { PlacedCall } from "./architecture.js";
 import type { BoundLayer } from "./model.js";
 
-/** Where the activation of a model's outputs is. */
+/** Where the activation of an output is. */
 export interface Head {
-  /** Of the layer that applies it. */
+  /** Of the call that applies it. */
   readonly index: number;
   readonly layer: string;
   readonly activation: ActivationName;
@@ -13,48 +14,58 @@ export interface Head {
   readonly obstacle: { readonly layer: string; readonly atInference: boolean } | undefined;
 }
 
-/** Layers that give every element of their input once, in the same order. */
-const ARRANGING: ReadonlySet<string> = new Set(["Flatten", "Reshape"]);
-/** Layers that give means, maxima or zeros in place of elements: probabilities stay probabilities, logits are others. */
-const REDUCING: ReadonlySet<string> = new Set([
-  "Dropout",
-  "MaxPooling2D",
-  "AveragePooling2D",
-  "GlobalAveragePooling2D",
-]);
+/** What `headOf` looks at of a model. */
+interface Calls {
+  readonly inputs: readonly unknown[];
+  readonly layers: readonly BoundLayer[];
+  readonly calls: readonly PlacedCall[];
+  readonly outputs: readonly number[];
+}
 
 /**
- * The first softmax or sigmoid that a model's outputs come from by way of layers without weights; else the last layer's own
- * activation.
+ * The first softmax or sigmoid that an output comes from by way of layers without weights; else the activation of the layer
+ * that gives the output.
  */
-export function headOf(layers: readonly BoundLayer[]): Head {
-  const last = layers.length - 1;
-  const { name, placed } = layers[last]!;
-  let head: Head = { index: last, layer: name, activation: placed.layer.activation, obstacle: undefined };
-  let obstacle: Head["obstacle"];
-  /** The activation that comes next behind the layer that is looked at, in a layer of its own. */
-  let next: ActivationName = "linear";
-  for (let index = last; index >= 0; index--) {
-    const { name, placed } = layers[index]!;
-    const { layer, outputShape } = placed;
-    const { activation, className } = layer;
-    if (activation === "softmax" || activation === "sigmoid") {
-      // The softmax of log-probabilities is the probabilities: the logarithms are logits.
-      if (activation === "softmax" && next === "log") break;
-      // Softmax runs over the last axis: one distribution, or several that are then in one row.
-      const several = activation === "softmax" && index < last && outputShape.slice(0, -1).some((size) => size !== 1);
-      const whole = several ? { layer: name, atInference: true } : undefined;
-      head = { index, layer: name, activation, obstacle: obstacle ?? whole };
+export function headOf({ inputs, layers, calls, outputs }: Calls, output: number): Head {
+  const last = outputs[output]! - inputs.length;
+  const lastLayer = layers[calls[last]!.layer]!;
+  let head: Head = {
+    index: last,
+    layer: lastLayer.name,
+    activation: lastLayer.placed.layer.activation,
+    obstacle: undefined,
+  };
+  const seen = new Set<number>();
+  /** Follows a value back; `next` is the activation that comes next behind it, in a layer of its own. */
+  const follow = (value: number, obstacle: Head["obstacle"], next: ActivationName): void => {
+    for (let index = value - inputs.length; index >= 0 && !seen.has(index); ) {
+      seen.add(index);
+      const call = calls[index]!;
+      const { name, placed } = layers[call.layer]!;
+      const { layer } = placed;
+      const { activation, gives } = layer;
+      if (activation === "softmax" || activation === "sigmoid") {
+        // The softmax of log-probabilities is the probabilities: the logarithms are logits.
+        if (activation === "softmax" && next === "log") return;
+        // Softmax runs over the last axis: one distribution, or several that are then in one row.
+        const several = activation === "softmax" && index < last && call.shape.slice(0, -1).some((size) => size !== 1);
+        const whole = several ? { layer: name, atInference: true } : undefined;
+        head = { index, layer: name, activation, obstacle: obstacle ?? whole };
+      }
+      if (activation !== "linear") {
+        if (gives === undefined) return;
+        next = activation;
+        if (!obstacle?.atInference) obstacle = { layer: name, atInference: true };
+      } else if (gives === undefined) {
+        return;
+      } else if (gives !== "elements" && !obstacle?.atInference) {
+        obstacle = { layer: name, atInference: gives === "summaries" };
+      }
+      const [first, ...others] = call.inputs;
+      for (const each of others) follow(each, obstacle, next);
+      index = first! - inputs.length;
     }
-    if (activation !== "linear") {
-      if (className !== "Activation") break;
-      next = activation;
-      if (!obstacle?.atInference) obstacle = { layer: name, atInference: true };
-      continue;
-    }
-    if (ARRANGING.has(className) || className === "Activation" || layer.config["rate"] === 0) continue;
-    if (!REDUCING.has(className)) break;
-    if (!obstacle?.atInference) obstacle = { layer: name, atInference: className !== "Dropout" };
-  }
+  };
+  follow(outputs[output]!, undefined, "linear");
   return head;
 }

@@ -7,8 +7,15 @@ export {
   architecture,
   architectureFromConfig,
   type BuildOptions,
+  compose,
+  type FunctionalConfig,
   fromConfig,
+  type GraphOptions,
   type ModelConfig,
+  model,
+  type PlacedCall,
+  type PlacedLayer,
+  type SequentialConfig,
   sequential,
 } from "./architecture.js";
 export * from "./callbacks/index.js";
@@ -25,6 +32,7 @@ export {
 export type { EvaluateOptions, Evaluation, Predictions, PredictOptions } from "./evaluate.js";
 export type { BatchFigures, Metric } from "./figures.js";
 export type { AugmentContext, CheckpointOptions, FitOptions, Perturb, PerturbContext } from "./fit.js";
+export { type GraphInput, type GraphNode, type InputOptions, input } from "./graph.js";
 export type { History, Timing } from "./history.js";
 export {
   constant,
@@ -42,13 +50,22 @@ export {
   zeros,
 } from "./initializers.js";
 export { type SaveKerasOptions, saveKerasModel } from "./keras.js";
-export type { CallContext, Layer, LayerConfig, LayerOptions, WeightSpec } from "./layer.js";
+export type { CallableLayer, CallContext, Layer, LayerConfig, LayerOptions, WeightSpec } from "./layer.js";
 export { type BatchNormOptions, batchNorm } from "./layers/batch-norm.js";
 export { type Conv2dOptions, conv2d } from "./layers/conv2d.js";
 export { activation, type DropoutOptions, dropout, flatten, reshape } from "./layers/core.js";
 export { type DenseOptions, dense, type KernelOptions } from "./layers/dense.js";
+export { add, average, type ConcatenateOptions, concatenate, maximum, multiply } from "./layers/merging.js";
 export { avgPool2d, globalAvgPool2d, maxPool2d, type Pool2dOptions } from "./layers/pooling.js";
 export { LossScaler, type LossScalingOptions } from "./loss-scaling.js";
-export { BoundLayer, type CallOptions, compose, type ModelWeight, Sequential } from "./model.js";
+export {
+  type ApplyOptions,
+  BoundLayer,
+  type CallOptions,
+  type LayerOutput,
+  type Model,
+  type ModelWeight,
+} from "./model.js";
 export type { InputData, LabelledData, Samples } from "./samples.js";
+export { Sequential, type SequentialOptions } from "./sequential.js";
 export type { ParameterCount } from "./summary.js";

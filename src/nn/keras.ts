@@ -21,7 +21,7 @@ import type { ModelFile } from "./checkpoint.js";
 import { requireFiniteState } from "./diagnose.js";
 import { type Initializer, scalingInitializers } from "./initializers.js";
 import type { LayerConfig } from "./layer.js";
-import { requireModel, type Sequential } from "./model.js";
+import { type Model, requireModel } from "./model.js";
 import type { OptimizerConfig } from "./optimizers.js";
 import { checkedModelConfig, storedArchitecture } from "./stored-config.js";
 
@@ -54,7 +54,7 @@ const saveRules: Rules<SaveKerasOptions> = { training: objectRule, notes: object
  * @example
  * await nn.saveKerasModel("model.h5", model); // keras.models.load_model("model.h5")
  */
-export async function saveKerasModel(path: string, model: Sequential, options: SaveKerasOptions = {}): Promise<void> {
+export async function saveKerasModel(path: string, model: Model, options: SaveKerasOptions = {}): Promise<void> {
   requireModel("saveKerasModel", model);
   const { training, notes = {}, allowNonFinite = false } = checkOptions("saveKerasModel", options, saveRules);
   if (!allowNonFinite) await requireFiniteState("saveKerasModel", model, path);
@@ -115,7 +115,7 @@ const kilogradWords = object(
  * layouts of Keras 1, 2 and 3.
  * @throws DataError for a file that cannot be read, or whose layers are not as many as the model's
  */
-export async function readKerasWeightsFor(model: Sequential, path: string): Promise<Map<string, StoredTensor>> {
+export async function readKerasWeightsFor(model: Model, path: string): Promise<Map<string, StoredTensor>> {
   const found = await readKerasWeights(path);
   const layers = model.layers.map(({ placed }) => placed);
   if (found.kind === "layers") return placedInOrder(layers, found.layers, { path, backend: found.backend });
@@ -293,7 +293,11 @@ const fixed: Readonly<Record<string, Json>> = {
 const withKernel = new Set(["Dense", "Conv2D"]);
 
 /** A model's configuration in Keras's words. @throws UsageError naming the layer that it has none for */
-export function toKerasConfig({ name, inputShape, layers }: ModelConfig): KerasLayer {
+export function toKerasConfig(config: ModelConfig): KerasLayer {
+  if (config.className !== "Sequential") {
+    throw new UsageError(`keras: "${config.name}" must be a chain of layers, has branches; use saveModel`);
+  }
+  const { name, inputShape, layers } = config;
   const input = { batch_input_shape: [null, ...inputShape], dtype: "float32", sparse: false, ragged: false };
   return {
     class_name: "Sequential",

@@ -6,6 +6,7 @@ import type { RandomKey } from "../tensor/random.js";
 import type { Shape } from "../tensor/shape.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { ActivationName } from "./activations.js";
+import { applyLayer, type GraphNode } from "./graph.js";
 import type { Initializer } from "./initializers.js";
 
 /** One weight of a layer. */
@@ -28,6 +29,8 @@ export interface CallContext {
   readonly key: () => RandomKey;
   /** Leaves out the layer's own activation, so that a loss can work on logits. */
   readonly omitActivation: boolean;
+  /** All inputs, for layers that take several; the first of them is `x`. */
+  readonly inputs: readonly Tensor[];
 }
 
 /** Options that every layer has. */
@@ -53,21 +56,43 @@ export interface Layer {
   readonly config: LayerConfig;
   /** Activation applied last, "linear" where there is none. */
   readonly activation: ActivationName;
-  /** @throws ShapeError when the input does not fit */
-  outputShape(inputShape: Shape): Shape;
-  weights(inputShape: Shape): readonly WeightSpec[];
-  /** x [N, ...inputShape] to [N, ...outputShape]; `weights` by their names. */
+  /** Whether it may be called on several inputs, such as `add`; default false. */
+  readonly takesSeveral?: boolean;
+  /**
+   * What the outputs are, apart from the activation, where layers without weights give numbers of the same kind: the inputs'
+   * elements, in order; elements, but zeros in place of some while training; or means, maxima and sums of elements.
+   */
+  readonly gives?: "elements" | "survivors" | "summaries";
+  /** @throws ShapeError when the inputs do not fit */
+  outputShape(inputShape: Shape, ...others: Shape[]): Shape;
+  weights(inputShape: Shape, ...others: Shape[]): readonly WeightSpec[];
+  /** x [N, ...inputShape] to [N, ...outputShape]; `weights` by their names. Further inputs are in the context. */
   call(x: Tensor, weights: Readonly<Record<string, Tensor>>, context: CallContext): Tensor;
+  /** Weights that it brings along, by their names: those of the model that it was taken from. */
+  readonly bound?: Readonly<Record<string, Tensor>>;
   /** `call` of this layer and the next as one, where that gives the same result at a lower price. */
   fuse?(next: Layer): ((x: Tensor, weights: Readonly<Record<string, Tensor>>) => Tensor) | undefined;
 }
 
+/**
+ * A layer that can be called on nodes, and gives a node: `nn.dense({ units: 10 })(x)`. Each call of one layer uses the same
+ * weights.
+ */
+export interface CallableLayer extends Layer {
+  (x: GraphNode | readonly GraphNode[]): GraphNode;
+}
+
 /** Fills in what many layers do without: an activation, weights. */
 export function defineLayer(
-  layer: Pick<Layer, "className" | "config" | "outputShape" | "call"> &
-    Partial<Pick<Layer, "activation" | "weights" | "fuse">>,
-): Layer {
-  return { activation: "linear", weights: () => [], ...layer };
+  layer: Pick<Layer, "className" | "config" | "outputShape" | "call"> & Partial<Omit<Layer, "className" | "config">>,
+): CallableLayer {
+  const onNodes = (x: GraphNode | readonly GraphNode[]): GraphNode => applyLayer(callable, x);
+  const callable: CallableLayer = Object.assign(onNodes, {
+    activation: "linear" as const,
+    weights: () => [],
+    ...layer,
+  });
+  return callable;
 }
 
 /** A weight; without more it is trained, starts at zero and has no penalty. */

@@ -6,12 +6,12 @@ import { type Tensor, tensor } from "../tensor/tensor.js";
 import { atOnce, type Callback } from "./callbacks/callback.js";
 import { assignWeights, type ModelFile, saveModel, type TrainingState } from "./checkpoint.js";
 import type { LossScaler } from "./loss-scaling.js";
-import type { Sequential } from "./model.js";
+import type { Model } from "./model.js";
 import type { Optimizer } from "./optimizers.js";
 
 /** What has a state of its own in a training. */
 export interface TrainingParts {
-  readonly model: Sequential;
+  readonly model: Model;
   readonly optimizer: Optimizer;
   readonly callbacks: readonly Callback[];
   readonly scaler: LossScaler | undefined;
@@ -127,7 +127,7 @@ export function restoreTraining(file: ModelFile, parts: TrainingParts, settings:
   }
 }
 
-function callbackTensors(file: ModelFile, callback: string, model: Sequential): Map<string, Tensor> {
+function callbackTensors(file: ModelFile, callback: string, model: Model): Map<string, Tensor> {
   const { device } = model;
   const prefix = `${callback}/`;
   const found = [...file.callbackTensors].filter(([name]) => name.startsWith(prefix));

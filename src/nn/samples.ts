@@ -7,7 +7,7 @@ import { DataError, ShapeError, UsageError } from "../tensor/errors.js";
 import { describe, integer } from "../tensor/options.js";
 import { formatShape, type Shape, sizeOf } from "../tensor/shape.js";
 import type { HostTensor } from "../tensor/step-plan.js";
-import type { Sequential } from "./model.js";
+import type { Model } from "./model.js";
 
 /** Inputs and targets, one row after the other. */
 export interface Samples {
@@ -34,7 +34,7 @@ const isNumbers = (value: unknown): value is readonly number[] =>
   Array.isArray(value) && value.every((part) => typeof part === "number");
 
 /** The inputs of data, row after row. */
-function inputsOf(model: Sequential, data: InputData): Float32Array {
+function inputsOf(model: Model, data: InputData): Float32Array {
   const { images, inputs } = Object(data) as { images?: unknown; inputs?: unknown };
   const found = images ?? inputs ?? data;
   if (found instanceof Float32Array) return found;
@@ -45,7 +45,7 @@ function inputsOf(model: Sequential, data: InputData): Float32Array {
 }
 
 /** The targets of `count` samples. */
-function targetsOf(model: Sequential, data: LabelledData, count: number): Int32Array | Float32Array {
+function targetsOf(model: Model, data: LabelledData, count: number): Int32Array | Float32Array {
   const { labels, targets } = Object(data) as { labels?: unknown; targets?: unknown };
   const found = labels ?? targets;
   if (found instanceof Int32Array || found instanceof Float32Array) return found;
@@ -68,7 +68,7 @@ export class InputSet {
 
   /** @throws ShapeError where the rows are not of the model's input shape */
   constructor(
-    protected readonly model: Sequential,
+    protected readonly model: Model,
     data: InputData,
   ) {
     this.inputs = inputsOf(model, data);
@@ -115,7 +115,7 @@ export class SampleSet extends InputSet {
   private readonly targetShape: Shape;
 
   /** @throws UsageError, ShapeError or DataError where the targets do not fit */
-  constructor(model: Sequential, data: LabelledData) {
+  constructor(model: Model, data: LabelledData) {
     super(model, data);
     this.targets = targetsOf(model, data, this.count);
     const classes = this.targets instanceof Int32Array;
@@ -151,7 +151,7 @@ export class SampleSet extends InputSet {
   }
 }
 
-function checkClasses(model: Sequential, labels: Int32Array): void {
+function checkClasses(model: Model, labels: Int32Array): void {
   const classes = model.outputShape.at(-1)!;
   const wrong = labels.findIndex((label) => label < 0 || label >= classes);
   if (wrong < 0) return;
@@ -161,7 +161,7 @@ function checkClasses(model: Sequential, labels: Int32Array): void {
 }
 
 /** The last `fraction` of the rows split off, before any shuffling, as Keras's validation_split. */
-export function splitSamples(model: Sequential, data: LabelledData, fraction: number): [Samples, Samples] {
+export function splitSamples(model: Model, data: LabelledData, fraction: number): [Samples, Samples] {
   if (!(fraction > 0 && fraction < 1)) {
     throw new UsageError(`fit: validationSplit must be between 0 and 1, got ${fraction}`);
   }

@@ -1,10 +1,11 @@
 // Configurations of models that come out of files, checked before a model is made of them.
 import { array, exactOptional, type GenericSchema, literal, looseObject, object, picklist, variant } from "valibot";
-import { parse, ruled, shape, text } from "../io/json.js";
+import { count, parse, ruled, shape, text } from "../io/json.js";
 import { DataError, ShapeError, UsageError } from "../tensor/errors.js";
 import { boolean, number } from "../tensor/options.js";
-import { type Architecture, architectureFromConfig, type ModelConfig } from "./architecture.js";
+import { type Architecture, architectureFromConfig } from "./architecture.js";
 import { scalingInitializers } from "./initializers.js";
+import type { ModelConfig } from "./model-config.js";
 
 const finite = ruled<number>(number());
 const initializer = variant(
@@ -29,23 +30,23 @@ const layerConfig = looseObject(
   "an object",
 );
 
-const modelConfig: GenericSchema<unknown, ModelConfig> = object(
-  {
-    className: literal("Sequential", '"Sequential"'),
-    name: text,
-    inputShape: shape,
-    layers: array(
-      object(
-        {
-          className: text,
-          config: layerConfig,
-        },
-        "an object",
-      ),
-      "a list",
-    ),
-  },
-  "an object",
+const layers = array(object({ className: text, config: layerConfig }, "an object"), "a list");
+const values = array(count, "a list of whole numbers");
+
+const modelConfig: GenericSchema<unknown, ModelConfig> = variant(
+  "className",
+  [
+    object({ className: literal("Sequential"), name: text, inputShape: shape, layers }),
+    object({
+      className: literal("Functional"),
+      name: text,
+      inputs: array(object({ name: text, shape }, "an object"), "a list"),
+      layers,
+      calls: array(object({ layer: text, inputs: values }, "an object"), "a list"),
+      outputs: values,
+    }),
+  ],
+  ({ path }) => (path === undefined ? "an object" : '"Sequential" or "Functional"'),
 );
 
 /**

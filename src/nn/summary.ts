@@ -1,5 +1,7 @@
 // Counting parameters, and the summary table in Keras's format.
 import { type Shape, sizeOf } from "../tensor/shape.js";
+import type { PlacedCall } from "./architecture.js";
+import { type GraphInput, isChain } from "./graph.js";
 import type { Layer, WeightSpec } from "./layer.js";
 
 /** Numbers of scalars in a model's weights. */
@@ -12,11 +14,38 @@ export interface ParameterCount {
 /** What a summary says of a layer. */
 export interface SummaryRow {
   readonly name: string;
-  readonly layer: Layer;
+  readonly layer: Pick<Layer, "className">;
   readonly outputShape: Shape;
   readonly weights: readonly WeightSpec[];
   /** Whether the layer's trainable weights are trained. */
   readonly trainable: boolean;
+  /** What it is called on, as Keras writes it: "conv2d[0][0]" is the first output of the first call of conv2d. */
+  readonly connections?: readonly string[];
+}
+
+interface SummarizedGraph {
+  readonly inputs: readonly GraphInput[];
+  readonly calls: readonly PlacedCall[];
+  readonly outputs: readonly number[];
+}
+
+/** A row for each layer; where the graph is no chain, one for each input, too, and what each is called on. */
+export function summaryRows({ inputs, calls, outputs }: SummarizedGraph, layers: readonly SummaryRow[]): SummaryRow[] {
+  if (isChain({ inputs, calls, outputs, layers })) return [...layers];
+  const nameOf = (value: number): string => {
+    const call = calls[value - inputs.length];
+    return call === undefined ? `${inputs[value]!.name}[0][0]` : `${layers[call.layer]!.name}[${call.repeat}][0]`;
+  };
+  return [
+    ...inputs.map(({ name, shape }) => ({
+      ...{ name, layer: { className: "InputLayer" }, outputShape: shape, weights: [], trainable: true },
+      connections: ["-"],
+    })),
+    ...layers.map((row, i) => ({
+      ...row,
+      connections: calls.flatMap((call) => (call.layer === i ? call.inputs.map(nameOf) : [])),
+    })),
+  ];
 }
 
 const count = (weights: readonly WeightSpec[]) => weights.reduce((sum, { shape }) => sum + sizeOf(shape), 0);
@@ -45,18 +74,23 @@ const grouped = (n: number) => n.toLocaleString("en-US");
 
 /** Widths of the columns as Keras draws them on a terminal of 80; a word that is longer widens its column. */
 const COLUMN_WIDTHS = [31, 22, 13] as const;
+/** The same where what layers are called on is shown. */
+const GRAPH_WIDTHS = [19, 17, 10, 17] as const;
 
 /** The table that Keras 3 prints, in its words. */
 export function formatSummary(model: string, rows: readonly SummaryRow[]): string {
-  const cells = rows.map(({ name, layer, outputShape, weights }) => {
+  const asGraph = rows.some(({ connections }) => connections !== undefined);
+  const least: readonly number[] = asGraph ? GRAPH_WIDTHS : COLUMN_WIDTHS;
+  const cells = rows.map(({ name, layer, outputShape, weights, connections = [] }) => {
     const title = `${name} (${layer.className})`;
     return [
-      title.length <= COLUMN_WIDTHS[0] ? [title] : [name, `(${layer.className})`],
+      title.length <= least[0]! ? [title] : [name, `(${layer.className})`],
       [`(${["None", ...outputShape].join(", ")})`],
       [grouped(count(weights))],
+      ...(asGraph ? [connections.map((from, i) => (i < connections.length - 1 ? `${from},` : from))] : []),
     ];
   });
-  const widths = COLUMN_WIDTHS.map((width, column) =>
+  const widths = least.map((width, column) =>
     Math.max(width, ...cells.flatMap((row) => row[column]!.map((text) => text.length))),
   );
   const line = (texts: readonly string[], bar: string) => {
@@ -66,15 +100,11 @@ export function formatSummary(model: string, rows: readonly SummaryRow[]): strin
     });
     return `${bar}${padded.join(bar)}${bar}`;
   };
-  const lines = (row: readonly (readonly string[])[]) =>
-    row[0]!
-      .map((_, i) =>
-        line(
-          row.map((texts) => texts[i] ?? ""),
-          "│",
-        ),
-      )
-      .join("\n");
+  const lines = (row: readonly (readonly string[])[]) => {
+    const height = Math.max(...row.map((texts) => texts.length));
+    const at = (i: number) => row.map((texts) => texts[i] ?? "");
+    return Array.from({ length: height }, (_, i) => line(at(i), "│")).join("\n");
+  };
   const rule = ([left, fill, cross, right]: string) =>
     `${left}${widths.map((width) => fill!.repeat(width + 2)).join(cross)}${right}`;
   const { total, trainable, nonTrainable } = countParameters(rows);
@@ -86,7 +116,7 @@ export function formatSummary(model: string, rows: readonly SummaryRow[]): strin
   return [
     `Model: "${model}"`,
     rule("┏━┳┓"),
-    line(["Layer (type)", "Output Shape", "Param #"], "┃"),
+    line(["Layer (type)", "Output Shape", "Param #", ...(asGraph ? ["Connected to"] : [])], "┃"),
     rule("┡━╇┩"),
     cells.map(lines).join(`\n${rule("├─┼┤")}\n`),
     rule("└─┴┘"),

@@ -6,7 +6,7 @@ import { instanceOf, type Rules } from "../tensor/options.js";
 import { requireResult, type Tensor } from "../tensor/tensor.js";
 import { LossScaler } from "./loss-scaling.js";
 import { type Loss, lossRule } from "./losses.js";
-import type { CallOptions, Sequential } from "./model.js";
+import type { CallOptions, Model, ModelInput } from "./model.js";
 import { type Optimizer, optimizerRule } from "./optimizers.js";
 
 export interface TrainStepOptions {
@@ -26,7 +26,7 @@ export const trainStepRules: Rules<TrainStepOptions> = {
  * What the loss is computed of: logits where the activation of the model's outputs is part of the loss.
  * @throws UsageError where that activation would be applied to probabilities
  */
-export function lossInput(model: Sequential, loss: Loss, x: Tensor, options: CallOptions = {}): Tensor {
+export function lossInput(model: Model, loss: Loss, x: ModelInput, options: CallOptions = {}): Tensor {
   const { includes, lossName } = loss;
   const { layer, activation, obstacle } = model.head;
   if (includes === undefined || (activation !== "softmax" && activation !== "sigmoid")) return model.call(x, options);
@@ -42,7 +42,7 @@ export function lossInput(model: Sequential, loss: Loss, x: Tensor, options: Cal
 }
 
 /** Loss of a batch with the layers' penalties, and what it was computed of. */
-export function lossOf(model: Sequential, loss: Loss, x: Tensor, y: Tensor, options: CallOptions = {}) {
+export function lossOf(model: Model, loss: Loss, x: ModelInput, y: Tensor, options: CallOptions = {}) {
   const prediction = lossInput(model, loss, x, options);
   const value = loss(prediction, y);
   requireResult(loss.lossName, value, "the loss");
@@ -51,7 +51,7 @@ export function lossOf(model: Sequential, loss: Loss, x: Tensor, y: Tensor, opti
 }
 
 /** Changes the model's trainable weights by one step. x [N, ...inputShape], y the targets. */
-export function trainStep(model: Sequential, x: Tensor, y: Tensor, { optimizer, loss, scaler }: TrainStepOptions) {
+export function trainStep(model: Model, x: ModelInput, y: Tensor, { optimizer, loss, scaler }: TrainStepOptions) {
   const step = lossOf(model, loss, x, y, { training: true, step: () => optimizer.iterations });
   if (scaler === undefined) {
     backward(step.loss);

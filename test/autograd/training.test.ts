@@ -10,7 +10,7 @@ import { activation, dropout, flatten } from "../../src/nn/layers/core.js";
 import { dense } from "../../src/nn/layers/dense.js";
 import { maxPool2d } from "../../src/nn/layers/pooling.js";
 import { crossEntropy } from "../../src/nn/losses.js";
-import type { Sequential } from "../../src/nn/model.js";
+import type { Model } from "../../src/nn/model.js";
 import { adam } from "../../src/nn/optimizers.js";
 import type { Device } from "../../src/tensor/device.js";
 import { RandomStream } from "../../src/tensor/random.js";
@@ -21,7 +21,7 @@ import { cpu, describeProfiles } from "../support.js";
 const BATCH = 9;
 
 /** Every kind of layer with weights or random numbers. */
-function build(device: Device): Sequential {
+function build(device: Device): Model {
   return sequential({ name: "small", inputShape: [10, 10, 1], device, seed: 5 }, [
     conv2d({ filters: 6, kernelSize: 3, useBias: false }),
     batchNorm(),

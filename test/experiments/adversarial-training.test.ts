@@ -17,7 +17,7 @@ import { flatten } from "../../src/nn/layers/core.js";
 import { dense } from "../../src/nn/layers/dense.js";
 import { maxPool2d } from "../../src/nn/layers/pooling.js";
 import { crossEntropy } from "../../src/nn/losses.js";
-import type { Sequential } from "../../src/nn/model.js";
+import type { Model } from "../../src/nn/model.js";
 import { adam } from "../../src/nn/optimizers.js";
 import { openDevice } from "../../src/tensor/open.js";
 import { tensor } from "../../src/tensor/tensor.js";
@@ -49,16 +49,16 @@ const fitOptions = (options?: AdversaryOptions, epochs = 3): FitOptions => ({
   ...(options && { perturb: adversary(options) }),
 });
 
-async function trained(options: FitOptions): Promise<Sequential> {
+async function trained(options: FitOptions): Promise<Model> {
   const model = small.build({ device, seed: 3 });
   await model.fit(train, options);
   return model;
 }
 
-const weightsOf = (model: Sequential) => Promise.all(model.parameters().map((parameter) => parameter.data()));
+const weightsOf = (model: Model) => Promise.all(model.parameters().map((parameter) => parameter.data()));
 
 test("an adversarially trained model withstands PGD better, with PGD and with FGSM in training", async () => {
-  const under = async (model: Sequential) =>
+  const under = async (model: Model) =>
     (await attackImages(model, held, foolboxAttack("pgd", "linf", 0.06), { seed: 0 })).classification.accuracy;
   const plain = await under(await trained(fitOptions(undefined, 6)));
   const attack = { ...pgd, epsilon: 0.06 };

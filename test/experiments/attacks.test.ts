@@ -17,7 +17,7 @@ import { dropout, flatten } from "../../src/nn/layers/core.js";
 import { dense } from "../../src/nn/layers/dense.js";
 import { maxPool2d } from "../../src/nn/layers/pooling.js";
 import { crossEntropy } from "../../src/nn/losses.js";
-import type { Sequential } from "../../src/nn/model.js";
+import type { Model } from "../../src/nn/model.js";
 import { adam } from "../../src/nn/optimizers.js";
 import { CpuDevice } from "../../src/tensor/cpu.js";
 import type { Device } from "../../src/tensor/device.js";
@@ -29,7 +29,7 @@ import { expectClose } from "../support.js";
 const SIZE = 28 * 28;
 const { train, test: held } = digits({ seed: 1, trainCount: 1500, testCount: 60 });
 
-function smallModel(device: Device): Sequential {
+function smallModel(device: Device): Model {
   return sequential({ device, seed: 3, inputShape: [28, 28, 1] }, [
     conv2d({ filters: 8, kernelSize: 5, strides: 2, activation: "relu" }),
     maxPool2d(2),
@@ -40,7 +40,7 @@ function smallModel(device: Device): Sequential {
 }
 
 let device: WebGpuDevice;
-let model: Sequential;
+let model: Model;
 
 beforeAll(async () => {
   device = await openDevice("webgpu");

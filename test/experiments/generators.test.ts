@@ -11,13 +11,13 @@ import {
 } from "../../src/experiments/lib/adversarial/generators.js";
 import { classify } from "../../src/experiments/lib/training/classify.js";
 import { copyKernel } from "../../src/kernels/copy.js";
-import { sequential } from "../../src/nn/architecture.js";
+import { compose, sequential } from "../../src/nn/architecture.js";
 import { conv2d } from "../../src/nn/layers/conv2d.js";
 import { flatten, reshape } from "../../src/nn/layers/core.js";
 import { dense } from "../../src/nn/layers/dense.js";
 import { maxPool2d } from "../../src/nn/layers/pooling.js";
 import { crossEntropy, meanSquaredError } from "../../src/nn/losses.js";
-import { compose, type Sequential } from "../../src/nn/model.js";
+import type { Model } from "../../src/nn/model.js";
 import { adam } from "../../src/nn/optimizers.js";
 import { openDevice } from "../../src/tensor/open.js";
 import { scope } from "../../src/tensor/scope.js";
@@ -29,7 +29,7 @@ const SIZE = 28 * 28;
 const { train, test: held } = digits({ seed: 1, trainCount: 1500, testCount: 100 });
 
 let device: WebGpuDevice;
-let model: Sequential;
+let model: Model;
 
 beforeAll(async () => {
   device = await openDevice("webgpu");

@@ -21,7 +21,7 @@ import { flatten } from "../../src/nn/layers/core.js";
 import { dense } from "../../src/nn/layers/dense.js";
 import { maxPool2d } from "../../src/nn/layers/pooling.js";
 import { crossEntropy } from "../../src/nn/losses.js";
-import type { Sequential } from "../../src/nn/model.js";
+import type { Model } from "../../src/nn/model.js";
 import { adam } from "../../src/nn/optimizers.js";
 import { CpuDevice } from "../../src/tensor/cpu.js";
 import type { Device } from "../../src/tensor/device.js";
@@ -32,7 +32,7 @@ import type { WebGpuDevice } from "../../src/webgpu/device.js";
 
 const SIZE = 28 * 28;
 
-function smallModel(device: Device, seed = 3): Sequential {
+function smallModel(device: Device, seed = 3): Model {
   return sequential({ device, seed, inputShape: [28, 28, 1] }, [
     conv2d({ filters: 8, kernelSize: 5, strides: 2, activation: "relu" }),
     maxPool2d(2),
@@ -42,7 +42,7 @@ function smallModel(device: Device, seed = 3): Sequential {
 }
 
 let device: WebGpuDevice;
-let model: Sequential;
+let model: Model;
 
 beforeAll(async () => {
   device = await openDevice("webgpu");

@@ -296,8 +296,8 @@ describe("files that do not fit", () => {
     ],
     [
       "another class",
-      (c) => ({ ...(c as object), className: "Functional" }),
-      /className must be "Sequential", is "Functional"/,
+      (c) => ({ ...(c as object), className: "Subclassed" }),
+      /className must be "Sequential" or "Functional", is "Subclassed"/,
     ],
     [
       "a shape of texts",

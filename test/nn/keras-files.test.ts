@@ -12,7 +12,7 @@ import { conv2d } from "../../src/nn/layers/conv2d.js";
 import { flatten } from "../../src/nn/layers/core.js";
 import { dense } from "../../src/nn/layers/dense.js";
 import { maxPool2d } from "../../src/nn/layers/pooling.js";
-import type { Sequential } from "../../src/nn/model.js";
+import type { Model } from "../../src/nn/model.js";
 import { DataError, UsageError } from "../../src/tensor/errors.js";
 import { tensor } from "../../src/tensor/tensor.js";
 import { cpu } from "../support.js";
@@ -37,7 +37,7 @@ beforeAll(() => {
 afterAll(() => rmSync(folder, { recursive: true }));
 const at = (name: string) => join(folder, name);
 
-async function expectAnswers(model: Sequential, { x, y }: Example, tolerance = 1e-6): Promise<void> {
+async function expectAnswers(model: Model, { x, y }: Example, tolerance = 1e-6): Promise<void> {
   const answers = await model.call(tensor(cpu, x, { shape: [2, ...model.inputShape] })).data();
   expect(answers).toHaveLength(y.length);
   for (const [i, value] of y.entries()) expect(Math.abs(answers[i]! - value)).toBeLessThan(tolerance);

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { mul } from "../../src/autograd/ops/elementwise.js";
 import { softmax } from "../../src/autograd/ops/softmax.js";
-import { sequential } from "../../src/nn/architecture.js";
+import { compose, sequential } from "../../src/nn/architecture.js";
 import { modelCheckpoint, terminateOnNaN } from "../../src/nn/callbacks/index.js";
 import { loadModel, saveModel } from "../../src/nn/checkpoint.js";
 import type { FitOptions } from "../../src/nn/fit.js";
@@ -25,7 +25,7 @@ import {
   type Loss,
   meanSquaredError,
 } from "../../src/nn/losses.js";
-import { compose, type Sequential } from "../../src/nn/model.js";
+import type { Model } from "../../src/nn/model.js";
 import { adam, adamW, type Optimizer, sgd } from "../../src/nn/optimizers.js";
 import { cosineDecay, exponentialDecay, type Schedule, stepDecay } from "../../src/nn/schedules.js";
 import { CpuDevice } from "../../src/tensor/cpu.js";
@@ -299,7 +299,7 @@ describeDevices((device, kind) => {
 
   describe("softmax and sigmoid are taken once", () => {
     const model = (layers: Layer[], inputShape = [3]) => sequential({ device: device(), seed: 1, inputShape }, layers);
-    const scaled = (m: Sequential) => m.weights()[0]!.tensor.assign([5, 0, 0, 0, 5, 0, 0, 0, 5]);
+    const scaled = (m: Model) => m.weights()[0]!.tensor.assign([5, 0, 0, 0, 5, 0, 0, 0, 5]);
     const sample = { inputs: Float32Array.of(1, 0, 0), targets: Int32Array.of(1) };
     const expected = Math.log(Math.exp(5) + 2);
 
@@ -583,8 +583,7 @@ describeDevices((device, kind) => {
     test("slots of optimizers go with the model, and stay for a second fit", async () => {
       const own: Device = await openDevice(kind);
       const make = () => sequential({ device: own, seed: 1, inputShape: [2] }, [dense({ units: 2 })]);
-      const trained = (model: Sequential, optimizer: Optimizer) =>
-        model.fit(xor, { optimizer, ...lossOptions, epochs: 3 });
+      const trained = (model: Model, optimizer: Optimizer) => model.fit(xor, { optimizer, ...lossOptions, epochs: 3 });
       for (let k = 0; k < 4; k++) {
         const model = make();
         await trained(model, adam());

@@ -7,7 +7,7 @@ import { conv2d } from "../../src/nn/layers/conv2d.js";
 import { dropout, flatten } from "../../src/nn/layers/core.js";
 import { dense } from "../../src/nn/layers/dense.js";
 import { maxPool2d } from "../../src/nn/layers/pooling.js";
-import type { Sequential } from "../../src/nn/model.js";
+import type { Model } from "../../src/nn/model.js";
 import type { Device } from "../../src/tensor/device.js";
 import { openDevice } from "../../src/tensor/open.js";
 import { RandomStream } from "../../src/tensor/random.js";
@@ -63,7 +63,7 @@ export const plain = (): Architecture =>
   ]);
 
 /** All weights by name, as plain arrays. */
-export async function weightsOf(model: Sequential): Promise<Record<string, number[]>> {
+export async function weightsOf(model: Model): Promise<Record<string, number[]>> {
   const entries: [string, number[]][] = [];
   for (const { name, tensor } of model.weights()) entries.push([name, Array.from(await tensor.data())]);
   return Object.fromEntries(entries);

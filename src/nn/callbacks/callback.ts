@@ -5,7 +5,7 @@ import { callable, object, oneOf, type Rule, type Rules, text } from "../../tens
 import { refusePromise } from "../../tensor/scope.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import type { History } from "../history.js";
-import type { Sequential } from "../model.js";
+import type { Model } from "../model.js";
 import type { Optimizer } from "../optimizers.js";
 
 /** Figures of an epoch: loss, accuracy, val_loss, val_accuracy, learning_rate. */
@@ -27,7 +27,7 @@ export interface StepLogs {
 
 /** The training that a callback belongs to. */
 export interface TrainingContext {
-  readonly model: Sequential;
+  readonly model: Model;
   readonly optimizer: Optimizer;
   readonly epochs: number;
   readonly stepsPerEpoch: number;

@@ -3,7 +3,7 @@
 import { batchNorm as batchNormOp } from "../../autograd/ops/batchnorm.js";
 import { ShapeError } from "../../tensor/errors.js";
 import { checkOptions, number, type Rules } from "../../tensor/options.js";
-import { defineLayer, type Layer, type LayerOptions, layerRules, weight } from "../layer.js";
+import { type CallableLayer, defineLayer, type LayerOptions, layerRules, weight } from "../layer.js";
 import { commonConfig } from "./dense.js";
 
 export interface BatchNormOptions extends LayerOptions {
@@ -20,7 +20,7 @@ const rules: Rules<BatchNormOptions> = {
 };
 
 /** Batch normalisation over all axes but the last. */
-export function batchNorm(given: BatchNormOptions = {}): Layer {
+export function batchNorm(given: BatchNormOptions = {}): CallableLayer {
   const options = checkOptions("BatchNormalization", given, rules);
   const { momentum = 0.99, epsilon = 1e-3 } = options;
   const one = { name: "constant", value: 1 } as const;

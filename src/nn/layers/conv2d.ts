@@ -4,7 +4,7 @@ import { conv2dMaxPool2d } from "../../autograd/ops/conv2d-pool.js";
 import { conv2dRules, pairRule } from "../../kernels/conv2d/geometry.js";
 import { checkOptions, integer, type Rules } from "../../tensor/options.js";
 import { activate, splitActivation } from "../activations.js";
-import { defineLayer, type Layer, weight } from "../layer.js";
+import { type CallableLayer, defineLayer, weight } from "../layer.js";
 import { type KernelOptions, kernelConfig, kernelRules } from "./dense.js";
 import { type Padding, type Pair, pairOf, slide, windowsOf } from "./window.js";
 
@@ -28,7 +28,7 @@ const rules: Rules<Conv2dOptions> = {
 };
 
 /** Convolution of [N, height, width, channels]. */
-export function conv2d(given: Conv2dOptions): Layer {
+export function conv2d(given: Conv2dOptions): CallableLayer {
   const options = checkOptions("Conv2D", given, rules, ["filters", "kernelSize"]);
   const { filters, padding = "valid" } = options;
   const kernelSize = pairOf(options.kernelSize);

@@ -5,7 +5,7 @@ import { boolean, checkOptions, integer, number, type Rules } from "../../tensor
 import { formatShape } from "../../tensor/shape.js";
 import { type ActivationName, activate, activationRule, splitActivation } from "../activations.js";
 import { type InitializerOption, initializerOf, initializerRule } from "../initializers.js";
-import { defineLayer, type Layer, type LayerConfig, type LayerOptions, layerRules, weight } from "../layer.js";
+import { type CallableLayer, defineLayer, type LayerConfig, type LayerOptions, layerRules, weight } from "../layer.js";
 
 /** Options of layers with a kernel; Keras's defaults. */
 export interface KernelOptions extends LayerOptions {
@@ -57,7 +57,7 @@ export interface DenseOptions extends KernelOptions {
 const rules: Rules<DenseOptions> = { ...kernelRules, units: integer({ from: 1 }) };
 
 /** Fully connected layer on [N, in]. */
-export function dense(given: DenseOptions): Layer {
+export function dense(given: DenseOptions): CallableLayer {
   const options = checkOptions("Dense", given, rules, ["units"]);
   const { units } = options;
   const config = kernelConfig(options);

@@ -5,6 +5,7 @@ import { batchNorm } from "./batch-norm.js";
 import { conv2d } from "./conv2d.js";
 import { activation, dropout, flatten, reshape } from "./core.js";
 import { dense } from "./dense.js";
+import { add, average, concatenate, maximum, multiply } from "./merging.js";
 import { avgPool2d, globalAvgPool2d, maxPool2d } from "./pooling.js";
 
 /** Takes a layer's own configuration, which its factory wrote. */
@@ -16,6 +17,11 @@ const factories: Readonly<Record<string, (config: any) => Layer>> = {
   AveragePooling2D: avgPool2d,
   GlobalAveragePooling2D: globalAvgPool2d,
   BatchNormalization: batchNorm,
+  Add: add,
+  Multiply: multiply,
+  Average: average,
+  Maximum: maximum,
+  Concatenate: concatenate,
   Dropout: dropout,
   Flatten: flatten,
   Reshape: ({ targetShape, ...options }) => reshape(targetShape, options),

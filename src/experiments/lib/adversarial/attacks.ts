@@ -23,7 +23,7 @@ import { grad } from "../../../autograd/tape.js";
 import { type LabelledImages, sliceImages } from "../../../data/dataset.js";
 import { fillKernel } from "../../../kernels/fill.js";
 import { randomNormalKernel, randomUniformKernel } from "../../../kernels/random.js";
-import type { Sequential } from "../../../nn/model.js";
+import type { Model } from "../../../nn/model.js";
 import { type Changing, valueNow } from "../../../tensor/device.js";
 import { UsageError } from "../../../tensor/errors.js";
 import { randomKey } from "../../../tensor/random.js";
@@ -103,13 +103,7 @@ export interface Perturbed {
  * sign (L-infinity) or direction (L2), goes along it, projects to the ball around x and then to [0, 1]. To be called within a
  * step that is recorded (`StepPlan`); what changes from one run to the next is given as a function.
  */
-export function perturbed(
-  model: Sequential,
-  x: Tensor,
-  y: Tensor,
-  attack: Attack,
-  options: PerturbedOptions,
-): Perturbed {
+export function perturbed(model: Model, x: Tensor, y: Tensor, attack: Attack, options: PerturbedOptions): Perturbed {
   const { norm, steps, relativeStep, randomStart } = attack;
   const made = scope(() => {
     const hot = oneHot(y, sizeOf(model.outputShape));
@@ -251,7 +245,7 @@ export interface Attacked {
 
 /** Attacks a whole set of images. The same seed gives the same bits. @throws UsageError for settings out of range */
 export async function attackImages(
-  model: Sequential,
+  model: Model,
   set: LabelledImages,
   attack: Attack,
   { seed, batchSize = 250, signal, onProgress }: AttackOptions,

@@ -1,7 +1,7 @@
 // What the experiments on adversarial examples share: samples that a classifier knows, the generators' examples for every
 // sample and class, FGSM and PGD over a range of epsilon. How reports show them is in example-report.ts.
 import type { LabelledImages } from "../../../data/dataset.js";
-import type { Sequential } from "../../../nn/model.js";
+import type { Model } from "../../../nn/model.js";
 import { UsageError } from "../../../tensor/errors.js";
 import { sizeOf } from "../../../tensor/shape.js";
 import type { ExperimentRun } from "../frame/experiment.js";
@@ -35,7 +35,7 @@ export interface Sample {
 
 /** For each of the classes, the first image that every one of the classifiers knows. @throws UsageError where there is none */
 export async function knownSamples(
-  models: readonly Sequential[],
+  models: readonly Model[],
   set: LabelledImages,
   classes: readonly number[],
 ): Promise<Sample[]> {
@@ -87,7 +87,7 @@ export interface Examples {
 export function generatedExamples(
   run: ExperimentRun,
   part: string,
-  model: Sequential,
+  model: Model,
   { samples, settings }: { readonly samples: readonly Sample[]; readonly settings: GeneratorSettings },
 ): Promise<Examples> {
   return run.part(part, async (progress) => {
@@ -186,7 +186,7 @@ export function sweepSeconds(
 export async function attackSweep(
   run: ExperimentRun,
   name: string,
-  model: Sequential,
+  model: Model,
   options: SweepOptions,
 ): Promise<AttackFigure[]> {
   const figures: AttackFigure[] = [];
@@ -234,7 +234,7 @@ export interface SmallestEpsilons {
 export function smallestEpsilons(
   run: ExperimentRun,
   part: string,
-  model: Sequential,
+  model: Model,
   { samples, ...options }: { readonly samples: readonly Sample[] } & Pick<SweepOptions, "attacks" | "epsilons">,
 ): Promise<SmallestEpsilons[]> {
   return run.part(part, async (progress) => {

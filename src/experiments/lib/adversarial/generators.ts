@@ -9,7 +9,7 @@ import { backward, noGrad } from "../../../autograd/tape.js";
 import { copyKernel } from "../../../kernels/copy.js";
 import { initialize } from "../../../nn/initializers.js";
 import { meanSquaredError } from "../../../nn/losses.js";
-import type { Sequential } from "../../../nn/model.js";
+import type { Model } from "../../../nn/model.js";
 import { adam, type Optimizer } from "../../../nn/optimizers.js";
 import { ShapeError, UsageError } from "../../../tensor/errors.js";
 import { randomKey } from "../../../tensor/random.js";
@@ -89,7 +89,7 @@ const START_RATE = 0.05;
  * In (b) a generator whose image the classifier answers with the target, surely enough, rests; in (a) one whose is not.
  * @throws ShapeError where samples and targets do not fit the classifier
  */
-export async function trainGenerators(classifier: Sequential, options: GeneratorOptions): Promise<GeneratedImages> {
+export async function trainGenerators(classifier: Model, options: GeneratorOptions): Promise<GeneratedImages> {
   const { samples, targets, seed, startSteps, rounds, fitSteps, foolSteps, learningRate, signal, onProgress } = options;
   const size = sizeOf(classifier.inputShape);
   const classes = sizeOf(classifier.outputShape);

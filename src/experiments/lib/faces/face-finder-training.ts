@@ -3,7 +3,7 @@
 
 import type { LabelledImages } from "../../../data/dataset.js";
 import { crossEntropy } from "../../../nn/losses.js";
-import type { Sequential } from "../../../nn/model.js";
+import type { Model } from "../../../nn/model.js";
 import { adam } from "../../../nn/optimizers.js";
 import { cosineDecay } from "../../../nn/schedules.js";
 import { RandomStream } from "../../../tensor/random.js";
@@ -40,7 +40,7 @@ const FIND = 0.5;
 const [MADE, FIRST, SEARCHED] = [0.3, 0.65, 0.8];
 
 /** Trains a model of `finderArchitecture` in place. */
-export async function trainFinder(model: Sequential, data: FinderData, options: FinderTraining): Promise<void> {
+export async function trainFinder(model: Model, data: FinderData, options: FinderTraining): Promise<void> {
   const { windows: count, epochs, seed, signal, progress } = options;
   const windows = finderWindows(data.faces, data.backgrounds, {
     ...{ count, seed },
@@ -87,7 +87,7 @@ function withMistakes(
 }
 
 async function round(
-  model: Sequential,
+  model: Model,
   windows: LabelledImages,
   {
     epochs,
@@ -129,7 +129,7 @@ export interface FinderFigures {
 
 /** Measures a finder on `scenes` collages with a face and as many without. */
 export async function measureFinder(
-  model: Sequential,
+  model: Model,
   { faces, backgrounds }: FinderData,
   { scenes, seed, signal }: { readonly scenes: number; readonly seed: number; readonly signal: AbortSignal },
 ): Promise<FinderFigures> {

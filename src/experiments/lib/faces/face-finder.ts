@@ -8,7 +8,7 @@ import { conv2d } from "../../../nn/layers/conv2d.js";
 import { dropout, flatten } from "../../../nn/layers/core.js";
 import { dense } from "../../../nn/layers/dense.js";
 import { maxPool2d } from "../../../nn/layers/pooling.js";
-import type { Sequential } from "../../../nn/model.js";
+import type { Model } from "../../../nn/model.js";
 import { StepPlan } from "../../../tensor/step-plan.js";
 import { type Box, cropped, type GreyPicture, overlap } from "./crop.js";
 import { standardized } from "./faces.js";
@@ -96,7 +96,7 @@ function windowAt({ width, pixels }: GreyPicture, x: number, y: number): Float32
 export class FaceFinder {
   private readonly plan: StepPlan;
 
-  constructor(private readonly model: Sequential) {
+  constructor(private readonly model: Model) {
     this.plan = new StepPlan(model.device, (x) => noGrad(() => [model.call(x!)]));
   }
 

@@ -9,7 +9,7 @@ import { conv2d } from "../../../nn/layers/conv2d.js";
 import { activation, dropout, flatten } from "../../../nn/layers/core.js";
 import { dense } from "../../../nn/layers/dense.js";
 import { maxPool2d } from "../../../nn/layers/pooling.js";
-import type { Sequential } from "../../../nn/model.js";
+import type { Model } from "../../../nn/model.js";
 import { StepPlan } from "../../../tensor/step-plan.js";
 import { distortion } from "../training/augment.js";
 
@@ -90,7 +90,7 @@ export class FaceClassifier {
 
   /** @param prepare from pixels in [0, 1] to what the model was trained on */
   constructor(
-    private readonly model: Sequential,
+    private readonly model: Model,
     private readonly prepare: (pixels: Float32Array) => Float32Array,
   ) {
     this.plan = new StepPlan(model.device, (x) => noGrad(() => [model.call(x!)]));

@@ -7,7 +7,7 @@ import type { ImageDataset } from "../../../data/dataset.js";
 import type { KeyFigure, Report } from "../../../io/report.js";
 import type { Architecture } from "../../../nn/architecture.js";
 import { buildModel, readModelFile, saveModel } from "../../../nn/checkpoint.js";
-import type { Sequential } from "../../../nn/model.js";
+import type { Model } from "../../../nn/model.js";
 import { UsageError } from "../../../tensor/errors.js";
 import { check, describe, meantHint } from "../../../tensor/options.js";
 import type { WebGpuDevice } from "../../../webgpu/device.js";
@@ -166,7 +166,7 @@ export class ExperimentRun<S extends Settings = Settings> {
   async model<Notes extends Readonly<Record<string, unknown>>>(
     name: string,
     { architecture, seed = this.seed, train }: ModelPart<Notes>,
-  ): Promise<{ readonly model: Sequential; readonly notes: Notes }> {
+  ): Promise<{ readonly model: Model; readonly notes: Notes }> {
     const path = this.work.pathOf(name);
     if (this.work.has(name)) {
       const file = await readModelFile(path);
@@ -207,7 +207,7 @@ export interface ModelPart<Notes> {
   readonly architecture: Architecture;
   /** Default: the run's. */
   readonly seed?: number;
-  readonly train: (model: Sequential, part: ModelPartContext) => Promise<Notes>;
+  readonly train: (model: Model, part: ModelPartContext) => Promise<Notes>;
 }
 
 export interface ModelPartContext {

@@ -1,7 +1,7 @@
 // Refusing what cannot fit into memory before it is begun: a batch of images with everything that a step keeps of it.
 import { totalmem } from "node:os";
 import type { Architecture } from "../../../nn/architecture.js";
-import type { Sequential } from "../../../nn/model.js";
+import type { Model } from "../../../nn/model.js";
 import { UsageError } from "../../../tensor/errors.js";
 import { sizeOf } from "../../../tensor/shape.js";
 
@@ -13,7 +13,7 @@ const PER_VALUE = 2;
 /** Steps between two snapshots of an optimisation at most. */
 const SNAPSHOT_EVERY = 100;
 
-type Network = Architecture | Sequential;
+type Network = Architecture | Model;
 
 /** About what a step takes for a batch of so many images. */
 export function stepBytes(network: Network, images: number): number {

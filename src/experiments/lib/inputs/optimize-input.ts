@@ -9,7 +9,7 @@ import { backward, noGrad } from "../../../autograd/tape.js";
 import { copyKernel, storeRowKernel } from "../../../kernels/copy.js";
 import { StepTimer, type Timing } from "../../../nn/history.js";
 import { crossEntropy } from "../../../nn/losses.js";
-import type { Sequential } from "../../../nn/model.js";
+import type { Model } from "../../../nn/model.js";
 import { adam } from "../../../nn/optimizers.js";
 import type { Schedule } from "../../../nn/schedules.js";
 import { ShapeError, UsageError } from "../../../tensor/errors.js";
@@ -88,7 +88,7 @@ export function settlingRate(learningRate: number, steps: number): Schedule {
  * model is frozen meanwhile: gradients flow to the images only, no kernel computes those of weights.
  * @throws ShapeError where starts or targets do not fit the model, UsageError for settings out of range
  */
-export async function optimizeInputs(model: Sequential, options: OptimizeInputOptions): Promise<OptimizedInputs> {
+export async function optimizeInputs(model: Model, options: OptimizeInputOptions): Promise<OptimizedInputs> {
   const { starts, targets, steps, learningRate, regularizers, seed, signal, onProgress } = options;
   const { snapshotEvery = 100, clipped = true, settling = true } = options;
   const count = starts.length / sizeOf(model.inputShape);
@@ -192,7 +192,7 @@ async function valuesOf(tensors: readonly Tensor[]): Promise<Float32Array[]> {
   }
 }
 
-function checkOptions(model: Sequential, options: OptimizeInputOptions, count: number): void {
+function checkOptions(model: Model, options: OptimizeInputOptions, count: number): void {
   const classes = sizeOf(model.outputShape);
   if (!(Number.isInteger(count) && count > 0 && options.targets.length === count * classes)) {
     throw new ShapeError(

@@ -2,7 +2,7 @@
 // what came out, as figures, pictures and text. How an image is optimised is in optimize-input.ts.
 import type { LabelledImages } from "../../../data/dataset.js";
 import { encodeGrayPng } from "../../../io/png.js";
-import type { Sequential } from "../../../nn/model.js";
+import type { Model } from "../../../nn/model.js";
 import { sizeOf } from "../../../tensor/shape.js";
 import type { WebGpuDevice } from "../../../webgpu/device.js";
 import { checkMemory } from "../frame/memory-limit.js";
@@ -105,7 +105,7 @@ export interface FindOptions {
 
 /** Finds the images of all wishes in one batch. */
 export async function findImages(
-  model: Sequential,
+  model: Model,
   wishes: readonly Wish[],
   settings: OptimizeSettings,
   { snapshotEvery, signal, onProgress }: FindOptions,
@@ -127,7 +127,7 @@ export async function findImages(
 
 /** As {@link findImages}, and tells the user. */
 export async function runOptimization(
-  model: Sequential,
+  model: Model,
   wishes: readonly Wish[],
   settings: OptimizeSettings,
   { signal, say }: RunContext,
@@ -148,7 +148,7 @@ export async function runOptimization(
 }
 
 /** What `optimizeInputs` is asked. */
-function problemOf(model: Sequential, wishes: readonly Wish[], settings: OptimizeSettings) {
+function problemOf(model: Model, wishes: readonly Wish[], settings: OptimizeSettings) {
   const size = sizeOf(model.inputShape);
   const starts = new Float32Array(wishes.length * size);
   const targets = new Float32Array(wishes.length * 10);
@@ -161,7 +161,7 @@ function problemOf(model: Sequential, wishes: readonly Wish[], settings: Optimiz
 
 /** Profiles steps of the same optimisation. */
 export async function profileOptimization(
-  model: Sequential,
+  model: Model,
   { images, settings, course }: OptimizeRun,
   device: WebGpuDevice,
 ) {

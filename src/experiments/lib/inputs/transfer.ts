@@ -1,13 +1,13 @@
 // Transfer: whether classifiers that had no part in finding an image give it the class it was found for. What convinces one
 // network by its own weaknesses convinces no other; what looks like a digit does.
-import type { Sequential } from "../../../nn/model.js";
+import type { Model } from "../../../nn/model.js";
 import { answersFor } from "../training/classify.js";
 import type { FoundImage } from "./optimize-run.js";
 
 /** A classifier by name that had no part in finding the images it is shown. */
 export interface Judge {
   readonly name: string;
-  readonly model: Sequential;
+  readonly model: Model;
 }
 
 /** The class that each judge gives each image: [N] by the judge's name. */

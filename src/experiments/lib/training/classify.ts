@@ -2,7 +2,7 @@
 
 import { noGrad } from "../../../autograd/tape.js";
 import type { LabelledImages } from "../../../data/dataset.js";
-import type { Sequential } from "../../../nn/model.js";
+import type { Model } from "../../../nn/model.js";
 import { KilogradError } from "../../../tensor/errors.js";
 import { scope } from "../../../tensor/scope.js";
 import { sizeOf } from "../../../tensor/shape.js";
@@ -42,7 +42,7 @@ const BATCH = 128;
  * @throws KilogradError `NON_FINITE` naming the first image for which the model has no answer
  */
 export async function answersFor(
-  model: Sequential,
+  model: Model,
   images: Float32Array,
   { signal, onProgress }: ClassifyOptions = {},
 ): Promise<Answers> {
@@ -97,7 +97,7 @@ function softmaxRow(logits: ArrayLike<number>): number[] {
 
 /** Classifies labelled images and counts what came out. */
 export async function classify(
-  model: Sequential,
+  model: Model,
   images: LabelledImages,
   options: ClassifyOptions = {},
 ): Promise<Classification> {

@@ -9,7 +9,7 @@ import type { Evaluation } from "../../../nn/evaluate.js";
 import type { FitOptions } from "../../../nn/fit.js";
 import type { Timing } from "../../../nn/history.js";
 import { crossEntropy } from "../../../nn/losses.js";
-import type { Sequential } from "../../../nn/model.js";
+import type { Model } from "../../../nn/model.js";
 import type { Optimizer } from "../../../nn/optimizers.js";
 import type { Samples } from "../../../nn/samples.js";
 import { KilogradError } from "../../../tensor/errors.js";
@@ -108,7 +108,7 @@ export function trainPart<Kept = undefined>(
   run: ExperimentRun,
   name: string,
   plan: TrainingPlan<Kept>,
-): Promise<{ readonly model: Sequential; readonly notes: TrainingNotes<Kept> }> {
+): Promise<{ readonly model: Model; readonly notes: TrainingNotes<Kept> }> {
   const { architecture, seed = run.seed } = plan;
   checkTraining(plan);
   return run.model(name, {
@@ -146,7 +146,7 @@ export function trainPart<Kept = undefined>(
 
 /** The weights' moving average on the validation data; undefined without such data. */
 async function averagedEvaluation(
-  model: Sequential,
+  model: Model,
   optimizer: Optimizer,
   { validation, loss = crossEntropy }: TrainingPlan<unknown>,
   signal: AbortSignal,

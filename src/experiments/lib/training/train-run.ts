@@ -7,7 +7,7 @@ import { type Callback, progressBar, terminateOnNaN } from "../../../nn/callback
 import type { ModelFile } from "../../../nn/checkpoint.js";
 import type { History } from "../../../nn/history.js";
 import { crossEntropy } from "../../../nn/losses.js";
-import type { Sequential } from "../../../nn/model.js";
+import type { Model } from "../../../nn/model.js";
 import type { Optimizer } from "../../../nn/optimizers.js";
 import { KilogradError, UsageError } from "../../../tensor/errors.js";
 import type { WebGpuDevice } from "../../../webgpu/device.js";
@@ -70,7 +70,7 @@ export interface TrainRun {
   readonly dataset: ImageDataset;
   readonly sets: TrainSets;
   /** The caller disposes it. */
-  readonly model: Sequential;
+  readonly model: Model;
   readonly history: History;
   /** Loss of every step of this run. */
   readonly stepLosses: readonly number[];
@@ -130,7 +130,7 @@ export function setsOf(zoo: ZooModel, config: TrainConfig, dataset: ImageDataset
 
 export interface TrainingSetup {
   /** Untrained; trained in place. */
-  readonly model: Sequential;
+  readonly model: Model;
   readonly zoo: ZooModel;
   readonly config: TrainConfig;
   readonly dataset: ImageDataset;
@@ -218,7 +218,7 @@ const limited = (set: LabelledImages, count: number | undefined) =>
 
 /** Figures of a model on images. */
 async function evaluatedOn(
-  model: Sequential,
+  model: Model,
   images: LabelledImages,
   title: string,
   signal: AbortSignal,
