@@ -1,0 +1,60 @@
+// How many dispatches the training steps of the benchmarked models take, recorded and merged: what fuses, merges and is left
+// out is decided while a step is recorded, and a lost decision shows here, not in a time.
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { makeTask, workloads } from "../../bench/workloads.js";
+import { fromConfig } from "../../src/nn/architecture.js";
+import { FigureTable } from "../../src/nn/figures.js";
+import { binaryCrossEntropyFromLogits, crossEntropy } from "../../src/nn/losses.js";
+import { adam, sgd } from "../../src/nn/optimizers.js";
+import { trainStep } from "../../src/nn/train-step.js";
+import { openDevice } from "../../src/tensor/open.js";
+import { StepPlan } from "../../src/tensor/step-plan.js";
+import type { WebGpuDevice } from "../../src/webgpu/device.js";
+import { WebGpuPlan } from "../../src/webgpu/recorded/step.js";
+
+let device: WebGpuDevice;
+const { mergeAfter } = WebGpuPlan;
+beforeAll(async () => {
+  WebGpuPlan.mergeAfter = { cached: 3, uncached: 4 };
+  device = await openDevice("webgpu", { profile: "software" });
+});
+afterAll(() => {
+  WebGpuPlan.mergeAfter = mergeAfter;
+  device.destroy();
+});
+
+test.each([
+  ["mlp-64", 128, 13, 4],
+  ["small-cnn", 32, 27, 8],
+  ["sgd-cnn", 16, 30, 8],
+  ["autoencoder", 64, 27, 6],
+])("%s, batch %i: %i dispatches a step, merged %i", { timeout: 120_000 }, async (zoo, batch, recorded, merged) => {
+  const workload = { ...workloads.find(({ name }) => name.startsWith(`${zoo} `))!, batch, steps: 1 };
+  const { spec, inputs, targets } = makeTask(workload, { dropout: true });
+  const model = fromConfig(spec.model, { device, seed: 1 });
+  const optimizer = (spec.optimizer.name === "adam" ? adam : sgd)();
+  const loss = spec.loss === "softmax" ? crossEntropy : binaryCrossEntropyFromLogits;
+  const table = new FigureTable(model, loss);
+  const plan = new StepPlan(device, (x, y) => {
+    const step = trainStep(model, x!, y!, { optimizer, loss, scaler: undefined });
+    table.record(step.loss, step.prediction, y!);
+    return [];
+  });
+  const counts: number[] = [];
+  const rows = spec.loss === "softmax" ? [spec.batch] : [spec.batch, ...model.outputShape];
+  for (let i = 0; i < 9; i++) {
+    if (i === 7) await vi.waitUntil(() => WebGpuPlan.merging === 0, { timeout: 60_000 });
+    const before = device.counters.dispatches;
+    plan.run(
+      { values: inputs, shape: [spec.batch, ...model.inputShape] },
+      { values: targets as Float32Array, shape: rows },
+    );
+    await table.read();
+    counts.push(device.counters.dispatches - before);
+  }
+  expect([counts[2], counts.at(-1)]).toEqual([recorded, merged]);
+  plan.dispose();
+  table.dispose();
+  optimizer.dispose();
+  model.dispose();
+});
