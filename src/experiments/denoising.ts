@@ -14,6 +14,7 @@ import { counted, listed, lossText, milliseconds, percent, points } from "./lib/
 import { imageAt } from "./lib/report/train-report.js";
 import { answersFor, classify } from "./lib/training/classify.js";
 import {
+  heldOut,
   measureStep,
   type TrainingData,
   type TrainingNotes,
@@ -58,7 +59,7 @@ const published = {
   crossing: 0.15,
   step: "6 ms",
 };
-/** What the loss on the test part is to come to. */
+/** What the loss on the test part is to come to after the last step. */
 const WANTED = 0.12;
 
 /** Layers of the autoencoder up to its narrowest: flatten, 128, 96. */
@@ -123,23 +124,27 @@ export const experiment = defineExperiment<DenoisingSettings>({
     const { level, batch: batchSize, learningRate, epochs } = settings;
     checkSettings(settings);
     const dataset = await run.images(settings.data, { train: settings.trainImages, test: settings.testImages });
-    const train = limitImages(dataset.train, settings.trainImages);
+    // The classifier's reference trains on all images and tests once, the autoencoder's validates.
+    const all = limitImages(dataset.train, settings.trainImages);
+    const { train, validation } = heldOut(all);
     const test = limitImages(dataset.test, settings.testImages);
 
     // Noisy in, clean out.
     const pairs = ({ images, count }: LabelledImages, clean: LabelledImages): TrainingData => ({
       ...{ inputs: images, targets: clean.images, count },
     });
-    const validation = pairs(noisyImages(test, level, { seed, name: "test" }), test);
+    const evaluated = (images: LabelledImages, name: string) =>
+      pairs(noisyImages(images, level, { seed, name }), images);
     const denoisingPlan = (noise: string): TrainingPlan => ({
       architecture: zooArchitecture(autoencoder),
       data: pairs(noise === "fixed" ? noisyImages(train, level, { seed, name: "train" }) : train, train),
       ...(noise === "fresh" && { augment: (pixels, { random }) => saltAndPepper(pixels, level, random) }),
-      ...{ validation, loss: binaryCrossEntropyFromLogits, epochs, batchSize },
+      ...{ validation: evaluated(validation, "validation"), test: evaluated(test, "test") },
+      ...{ loss: binaryCrossEntropyFromLogits, epochs, batchSize },
       optimizer: () => autoencoder.optimizer({ learningRate }, 0),
     });
     const classifierPlan: TrainingPlan = {
-      ...{ architecture: zooArchitecture(zoo), data: train, validation: test },
+      ...{ architecture: zooArchitecture(zoo), data: all, test },
       optimizer: (steps) => zoo.optimizer({ learningRate: zoo.learningRate }, steps),
       ...{ epochs: settings.classifierEpochs, batchSize: zoo.batchSize },
     };
@@ -226,39 +231,40 @@ export const experiment = defineExperiment<DenoisingSettings>({
 
       const real = settings.data === "mnist";
       // In fewer epochs or on fewer images the loss that is wanted cannot be reached.
-      const judged = real && epochs >= reference.epochs && train.count >= reference.trainImages;
+      const judged = real && epochs >= reference.epochs && all.count >= reference.trainImages;
       const last = (notes: TrainingNotes, name: string) => notes.history[name]!.at(-1)!;
       const main = trainings[0]!;
-      const testLoss = last(main.notes, "val_loss");
-      const accuracy = last(classifierNotes, "val_accuracy");
+      const testLoss = main.notes.test!.loss;
+      const accuracy = classifierNotes.test!.accuracy!;
       const meeting = crossing(curves);
       // The level of the curves next to the one trained on.
       const trained = Math.round(10 * level);
       const [digitsPicture, codesPicture] = [digitsGrid(train, digits, shown), codesGrid(codes, train)];
       const report = new Report({
         title: "Taking noise out of digits",
-        subtitle: `${counted(zooArchitecture(autoencoder).countParameters().total, "parameter")}, trained on ${counted(train.count, "image")} (${dataset.name}) with noise ${level} for ${counted(epochs, "epoch")}`,
+        subtitle: `${counted(zooArchitecture(autoencoder).countParameters().total, "parameter")}, trained on ${counted(all.count, "image")} (${dataset.name}) with noise ${level} for ${counted(epochs, "epoch")}`,
         footer: run.footer,
       });
       report.section("The autoencoder", (section) => {
         section.text(trainingRemark(trainings, { real, epochs }));
         section.table({
-          columns: ["", "loss", "loss on the test part", "lowest", "step, median"],
+          columns: ["", "loss", "validation loss", "lowest", "loss on the test part", "step, median"],
           rows: [
             ...trainings.map(({ noise, notes }, i): TableCell[] => [
               `${noise} noise${i === 0 ? ", used below" : ""}`,
               figure(lossText(last(notes, "loss"))),
-              { ...figure(lossText(last(notes, "val_loss"))), ...toneOf(judged, last(notes, "val_loss") <= WANTED) },
+              figure(lossText(last(notes, "val_loss"))),
               figure(lossText(Math.min(...notes.history["val_loss"]!))),
+              { ...figure(lossText(notes.test!.loss)), ...toneOf(judged, notes.test!.loss <= WANTED) },
               notes.timing.stepMsMedian === undefined ? null : figure(milliseconds(notes.timing.stepMsMedian)),
             ]),
             [
               real ? "reference, one noisy copy" : "reference, on MNIST",
               ...[published.loss, published.validationLoss].map((loss) => figure(lossText(loss))),
-              ...[null, figure(published.step)],
+              ...[null, null, figure(published.step)],
             ],
           ],
-          caption: `Binary cross-entropy per pixel of noisy digits (level ${level}) with clean ones: mean over the last epoch's steps, on the ${counted(test.count, "image")} of the test part after it (the reference calls it validation loss), and the lowest of any epoch. Nothing was chosen by the test part.`,
+          caption: `Binary cross-entropy per pixel of noisy digits (level ${level}) with clean ones: mean over the last epoch's steps; after it on ${counted(validation.count, "validation image")}, the last of the training part, which are not trained on; the lowest of any epoch; after the last step on the ${counted(test.count, "image")} of the test part, by which nothing was chosen.`,
         });
         section.chart(
           lineChart({
@@ -266,12 +272,12 @@ export const experiment = defineExperiment<DenoisingSettings>({
             width: 900,
             series: trainings.flatMap(({ noise, notes }, colour) => [
               { name: `${noise} noise, training`, y: notes.history["loss"]!, dashed: true, colour },
-              { name: `${noise} noise, test part`, y: notes.history["val_loss"]!, colour },
+              { name: `${noise} noise, validation`, y: notes.history["val_loss"]!, colour },
             ]),
             x: { label: "epoch" },
             ...(real && {
               referenceLines: [
-                { value: published.validationLoss, label: `reference, test part: ${published.validationLoss}` },
+                { value: published.validationLoss, label: `reference, validation: ${published.validationLoss}` },
               ],
             }),
           }),
@@ -392,7 +398,8 @@ export const experiment = defineExperiment<DenoisingSettings>({
         ]),
         metrics: {
           dataSource: dataset.source,
-          ...{ trainImages: train.count, testImages: test.count, wanted: WANTED, reference: published },
+          ...{ trainImages: all.count, validationImages: validation.count, testImages: test.count },
+          ...{ wanted: WANTED, reference: published },
           autoencoders: trainings.map(({ noise, notes }) => ({ noise, ...notes })),
           ...{ testLoss, classifier: { name: zoo.name, testAccuracy: accuracy, ...classifierNotes } },
           ...{ levels, ...curves, crossing: meeting ?? null },
@@ -402,7 +409,7 @@ export const experiment = defineExperiment<DenoisingSettings>({
         summary: [
           ...trainings.map(
             ({ noise, notes }) =>
-              `${noise} noise: loss ${lossText(last(notes, "loss"))}; on the test part ${lossText(last(notes, "val_loss"))}`,
+              `${noise} noise: loss ${lossText(last(notes, "loss"))}, validation ${lossText(last(notes, "val_loss"))}; on the test part ${lossText(notes.test!.loss)}`,
           ),
           `${zoo.name}: ${percent(accuracy)}; noise ${levels[trained]}: noisy ${percent(curves.noisy[trained]!, 1)}, denoised ${percent(curves.denoised[trained]!, 1)}; crossing ${meeting === undefined ? "nowhere" : `at ${meeting.toFixed(3)}`}`,
         ].join("\n"),
@@ -518,13 +525,13 @@ function trainingRemark(
         ? "its lowest"
         : `after its lowest, ${lossText(unseen[lowest]!)}, in epoch ${lowest + 1}`;
     const how = noise === "fresh" ? "With new noise in every step" : "With one noisy copy of the training images";
-    return `${how} the loss on the test part ends at ${lossText(validation)}, ${course}; the training loss is ${lossText(Math.abs(validation - loss))} ${validation > loss ? "lower" : "higher"}.`;
+    return `${how} the validation loss ends at ${lossText(validation)}, ${course}; the training loss is ${lossText(Math.abs(validation - loss))} ${validation > loss ? "lower" : "higher"}.`;
   });
-  const [first, second] = trainings.map(({ notes }) => notes.history["val_loss"]!.at(-1)!);
+  const [first, second] = trainings.map(({ notes }) => notes.test!.loss);
   if (second !== undefined) {
     const better = trainings[first! < second ? 0 : 1]!.noise;
     sentences.push(
-      `${better === "fresh" ? "New" : "Fixed"} noise is better by ${lossText(Math.abs(first! - second))}.`,
+      `${better === "fresh" ? "New" : "Fixed"} noise is better by ${lossText(Math.abs(first! - second))} on the test part.`,
     );
   }
   sentences.push(

@@ -1,5 +1,6 @@
 // Plain fully connected networks on digits: a small one against its reference, then weight decay: the same network with L2
-// penalties of five strengths, several replicates each, by final, mean and best accuracy on the test part.
+// penalties of five strengths, several replicates each, by final, mean and best validation accuracy. Validation images are
+// held out of the training images; the test part is looked at once, after the last step.
 import { limitImages } from "../data/dataset.js";
 import { lineChart } from "../io/charts.js";
 import { Report, type TableCell } from "../io/report.js";
@@ -12,6 +13,7 @@ import { mean, type Spread, spread, spreadText } from "./lib/report/spread.js";
 import { counted, listed, lossText, milliseconds, percent, points } from "./lib/report/text.js";
 import { classify } from "./lib/training/classify.js";
 import {
+  heldOut,
   measureStep,
   type TrainingNotes,
   type TrainingPlan,
@@ -37,7 +39,7 @@ const reference = {
 };
 type WeightDecaySettings = typeof reference;
 
-/** What others reported: the best accuracy by factor, which they call validation accuracy, and the figure to approach. */
+/** What others reported: the best validation accuracy by factor, and the figure to approach. */
 const referenceMaxima = new Map([
   [1e-6, 0.9822],
   [1e-5, 0.9823],
@@ -68,14 +70,15 @@ function penalised(factor: number) {
 interface Outcome {
   readonly factor: number;
   readonly replicate: number;
-  /** By epoch. */
+  /** On the validation images, by epoch. */
   readonly accuracy: readonly number[];
+  readonly testAccuracy: number;
   /** Of the trained network on its training images. */
   readonly trainAccuracy: number;
   readonly stepMs: number | undefined;
 }
 
-/** The three ways to sum up a training by its accuracy on the test part after each epoch. */
+/** The three ways to sum up a training by its accuracy on the validation images after each epoch. */
 const summaries = {
   final: (accuracy: readonly number[]) => accuracy.at(-1)!,
   mean: (accuracy: readonly number[]) => mean(accuracy),
@@ -96,16 +99,17 @@ export const experiment = defineExperiment<WeightDecaySettings>({
     const { settings } = run;
     const { epochs, batch: batchSize, learningRate } = settings;
     const dataset = await run.images(settings.data, { train: settings.trainImages, test: settings.testImages });
-    const train = limitImages(dataset.train, settings.trainImages);
+    const all = limitImages(dataset.train, settings.trainImages);
     const test = limitImages(dataset.test, settings.testImages);
-    const common = { data: train, validation: test, optimizer: () => sgd({ learningRate }), batchSize };
+    const { train, validation } = heldOut(all);
+    // Its reference trains on all images and tests once.
     const smallPlanOf = (replicate: number): TrainingPlan => ({
-      ...common,
+      ...{ data: all, test, batchSize },
       optimizer: () => sgd({ learningRate, emaMomentum: settings.smallEmaMomentum }),
       ...{ architecture: zooArchitecture(small), epochs: settings.smallEpochs, seed: run.seed + replicate },
     });
     const planOf = (factor: number, replicate: number): TrainingPlan => ({
-      ...common,
+      ...{ data: train, validation, test, optimizer: () => sgd({ learningRate }), batchSize },
       ...{ architecture: penalised(factor), epochs },
       // Replicates differ in weights and order; the same replicate of two factors starts from the same weights.
       seed: run.seed + replicate,
@@ -144,7 +148,7 @@ export const experiment = defineExperiment<WeightDecaySettings>({
     const outcomes: Outcome[] = [];
     for (const network of networks) {
       const trained = await trainPart(run, partOf(network), planOf(network.factor, network.replicate));
-      const { history, timing } = trained.notes;
+      const { history, timing, test: tested } = trained.notes;
       const onTraining = await run
         .part(`${partOf(network)}, training images`, async (progress) => {
           const { accuracy } = await classify(trained.model, train, {
@@ -156,7 +160,8 @@ export const experiment = defineExperiment<WeightDecaySettings>({
         .finally(() => trained.model.dispose());
       outcomes.push({
         ...network,
-        ...{ accuracy: history["val_accuracy"]!, trainAccuracy: onTraining.accuracy, stepMs: timing.stepMsMedian },
+        ...{ accuracy: history["val_accuracy"]!, testAccuracy: tested!.accuracy!, trainAccuracy: onTraining.accuracy },
+        stepMs: timing.stepMsMedian,
       });
     }
 
@@ -170,23 +175,24 @@ export const experiment = defineExperiment<WeightDecaySettings>({
         replicates,
         ...{ final: spread(over("final")), mean: spread(over("mean")), maximum: spread(over("maximum")) },
         best: Math.max(...over("maximum")),
+        test: spread(replicates.map(({ testAccuracy }) => testAccuracy)),
         reference: referenceMaxima.get(factor),
         /** How much better it knows the images it was trained on. */
-        gap: mean(replicates.map(({ trainAccuracy, accuracy }) => trainAccuracy - accuracy.at(-1)!)),
+        gap: mean(replicates.map(({ trainAccuracy, testAccuracy }) => trainAccuracy - testAccuracy)),
       };
     });
     const best = byFactor.reduce((a, b) => (b.best > a.best ? b : a));
     const real = settings.data === "mnist";
-    const smallFinals = smallNotes.map(({ history }) => history["val_accuracy"]!.at(-1)!);
+    const smallFinals = smallNotes.map(({ test }) => test!.accuracy!);
     const smallAccuracy = spread(smallFinals);
     const smallAveraged = smallNotes.map(({ averaged }) => averaged!.accuracy!);
-    const smallLoss = mean(smallNotes.map(({ history }) => history["val_loss"]!.at(-1)!));
+    const smallLoss = mean(smallNotes.map(({ test }) => test!.loss));
     const smallStepMs = meanOf(smallNotes.map(({ timing }) => timing.stepMsMedian));
     const charts = Object.fromEntries(
       (["final", "mean", "maximum"] as const).map((summary) => [
         summary,
         lineChart({
-          title: `${capitalised(summary)} accuracy on the test part`,
+          title: `${capitalised(summary)} validation accuracy`,
           series: [seriesOf(byFactor, summary)],
           x: { label: "L2 factor", scale: "log" },
           y: { percent: true },
@@ -196,7 +202,7 @@ export const experiment = defineExperiment<WeightDecaySettings>({
 
     const report = new Report({
       title: "Plain networks and weight decay",
-      subtitle: `${counted(train.count, "image")} (${dataset.name}), SGD ${learningRate}, batch ${batchSize}`,
+      subtitle: `${counted(all.count, "image")} (${dataset.name}), SGD ${learningRate}, batch ${batchSize}`,
       footer: run.footer,
     });
     report.section(`${small.name}: two hidden layers of 64`, (section) => {
@@ -211,7 +217,7 @@ export const experiment = defineExperiment<WeightDecaySettings>({
           ["Test loss", figure(lossText(smallLoss)), figure(lossText(small.reference!.testLoss!))],
           ["Training step, median", stepCell(smallStepMs), figure(small.reference!.step)],
         ],
-        caption: `After ${counted(settings.smallEpochs, "epoch")}, on ${counted(test.count, "test image")}; mean ± standard deviation over ${counted(settings.replicates, "replicate")}. Averaged: the weights' moving average over the steps (momentum ${settings.smallEmaMomentum}) instead of the last step's.`,
+        caption: `After ${counted(settings.smallEpochs, "epoch")}, on ${counted(test.count, "test image")}, once; mean ± standard deviation over ${counted(settings.replicates, "replicate")}. Averaged: the weights' moving average over the steps (momentum ${settings.smallEmaMomentum}) instead of the last step's.`,
       });
       section.row((row) => {
         for (const [name, title, isShare] of [
@@ -221,10 +227,7 @@ export const experiment = defineExperiment<WeightDecaySettings>({
           row.chart(
             lineChart({
               title,
-              series: [
-                { name: "training", y: meanByEpoch(smallNotes, name) },
-                { name: "test part", y: meanByEpoch(smallNotes, `val_${name}`) },
-              ],
+              series: [{ name: "training", y: meanByEpoch(smallNotes, name) }],
               x: { label: "epoch" },
               y: { percent: isShare },
             }),
@@ -233,23 +236,24 @@ export const experiment = defineExperiment<WeightDecaySettings>({
       });
     });
     report.section("mlp-500-300: five factors of an L2 penalty", (section) => {
-      section.text(factorRemark(byFactor, { real, epochs, trainImages: train.count }));
+      section.text(factorRemark(byFactor, { real, epochs, trainImages: all.count }));
       section.table({
         columns: [
           ...["factor", "final", "mean", "maximum", "best"],
           { label: real ? "reference" : "on MNIST", reference: true },
-          "training − test",
+          ...["test", "training − test"],
         ],
         rows: byFactor.map(
-          ({ factor, final, mean: overEpochs, maximum, best: top, reference: theirs, gap }): TableCell[] => [
+          ({ factor, final, mean: overEpochs, maximum, best: top, reference: theirs, test, gap }): TableCell[] => [
             figure(power(factor)),
             ...[final, overEpochs, maximum].map((value) => figure(spreadText(value))),
             { ...figure(percent(top)), ...(real && run.judged(top >= TARGET)) },
             theirs === undefined ? null : figure(percent(theirs)),
+            figure(spreadText(test)),
             figure(points(gap)),
           ],
         ),
-        caption: `Accuracy on the ${counted(test.count, "image")} of the test part (the reference calls it validation accuracy): after the last of ${counted(epochs, "epoch")}, mean and maximum over the epochs, each as mean ± standard deviation over ${counted(settings.replicates, "replicate")}; the best replicate; the maximum in the reference. Maxima and the best are chosen by the test part itself, as in the reference, and so are a little too good; the final figure is not. Training: accuracy of the trained network on its training images. Published for such a network: ${percent(PUBLISHED)}.`,
+        caption: `Accuracy on ${counted(validation.count, "validation image")}, the last of the training part, which are not trained on: after the last of ${counted(epochs, "epoch")}, mean and maximum over the epochs, each as mean ± standard deviation over ${counted(settings.replicates, "replicate")}; the best replicate; the maximum in the reference. Maxima and the best are chosen by these images, as in the reference, and so are a little too good. Test: accuracy on ${counted(test.count, "test image")} after the last step, by which nothing is chosen. Training: accuracy of the trained network on the ${counted(train.count, "image")} that it was trained on. Published for such a network: ${percent(PUBLISHED)}.`,
       });
       section.row((row) =>
         row
@@ -269,7 +273,7 @@ export const experiment = defineExperiment<WeightDecaySettings>({
       section.text("Error bars: standard deviation over the replicates.");
       section.chart(
         lineChart({
-          title: "Accuracy on the test part by epoch, mean of the replicates",
+          title: "Validation accuracy by epoch, mean of the replicates",
           width: 900,
           series: byFactor.map(({ factor, replicates }) => ({
             name: power(factor),
@@ -287,7 +291,7 @@ export const experiment = defineExperiment<WeightDecaySettings>({
         {
           label: `Best, factor ${power(best.factor)}`,
           value: percent(best.best),
-          note: `wanted ${percent(TARGET, 1)}, published ${percent(PUBLISHED)}`,
+          note: `validation; wanted ${percent(TARGET, 1)}, published ${percent(PUBLISHED)}; test ${spreadText(best.test)} after the last step`,
           ...(real && run.judged(best.best >= TARGET)),
         },
         {
@@ -308,7 +312,7 @@ export const experiment = defineExperiment<WeightDecaySettings>({
         },
       ],
       metrics: {
-        ...{ trainImages: train.count, testImages: test.count },
+        ...{ trainImages: all.count, validationImages: validation.count, testImages: test.count },
         small: {
           ...{ testAccuracy: smallAccuracy, averagedTestAccuracy: spread(smallAveraged), testLoss: smallLoss },
           networks: smallNotes,
@@ -319,8 +323,8 @@ export const experiment = defineExperiment<WeightDecaySettings>({
       summary: [
         `${small.name}: test ${spreadText(smallAccuracy)}, loss ${lossText(smallLoss)}, averaged weights ${spreadText(spread(smallAveraged))}`,
         ...byFactor.map(
-          ({ factor, final, maximum }) =>
-            `factor ${power(factor)}: final ${spreadText(final)}, maximum ${spreadText(maximum)}`,
+          ({ factor, final, maximum, test }) =>
+            `factor ${power(factor)}: validation, final ${spreadText(final)}, maximum ${spreadText(maximum)}; test ${spreadText(test)}`,
         ),
       ].join("\n"),
     };
@@ -361,20 +365,17 @@ const stepCell = (ms: number | undefined): TableCell => (ms === undefined ? null
 const capitalised = (word: string) => word[0]!.toUpperCase() + word.slice(1);
 
 function smallRemark(notes: readonly TrainingNotes[], { real, epochs }: { real: boolean; epochs: number }): string {
-  const accuracy = meanByEpoch(notes, "val_accuracy");
-  const loss = meanByEpoch(notes, "val_loss").at(-1)!;
-  const highest = accuracy.indexOf(Math.max(...accuracy));
-  const where =
-    highest === accuracy.length - 1 ? "at the end" : `after epoch ${highest + 1}, at ${percent(accuracy[highest]!)}`;
-  const finals = notes.map(({ history }) => history["val_accuracy"]!.at(-1)!);
+  const finals = notes.map(({ test }) => test!.accuracy!);
+  const accuracy = mean(finals);
+  const loss = mean(notes.map(({ test }) => test!.loss));
   const averaged = mean(notes.map(({ averaged }) => averaged!.accuracy!));
-  const difference = accuracy.at(-1)! - small.reference!.testAccuracy;
+  const difference = accuracy - small.reference!.testAccuracy;
   const reached = finals.filter((final) => final >= small.reference!.testAccuracy).length;
   const compared = real
     ? ` That is ${points(difference)} against the reference${epochs === small.epochs ? "" : `, which trained for ${small.epochs} epochs`}; ${reached} of ${finals.length} reach it.`
     : " The reference figures are those of MNIST, which these digits are not.";
   const whose = notes.length === 1 ? "Accuracy" : `Mean accuracy of ${notes.length} networks, from other weights each,`;
-  return `${whose} on the test part is ${percent(accuracy.at(-1)!)} after ${counted(epochs, "epoch")}, the loss ${lossText(loss)}; it was highest ${where}.${compared} By the weights' moving average it is ${percent(averaged)}.`;
+  return `${whose} on the test part is ${percent(accuracy)} after ${counted(epochs, "epoch")}, the loss ${lossText(loss)}.${compared} By the weights' moving average it is ${percent(averaged)}.`;
 }
 
 function factorRemark(
@@ -397,13 +398,13 @@ function factorRemark(
   const falling = gaps[0]! > 0 && gaps.at(-1)! < gaps[0]! - 1e-3;
   const top = byFactor.reduce((a, b) => (b.best > a.best ? b : a));
   return (
-    `By the maximum over epochs, factor ${power(first.factor)} is best (${spreadText(first.maximum)}) and ${power(last.factor)} worst (${spreadText(last.maximum)}): ${points(difference)}, ${judged}. ` +
+    `By the maximum of validation accuracy over epochs, factor ${power(first.factor)} is best (${spreadText(first.maximum)}) and ${power(last.factor)} worst (${spreadText(last.maximum)}): ${points(difference)}, ${judged}. ` +
     (within.length > 1
       ? `Within one such deviation of the best lie ${listed(within.map(({ factor }) => power(factor)))}. `
       : "") +
     `Between factors ${power(byFactor[0]!.factor)} and ${power(byFactor.at(-1)!.factor)} the lead of training over test accuracy ${falling ? "shrinks by more than 0.1 points" : "does not shrink by more than 0.1 points"}, from ${points(gaps[0]!)} to ${points(gaps.at(-1)!)}${falling ? ": the penalty keeps the network from fitting its training images alone" : ""}. ` +
     (real
-      ? `The best single network reaches ${percent(top.best)}, ${points(top.best - PUBLISHED)} against the published figure.` +
+      ? `The best single network reaches ${percent(top.best)} on the validation images, ${points(top.best - PUBLISHED)} against the published figure.` +
         (epochs < reference.epochs || trainImages < reference.trainImages
           ? ` The references trained on ${counted(reference.trainImages, "image")} for ${reference.epochs} epochs, here it was ${counted(trainImages, "image")} and ${counted(epochs, "epoch")}.`
           : "")

@@ -1,7 +1,7 @@
 // Training as the experiments do it: a measured step to estimate from, and a model as a part of a run, trained with fit, its
 // progress told and its checkpoint kept when the run is interrupted.
 import { object } from "valibot";
-import type { LabelledImages } from "../../../data/dataset.js";
+import { type LabelledImages, splitImages } from "../../../data/dataset.js";
 import { parse, ruled } from "../../../io/json.js";
 import type { Architecture } from "../../../nn/architecture.js";
 import type { Callback } from "../../../nn/callbacks/index.js";
@@ -12,7 +12,7 @@ import { crossEntropy } from "../../../nn/losses.js";
 import type { Model } from "../../../nn/model.js";
 import type { Optimizer } from "../../../nn/optimizers.js";
 import type { Samples } from "../../../nn/samples.js";
-import { KilogradError } from "../../../tensor/errors.js";
+import { KilogradError, UsageError } from "../../../tensor/errors.js";
 import { number } from "../../../tensor/options.js";
 import type { ExperimentRun } from "../frame/experiment.js";
 import type { PartProgress } from "../frame/experiment-progress.js";
@@ -30,7 +30,10 @@ export interface TrainingPlan<Kept = undefined>
   /** Of weights, order and dropout; default: the run's. */
   readonly seed?: number;
   readonly data: TrainingData;
+  /** Looked at after every epoch. */
   readonly validation?: TrainingData;
+  /** Looked at once, after the last step. */
+  readonly test?: TrainingData;
   /** @param steps of the whole training, for schedules */
   readonly optimizer: (steps: number) => Optimizer;
   readonly epochs: number;
@@ -49,7 +52,9 @@ export type TrainingNotes<Kept = undefined> = {
   readonly timing: Timing;
   /** Wall time of this training, in all sessions that it took up to their last checkpoints. */
   readonly seconds: number;
-  /** Validation by the weights' moving average, where the optimizer keeps one; the model has the last step's weights. */
+  /** On the plan's test data, by the last step's weights, which the model has. */
+  readonly test?: Evaluation;
+  /** On the test data, without them on the validation data, by the weights' moving average, where the optimizer keeps one. */
   readonly averaged?: Evaluation;
   readonly kept: Kept;
 };
@@ -97,10 +102,25 @@ export async function measureStep(run: ExperimentRun, plan: TrainingPlan<unknown
   }
 }
 
-/** What a training takes at so many seconds per step, validation after every epoch included. */
+/** What a training takes at so many seconds per step, validation after every epoch and the test at the end included. */
 export function trainingSeconds(plan: TrainingPlan<unknown>, stepSeconds: number): number {
-  const validated = (plan.epochs * (plan.validation?.count ?? 0)) / plan.batchSize;
-  return stepSeconds * (stepsOf(plan) + FORWARD_SHARE * validated);
+  const evaluated = plan.epochs * (plan.validation?.count ?? 0) + (plan.test?.count ?? 0);
+  return stepSeconds * (stepsOf(plan) + (FORWARD_SHARE * evaluated) / plan.batchSize);
+}
+
+/** Share of the training images, their last part, that is held out where a reference validates. */
+const HELD_OUT = 0.1;
+
+/** Training images to train on, and others to look at after every epoch. @throws UsageError for fewer than two */
+export function heldOut(images: LabelledImages): {
+  readonly train: LabelledImages;
+  readonly validation: LabelledImages;
+} {
+  if (images.count < 2) {
+    throw new UsageError(`trainImages: needs at least 2 where some are held out for validation, got ${images.count}`);
+  }
+  const { first, last } = splitImages(images, HELD_OUT);
+  return { train: first, validation: last };
 }
 
 /** Trains a model as a part of a run, or reads it back. The caller disposes it. @throws KilogradError where the loss diverges */
@@ -128,12 +148,14 @@ export function trainPart<Kept = undefined>(
         if (stopReason !== undefined && steps !== plan.maxSteps) {
           throw new KilogradError("DIVERGED", `${run.name}: ${name}: ${stopReason}`);
         }
+        const test = plan.test && (await model.evaluate(plan.test, evaluationOptions(plan, run.signal)));
         const averaged = optimizer.keepsAverages && (await averagedEvaluation(model, optimizer, plan, run.signal));
         return {
           history,
           steps,
           timing,
           seconds: clock.seconds(),
+          ...(test && { test }),
           ...(averaged && { averaged }),
           kept: plan.keep?.() as Kept,
         };
@@ -144,16 +166,19 @@ export function trainPart<Kept = undefined>(
   });
 }
 
-/** The weights' moving average on the validation data; undefined without such data. */
+const evaluationOptions = ({ loss = crossEntropy }: TrainingPlan<unknown>, signal: AbortSignal) => ({ loss, signal });
+
+/** The weights' moving average on the test data or the validation data; undefined without such data. */
 async function averagedEvaluation(
   model: Model,
   optimizer: Optimizer,
-  { validation, loss = crossEntropy }: TrainingPlan<unknown>,
+  plan: TrainingPlan<unknown>,
   signal: AbortSignal,
 ): Promise<Evaluation | undefined> {
-  if (validation === undefined) return undefined;
+  const data = plan.test ?? plan.validation;
+  if (data === undefined) return undefined;
   optimizer.swapAverages(model.parameters());
-  const evaluation = await model.evaluate(validation, { loss, signal });
+  const evaluation = await model.evaluate(data, evaluationOptions(plan, signal));
   optimizer.swapAverages(model.parameters());
   return evaluation;
 }
