@@ -1,5 +1,7 @@
 // Our own side of bench:steps and bench:peers: a task run through `fit` or through `optimizeInputs`, as users run them.
-import { optimizeInputs, STEPS_PER_READ } from "../src/experiments/lib/inputs/optimize-input.js";
+import { targetProbabilities } from "../src/inputs/objective.js";
+import { optimizeInputs, STEPS_PER_READ, settlingRate } from "../src/inputs/optimise.js";
+import { l2 } from "../src/inputs/regularisers.js";
 import { architectureFromConfig } from "../src/nn/architecture.js";
 import type { Callback } from "../src/nn/callbacks/callback.js";
 import { binaryCrossEntropyFromLogits, crossEntropy } from "../src/nn/losses.js";
@@ -186,9 +188,10 @@ class OptimizingSubject implements Subject {
   private optimized(steps: number, onProgress?: (progress: { readonly step: number }) => void) {
     const { spec, inputs, targets } = this.task;
     return optimizeInputs(this.model, {
-      ...{ starts: inputs, targets: targets as Float32Array, steps, seed: 1, snapshotEvery: steps },
-      learningRate: spec.optimizer.learningRate,
-      regularizers: { l2: spec.l2, totalVariation: 0, blur: 0, jitter: 0 },
+      ...{ starts: inputs, steps, seed: 1, snapshotEvery: steps },
+      objective: targetProbabilities(targets as Float32Array),
+      regularizers: spec.l2 > 0 ? [l2(spec.l2)] : [],
+      optimizer: adam({ learningRate: settlingRate(spec.optimizer.learningRate, steps) }),
       ...(onProgress && { onProgress }),
     });
   }

@@ -1,6 +1,9 @@
 // Which image does a frozen classifier take for a 3? Gradient descent on the input: from noise and from real digits, for one
 // digit, for shares of two, and from one digit to another; what the classifiers say of noise that nobody changed.
 import { type LabelledImages, limitImages } from "../data/dataset.js";
+import { attackImages } from "../inputs/attacks/attack-images.js";
+import { pgd } from "../inputs/attacks/pgd.js";
+import { noiseImages } from "../inputs/images.js";
 import { barChart } from "../io/charts.js";
 import { Report, type Section, type TableCell } from "../io/report.js";
 import type { Model } from "../nn/model.js";
@@ -8,7 +11,6 @@ import { adam } from "../nn/optimizers.js";
 import { cosineDecay } from "../nn/schedules.js";
 import { UsageError } from "../tensor/errors.js";
 import { adversarialPlan } from "./lib/adversarial/adversarial-training.js";
-import { type Attack, attackImages } from "./lib/adversarial/attacks.js";
 import { defineExperiment, type ExperimentRun } from "./lib/frame/experiment.js";
 import {
   type FoundImage,
@@ -32,7 +34,7 @@ import {
   variants,
   variantTitle,
 } from "./lib/inputs/readable-digits.js";
-import { imageStart, noiseImages, placesOf, recognisedPlaces } from "./lib/inputs/starts.js";
+import { imageStart, placesOf, recognisedPlaces } from "./lib/inputs/starts.js";
 import { oneHot, parseTargets, targetText } from "./lib/inputs/target.js";
 import { type Judge, leastTransfer, transferRate, type Verdicts, verdictsOn } from "./lib/inputs/transfer.js";
 import {
@@ -294,9 +296,8 @@ function robustPlanOf(settings: InputSettings, train: LabelledImages, seed: numb
 }
 
 /** Steps that are twice the radius in all: enough for the other side of the ball. */
-const attackOf = ({ attackRadius: epsilon, attackSteps: steps }: InputSettings): Attack => ({
-  ...{ norm: "l2", epsilon, steps, relativeStep: 2 / steps, randomStart: true },
-});
+const attackOf = ({ attackRadius: epsilon, attackSteps: steps }: InputSettings) =>
+  pgd({ norm: "l2", epsilon, steps, relativeStep: 2 / steps, randomStart: true });
 
 /** Test images that are attacked to see how robust a network is. */
 const ATTACKED_IMAGES = 500;
@@ -316,8 +317,7 @@ async function answersToTest(
     if (place === 0) predicted = answers.predicted;
     accuracy.push(answers.accuracy);
     const few = limitImages(test, ATTACKED_IMAGES);
-    const { classification } = await attackImages(model, few, attackOf(run.settings), { seed, signal });
-    underAttack.push(classification.accuracy);
+    underAttack.push((await attackImages(model, few, attackOf(run.settings), { seed, signal })).accuracy);
     progress((place + 1) / models.length);
   }
   return { accuracy, underAttack, predicted };
@@ -403,7 +403,7 @@ function findPart(
 type AnswersToNoise = Pick<Answers, "predicted" | "confidence">;
 
 async function answersToNoise(run: ExperimentRun<InputSettings>, models: readonly Trained[]) {
-  const images = noiseImages(run.settings.noiseImages, { seed: run.seed, size: 28 * 28 });
+  const images = noiseImages({ count: run.settings.noiseImages, shape: [28, 28, 1], seed: run.seed });
   const answers: AnswersToNoise[] = [];
   for (const { model } of models) {
     const { predicted, confidence } = await answersFor(model, images, { signal: run.signal });

@@ -2,12 +2,12 @@
 // on CIFAR-10, under FGSM, PGD and the generators of adversarial-mnist, before and after.
 import { loadCifar10 } from "../data/cifar10.js";
 import { type LabelledImages, limitImages } from "../data/dataset.js";
+import { type PgdOptions, pgd } from "../inputs/attacks/pgd.js";
 import { lineChart } from "../io/charts.js";
 import { type KeyFigure, Report, type TableCell } from "../io/report.js";
 import type { Model } from "../nn/model.js";
 import { digitClassifier, photographClassifier, warmCosineAdam } from "./lib/adversarial/adversarial-models.js";
 import { adversarialPlan } from "./lib/adversarial/adversarial-training.js";
-import { type Attack, normTitles } from "./lib/adversarial/attacks.js";
 import {
   type AttackFigure,
   attackSweep,
@@ -19,6 +19,7 @@ import {
   generatorDefaults,
   generatorSeconds,
   knownSamples,
+  normTitles,
   type Sample,
   sweepSeconds,
 } from "./lib/adversarial/generated-examples.js";
@@ -95,7 +96,8 @@ interface Study {
   readonly classNames: readonly string[];
   readonly plan: TrainingPlan;
   readonly plainEpochs: number;
-  readonly attack: Attack;
+  /** PGD, in training. */
+  readonly attack: Required<PgdOptions>;
   readonly warmupEpochs: number;
   readonly test: LabelledImages;
   readonly attacked: LabelledImages;
@@ -132,7 +134,10 @@ interface Findings {
 const KINDS = ["plain", "robust"] as const;
 
 function plansOf({ plan, plainEpochs, attack, warmupEpochs }: Study) {
-  return { plain: { ...plan, epochs: plainEpochs }, robust: adversarialPlan(plan, { attack, warmupEpochs }) };
+  return {
+    plain: { ...plan, epochs: plainEpochs },
+    robust: adversarialPlan(plan, { attack: pgd(attack), warmupEpochs }),
+  };
 }
 
 /** Measures a step of each and gives what every part takes, in seconds. */
@@ -309,7 +314,7 @@ async function photographStudy(run: ExperimentRun, settings: RobustSettings): Pr
   };
 }
 
-function trainingAttack({ steps, relativeStep }: RobustSettings, epsilon: number): Attack {
+function trainingAttack({ steps, relativeStep }: RobustSettings, epsilon: number): Required<PgdOptions> {
   return { norm: "linf", epsilon, steps, relativeStep, randomStart: true };
 }
 

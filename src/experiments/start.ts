@@ -1,7 +1,9 @@
 // `kilograd start`, the main job: trains small-cnn, measures it, freezes it, and finds images that make it answer each
 // digit, mixtures of digits, and other digits than real ones show. One report tells all of it.
+
 import { join } from "node:path";
 import type { LabelledImages } from "../data/dataset.js";
+import { noiseImages } from "../inputs/images.js";
 import { type KeyFigure, Report } from "../io/report.js";
 import { saveModel } from "../nn/checkpoint.js";
 import { checkDataName, loadData, loadMnistOrBuiltIn } from "./lib/frame/data.js";
@@ -17,7 +19,7 @@ import {
   type Wish,
   wishesFor,
 } from "./lib/inputs/optimize-run.js";
-import { imageStart, noiseImages, recognisedPlaces } from "./lib/inputs/starts.js";
+import { imageStart, recognisedPlaces } from "./lib/inputs/starts.js";
 import { oneHot, parseTargets } from "./lib/inputs/target.js";
 import { optimizationCards } from "./lib/report/optimize-report.js";
 import { addStartSections, noiseFigures, type WishGroups } from "./lib/report/start-report.js";
@@ -93,9 +95,13 @@ export async function start(options: StartOptions, context: RunContext) {
         context,
       );
       await saveModel(join(folder, "model.safetensors"), model, { notes: modelNotes(training) });
-      const onNoise = await answersFor(model, noiseImages(NOISE_COUNT, { seed: config.seed, size: 28 * 28 }), {
-        signal,
-      });
+      const onNoise = await answersFor(
+        model,
+        noiseImages({ count: NOISE_COUNT, shape: [28, 28, 1], seed: config.seed }),
+        {
+          signal,
+        },
+      );
 
       const { wishes, groups } = wishesOf(training.test, {
         count: preset.starts,

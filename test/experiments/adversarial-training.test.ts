@@ -4,12 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { digits } from "../../src/data/digits.js";
-import {
-  type AdversaryOptions,
-  adversarialPlan,
-  adversary,
-} from "../../src/experiments/lib/adversarial/adversarial-training.js";
-import { type Attack, attackImages, foolboxAttack } from "../../src/experiments/lib/adversarial/attacks.js";
+import { adversarialPlan } from "../../src/experiments/lib/adversarial/adversarial-training.js";
+import { type AdversaryOptions, adversary } from "../../src/inputs/attacks/adversary.js";
+import { attackImages } from "../../src/inputs/attacks/attack-images.js";
+import { type PgdOptions, pgd } from "../../src/inputs/attacks/pgd.js";
 import { architecture } from "../../src/nn/architecture.js";
 import type { FitOptions } from "../../src/nn/fit.js";
 import { conv2d } from "../../src/nn/layers/conv2d.js";
@@ -31,7 +29,7 @@ const small = architecture({ inputShape: [28, 28, 1] }, [
   flatten(),
   dense({ units: 10, activation: "softmax" }),
 ]);
-const pgd: Attack = { norm: "linf", epsilon: 0.1, steps: 4, relativeStep: 0.4, randomStart: true };
+const weak: PgdOptions = { norm: "linf", epsilon: 0.1, steps: 4, relativeStep: 0.4, randomStart: true };
 
 let device: WebGpuDevice;
 let folder: string;
@@ -59,17 +57,17 @@ const weightsOf = (model: Model) => Promise.all(model.parameters().map((paramete
 
 test("an adversarially trained model withstands PGD better, with PGD and with FGSM in training", async () => {
   const under = async (model: Model) =>
-    (await attackImages(model, held, foolboxAttack("pgd", "linf", 0.06), { seed: 0 })).classification.accuracy;
+    (await attackImages(model, held, pgd({ norm: "linf", epsilon: 0.06 }))).accuracy;
   const plain = await under(await trained(fitOptions(undefined, 6)));
-  const attack = { ...pgd, epsilon: 0.06 };
+  const attack = { ...weak, epsilon: 0.06 };
   for (const trainedOn of [attack, { ...attack, steps: 1, relativeStep: 1.25 }]) {
-    const robust = await under(await trained(fitOptions({ attack: trainedOn, warmupSteps: 16 }, 6)));
+    const robust = await under(await trained(fitOptions({ attack: pgd(trainedOn), warmupSteps: 16 }, 6)));
     expect(robust).toBeGreaterThan(plain + 0.1);
   }
 });
 
 test("replayed steps give the bits of eager ones, and the same seed the same bits", async () => {
-  const options = () => fitOptions({ attack: pgd, cleanShare: 0.25, warmupSteps: 10 });
+  const options = () => fitOptions({ attack: pgd(weak), cleanShare: 0.25, warmupSteps: 10 });
   const first = await weightsOf(await trained(options()));
   expect(await weightsOf(await trained(options()))).toEqual(first);
   expect(await weightsOf(await trained({ ...options(), runEagerly: true }))).toEqual(first);
@@ -78,7 +76,7 @@ test("replayed steps give the bits of eager ones, and the same seed the same bit
 
 test("an interrupted training goes on to the same bits", async () => {
   const path = join(folder, "checkpoint.safetensors");
-  const options = () => fitOptions({ attack: pgd, warmupSteps: 30 });
+  const options = () => fitOptions({ attack: pgd(weak), warmupSteps: 30 });
   await trained({ ...options(), maxSteps: 20, checkpoint: { path } });
   const resumed = await trained({ ...options(), resume: path });
   expect(await weightsOf(resumed)).toEqual(await weightsOf(await trained(options())));
@@ -88,7 +86,7 @@ test("epsilon grows over the warm-up, and the clean share stays as it is", async
   const model = small.build({ device, seed: 3 });
   const x = tensor(device, train.images.subarray(0, 8 * 784), { shape: [8, 28, 28, 1] });
   const y = tensor(device, train.labels.subarray(0, 8));
-  const attack = { ...pgd, steps: 3, relativeStep: 1, randomStart: false };
+  const attack = pgd({ ...weak, steps: 3, relativeStep: 1, randomStart: false });
   const largest: number[] = [];
   for (const step of [0, 3, 7, 20]) {
     const perturb = adversary({ attack, cleanShare: 0.25, warmupSteps: 8 });
@@ -103,13 +101,13 @@ test("epsilon grows over the warm-up, and the clean share stays as it is", async
 
 test("a plan keeps its settings; a warm-up counts in epochs", () => {
   const plan = { architecture: small, data: train, optimizer: () => adam(), epochs: 4, batchSize: 100 };
-  const { perturb, ...rest } = adversarialPlan(plan, { attack: pgd, warmupEpochs: 1.5 });
+  const { perturb, ...rest } = adversarialPlan(plan, { attack: pgd(weak), warmupEpochs: 1.5 });
   expect(rest).toEqual(plan);
   expect(perturb).toBeTypeOf("function");
 });
 
 test("what does not fit is refused", () => {
-  expect(() => adversary({ attack: { ...pgd, steps: 1.5 } })).toThrow("steps must be");
-  expect(() => adversary({ attack: pgd, cleanShare: 1 })).toThrow("cleanShare must be");
-  expect(() => adversary({ attack: pgd, warmupSteps: -1 })).toThrow("warmupSteps must be");
+  expect(() => adversary({ attack: { ...pgd(weak), perturb: undefined } as never })).toThrow("part of a training step");
+  expect(() => adversary({ attack: pgd(weak), cleanShare: 1 })).toThrow("cleanShare must be");
+  expect(() => adversary({ attack: pgd(weak), warmupSteps: -1 })).toThrow("warmupSteps must be");
 });

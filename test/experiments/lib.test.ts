@@ -8,7 +8,7 @@ import { errorOf } from "../../src/experiments/doctor.js";
 import { writeResults } from "../../src/experiments/lib/frame/run.js";
 import {
   imageStart,
-  noiseStart,
+  noiseStarts,
   noisyRealStart,
   parseStart,
   placesOf,
@@ -91,12 +91,13 @@ describe("starts", () => {
   });
 
   test("from noise fill [0, 1) evenly and differ by index and seed", () => {
-    const { image, label } = noiseStart(2, { seed: 0, size: SIZE });
+    const imageAt = (index: number, seed: number) => noiseStarts(4, { seed, shape: [28, 28, 1] })[index]!;
+    const { image, label } = imageAt(2, 0);
     expect(label).toBe("noise2");
     expect(Math.abs(image.reduce((a, b) => a + b) / SIZE - 0.5)).toBeLessThan(0.05);
-    expect(noiseStart(2, { seed: 0, size: SIZE }).image).toEqual(image);
-    expect(noiseStart(3, { seed: 0, size: SIZE }).image).not.toEqual(image);
-    expect(noiseStart(2, { seed: 1, size: SIZE }).image).not.toEqual(image);
+    expect(imageAt(2, 0).image).toEqual(image);
+    expect(imageAt(3, 0).image).not.toEqual(image);
+    expect(imageAt(2, 1).image).not.toEqual(image);
   });
 
   test("from a real digit add noise to an image of that class", () => {

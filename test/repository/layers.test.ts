@@ -1,4 +1,4 @@
-// Holds the order of the layers under src/ (tensor <- webgpu, kernels <- autograd <- nn <- experiments) and keeps WebGPU's types where they belong.
+// Holds the order of the layers under src/ (tensor <- webgpu, kernels <- autograd <- nn <- inputs <- experiments) and keeps WebGPU's types where they belong.
 import { readdirSync, readFileSync } from "node:fs";
 import { posix } from "node:path";
 import ts from "typescript";
@@ -12,7 +12,8 @@ const mayImport: Record<string, readonly string[]> = {
   kernels: ["tensor", "webgpu"],
   autograd: ["tensor", "kernels"],
   nn: ["tensor", "kernels", "autograd", "data", "io"],
-  experiments: ["tensor", "webgpu", "kernels", "autograd", "nn", "data", "io", "driver"],
+  inputs: ["tensor", "kernels", "autograd", "nn"],
+  experiments: ["tensor", "webgpu", "kernels", "autograd", "nn", "inputs", "data", "io", "driver"],
   data: ["tensor", "runtime"],
   io: ["tensor", "webgpu", "runtime"],
   driver: ["tensor", "io", "runtime"],

@@ -1,13 +1,26 @@
 // What the experiments on adversarial examples share: samples that a classifier knows, the generators' examples for every
 // sample and class, FGSM and PGD over a range of epsilon. How reports show them is in example-report.ts.
 import type { LabelledImages } from "../../../data/dataset.js";
+import type { Norm } from "../../../inputs/attacks/attack.js";
+import { attackImages } from "../../../inputs/attacks/attack-images.js";
+import { fgsm } from "../../../inputs/attacks/fgsm.js";
+import { pgd } from "../../../inputs/attacks/pgd.js";
+import {
+  type GeneratorRound,
+  generatorDefaults as libraryDefaults,
+  trainGenerators,
+} from "../../../inputs/generators.js";
 import type { Model } from "../../../nn/model.js";
 import { UsageError } from "../../../tensor/errors.js";
 import { sizeOf } from "../../../tensor/shape.js";
 import type { ExperimentRun } from "../frame/experiment.js";
 import { answersFor } from "../training/classify.js";
-import { attackImages, foolboxAttack, foolboxDefaults, type Norm } from "./attacks.js";
-import { type GeneratorRound, trainGenerators } from "./generators.js";
+
+/** The attacks that classifiers are measured by, as Foolbox does them by default. */
+export const sweptAttacks = { fgsm, pgd };
+export type SweptAttack = keyof typeof sweptAttacks;
+
+export const normTitles = { linf: "L∞", l2: "L2" } as const;
 
 /** How generators are trained, see `GeneratorOptions`. */
 export interface GeneratorSettings {
@@ -19,10 +32,8 @@ export interface GeneratorSettings {
   readonly confidence: number;
 }
 
-export const generatorDefaults: GeneratorSettings = {
-  ...{ startSteps: 200, rounds: 60, fitSteps: 5, foolSteps: 10 },
-  ...{ generatorRate: 0.02, confidence: 0.9 },
-};
+const { learningRate: generatorRate, ...otherDefaults } = libraryDefaults;
+export const generatorDefaults: GeneratorSettings = { ...otherDefaults, generatorRate };
 
 /** One image, to stay close to. */
 export interface Sample {
@@ -144,7 +155,7 @@ export function exampleFigures({ examples }: Examples, samples: readonly Sample[
 
 /** Accuracy of a classifier under one attack. */
 export interface AttackFigure {
-  readonly attack: keyof typeof foolboxDefaults;
+  readonly attack: SweptAttack;
   readonly norm: Norm;
   readonly epsilon: number;
   readonly accuracy: number;
@@ -157,7 +168,7 @@ export interface AttackFigure {
 
 export interface SweepOptions {
   readonly set: LabelledImages;
-  readonly attacks: readonly (keyof typeof foolboxDefaults)[];
+  readonly attacks: readonly SweptAttack[];
   readonly epsilons: Readonly<Partial<Record<Norm, readonly number[]>>>;
 }
 
@@ -177,7 +188,7 @@ export function sweepSeconds(
   return Object.fromEntries(
     sweepAttacks(options).map((each) => [
       sweepPart(name, each),
-      PASS_SHARE * stepSeconds * (foolboxDefaults[each.attack][each.norm].steps + 1),
+      PASS_SHARE * stepSeconds * (sweptAttacks[each.attack]({ norm: each.norm, epsilon: each.epsilon }).passes + 1),
     ]),
   );
 }
@@ -194,15 +205,15 @@ export async function attackSweep(
     figures.push(
       await run.part(sweepPart(name, { attack, norm, epsilon }), async (progress) => {
         const { set } = options;
-        const { classification, distances, withoutGradient } = await attackImages(
+        const { accuracy, distances, withoutGradient } = await attackImages(
           model,
           set,
-          foolboxAttack(attack, norm, epsilon),
+          sweptAttacks[attack]({ norm, epsilon }),
           { seed: run.seed, signal: run.signal, onProgress: (done) => progress(done / set.count) },
         );
         const mean = (values: Float64Array) => values.reduce((a, b) => a + b, 0) / values.length;
         return {
-          ...{ attack, norm, epsilon, accuracy: classification.accuracy },
+          ...{ attack, norm, epsilon, accuracy },
           ...{ meanL2: mean(distances.l2), meanLinf: mean(distances.linf), withoutGradient },
         };
       }),
@@ -224,7 +235,7 @@ export function epsilonText(epsilon: number): string {
 
 /** For each sample, the smallest epsilon of a sweep at which an attack has the classifier answer another class. */
 export interface SmallestEpsilons {
-  readonly attack: keyof typeof foolboxDefaults;
+  readonly attack: SweptAttack;
   readonly norm: Norm;
   /** One per sample; infinite where none does. */
   readonly epsilons: readonly number[];
@@ -250,12 +261,12 @@ export function smallestEpsilons(
       let entry = found.find((of) => of.attack === attack && of.norm === norm);
       if (entry === undefined)
         found.push((entry = { attack, norm, epsilons: samples.map(() => Number.POSITIVE_INFINITY) }));
-      const { classification } = await attackImages(model, set, foolboxAttack(attack, norm, epsilon), {
+      const { predicted } = await attackImages(model, set, sweptAttacks[attack]({ norm, epsilon }), {
         ...{ seed: run.seed, signal: run.signal },
       });
       const epsilons = entry.epsilons as number[];
       for (const [sample, label] of labels.entries()) {
-        if (classification.predicted[sample] !== label) epsilons[sample] = Math.min(epsilons[sample]!, epsilon);
+        if (predicted[sample] !== label) epsilons[sample] = Math.min(epsilons[sample]!, epsilon);
       }
       progress((i + 1) / attacks.length);
     }

@@ -1,5 +1,5 @@
 // An input optimisation as a run of its own: the wishes (target and start of every image), finding them in one batch, and
-// what came out, as figures, pictures and text. How an image is optimised is in optimize-input.ts.
+// what came out, as figures, pictures and text.
 import type { LabelledImages } from "../../../data/dataset.js";
 import { encodeGrayPng } from "../../../io/png.js";
 import type { Model } from "../../../nn/model.js";
@@ -10,10 +10,9 @@ import { showProgress } from "../frame/progress.js";
 import type { RunContext } from "../frame/run.js";
 import { counted, listed, lossText, milliseconds, percent } from "../report/text.js";
 import { measureCeilings, profiledSteps, profileSteps } from "../training/profile.js";
-import { type OptimizedInputs, type OptimizeInputOptions, optimizeInputs } from "./optimize-input.js";
-import type { Regularizers } from "./regularizers.js";
-import { imageStart, noiseStart, noisyRealStart, type Start, type StartKind } from "./starts.js";
+import { imageStart, noiseStarts, noisyRealStart, type Start, type StartKind } from "./starts.js";
 import { type Target, targetText } from "./target.js";
+import { optimizeForTargets, type Regularizers, type TargetCourse, type TargetProblem } from "./target-problem.js";
 
 /** An image to be found: what the model should say of it, and what it begins with. */
 export interface Wish {
@@ -27,7 +26,7 @@ export interface OptimizeSettings {
   readonly learningRate: number;
   readonly regularizers: Regularizers;
   readonly seed: number;
-  /** As in `OptimizeInputOptions`. */
+  /** As in `TargetProblem`. */
   readonly clipped?: boolean;
   readonly settling?: boolean;
 }
@@ -63,7 +62,7 @@ export interface FoundImage extends Wish {
 export interface OptimizeRun {
   readonly settings: OptimizeSettings;
   readonly images: readonly FoundImage[];
-  readonly course: OptimizedInputs;
+  readonly course: TargetCourse;
   readonly seconds: number;
   readonly peakBytes: number;
 }
@@ -84,10 +83,13 @@ export interface WishOptions {
 /** Every target from `count` starts. A target of several digits takes the real digits of its likeliest. */
 export function wishesFor(targets: readonly Target[], start: StartKind, options: WishOptions): Wish[] {
   const { count, seed, images } = options;
+  if (start === "noise") {
+    const starts = noiseStarts(count, { seed, shape: [28, 28, 1] });
+    return targets.flatMap((target) => starts.map((each): Wish => ({ target, start: each })));
+  }
   const places = Array.from({ length: count }, (_, index) => index);
   return targets.flatMap((target) =>
     places.map((index): Wish => {
-      if (start === "noise") return { target, start: noiseStart(index, { seed, size: 28 * 28 }) };
       if (start === "real") {
         return { target, start: noisyRealStart(index, { images: images!, digit: target.likeliest, seed }) };
       }
@@ -100,7 +102,7 @@ export interface FindOptions {
   /** Steps between two snapshots; default a fifth of all, at most 100. */
   readonly snapshotEvery?: number;
   readonly signal: AbortSignal;
-  readonly onProgress: Required<OptimizeInputOptions>["onProgress"];
+  readonly onProgress: Required<TargetProblem>["onProgress"];
 }
 
 /** Finds the images of all wishes in one batch. */
@@ -112,7 +114,7 @@ export async function findImages(
 ): Promise<OptimizeRun> {
   checkMemory("count", { network: model, images: wishes.length, steps: settings.steps });
   const begun = performance.now();
-  const course = await optimizeInputs(model, {
+  const course = await optimizeForTargets(model, {
     ...problemOf(model, wishes, settings),
     ...{ signal, onProgress },
     snapshotEvery: snapshotEvery ?? Math.min(100, Math.max(1, Math.round(settings.steps / 5))),
@@ -147,7 +149,7 @@ export async function runOptimization(
   }
 }
 
-/** What `optimizeInputs` is asked. */
+/** What `optimizeForTargets` is asked. */
 function problemOf(model: Model, wishes: readonly Wish[], settings: OptimizeSettings) {
   const size = sizeOf(model.inputShape);
   const starts = new Float32Array(wishes.length * size);
@@ -167,13 +169,13 @@ export async function profileOptimization(
 ) {
   const problem = problemOf(model, images, settings);
   const run = async (steps: number) => {
-    await optimizeInputs(model, { ...problem, steps, snapshotEvery: steps });
+    await optimizeForTargets(model, { ...problem, steps, snapshotEvery: steps });
   };
   const ceilings = await measureCeilings(device);
   return profileSteps(device, { steps: profiledSteps(course.timing.stepMsMedian), run, ceilings });
 }
 
-function foundImage(wish: Wish, index: number, course: OptimizedInputs): FoundImage {
+function foundImage(wish: Wish, index: number, course: TargetCourse): FoundImage {
   const { target, start } = wish;
   const { images, probabilities: all, loss } = course.snapshots.at(-1)!;
   const size = start.image.length;

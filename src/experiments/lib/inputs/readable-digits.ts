@@ -6,7 +6,7 @@ import { addCourse, addSnapshots, methodText, onePerTarget } from "../report/opt
 import { counted, listed, lossText, percent } from "../report/text.js";
 import { rowsOf } from "../report/train-report.js";
 import type { FoundImage, OptimizeRun } from "./optimize-run.js";
-import type { Regularizers } from "./regularizers.js";
+import type { Regularizers } from "./target-problem.js";
 import { convinced, leastTransfer, transferRate, type Verdicts } from "./transfer.js";
 
 /** A way to find digits. */

@@ -1,7 +1,9 @@
 // What an input optimisation begins with: `--start`. Every start has a label, which ends the names of its pictures.
 import type { LabelledImages } from "../../../data/dataset.js";
+import { noiseImages } from "../../../inputs/images.js";
 import { UsageError } from "../../../tensor/errors.js";
 import { RandomStream } from "../../../tensor/random.js";
+import { type Shape, sizeOf } from "../../../tensor/shape.js";
 import type { Classification } from "../training/classify.js";
 
 /** An image to begin with. */
@@ -29,21 +31,14 @@ export function parseStart(text: string): StartKind {
   throw new UsageError(`start: must be noise, real or the index of a test image, given "${text}"`);
 }
 
-/** The `index`-th uniform random image of a seed: the same for every target, so that targets can be compared. */
-export function noiseStart(index: number, { seed, size }: { readonly seed: number; readonly size: number }): Start {
-  const random = new RandomStream(seed, `start/noise/${index}`);
-  const image = Float32Array.from({ length: size }, () => random.uniform());
-  return { label: `noise${index}`, text: "uniform noise", shortText: "noise", image };
-}
-
-/** The first `count` uniform random images of a seed in a row, [count, size]. */
-export function noiseImages(
-  count: number,
-  { seed, size }: { readonly seed: number; readonly size: number },
-): Float32Array {
-  const images = new Float32Array(count * size);
-  for (let i = 0; i < count; i++) images.set(noiseStart(i, { seed, size }).image, i * size);
-  return images;
+/** Starts of the first `count` uniform random images of a seed: the same for every target, so that targets can be compared. */
+export function noiseStarts(count: number, { seed, shape }: { readonly seed: number; readonly shape: Shape }): Start[] {
+  const size = sizeOf(shape);
+  const images = noiseImages({ count, shape, seed });
+  return Array.from({ length: count }, (_, index) => ({
+    ...{ label: `noise${index}`, text: "uniform noise", shortText: "noise" },
+    image: images.slice(index * size, (index + 1) * size),
+  }));
 }
 
 /** The `index`-th image of a digit with Gaussian noise, clipped to [0, 1]. @throws UsageError where there are not so many */

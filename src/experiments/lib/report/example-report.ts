@@ -1,9 +1,10 @@
 // How reports show adversarial examples: grids of them beside their originals, tables of distances, accuracy over epsilon,
 // and remarks that follow from the figures of the run.
+import type { Norm } from "../../../inputs/attacks/attack.js";
+import { TEMPERATURE } from "../../../inputs/generators.js";
 import { lineChart } from "../../../io/charts.js";
 import { type GridCell, pictureGrid } from "../../../io/png.js";
 import type { KeyFigure, Report, TableCell } from "../../../io/report.js";
-import { type Norm, normTitles } from "../adversarial/attacks.js";
 import {
   type AttackFigure,
   type Example,
@@ -11,10 +12,10 @@ import {
   epsilonText,
   exampleFigures,
   type GeneratorSettings,
+  normTitles,
   type Sample,
   type SmallestEpsilons,
 } from "../adversarial/generated-examples.js";
-import { TEMPERATURE } from "../adversarial/generators.js";
 import { counted, duration, listed, percent } from "./text.js";
 
 /** A row per sample: the original, then the example of each class. Green borders: answered with the target. */

@@ -87,7 +87,8 @@ export async function answersFor(
   return answers;
 }
 
-function softmaxRow(logits: ArrayLike<number>): number[] {
+/** The softmax of one row of logits, in float64. */
+export function softmaxRow(logits: ArrayLike<number>): number[] {
   const values = Array.from(logits);
   const largest = Math.max(...values);
   const powers = values.map((value) => Math.exp(value - largest));

@@ -2,15 +2,13 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { limitImages } from "../../src/data/dataset.js";
 import { digits } from "../../src/data/digits.js";
-import {
-  type Attack,
-  attackImages,
-  distancesBetween,
-  foolboxAttack,
-  type Norm,
-} from "../../src/experiments/lib/adversarial/attacks.js";
 import { withoutGradientRemark } from "../../src/experiments/lib/report/example-report.js";
 import { classify } from "../../src/experiments/lib/training/classify.js";
+import type { Attack, Norm } from "../../src/inputs/attacks/attack.js";
+import { attackImages } from "../../src/inputs/attacks/attack-images.js";
+import { distancesBetween } from "../../src/inputs/attacks/distances.js";
+import { fgsm } from "../../src/inputs/attacks/fgsm.js";
+import { pgd } from "../../src/inputs/attacks/pgd.js";
 import { sequential } from "../../src/nn/architecture.js";
 import { conv2d } from "../../src/nn/layers/conv2d.js";
 import { dropout, flatten } from "../../src/nn/layers/core.js";
@@ -51,8 +49,7 @@ afterAll(() => device.destroy());
 
 const attacked = (attack: Attack, options: { seed?: number; batchSize?: number } = {}) =>
   attackImages(model, held, attack, { seed: 0, ...options });
-const imagesOf = async (...given: Parameters<typeof attacked>) =>
-  (await attacked(...given)).classification.images.images;
+const imagesOf = async (...given: Parameters<typeof attacked>) => (await attacked(...given)).images;
 
 describe.each([
   ["linf", 0.1],
@@ -61,13 +58,13 @@ describe.each([
   test("examples stay in the ball and in [0, 1], and lower the accuracy, PGD further than FGSM", async () => {
     const { accuracy } = await classify(model, held);
     const found: number[] = [];
-    for (const name of ["fgsm", "pgd"] as const) {
-      const { classification, distances } = await attacked(foolboxAttack(name, norm, epsilon));
+    for (const attack of [fgsm, pgd]) {
+      const { accuracy: under, images, distances } = await attacked(attack({ norm, epsilon }));
       const largest = Math.max(...distances[norm]);
       expect(largest).toBeLessThan(epsilon * (1 + 1e-5));
       expect(largest).toBeGreaterThan(0.9 * epsilon);
-      expect(classification.images.images.every((value) => value >= 0 && value <= 1)).toBe(true);
-      found.push(classification.accuracy);
+      expect(images.every((value) => value >= 0 && value <= 1)).toBe(true);
+      found.push(under);
     }
     expect(accuracy).toBeGreaterThan(0.8);
     expect(found[0]).toBeLessThan(accuracy - 0.1);
@@ -75,15 +72,15 @@ describe.each([
   });
 
   test("FGSM is one step of PGD that begins at the image", async () => {
-    const pgd: Attack = { ...foolboxAttack("pgd", norm, epsilon), steps: 1, relativeStep: 1, randomStart: false };
-    expect(await imagesOf(pgd)).toEqual(await imagesOf(foolboxAttack("fgsm", norm, epsilon)));
+    const single = pgd({ norm, epsilon, steps: 1, relativeStep: 1, randomStart: false });
+    expect(await imagesOf(single)).toEqual(await imagesOf(fgsm({ norm, epsilon })));
   });
 
   test("more room and more steps raise the success", async () => {
     const accuracies: number[] = [];
     for (const factor of [0, 0.5, 1, 2]) {
-      const attack = { ...foolboxAttack("pgd", norm, factor * epsilon), steps: 10, relativeStep: 0.2 };
-      accuracies.push((await attacked(attack)).classification.accuracy);
+      const attack = pgd({ norm, epsilon: factor * epsilon, steps: 10, relativeStep: 0.2 });
+      accuracies.push((await attacked(attack)).accuracy);
     }
     // Without room, nothing changes.
     expect(accuracies[0]).toBe((await classify(model, held)).accuracy);
@@ -92,7 +89,7 @@ describe.each([
   });
 
   test("the same seed gives the same bits, another one others; the batch size hardly matters", async () => {
-    const attack = { ...foolboxAttack("pgd", norm, epsilon), steps: 3, relativeStep: 0.1 };
+    const attack = pgd({ norm, epsilon, steps: 3, relativeStep: 0.1 });
     const first = await imagesOf(attack, { batchSize: 16 });
     expect(await imagesOf(attack, { batchSize: 16 })).toEqual(first);
     expect(await imagesOf(attack, { batchSize: 16, seed: 1 })).not.toEqual(first);
@@ -103,11 +100,11 @@ describe.each([
   });
 
   test("a start without steps worth the name is spread over the ball", async () => {
-    const start = { ...foolboxAttack("pgd", norm, epsilon), steps: 1, relativeStep: 0 };
+    const start = pgd({ norm, epsilon, steps: 1, relativeStep: 0 });
     // Grey images: nothing is cut off at 0 and 1.
     const grey = { ...held, images: held.images.map(() => 0.5) };
-    const { classification, distances } = await attackImages(model, grey, start, { seed: 0 });
-    const changes = classification.images.images.map((value) => value - 0.5);
+    const { images, distances } = await attackImages(model, grey, start, { seed: 0 });
+    const changes = images.map((value) => value - 0.5);
     expect(Math.abs(changes.reduce((a, b) => a + b) / changes.length)).toBeLessThan(0.005 * epsilon);
     // Of a ball in 784 dimensions half the volume lies beyond 0.5^(1/784) of the radius.
     const lengths = Array.from(distances.l2).sort((a, b) => a - b);
@@ -121,11 +118,11 @@ describe.each([
     const reference = smallModel(cpu);
     for (const [i, { tensor }] of reference.weights().entries()) tensor.assign(await model.weights()[i]!.tensor.data());
     const few = limitImages(held, 4);
-    const attack = { ...foolboxAttack("pgd", norm, epsilon), steps: 2 };
+    const attack = pgd({ norm, epsilon, steps: 2 });
     const [found, expected] = await Promise.all(
       [model, reference].map((each) => attackImages(each, few, attack, { seed: 2 })),
     );
-    expectClose(found!.classification.images.images, expected!.classification.images.images, { rtol: 1e-4 });
+    expectClose(found!.images, expected!.images, { rtol: 1e-4 });
   });
 });
 
@@ -134,7 +131,7 @@ test("a step is one pass forward and one back to the images; no gradient of a we
   const few = limitImages(held, 2);
   const calls = async (steps: number) => {
     reference.device.resetCounters();
-    await attackImages(reference, few, { ...foolboxAttack("pgd", "linf", 0.1), steps }, { seed: 0 });
+    await attackImages(reference, few, pgd({ norm: "linf", epsilon: 0.1, steps }), { seed: 0 });
     return new Map(reference.device.counters.byKernel);
   };
   const [one, four] = [await calls(1), await calls(4)];
@@ -147,7 +144,7 @@ test("a step is one pass forward and one back to the images; no gradient of a we
 
   const before = await Promise.all(model.parameters().map((parameter) => parameter.data()));
   device.resetCounters();
-  await attackImages(model, held, foolboxAttack("pgd", "l2", 0.5), { seed: 0, batchSize: 20 });
+  await attackImages(model, held, pgd({ norm: "l2", epsilon: 0.5 }), { seed: 0, batchSize: 20 });
   expect([...device.counters.byKernel.keys()].filter((name) => /KernelGradient|Gradients/.test(name))).toEqual([]);
   expect(model.parameters()).toHaveLength(4);
   expect(await Promise.all(model.parameters().map((parameter) => parameter.data()))).toEqual(before);
@@ -155,10 +152,10 @@ test("a step is one pass forward and one back to the images; no gradient of a we
 
 test("memory is as before, also after an abort", async () => {
   const before = device.memory().liveBytes;
-  await attacked(foolboxAttack("pgd", "l2", 1), { batchSize: 16 });
+  await attacked(pgd({ norm: "l2", epsilon: 1 }), { batchSize: 16 });
   expect(device.memory().liveBytes).toBe(before);
   const abort = new AbortController();
-  const aborted = attackImages(model, held, foolboxAttack("pgd", "linf", 0.1), {
+  const aborted = attackImages(model, held, pgd({ norm: "linf", epsilon: 0.1 }), {
     ...{ seed: 0, batchSize: 10, signal: abort.signal },
     onProgress: () => abort.abort(new Error("enough")),
   });
@@ -185,8 +182,8 @@ describe("of networks that are sure of what they say", () => {
   for (const [name, on] of devices) {
     for (const norm of ["linf", "l2"] as const) {
       test.each([1e-12, 1, 40, 200, 1e6, 1e12])(`${norm} on ${name} does not depend on the scale %f`, async (s) => {
-        const attack = { ...foolboxAttack("fgsm", norm, 0.4) };
-        const { distances, classification, withoutGradient } = await attackImages(
+        const attack = fgsm({ norm, epsilon: 0.4 });
+        const { distances, images, accuracy, withoutGradient } = await attackImages(
           sure(on(), [s, -s, -s, s]),
           set,
           attack,
@@ -195,19 +192,19 @@ describe("of networks that are sure of what they say", () => {
           },
         );
         const expected = norm === "l2" ? [0.7 - 0.4 / Math.SQRT2, 0.2 + 0.4 / Math.SQRT2] : [0.3, 0.6];
-        expectClose(classification.images.images, expected, { rtol: 1e-5 });
+        expectClose(images, expected, { rtol: 1e-5 });
         expect(distances[norm][0]).toBeCloseTo(0.4, 5);
-        expect([classification.accuracy, withoutGradient]).toEqual([0, 0]);
+        expect([accuracy, withoutGradient]).toEqual([0, 0]);
       });
 
       test(`${norm} on ${name} counts images without a gradient and leaves them as they are`, async () => {
-        const { distances, classification, withoutGradient } = await attackImages(
+        const { distances, images, withoutGradient } = await attackImages(
           sure(on(), [0, 0, 0, 0]),
           set,
-          { ...foolboxAttack("pgd", norm, 0.4), randomStart: false },
+          pgd({ norm, epsilon: 0.4, randomStart: false }),
           { seed: 0 },
         );
-        expect(Array.from(classification.images.images)).toEqual(Array.from(set.images));
+        expect(Array.from(images)).toEqual(Array.from(set.images));
         expect([distances.l2[0], withoutGradient]).toEqual([0, 1]);
       });
     }
@@ -216,7 +213,7 @@ describe("of networks that are sure of what they say", () => {
       // Three classes whose other two are equally likely: the gradient is half each column's less the own one's.
       const weights = [90, 10, -30, -80, 20, 40];
       const image = { ...set, images: Float32Array.of(0.9, 0.1) };
-      const { classification } = await attackImages(sure(on(), weights, 3), image, foolboxAttack("fgsm", "l2", 1e-3), {
+      const { images } = await attackImages(sure(on(), weights, 3), image, fgsm({ norm: "l2", epsilon: 1e-3 }), {
         seed: 0,
       });
       const logits = [0, 1, 2].map((c) => 0.9 * weights[c]! + 0.1 * weights[3 + c]!);
@@ -226,7 +223,7 @@ describe("of networks that are sure of what they say", () => {
         (row) => (others[0]! * weights[3 * row + 1]! + others[1]! * weights[3 * row + 2]!) / total - weights[3 * row]!,
       );
       const length = Math.hypot(...gradient);
-      const moved = Array.from(classification.images.images, (value, i) => value - image.images[i]!);
+      const moved = Array.from(images, (value, i) => value - image.images[i]!);
       expectClose(
         moved,
         gradient.map((value) => (1e-3 * value) / length),
@@ -258,8 +255,35 @@ test("distances are those of each image", () => {
 });
 
 test("what does not fit is refused", async () => {
-  const attack = foolboxAttack("pgd", "linf", 0.1);
-  await expect(attacked({ ...attack, steps: 0 })).rejects.toThrow(UsageError);
-  await expect(attacked({ ...attack, epsilon: -1 })).rejects.toThrow("epsilon must be");
-  await expect(attacked({ ...attack, norm: "l1" as Norm })).rejects.toThrow("linf or l2");
+  const attack = pgd({ norm: "linf", epsilon: 0.1 });
+  expect(() => pgd({ norm: "linf", epsilon: 0.1, steps: 0 })).toThrow(UsageError);
+  expect(() => pgd({ norm: "linf", epsilon: -1 })).toThrow("epsilon must be");
+  expect(() => pgd({ norm: "l1" as Norm, epsilon: 1 })).toThrow('one of "linf", "l2"');
+  expect(() => fgsm({ norm: "l2" } as never)).toThrow("epsilon is required");
+  await expect(attackImages(model, held, "pgd" as never)).rejects.toThrow("attack must be an attack");
+  await expect(attacked(attack, { batchSize: 0 })).rejects.toThrow("batchSize must be");
+  const dark = { ...held, images: held.images.map((value) => value - 0.5) };
+  await expect(attackImages(model, dark, attack)).rejects.toThrow(/values must be from 0 to 1, got -0.\d+ in image 0/);
+  const soft = { inputs: held.images, targets: new Float32Array(10 * held.count) };
+  await expect(attackImages(model, soft, attack)).rejects.toThrow("needs class ids");
+});
+
+test("images whose answers are NaN are an error, not a class", async () => {
+  const broken = { ...held, images: held.images.map((value, i) => (i === SIZE ? Number.NaN : value)) };
+  const attack = fgsm({ norm: "linf", epsilon: 0.1 });
+  await expect(attackImages(model, broken, attack)).rejects.toThrow(/the logits of image 1 must be finite, got NaN/);
+});
+
+test("an attack of a user's own runs over a set as the library's do", async () => {
+  const black: Attack = {
+    ...{ name: "black", norm: "linf", epsilon: 1, passes: 0 },
+    prepare: () => ({
+      attack: async (x) => ({ images: new Float32Array(x.values.length), withoutGradient: 0 }),
+      dispose: () => {},
+    }),
+  };
+  const { images, predicted, accuracy } = await attackImages(model, held, black, { batchSize: 7 });
+  expect(images.every((value) => value === 0)).toBe(true);
+  expect(new Set(predicted).size).toBe(1);
+  expect(accuracy).toBeCloseTo(held.labels.filter((label) => label === predicted[0]).length / held.count, 12);
 });

@@ -1,46 +1,71 @@
 // Adversarial examples from generator networks. A generator f has one input neuron, always 1, and an image as output: a
 // dense layer without bias, whose weights [1, pixels] are the image. It is trained in turn (a) to give a sample back and
 // (b), composed with a frozen classifier C, to have C(f(1)) answer a class of our choice.
-import { cast, clip, less, mul } from "../../../autograd/ops/elementwise.js";
-import { sum } from "../../../autograd/ops/reduce.js";
-import { softmax } from "../../../autograd/ops/softmax.js";
-import { reshape } from "../../../autograd/ops/transform.js";
-import { backward, noGrad } from "../../../autograd/tape.js";
-import { copyKernel } from "../../../kernels/copy.js";
-import { initialize } from "../../../nn/initializers.js";
-import { meanSquaredError } from "../../../nn/losses.js";
-import type { Model } from "../../../nn/model.js";
-import { adam, type Optimizer } from "../../../nn/optimizers.js";
-import { ShapeError, UsageError } from "../../../tensor/errors.js";
-import { randomKey } from "../../../tensor/random.js";
-import { keep } from "../../../tensor/scope.js";
-import { sizeOf } from "../../../tensor/shape.js";
-import { StepPlan } from "../../../tensor/step-plan.js";
-import { runInto, type Tensor, tensor } from "../../../tensor/tensor.js";
-import { settlingRate } from "../inputs/optimize-input.js";
-import { type Distances, distancesBetween } from "./attacks.js";
+import { cast, clip, less, mul } from "../autograd/ops/elementwise.js";
+import { sum } from "../autograd/ops/reduce.js";
+import { softmax } from "../autograd/ops/softmax.js";
+import { reshape } from "../autograd/ops/transform.js";
+import { backward, noGrad } from "../autograd/tape.js";
+import { copyKernel } from "../kernels/copy.js";
+import { initialize } from "../nn/initializers.js";
+import { meanSquaredError } from "../nn/losses.js";
+import { requireModel } from "../nn/model.js";
+import { adam, type Optimizer } from "../nn/optimizers.js";
+import { ShapeError } from "../tensor/errors.js";
+import { callable, checkOptions, instanceOf, integer, number, type Rules } from "../tensor/options.js";
+import { randomKey } from "../tensor/random.js";
+import { keep } from "../tensor/scope.js";
+import { sizeOf } from "../tensor/shape.js";
+import { StepPlan } from "../tensor/step-plan.js";
+import { runInto, type Tensor, tensor } from "../tensor/tensor.js";
+import { type Distances, distancesBetween } from "./attacks/distances.js";
+import { freeze, type Model } from "./model.js";
+import { settlingRate } from "./optimise.js";
 
+/** Options of {@link trainGenerators}. */
 export interface GeneratorOptions {
   /** What the images are to stay close to, one per generator: [N, ...] in a row, in [0, 1]. */
   readonly samples: Float32Array;
   /** What the classifier is to answer, [N]. */
   readonly targets: Int32Array;
-  /** Of the generators' first weights. */
-  readonly seed: number;
-  /** Steps of (a) before the first round, from the first weights to the sample. */
-  readonly startSteps: number;
-  readonly rounds: number;
-  /** Steps of (a) and of (b) in a round. */
-  readonly fitSteps: number;
-  readonly foolSteps: number;
-  /** Of (a) and (b) in the rounds, see `settlingRate`. */
-  readonly learningRate: number;
-  /** From which probability of the target on a generator counts as successful. */
-  readonly confidence: number;
+  /** Of the generators' first weights; default 0. */
+  readonly seed?: number;
+  /** Steps of (a) before the first round, from the first weights to the sample; default 200. */
+  readonly startSteps?: number;
+  /** Default 60. */
+  readonly rounds?: number;
+  /** Steps of (a) and of (b) in a round; default 5 and 10. */
+  readonly fitSteps?: number;
+  readonly foolSteps?: number;
+  /** Of (a) and (b) in the rounds, see `settlingRate`; default 0.02. */
+  readonly learningRate?: number;
+  /** From which probability of the target on a generator counts as successful; default 0.9. */
+  readonly confidence?: number;
+  /** Ends the training with the signal's reason. */
   readonly signal?: AbortSignal;
   /** Told after every round. */
   readonly onProgress?: (progress: GeneratorRound & { readonly round: number }) => void;
 }
+
+const generatorRules: Rules<GeneratorOptions> = {
+  samples: instanceOf(Float32Array, "a Float32Array"),
+  targets: instanceOf(Int32Array, "an Int32Array"),
+  seed: integer(),
+  startSteps: integer({ from: 0 }),
+  rounds: integer({ from: 1 }),
+  fitSteps: integer({ from: 1 }),
+  foolSteps: integer({ from: 1 }),
+  learningRate: number({ from: 0 }),
+  confidence: number({ from: 0, to: 1 }),
+  signal: instanceOf(AbortSignal, "an AbortSignal"),
+  onProgress: callable,
+};
+
+/** Those of {@link GeneratorOptions}. */
+export const generatorDefaults = {
+  ...{ startSteps: 200, rounds: 60, fitSteps: 5, foolSteps: 10 },
+  ...{ learningRate: 0.02, confidence: 0.9 },
+} as const;
 
 /** How far the generators are after a round. */
 export interface GeneratorRound {
@@ -50,6 +75,7 @@ export interface GeneratorRound {
   readonly meanL2: number;
 }
 
+/** What came of the generators. */
 export interface GeneratedImages {
   /** [N, ...]: of the rounds' images that are answered with the target, the closest; where there are none, the last. */
   readonly images: Float32Array;
@@ -87,10 +113,17 @@ const START_RATE = 0.05;
  * weights are limited to [0, 1], as pixels are.
  *
  * In (b) a generator whose image the classifier answers with the target, surely enough, rests; in (a) one whose is not.
- * @throws ShapeError where samples and targets do not fit the classifier
+ * @throws ShapeError where samples and targets do not fit the classifier, UsageError for options out of range, the
+ * signal's reason when it is aborted
  */
 export async function trainGenerators(classifier: Model, options: GeneratorOptions): Promise<GeneratedImages> {
-  const { samples, targets, seed, startSteps, rounds, fitSteps, foolSteps, learningRate, signal, onProgress } = options;
+  requireModel("trainGenerators", classifier);
+  const given = {
+    ...generatorDefaults,
+    ...checkOptions("trainGenerators", options, generatorRules, ["samples", "targets"]),
+  };
+  const { samples, targets, seed = 0, startSteps, rounds, fitSteps, foolSteps, learningRate, confidence } = given;
+  const { signal, onProgress } = given;
   const size = sizeOf(classifier.inputShape);
   const classes = sizeOf(classifier.outputShape);
   const count = targets.length;
@@ -99,13 +132,8 @@ export async function trainGenerators(classifier: Model, options: GeneratorOptio
       `trainGenerators: needs one sample of ${size} values for each target from 0 to ${classes - 1}, got ${samples.length} values and targets ${targets.join(", ")}`,
     );
   }
-  for (const [name, value] of Object.entries({ rounds, fitSteps, foolSteps })) {
-    if (Number.isSafeInteger(value) && value >= 1) continue;
-    throw new UsageError(`trainGenerators: ${name} must be a whole number from 1, got ${value}`);
-  }
   const { device } = classifier;
-  const trainable = classifier.layers.map((layer) => layer.trainable);
-  classifier.trainable = false;
+  const thaw = freeze(classifier);
 
   const owned: Tensor[] = [];
   const own = (t: Tensor): Tensor => {
@@ -136,7 +164,7 @@ export async function trainGenerators(classifier: Model, options: GeneratorOptio
   /** (b), for those whose target is not probable enough yet; `sharpness` is 1 / temperature. */
   const fool = new StepPlan(device, (sharpness) => {
     const found = logits();
-    const active = noGrad(() => cast(less(sum(mul(softmax(found), answer), { axes: 1 }), options.confidence), "f32"));
+    const active = noGrad(() => cast(less(sum(mul(softmax(found), answer), { axes: 1 }), confidence), "f32"));
     const probabilities = softmax(mul(found, sharpness!));
     backward(sum(mul(meanSquaredError.perSample(probabilities, answer), active)));
     fooling.step([weights]);
@@ -163,7 +191,7 @@ export async function trainGenerators(classifier: Model, options: GeneratorOptio
       const { l2 } = distancesBetween(samples, images, count);
       for (const [i, target] of targets.entries()) {
         const row = probabilities.subarray(i * classes, (i + 1) * classes);
-        const fooled = row[target]! >= options.confidence;
+        const fooled = row[target]! >= confidence;
         active[i] = fooled ? 1 : 0;
         if (fooled && firstRound[i] === 0) firstRound[i] = round;
         if (fooled ? l2[i]! >= closest[i]! : firstRound[i] !== 0) continue;
@@ -182,7 +210,7 @@ export async function trainGenerators(classifier: Model, options: GeneratorOptio
     for (const plan of [start, fit, fool, look]) plan.dispose();
     for (const t of owned) t.dispose();
     for (const optimizer of [starting, fitting, fooling]) optimizer.dispose();
-    for (const [i, layer] of classifier.layers.entries()) layer.trainable = trainable[i]!;
+    thaw();
   }
   return { ...best, firstRound, course, distances: distancesBetween(samples, best.images, count) };
 }

@@ -4,12 +4,8 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { clip } from "../../src/autograd/ops/elementwise.js";
 import { noGrad } from "../../src/autograd/tape.js";
 import { digits } from "../../src/data/digits.js";
-import {
-  type GeneratorOptions,
-  generatorAdam,
-  trainGenerators,
-} from "../../src/experiments/lib/adversarial/generators.js";
 import { classify } from "../../src/experiments/lib/training/classify.js";
+import { type GeneratorOptions, generatorAdam, trainGenerators } from "../../src/inputs/generators.js";
 import { copyKernel } from "../../src/kernels/copy.js";
 import { compose, sequential } from "../../src/nn/architecture.js";
 import { conv2d } from "../../src/nn/layers/conv2d.js";
