@@ -37,6 +37,12 @@ const cases: [name: string, fn: (...inputs: Tensor[]) => Tensor, shapes: Shape[]
     [2, 2, 2, 2, 2, 2],
   ],
   [
+    "a product over nothing, bias alone",
+    (a, b, bias) => matmul(a!, b!, { bias: bias! }),
+    [[2, 0], [0, 3], [3]],
+    [2, 2, 2, 2, 2, 2],
+  ],
+  [
     "a transposed product over nothing",
     (a, b) => matmul(a!, b!, { transposeA: true }),
     [

@@ -139,6 +139,7 @@ describeProfiles((device) => {
     const params = { transposeA: true, transposeB: false, activation: "linear" } as const;
     for (const [m, n, k] of [
       [5, 10, 33],
+      [0, 10, 33],
       [64, 10, 32],
       [70, 33, 1],
       [36, 68, 37],
