@@ -4,8 +4,8 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Device, Tensor } from "../src/index.js";
-import * as K from "../src/index.js";
+import type { Device, Tensor } from "../src/node.js";
+import * as K from "../src/node.js";
 import { describe, object } from "../src/tensor/options.js";
 import { type RandomStream, randomKey } from "../src/tensor/random.js";
 import { type Finding, pick, type Suite } from "./suite.js";

@@ -16,7 +16,7 @@ import {
 import type { OptimizeOptions } from "./experiments/optimize.js";
 import type { StartOptions } from "./experiments/start.js";
 import type { TrainOptions } from "./experiments/train.js";
-import { toJson } from "./io/files.js";
+import { toJson } from "./io/json.js";
 import type { Precision } from "./tensor/device.js";
 import { DataError, KilogradError, UsageError } from "./tensor/errors.js";
 import { type Bounds, integer, number, type Rule } from "./tensor/options.js";

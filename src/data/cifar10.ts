@@ -3,12 +3,14 @@
 
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { DataError, UsageError } from "../tensor/errors.js";
+import { UsageError } from "../tensor/errors.js";
 import { checkOptions, type Rules, text } from "../tensor/options.js";
-import { type ImageDataset, type LabelledImages, unitInterval } from "./dataset.js";
+import { cifar10Of, META, MOST_BYTES, TEST, TRAINING, unpack } from "./cifar10-format.js";
+import type { ImageDataset } from "./dataset.js";
 import { type FetchOptions, fetchFile, fetchRules } from "./fetch.js";
 import { findFile, folderNamedByUser, readInflated, readWithin } from "./folder.js";
-import { parseTar } from "./tar.js";
+
+export { cifar10Classes } from "./cifar10-format.js";
 
 /** Options of {@link loadCifar10}; those of the download apply only where one is needed. */
 export interface Cifar10Options extends FetchOptions {
@@ -21,35 +23,10 @@ export interface Cifar10Options extends FetchOptions {
 
 const rules: Rules<Cifar10Options> = { ...fetchRules, dataDir: text };
 
-/** The classes in the order of their numbers. */
-export const cifar10Classes = [
-  "airplane",
-  "automobile",
-  "bird",
-  "cat",
-  "deer",
-  "dog",
-  "frog",
-  "horse",
-  "ship",
-  "truck",
-] as const;
-
 const ARCHIVE = "cifar-10-binary.tar";
 const UNPACKED = "cifar-10-batches-bin";
 /** The same for Python, which only Python can read. */
 const PICKLED = ["cifar-10-batches-py", "cifar-10-python.tar.gz"];
-const TEST = "test_batch.bin";
-const META = "batches.meta.txt";
-const TRAINING = [1, 2, 3, 4, 5].map((number) => `data_batch_${number}.bin`);
-const SIDE = 32;
-const PLANE = SIDE * SIDE;
-/** A label, then the red, the green and the blue plane, each row by row. */
-const RECORD = 1 + 3 * PLANE;
-
-/** Six batches of 10,000 images, and room for what else is in the archive. */
-const MOST_BYTES = 6 * 10_000 * RECORD + 2 ** 20;
-
 /** The files by their names, wherever they came from. */
 interface Batches {
   readonly files: ReadonlyMap<string, Uint8Array>;
@@ -67,28 +44,7 @@ interface Batches {
  */
 export async function loadCifar10(options: Cifar10Options = {}): Promise<ImageDataset> {
   const { files, path, downloaded = false } = await batches(checkOptions("loadCifar10", options, rules));
-  const present = TRAINING.filter((name) => files.has(name));
-  if (present.length === 0 || !files.has(TEST)) {
-    const missing = present.length === 0 ? `${TRAINING[0]} (to ${TRAINING.at(-1)})` : TEST;
-    throw new DataError(`cifar-10: ${path} misses ${missing}; it has ${[...files.keys()].join(", ") || "no file"}`);
-  }
-  checkClassNames(files.get(META), path);
-  const part = (names: readonly string[]) =>
-    labelledImages(
-      names.map((name) => ({ name, bytes: files.get(name)! })),
-      path,
-    );
-  const train = part(present);
-  const test = part([TEST]);
-  const counts = `${train.count.toLocaleString("en-US")} training and ${test.count.toLocaleString("en-US")} test images`;
-  return {
-    name: "cifar-10",
-    train,
-    test,
-    classCount: cifar10Classes.length,
-    classNames: cifar10Classes,
-    source: `CIFAR-10, ${counts}, ${downloaded ? "downloaded into" : "from"} ${path}`,
-  };
+  return cifar10Of(files, { path, from: `${downloaded ? "downloaded into" : "from"} ${path}` });
 }
 
 async function batches(options: Cifar10Options): Promise<Batches> {
@@ -124,57 +80,10 @@ async function batches(options: Cifar10Options): Promise<Batches> {
   );
 }
 
-/** The archive's files without their folder. */
-function unpack(archive: Uint8Array, path: string): Map<string, Uint8Array> {
-  return new Map([...parseTar(archive, path)].map(([name, bytes]) => [name.split("/").at(-1)!, bytes]));
-}
-
 async function readFolder(folder: string): Promise<Map<string, Uint8Array>> {
   const names = [...TRAINING, TEST, META].filter((name) => existsSync(join(folder, name)));
   const read = async (name: string) => {
     return [name, await readWithin(join(folder, name), "cifar-10", MOST_BYTES)] as const;
   };
   return new Map(await Promise.all(names.map(read)));
-}
-
-/** The list of names, where there is one, must be the published one: another order would mean other labels. */
-function checkClassNames(list: Uint8Array | undefined, path: string): void {
-  if (list === undefined) return;
-  const names = new TextDecoder().decode(list).trim().split(/\s+/);
-  if (names.join() === cifar10Classes.join()) return;
-  throw new DataError(
-    `cifar-10: ${META} of ${path} must name ${cifar10Classes.join(", ")}; it names ${names.join(", ")}`,
-  );
-}
-
-/** The records of batches one after the other: planes [3, 32, 32] to pixels [32, 32, 3]. */
-function labelledImages(parts: readonly { name: string; bytes: Uint8Array }[], path: string): LabelledImages {
-  for (const { name, bytes } of parts) {
-    if (bytes.length > 0 && bytes.length % RECORD === 0) continue;
-    throw new DataError(
-      `cifar-10: ${name} of ${path} must have a multiple of ${RECORD} bytes, one label and ${RECORD - 1} pixels an image; ` +
-        `it has ${bytes.length}: ${Math.floor(bytes.length / RECORD)} images and ${bytes.length % RECORD} bytes; fetch it again`,
-    );
-  }
-  const count = parts.reduce((total, { bytes }) => total + bytes.length / RECORD, 0);
-  const pixels = new Uint8Array(count * 3 * PLANE);
-  const labels = new Int32Array(count);
-  let image = 0;
-  for (const { name, bytes } of parts) {
-    for (let at = 0; at < bytes.length; at += RECORD, image++) {
-      const label = bytes[at]!;
-      if (label >= cifar10Classes.length) {
-        throw new DataError(
-          `cifar-10: ${name} of ${path} must hold labels 0 to 9, that of image ${at / RECORD} is ${label}`,
-        );
-      }
-      labels[image] = label;
-      const target = pixels.subarray(image * 3 * PLANE);
-      for (let channel = 0; channel < 3; channel++) {
-        const plane = at + 1 + channel * PLANE;
-        for (let i = 0; i < PLANE; i++) target[3 * i + channel] = bytes[plane + i]!;
-      }
-    }
-  }
-  return { images: unitInterval(pixels), labels, count, imageShape: [SIDE, SIDE, 3] };
 }

@@ -5,6 +5,7 @@ import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { DataError, UsageError } from "../tensor/errors.js";
 import { BeyondLimit, inflate, type SizeLimit } from "./gzip.js";
+import { hex } from "./hex.js";
 
 /** A folder that the user named. */
 export interface NamedFolder {
@@ -68,9 +69,4 @@ export async function readWithin(path: string, format: string, most: number): Pr
   } catch (cause) {
     throw new DataError(`${format}: cannot read ${path}: ${(cause as Error).message}`, { cause });
   }
-}
-
-/** Bytes for messages: "1f 8b". */
-export function hex(bytes: ArrayLike<number>): string {
-  return bytes.length === 0 ? "(nothing)" : Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
 }

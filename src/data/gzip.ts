@@ -1,21 +1,9 @@
-// Uncompressing gzip up to a limit: a few kilobytes may announce, or become, more than memory holds.
+// Uncompressing gzip up to a limit with Node's zlib, whose errors say what is wrong.
 
 import { createGunzip } from "node:zlib";
+import { BeyondLimit, isGzip, type SizeLimit } from "./web-gzip.js";
 
-/** How many bytes uncompressed content may have. */
-export interface SizeLimit {
-  /** No more than these, whatever the content says. */
-  readonly most: number;
-  /** What the content's own header says, from its first bytes (as many as a piece has). @throws what ends the reading */
-  readonly ofHead?: (head: Uint8Array) => number;
-}
-
-/** Content that goes on after its limit. */
-export class BeyondLimit extends Error {
-  constructor(readonly limit: number) {
-    super(`it holds more than the ${limit.toLocaleString("en-US")} bytes that it may have`);
-  }
-}
+export { BeyondLimit, type SizeLimit };
 
 const PIECE = 256 * 1024;
 
@@ -24,7 +12,7 @@ const PIECE = 256 * 1024;
  * @throws BeyondLimit, or zlib's error for what is damaged
  */
 export async function inflate(bytes: Uint8Array, { most, ofHead }: SizeLimit): Promise<Uint8Array> {
-  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) {
+  if (!isGzip(bytes)) {
     if (bytes.length > most) throw new BeyondLimit(most);
     return bytes;
   }

@@ -2,29 +2,12 @@
 // the elements. Only unsigned bytes (type 0x08) are read, the only type the digit data sets use.
 
 import { DataError } from "../tensor/errors.js";
-import { hex, readInflated } from "./folder.js";
+import { hex } from "./hex.js";
 
 /** An IDX file's contents: `data` holds the product of `shape` bytes, row-major. */
 export interface IdxArray {
   readonly shape: readonly number[];
   readonly data: Uint8Array;
-}
-
-/** Bytes of the largest file that is read: twenty times MNIST's. */
-const MOST_BYTES = 2 ** 30;
-
-/**
- * Reads an IDX file, gzip or plain. A name that ends in `.gz` must hold gzip. No more is uncompressed than the header says.
- *
- * @param rank the number of dimensions that the caller expects: 3 for images, 1 for labels
- * @throws DataError naming the file and the byte counts for anything malformed
- */
-export async function readIdx(path: string, rank: number): Promise<IdxArray> {
-  const expected = { name: path, rank };
-  // A head that is cut short is so because the file is, which is for its reader to say.
-  const ofHead = (head: Uint8Array) =>
-    head.length < 4 + 4 * rank ? head.length : parseHeader(head, expected).totalBytes;
-  return parseIdx(await readInflated(path, "idx", { most: MOST_BYTES, ofHead }), expected);
 }
 
 interface Expected {
@@ -49,8 +32,8 @@ export function parseIdx(bytes: Uint8Array, expected: Expected): IdxArray {
   return { shape, data: bytes.subarray(headerBytes) };
 }
 
-/** What the first bytes of a file say of it. */
-function parseHeader(bytes: Uint8Array, { name, rank }: Expected) {
+/** What the first bytes of a file say of it. @throws DataError */
+export function parseHeader(bytes: Uint8Array, { name, rank }: Expected) {
   const magic = [0, 0, 0x08, rank];
   if (bytes.length < 4 || magic.some((byte, i) => bytes[i] !== byte)) {
     throw new DataError(

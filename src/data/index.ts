@@ -1,19 +1,15 @@
-// The public names of `data`.
+// The public names of `data` that need nothing but memory; node.ts adds files and downloads.
 export { gatherRows, shuffledIndices } from "./batches.js";
-export { type Cifar10Options, cifar10Classes, loadCifar10 } from "./cifar10.js";
+export { cifar10Classes, decodeCifar10 } from "./cifar10-format.js";
 export {
-  type DatasetChoice,
   type DatasetName,
   datasetNames,
   type ImageDataset,
   type LabelledImages,
-  type LoadDatasetOptions,
   limitImages,
-  loadDataset,
-  loadMnistOrDigits,
   sliceImages,
   splitImages,
 } from "./dataset.js";
 export { type DigitsOptions, digits } from "./digits.js";
-export { type Fer2013, type Fer2013Options, fer2013Classes, loadFer2013 } from "./fer2013.js";
-export { loadMnist, type MnistOptions } from "./mnist.js";
+export { decodeFer2013, type Fer2013, fer2013Classes, type RepeatedFaces } from "./fer2013-format.js";
+export { decodeMnist, type MnistFiles } from "./mnist-format.js";

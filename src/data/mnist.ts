@@ -2,12 +2,14 @@
 // or the network. It never substitutes other data.
 
 import { dirname, join } from "node:path";
-import { DataError, UsageError } from "../tensor/errors.js";
+import { UsageError } from "../tensor/errors.js";
 import { checkOptions, type Rules, text } from "../tensor/options.js";
-import { type ImageDataset, type LabelledImages, unitInterval } from "./dataset.js";
+import type { ImageDataset } from "./dataset.js";
 import { type FetchOptions, type FileSpec, fetchFile, fetchRules } from "./fetch.js";
 import { findFile, folderNamedByUser } from "./folder.js";
-import { type IdxArray, parseIdx, readIdx } from "./idx.js";
+import { parseIdx } from "./idx.js";
+import { readIdx } from "./idx-file.js";
+import { labelledDigits, mostBytes, type NamedArray } from "./mnist-format.js";
 
 /** Options of {@link loadMnist}; those of the download apply only where one is needed. */
 export interface MnistOptions extends FetchOptions {
@@ -46,10 +48,6 @@ function findIdx(folder: string, name: string): string | undefined {
     .find((path) => path !== undefined);
 }
 
-interface NamedArray extends IdxArray {
-  readonly path: string;
-}
-
 /**
  * Loads MNIST from `dataDir`, else the folder in `KILOGRAD_DATA_DIR`, else the cache, else the network into the cache.
  *
@@ -70,15 +68,15 @@ export async function loadMnist(given: MnistOptions = {}): Promise<ImageDataset>
       name: `mnist/${name}.gz`,
       mirrors: mirrors.map((mirror) => `${mirror}/${name}.gz`),
       checksum: { algorithm, hex },
-      mostBytes: rank === 3 ? 16 + 60_000 * 28 * 28 : 8 + 60_000,
+      mostBytes: mostBytes(rank),
     };
     const { path, bytes, downloadedFrom } = await fetchFile(spec, options);
     downloaded ||= downloadedFrom !== undefined;
     return { path, ...parseIdx(bytes, { name: path, rank }) };
   };
   const trainImages = await read("trainImages", 3);
-  const train = labelledImages(trainImages, await read("trainLabels", 1));
-  const test = labelledImages(await read("testImages", 3), await read("testLabels", 1));
+  const train = labelledDigits(trainImages, await read("trainLabels", 1));
+  const test = labelledDigits(await read("testImages", 3), await read("testLabels", 1));
   const source = `MNIST, ${downloaded ? "downloaded into" : "from"} ${dirname(trainImages.path)}`;
   return { name: "mnist", train, test, classCount: 10, source };
 }
@@ -105,27 +103,4 @@ function completeFolder(dataDir: string | undefined): string | undefined {
     );
   }
   return folder;
-}
-
-/** Checks that images and labels belong together. */
-function labelledImages(images: NamedArray, labels: NamedArray): LabelledImages {
-  const [count, height, width] = images.shape as [number, number, number];
-  if (height !== 28 || width !== 28 || count === 0) {
-    throw new DataError(`mnist: ${images.path} must hold images of 28x28, has shape [${images.shape.join(", ")}]`);
-  }
-  if (labels.shape[0] !== count) {
-    throw new DataError(
-      `mnist: ${images.path} has ${count} images, but ${labels.path} has ${labels.shape[0]} labels; are both of one part?`,
-    );
-  }
-  const wrong = labels.data.findIndex((label) => label > 9);
-  if (wrong >= 0) {
-    throw new DataError(`mnist: ${labels.path} must hold labels 0 to 9, label ${wrong} is ${labels.data[wrong]}`);
-  }
-  return {
-    images: unitInterval(images.data),
-    labels: Int32Array.from(labels.data),
-    count,
-    imageShape: [28, 28, 1],
-  };
 }

@@ -3,17 +3,8 @@
  * the colours follow the reader's light or dark scheme, within a page and as a file. What is to be shown is decided by the caller:
  * nothing is smoothed or averaged here.
  */
-import type { CustomSeriesRenderItem } from "echarts";
-import * as echarts from "echarts/core";
-// One by one and not from "echarts/charts", which loads every kind of chart there is: 0.3 s instead of 0.7.
-import "echarts/lib/chart/bar";
-import "echarts/lib/chart/custom";
-import "echarts/lib/chart/line";
-import "echarts/lib/component/gridSimple";
-import "echarts/lib/component/legendPlain";
-import "echarts/lib/component/markLine";
-import "echarts/lib/component/title";
-import { SVGRenderer } from "echarts/renderers";
+import { createRequire } from "node:module";
+import type * as ECharts from "echarts";
 import { UsageError } from "../tensor/errors.js";
 import {
   boolean,
@@ -28,7 +19,13 @@ import {
   string,
 } from "../tensor/options.js";
 
-echarts.use(SVGRenderer);
+let loaded: typeof ECharts | undefined;
+
+/** Loaded with the first chart, at once: it takes a third of a second, which most programs never need. */
+function echarts(): typeof ECharts {
+  loaded ??= createRequire(import.meta.url)("echarts") as typeof ECharts;
+  return loaded;
+}
 
 /** An axis of numbers. */
 export interface AxisOptions {
@@ -299,7 +296,7 @@ export function confusionMatrix(options: ConfusionMatrixOptions): string {
   const total = (row: ArrayLike<number>) => Array.from(row).reduce((sum, count) => sum + count, 0);
   const mostWrong = Math.max(1, ...counts.flatMap((row, t) => Array.from(row).filter((_, p) => p !== t)));
   const cells = counts.flatMap((row, t) => Array.from(row, (count, p) => [p, t, count] as const));
-  const renderItem: CustomSeriesRenderItem = ({ dataIndex }, api) => {
+  const renderItem: ECharts.CustomSeriesRenderItem = ({ dataIndex }, api) => {
     const [p, t, count] = cells[dataIndex]!;
     const [width, height] = api.size!([1, 1]) as [number, number];
     const [x, y] = api.coord([p, t]) as [number, number];
@@ -359,7 +356,7 @@ const barGaps = { barGap: "10%", barCategoryGap: "30%", barMaxWidth: 56 };
 
 /** `bars` are [place, from, to]; incomplete ones are left out. `group` says on which bar of a group they stand. */
 function errorBars(bars: (number | null)[][], ink: string, group?: { index: number; count: number }) {
-  const renderItem: CustomSeriesRenderItem = (_params, api) => {
+  const renderItem: ECharts.CustomSeriesRenderItem = (_params, api) => {
     const offset = group ? api.barLayout!({ ...barGaps, count: group.count })![group.index]!.offsetCenter : 0;
     const [x, from] = api.coord([api.value(0), api.value(1)]) as [number, number];
     const [, to] = api.coord([api.value(0), api.value(2)]) as [number, number];
@@ -502,8 +499,9 @@ function sameLength(
   }
 }
 
-function render(option: echarts.EChartsCoreOption, { title, width = 560, height = 340 }: ChartOptions): string {
-  const chart = echarts.init(null, null, { renderer: "svg", ssr: true, width, height });
+function render(option: ECharts.EChartsCoreOption, { title, width = 560, height = 340 }: ChartOptions): string {
+  const { init, format } = echarts();
+  const chart = init(null, null, { renderer: "svg", ssr: true, width, height });
   try {
     chart.setOption(option);
     // Its own style sheet and classes only serve hovering; ours bring the colours.
@@ -511,7 +509,7 @@ function render(option: echarts.EChartsCoreOption, { title, width = 560, height 
       .renderToSVGString()
       .replace(/<style >.*?<\/style>/s, "")
       .replace(/ (class="zr[^"]*"|ecmeta_\w+="[^"]*")/g, "");
-    const label = title ? ` aria-label="${echarts.format.encodeHTML(title)}"` : "";
+    const label = title ? ` aria-label="${format.encodeHTML(title)}"` : "";
     return svg.replace("<svg ", `<svg class="kilograd-chart" role="img"${label} `).replace(">", `>${styleSheet}`);
   } finally {
     chart.dispose(); // Otherwise a timer keeps the process alive.

@@ -1,14 +1,13 @@
-// Writing files whole or not at all, and JSON. Knows nothing of what is in the files; reading is left to those who know the format.
+// Files in Node: written whole or not at all, and read where they are regular ones. Knows nothing of what is in them.
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, open, readdir, rename, rm } from "node:fs/promises";
+import { appendFile, type FileHandle, mkdir, open, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { isAlive } from "../runtime/node-processes.js";
-import { KilogradError, UsageError } from "../tensor/errors.js";
-import { check, describe, type Rule, text } from "../tensor/options.js";
-
-/** What {@link writeFileAtomic} can write. An iterable is written piece by piece, so that a large file never lies in memory as one. */
-export type FileContent = string | Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
+import type { FileContent, OpenFile } from "../runtime/runtime.js";
+import { DataError, KilogradError, UsageError } from "../tensor/errors.js";
+import { check, type Rule, text } from "../tensor/options.js";
+import { toJson } from "./json.js";
 
 const fileContent: Rule = {
   expected: "a string, a Uint8Array, or an iterable of Uint8Arrays",
@@ -69,6 +68,47 @@ async function refusable<T>(path: string, call: () => Promise<T>): Promise<T> {
   }
 }
 
+/** Writes text to a file as it is, or adds it to its end. @throws KilogradError `FILE_WRITE` */
+export async function logToFile(path: string, text: string, append: boolean): Promise<void> {
+  await refusable(path, () => (append ? appendFile : writeFile)(path, text));
+}
+
+/** Bytes; Node refuses 2 GiB and more. */
+const LARGEST_READ = 2 ** 30;
+
+/**
+ * Opens a regular file, hands it over and closes it.
+ * @throws DataError for one that is missing, unreadable or no regular file, and where it becomes shorter meanwhile
+ */
+export async function readOpened<T>(path: string, use: (file: OpenFile) => Promise<T>): Promise<T> {
+  // Opening a pipe waits for somebody who writes, and nothing ends that.
+  if (!(await readable(path, () => stat(path))).isFile()) {
+    throw new DataError(`cannot read ${path}: it is no regular file`);
+  }
+  await using file = await readable(path, () => open(path));
+  const { size } = await readable(path, () => file.stat());
+  return await use({ size, read: (target, position) => readAt(file, path, target, position) });
+}
+
+/** Fills `target` from byte `position`; the system may deliver in several pieces. */
+async function readAt<T extends Uint8Array>(file: FileHandle, path: string, target: T, position: number): Promise<T> {
+  for (let done = 0; done < target.length; ) {
+    const length = Math.min(target.length - done, LARGEST_READ);
+    const { bytesRead } = await readable(path, () => file.read(target, done, length, position + done));
+    if (bytesRead === 0) throw new DataError(`${path}: became shorter while it was read; try again`);
+    done += bytesRead;
+  }
+  return target;
+}
+
+async function readable<T>(path: string, call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (error) {
+    throw new DataError(`cannot read ${path}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
 /**
  * Makes sure that `path` is a folder that can be written, creating it and its parents where missing, and returns its absolute path.
  * Proved by creating a file, because permission bits say little about read-only mounts, quotas and root.
@@ -104,43 +144,6 @@ async function makeFolders(path: string): Promise<void> {
     await makeFolders(dirname(path));
     await makeFolders(path);
   }
-}
-
-/**
- * `value` as JSON text, two spaces deep, arrays of numbers on one line.
- * NaN and the infinities become `null`, because JSON has no word for them and a diverged run must still leave its figures;
- * typed arrays become arrays.
- * @throws UsageError for what JSON cannot hold: nothing, functions, bigints, and objects that contain themselves
- */
-export function toJson(value: unknown): string {
-  const plain = (_key: string, part: unknown) => {
-    if (ArrayBuffer.isView(part) && !(part instanceof DataView)) return Array.from(part as Uint8Array);
-    return typeof part === "number" && !Number.isFinite(part) ? null : part;
-  };
-  // A raw line break never stands inside a JSON string, so only arrays of numbers and nulls match.
-  const numbers = /\[\n([-+.\deE,\snul]*)\n *\]/g;
-  return jsonText("toJson", value, plain, 2).replace(
-    numbers,
-    (_, list: string) => `[${list.trim().replace(/\s+/g, " ")}]`,
-  );
-}
-
-/** JSON.stringify whose faults are errors of the library. @throws UsageError, whose message begins with `owner` */
-export function jsonText(
-  owner: string,
-  value: unknown,
-  replacer?: (key: string, part: unknown) => unknown,
-  indent?: number,
-): string {
-  let json: string | undefined;
-  try {
-    json = JSON.stringify(value, replacer, indent);
-  } catch (cause) {
-    // Cycles, bigints, nesting beyond the stack, texts beyond what a string holds, and whatever a toJSON() threw.
-    throw new UsageError(`${owner}: cannot be written as JSON: ${(cause as Error).message}`, { cause });
-  }
-  if (json === undefined) throw new UsageError(`${owner}: needs a value that JSON has, got ${describe(value)}`);
-  return json;
 }
 
 /** Writes {@link toJson} of `value` atomically, with a line break at the end. */

@@ -1,8 +1,6 @@
 // HDF5 files as trees, read and written by a worker (h5-worker.js) that is ended when it takes too long or too much memory.
-import { open, readFile, stat } from "node:fs/promises";
-import { DataError } from "../tensor/errors.js";
-import { writeFileAtomic } from "./files.js";
-import { runGuarded } from "./guarded-worker.js";
+import { findFiles, findRuntime, type Hdf5Task } from "../runtime/runtime.js";
+import { DataError, UsageError } from "../tensor/errors.js";
 
 /** An array of a file: its elements as little-endian bytes. */
 export interface H5Array {
@@ -34,30 +32,32 @@ export interface ReadH5Options {
 const SIGNATURE = Uint8Array.of(0x89, 0x48, 0x44, 0x46, 0x0d, 0x0a, 0x1a, 0x0a);
 /** Node reads no more in one piece. */
 const MOST_FILE_BYTES = 2 ** 31 - 1;
-const WORKER = new URL("./h5-worker.js", import.meta.url);
 /** What the library needs for itself, several times over. */
 const LEAST_MEMORY = 256 * 2 ** 20;
 
 const memoryFor = (bytes: number): number => LEAST_MEMORY + 4 * bytes;
 const secondsFor = (bytes: number): number => 30 + Math.ceil(bytes / 2 ** 22);
 
-const isHdf5 = (bytes: Uint8Array): boolean => SIGNATURE.every((byte, i) => bytes[i] === byte);
+/** Whether bytes begin as HDF5 does. */
+export const isHdf5 = (bytes: Uint8Array): boolean => SIGNATURE.every((byte, i) => bytes[i] === byte);
 
 /** Whether a file begins as HDF5 files do; false, too, for what cannot be read, which whoever reads it says. */
 export async function isHdf5File(path: string): Promise<boolean> {
-  // Opening a pipe waits for somebody who writes.
-  const info = await stat(path).catch(() => undefined);
-  const file = info?.isFile() ? await open(path).catch(() => undefined) : undefined;
-  if (file === undefined) return false;
-  try {
-    const start = new Uint8Array(SIGNATURE.length);
-    await file.read(start);
-    return isHdf5(start);
-  } catch {
-    return false;
-  } finally {
-    await file.close();
-  }
+  const files = await findFiles("isHdf5File");
+  const start = new Uint8Array(SIGNATURE.length);
+  return files
+    .read(path, async (file) => file.size >= start.length && isHdf5(await file.read(start, 0)))
+    .catch((error: unknown) => {
+      if (error instanceof DataError) return false;
+      throw error;
+    });
+}
+
+/** @throws UsageError where nothing guards the library */
+async function guarded(task: Hdf5Task): Promise<unknown> {
+  const { hdf5 } = await findRuntime();
+  if (hdf5 !== undefined) return hdf5(task);
+  throw new UsageError(`${task.owner}: HDF5 needs Node, Bun or Deno, whose workers can be ended; use safetensors here`);
 }
 
 /**
@@ -65,32 +65,34 @@ export async function isHdf5File(path: string): Promise<boolean> {
  * @throws DataError for one that is missing, no HDF5, cut off or damaged, or that cannot be read in bounded time and memory
  */
 export async function readH5(path: string, options: ReadH5Options = {}): Promise<H5Group> {
-  const bytes = await bytesOf(path);
+  const files = await findFiles("readH5");
+  const bytes = await files.read(path, async (file) => {
+    if (file.size <= MOST_FILE_BYTES) return file.read(new Uint8Array(file.size), 0);
+    throw new DataError(`cannot read ${path}: it has ${file.size} bytes, at most ${MOST_FILE_BYTES} are read`);
+  });
+  return decodeH5(bytes, path, options);
+}
+
+/**
+ * Reads the bytes of a file.
+ * @param owner begins messages: the file, or what the bytes are
+ * @throws DataError for what is no HDF5, cut off or damaged, or cannot be read in bounded time and memory
+ */
+export async function decodeH5(bytes: Uint8Array, owner: string, options: ReadH5Options = {}): Promise<H5Group> {
   const { length } = bytes;
   if (!isHdf5(bytes)) {
     throw new DataError(
-      `${path}: is not HDF5, as Keras writes .h5: it must begin with 89 48 44 46, its ${length} bytes do not`,
+      `${owner}: is not HDF5, as Keras writes .h5: it must begin with 89 48 44 46, its ${length} bytes do not`,
     );
   }
-  const { skip = [], deadlineSeconds = secondsFor(length), module = WORKER } = options;
+  const { skip = [], deadlineSeconds = secondsFor(length), module } = options;
   const mostBytes = memoryFor(length);
   const data = { task: "read", content: bytes, mostBytes, skip };
   try {
-    return (await runGuarded({ module, data, deadlineSeconds, mostBytes, owner: path })) as H5Group;
+    return (await guarded({ module, data, deadlineSeconds, mostBytes, owner })) as H5Group;
   } catch (cause) {
-    if (cause instanceof DataError) throw cause;
-    throw new DataError(`${path}: is HDF5, but cut off or damaged (${length} bytes): ${reason(cause)}`, { cause });
-  }
-}
-
-async function bytesOf(path: string): Promise<Uint8Array> {
-  try {
-    const info = await stat(path);
-    if (!info.isFile()) throw new Error("it is no regular file");
-    if (info.size > MOST_FILE_BYTES) throw new Error(`it has ${info.size} bytes, at most ${MOST_FILE_BYTES} are read`);
-    return await readFile(path);
-  } catch (cause) {
-    throw new DataError(`cannot read ${path}: ${(cause as Error).message}`, { cause });
+    if (cause instanceof DataError || cause instanceof UsageError) throw cause;
+    throw new DataError(`${owner}: is HDF5, but cut off or damaged (${length} bytes): ${reason(cause)}`, { cause });
   }
 }
 
@@ -99,11 +101,19 @@ async function bytesOf(path: string): Promise<Uint8Array> {
  * @throws KilogradError `FILE_WRITE`; an existing file is then as it was
  */
 export async function writeH5(path: string, content: H5Group): Promise<void> {
+  const files = await findFiles("writeH5");
+  await files.write(path, await encodeH5(content, path));
+}
+
+/**
+ * The bytes of a file. Arrays must be of float32.
+ * @param owner begins messages
+ */
+export async function encodeH5(content: H5Group, owner: string): Promise<Uint8Array> {
   const bytes = contentBytes(content);
   const [mostBytes, deadlineSeconds] = [memoryFor(bytes), secondsFor(bytes)];
   const data = { task: "write", content, mostBytes, skip: [] };
-  const file = await runGuarded({ module: WORKER, data, deadlineSeconds, mostBytes, owner: path });
-  await writeFileAtomic(path, file as Uint8Array);
+  return (await guarded({ data, deadlineSeconds, mostBytes, owner })) as Uint8Array;
 }
 
 function contentBytes({ groups, arrays }: H5Group): number {

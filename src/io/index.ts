@@ -1,7 +1,3 @@
-// The public names of `io`.
-export { barChart, confusionMatrix, lineChart } from "./charts.js";
-export { prepareOutputFolder, toJson, writeFileAtomic, writeJson } from "./files.js";
-export { encodeGrayPng, encodeRgbPng, type GridCell, type GridOptions, type PngOptions, pictureGrid } from "./png.js";
-export { Report, Section } from "./report.js";
+// The public names of `io` that need nothing but memory; node.ts adds files, pictures and reports.
+export { toJson } from "./json.js";
 export { decodeSafetensors, encodeSafetensors, type Safetensors, type StoredTensor } from "./safetensors.js";
-export { readSafetensors, writeSafetensors } from "./safetensors-file.js";

@@ -1,5 +1,5 @@
-// What comes out of files as JSON, checked against schemas (valibot) before anybody uses it. Leaves are checked by the rules
-// of options (tensor/options.ts), so that messages have the same words.
+// JSON out and in. What comes out of files is checked against schemas (valibot) before anybody uses it; leaves are checked by
+// the rules of options (tensor/options.ts), so that messages have the same words.
 import {
   array,
   check,
@@ -12,7 +12,7 @@ import {
   safeParse,
   string,
 } from "valibot";
-import { DataError } from "../tensor/errors.js";
+import { DataError, UsageError } from "../tensor/errors.js";
 import { describe, integer, object as objectRule, type Rule, text as textRule } from "../tensor/options.js";
 
 /** A schema of what a rule accepts. */
@@ -58,4 +58,41 @@ export function parseJson<S extends GenericSchema>(schema: S, text: string, owne
     throw new DataError(`${owner}: is no JSON: ${(cause as Error).message}`, { cause });
   }
   return parse(schema, value, owner);
+}
+
+/**
+ * `value` as JSON text, two spaces deep, arrays of numbers on one line.
+ * NaN and the infinities become `null`, because JSON has no word for them and a diverged run must still leave its figures;
+ * typed arrays become arrays.
+ * @throws UsageError for what JSON cannot hold: nothing, functions, bigints, and objects that contain themselves
+ */
+export function toJson(value: unknown): string {
+  const plain = (_key: string, part: unknown) => {
+    if (ArrayBuffer.isView(part) && !(part instanceof DataView)) return Array.from(part as Uint8Array);
+    return typeof part === "number" && !Number.isFinite(part) ? null : part;
+  };
+  // A raw line break never stands inside a JSON string, so only arrays of numbers and nulls match.
+  const numbers = /\[\n([-+.\deE,\snul]*)\n *\]/g;
+  return jsonText("toJson", value, plain, 2).replace(
+    numbers,
+    (_, list: string) => `[${list.trim().replace(/\s+/g, " ")}]`,
+  );
+}
+
+/** JSON.stringify whose faults are errors of the library. @throws UsageError, whose message begins with `owner` */
+export function jsonText(
+  owner: string,
+  value: unknown,
+  replacer?: (key: string, part: unknown) => unknown,
+  indent?: number,
+): string {
+  let json: string | undefined;
+  try {
+    json = JSON.stringify(value, replacer, indent);
+  } catch (cause) {
+    // Cycles, bigints, nesting beyond the stack, texts beyond what a string holds, and whatever a toJSON() threw.
+    throw new UsageError(`${owner}: cannot be written as JSON: ${(cause as Error).message}`, { cause });
+  }
+  if (json === undefined) throw new UsageError(`${owner}: needs a value that JSON has, got ${describe(value)}`);
+  return json;
 }

@@ -9,8 +9,8 @@
 //
 //   /layers/CLASS[_n]/vars/i CLASS in snake case, n counts the layers of a class from the second on, i the layer's weights
 import { DataError, UsageError } from "../tensor/errors.js";
-import { jsonText } from "./files.js";
 import { type H5Array, type H5Group, readH5, writeH5 } from "./h5-files.js";
+import { jsonText } from "./json.js";
 import { halfToNumber, type StoredTensor } from "./safetensors.js";
 
 export { isHdf5File } from "./h5-files.js";

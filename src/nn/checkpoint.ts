@@ -2,9 +2,9 @@
 // everything else as JSON in the metadata. A checkpoint is a model file, too.
 
 import { array, check, exactOptional, type GenericSchema, object, pipe } from "valibot";
-import { jsonText } from "../io/files.js";
-import { anyNumber, anyObject, count, parse, recordOf, ruled, text } from "../io/json.js";
+import { anyNumber, anyObject, count, jsonText, parse, recordOf, ruled, text } from "../io/json.js";
 import { isHdf5File } from "../io/keras-h5.js";
+import { warn } from "../io/paths.js";
 import type { DeferredTensor, StoredTensor } from "../io/safetensors.js";
 import { readSafetensors, writeSafetensors } from "../io/safetensors-file.js";
 import { type Device, deviceRule } from "../tensor/device.js";
@@ -222,7 +222,7 @@ export async function readModelFile(path: string): Promise<ModelFile> {
 
 export interface LoadModelOptions {
   readonly device: Device;
-  /** Is told what is not as in the library that wrote the file; default a warning of the process. */
+  /** Is told what is not as in the library that wrote the file; default a warning of the process, or of the console. */
   readonly onMessage?: (message: string) => void;
 }
 
@@ -234,9 +234,9 @@ const loadRules: Rules<LoadModelOptions> = { device: deviceRule, onMessage: call
  */
 export async function loadModel(path: string, options: LoadModelOptions): Promise<Model> {
   const given = checkOptions("loadModel", options, loadRules, ["device"]);
-  const { device, onMessage = (message) => process.emitWarning(message, "KilogradWarning") } = given;
+  const { device, onMessage = warn } = given;
   const file = await readModelFile(path);
-  for (const remark of file.remarks) onMessage(remark);
+  for (const remark of file.remarks) await onMessage(remark);
   return buildModel(file, device);
 }
 

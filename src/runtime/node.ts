@@ -1,6 +1,8 @@
 // Node, and Bun and Deno, which have its modules: WebGPU is Dawn's (npm `webgpu`).
 import { existsSync } from "node:fs";
 import { availableParallelism, totalmem } from "node:os";
+import { logToFile, readOpened, writeFileAtomic } from "../io/files.js";
+import { runGuarded } from "../io/guarded-worker.js";
 import { tuningFile } from "../io/tuning-file.js";
 import { cacheFolder } from "./node-cache-folder.js";
 import { dawnSource, provideDawnGlobals } from "./node-dawn.js";
@@ -20,6 +22,12 @@ export const nodeRuntime: Runtime = {
     return { cores: availableParallelism(), memoryBytes: Math.min(all, process.constrainedMemory() || all) };
   },
   tuningStore: () => tuningFile(),
+  files: { read: readOpened, write: writeFileAtomic, log: logToFile },
+  hdf5: ({ module = new URL("../io/h5-worker.js", import.meta.url), ...task }) => runGuarded({ module, ...task }),
+  get terminal() {
+    return process.stderr;
+  },
+  warn: (message) => process.emitWarning(message, "KilogradWarning"),
 };
 
 function adviceWithoutAdapter(): string {

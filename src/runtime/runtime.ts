@@ -1,5 +1,6 @@
 // Where Kilograd runs: what Node (with Bun and Deno) and browsers do in different ways, as one object. Nothing else asks where
 // it runs. node.ts and web.ts implement it; the one that fits is found when a device is opened or a file is touched.
+import { UsageError } from "../tensor/errors.js";
 import type { TuningStore } from "../webgpu/tuning.js";
 import { webRuntime } from "./web.js";
 
@@ -26,6 +27,44 @@ export interface GpuStart {
   readonly environment: Readonly<Record<string, string>>;
 }
 
+/** A regular file that is open for reading. */
+export interface OpenFile {
+  /** Bytes. */
+  readonly size: number;
+  /** Fills `target` from byte `position` on. @throws DataError where the file ends before */
+  read<T extends Uint8Array>(target: T, position: number): Promise<T>;
+}
+
+/** What can be written. An iterable is written piece by piece, so that a large file never lies in memory as one. */
+export type FileContent = string | Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
+
+/** Files by path. */
+export interface Files {
+  /** Opens a file, hands it over, and closes it. @throws DataError for one that is missing, unreadable or no regular file */
+  read<T>(path: string, use: (file: OpenFile) => Promise<T>): Promise<T>;
+  /** Writes a file whole or not at all. @throws KilogradError `FILE_WRITE`; an existing file is then as it was */
+  write(path: string, content: FileContent): Promise<void>;
+  /** Writes text to a file as it is, or adds it to its end, for logs. @throws KilogradError `FILE_WRITE` */
+  log(path: string, text: string, append: boolean): Promise<void>;
+}
+
+/** Where text for the user goes. */
+export interface Terminal {
+  readonly isTTY?: boolean;
+  write(text: string): unknown;
+}
+
+/** A task of HDF5's library, for a worker with a deadline and a memory limit. */
+export interface Hdf5Task {
+  readonly data: unknown;
+  readonly deadlineSeconds: number;
+  readonly mostBytes: number;
+  /** Begins messages: what is read. */
+  readonly owner: string;
+  /** What runs in the worker; default io/h5-worker.js. */
+  readonly module?: URL | undefined;
+}
+
 /** One implementation for each kind of place. */
 export interface Runtime {
   readonly name: "node" | "web";
@@ -43,6 +82,14 @@ export interface Runtime {
   readonly machine: { readonly cores: number; readonly memoryBytes: number } | undefined;
   /** Where measurements of kernels are kept; undefined where nowhere. */
   tuningStore(): TuningStore | undefined;
+  /** Undefined where there are none. */
+  readonly files: Files | undefined;
+  /** HDF5's library, which may never return; undefined where no worker can guard it. */
+  readonly hdf5: ((task: Hdf5Task) => Promise<unknown>) | undefined;
+  /** For progress. */
+  readonly terminal: Terminal;
+  /** Tells whoever runs the program. */
+  warn(message: string): void;
 }
 
 let found: Promise<Runtime> | undefined;
@@ -66,6 +113,13 @@ async function nodeRuntime(): Promise<Runtime> {
 /** Takes this one: for a bundle for Node, in which node.ts is no file of its own. */
 export function provideRuntime(runtime: Runtime): void {
   found = Promise.resolve(runtime);
+}
+
+/** Files of this place. @throws UsageError where it has none; `owner` begins the message */
+export async function findFiles(owner: string): Promise<Files> {
+  const { files } = await findRuntime();
+  if (files !== undefined) return files;
+  throw new UsageError(`${owner}: a path needs Node, Bun or Deno, there are no files here; use bytes instead`);
 }
 
 /** See Runtime.wait. */

@@ -15,4 +15,9 @@ export const webRuntime: Runtime = {
   environment: () => undefined,
   machine: undefined,
   tuningStore: () => undefined,
+  files: undefined,
+  hdf5: undefined,
+  // A console has lines.
+  terminal: { write: (text) => console.info(text.trimEnd()) },
+  warn: (message) => console.warn(message),
 };

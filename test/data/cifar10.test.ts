@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { cifar10Classes, loadCifar10 } from "../../src/data/cifar10.js";
+import { decodeCifar10 } from "../../src/data/cifar10-format.js";
 import { parseTar } from "../../src/data/tar.js";
 import { DataError, UsageError } from "../../src/tensor/errors.js";
 
@@ -248,5 +249,21 @@ describe.skipIf(!hasReal)("the real CIFAR-10 (skipped where KILOGRAD_DATA_DIR do
     [0.4914, 0.4822, 0.4465].forEach((mean, channel) => {
       expect(means[channel]).toBeCloseTo(mean, 1);
     });
+  });
+});
+
+describe("decodeCifar10", () => {
+  it("gives of bytes, gzip or plain, what loadCifar10 gives of files", async () => {
+    const { source: _, ...loaded } = await loadCifar10({ dataDir: write("cifar-10-binary.tar.gz", packed(good())) });
+    for (const bytes of [packed(good()), tar(good())]) {
+      const { source, ...decoded } = await decodeCifar10(bytes);
+      expect(decoded).toEqual(loaded);
+      expect(source).toBe("CIFAR-10, 3 training and 1 test images, from bytes");
+    }
+  });
+
+  it("refuses what is no archive", async () => {
+    await expect(decodeCifar10(new Uint8Array(600).fill(1))).rejects.toThrow(/^tar: the archive is not a tar archive/);
+    await expect(decodeCifar10("cifar-10" as never)).rejects.toThrow(/^decodeCifar10: archive must be a Uint8Array/);
   });
 });

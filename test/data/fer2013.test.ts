@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { loadFer2013, parseFer2013 } from "../../src/data/fer2013.js";
+import { decodeFer2013 } from "../../src/data/fer2013-format.js";
 import { DataError, UsageError } from "../../src/tensor/errors.js";
 
 /** Read before the tests change the environment. */
@@ -222,5 +223,30 @@ describe.skipIf(!hasReal)("the real FER2013 (skipped where KILOGRAD_DATA_DIR doe
     expect(repeated.faces).toBeGreaterThan(repeated.acrossParts);
     expect(repeated.labelsDiffer).toBeGreaterThan(0);
     expect(repeated.test.length).toBeLessThan(test.count / 5);
+  });
+});
+
+describe("decodeFer2013", () => {
+  it("gives of bytes, gzip or plain, the three parts", async () => {
+    for (const bytes of [csv(goodRows()), gzipSync(csv(goodRows()))]) {
+      const { train, validation, test, repeated, source } = await decodeFer2013(bytes);
+      expect([train, validation, test].map(({ labels }) => [...labels])).toEqual([[3, 5], [6], [0]]);
+      expect(repeated.faces).toBe(0);
+      expect(source).toMatch(/^FER2013, 2 Training, 1 PublicTest, 1 PrivateTest, from bytes/);
+    }
+  });
+
+  it("counts faces that are there twice by all of their pixels", async () => {
+    const almost = face(5).replace(/\d+$/, "0");
+    const rows = [...goodRows(), `2,${face(5)},PrivateTest`, `2,${almost},PrivateTest`];
+    const { repeated } = await decodeFer2013(csv(rows));
+    expect(repeated).toMatchObject({ faces: 1, acrossParts: 1, labelsDiffer: 1 });
+    expect([[...repeated.validation], [...repeated.test]]).toEqual([[0], [1]]);
+  });
+
+  it("refuses rows as parseFer2013 does", async () => {
+    await expect(decodeFer2013(Buffer.from("nothing"))).rejects.toThrow(
+      /^fer2013: the CSV file must begin with the line/,
+    );
   });
 });

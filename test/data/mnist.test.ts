@@ -5,9 +5,11 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { loadDataset, loadMnistOrDigits } from "../../src/data/dataset.js";
-import { parseIdx, readIdx } from "../../src/data/idx.js";
+import { parseIdx } from "../../src/data/idx.js";
+import { readIdx } from "../../src/data/idx-file.js";
+import { loadDataset, loadMnistOrDigits } from "../../src/data/load.js";
 import { loadMnist } from "../../src/data/mnist.js";
+import { decodeMnist } from "../../src/data/mnist-format.js";
 import { DataError, UsageError } from "../../src/tensor/errors.js";
 
 /** The folder with the real data as published; read before the tests change the environment. */
@@ -238,5 +240,37 @@ describe.skipIf(!realFolder)("the real MNIST (skipped where KILOGRAD_DATA_DIR do
     const set = await loadMnist({ offline: true });
     expect(set.source).toBe(`MNIST, from ${cache}`);
     expect(set.train.count).toBe(60_000);
+  });
+});
+
+describe("decodeMnist", () => {
+  const [trainImages, trainLabels, testImages, testLabels] = Object.values(goodFiles()) as [
+    Buffer,
+    Buffer,
+    Buffer,
+    Buffer,
+  ];
+  const good = { trainImages, trainLabels, testImages, testLabels };
+
+  it("gives of bytes, gzip or plain, what loadMnist gives of files", async () => {
+    write(goodFiles());
+    const { source, ...loaded } = await loadMnist({ dataDir: folder });
+    expect(await decodeMnist(good)).toEqual({ ...loaded, source: "MNIST, from bytes" });
+    expect(source).toContain(folder);
+  });
+
+  it.each<[string, object, RegExp]>([
+    ["no bytes", { trainLabels: undefined }, /^decodeMnist: trainLabels must be a Uint8Array/],
+    ["labels for images", { testImages: testLabels }, /^idx: testImages is not an IDX file/],
+    ["cut off gzip", { testImages: testImages.subarray(0, 40) }, /^mnist: testImages: is damaged gzip .* of 40 bytes/],
+    ["too few labels", { trainLabels: idx([2], [1, 2]) }, /trainImages has 3 images, but trainLabels has 2 labels/],
+    [
+      "gzip of too much",
+      { testLabels: gzipSync(Buffer.alloc(100_000)) },
+      /testLabels: it holds more than the 60,008 bytes/,
+    ],
+    ["too much", { testLabels: Buffer.alloc(100_000) }, /testLabels: it holds more than the 60,008 bytes/],
+  ])("refuses %s", async (_, wrong, message) => {
+    await expect(decodeMnist({ ...good, ...wrong })).rejects.toThrow(message);
   });
 });

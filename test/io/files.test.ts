@@ -4,7 +4,8 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promis
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { prepareOutputFolder, toJson, writeFileAtomic, writeJson } from "../../src/io/files.js";
+import { prepareOutputFolder, writeFileAtomic, writeJson } from "../../src/io/files.js";
+import { toJson } from "../../src/io/json.js";
 import { KilogradError, UsageError } from "../../src/tensor/errors.js";
 
 let folder: string;

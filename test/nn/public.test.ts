@@ -1,6 +1,6 @@
 // The example of the README, through the package's public names alone.
 import { expect, test } from "vitest";
-import { data, loss, nn, openDevice, optim, randomKey, randomUniform, tensor, valueAndGrad } from "../../src/index.js";
+import { data, loss, nn, openDevice, optim, randomKey, randomUniform, tensor, valueAndGrad } from "../../src/node.js";
 
 test("a network is trained, frozen, and its input optimised", async () => {
   await using device = await openDevice("webgpu");

@@ -63,9 +63,13 @@ describe("its types compile in a strict project that names no types itself", () 
     writeFileSync(
       join(consumer, "typed.ts"),
       `import { openDevice, tensor } from "kilograd";
+       import { data, io, nn } from "kilograd/node";
        const device = await openDevice("webgpu");
        export const gpu: GPUDevice = device.gpu;
        export const x = tensor(device, [1]);
+       export const images: Promise<data.ImageDataset> = data.loadMnist({ dataDir: "mnist" });
+       export const report = new io.Report({ title: "title" });
+       export const bar: nn.Callback = nn.progressBar({ stream: { write: () => true } });
        // @ts-expect-error: the types are real ones, so a name that does not exist is an error
        device.thereIsNoSuchName;
        // @ts-expect-error: those of WebGPU, too

@@ -2,8 +2,14 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { create } from "webgpu";
 import { relu } from "../../src/autograd/ops/elementwise.js";
-import { findRuntime, wait } from "../../src/runtime/runtime.js";
+import { decodeH5 } from "../../src/io/h5-files.js";
+import * as nn from "../../src/nn/index.js";
+import { crossEntropy } from "../../src/nn/losses.js";
+import { sgd } from "../../src/nn/optimizers.js";
+import { nodeRuntime } from "../../src/runtime/node.js";
+import { findRuntime, provideRuntime, wait } from "../../src/runtime/runtime.js";
 import { webRuntime } from "../../src/runtime/web.js";
+import { CpuDevice } from "../../src/tensor/cpu.js";
 import { defineKernel } from "../../src/tensor/kernel.js";
 import { openDevice } from "../../src/tensor/open.js";
 import { empty, runInto, tensor } from "../../src/tensor/tensor.js";
@@ -82,7 +88,10 @@ describe("the runtime", () => {
 });
 
 describe("a browser's", () => {
-  afterEach(() => vi.unstubAllGlobals());
+  afterEach(() => {
+    vi.unstubAllGlobals();
+    provideRuntime(nodeRuntime);
+  });
   const start = { flags: [], environment: {} };
 
   it("has WebGPU where its navigator has it", async () => {
@@ -92,5 +101,31 @@ describe("a browser's", () => {
     const source = await webRuntime.webgpu(start);
     expect(source).toMatchObject({ isOwn: false });
     expect(await source!.requestAdapter()).not.toBeNull();
+  });
+
+  it("has no files: a path is an error that says so", async () => {
+    provideRuntime(webRuntime);
+    const model = nn.sequential({ device: new CpuDevice(), inputShape: [2] }, [nn.dense({ units: 1 })]);
+    const noFiles = { name: "UsageError", message: expect.stringContaining("a path needs Node, Bun or Deno") };
+    await expect(nn.saveModel("model.safetensors", model)).rejects.toMatchObject(noFiles);
+    await expect(nn.loadModel("model.h5", { device: model.device })).rejects.toMatchObject(noFiles);
+    const logger = nn.csvLogger("log.csv");
+    await expect((async () => logger.onEpochEnd?.(0, { loss: 1 }, {} as never))()).rejects.toMatchObject(noFiles);
+  });
+
+  it("writes progress to the console", async () => {
+    provideRuntime(webRuntime);
+    const info = vi.spyOn(console, "info").mockImplementation(() => {});
+    const model = nn.sequential({ device: new CpuDevice(), inputShape: [2] }, [nn.dense({ units: 2 })]);
+    const samples = { inputs: new Float32Array(8), targets: Int32Array.of(0, 1, 0, 1) };
+    await model.fit(samples, { optimizer: sgd(), loss: crossEntropy, batchSize: 2, callbacks: [nn.progressBar()] });
+    expect(info.mock.calls.flat()).toEqual([expect.stringMatching(/^Epoch 1\/1 {2}2\/2 .*loss [\d.]+/)]);
+    info.mockRestore();
+  });
+
+  it("has no HDF5, which a worker must guard", async () => {
+    provideRuntime(webRuntime);
+    const bytes = Uint8Array.of(0x89, 0x48, 0x44, 0x46, 0x0d, 0x0a, 0x1a, 0x0a);
+    await expect(decodeH5(bytes, "model.h5")).rejects.toThrow(/^model.h5: HDF5 needs Node, Bun or Deno/);
   });
 });

@@ -1,7 +1,7 @@
 // Wrong arguments from plain JavaScript: an error of the library at the call, which names the argument. The fuzz of the
 // exports (test/fuzz/exports.test.ts) looks for the kinds that nobody thought of.
 import { afterAll, describe, expect, it } from "vitest";
-import * as K from "../../src/index.js";
+import * as K from "../../src/node.js";
 
 describe.each(["cpu", "webgpu"])("on %s", async (kind) => {
   const d = await K.openDevice(kind as "cpu");

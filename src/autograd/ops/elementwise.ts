@@ -8,6 +8,7 @@ import {
   type UnaryRow,
   unaryTable,
 } from "../../kernels/elementwise-table.js";
+import { reduceKernel } from "../../kernels/reduce.js";
 import { type DType, dtypeRule, elementRules } from "../../tensor/dtype.js";
 import { ShapeError, UsageError } from "../../tensor/errors.js";
 import { anyNumber, check, checkOptions, describe, number, type Rule } from "../../tensor/options.js";
@@ -15,7 +16,6 @@ import { broadcastAxes, broadcastShapes, formatShape, type Shape, sameShape } fr
 import { requireTensor, run, Tensor } from "../../tensor/tensor.js";
 import { record } from "../tape.js";
 import { zeros } from "./create.js";
-import { sum } from "./reduce.js";
 
 /** A tensor, or a number that stands for a tensor of any shape. */
 export type Operand = Tensor | number;
@@ -24,7 +24,8 @@ export type Operand = Tensor | number;
 export function sumTo(gradient: Tensor, shape: Shape): Tensor {
   if (sameShape(gradient.shape, shape)) return gradient;
   const axes = broadcastAxes(shape, gradient.shape);
-  return sum(gradient, { axes, keepDims: true }).alias(shape);
+  const kept = gradient.shape.map((size, axis) => (axes.includes(axis) ? 1 : size));
+  return run(reduceKernel, [gradient], { shape: kept, dtype: gradient.dtype }, { reduction: "sum", axes }).alias(shape);
 }
 
 function requireFloat(op: string, x: Tensor): void {

@@ -1,20 +1,11 @@
 // Figures of every epoch as lines of a file, written as training goes: CSV and JSONL.
-import { appendFile, writeFile } from "node:fs/promises";
-import { KilogradError } from "../../tensor/errors.js";
+import { writeLines } from "../../io/paths.js";
 import { boolean, check, checkOptions, text } from "../../tensor/options.js";
 import type { Callback } from "./callback.js";
 
 export interface LoggerOptions {
   /** Adds to a file that is there instead of replacing it, for a resumed training; default false. */
   readonly append?: boolean;
-}
-
-async function write(path: string, text: string, append: boolean): Promise<void> {
-  try {
-    await (append ? appendFile : writeFile)(path, text);
-  } catch (error) {
-    throw new KilogradError("FILE_WRITE", `cannot write ${path}: ${(error as Error).message}`, { cause: error });
-  }
 }
 
 /** One line per epoch, one column per figure, after a line with their names. */
@@ -27,7 +18,7 @@ export function csvLogger(path: string, options: LoggerOptions = {}): Callback {
     async onEpochEnd(epoch, logs) {
       const line = [epoch, ...Object.values(logs)].join(",");
       const header = ["epoch", ...Object.keys(logs)].join(",");
-      await write(path, begun ? `${line}\n` : `${header}\n${line}\n`, begun);
+      await writeLines("csvLogger", path, begun ? `${line}\n` : `${header}\n${line}\n`, begun);
       begun = true;
     },
   };
@@ -41,7 +32,7 @@ export function jsonlLogger(path: string, options: LoggerOptions = {}): Callback
   return {
     name: "jsonlLogger",
     async onEpochEnd(epoch, logs) {
-      await write(path, `${JSON.stringify({ epoch, ...logs })}\n`, begun);
+      await writeLines("jsonlLogger", path, `${JSON.stringify({ epoch, ...logs })}\n`, begun);
       begun = true;
     },
   };

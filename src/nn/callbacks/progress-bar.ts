@@ -1,17 +1,17 @@
 // Progress of training on stderr: a bar on a terminal, a plain line per epoch (and every so many seconds within one)
 // elsewhere.
-import { Presets, SingleBar } from "cli-progress";
+import { type Terminal, terminal } from "../../io/paths.js";
 import { callable, checkOptions, number, type Rules } from "../../tensor/options.js";
 import type { Callback, EpochLogs, StepLogs } from "./callback.js";
 
 /** Where progress goes: a Node stream such as process.stdout, or anything that takes text. */
-export interface ProgressStream {
-  readonly isTTY?: boolean;
-  write(text: string): unknown;
+export interface ProgressStream extends Terminal {
+  /** Of a terminal: characters that a line holds; default 80. */
+  readonly columns?: number;
 }
 
 export interface ProgressBarOptions {
-  /** Default process.stderr. */
+  /** Default: standard error in Node, the console elsewhere. */
   readonly stream?: ProgressStream;
   /** Seconds between two plain lines within an epoch; default 10. */
   readonly everySeconds?: number;
@@ -34,41 +34,59 @@ const figures = (logs: EpochLogs) =>
 const runningFigures = ({ meanLoss, meanAccuracy }: StepLogs) =>
   figures({ loss: meanLoss, ...(meanAccuracy !== undefined && { accuracy: meanAccuracy }) });
 
+const BAR_WIDTH = 20;
+/** A bar is drawn at most so often. */
+const FRAME_MS = 100;
+const CLEAR_TO_END = "\x1b[K";
+
 export function progressBar(options: ProgressBarOptions = {}): Callback {
-  const { stream = process.stderr, everySeconds = 10 } = checkOptions("progressBar", options, rules);
-  let bar: SingleBar | undefined;
+  const { stream: given, everySeconds = 10 } = checkOptions("progressBar", options, rules);
+  let stream: ProgressStream | undefined = given;
   let title = "";
   let begun = 0;
-  let lastLine = 0;
+  let lastDrawn = 0;
+  /** What stands on the terminal's last line. */
+  let bar: string | undefined;
+  const seconds = () => ((performance.now() - begun) / 1000).toFixed(1);
+  const draw = (done: number, all: number, text: string) => {
+    const full = Math.round((BAR_WIDTH * done) / all);
+    const line = `${title} [${"=".repeat(full).padEnd(BAR_WIDTH, "-")}] ${done}/${all}  ${seconds()} s  ${text}`;
+    bar = line.slice(0, (stream?.columns ?? 80) - 1);
+    if (done < all && performance.now() - lastDrawn < FRAME_MS) return;
+    lastDrawn = performance.now();
+    stream?.write(`\r${bar}${CLEAR_TO_END}`);
+  };
   const endBar = () => {
-    bar?.stop();
+    if (bar !== undefined) stream?.write(`\r${bar}${CLEAR_TO_END}\n`);
     bar = undefined;
   };
 
   return {
     name: "progressBar",
+    async onTrainBegin() {
+      stream = given ?? (await terminal());
+    },
     onEpochBegin(epoch, { epochs, stepsPerEpoch }) {
       title = `Epoch ${epoch + 1}/${epochs}`;
-      begun = lastLine = performance.now();
-      if (!stream.isTTY) return;
-      const format = "{title} [{bar}] {value}/{total}  {duration_formatted}  {figures}";
-      bar = new SingleBar({ format, barsize: 20, fps: 10, stream: stream as NodeJS.WriteStream }, Presets.legacy);
-      bar.start(stepsPerEpoch, 0, { title, figures: "" });
+      begun = performance.now();
+      // A plain line is due after a while, a bar at once.
+      lastDrawn = stream?.isTTY ? 0 : begun;
+      if (stream?.isTTY) draw(0, stepsPerEpoch, "");
     },
     onStepEnd(logs, { stepsPerEpoch }) {
-      bar?.update(logs.stepInEpoch + 1, { figures: runningFigures(logs) });
-      if (bar !== undefined || performance.now() - lastLine < everySeconds * 1000) return;
-      lastLine = performance.now();
-      stream.write(`${title}  ${logs.stepInEpoch + 1}/${stepsPerEpoch}  ${runningFigures(logs)}\n`);
+      const done = logs.stepInEpoch + 1;
+      if (stream?.isTTY) return draw(done, stepsPerEpoch, runningFigures(logs));
+      if (performance.now() - lastDrawn < everySeconds * 1000) return;
+      lastDrawn = performance.now();
+      stream?.write(`${title}  ${done}/${stepsPerEpoch}  ${runningFigures(logs)}\n`);
     },
     onEpochEnd(_, logs, { stepsPerEpoch }) {
       endBar();
-      const seconds = ((performance.now() - begun) / 1000).toFixed(1);
-      stream.write(`${title}  ${stepsPerEpoch}/${stepsPerEpoch}  ${seconds} s  ${figures(logs)}\n`);
+      stream?.write(`${title}  ${stepsPerEpoch}/${stepsPerEpoch}  ${seconds()} s  ${figures(logs)}\n`);
     },
     onTrainEnd({ stopReason }) {
       endBar();
-      if (stopReason !== undefined) stream.write(`Training stopped: ${stopReason}\n`);
+      if (stopReason !== undefined) stream?.write(`Training stopped: ${stopReason}\n`);
     },
     dispose: endBar,
   };

@@ -1,13 +1,8 @@
 // Data sets as the experiments load them: with messages for the user, and telling a fault in what the user gave from a
 // network that fails.
-import {
-  type DatasetChoice,
-  datasetNames,
-  type ImageDataset,
-  loadDataset,
-  loadMnistOrDigits,
-} from "../../../data/dataset.js";
+import { datasetNames, type ImageDataset } from "../../../data/dataset.js";
 import { digitsCounts } from "../../../data/digits.js";
+import { type DatasetChoice, loadDataset, loadMnistOrDigits } from "../../../data/load.js";
 import { DataError, KilogradError, UsageError } from "../../../tensor/errors.js";
 import { meantHint } from "../../../tensor/options.js";
 
