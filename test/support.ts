@@ -47,7 +47,9 @@ export interface Input {
 
 /** `draw` is called for each element; by default standard normal. */
 export function randomInput(stream: RandomStream, shape: Shape, draw = () => stream.normal()): Input {
-  return { shape, values: Float32Array.from({ length: sizeOf(shape) }, draw), dtype: "f32" };
+  const values = new Float32Array(sizeOf(shape));
+  for (let i = 0; i < values.length; i++) values[i] = draw();
+  return { shape, values, dtype: "f32" };
 }
 
 /** Integers in [low, high). */
@@ -57,7 +59,9 @@ export function randomIntegers(
   dtype: "i32" | "u32",
   [low, high]: readonly [number, number],
 ): Input {
-  return { shape, values: Array.from({ length: sizeOf(shape) }, () => low + stream.integer(high - low)), dtype };
+  const values = new Array<number>(sizeOf(shape));
+  for (let i = 0; i < values.length; i++) values[i] = low + stream.integer(high - low);
+  return { shape, values, dtype };
 }
 
 export interface Closeness {
@@ -106,7 +110,7 @@ export function expectEachClose(
   }
 }
 
-interface Evaluation {
+export interface Evaluation {
   readonly shape: Shape;
   readonly dtype: DType;
   readonly value: TypedArray;
@@ -150,6 +154,8 @@ export interface ParityOptions {
   /** Of gradients; default 1e-3. */
   readonly gradient?: number;
   readonly label?: string;
+  /** What the reference makes of the same inputs, where it is known already. */
+  readonly expected?: Evaluation;
 }
 
 /** Holds the values and gradients of `fn` on `device` to the reference's; integers must be equal. Returns the reference's values. */
@@ -157,10 +163,10 @@ export async function expectParity(
   device: Device,
   fn: (...inputs: Tensor[]) => Tensor,
   inputs: readonly Input[],
-  { forward = 1e-4, gradient: gradientTolerance = 1e-3, label: prefix = "" }: ParityOptions = {},
+  { forward = 1e-4, gradient: gradientTolerance = 1e-3, label: prefix = "", ...known }: ParityOptions = {},
 ): Promise<TypedArray> {
   const label = `${prefix} ${inputs.map(({ shape }) => formatShape(shape)).join(" ")}`.trim();
-  const [found, expected] = [await evaluate(device, fn, inputs), await evaluate(cpu, fn, inputs)];
+  const [found, expected] = [await evaluate(device, fn, inputs), known.expected ?? (await evaluate(cpu, fn, inputs))];
   expect(found.shape, label).toEqual(expected.shape);
   expect(found.dtype, label).toBe(expected.dtype);
   expectClose(found.value, expected.value, { rtol: expected.dtype === "f32" ? forward : 0, label });

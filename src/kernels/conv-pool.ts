@@ -122,9 +122,9 @@ function gradientsKernel(name: string) {
       const dz = temporary(outputShape(params.geometry));
       unpoolReference(params, dy!, y!, winner!, dz);
       // A cell that did not win has no part, even of what is infinite.
-      const product = (gradient: number, factor: number) => (gradient === 0 ? 0 : gradient * factor);
-      if (dx) inputGradientReference(params.geometry, dz, kernel!, dx, product);
-      if (dkernel) kernelGradientReference(params.geometry, x!, dz, dkernel, dbias, product);
+      const options = { zerosHaveNoPart: true };
+      if (dx) inputGradientReference(params.geometry, dz, kernel!, dx, options);
+      if (dkernel) kernelGradientReference(params.geometry, x!, dz, dkernel, dbias, options);
     },
     webgpu(call) {
       const { geometry, activation, wanted, keeps } = call.params;

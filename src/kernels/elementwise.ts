@@ -263,9 +263,9 @@ function forEachBroadcast(
     visit(index, offsets);
     for (let axis = shape.length - 1; axis >= 0; axis--) {
       position[axis]!++;
-      for (const [k, s] of strides.entries()) offsets[k]! += s[axis]!;
+      for (let k = 0; k < strides.length; k++) offsets[k]! += strides[k]![axis]!;
       if (position[axis]! < shape[axis]!) break;
-      for (const [k, s] of strides.entries()) offsets[k]! -= s[axis]! * shape[axis]!;
+      for (let k = 0; k < strides.length; k++) offsets[k]! -= strides[k]![axis]! * shape[axis]!;
       position[axis] = 0;
     }
   }

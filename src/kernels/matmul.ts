@@ -32,6 +32,8 @@ export const matmulKernel = defineKernel<MatmulParams>({
     const [stepAm, stepAk] = params.transposeA ? [1, m] : [k, 1];
     const [stepBk, stepBn] = params.transposeB ? [1, k] : [n, 1];
     const act = activationCpu(params.activation);
+    // Names of their own and one type: V8 computes the inner loop several times as fast.
+    const [as, bs, cs] = [a!.data as Float64Array, b!.data as Float64Array, c!.data as Float64Array];
     sums?.data.forEach((_, j) => {
       sums.data[j] = 0;
       for (let p = 0; p < k; p++) sums.data[j]! += b!.data[p * n + j]!;
@@ -43,8 +45,8 @@ export const matmulKernel = defineKernel<MatmulParams>({
           let sum = bias?.data[j] ?? 0;
           let atA = offsetA + i * stepAm;
           let atB = offsetB + j * stepBn;
-          for (let p = 0; p < k; p++, atA += stepAk, atB += stepBk) sum += a!.data[atA]! * b!.data[atB]!;
-          c!.data[(matrix * m + i) * n + j] = act(sum);
+          for (let p = 0; p < k; p++, atA += stepAk, atB += stepBk) sum += as[atA]! * bs[atB]!;
+          cs[(matrix * m + i) * n + j] = act(sum);
         }
       }
     }

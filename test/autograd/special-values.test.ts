@@ -288,7 +288,10 @@ function difference(
   { kind, spreads, rtol }: Comparison,
 ): string | undefined {
   let scale = 0;
-  for (const value of Array.from(readings[0]!)) if (Math.abs(value) < 1e15) scale = Math.max(scale, Math.abs(value));
+  for (let i = 0; i < readings[0]!.length; i++) {
+    const size = Math.abs(readings[0]![i]!);
+    if (size < 1e15) scale = Math.max(scale, size);
+  }
   const tolerance = { rtol, atol: Math.max(rtol * scale, SMALLEST) };
   for (let i = 0; i < found.length; i++) {
     const value = found[i]!;

