@@ -1,4 +1,4 @@
-// "kilograd/inputs": optimisation of a frozen model's inputs, attacks on it, generator networks. What is not listed here is
+// "kilograd/inputs": optimisation of a frozen model's inputs, attacks on it, attributions, generator networks. What is not listed here is
 // internal.
 /// <reference lib="dom" preserve="true" />
 /// <reference lib="esnext.disposable" preserve="true" />
@@ -17,6 +17,8 @@ export type {
 export { type Attacked, type AttackOptions, attackImages } from "./inputs/attacks/attack-images.js";
 export { type Distances, distancesBetween } from "./inputs/attacks/distances.js";
 export * as attacks from "./inputs/attacks/index.js";
+export type { Attribution, AttributionOptions } from "./inputs/attribution/attribution.js";
+export * as attributions from "./inputs/attribution/index.js";
 export {
   type GeneratedImages,
   type GeneratorOptions,

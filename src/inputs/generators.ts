@@ -14,7 +14,7 @@ import { adam, type Optimizer } from "../nn/optimizers.js";
 import { ShapeError } from "../tensor/errors.js";
 import { callable, checkOptions, instanceOf, integer, number, type Rules } from "../tensor/options.js";
 import { randomKey } from "../tensor/random.js";
-import { keep } from "../tensor/scope.js";
+import { keep, refusePromise } from "../tensor/scope.js";
 import { sizeOf } from "../tensor/shape.js";
 import { StepPlan } from "../tensor/step-plan.js";
 import { runInto, type Tensor, tensor } from "../tensor/tensor.js";
@@ -204,7 +204,8 @@ export async function trainGenerators(classifier: Model, options: GeneratorOptio
         fooled: successful.length,
         meanL2: successful.reduce((a, b) => a + b, 0) / successful.length,
       });
-      onProgress?.({ round, ...course.at(-1)! });
+      const told = onProgress?.({ round, ...course.at(-1)! });
+      refusePromise("trainGenerators", told, "onProgress", "await after the training");
     }
   } finally {
     for (const plan of [start, fit, fool, look]) plan.dispose();

@@ -12,7 +12,7 @@ import type { Schedule } from "../nn/schedules.js";
 import { KilogradError, ShapeError, UsageError } from "../tensor/errors.js";
 import { callable, check, checkOptions, instanceOf, integer, listOf, number, type Rules } from "../tensor/options.js";
 import { RandomStream } from "../tensor/random.js";
-import { keep, scope } from "../tensor/scope.js";
+import { keep, refusePromise, scope } from "../tensor/scope.js";
 import { formatShape, type Shape, sameShape, sizeOf } from "../tensor/shape.js";
 import { type HostTensor, StepPlan } from "../tensor/step-plan.js";
 import { empty, runInto, type Tensor, tensor } from "../tensor/tensor.js";
@@ -254,7 +254,8 @@ export async function optimizeInputs(model: Model, options: OptimizeInputsOption
         losses.push(read.slice(row + count, row + 2 * count));
         checkFinite(losses.at(-1)!, step);
       }
-      onProgress?.({ step: end, loss: losses.at(-1)!.reduce((a, b) => a + b) / count });
+      const told = onProgress?.({ step: end, loss: losses.at(-1)!.reduce((a, b) => a + b) / count });
+      refusePromise("optimizeInputs", told, "onProgress", "await after the images are found");
       if (end === nextSnapshot) await takeSnapshot(end);
       done = end;
     }

@@ -320,6 +320,7 @@ test("what does not fit is refused", async () => {
   await refused({ objective: { name: "scalar", prepare: () => (seen) => seen.images.mean() } }).toThrow(
     'what objective "scalar" gives must be f32 [1], got f32 []',
   );
+  await refused({ onProgress: async () => {} }).toThrow("onProgress must be synchronous");
   const used = adam();
   used.iterations = 3;
   await refused({ optimizer: used }).toThrow("the optimizer must be a new one");

@@ -4,6 +4,7 @@ import { requireModel } from "../../nn/model.js";
 import { type LabelledData, SampleSet } from "../../nn/samples.js";
 import { KilogradError, UsageError } from "../../tensor/errors.js";
 import { callable, check, checkOptions, instanceOf, integer, type Rules } from "../../tensor/options.js";
+import { refusePromise } from "../../tensor/scope.js";
 import { sizeOf } from "../../tensor/shape.js";
 import { StepPlan } from "../../tensor/step-plan.js";
 import type { Model } from "../model.js";
@@ -81,7 +82,7 @@ export async function attackImages(
       const batch = await prepared.attack(set.inputRange(start, end), set.targetRange(start, end), start);
       images.set(batch.images, start * sizeOf(model.inputShape));
       withoutGradient += batch.withoutGradient;
-      onProgress?.(end);
+      refusePromise("attackImages", onProgress?.(end), "onProgress", "await after the attack");
     }
   } finally {
     prepared.dispose();
