@@ -407,7 +407,7 @@ export const allReaders: readonly Reader[] = [
     async trial(random, sources) {
       const folder = join(sources.folder, "run");
       mkdirSync(join(folder, "parts"), { recursive: true });
-      const identity = { ...run, settings: run.settings };
+      const identity = { ...run, precision: "float32" };
       const whole = random.integer(2) === 0;
       writeFileSync(join(folder, "run.json"), JSON.stringify(whole ? run : mutateJson(random, run)));
       const part = { value: { loss: [1, { $number: "NaN" }], pixels: { $tensor: "tensor0" } } };

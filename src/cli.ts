@@ -178,6 +178,7 @@ program
   .addOption(option("--preset <name>", "quick (minutes) or reference (the full settings)").default("quick"))
   .addOption(options.seed)
   .addOption(options.dataDir)
+  .addOption(options.precision)
   .addOption(options.out)
   .addOption(option("--resume", "go on with an interrupted run in the same folder"))
   .addOption(
@@ -188,8 +189,8 @@ program
   .addOption(options.json)
   .action(async (name: string, { json, ...given }: ExperimentOptions & { json?: boolean }) => {
     const { run, runAll } = await import("./experiments/run.js");
-    if (name !== "all") return printResult(await running((context) => run(name, given, context)), json);
-    const { failed, ...result } = await running((context) => runAll(given, context));
+    if (name !== "all") return printResult(await running((context) => run(name, given, context), given), json);
+    const { failed, ...result } = await running((context) => runAll(given, context), given);
     printResult(result, json, "index.html");
     if (failed.length > 0) process.exitCode = 1;
   });
@@ -270,11 +271,12 @@ program
   .addOption(option("--data <name>", "data set of real starts; default: the model's own"))
   .addOption(options.profile)
   .addOption(options.dataDir)
+  .addOption(options.precision)
   .addOption(options.out)
   .addOption(options.json)
-  .action(async ({ json, ...given }: OptimizeOptions & { json?: boolean }) => {
+  .action(async ({ json, precision, ...given }: OptimizeOptions & { json?: boolean; precision?: Precision }) => {
     const { optimize } = await import("./experiments/optimize.js");
-    printResult(await running((context) => optimize(given, context), given), json);
+    printResult(await running((context) => optimize(given, context), { ...given, precision }), json);
   });
 
 program
@@ -288,11 +290,12 @@ program
   .addOption(option("--data <name>", "mnist or digits; default mnist where it can be had, else digits"))
   .addOption(options.dataDir)
   .addOption(options.seed)
+  .addOption(options.precision)
   .addOption(options.out)
   .addOption(options.json)
-  .action(async ({ json, ...given }: StartOptions & { json?: boolean }) => {
+  .action(async ({ json, precision, ...given }: StartOptions & { json?: boolean; precision?: Precision }) => {
     const { start } = await import("./experiments/start.js");
-    printResult(await running((context) => start(given, context)), json);
+    printResult(await running((context) => start(given, context), { precision }), json);
   });
 
 program

@@ -13,6 +13,7 @@ import {
   describeAdapter,
   type Figures,
   machineText,
+  precisionOption,
   type RunContext,
   versions,
   writeResults,
@@ -32,7 +33,7 @@ import {
 import { parseStart, type StartKind } from "./lib/inputs/starts.js";
 import { parseTargets } from "./lib/inputs/target.js";
 import { addOptimizationSections, optimizationCards } from "./lib/report/optimize-report.js";
-import { commandText, counted } from "./lib/report/text.js";
+import { type CommandOptions, commandText, counted } from "./lib/report/text.js";
 import { profileText } from "./lib/training/profile.js";
 
 /** As the command line gives them; what is absent has its default. */
@@ -124,7 +125,7 @@ export async function optimize(options: OptimizeOptions, context: RunContext) {
       const report = new Report({
         title: `Images for ${targetsText(wishes)}`,
         subtitle: `Gradient descent on the input of ${model.name} (${basename(options.model)}), ${counted(wishes.length, "image")} in one batch`,
-        footer: `${machineText(device)}. ${commandOf(config, startKind, settings, options.dataDir)}`,
+        footer: `${machineText(device)}. ${commandOf(config, startKind, settings, { "data-dir": options.dataDir, ...precisionOption(device) })}`,
       }).figures(optimizationCards(run));
       addOptimizationSections(report, run, config);
       await writeResults(folder, { pictures: picturesOf(run), report: report.html(), metrics });
@@ -145,12 +146,12 @@ function commandOf(
   }: Pick<OptimizeOptions, "model" | "target" | "count"> & { readonly data: string | null },
   start: StartKind,
   settings: OptimizeSettings,
-  dataDir: string | undefined,
+  surroundings: CommandOptions,
 ): string {
   const { steps, learningRate: lr, l2, totalVariation: tv, blur, jitter } = { ...settings, ...settings.regularizers };
   const data = name ?? undefined;
   return commandText(["optimize"], {
-    ...{ model, target, start, count, steps, lr, l2, tv, blur, jitter, seed: settings.seed, data, "data-dir": dataDir },
+    ...{ model, target, start, count, steps, lr, l2, tv, blur, jitter, seed: settings.seed, data, ...surroundings },
   });
 }
 

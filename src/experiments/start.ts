@@ -8,7 +8,7 @@ import { type KeyFigure, Report } from "../io/report.js";
 import { saveModel } from "../nn/checkpoint.js";
 import { checkDataName, loadData, loadMnistOrBuiltIn } from "./lib/frame/data.js";
 import { withOutputFolder } from "./lib/frame/folder-lock.js";
-import { machineText, type RunContext, writeResults } from "./lib/frame/run.js";
+import { machineText, precisionOption, type RunContext, writeResults } from "./lib/frame/run.js";
 import {
   defaultSettings,
   optimizationConfig,
@@ -85,13 +85,14 @@ export async function start(options: StartOptions, context: RunContext) {
     seed: options.seed ?? 0,
   };
   const sets = setsOf(zoo, config, dataset);
-  const again = { preset: presetName, data: dataset.name, "data-dir": options.dataDir, seed: config.seed };
   const device = await context.openDevice();
+  const surroundings = { "data-dir": options.dataDir, ...precisionOption(device) };
+  const again = { preset: presetName, data: dataset.name, seed: config.seed, ...surroundings };
   return withOutputFolder(options.out ?? join("out", "start"), async (folder) => {
     const model = zooArchitecture(zoo).build({ device, seed: config.seed });
     try {
       const training = await runTraining(
-        { model, zoo, config, dataset, sets, folder, goOnWith: { "data-dir": options.dataDir } },
+        { model, zoo, config, dataset, sets, folder, goOnWith: surroundings },
         context,
       );
       await saveModel(join(folder, "model.safetensors"), model, { notes: modelNotes(training) });

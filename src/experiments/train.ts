@@ -10,7 +10,7 @@ import type { WebGpuDevice } from "../webgpu/device.js";
 import { checkDataName, loadData } from "./lib/frame/data.js";
 import { withOutputFolder } from "./lib/frame/folder-lock.js";
 import { checkMemory } from "./lib/frame/memory-limit.js";
-import { machineText, type RunContext, writeResults } from "./lib/frame/run.js";
+import { machineText, precisionOption, type RunContext, writeResults } from "./lib/frame/run.js";
 import { type CommandOptions, counted } from "./lib/report/text.js";
 import { addTrainingSections, trainingCards, trainingPictures } from "./lib/report/train-report.js";
 import { type ZooModel, zooArchitecture, zooModel } from "./lib/training/models.js";
@@ -144,9 +144,9 @@ function configOf(zoo: ZooModel, options: TrainOptions, resume: ModelFile | unde
 }
 
 /** Options of the command that a training's result depends on besides its configuration, where they are not the default. */
-const surroundings = ({ precision }: WebGpuDevice, dataDir: string | undefined): CommandOptions => ({
+const surroundings = (device: WebGpuDevice, dataDir: string | undefined): CommandOptions => ({
   "data-dir": dataDir,
-  precision: precision === "float32" ? undefined : precision,
+  ...precisionOption(device),
 });
 
 function trainReport(run: TrainRun, device: WebGpuDevice, command: string): string {

@@ -102,6 +102,13 @@ describe("exit code 2, nothing written", () => {
       () => ["train", "mlp-64", ...onDigits, "--limit-train", "20", "--batch", "32"],
       /from 1 to the 20 training images/,
     ],
+    ...["train mlp-64", "run digits", "start", "optimize --model x --target 3", "doctor"].map(
+      (command): [string, () => string[], RegExp] => [
+        `an unknown precision of ${command}`,
+        () => [...command.split(" "), "--precision", "half"],
+        /'--precision <name>' argument 'half' is invalid. Allowed choices are float32, mixed/,
+      ],
+    ),
     [
       "epochs that are no number",
       () => ["train", "mlp-64", ...onDigits, "--epochs", "many"],

@@ -5,7 +5,12 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { limitImages } from "../../src/data/dataset.js";
-import { defineExperiment, type ExperimentRun } from "../../src/experiments/lib/frame/experiment.js";
+import {
+  defineExperiment,
+  type Experiment,
+  type ExperimentRun,
+  runExperiment,
+} from "../../src/experiments/lib/frame/experiment.js";
 import {
   measureStep,
   type TrainingPlan,
@@ -16,6 +21,7 @@ import { zooArchitecture, zooModel } from "../../src/experiments/lib/training/mo
 import { runAll } from "../../src/experiments/run.js";
 import { Report } from "../../src/io/report.js";
 import { sgd } from "../../src/nn/optimizers.js";
+import type { WebGpuDevice } from "../../src/webgpu/device.js";
 import { tinyRuns } from "./tiny.js";
 
 const runs = tinyRuns();
@@ -71,6 +77,22 @@ describe("settings", () => {
     expect(reference.metrics.count).toBe(5);
   });
 
+  test("the precision is part of the command that does the same again", async () => {
+    const { context } = runs.context({});
+    const device: WebGpuDevice = Object.create(await context.openDevice(), { precision: { value: "mixed" } });
+    const { folder } = await runExperiment(
+      "tiny",
+      counting().experiment as unknown as Experiment,
+      { out: runs.at("mixed"), precision: "mixed" },
+      { ...context, openDevice: async () => device },
+    );
+    const report = readFileSync(join(folder, "report.html"), "utf8");
+    expect(report).toContain("kilograd run tiny --preset quick --seed 0 --precision mixed<");
+    const metrics = JSON.parse(readFileSync(join(folder, "metrics.json"), "utf8"));
+    expect(metrics.adapter.precision).toBe("mixed");
+    expect(JSON.parse(readFileSync(join(folder, "run.json"), "utf8")).precision).toBe("mixed");
+  });
+
   test.each([
     [["sizes=3"], /sizes must be a list as \[1,2\], given "3"/],
     [["parts=many"], /parts must be a number as 3, given "many"/],
@@ -106,6 +128,9 @@ describe("an interrupted run", () => {
     );
     await expect(runs.run(again.experiment, { out, resume: true, seed: 1 })).rejects.toThrow(
       /resume: seed must be as in .*, 0, given 1/,
+    );
+    await expect(runs.run(again.experiment, { out, resume: true, precision: "mixed" })).rejects.toThrow(
+      /resume: precision must be as in .*, "float32", given "mixed"/,
     );
     await expect(runs.run(again.experiment, { out, resume: true, set: ["parts=2"] })).rejects.toThrow(
       /parts must be as in .*, 3, given 2/,

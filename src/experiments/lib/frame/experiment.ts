@@ -8,13 +8,14 @@ import type { KeyFigure, Report } from "../../../io/report.js";
 import type { Architecture } from "../../../nn/architecture.js";
 import { buildModel, readModelFile, saveModel } from "../../../nn/checkpoint.js";
 import type { Model } from "../../../nn/model.js";
+import type { Precision } from "../../../tensor/device.js";
 import { UsageError } from "../../../tensor/errors.js";
 import { check, describe, meantHint } from "../../../tensor/options.js";
 import type { WebGpuDevice } from "../../../webgpu/device.js";
 import { commandText, counted, duration } from "../report/text.js";
 import { checkDataName, loadData } from "./data.js";
 import { ExperimentProgress, type PartProgress } from "./experiment-progress.js";
-import { describeAdapter, machineText, type RunContext, versions, writeResults } from "./run.js";
+import { describeAdapter, machineText, precisionOption, type RunContext, versions, writeResults } from "./run.js";
 import { settingRule } from "./setting-rules.js";
 import { WorkFolder } from "./work-folder.js";
 
@@ -58,6 +59,8 @@ export interface ExperimentOptions {
   readonly dataDir?: string;
   readonly out?: string;
   readonly resume?: boolean;
+  /** That of the context's device; default: KILOGRAD_PRECISION, float32. A run goes on in the precision that it began in. */
+  readonly precision?: Precision;
   /** "name=value" each, instead of the preset's. */
   readonly set?: readonly string[];
 }
@@ -102,8 +105,10 @@ export class ExperimentRun<S extends Settings = Settings> {
 
   /** The command of this run, with all that differs from its preset. */
   get command(): string {
-    const { name, preset, seed, dataDir, changes } = this;
-    return commandText(["run", name], { preset, seed, "data-dir": dataDir, set: changes });
+    const { name, preset, seed, dataDir, device, changes } = this;
+    return commandText(["run", name], {
+      ...{ preset, seed, "data-dir": dataDir, ...precisionOption(device), set: changes },
+    });
   }
 
   /** How a figure with a goal is shown. Goals are those of the reference preset: a shorter run may meet but not miss them. */
@@ -229,9 +234,10 @@ export async function runExperiment(
   const settings = changedSettings(name, experiment.presets[preset], options.set ?? []);
   const seed = options.seed ?? 0;
   const out = options.out ?? join("out", `${name}-${preset}`);
+  const precision = options.precision ?? (process.env["KILOGRAD_PRECISION"] || "float32");
   const work = await WorkFolder.open(
     out,
-    { experiment: name, preset, seed, settings },
+    { experiment: name, preset, seed, precision, settings },
     { resume: options.resume ?? false },
   );
   try {
@@ -276,7 +282,9 @@ async function runIn(
   } catch (error) {
     if (context.signal.aborted) {
       await work.note(run.seconds);
-      const again = commandText(["run", name], { preset, seed, "data-dir": dataDir, set: changes, out, resume: true });
+      const again = commandText(["run", name], {
+        ...{ preset, seed, "data-dir": dataDir, ...precisionOption(device), set: changes, out, resume: true },
+      });
       context.say(`What is finished is kept. Go on with\n  ${again}`);
     }
     throw error;

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { writeFileAtomic, writeJson } from "../../../io/files.js";
 import type { OpenDeviceOptions } from "../../../tensor/open.js";
 import type { WebGpuDevice } from "../../../webgpu/device.js";
+import type { CommandOptions } from "../report/text.js";
 
 /** What a run is given by the command line. */
 export interface RunContext {
@@ -47,9 +48,14 @@ export function backendName(): string {
 }
 
 /** What the device is, for `metrics.json` and reports. */
-export function describeAdapter({ adapter, profile }: WebGpuDevice) {
+export function describeAdapter({ adapter, profile, precision }: WebGpuDevice) {
   const { vendor, architecture, device, description } = adapter.info;
-  return { description, device, vendor, architecture, backend: backendName(), profile: profile.name };
+  return { description, device, vendor, architecture, backend: backendName(), profile: profile.name, precision };
+}
+
+/** The option of every command that has the device compute as this one does; none where that is the default. */
+export function precisionOption({ precision }: WebGpuDevice): CommandOptions {
+  return { precision: precision === "float32" ? undefined : precision };
 }
 
 /** One line about the machine, for the foot of reports. */

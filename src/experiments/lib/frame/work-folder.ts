@@ -17,6 +17,7 @@ export interface RunIdentity {
   readonly experiment: string;
   readonly preset: string;
   readonly seed: number;
+  readonly precision: string;
   readonly settings: Readonly<Record<string, unknown>>;
 }
 
@@ -31,6 +32,7 @@ const runFile: GenericSchema<unknown, RunFile> = object(
     experiment: text,
     preset: optional(string("a text"), ""),
     seed: optional(anyNumber, 0),
+    precision: optional(text, "float32"),
     settings: optional(anyObject, {}),
     finished: boolean("true or false"),
     seconds: exactOptional(ruled<number>(number({ from: 0 }))),
@@ -166,7 +168,14 @@ function runFileOf(folder: string): RunFile | undefined {
   if (run !== undefined) return run;
   const results = read("metrics.json", object({ command: text }, "an object"));
   if (results === undefined) return undefined;
-  return { experiment: `\`kilograd ${results.command}\``, preset: "", seed: 0, settings: {}, finished: true };
+  return {
+    experiment: `\`kilograd ${results.command}\``,
+    preset: "",
+    seed: 0,
+    precision: "",
+    settings: {},
+    finished: true,
+  };
 }
 
 /** What run.json says, if the folder is fit for a run. @throws UsageError, see `WorkFolder.open` */
@@ -194,7 +203,9 @@ function checkResumable(path: string, identity: RunIdentity, earlier: RunFile | 
   if (earlier === undefined) {
     throw new UsageError(`resume: ${path} holds no run to go on with; leave out --resume`);
   }
-  const flat = ({ experiment, preset, seed, settings }: RunIdentity) => ({ experiment, preset, seed, ...settings });
+  const flat = ({ settings, experiment, preset, seed, precision }: RunIdentity) => ({
+    ...{ experiment, preset, seed, precision, ...settings },
+  });
   const before: Record<string, unknown> = flat(earlier);
   for (const [name, value] of Object.entries(flat(identity))) {
     const [now, then] = [JSON.stringify(value), JSON.stringify(before[name])];
