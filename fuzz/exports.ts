@@ -368,7 +368,7 @@ const left: Readonly<Record<string, string>> = {
       ...["walk", "rows", "lend", "requireOneOutput", "layerOf", "shapeOf", "fused", "checkedInputs"].map(
         (name) => `Sequential#${name}`,
       ),
-      ...["Architecture#rows", "Architecture#bind", "StepPlan#recordingOf"],
+      ...["Architecture#rows", "Architecture#bind", "Architecture#multiplyAddsOf", "StepPlan#recordingOf"],
     ].map((name) => [name, "private"]),
   ),
   ...Object.fromEntries(

@@ -5,7 +5,7 @@ import { ShapeError, UsageError } from "../tensor/errors.js";
 import { array, callable, check, checkOptions, integer, object, type Rules, string, text } from "../tensor/options.js";
 import { randomKey } from "../tensor/random.js";
 import { keep } from "../tensor/scope.js";
-import { checkShape, formatShape, type Shape, sameShape, sizeOf } from "../tensor/shape.js";
+import { checkShape, formatShape, type Shape, sameShape } from "../tensor/shape.js";
 import { checkDevice, requireTensor, type Tensor } from "../tensor/tensor.js";
 import {
   applyLayer,
@@ -84,9 +84,6 @@ const graphRules: Rules<GraphOptions> = { inputs: nodes, outputs: nodes, name: t
 const buildRules: Rules<BuildOptions> = { device: deviceRule, seed: integer(), weights: callable };
 const sequentialRules: Rules<ArchitectureOptions & BuildOptions> = { ...architectureRules, ...buildRules };
 const modelRules: Rules<GraphOptions & BuildOptions> = { ...graphRules, ...buildRules };
-
-/** A layer's weights that inputs are multiplied by. */
-const kernelsOf = ({ weights }: PlacedLayer) => weights.filter(({ shape }) => shape.length > 1);
 
 /** Keras's class name in snake case: MaxPooling2D is max_pooling2d. */
 export function snakeCase(className: string): string {
@@ -185,13 +182,11 @@ export class Architecture {
 
   /** Multiply-adds of all kernels for one sample, forward. */
   multiplyAdds(): number {
-    // A kernel's last axis is the output's: each of the output's positions takes all of it once.
-    const ofCall = ({ layer, shape: output }: PlacedCall) =>
-      kernelsOf(this.layers[layer]!).reduce(
-        (sum, { shape }) => sum + (sizeOf(shape) * sizeOf(output)) / shape.at(-1)!,
-        0,
-      );
-    return this.calls.reduce((sum, call) => sum + ofCall(call), 0);
+    return this.calls.reduce((sum, call) => sum + this.multiplyAddsOf(call), 0);
+  }
+
+  private multiplyAddsOf({ layer, shape, inputShapes }: PlacedCall): number {
+    return this.layers[layer]!.layer.multiplyAdds?.(shape, ...inputShapes) ?? 0;
   }
 
   /**
@@ -199,9 +194,8 @@ export class Architecture {
    * `openDevice("webgpu", { tinyDispatches: architecture.hasTinyDispatches(128) })`. Measured on lavapipe with two cores.
    */
   hasTinyDispatches(batchSize: number): boolean {
-    return (
-      this.multiplyAdds() * batchSize < 1e6 * this.calls.flatMap(({ layer }) => kernelsOf(this.layers[layer]!)).length
-    );
+    const computing = this.calls.filter((call) => this.multiplyAddsOf(call) > 0);
+    return this.multiplyAdds() * batchSize < 1e6 * computing.length;
   }
 
   /** The table that Keras prints. */

@@ -26,7 +26,7 @@ import { requireTensor, type Tensor, tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./architecture.js";
 import { requireFiniteState } from "./diagnose.js";
 import type { FigureSums } from "./figures.js";
-import { readKerasModel, readKerasWeightsFor } from "./keras.js";
+import { readKerasModel, readKerasWeightsFor } from "./formats/keras.js";
 import { type Model, requireModel } from "./model.js";
 import type { OptimizerConfig } from "./optimizers.js";
 import { checkedModelConfig, storedArchitecture } from "./stored-config.js";

@@ -21,7 +21,7 @@ import {
 import { type FitOptions, type History, train } from "./fit.js";
 import { applyLayer, type GraphInput, type GraphNode, nodesOf } from "./graph.js";
 import { type Head, headOf } from "./head.js";
-import { defineLayer, type Layer } from "./layer.js";
+import { type Layer, withParts } from "./layer.js";
 import type { ApplyOptions, BoundLayer, CallOptions, LayerOutput, Model, ModelInput, ModelWeight } from "./model.js";
 import { configOf, type ModelConfig } from "./model-config.js";
 import type { InputData, LabelledData } from "./samples.js";
@@ -169,7 +169,7 @@ export class GraphModel implements Model {
     const name = `${prefix}/${placed.name}`;
     let layer = this.lent.get(name);
     if (layer === undefined) {
-      layer = defineLayer({ ...placed.layer, config: { ...placed.layer.config, name }, bound: weights });
+      layer = withParts(placed.layer, { config: { ...placed.layer.config, name }, bound: weights });
       this.lent.set(name, layer);
     }
     return layer;

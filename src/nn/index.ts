@@ -32,6 +32,7 @@ export {
 export type { EvaluateOptions, Evaluation, Predictions, PredictOptions } from "./evaluate.js";
 export type { BatchFigures, Metric } from "./figures.js";
 export type { AugmentContext, CheckpointOptions, FitOptions, Perturb, PerturbContext } from "./fit.js";
+export { type SaveKerasOptions, saveKerasModel } from "./formats/keras.js";
 export { type GraphInput, type GraphNode, type InputOptions, input } from "./graph.js";
 export type { History, Timing } from "./history.js";
 export {
@@ -49,7 +50,6 @@ export {
   uniform,
   zeros,
 } from "./initializers.js";
-export { type SaveKerasOptions, saveKerasModel } from "./keras.js";
 export type { CallableLayer, CallContext, Layer, LayerConfig, LayerOptions, WeightSpec } from "./layer.js";
 export { type BatchNormOptions, batchNorm } from "./layers/batch-norm.js";
 export { type Conv2dOptions, conv2d } from "./layers/conv2d.js";

@@ -6,6 +6,7 @@ import type { RandomKey } from "../tensor/random.js";
 import type { Shape } from "../tensor/shape.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { ActivationName } from "./activations.js";
+import type { KerasWords } from "./formats/keras-words.js";
 import { applyLayer, type GraphNode } from "./graph.js";
 import type { Initializer } from "./initializers.js";
 
@@ -66,6 +67,8 @@ export interface Layer {
   /** @throws ShapeError when the inputs do not fit */
   outputShape(inputShape: Shape, ...others: Shape[]): Shape;
   weights(inputShape: Shape, ...others: Shape[]): readonly WeightSpec[];
+  /** Multiply-adds of its kernels for one sample, forward; none where it is left out. */
+  multiplyAdds?(outputShape: Shape, ...inputShapes: Shape[]): number;
   /** x [N, ...inputShape] to [N, ...outputShape]; `weights` by their names. Further inputs are in the context. */
   call(x: Tensor, weights: Readonly<Record<string, Tensor>>, context: CallContext): Tensor;
   /** Weights that it brings along, by their names: those of the model that it was taken from. */
@@ -82,17 +85,55 @@ export interface CallableLayer extends Layer {
   (x: GraphNode | readonly GraphNode[]): GraphNode;
 }
 
-/** Fills in what many layers do without: an activation, weights. */
-export function defineLayer(
-  layer: Pick<Layer, "className" | "config" | "outputShape" | "call"> & Partial<Omit<Layer, "className" | "config">>,
-): CallableLayer {
-  const onNodes = (x: GraphNode | readonly GraphNode[]): GraphNode => applyLayer(callable, x);
-  const callable: CallableLayer = Object.assign(onNodes, {
-    activation: "linear" as const,
-    weights: () => [],
-    ...layer,
-  });
-  return callable;
+/** What a layer says of itself; the rest is filled in. */
+export type LayerParts = Pick<Layer, "config" | "outputShape" | "call"> & Partial<Omit<Layer, "className">>;
+
+/** A layer of one class, which fills in what many do without: an activation, weights. */
+function layerOf(className: string, parts: LayerParts): CallableLayer {
+  const onNodes = (x: GraphNode | readonly GraphNode[]): GraphNode => applyLayer(layer, x);
+  const rest = { activation: "linear" as const, weights: () => [], ...parts };
+  const layer: CallableLayer = Object.assign(onNodes, { className, ...rest });
+  return layer;
+}
+
+/** The same layer with other parts. */
+export const withParts = (layer: Layer, parts: Partial<Layer>): CallableLayer =>
+  layerOf(layer.className, { ...layer, ...parts });
+
+/** A kind of layer: how one is made, and how other formats say it. */
+export interface LayerClass<Options> {
+  readonly className: string;
+  /** A layer of its options, or of its own configuration. @throws UsageError for options that it does not have */
+  readonly make: (options: Options) => CallableLayer;
+  /** Undefined where Keras has no such layer. */
+  readonly keras: KerasWords | undefined;
+}
+
+/**
+ * Defines a kind of layer. `make` checks the options and says what a layer of them is: its configuration, shape rule,
+ * weights, multiply-adds and call. layers/registry.ts lists the classes, by which stored models find them.
+ * @example
+ * export const Doubling = defineLayerClass({
+ *   className: "Doubling",
+ *   make: (options: LayerOptions) => ({
+ *     config: commonConfig(checkOptions("Doubling", options, layerRules)),
+ *     outputShape: (shape) => shape,
+ *     call: (x) => mul(x, 2),
+ *   }),
+ * });
+ */
+export function defineLayerClass<Options>(definition: {
+  readonly className: string;
+  readonly make: (options: Options) => LayerParts;
+  readonly keras?: KerasWords;
+}): LayerClass<Options> {
+  const { className, make, keras } = definition;
+  return { className, make: (options) => layerOf(className, make(options)), keras };
+}
+
+/** The configuration of what every layer has: name and trainable flag, where given. */
+export function commonConfig({ name, trainable }: LayerOptions): LayerConfig {
+  return { ...(name !== undefined && { name }), ...(trainable !== undefined && { trainable }) };
 }
 
 /** A weight; without more it is trained, starts at zero and has no penalty. */

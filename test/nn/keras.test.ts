@@ -8,7 +8,7 @@ import { afterAll, afterEach, beforeEach, describe, expect, it } from "vitest";
 import { type KerasH5, readKerasH5, writeKerasH5 } from "../../src/io/keras-h5.js";
 import { architecture } from "../../src/nn/architecture.js";
 import { assignWeights, loadModel, readModelFile } from "../../src/nn/checkpoint.js";
-import { fromKerasConfig, saveKerasModel, toKerasConfig } from "../../src/nn/keras.js";
+import { fromKerasConfig, saveKerasModel, toKerasConfig } from "../../src/nn/formats/keras.js";
 import type { Layer } from "../../src/nn/layer.js";
 import { batchNorm } from "../../src/nn/layers/batch-norm.js";
 import { conv2d } from "../../src/nn/layers/conv2d.js";

@@ -10,7 +10,7 @@ import { compose, sequential } from "../../src/nn/architecture.js";
 import { modelCheckpoint, terminateOnNaN } from "../../src/nn/callbacks/index.js";
 import { loadModel, saveModel } from "../../src/nn/checkpoint.js";
 import type { FitOptions } from "../../src/nn/fit.js";
-import { saveKerasModel } from "../../src/nn/keras.js";
+import { saveKerasModel } from "../../src/nn/formats/keras.js";
 import type { Layer } from "../../src/nn/layer.js";
 import { batchNorm } from "../../src/nn/layers/batch-norm.js";
 import { conv2d } from "../../src/nn/layers/conv2d.js";

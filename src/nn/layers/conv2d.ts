@@ -3,8 +3,10 @@ import { conv2d as conv2dOp } from "../../autograd/ops/conv2d.js";
 import { conv2dMaxPool2d } from "../../autograd/ops/conv2d-pool.js";
 import { conv2dRules, pairRule } from "../../kernels/conv2d/geometry.js";
 import { checkOptions, integer, type Rules } from "../../tensor/options.js";
+import { sizeOf } from "../../tensor/shape.js";
 import { activate, splitActivation } from "../activations.js";
-import { type CallableLayer, defineLayer, weight } from "../layer.js";
+import { kernelSettings, kernelWritten, paddingSetting } from "../formats/keras-words.js";
+import { type CallableLayer, defineLayerClass, weight } from "../layer.js";
 import { type KernelOptions, kernelConfig, kernelRules } from "./dense.js";
 import { type Padding, type Pair, pairOf, slide, windowsOf } from "./window.js";
 
@@ -27,40 +29,56 @@ const rules: Rules<Conv2dOptions> = {
   kernelSize: pairRule,
 };
 
+export const Conv2D = defineLayerClass({
+  className: "Conv2D",
+  make(given: Conv2dOptions) {
+    const options = checkOptions("Conv2D", given, rules, ["filters", "kernelSize"]);
+    const { filters, padding = "valid" } = options;
+    const kernelSize = pairOf(options.kernelSize);
+    const strides = pairOf(options.strides ?? 1);
+    const dilations = pairOf(options.dilations ?? 1);
+    const config = kernelConfig(options);
+    const { fused, after } = splitActivation(config.activation);
+    return {
+      config: { filters, kernelSize, strides, padding, dilations, ...config },
+      activation: config.activation,
+      outputShape: (shape) => [...slide(shape, { size: kernelSize, strides, padding, dilations }), filters],
+      weights: (shape) => [
+        weight({
+          name: "kernel",
+          shape: [...kernelSize, shape[2]!, filters],
+          initializer: config.kernelInitializer,
+          l2: config.kernelL2,
+        }),
+        ...(config.useBias ? [weight({ name: "bias", shape: [filters], initializer: config.biasInitializer })] : []),
+      ],
+      // Each value of the output takes a window of all input channels.
+      multiplyAdds: (output, input) => sizeOf(output) * sizeOf(kernelSize) * input[2]!,
+      call(x, { kernel, bias }, { omitActivation }) {
+        const activation = omitActivation ? "linear" : fused;
+        const y = conv2dOp(x, kernel!, { strides, padding, dilations, ...(bias && { bias }), activation });
+        return omitActivation ? y : activate(y, after);
+      },
+      fuse(next) {
+        // The pooling commutes with the fused activations, which increase.
+        if (next.className !== "MaxPooling2D" || after !== "linear") return undefined;
+        const pool = windowsOf(next.config);
+        return (x, { kernel, bias }) =>
+          conv2dMaxPool2d(x, kernel!, { strides, padding, dilations, ...(bias && { bias }), activation: fused, pool });
+      },
+    };
+  },
+  keras: {
+    settings: {
+      ...{ filters: "filters", kernelSize: "kernel_size", dilations: "dilation_rate" },
+      ...{ strides: "strides", padding: paddingSetting },
+      ...kernelSettings,
+    },
+    fixed: { data_format: "channels_last", groups: 1 },
+    written: kernelWritten,
+    turnedByTheano: true,
+  },
+});
+
 /** Convolution of [N, height, width, channels]. */
-export function conv2d(given: Conv2dOptions): CallableLayer {
-  const options = checkOptions("Conv2D", given, rules, ["filters", "kernelSize"]);
-  const { filters, padding = "valid" } = options;
-  const kernelSize = pairOf(options.kernelSize);
-  const strides = pairOf(options.strides ?? 1);
-  const dilations = pairOf(options.dilations ?? 1);
-  const config = kernelConfig(options);
-  const { fused, after } = splitActivation(config.activation);
-  return defineLayer({
-    className: "Conv2D",
-    config: { filters, kernelSize, strides, padding, dilations, ...config },
-    activation: config.activation,
-    outputShape: (shape) => [...slide(shape, { size: kernelSize, strides, padding, dilations }), filters],
-    weights: (shape) => [
-      weight({
-        name: "kernel",
-        shape: [...kernelSize, shape[2]!, filters],
-        initializer: config.kernelInitializer,
-        l2: config.kernelL2,
-      }),
-      ...(config.useBias ? [weight({ name: "bias", shape: [filters], initializer: config.biasInitializer })] : []),
-    ],
-    call(x, { kernel, bias }, { omitActivation }) {
-      const activation = omitActivation ? "linear" : fused;
-      const y = conv2dOp(x, kernel!, { strides, padding, dilations, ...(bias && { bias }), activation });
-      return omitActivation ? y : activate(y, after);
-    },
-    fuse(next) {
-      // The pooling commutes with the fused activations, which increase.
-      if (next.className !== "MaxPooling2D" || after !== "linear") return undefined;
-      const pool = windowsOf(next.config);
-      return (x, { kernel, bias }) =>
-        conv2dMaxPool2d(x, kernel!, { strides, padding, dilations, ...(bias && { bias }), activation: fused, pool });
-    },
-  });
-}
+export const conv2d = (options: Conv2dOptions): CallableLayer => Conv2D.make(options);

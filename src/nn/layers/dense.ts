@@ -4,8 +4,9 @@ import { ShapeError } from "../../tensor/errors.js";
 import { boolean, checkOptions, integer, number, type Rules } from "../../tensor/options.js";
 import { formatShape } from "../../tensor/shape.js";
 import { type ActivationName, activate, activationRule, splitActivation } from "../activations.js";
+import { kernelSettings, kernelWritten } from "../formats/keras-words.js";
 import { type InitializerOption, initializerOf, initializerRule } from "../initializers.js";
-import { type CallableLayer, defineLayer, type LayerConfig, type LayerOptions, layerRules, weight } from "../layer.js";
+import { type CallableLayer, commonConfig, defineLayerClass, type LayerOptions, layerRules, weight } from "../layer.js";
 
 /** Options of layers with a kernel; Keras's defaults. */
 export interface KernelOptions extends LayerOptions {
@@ -44,11 +45,6 @@ export function kernelConfig(options: KernelOptions) {
   };
 }
 
-/** Name and trainable flag where given. */
-export function commonConfig({ name, trainable }: LayerOptions): LayerConfig {
-  return { ...(name !== undefined && { name }), ...(trainable !== undefined && { trainable }) };
-}
-
 export interface DenseOptions extends KernelOptions {
   /** Size of the output. */
   readonly units: number;
@@ -56,29 +52,35 @@ export interface DenseOptions extends KernelOptions {
 
 const rules: Rules<DenseOptions> = { ...kernelRules, units: integer({ from: 1 }) };
 
+export const Dense = defineLayerClass({
+  className: "Dense",
+  make(given: DenseOptions) {
+    const options = checkOptions("Dense", given, rules, ["units"]);
+    const { units } = options;
+    const config = kernelConfig(options);
+    const { fused, after } = splitActivation(config.activation);
+    return {
+      config: { units, ...config },
+      activation: config.activation,
+      outputShape(shape) {
+        if (shape.length !== 1) {
+          throw new ShapeError(`needs inputs of one axis, got ${formatShape(shape)}; put nn.flatten() before it`);
+        }
+        return [units];
+      },
+      weights: ([size]) => [
+        weight({ name: "kernel", shape: [size!, units], initializer: config.kernelInitializer, l2: config.kernelL2 }),
+        ...(config.useBias ? [weight({ name: "bias", shape: [units], initializer: config.biasInitializer })] : []),
+      ],
+      multiplyAdds: (_, [size]) => size! * units,
+      call(x, { kernel, bias }, { omitActivation }) {
+        const y = matmul(x, kernel!, { ...(bias && { bias }), activation: omitActivation ? "linear" : fused });
+        return omitActivation ? y : activate(y, after);
+      },
+    };
+  },
+  keras: { settings: { units: "units", ...kernelSettings }, written: kernelWritten },
+});
+
 /** Fully connected layer on [N, in]. */
-export function dense(given: DenseOptions): CallableLayer {
-  const options = checkOptions("Dense", given, rules, ["units"]);
-  const { units } = options;
-  const config = kernelConfig(options);
-  const { fused, after } = splitActivation(config.activation);
-  return defineLayer({
-    className: "Dense",
-    config: { units, ...config },
-    activation: config.activation,
-    outputShape(shape) {
-      if (shape.length !== 1) {
-        throw new ShapeError(`needs inputs of one axis, got ${formatShape(shape)}; put nn.flatten() before it`);
-      }
-      return [units];
-    },
-    weights: ([size]) => [
-      weight({ name: "kernel", shape: [size!, units], initializer: config.kernelInitializer, l2: config.kernelL2 }),
-      ...(config.useBias ? [weight({ name: "bias", shape: [units], initializer: config.biasInitializer })] : []),
-    ],
-    call(x, { kernel, bias }, { omitActivation }) {
-      const y = matmul(x, kernel!, { ...(bias && { bias }), activation: omitActivation ? "linear" : fused });
-      return omitActivation ? y : activate(y, after);
-    },
-  });
-}
+export const dense = (options: DenseOptions): CallableLayer => Dense.make(options);

@@ -8,8 +8,8 @@ import { pool2dRules } from "../../kernels/pool2d.js";
 import { ShapeError } from "../../tensor/errors.js";
 import { checkOptions, object, type Rules } from "../../tensor/options.js";
 import { formatShape } from "../../tensor/shape.js";
-import { type CallableLayer, defineLayer, type LayerOptions, layerRules } from "../layer.js";
-import { commonConfig } from "./dense.js";
+import { paddingSetting } from "../formats/keras-words.js";
+import { type CallableLayer, commonConfig, defineLayerClass, type LayerOptions, layerRules } from "../layer.js";
 import { type Padding, type Pair, pairOf, slide } from "./window.js";
 
 export interface Pool2dOptions extends LayerOptions {
@@ -22,35 +22,43 @@ export interface Pool2dOptions extends LayerOptions {
 
 const rules: Rules<Pool2dOptions> = { ...layerRules, ...pool2dRules };
 
-function pool2d(className: string, op: typeof maxPool2dOp, given: Pair | Pool2dOptions): CallableLayer {
-  const named = (object.accepts(given) ? given : { poolSize: given }) as Pool2dOptions;
-  const options = checkOptions(className, named, rules, ["poolSize"]);
-  const { padding = "valid" } = options;
-  const poolSize = pairOf(options.poolSize);
-  const strides = pairOf(options.strides ?? options.poolSize);
-  return defineLayer({
+/** Pooling of windows is the same but for what a window gives. */
+const pooling = (className: string, op: typeof maxPool2dOp) =>
+  defineLayerClass({
     className,
-    config: { poolSize, strides, padding, ...commonConfig(options) },
-    gives: "summaries",
-    outputShape: (shape) => [...slide(shape, { size: poolSize, strides, padding }), shape[2]!],
-    call: (x) => op(x, { poolSize, strides, padding }),
+    make(given: Pool2dOptions) {
+      const options = checkOptions(className, given, rules, ["poolSize"]);
+      const { padding = "valid" } = options;
+      const poolSize = pairOf(options.poolSize);
+      const strides = pairOf(options.strides ?? options.poolSize);
+      return {
+        config: { poolSize, strides, padding, ...commonConfig(options) },
+        gives: "summaries",
+        outputShape: (shape) => [...slide(shape, { size: poolSize, strides, padding }), shape[2]!],
+        call: (x) => op(x, { poolSize, strides, padding }),
+      };
+    },
+    keras: {
+      settings: { poolSize: "pool_size", strides: "strides", padding: paddingSetting },
+      fixed: { data_format: "channels_last" },
+    },
   });
-}
+
+export const MaxPooling2D = pooling("MaxPooling2D", maxPool2dOp);
+export const AveragePooling2D = pooling("AveragePooling2D", avgPool2dOp);
+
+const named = (options: Pair | Pool2dOptions) =>
+  (object.accepts(options) ? options : { poolSize: options }) as Pool2dOptions;
 
 /** Maximum of each window; `maxPool2d(2)` is short for `maxPool2d({ poolSize: 2 })`. */
-export function maxPool2d(options: Pair | Pool2dOptions): CallableLayer {
-  return pool2d("MaxPooling2D", maxPool2dOp, options);
-}
+export const maxPool2d = (options: Pair | Pool2dOptions): CallableLayer => MaxPooling2D.make(named(options));
 
 /** Mean of each window, without the cells that padding adds. */
-export function avgPool2d(options: Pair | Pool2dOptions): CallableLayer {
-  return pool2d("AveragePooling2D", avgPool2dOp, options);
-}
+export const avgPool2d = (options: Pair | Pool2dOptions): CallableLayer => AveragePooling2D.make(named(options));
 
-/** Mean of each channel: [N, H, W, C] to [N, C]. */
-export function globalAvgPool2d(options: LayerOptions = {}): CallableLayer {
-  return defineLayer({
-    className: "GlobalAveragePooling2D",
+export const GlobalAveragePooling2D = defineLayerClass({
+  className: "GlobalAveragePooling2D",
+  make: (options: LayerOptions) => ({
     config: commonConfig(checkOptions("GlobalAveragePooling2D", options, layerRules)),
     gives: "summaries",
     outputShape(shape) {
@@ -60,5 +68,9 @@ export function globalAvgPool2d(options: LayerOptions = {}): CallableLayer {
       return [shape[2]!];
     },
     call: (x) => globalAvgPool2dOp(x),
-  });
-}
+  }),
+  keras: { fixed: { data_format: "channels_last", keepdims: false } },
+});
+
+/** Mean of each channel: [N, H, W, C] to [N, C]. */
+export const globalAvgPool2d = (options: LayerOptions = {}): CallableLayer => GlobalAveragePooling2D.make(options);

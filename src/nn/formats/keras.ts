@@ -1,0 +1,345 @@
+// Models in Keras's words: configurations translated both ways, and `.h5` files in the legacy layout (io/keras-h5.ts), which
+// every version of Keras reads. What Keras cannot say, or Kilograd cannot compute, is an error, never left out.
+
+import { array, object, optional } from "valibot";
+import { anyObject, parse, ruled, text } from "../../io/json.js";
+import {
+  type KerasH5,
+  type KerasLayerWeights,
+  type KerasWeight,
+  readKerasH5,
+  readKerasWeights,
+  writeKerasH5,
+} from "../../io/keras-h5.js";
+import type { StoredTensor } from "../../io/safetensors.js";
+import { DataError, UsageError } from "../../tensor/errors.js";
+import { boolean, checkOptions, describe, number, object as objectRule, type Rules } from "../../tensor/options.js";
+import { formatShape } from "../../tensor/shape.js";
+import { type ModelConfig, type PlacedLayer, snakeCase } from "../architecture.js";
+import type { ModelFile } from "../checkpoint.js";
+import { requireFiniteState } from "../diagnose.js";
+import { layerClasses, layerClassOf } from "../layers/registry.js";
+import { type Model, requireModel } from "../model.js";
+import type { StoredLayer } from "../model-config.js";
+import type { OptimizerConfig } from "../optimizers.js";
+import { checkedModelConfig, storedArchitecture } from "../stored-config.js";
+import { classNameOf, type Json, type KerasObject, Remarks } from "./keras-words.js";
+
+/** What to write besides the model. */
+export interface SaveKerasOptions {
+  /** How it was trained, so that Keras compiles it when it loads it: `optimizer.config()` and Keras's name of the loss. */
+  readonly training?: {
+    readonly optimizer: OptimizerConfig;
+    readonly loss: string;
+    readonly metrics?: readonly string[];
+  };
+  /** JSON to keep with the model; Keras passes over it. */
+  readonly notes?: Readonly<Record<string, unknown>>;
+  /** Writes weights that are infinite or NaN, too. Default false: they are an error, and an existing file stays as it is. */
+  readonly allowNonFinite?: boolean;
+}
+
+const saveRules: Rules<SaveKerasOptions> = { training: objectRule, notes: objectRule, allowNonFinite: boolean };
+
+/**
+ * Saves a model as `.h5` in Keras's legacy layout, float32, whole or not at all.
+ * @throws UsageError naming the layer that Keras has no words for, KilogradError `FILE_WRITE`, or `NON_FINITE` for weights
+ * that are infinite or NaN
+ * @example
+ * await nn.saveKerasModel("model.h5", model); // keras.models.load_model("model.h5")
+ */
+export async function saveKerasModel(path: string, model: Model, options: SaveKerasOptions = {}): Promise<void> {
+  requireModel("saveKerasModel", model);
+  const { training, notes = {}, allowNonFinite = false } = checkOptions("saveKerasModel", options, saveRules);
+  if (!allowNonFinite) await requireFiniteState("saveKerasModel", model, path);
+  const layers: KerasLayerWeights[] = [];
+  for (const layer of model.layers) {
+    const weights: KerasLayerWeights["weights"][number][] = [];
+    const names = layerClassOf(layer.placed.layer.className)?.keras?.weights ?? {};
+    for (const [name, tensor] of Object.entries(layer.weights)) {
+      const data = Float32Array.from(await tensor.data());
+      weights.push({ name: `${layer.name}/${names[name] ?? name}:0`, dtype: "F32", shape: tensor.shape, data });
+    }
+    layers.push({ name: layer.name, weights });
+  }
+  await writeKerasH5(path, {
+    modelConfig: toKerasConfig(model.config()),
+    ...(training && { trainingConfig: trainingConfig(training) }),
+    kilograd: { seed: model.seed, notes },
+    layers,
+  });
+}
+
+/**
+ * Reads an `.h5` file as a model file; `loadModel` does so by itself. Layers and weights are matched in their order, as
+ * Keras does.
+ * @throws DataError for a file that is missing, no HDF5, damaged, no sequential Keras model, or of layers that are unknown
+ */
+export async function readKerasModel(path: string): Promise<ModelFile> {
+  return fromKerasH5(await readKerasH5(path), path);
+}
+
+/** What a file holds as a model file. @throws DataError as {@link readKerasModel} */
+export function fromKerasH5(content: KerasH5, path: string): ModelFile {
+  const { modelConfig, kilograd, layers: groups, backend } = content;
+  const own = parse(kilogradWords, kilograd ?? {}, `${path}: its kilograd`);
+  const remarks = new Remarks(path);
+  const config = checkedModelConfig(fromKerasConfig(modelConfig, path, remarks), `${path}: its model`);
+  const { layers } = storedArchitecture(config, path);
+  checkPlaces(modelConfig, layers, path);
+  return {
+    path,
+    config,
+    seed: own.seed,
+    weights: placedInOrder(layers, groups, { path, backend }),
+    slots: new Map(),
+    callbackTensors: new Map(),
+    training: undefined,
+    notes: own.notes,
+    remarks: remarks.sentences(),
+  };
+}
+
+const kilogradWords = object(
+  { seed: optional(ruled<number>(number()), 0), notes: optional(anyObject, {}) },
+  "an object",
+);
+
+/**
+ * The weights of an `.h5` file, under the names that they have in a model: of a whole model or of weights alone, in the
+ * layouts of Keras 1, 2 and 3.
+ * @throws DataError for a file that cannot be read, or whose layers are not as many as the model's
+ */
+export async function readKerasWeightsFor(model: Model, path: string): Promise<Map<string, StoredTensor>> {
+  const found = await readKerasWeights(path);
+  const layers = model.layers.map(({ placed }) => placed);
+  if (found.kind === "layers") return placedInOrder(layers, found.layers, { path, backend: found.backend });
+  const weights = new Map<string, StoredTensor>();
+  const unclaimed = new Map(found.places);
+  const counts = new Map<string, number>();
+  for (const { name, layer, weights: specs } of layers) {
+    const base = snakeCase(layer.className);
+    const count = counts.get(base) ?? 0;
+    counts.set(base, count + 1);
+    const place = count === 0 ? base : `${base}_${count}`;
+    const stored = unclaimed.get(place) ?? [];
+    unclaimed.delete(place);
+    addWeights(weights, name, specs, stored, path);
+  }
+  const extra = [...unclaimed].find(([, stored]) => stored.length > 0);
+  if (extra !== undefined) throw new DataError(`${path}: has weights of ${extra[0]}, which the model does not have`);
+  return weights;
+}
+
+/** Gives layers with weights the groups with weights, one after the other. */
+function placedInOrder(
+  layers: readonly PlacedLayer[],
+  groups: readonly KerasLayerWeights[],
+  { path, backend }: { readonly path: string; readonly backend: string | undefined },
+): Map<string, StoredTensor> {
+  const weighted = layers.filter(({ weights }) => weights.length > 0);
+  const stored = groups.filter(({ weights }) => weights.length > 0);
+  if (weighted.length !== stored.length) {
+    throw new DataError(
+      `${path}: the model has ${weighted.length} layers with weights, the file weights of ${stored.length}`,
+    );
+  }
+  const weights = new Map<string, StoredTensor>();
+  for (const [i, { name, layer, weights: specs }] of weighted.entries()) {
+    const found = stored[i]!.weights;
+    // Theano's convolution turns the kernel around.
+    const turned = backend === "theano" && layerClassOf(layer.className)?.keras?.turnedByTheano === true;
+    addWeights(weights, name, specs, turned ? found.map(turnedKernel) : found, path);
+  }
+  return weights;
+}
+
+function addWeights(
+  to: Map<string, StoredTensor>,
+  layer: string,
+  specs: PlacedLayer["weights"],
+  found: readonly KerasWeight[],
+  path: string,
+): void {
+  if (found.length !== specs.length) {
+    throw new DataError(
+      `${path}: layer "${layer}" must have ${specs.length} weights (${specs.map((spec) => spec.name).join(", ")}), ` +
+        `has ${found.length} (${found.map((weight) => `${weight.name} ${formatShape(weight.shape)}`).join(", ")})`,
+    );
+  }
+  for (const [j, { name: _, ...tensor }] of found.entries()) to.set(`${layer}/${specs[j]!.name}`, tensor);
+}
+
+/** A kernel [height, width, in, out] with both first axes reversed; biases stay. */
+function turnedKernel(weight: KerasWeight): KerasWeight {
+  const [height, width, inputs, outputs] = weight.shape;
+  if (weight.shape.length !== 4) return weight;
+  const size = inputs! * outputs!;
+  const data = weight.data.slice();
+  for (let cell = 0; cell < height! * width!; cell++) {
+    const from = (height! * width! - 1 - cell) * size;
+    data.set(weight.data.subarray(from, from + size) as never, cell * size);
+  }
+  return { ...weight, data } as KerasWeight;
+}
+
+const kerasLayer = object({ class_name: text, config: anyObject }, "an object");
+const kerasLayerList = array(kerasLayer, "a list");
+
+/** The list of layers; before Keras 2.3 the configuration was the list itself. */
+function kerasLayers(model: unknown, source: string): KerasObject[] {
+  const { class_name: className, config } = (model ?? {}) as { class_name?: unknown; config?: unknown };
+  if (className !== "Sequential" || typeof config !== "object" || config === null) {
+    throw new DataError(`${source}: must hold a Sequential model, holds ${describe(className ?? null)}`);
+  }
+  return parse(kerasLayerList, Array.isArray(config) ? config : (config as Json)["layers"], `${source}: its layers`);
+}
+
+/** A model's configuration in Keras's words. @throws UsageError naming the layer that it has none for */
+export function toKerasConfig(config: ModelConfig): KerasObject {
+  if (config.className !== "Sequential") {
+    throw new UsageError(`keras: "${config.name}" must be a chain of layers, has branches; use saveModel`);
+  }
+  const { name, inputShape, layers } = config;
+  const input = { batch_input_shape: [null, ...inputShape], dtype: "float32", sparse: false, ragged: false };
+  return {
+    class_name: "Sequential",
+    config: {
+      name,
+      layers: [{ class_name: "InputLayer", config: { ...input, name: `${name}_input` } }, ...layers.map(toKerasLayer)],
+    },
+  };
+}
+
+/** A layer in Keras's words. @throws UsageError naming it, where Keras has none */
+function toKerasLayer({ className, config }: StoredLayer): KerasObject {
+  const where = `keras: layer "${config.name}" (${className})`;
+  const words = layerClassOf(className)?.keras;
+  if (words === undefined) throw new UsageError(`${where}: Keras has no such layer`);
+  const settings = Object.entries(words.settings ?? {}).map(([ours, theirs]) =>
+    typeof theirs === "string" ? [theirs, config[ours]] : [theirs.name, theirs.to(config[ours], where)],
+  );
+  const common = { name: config.name, trainable: config.trainable ?? true, dtype: "float32" };
+  return {
+    class_name: className,
+    config: { ...common, ...Object.fromEntries(settings), ...words.fixed, ...words.written },
+  };
+}
+
+/**
+ * Keras's configuration of a sequential model as Kilograd's. What only training needs is left out and told to `remarks`.
+ * @throws DataError naming `source` and the layer
+ */
+export function fromKerasConfig(model: unknown, source: string, remarks = new Remarks(source)): ModelConfig {
+  const layers = kerasLayers(model, source);
+  const { config } = model as KerasObject;
+  if (layers.length === 0) throw new DataError(`${source}: its model has no layers`);
+  const first = layers[0]!.config;
+  const batchShape = first["batch_input_shape"] ?? first["batch_shape"];
+  const inputShape = Array.isArray(batchShape) ? batchShape.slice(1) : undefined;
+  if (!inputShape?.every((size) => Number.isSafeInteger(size) && size > 0)) {
+    throw new DataError(`${source}: needs a fixed input shape, has ${JSON.stringify(batchShape ?? null)}`);
+  }
+  return {
+    className: "Sequential",
+    name: typeof config["name"] === "string" && config["name"] !== "" ? config["name"] : "sequential",
+    inputShape,
+    layers: layers
+      .filter((layer) => layer.class_name !== "InputLayer")
+      .map((layer) => fromKerasLayer(source, layer, remarks)),
+  };
+}
+
+/** A layer of Keras's words. @throws DataError naming the file and the layer, where it cannot be computed */
+function fromKerasLayer(
+  source: string,
+  { class_name: className, config: given }: KerasObject,
+  remarks: Remarks,
+): StoredLayer {
+  const name = typeof given["name"] === "string" ? given["name"] : className;
+  const where = `${source}: layer "${name}" (${className})`;
+  const words = layerClassOf(className)?.keras;
+  if (words === undefined) {
+    const known = layerClasses.filter(({ keras }) => keras !== undefined).map((each) => each.className);
+    throw new DataError(`${where}: the class must be one of ${known.join(", ")}`);
+  }
+  for (const [key, value] of Object.entries(words.fixed ?? {})) {
+    if (given[key] === undefined || given[key] === value) continue;
+    throw new DataError(`${where}: ${key} must be ${JSON.stringify(value)}, is ${JSON.stringify(given[key])}`);
+  }
+  const policy = policyOf(given["dtype"]);
+  if (policy !== undefined && policy !== "float32") remarks.computes(name, policy);
+  const read = new Set<string>();
+  const settings = Object.entries(words.settings ?? {}).flatMap(([ours, theirs]) => {
+    const key = typeof theirs === "string" ? theirs : theirs.name;
+    read.add(key);
+    const value = typeof theirs === "string" ? given[key] : theirs.from(given[key], { where, layer: name, remarks });
+    return value === undefined || value === null ? [] : [[ours, value] as const];
+  });
+  for (const [key, value] of Object.entries(given).sort(([a], [b]) => (a < b ? -1 : 1))) {
+    if (read.has(key)) continue;
+    if (/_(regularizer|constraint)$/.test(key) && value) remarks.lacks(name, `${key} ${classNameOf(value)}`);
+  }
+  return {
+    className,
+    config: {
+      ...(typeof given["name"] === "string" && { name }),
+      ...(given["trainable"] === false && { trainable: false }),
+      ...Object.fromEntries(settings),
+    },
+  };
+}
+
+/** "float32", or the name of a policy: a text, or an object with a name in its configuration. */
+function policyOf(dtype: unknown): string | undefined {
+  if (typeof dtype === "string") return dtype;
+  const name = (dtype as { config?: { name?: unknown } } | null | undefined)?.config?.name;
+  return typeof name === "string" ? name : undefined;
+}
+
+/** What a file says of layers that only their place in the model shows to be another function. */
+function checkPlaces(modelConfig: unknown, layers: readonly PlacedLayer[], path: string): void {
+  const configs = new Map(kerasLayers(modelConfig, path).map(({ config }) => [config["name"], config]));
+  for (const placed of layers) {
+    const words = layerClassOf(placed.layer.className)?.keras;
+    words?.check?.(configs.get(placed.name) ?? {}, placed, `${path}: layer "${placed.name}"`);
+  }
+}
+
+/** As Keras writes it when a model was compiled; the key loss_weights must be there. */
+function trainingConfig({ optimizer, loss, metrics = ["accuracy"] }: NonNullable<SaveKerasOptions["training"]>): Json {
+  return {
+    loss,
+    metrics,
+    weighted_metrics: null,
+    loss_weights: null,
+    sample_weight_mode: null,
+    optimizer_config: toKerasOptimizer(optimizer),
+  };
+}
+
+function toKerasOptimizer({ name, schedule, ...given }: OptimizerConfig): KerasObject {
+  // Of a schedule the first full rate: Keras would begin anew.
+  const common = { learning_rate: schedule["learningRate"] };
+  if (name === "sgd") {
+    const { momentum, nesterov, weightDecay } = given;
+    return {
+      class_name: "SGD",
+      config: { name: "SGD", ...common, momentum, nesterov, weight_decay: weightDecay || null },
+    };
+  }
+  const className = name === "adamW" ? "AdamW" : "Adam";
+  const { beta1, beta2, epsilon, weightDecay } = given;
+  return {
+    class_name: className,
+    config: {
+      name: className,
+      ...common,
+      beta_1: beta1,
+      beta_2: beta2,
+      epsilon,
+      amsgrad: false,
+      weight_decay: weightDecay || null,
+    },
+  };
+}
