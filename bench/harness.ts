@@ -218,7 +218,7 @@ export async function resultsFile(device: WebGpuDevice, options: Options, name: 
   const model = (onSoftware(device) && description ? description.split(":")[0]! : adapter)
     .toLowerCase()
     .replaceAll(/[^a-z0-9]+/g, "-");
-  const kernels = device.precision === "mixed" ? "mixed" : device.profile.name;
+  const kernels = device.precision === "mixed" ? "mixed" : device.profile.family;
   const path = join(folder, `${name}-${kernels}-${model}-${stamp}.json`);
   const header = {
     date: date.toISOString(),

@@ -13,6 +13,7 @@ import type { Device } from "../tensor/device.js";
 import { RandomStream } from "../tensor/random.js";
 import { tensor } from "../tensor/tensor.js";
 import type { WebGpuDevice } from "../webgpu/device.js";
+import { SUBGROUP_LANES } from "../webgpu/family.js";
 import { choicesInUse } from "../webgpu/tuning.js";
 import { describeAdapter, type RunContext, versions } from "./lib/frame/run.js";
 
@@ -54,7 +55,7 @@ export async function doctor(context: RunContext) {
     limits: Object.fromEntries(LIMITS.map((name) => [name, limits[name]])),
     profile: {
       ...device.profile,
-      subgroupSize: device.profile.subgroupSize ?? null,
+      subgroupSize: device.profile.family === "software" ? SUBGROUP_LANES : null,
       matrices: device.profile.matrices ?? null,
     },
     tuning: choicesInUse(device.profile),
@@ -134,7 +135,7 @@ async function trainOnce(device: Device): Promise<StepEffect> {
 /** The findings as text. */
 export function doctorText(findings: Awaited<ReturnType<typeof doctor>>): string {
   const { adapter, backend, driver, driverFolder, features, limits, profile, tuning, selfTest: test } = findings;
-  const { name, subgroupSize, matrices, maxBindingBytes, maxWorkgroupBytes } = profile;
+  const { family, subgroupSize, matrices, maxBindingBytes, maxWorkgroupBytes } = profile;
   const bytes = (value: number) => (value >= 2 ** 20 ? `${Math.floor(value / 2 ** 20)} MiB` : `${value / 1024} KiB`);
   const sizes = new Set(["maxStorageBufferBindingSize", "maxBufferSize", "maxComputeWorkgroupStorageSize"]);
   const lines: [string, string][] = [
@@ -143,7 +144,7 @@ export function doctorText(findings: Awaited<ReturnType<typeof doctor>>): string
     ["driver", driverFolder === null ? driver : `${driver}, your own in ${driverFolder}`],
     [
       "profile",
-      `${name}: ${subgroupSize === null ? "no subgroups relied on" : `subgroups of ${subgroupSize}`}, bindings of ${bytes(maxBindingBytes)}, workgroup memory of ${bytes(maxWorkgroupBytes)}`,
+      `${family}: ${subgroupSize === null ? "no subgroups relied on" : `subgroups of ${subgroupSize}`}, bindings of ${bytes(maxBindingBytes)}, workgroup memory of ${bytes(maxWorkgroupBytes)}`,
     ],
     [
       "precision",

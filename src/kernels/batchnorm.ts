@@ -68,7 +68,7 @@ function layout(call: Pick<GpuCall<unknown>, "profile">, x: GpuView) {
   const channels = x.shape.at(-1)!;
   const width = channels % 4 === 0 ? 4 : 1;
   const columns = channels / width;
-  const software = call.profile.name === "software";
+  const software = call.profile.family === "software";
   const across = software ? 1 : Math.min(32, columns);
   const rowLanes = software ? 1 : 2 ** Math.floor(Math.log2(HARDWARE_SIZE / across));
   return { rows: x.size / channels, channels, width, columns, software, across, rowLanes } as const;

@@ -26,7 +26,7 @@ export const storeRowKernel = defineKernel<{ readonly row: number }>({
   cpu: ({ inputs: [x], outputs: [table], params: { row } }) => table!.data.set(x!.data, row * x!.size),
   webgpu: ({ inputs: [x], outputs: [table], params: { row }, profile, dispatch }) => {
     // On software adapters every kernel has workgroups of one subgroup: a recorded step merges only equal ones.
-    const lanes = profile.name === "software" ? 8 : 64;
+    const lanes = profile.family === "software" ? 8 : 64;
     dispatch({
       key: "",
       program: () => ({

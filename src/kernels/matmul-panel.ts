@@ -15,6 +15,7 @@
 // compiler moves additions past those and spills every product. An activation outside of a branch has that effect, too.
 
 import type { TuningProfile } from "../webgpu/family.js";
+import { SUBGROUP_LANES } from "../webgpu/family.js";
 import type { Binding, GpuCall } from "../webgpu/program.js";
 import { type Choice, tuned } from "../webgpu/tuning.js";
 import { activationWgsl } from "./activation.js";
@@ -27,7 +28,7 @@ import {
   productSizes,
 } from "./matmul-product.js";
 import { rolledLoop } from "./rolled.js";
-import { repeat, SUBGROUP_LANES } from "./subgroup-tile.js";
+import { repeat } from "./subgroup-tile.js";
 import { inWindow, NEXT_WINDOW, startWindows } from "./window-rows.js";
 
 /** Columns of a vector, of which a panel has one or two. */

@@ -8,6 +8,7 @@
 // Rows that do not begin on a multiple of four elements are read element by element.
 // Rows and columns beyond M and N are computed from whatever lies there and not stored.
 
+import { SUBGROUP_LANES } from "../webgpu/family.js";
 import type { GpuCall } from "../webgpu/program.js";
 import { type Choice, tuned } from "../webgpu/tuning.js";
 import { activationWgsl } from "./activation.js";
@@ -30,7 +31,6 @@ import {
   multiplyAccumulate,
   repeat,
   rotate,
-  SUBGROUP_LANES,
   type SubgroupTile,
   stepRegister,
   tileColumns,

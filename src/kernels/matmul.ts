@@ -17,7 +17,6 @@ import { sharedFamily } from "./matmul-shared.js";
 import { subgroupFamily, TRIP_FORM } from "./matmul-subgroup.js";
 import { dispatchReduce } from "./reduce.js";
 import { rolledLoop } from "./rolled.js";
-import { SUBGROUP_LANES } from "./subgroup-tile.js";
 import { TILES_FORM } from "./tile-choice.js";
 
 /** Inputs: a, b and optionally bias. Outputs: c and optionally the sums over k of b [K, N]. Shapes as above. */
@@ -67,7 +66,7 @@ export const matmulKernel = defineKernel<MatmulParams>({
 });
 
 function familyOf(call: GpuCall<MatmulParams>): ProductFamily {
-  return call.profile.subgroupSize === SUBGROUP_LANES ? subgroupFamily : sharedFamily;
+  return call.profile.family === "software" ? subgroupFamily : sharedFamily;
 }
 
 /** A product of float32 matrices of some size, to time forms of the kernel by. */

@@ -173,7 +173,7 @@ export function dispatchReduce(
       return;
     }
   }
-  const software = call.profile.subgroupSize !== undefined;
+  const software = call.profile.family === "software";
   const rows = software && inner === 1 && reduce >= 32 && map === undefined;
   // Enough workgroups to fill the device, each with enough to do that a second pass pays.
   const columns = outer * (inner % 4 === 0 ? inner / 4 : inner);
@@ -336,7 +336,7 @@ function tile(
   const scalar = WGSL_TYPE[from.dtype];
   const width = inner % 4 === 0 && pitch % 4 === 0 ? 4 : 1;
   const type = width === 4 ? `vec4${scalar[0]}` : scalar;
-  const software = profile.subgroupSize !== undefined;
+  const software = profile.family === "software";
   const chunk = Math.ceil(reduce / parts);
   const size = software ? 8 : HARDWARE_SIZE;
   const rowLanes =

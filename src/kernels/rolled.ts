@@ -15,7 +15,7 @@ export interface RolledLoop {
 
 /** A loop over `count` items (vec4s, rows, ...), at most `longest` of them an invocation's. */
 export function rolledLoop(profile: TuningProfile, count: number, longest = 128): RolledLoop {
-  const software = profile.name === "software";
+  const software = profile.family === "software";
   const size = software ? 8 : 256;
   const most = Math.min(longest, software ? 128 : 2);
   const share = software ? 16 : 1024;

@@ -73,7 +73,7 @@ const SINGLE_WORKGROUP_ROWS = 512;
 /** Runs a text for every `row` of `shape` along `axis`; `start` is the index of the row's first element. */
 function overRows(call: GpuCall<unknown>, shape: readonly number[], axis: number, rows: RowKernel): void {
   const { count, size, inner } = rowsOf(shape, axis);
-  const software = call.profile.name === "software";
+  const software = call.profile.family === "software";
   const shared = inner === 1 && size >= SHARED_ROW;
   const lanes = software ? 8 : HARDWARE_LANES;
   const groups = shared ? count : Math.ceil(count / lanes);
@@ -91,7 +91,7 @@ function overRows(call: GpuCall<unknown>, shape: readonly number[], axis: number
 
 function rowProgram(profile: TuningProfile, shared: boolean, lanes: number, { text, frame }: RowKernel): ProgramText {
   const joins = shared || frame !== undefined;
-  const subgroups = joins && profile.subgroupSize !== undefined;
+  const subgroups = joins && profile.family === "software";
   const join: RowText["across"] = (combiner, value) =>
     subgroups ? `subgroup${combiner === "add" ? "Add" : "Max"}(${value})` : `${combiner}_across(lane, ${value})`;
   const row: RowText = {

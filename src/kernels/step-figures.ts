@@ -57,7 +57,7 @@ export const stepFiguresKernel = defineKernel<StepFiguresParams>({
   },
   webgpu: ({ inputs: [loss, prediction, target], outputs: [table], params, profile, dispatch }) => {
     // On software adapters every kernel has workgroups of one subgroup: a recorded step merges only equal ones.
-    const lanes = profile.name === "software" ? 8 : COUNT_LANES;
+    const lanes = profile.family === "software" ? 8 : COUNT_LANES;
     const { row, accuracy, threshold } = params;
     const rows = accuracy === "none" ? 0 : prediction!.shape[0]!;
     const soft = target?.dtype === "f32";

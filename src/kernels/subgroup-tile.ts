@@ -11,9 +11,6 @@
 // instructions (extract, splat, and a mask for an inactive source lane).
 // Registers must be named variables (`c3_1`), since an indexed array would live in memory.
 
-/** Lanes of the subgroup; `profile.subgroupSize` must equal this. */
-export const SUBGROUP_LANES = 8;
-
 /**
  * Sums of one subgroup: `rows` rows of `vectors` vec4 per lane, i.e. 32 * vectors columns. 32 rows and 2 vectors are
  * the fastest where the matrix fills them; compile time grows with rows * vectors (1.2 s at 64, 4.5 s at 128).

@@ -4,7 +4,11 @@ import type { Precision } from "../tensor/device.js";
 import { DeviceError, UsageError } from "../tensor/errors.js";
 import type { Choices } from "./tuning.js";
 
-export type ProfileName = "software" | "hardware";
+/** Which kernels an adapter gets; see TuningProfile. */
+export type KernelFamily = "software" | "hardware";
+
+/** Lanes of the software family's subgroups. */
+export const SUBGROUP_LANES = 8;
 
 /**
  * Matrix units: fragments L [m, k] and R [k, n] of float16 and C [m, n] of float32 that a subgroup of `lanes` invocations
@@ -24,9 +28,7 @@ export interface MatrixUnits {
  *   adapter.
  */
 export interface TuningProfile {
-  readonly name: ProfileName;
-  /** Lanes of a subgroup where kernels may rely on it, else undefined. */
-  readonly subgroupSize: 8 | undefined;
+  readonly family: KernelFamily;
   /** What mixed precision computes with; undefined: everything is float32. */
   readonly matrices?: MatrixUnits | undefined;
   /** Largest storage binding in bytes; larger tensors are processed in windows. */
@@ -63,7 +65,8 @@ export function checkPrecision(name: string): Precision {
 export function chooseProfile(adapter: GPUAdapter, { profile, precision = "float32" }: ProfileWishes): TuningProfile {
   const { info, limits, features } = adapter;
   const mixed = checkPrecision(precision) === "mixed";
-  const eightLanes = features.has("subgroups") && info.subgroupMinSize === 8 && info.subgroupMaxSize === 8;
+  const eightLanes =
+    features.has("subgroups") && info.subgroupMinSize === SUBGROUP_LANES && info.subgroupMaxSize === SUBGROUP_LANES;
   const describes = (names: RegExp) => names.test(`${info.description} ${info.device} ${info.architecture}`);
   const software = describes(/llvmpipe|lavapipe/i);
   const name = profile ?? (software && eightLanes && !mixed ? "software" : "hardware");
@@ -81,8 +84,7 @@ export function chooseProfile(adapter: GPUAdapter, { profile, precision = "float
     );
   }
   return {
-    name,
-    subgroupSize: name === "software" ? 8 : undefined,
+    family: name,
     matrices: mixed ? matrixUnits(adapter) : undefined,
     maxBindingBytes: Math.floor(limits.maxStorageBufferBindingSize / 256) * 256,
     maxStorageBuffers: limits.maxStorageBuffersPerShaderStage,

@@ -147,7 +147,7 @@ async function open(options: OpenDeviceOptions, trial?: Choices): Promise<WebGpu
   const tuning = {
     ...chosen,
     choices,
-    workers: chosen.name === "software" && compilesAhead ? workersOf(runtime, driver) : undefined,
+    workers: chosen.family === "software" && compilesAhead ? workersOf(runtime, driver) : undefined,
     memoryBytes: chosen.onProcessor ? runtime.machine?.memoryBytes : undefined,
   };
   const wanted = ["subgroups", "timestamp-query", "shader-f16"] as GPUFeatureName[];

@@ -39,7 +39,7 @@ export interface ProgramText {
   readonly body: string;
   /** Functions, aliases, constants and `var<workgroup>` declarations. */
   readonly declarations?: string;
-  /** Adds `enable subgroups;`. Only where `profile.subgroupSize` allows it. */
+  /** Adds `enable subgroups;`. Of the software family alone. */
   readonly subgroups?: boolean;
   /** The lanes of a subgroup take the same way, though that cannot be seen from the text. */
   readonly unseenUniformity?: boolean;

@@ -5,7 +5,7 @@
 import type { Device } from "../tensor/device.js";
 import { UsageError } from "../tensor/errors.js";
 import { scope } from "../tensor/scope.js";
-import type { ProfileName, TuningProfile } from "./family.js";
+import type { KernelFamily, TuningProfile } from "./family.js";
 
 /** Raised by every change of a kernel that makes earlier measurements void. */
 const CODE_VERSION = 1;
@@ -23,7 +23,7 @@ export interface Choice<Option extends string = string> {
 
 /** A choice with what it takes to measure it. */
 export interface Tunable extends Choice {
-  readonly profile: ProfileName;
+  readonly profile: KernelFamily;
   /** Prepares a piece of work whose time depends on the option (a few milliseconds or less); the result records it. */
   readonly sample: (device: Device) => () => void;
 }
@@ -110,7 +110,7 @@ export function settleChoices(request: TuningRequest): Promise<Choices> {
   if (mode === "off" || tunablesOf(profile).length === 0) return Promise.resolve({});
   const store = providedStore ?? request.store();
   if (store === undefined) return Promise.resolve({});
-  const machine = [`code ${CODE_VERSION}`, profile.name, adapter, store.machine].join("; ");
+  const machine = [`code ${CODE_VERSION}`, profile.family, adapter, store.machine].join("; ");
   const key = `${mode}; ${machine}`;
   let choices = settled.get(key);
   if (choices === undefined) {
@@ -148,8 +148,8 @@ async function settle(request: TuningRequest, from: TuningStore, machine: string
 }
 
 /** On matrix units there is one form of everything: what is measured is float32's. */
-function tunablesOf({ name, matrices }: TuningProfile): Tunable[] {
-  return matrices === undefined ? [...tunables.values()].filter(({ profile }) => profile === name) : [];
+function tunablesOf({ family, matrices }: TuningProfile): Tunable[] {
+  return matrices === undefined ? [...tunables.values()].filter(({ profile }) => profile === family) : [];
 }
 
 /** Rounds of timing, and about how long one takes: on hardware long against the naps of a wait (wait.ts). */

@@ -18,13 +18,12 @@ import type { Shape } from "../../src/tensor/shape.js";
 import type { TuningProfile } from "../../src/webgpu/family.js";
 
 const software: TuningProfile = {
-  name: "software",
-  subgroupSize: 8,
+  family: "software",
   maxBindingBytes: 2 ** 27,
   maxStorageBuffers: 8,
   maxWorkgroupBytes: 32768,
 };
-const hardware: TuningProfile = { ...software, name: "hardware", subgroupSize: undefined };
+const hardware: TuningProfile = { ...software, family: "hardware" };
 const same: Conv2dOptions = { padding: "same" };
 
 const tileOf = (profile: TuningProfile, x: Shape, kernel: Shape, options: Conv2dOptions = {}) =>

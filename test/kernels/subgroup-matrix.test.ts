@@ -32,8 +32,7 @@ function dispatchesOf<Params>(
   { inputs, outputs, params }: { inputs: readonly Shape[]; outputs: readonly Shape[]; params: Params },
 ): Dispatch[] {
   const profile: TuningProfile = {
-    name: "hardware",
-    subgroupSize: undefined,
+    family: "hardware",
     matrices,
     maxBindingBytes: 2 ** 31,
     maxStorageBuffers: 8,

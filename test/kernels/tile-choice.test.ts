@@ -93,8 +93,7 @@ describe("every tile, hardware profile", () => {
 
 describe("planTiles", () => {
   const profile: TuningProfile = {
-    name: "hardware",
-    subgroupSize: undefined,
+    family: "hardware",
     maxBindingBytes: 2 ** 31,
     maxStorageBuffers: 16,
     maxWorkgroupBytes: 32768,

@@ -8,7 +8,7 @@ import type { TuningProfile } from "../../src/webgpu/family.js";
 const kernels = readFileSync("docs/kernels.md", "utf8").replaceAll("\n", " ");
 
 test("trips of streaming kernels", () => {
-  const trips = (name: string) => rolledLoop({ name } as TuningProfile, 1e9).sizes.trips;
+  const trips = (family: string) => rolledLoop({ family } as TuningProfile, 1e9).sizes.trips;
   expect(kernels).toContain(
     `long loops, up to ${trips("software")} trips an invocation | up to ${trips("hardware")} trips an invocation`,
   );

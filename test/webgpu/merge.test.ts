@@ -65,7 +65,6 @@ const gpu = { maxStorageBuffers: 16, maxBindingBytes: 2 ** 27 } as WebGpuDevice[
 const lavapipe = {
   maxStorageBuffers: 16,
   maxBindingBytes: 2 ** 27,
-  subgroupSize: 8,
   workers: 2,
   onProcessor: true,
 } as WebGpuDevice["profile"];

@@ -3,7 +3,6 @@
 
 import type { TuningProfile } from "../../webgpu/family.js";
 import { type Choice, tuned } from "../../webgpu/tuning.js";
-import { SUBGROUP_LANES } from "../subgroup-tile.js";
 import { planTiles, streamingClocks } from "../tile-choice.js";
 import type { Conv2dGeometry, WindowAxis } from "./geometry.js";
 import { type Tiling, tilingOf } from "./tiling.js";
@@ -73,7 +72,7 @@ function fitsBinding({ maxBindingBytes }: TuningProfile, { geometry, frequencies
  */
 export function winogradTiling(profile: TuningProfile, geometry: Conv2dGeometry): Tiling | undefined {
   const { inputs, outputs } = geometry;
-  if (profile.subgroupSize !== SUBGROUP_LANES || !canFilter(geometry)) return undefined;
+  if (profile.family !== "software" || !canFilter(geometry)) return undefined;
   if (inputs % 4 !== 0 || outputs % 4 !== 0) return undefined;
   let best: Tiling | undefined;
   let bestPrice = directPrice(geometry);
@@ -112,10 +111,10 @@ function winogradClocks(profile: TuningProfile, { geometry, tiles, frequencies }
 
 /** How to tile a convolution for Winograd on a hardware adapter, all three passes; undefined where implicit products are faster. */
 export function hardwareTiling(profile: TuningProfile, geometry: Conv2dGeometry): Tiling | undefined {
-  const { name, matrices } = profile;
+  const { family, matrices } = profile;
   const { batch, inputs, outputs, y, x } = geometry;
   // Float16 has too few digits for transformed tiles.
-  if (name !== "hardware" || matrices !== undefined || !canFilter(geometry)) return undefined;
+  if (family !== "hardware" || matrices !== undefined || !canFilter(geometry)) return undefined;
   const form = tuned(profile, HARDWARE_FORM);
   let best: Tiling | undefined;
   let least = form === "tiles by price" ? directClocks(profile, geometry) : Number.POSITIVE_INFINITY;
@@ -139,12 +138,12 @@ const LEAST_OUTPUTS = 32;
  * or dilation, channels in fours, enough of both, matrices that fit a binding, and a software adapter.
  */
 export function goesByProducts(profile: TuningProfile, geometry: Conv2dGeometry): boolean {
-  const { subgroupSize, maxBindingBytes } = profile;
+  const { family, maxBindingBytes } = profile;
   if (tuned(profile, WINDOWS_FORM) === "direct") return false;
   const { batch, inputs, outputs, y, x } = geometry;
   const fits = ({ input, output, kernel, stride, dilation, padding }: WindowAxis) =>
     dilation === 1 && padding === 0 && (output - 1) * stride + kernel <= input;
-  if (subgroupSize !== SUBGROUP_LANES || !fits(y) || !fits(x)) return false;
+  if (family !== "software" || !fits(y) || !fits(x)) return false;
   if (inputs % 4 !== 0 || outputs % 4 !== 0 || outputs < LEAST_OUTPUTS) return false;
   const windows = batch * y.output * x.output;
   const elements = y.kernel * x.kernel * inputs;

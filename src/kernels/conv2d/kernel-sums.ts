@@ -71,7 +71,7 @@ export function collectKernelSums(
   const kernelSums = call.scratch({ shape: [splits, sizeOf(kernelShape(call.params))], dtype: "f32" });
   const biasSums = dbias && call.scratch({ shape: [splits, outputs], dtype: "f32" });
   record({ kernelSums, biasSums });
-  if (call.profile.name === "hardware" && splits > FEW_SPLITS) {
+  if (call.profile.family === "hardware" && splits > FEW_SPLITS) {
     // One invocation after the other would wait for its loads.
     const pass = (inner: number) => ({ outer: 1, reduce: splits, inner });
     dispatchReduce(call, "sum", kernelSums, dkernel, pass(dkernel.size));

@@ -149,7 +149,7 @@ function tapsOf({ y, x }: Conv2dGeometry) {
  * hardware, which unrolls it, by a parameter on software adapters, where many loads and stores take long to compile.
  */
 function walk(profile: TuningProfile, rows: number, quads: number) {
-  const software = profile.name === "software";
+  const software = profile.family === "software";
   return {
     size: software ? 8 : 64,
     runs: splitRows(rows, Math.ceil((software ? 512 : 16384) / quads)),

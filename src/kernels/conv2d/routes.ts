@@ -3,7 +3,6 @@
 import type { TuningProfile } from "../../webgpu/family.js";
 import type { GpuCall } from "../../webgpu/program.js";
 import type { FusedActivation } from "../activation.js";
-import { SUBGROUP_LANES } from "../subgroup-tile.js";
 import { addsWindows, goesByProducts, hardwareTiling, winogradTiling } from "./choice.js";
 import { goesByColumns, inputGradientByColumns } from "./columns.js";
 import { type Conv2dGeometry, forwardGather, type Gather, type GatherViews, inputGradientGather } from "./geometry.js";
@@ -28,7 +27,7 @@ export function routeOf(profile: TuningProfile, geometry: Conv2dGeometry): Convo
 
 /** Every convolution on every adapter: a gather is one kernel with two index maps (geometry.ts, Gather). */
 function gatherRoute(profile: TuningProfile, geometry: Conv2dGeometry): ConvolutionRoute {
-  const software = profile.subgroupSize === SUBGROUP_LANES;
+  const software = profile.family === "software";
   const gather = software ? gatherSoftware : gatherHardware;
   const kernelGradient = software ? kernelGradientSoftware : kernelGradientHardware;
   return {

@@ -7,10 +7,12 @@
 //   c[q][g] (vec4f: channels 4 q ... 4 q + 3 at the lane's position of group g) += kernel[k][4 q ...] * source[g][k]
 // No lane is wasted on channels that do not exist, whatever their number: 24 and 36 are nearly as fast as 32. Loads are
 // the cost on lavapipe (a vec4f load as much as 36 multiply-adds of 8 lanes): a tile of 64 x 32 loads 12 vec4f per 1024.
+
+import { SUBGROUP_LANES as LANES } from "../../webgpu/family.js";
 import { type GpuCall, type GpuView, GRID_INDEX, gridOf } from "../../webgpu/program.js";
 import { activationWgsl, type FusedActivation } from "../activation.js";
 import { rolledLoop } from "../rolled.js";
-import { SUBGROUP_LANES as LANES, repeat } from "../subgroup-tile.js";
+import { repeat } from "../subgroup-tile.js";
 import { type Gather, type GatherViews, gatherSizes, usedShare } from "./geometry.js";
 
 /** How a tile is cut and read: what the WGSL of a gather depends on. */

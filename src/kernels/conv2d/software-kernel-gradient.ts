@@ -2,9 +2,11 @@
 // workgroup, operands in registers. Lane l holds kernel elements e = (ky, kx, ci) of every group; dy is broadcast:
 //   c[q][g][i] (vec4f: channels 4 q ... 4 q + 3 at element i of the lane's group g) += dy[pixel][4 q ...] * x[pixel + e]
 // over the output rows (n, oy) of a split and all ox. Sums of dy over the same loop are the bias gradient.
+
+import { SUBGROUP_LANES as LANES } from "../../webgpu/family.js";
 import type { GpuCall } from "../../webgpu/program.js";
 import { longSum, ONE } from "../long-sums.js";
-import { SUBGROUP_LANES as LANES, repeat } from "../subgroup-tile.js";
+import { repeat } from "../subgroup-tile.js";
 import { type Conv2dGeometry, forwardGather, usedShare, windowSizes } from "./geometry.js";
 import { collectKernelSums, kernelSumsBindings, splitImages } from "./kernel-sums.js";
 import { broadcastQuad } from "./software-gather.js";

@@ -5,6 +5,8 @@
 //
 // Windows overlap, so a lane reads what another one has stored for the window before. llvmpipe runs the lanes of a subgroup as
 // one thread, whose loads and stores keep their order. WGSL does not promise that, so choice.ts asks for a processor.
+
+import { SUBGROUP_LANES } from "../../webgpu/family.js";
 import type { GpuCall, GpuView } from "../../webgpu/program.js";
 import {
   fillPanel,
@@ -15,7 +17,7 @@ import {
   panelArrays,
   panelDepth,
 } from "../matmul-panel.js";
-import { repeat, SUBGROUP_LANES } from "../subgroup-tile.js";
+import { repeat } from "../subgroup-tile.js";
 import { inWindow, NEXT_WINDOW, startWindows, type WindowRows, windowSizes } from "../window-rows.js";
 
 /** Windows that pay for filling a panel, as far as there are workgroups for the cores; and as many workgroups as are of use. */

@@ -2,12 +2,13 @@
 // stores are their cost on lavapipe, and more so with many of them in one loop body, so each pass touches every number
 // once, four channels at a time. A *spectrum* is [frequencies][tiles][channels]; m is the tile's size, a = m + 2.
 import type { Shape } from "../../tensor/shape.js";
+import { SUBGROUP_LANES } from "../../webgpu/family.js";
 import type { Binding, GpuCall, GpuView } from "../../webgpu/program.js";
 import { activationGradientWgsl, activationWgsl, type FusedActivation } from "../activation.js";
 import { boxLoop } from "../box.js";
 import { CHAIN, longLoop, ONE } from "../long-sums.js";
 import { rolledLoop } from "../rolled.js";
-import { chosen, repeat, SUBGROUP_LANES } from "../subgroup-tile.js";
+import { chosen, repeat } from "../subgroup-tile.js";
 import type { Conv2dGeometry } from "./geometry.js";
 import { maximumWgsl, PASSED_BACK, partOf, pooledGradientBindings } from "./pool-cells.js";
 import type { Result, ResultGradient } from "./route.js";

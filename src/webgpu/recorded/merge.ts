@@ -8,8 +8,10 @@
 // nobody waits for work that nobody has taken, this ends even where the workgroups run one after the other. What one thread
 // wrote the others see: on llvmpipe, threads of a processor, an atomic addition is a fence. WGSL promises neither, so other
 // adapters get groups of one stage.
+
 import { type DispatchCommand, PARAMETER_BINDING, type Program, withSharedAccess } from "../commands.js";
 import type { TuningProfile } from "../family.js";
+import { SUBGROUP_LANES } from "../family.js";
 import { type Dispatch, type GpuView, GRID_INDEX, MAX_WORKGROUPS, overlap, type ProgramText } from "../program.js";
 import { numbersOf, type Place, type SharedBindings, sharedBindings } from "./shared-bindings.js";
 
@@ -105,7 +107,7 @@ const viewsOf = (parts: readonly Part[], writtenOnly: boolean) =>
 
 /** Whether the parts of a group of more than one can stand in one dispatch. */
 function canMerge(group: Group, profile: TuningProfile, seconds: number): boolean {
-  const { onProcessor, workers, subgroupSize, maxStorageBuffers, maxBindingBytes } = profile;
+  const { onProcessor, workers, maxStorageBuffers, maxBindingBytes } = profile;
   const parts = group.flat();
   const several = group.length > 1;
   const lanes = ({ workgroupSize: [x, y = 1, z = 1] }: ProgramText) => x * y * z;
@@ -115,7 +117,7 @@ function canMerge(group: Group, profile: TuningProfile, seconds: number): boolea
     (onProcessor
       ? compilationSeconds(parts.map(({ program }) => program)) <= seconds
       : parts.every(({ program }) => program.code.length <= LONGEST_PROGRAM)) &&
-    (!several || (workers !== undefined && lanes(program.text) === subgroupSize && group.length <= MOST_STAGES)) &&
+    (!several || (workers !== undefined && lanes(program.text) === SUBGROUP_LANES && group.length <= MOST_STAGES)) &&
     parts.every(({ program: { text } }) => !text.subgroupMatrices && shape(text) === shape(program.text)) &&
     parts.every(({ program: { text } }) => !text.declarations?.includes("var<workgroup>")) &&
     group.every((stage) => sum(stage, ({ dispatch }) => workgroupsOf(dispatch)) <= MAX_WORKGROUPS) &&

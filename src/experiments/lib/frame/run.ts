@@ -50,7 +50,7 @@ export function backendName(): string {
 /** What the device is, for `metrics.json` and reports. */
 export function describeAdapter({ adapter, profile, precision }: WebGpuDevice) {
   const { vendor, architecture, device, description } = adapter.info;
-  return { description, device, vendor, architecture, backend: backendName(), profile: profile.name, precision };
+  return { description, device, vendor, architecture, backend: backendName(), profile: profile.family, precision };
 }
 
 /** The option of every command that has the device compute as this one does; none where that is the default. */

@@ -1,10 +1,12 @@
 // Where the time of a step goes: its kernels by time, with their rates and what share that is of the adapter's ceilings,
 // which are measured here, too. By timestamp queries, so not of the CPU device.
+
 import { defineKernel, type Kernel } from "../../../tensor/kernel.js";
 import { scope } from "../../../tensor/scope.js";
 import type { Shape } from "../../../tensor/shape.js";
 import { empty, runInto } from "../../../tensor/tensor.js";
 import type { WebGpuDevice } from "../../../webgpu/device.js";
+import { SUBGROUP_LANES, type TuningProfile } from "../../../webgpu/family.js";
 import { GRID_INDEX, gridOf } from "../../../webgpu/program.js";
 import { shapesKey } from "../../../webgpu/timer.js";
 import { percent } from "../report/text.js";
@@ -273,6 +275,9 @@ async function leastMs<Params>(
   return least;
 }
 
+/** Invocations of a workgroup. */
+const lanesOf = ({ family }: TuningProfile) => (family === "software" ? SUBGROUP_LANES : 256);
+
 /** Every invocation multiplies and adds in `chains` independent chains of vec4f. Output [invocations, 4]. */
 const multiplyAdd = (chains: number, unrolled: number) =>
   defineKernel<{ trips: number; workgroups: number }>({
@@ -283,7 +288,7 @@ const multiplyAdd = (chains: number, unrolled: number) =>
       dispatch({
         key: `${chains} ${unrolled}`,
         program: () => ({
-          workgroupSize: [profile.subgroupSize ?? 256],
+          workgroupSize: [lanesOf(profile)],
           body: `
   let x = vec4f(u.factor);
   let z = vec4f(f32(lane));
@@ -306,7 +311,7 @@ const copyLoop = defineKernel<{ trips: number }>({
   name: "copyLoop",
   cpu: onWebGpuOnly,
   webgpu: ({ inputs: [x], outputs: [y], profile, params: { trips }, dispatch }) => {
-    const width = profile.subgroupSize ?? 256;
+    const width = lanesOf(profile);
     dispatch({
       key: "vec4f",
       program: () => ({
@@ -327,7 +332,7 @@ const copyLoop = defineKernel<{ trips: number }>({
 
 /** The best of several forms of each loop, by timestamps. */
 export async function measureCeilings(device: WebGpuDevice): Promise<Ceilings> {
-  const width = device.profile.subgroupSize ?? 256;
+  const width = lanesOf(device.profile);
   const software = onSoftware(device);
   const [workgroups, trips] = software ? [Math.ceil(512 / width), 2048] : [4096, 512];
   let gflops = 0;
