@@ -1,9 +1,11 @@
 // Calls what the package exports, found by reflection: functions, classes, and methods of tensors, models, layers, plans,
 // optimizers, schedules, reports. Arguments are right ones, of which most trials spoil some. Whatever is given, what comes is
 // a result or an error of this library, at the call, at a later read, or from the device; anything else is a finding.
+
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { binaryTable, type UnaryRow, unaryTable } from "../src/kernels/elementwise-table.js";
 import type { Device, Tensor } from "../src/node.js";
 import * as K from "../src/node.js";
 import { describe, object } from "../src/tensor/options.js";
@@ -94,6 +96,10 @@ type Right = (t: Trial) => readonly unknown[];
 const none: Right = () => [];
 const unary: Right = (t) => [t.f32()];
 const binary: Right = (t) => [t.f32(), pick(t.random, [t.f32(), t.f32([3]), 2])];
+/** Parameters of a row are options. */
+const ofRow =
+  ({ parameters }: UnaryRow): Right =>
+  (t) => [t.f32(), ...(parameters ? [Object.fromEntries(parameters.map(({ name, value }) => [name, value]))] : [])];
 const reduction: Right = (t) =>
   pick<Right>(t.random, [unary, (u) => [u.f32(), 0], (u) => [u.f32(), { axes: [0, 1], keepDims: true }]])(t);
 const alongOne: Right = (t) => [t.f32(), pick<unknown>(t.random, [-1, { axis: 0 }])];
@@ -110,11 +116,8 @@ const pickless = new K.RandomStream(1);
 
 /** Right arguments of everything that is called, by name; methods as Class#method. */
 const rights: Readonly<Record<string, Right>> = {
-  ...named(
-    "neg exp log sqrt square reciprocal abs sign floor sin cos tanh sigmoid relu softplus gelu lecunTanh",
-    unary,
-  ),
-  ...named("add sub mul div pow maximum minimum equal notEqual less lessEqual greater greaterEqual", binary),
+  ...Object.fromEntries(Object.entries(unaryTable).map(([name, row]) => [name, ofRow(row)])),
+  ...named(Object.keys(binaryTable).join(" "), binary),
   ...named("sum sumSquares mean max min logSumExp", reduction),
   ...named("argmax softmax logSoftmax", alongOne),
   ...named("zerosLike onesLike detach keep globalAvgPool2d", unary),
@@ -132,7 +135,6 @@ const rights: Readonly<Record<string, Right>> = {
   ...named("nn.zeros nn.ones nn.terminateOnNaN isRecording", none),
   ...named("data.loadMnist data.loadCifar10", data),
   ...named("nn.csvLogger nn.jsonlLogger", (t) => [t.file("log"), { append: true }]),
-  leakyRelu: (t) => [t.f32(), { negativeSlope: 0.1 }],
   clip: (t) => [t.f32(), -1, 1],
   cast: (t) => [t.f32(), pick(t.random, ["f32", "i32", "u32"])],
   where: (t) => [t.f32(), t.f32(), t.f32([3])],

@@ -12,43 +12,8 @@ export { batchNorm } from "./autograd/ops/batchnorm.js";
 export { conv2d } from "./autograd/ops/conv2d.js";
 export { arange, eye, full, ones, onesLike, zeros, zerosLike } from "./autograd/ops/create.js";
 export { dropout } from "./autograd/ops/dropout.js";
-export {
-  abs,
-  add,
-  cast,
-  clip,
-  cos,
-  div,
-  equal,
-  exp,
-  floor,
-  gelu,
-  greater,
-  greaterEqual,
-  leakyRelu,
-  lecunTanh,
-  less,
-  lessEqual,
-  log,
-  maximum,
-  minimum,
-  mul,
-  neg,
-  notEqual,
-  type Operand,
-  pow,
-  reciprocal,
-  relu,
-  sigmoid,
-  sign,
-  sin,
-  softplus,
-  sqrt,
-  square,
-  sub,
-  tanh,
-  where,
-} from "./autograd/ops/elementwise.js";
+export * from "./autograd/ops/elementwise.js";
+export type { Operand } from "./autograd/ops/elementwise-rows.js";
 export { gather, oneHot } from "./autograd/ops/gather.js";
 export { matmul } from "./autograd/ops/matmul.js";
 export { type L2Term, l2Penalty } from "./autograd/ops/penalty.js";

@@ -6,6 +6,7 @@ import type { DType } from "../tensor/dtype.js";
 import type { Axes } from "../tensor/shape.js";
 import { Tensor } from "../tensor/tensor.js";
 import * as elementwise from "./ops/elementwise.js";
+import type { Operand, UnaryOptions } from "./ops/elementwise-rows.js";
 import { type MatmulOptions, matmul } from "./ops/matmul.js";
 import * as reduce from "./ops/reduce.js";
 import * as transform from "./ops/transform.js";
@@ -14,11 +15,11 @@ import { type BackwardOptions, backward, detach } from "./tape.js";
 /** Rows whose parameters have places of their own, not names. */
 type Positional = "clip";
 type UnaryMethods = {
-  [K in Exclude<UnaryName, Positional>]: elementwise.UnaryOptions<K> extends undefined
+  [K in Exclude<UnaryName, Positional>]: UnaryOptions<K> extends undefined
     ? () => Tensor
-    : (options?: elementwise.UnaryOptions<K>) => Tensor;
+    : (options?: UnaryOptions<K>) => Tensor;
 };
-type BinaryMethods = { [K in BinaryName]: (other: elementwise.Operand) => Tensor };
+type BinaryMethods = { [K in BinaryName]: (other: Operand) => Tensor };
 
 declare module "../tensor/tensor.js" {
   interface Tensor extends UnaryMethods, BinaryMethods {

@@ -1,7 +1,8 @@
 // Depth against activation: fully connected networks of narrow layers, trained with plain SGD. How much of the gradient
 // reaches the first layers, before and after training, and what it means for learning.
 
-import { abs, unary } from "../autograd/ops/elementwise.js";
+import { abs } from "../autograd/ops/elementwise.js";
+import { unary } from "../autograd/ops/elementwise-rows.js";
 import { max, sum } from "../autograd/ops/reduce.js";
 import { concat, reshape } from "../autograd/ops/transform.js";
 import { backward, grad } from "../autograd/tape.js";

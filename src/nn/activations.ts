@@ -1,6 +1,6 @@
 // Activations by name. relu, tanh and sigmoid are applied by matmul and conv2d while they store their result; the others
 // are elementwise operations after it, and softmax runs over the last axis.
-import { unary } from "../autograd/ops/elementwise.js";
+import { unary } from "../autograd/ops/elementwise-rows.js";
 import { softmax } from "../autograd/ops/softmax.js";
 import { FUSED_ACTIVATIONS, type FusedActivation } from "../kernels/activation.js";
 import { type UnaryName, unaryTable } from "../kernels/elementwise-table.js";

@@ -1,6 +1,7 @@
 // What both devices say of integers, casts and conditions: figures that C and WGSL fix.
 import { describe, expect, it } from "vitest";
-import { binary, cast, sub, where } from "../../src/autograd/ops/elementwise.js";
+import { cast, sub, where } from "../../src/autograd/ops/elementwise.js";
+import { binary } from "../../src/autograd/ops/elementwise-rows.js";
 import type { BinaryName } from "../../src/kernels/elementwise-table.js";
 import type { Device } from "../../src/tensor/device.js";
 import type { DType } from "../../src/tensor/dtype.js";

@@ -6,7 +6,7 @@ import { describe, expect, it } from "vitest";
 import "../../src/autograd/methods.js";
 import { conv2d } from "../../src/autograd/ops/conv2d.js";
 import { conv2dMaxPool2d } from "../../src/autograd/ops/conv2d-pool.js";
-import { binary, unary } from "../../src/autograd/ops/elementwise.js";
+import { binary, unary } from "../../src/autograd/ops/elementwise-rows.js";
 import { matmul } from "../../src/autograd/ops/matmul.js";
 import { FUSED_ACTIVATIONS } from "../../src/kernels/activation.js";
 import {

@@ -25,7 +25,7 @@ import type { Kernel } from "../../tensor/kernel.js";
 import { checkOptions, type Rules } from "../../tensor/options.js";
 import { requireTensor, run, runMany, type Tensor, tensorRule } from "../../tensor/tensor.js";
 import { isRecording, record } from "../tape.js";
-import { sumTo } from "./elementwise.js";
+import { sumTo } from "./elementwise-rows.js";
 
 export interface Conv2dOptions extends WindowOptions {
   /** [Cout], added to every position. */

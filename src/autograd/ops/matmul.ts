@@ -14,7 +14,7 @@ import { boolean, checkOptions, type Rules } from "../../tensor/options.js";
 import { broadcastShapes, formatShape, sizeOf } from "../../tensor/shape.js";
 import { requireTensor, run, runMany, type Tensor, tensorRule } from "../../tensor/tensor.js";
 import { record } from "../tape.js";
-import { sumTo } from "./elementwise.js";
+import { sumTo } from "./elementwise-rows.js";
 
 export interface MatmulOptions {
   /** a is stored as [..., K, M]. */

@@ -1,0 +1,61 @@
+// Follows recipes of CONTRIBUTING.md to the letter in a copy of the sources: what they say is enough, and compiles.
+import { spawnSync } from "node:child_process";
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { afterAll, expect, test } from "vitest";
+
+const folder = mkdtempSync(join(tmpdir(), "kilograd-recipes-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** The code blocks of a section of CONTRIBUTING.md. */
+function blocksOf(title: string): string[] {
+  const text = readFileSync("CONTRIBUTING.md", "utf8");
+  const section = text.split(/^## /m).find((part) => part.startsWith(title));
+  return [...section!.matchAll(/^```ts\n(.*?)^```/gms)].map(([, code]) => code!);
+}
+
+function run(...command: string[]): string {
+  const { status, stdout, stderr } = spawnSync(process.execPath, command, { cwd: folder, encoding: "utf8" });
+  expect(status, stdout + stderr).toBe(0);
+  return stdout;
+}
+
+/** What the op is used for: as a function, as a method, as a layer's activation, with its gradient, and in a stored model. */
+const program = `
+import { elu, gradcheck, nn, openDevice, tensor } from "./dist/index.js";
+const device = await openDevice("cpu");
+const x = tensor(device, [[-1, 2]]);
+const model = nn.sequential({ device, inputShape: [2] }, [nn.activation("elu")]);
+const again = nn.fromConfig(model.config(), { device });
+await gradcheck((t) => elu(t, { alpha: 2 }), [[[-1, 2, 0.5]]]);
+const found = [elu(x), elu(x, { alpha: 2 }), x.elu({ alpha: 3 }), model.call(x), again.call(x)];
+let refused = "";
+try { x.elu({ slope: 1 }); } catch (error) { refused = error.message; }
+console.log(JSON.stringify({ values: await Promise.all(found.map(async (t) => [...await t.data()])), refused }));
+`;
+
+test("an elementwise op is one row and one export", { timeout: 300_000 }, () => {
+  const [row, exported, ...others] = blocksOf("Add an elementwise op");
+  expect(others).toEqual([]);
+  for (const name of ["src", "tsconfig.json", "tsconfig.build.json", "package.json"]) {
+    cpSync(name, join(folder, name), { recursive: true });
+  }
+  symlinkSync(resolve("node_modules"), join(folder, "node_modules"));
+  const change = (path: string, edit: (text: string) => string) => {
+    const before = readFileSync(join(folder, path), "utf8");
+    const after = edit(before);
+    expect(after).not.toBe(before);
+    writeFileSync(join(folder, path), after);
+  };
+  change("src/kernels/elementwise-table.ts", (text) =>
+    text.replace(/^export const unaryTable = .*\{$/m, (line) => `${line}\n${row}`),
+  );
+  change("src/autograd/ops/elementwise.ts", (text) => `${text}\n${exported}`);
+  run(join("node_modules", "typescript", "bin", "tsc"), "-p", "tsconfig.build.json");
+  writeFileSync(join(folder, "program.mjs"), program);
+  const { values, refused } = JSON.parse(run("program.mjs"));
+  const at = (alpha: number) => [alpha * Math.expm1(-1), 2];
+  expect(values).toEqual([at(1), at(2), at(3), at(1), at(1)]);
+  expect(refused).toMatch(/^elu: .*slope/);
+});
