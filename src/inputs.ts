@@ -1,5 +1,5 @@
-// "kilograd/inputs": optimisation of a frozen model's inputs, attacks on it, attributions, generator networks. What is not listed here is
-// internal.
+// "kilograd/inputs": optimisation of a frozen model's inputs, attacks on it, attributions, generator networks. What is
+// not listed here is internal.
 /// <reference lib="dom" preserve="true" />
 /// <reference lib="esnext.disposable" preserve="true" />
 

@@ -1,6 +1,6 @@
 // Adversarial examples from generator networks. A generator f has one input neuron, always 1, and an image as output: a
-// dense layer without bias, whose weights [1, pixels] are the image. It is trained in turn (a) to give a sample back and
-// (b), composed with a frozen classifier C, to have C(f(1)) answer a class of our choice.
+// dense layer without bias, whose weights [1, pixels] are the image. It is trained in turn (a) to give a sample back
+// and (b), composed with a frozen classifier C, to have C(f(1)) answer a class of our choice.
 import { cast, clip, less, mul } from "../autograd/ops/elementwise.js";
 import { sum } from "../autograd/ops/reduce.js";
 import { softmax } from "../autograd/ops/softmax.js";
@@ -88,18 +88,18 @@ export interface GeneratedImages {
 }
 
 /**
- * Adam for `steps` steps. Squared error behind a softmax that is sure of its answer has a gradient near 0, many powers of ten
- * below that on the border of two classes. So epsilon is far below any gradient, and beta2 is 0.9: with 0.999, Adam would
- * remember the large gradients of a border for a thousand steps, and stand still on the plateau behind it.
+ * Adam for `steps` steps. Squared error behind a softmax that is sure of its answer has a gradient near 0, many powers
+ * of ten below that on the border of two classes. So epsilon is far below any gradient, and beta2 is 0.9: with 0.999,
+ * Adam would remember the large gradients of a border for a thousand steps, and stand still on the plateau behind it.
  */
 export function generatorAdam(rate: number, steps: number): Optimizer {
   return adam({ learningRate: settlingRate(rate, steps), beta2: 0.9, epsilon: 1e-12 });
 }
 
 /**
- * In the first half of the rounds, (b) takes the classifier's logits divided by this. Where a classifier is sure of a third
- * class, squared error leads to the border of that class and the next, and stays there: the target's share of the gradient
- * is as small as its probability. With a softer softmax every class has its share.
+ * In the first half of the rounds, (b) takes the classifier's logits divided by this. Where a classifier is sure of a
+ * third class, squared error leads to the border of that class and the next, and stays there: the target's share of the
+ * gradient is as small as its probability. With a softer softmax every class has its share.
  */
 export const TEMPERATURE = 10;
 
@@ -107,10 +107,10 @@ export const TEMPERATURE = 10;
 const START_RATE = 0.05;
 
 /**
- * Trains N generators side by side. With one input neuron that is 1, the weights of all are one tensor [N, pixels], whose
- * rows are the outputs. The losses are added, so a row's gradient is that of its own generator, and Adam works on every
- * element for itself: this is exactly N networks, each trained alone, in one batch for the classifier. After every step
- * weights are limited to [0, 1], as pixels are.
+ * Trains N generators side by side. With one input neuron that is 1, the weights of all are one tensor [N, pixels],
+ * whose rows are the outputs. The losses are added, so a row's gradient is that of its own generator, and Adam works on
+ * every element for itself: this is exactly N networks, each trained alone, in one batch for the classifier. After
+ * every step weights are limited to [0, 1], as pixels are.
  *
  * In (b) a generator whose image the classifier answers with the target, surely enough, rests; in (a) one whose is not.
  * @throws ShapeError where samples and targets do not fit the classifier, UsageError for options out of range, the

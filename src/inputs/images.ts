@@ -38,8 +38,8 @@ export function noiseImages(options: NoiseOptions): Float32Array {
 }
 
 /**
- * Kernel [k, k, C, C] of a Gaussian with standard deviation `sigma` pixels, cut off at three of them, with sum 1 for every
- * channel by itself.
+ * Kernel [k, k, C, C] of a Gaussian with standard deviation `sigma` pixels, cut off at three of them, with sum 1 for
+ * every channel by itself.
  */
 export function gaussianKernel(sigma: number, channels: number): { values: Float32Array; shape: Shape } {
   const radius = Math.ceil(3 * sigma);

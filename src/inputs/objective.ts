@@ -1,5 +1,6 @@
-// What inputs are optimised for. An objective gives one number per image that falls: a cross-entropy, or the negative of
-// what is to grow. Those of layers, neurons and channels are of feature visualisation (Olah, Mordvintsev, Schubert, 2017).
+// What inputs are optimised for. An objective gives one number per image that falls: a cross-entropy, or the negative
+// of what is to grow. Those of layers, neurons and channels are of feature visualisation (Olah, Mordvintsev, Schubert,
+// 2017).
 import { add, mul, neg } from "../autograd/ops/elementwise.js";
 import { oneHot } from "../autograd/ops/gather.js";
 import { mean, sum } from "../autograd/ops/reduce.js";

@@ -1,6 +1,6 @@
-// Gradient descent on the inputs of a frozen model: which image makes it give this answer, this logit, this channel? Five
-// parts, each replaceable: objective, parametrisation, transforms, regularisers, optimizer. All images are one batch whose
-// losses are added, so each goes its own way whatever the others are.
+// Gradient descent on the inputs of a frozen model: which image makes it give this answer, this logit, this channel?
+// Five parts, each replaceable: objective, parametrisation, transforms, regularisers, optimizer. All images are one
+// batch whose losses are added, so each goes its own way whatever the others are.
 import { ones } from "../autograd/ops/create.js";
 import { add } from "../autograd/ops/elementwise.js";
 import { backward, noGrad } from "../autograd/tape.js";
@@ -46,7 +46,9 @@ export interface OptimizeInputsOptions {
   readonly transforms?: readonly Transform[];
   /** Added to the objective; default none. */
   readonly regularizers?: readonly Regularizer[];
-  /** One that has not taken a step; default Adam with a rate of 0.05 that falls in the end, see {@link settlingRate}. */
+  /**
+   * One that has not taken a step; default Adam with a rate of 0.05 that falls in the end, see {@link settlingRate}.
+   */
   readonly optimizer?: Optimizer;
   /** Of the noise and the transforms; default 0. */
   readonly seed?: number;
@@ -101,13 +103,16 @@ export interface OptimizedInputs {
 /** Steps recorded between two reads. */
 export const STEPS_PER_READ = 25;
 
-/** Share of the steps with the full learning rate; over the rest it falls as half a cosine, down to this share of it. */
+/**
+ * Share of the steps with the full learning rate; over the rest it falls as half a cosine, down to this share of it.
+ */
 const FULL_RATE_SHARE = 0.6;
 const FINAL_RATE_SHARE = 0.002;
 
 /**
- * The learning rate of input optimisation over `steps`: constant, then falling. At a constant rate Adam goes on circling
- * around an answer such as 0.5 and 0.5 by about as far as its steps are long; the end of smaller steps lets it settle.
+ * The learning rate of input optimisation over `steps`: constant, then falling. At a constant rate Adam goes on
+ * circling around an answer such as 0.5 and 0.5 by about as far as its steps are long; the end of smaller steps lets it
+ * settle.
  */
 export function settlingRate(learningRate: number, steps: number): Schedule {
   check("settlingRate", "learningRate", learningRate, number({ from: 0 }));

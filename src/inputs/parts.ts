@@ -56,7 +56,8 @@ export interface Objective {
   readonly name: string;
   /**
    * Called once for an optimisation, to check and to upload what it needs. What it gives is called for every step, and
-   * gives the value [N] that is to fall, one for each image; it must be differentiable and is recorded (see `StepPlan`).
+   * gives the value [N] that is to fall, one for each image; it must be differentiable and is recorded (see
+   * `StepPlan`).
    */
   prepare(context: ObjectiveContext): (seen: Activations) => Tensor;
 }
@@ -128,7 +129,7 @@ export const transformRule: Rule = {
 };
 
 /**
- * Penalties of images x [N, ...inputShape] before they are transformed: one [N], or several that are added one after the
- * other. Differentiable, and recorded with the step (see `StepPlan`).
+ * Penalties of images x [N, ...inputShape] before they are transformed: one [N], or several that are added one after
+ * the other. Differentiable, and recorded with the step (see `StepPlan`).
  */
 export type Regularizer = (x: Tensor) => Tensor | readonly Tensor[];

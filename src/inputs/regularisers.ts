@@ -16,7 +16,8 @@ export function l2(factor: number): Regularizer {
 }
 
 /**
- * factor times the total variation: the sum of |differences| between neighbours, down and across, of images [N, H, W, C].
+ * factor times the total variation: the sum of |differences| between neighbours, down and across, of images [N, H, W,
+ * C].
  * @throws ShapeError for what is no image
  */
 export function totalVariation(factor: number): Regularizer {

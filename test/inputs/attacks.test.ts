@@ -1,4 +1,5 @@
-// FGSM and PGD: they stay in their ball, fool the classifier, follow Foolbox's conventions, and cost no weight gradients.
+// FGSM and PGD: they stay in their ball, fool the classifier, follow Foolbox's conventions, and cost no weight
+// gradients.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { limitImages } from "../../src/data/dataset.js";
 import { digits } from "../../src/data/digits.js";

@@ -1,5 +1,5 @@
-// Generators side by side are the networks of the definition, one input neuron and all; they fool, and move no weight of the
-// classifier.
+// Generators side by side are the networks of the definition, one input neuron and all; they fool, and move no weight
+// of the classifier.
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { clip } from "../../src/autograd/ops/elementwise.js";
 import { noGrad } from "../../src/autograd/tape.js";
@@ -81,7 +81,8 @@ test("images are answered with their targets, in [0, 1], closer than where they 
 });
 
 test("a generator is the network of the definition, trained literally", async () => {
-  // One round: the classifier's own softmax, without a temperature. f: one input neuron, always 1, a dense layer whose weights are the image. C o f shares its weights.
+  // One round: the classifier's own softmax, without a temperature. f: one input neuron, always 1, a dense layer whose
+  // weights are the image. C o f shares its weights.
   const given = await options([7], { startSteps: 12, rounds: 1, foolSteps: 5, confidence: 0.999 });
   const generator = sequential({ device, seed: 0, inputShape: [1], name: "generator" }, [
     dense({

@@ -102,7 +102,8 @@ test("a step is one forward pass and one pass back to the image", async () => {
   };
   const [few, more] = [new Map(await calls(2)), new Map(await calls(5))];
   const perStep = (kernel: string) => ((more.get(kernel) ?? 0) - (few.get(kernel) ?? 0)) / 3;
-  // On the reference a call counts once. The dense layer multiplies forward and, backward, to its input; not to its kernel.
+  // On the reference a call counts once. The dense layer multiplies forward and, backward, to its input; not to its
+  // kernel.
   expect(perStep("matmul")).toBe(2);
   expect(perStep("convPool")).toBe(1);
   expect(perStep("convPoolInputGradient")).toBe(1);

@@ -1,6 +1,6 @@
-// Adversarial training (Madry et al., ICLR 2018): every batch is attacked with the weights as they are, and trained on as the
-// attack left it. The attack is part of the recorded training step, so `fit` does everything else: order, schedules,
-// progress, checkpoints, resuming.
+// Adversarial training (Madry et al., ICLR 2018): every batch is attacked with the weights as they are, and trained on
+// as the attack left it. The attack is part of the recorded training step, so `fit` does everything else: order,
+// schedules, progress, checkpoints, resuming.
 import { concat, slice } from "../../autograd/ops/transform.js";
 import type { Perturb } from "../../nn/fit.js";
 import { checkOptions, integer, number, type Rules } from "../../tensor/options.js";
@@ -8,7 +8,10 @@ import { type StepAttack, stepAttackRule } from "./attack.js";
 
 /** Options of {@link adversary}. */
 export interface AdversaryOptions {
-  /** On each batch: PGD, or FGSM by one step; "fast" training (Wong et al., ICLR 2020) is one of 1.25 and a random start. */
+  /**
+   * On each batch: PGD, or FGSM by one step; "fast" training (Wong et al., ICLR 2020) is one of 1.25 and a random
+   * start.
+   */
   readonly attack: StepAttack;
   /** Share of each batch that is left as it is; default 0. */
   readonly cleanShare?: number;

@@ -46,8 +46,9 @@ export interface Attacked {
 
 /**
  * Attacks a set of images in [0, 1] with their class ids. The same seed gives the same bits.
- * @throws UsageError for options out of range, for values outside [0, 1] and for targets that are no class ids; KilogradError
- * `NON_FINITE` where the model's answer for a changed image is NaN; the signal's reason when it is aborted
+ * @throws UsageError for options out of range, for values outside [0, 1] and for targets that are no class ids;
+ * KilogradError `NON_FINITE` where the model's answer for a changed image is NaN; the signal's reason when it is
+ * aborted
  * @example
  * const { accuracy } = await attackImages(model, test, attacks.pgd({ norm: "linf", epsilon: 0.1 }));
  */

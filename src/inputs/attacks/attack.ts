@@ -1,9 +1,10 @@
 // What an attack is: it makes images that a classifier takes for another class, of images that it knows. One file an
 // attack, listed in index.ts; attackImages (attack-images.ts) runs any of them over a set.
-import type { Changing } from "../../tensor/device.js";
+import { fillKernel } from "../../kernels/fill.js";
+import { type Changing, type Device, valueNow } from "../../tensor/device.js";
 import { number, oneOf, type Rule } from "../../tensor/options.js";
 import { type HostTensor, StepPlan } from "../../tensor/step-plan.js";
-import type { Tensor } from "../../tensor/tensor.js";
+import { empty, runInto, type Tensor } from "../../tensor/tensor.js";
 import type { Model } from "../model.js";
 
 /** The ball of radius epsilon around an image: by the largest change of a value, or by the Euclidean length of all. */
@@ -38,7 +39,9 @@ export interface Attack {
   readonly name: string;
   /** How it measures a change. */
   readonly norm: Norm;
-  /** Largest change that it makes, for values in [0, 1]; undefined for one that looks for the smallest that succeeds. */
+  /**
+   * Largest change that it makes, for values in [0, 1]; undefined for one that looks for the smallest that succeeds.
+   */
   readonly epsilon: number | undefined;
   /** Passes forward and back to the images that it takes for an image, to tell how long it will take. */
   readonly passes: number;
@@ -51,7 +54,9 @@ export const attackRule: Rule = {
   accepts: (value) => typeof (Object(value) as Partial<Attack>).prepare === "function",
 };
 
-/** Where the numbers of a random start come from: a stream of a seed, and how many images took theirs from it before. */
+/**
+ * Where the numbers of a random start come from: a stream of a seed, and how many images took theirs from it before.
+ */
 export interface StartStream {
   readonly seed: number;
   readonly stream: string;
@@ -80,8 +85,8 @@ export interface Perturbed {
 export interface StepAttack extends Attack {
   readonly epsilon: number;
   /**
-   * Adversarial examples [N, ...] for images x [N, ...inputShape] in [0, 1] of classes y (i32 [N]). What changes from one
-   * run of a recorded step to the next is given as a function.
+   * Adversarial examples [N, ...] for images x [N, ...inputShape] in [0, 1] of classes y (i32 [N]). What changes from
+   * one run of a recorded step to the next is given as a function.
    */
   perturb(model: Model, x: Tensor, y: Tensor, options: PerturbedOptions): Perturbed;
 }
@@ -90,6 +95,13 @@ export const stepAttackRule: Rule = {
   expected: "an attack that can be part of a training step, such as attacks.pgd() gives",
   accepts: (value) => attackRule.accepts(value) && typeof (value as Partial<StepAttack>).perturb === "function",
 };
+
+/** A radius that may change from one run of a recorded step to the next, as a tensor [1]. */
+export function radiusOf(device: Device, radius: Changing<number>): Tensor {
+  const made = empty(device, [1]);
+  runInto(fillKernel, [], [made], () => ({ value: valueNow(radius) }));
+  return made;
+}
 
 /** An attack of what it does in a step. */
 export function stepAttack(definition: Omit<StepAttack, "prepare">): StepAttack {

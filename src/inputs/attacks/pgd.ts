@@ -1,6 +1,6 @@
-// PGD (Madry et al., ICLR 2018), untargeted, in the L-infinity and the L2 ball. The images' losses are added, not averaged,
-// so an image's way does not depend on the others of its batch. The classifier is in inference mode; nothing is computed for
-// its weights.
+// PGD (Madry et al., ICLR 2018), untargeted, in the L-infinity and the L2 ball. The images' losses are added, not
+// averaged, so an image's way does not depend on the others of its batch. The classifier is in inference mode; nothing
+// is computed for its weights.
 import {
   abs,
   add,
@@ -20,7 +20,6 @@ import { oneHot } from "../../autograd/ops/gather.js";
 import { randomCounters } from "../../autograd/ops/random.js";
 import { logSumExp, max, sum, sumSquares } from "../../autograd/ops/reduce.js";
 import { grad } from "../../autograd/tape.js";
-import { fillKernel } from "../../kernels/fill.js";
 import { randomNormalKernel, randomUniformKernel } from "../../kernels/random.js";
 import { type Changing, valueNow } from "../../tensor/device.js";
 import { boolean, checkOptions, integer, number, type Rules } from "../../tensor/options.js";
@@ -35,6 +34,7 @@ import {
   normRule,
   type Perturbed,
   type PerturbedOptions,
+  radiusOf,
   type StartStream,
   type StepAttack,
   stepAttack,
@@ -97,9 +97,7 @@ function perturbed(
   const made = scope(() => {
     const hot = oneHot(y, sizeOf(model.outputShape));
     const lossGradient = grad((images: Tensor) => sum(margins(model.logits(images), hot)));
-    const epsilon = empty(model.device, [1]);
-    const radius = options.epsilon ?? attack.epsilon;
-    runInto(fillKernel, [], [epsilon], () => ({ value: valueNow(radius) }));
+    const epsilon = radiusOf(model.device, options.epsilon ?? attack.epsilon);
     const ball = balls[norm](x, epsilon);
     const stepLength = mul(epsilon, relativeStep);
     let images = randomStart
@@ -131,9 +129,9 @@ function perturbed(
 const OUT_OF_REACH = 1e30;
 
 /**
- * log((1 - p) / p) of the probability p of each image's class, [N]: the largest of the other logits, softly, less its own. It
- * rises with the cross-entropy -log p, and its gradient is that of the cross-entropy over 1 - p, the same direction, so that
- * it is still there where a classifier is so sure that 1 - p is 0 in float32.
+ * log((1 - p) / p) of the probability p of each image's class, [N]: the largest of the other logits, softly, less its
+ * own. It rises with the cross-entropy -log p, and its gradient is that of the cross-entropy over 1 - p, the same
+ * direction, so that it is still there where a classifier is so sure that 1 - p is 0 in float32.
  * @param logits [N, C]
  * @param hot 1 at each image's class, [N, C]
  */

@@ -1,5 +1,6 @@
-// What attributions share: which answer of a model is explained, in batches. An attribution says of every value of an input
-// how much it counts for that answer. Names, formulas and defaults are Captum's. One file an attribution, listed in index.ts.
+// What attributions share: which answer of a model is explained, in batches. An attribution says of every value of an
+// input how much it counts for that answer. Names, formulas and defaults are Captum's. One file an attribution, listed
+// in index.ts.
 import { mul } from "../../autograd/ops/elementwise.js";
 import { oneHot } from "../../autograd/ops/gather.js";
 import { sum } from "../../autograd/ops/reduce.js";
@@ -16,7 +17,10 @@ import type { Model } from "../model.js";
 
 /** What every attribution takes. */
 export interface AttributionOptions {
-  /** The output that is explained, such as a class; one for all inputs, or one for each, [N]. Default 0 where there is one. */
+  /**
+   * The output that is explained, such as a class; one for all inputs, or one for each, [N]. Default 0 where there is
+   * one.
+   */
   readonly target?: number | Int32Array | readonly number[];
   /** Whether what goes into the last activation is explained, or what comes out of it; default "logits". */
   readonly of?: "logits" | "outputs";
@@ -52,8 +56,8 @@ export interface Explained {
 }
 
 /**
- * Runs `attribute` on batches of the inputs, within a recorded step, and puts together what it gives: tensors whose first
- * axis is that of the batch. `attribute` gets x [n, ...inputShape] and what `more` gives for inputs [start, end).
+ * Runs `attribute` on batches of the inputs, within a recorded step, and puts together what it gives: tensors whose
+ * first axis is that of the batch. `attribute` gets x [n, ...inputShape] and what `more` gives for inputs [start, end).
  * @throws UsageError for a target that the model has not, ShapeError where inputs or targets do not fit
  */
 export async function attributed(

@@ -90,8 +90,8 @@ function baselinesOf(model: Model, count: number, baseline: number | Float32Arra
 }
 
 /**
- * Nodes and weights of Gauss and Legendre's rule with n points on [0, 1]: exact for polynomials up to degree 2n - 1. The
- * nodes are the roots of the Legendre polynomial P_n, found by Newton's method from cos(pi (i + 3/4) / (n + 1/2)).
+ * Nodes and weights of Gauss and Legendre's rule with n points on [0, 1]: exact for polynomials up to degree 2n - 1.
+ * The nodes are the roots of the Legendre polynomial P_n, found by Newton's method from cos(pi (i + 3/4) / (n + 1/2)).
  */
 export function gaussLegendre(n: number): { readonly nodes: readonly number[]; readonly weights: readonly number[] } {
   const [nodes, weights]: [number[], number[]] = [[], []];

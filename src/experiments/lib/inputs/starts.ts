@@ -31,7 +31,10 @@ export function parseStart(text: string): StartKind {
   throw new UsageError(`start: must be noise, real or the index of a test image, given "${text}"`);
 }
 
-/** Starts of the first `count` uniform random images of a seed: the same for every target, so that targets can be compared. */
+/**
+ * Starts of the first `count` uniform random images of a seed: the same for every target, so that targets can be
+ * compared.
+ */
 export function noiseStarts(count: number, { seed, shape }: { readonly seed: number; readonly shape: Shape }): Start[] {
   const size = sizeOf(shape);
   const images = noiseImages({ count, shape, seed });
@@ -41,7 +44,10 @@ export function noiseStarts(count: number, { seed, shape }: { readonly seed: num
   }));
 }
 
-/** The `index`-th image of a digit with Gaussian noise, clipped to [0, 1]. @throws UsageError where there are not so many */
+/**
+ * The `index`-th image of a digit with Gaussian noise, clipped to [0, 1]. @throws UsageError where there are not so
+ * many
+ */
 export function noisyRealStart(
   index: number,
   { images, digit, seed }: { readonly images: LabelledImages; readonly digit: number; readonly seed: number },

@@ -1,0 +1,83 @@
+// Every listed attack, and the one of CONTRIBUTING: within its ball, repeatable, and at no gradient of a weight.
+import { describe, expect, test } from "vitest";
+import { ones } from "../../src/autograd/ops/create.js";
+import { add, maximum, minimum, neg, sub } from "../../src/autograd/ops/elementwise.js";
+import { type Attack, epsilonRule, radiusOf, type StepAttack, stepAttack } from "../../src/inputs/attacks/attack.js";
+import { attackImages } from "../../src/inputs/attacks/attack-images.js";
+import * as attacks from "../../src/inputs/attacks/index.js";
+import { sequential } from "../../src/nn/architecture.js";
+import { conv2d } from "../../src/nn/layers/conv2d.js";
+import { flatten } from "../../src/nn/layers/core.js";
+import { dense } from "../../src/nn/layers/dense.js";
+import type { Device } from "../../src/tensor/device.js";
+import { checkOptions, type Rules } from "../../src/tensor/options.js";
+import { RandomStream } from "../../src/tensor/random.js";
+import { cpu, describeProfiles } from "../support.js";
+
+/** The example of CONTRIBUTING, to the letter. */
+interface GreyingOptions {
+  readonly epsilon: number;
+}
+
+const greyingRules: Rules<GreyingOptions> = { epsilon: epsilonRule };
+
+function greying(options: GreyingOptions): StepAttack {
+  const { epsilon } = checkOptions("greying", options, greyingRules, ["epsilon"]);
+  return stepAttack({
+    ...{ name: "greying", norm: "linf", epsilon, passes: 0 },
+    perturb(_model, x, _y, given) {
+      const radius = radiusOf(x.device, given.epsilon ?? epsilon);
+      const change = maximum(minimum(sub(0.5, x), radius), neg(radius));
+      return { images: add(x, change), strength: ones(x.device, [x.shape[0]!, 1, 1, 1]) };
+    },
+  });
+}
+
+/** How each is made, by its name in the list. */
+const made: Readonly<Record<string, readonly Attack[]>> = {
+  fgsm: [attacks.fgsm({ norm: "linf", epsilon: 0.1 }), attacks.fgsm({ norm: "l2", epsilon: 0.5 })],
+  pgd: [
+    attacks.pgd({ norm: "linf", epsilon: 0.1, steps: 3 }),
+    attacks.pgd({ norm: "l2", epsilon: 0.5, steps: 3, randomStart: false }),
+  ],
+};
+const recipe: Readonly<Record<string, readonly Attack[]>> = { "CONTRIBUTING's": [greying({ epsilon: 0.1 })] };
+
+test("every listed attack is made here", () => {
+  expect(Object.keys(made).sort()).toEqual(Object.keys(attacks).sort());
+});
+
+const random = new RandomStream(5, "images");
+const data = {
+  inputs: Float32Array.from({ length: 7 * 36 }, () => random.uniform()),
+  targets: Int32Array.from({ length: 7 }, (_, i) => i % 3),
+};
+
+function sameForAll(device: () => Device) {
+  const all = Object.entries({ ...made, ...recipe }).flatMap(([name, list]) =>
+    list.map((attack) => [`${name}, ${attack.norm}`, attack] as const),
+  );
+  test.each(all)("%s", async (_, attack) => {
+    const on = device();
+    const model = sequential({ device: on, seed: 2, inputShape: [6, 6, 1] }, [
+      conv2d({ filters: 4, kernelSize: 3, activation: "relu" }),
+      flatten(),
+      dense({ units: 3, activation: "softmax" }),
+    ]);
+    on.resetCounters();
+    const bytes = on.memory().liveBytes;
+    const { images, distances } = await attackImages(model, data, attack, { seed: 1, batchSize: 4 });
+    expect([...on.counters.byKernel.keys()].filter((name) => /KernelGradient/.test(name))).toEqual([]);
+    expect(on.memory().liveBytes).toBe(bytes);
+    expect(images.every((value) => value >= 0 && value <= 1)).toBe(true);
+    expect(Math.max(...distances[attack.norm])).toBeGreaterThan(0);
+    if (attack.epsilon !== undefined) {
+      expect(Math.max(...distances[attack.norm])).toBeLessThan(attack.epsilon * (1 + 1e-5));
+    }
+    expect((await attackImages(model, data, attack, { seed: 1, batchSize: 4 })).images).toEqual(images);
+    model.dispose();
+  });
+}
+
+describe("the reference", () => sameForAll(() => cpu));
+describeProfiles(sameForAll);
