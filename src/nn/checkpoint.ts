@@ -57,7 +57,7 @@ export interface TrainingState {
 }
 
 const positive = ruled<number>(integer({ from: 1 }));
-const trainingState: GenericSchema<unknown, TrainingState> = pipe(
+export const trainingState: GenericSchema<unknown, TrainingState> = pipe(
   object(
     {
       seed: ruled<number>(number()),

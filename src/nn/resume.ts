@@ -1,10 +1,11 @@
 // A training in a file, and back: what fit writes into a checkpoint besides the weights, and going on from one.
+import { parse } from "../io/json.js";
 import { DataError, UsageError } from "../tensor/errors.js";
 import { scope } from "../tensor/scope.js";
 import { formatShape, sameShape } from "../tensor/shape.js";
 import { type Tensor, tensor } from "../tensor/tensor.js";
 import { atOnce, type Callback } from "./callbacks/callback.js";
-import { assignWeights, type ModelFile, saveModel, type TrainingState } from "./checkpoint.js";
+import { assignWeights, type ModelFile, saveModel, type TrainingState, trainingState } from "./checkpoint.js";
 import type { LossScaler } from "./loss-scaling.js";
 import type { Model } from "./model.js";
 import type { Optimizer } from "./optimizers.js";
@@ -72,7 +73,8 @@ export async function saveTraining(
 
 /** The training of a checkpoint. @throws UsageError for a file that holds a model alone */
 export function trainingOf({ training, path }: ModelFile): TrainingState {
-  if (training !== undefined) return training;
+  // A file that was not read but made: it is checked as one that was.
+  if (training !== undefined) return parse(trainingState, training, `${path}: its training`);
   throw new UsageError(`${path}: holds a model but no training to resume; load it with loadModel and train anew`);
 }
 

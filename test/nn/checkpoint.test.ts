@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { readSafetensors, writeSafetensors } from "../../src/io/safetensors-file.js";
 import { architecture } from "../../src/nn/architecture.js";
 import { earlyStopping, reduceLrOnPlateau } from "../../src/nn/callbacks/index.js";
-import { loadModel, readModelFile, saveModel } from "../../src/nn/checkpoint.js";
+import { loadModel, type ModelFile, readModelFile, saveModel } from "../../src/nn/checkpoint.js";
 import type { FitOptions } from "../../src/nn/fit.js";
 import { batchNorm } from "../../src/nn/layers/batch-norm.js";
 import { flatten } from "../../src/nn/layers/core.js";
@@ -73,9 +73,13 @@ describeDevices((device, kind) => {
     }
   };
 
+  /** What the trainings below are compared with. */
   let whole: Awaited<ReturnType<typeof run>>;
-  test("an uninterrupted training with checkpoints is as one without", async () => {
+  beforeAll(async () => {
     whole = await run({});
+  });
+
+  test("an uninterrupted training with checkpoints is as one without", async () => {
     expect(whole.averages).not.toEqual(whole.weights);
     // The plateau halves the rate from the second epoch on.
     expect(whole.figures["learning_rate"]).toEqual([0.05, 0.05, 0.025, 0.0125]);
@@ -110,6 +114,26 @@ describeDevices((device, kind) => {
     for (const copy of copies) expect(await run({ resume: copy })).toEqual(whole);
     // After its end there is nothing left to do.
     expect(await run({ resume: path })).toEqual(whole);
+  });
+
+  test("what is no checkpoint is refused in words", async () => {
+    await run({ checkpoint: { path: at("forged") }, maxSteps: 2 });
+    const file = await readModelFile(at("forged"));
+    const wrong: [unknown, string][] = [
+      [
+        {},
+        "fit: resume must be a string that is not empty or a model file, as readModelFile gives it, got an object of",
+      ],
+      [{ ...file, weights: {} }, "fit: resume must be"],
+      [{ ...file, training: {} }, `${at("forged")}: its training: seed is missing`],
+      [{ ...file, training: undefined }, "holds a model but no training to resume"],
+    ];
+    for (const [resume, message] of wrong) {
+      const refused = run({ resume: resume as ModelFile });
+      await expect(refused).rejects.toThrow(message);
+      await expect(refused).rejects.not.toThrow("undefined");
+    }
+    expect(await run({ resume: file })).toEqual(whole);
   });
 
   test("interrupted by a step limit, and twice", async () => {
