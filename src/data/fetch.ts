@@ -57,6 +57,11 @@ export interface FetchOptions {
   readonly connectTimeout?: number;
   /** Milliseconds of silence before headers or between two pieces of the body, 15,000 by default. */
   readonly bodyTimeout?: number;
+  /**
+   * Bytes a second that must come, 1,024 by default, counted over every `bodyTimeout` again. A slower connection counts as
+   * broken, so that a whole download has an end: at the latest the file's size divided by this.
+   */
+  readonly leastRate?: number;
   /** Milliseconds before the second attempt, 500 by default; doubles each time, with +-50 % jitter. */
   readonly backoff?: number;
   /** Called for every piece that arrives. */
@@ -64,6 +69,8 @@ export interface FetchOptions {
   /** Called with a line for the user: a download that starts, an attempt that failed, a damaged cached file. */
   readonly onMessage?: (message: string) => void;
 }
+
+const BODY_TIMEOUT = 15_000;
 
 const milliseconds = integer({ from: 0, to: 2 ** 31 - 1 });
 
@@ -74,6 +81,7 @@ export const fetchRules: Rules<FetchOptions> = {
   attempts: integer({ from: 1, to: 100 }),
   connectTimeout: milliseconds,
   bodyTimeout: milliseconds,
+  leastRate: integer({ from: 0 }),
   backoff: milliseconds,
   onProgress: callable,
   onMessage: callable,
@@ -116,7 +124,7 @@ export async function fetchFile(spec: FileSpec, options: FetchOptions = {}): Pro
   }
   await local(path, () => mkdir(dirname(path), { recursive: true }));
 
-  const { connectTimeout = 10_000, bodyTimeout = 15_000 } = options;
+  const { connectTimeout = 10_000, bodyTimeout = BODY_TIMEOUT } = options;
   const agent = new EnvHttpProxyAgent({
     connect: { timeout: connectTimeout },
     headersTimeout: bodyTimeout,
@@ -132,7 +140,7 @@ export async function fetchFile(spec: FileSpec, options: FetchOptions = {}): Pro
         return { path, bytes, downloadedFrom: url };
       } catch (error) {
         if (!(error instanceof MirrorFault)) throw error;
-        faults.push(`  ${url}: ${error.message}`);
+        faults.push(`  ${shown(url)}: ${error.message}`);
       }
     }
   } finally {
@@ -142,6 +150,14 @@ export async function fetchFile(spec: FileSpec, options: FetchOptions = {}): Pro
     `fetch: ${spec.name} could be had from none of its ${spec.mirrors.length} mirrors:\n${faults.join("\n")}\n` +
       `check the network, or ${otherWays}`,
   );
+}
+
+/** A URL for messages, without the user and the password that it may hold. */
+function shown(url: string): string {
+  if (!URL.canParse(url)) return "(no URL)";
+  const parsed = new URL(url);
+  [parsed.username, parsed.password] = ["", ""];
+  return parsed.href;
 }
 
 const otherWays = "put the data files into a folder and name it with --data-dir or KILOGRAD_DATA_DIR";
@@ -173,8 +189,8 @@ async function fetchFromMirror(
   try {
     for (let attempt = 1; ; attempt++) {
       try {
-        if (attempt === 1) onMessage?.(`downloading ${url}`);
-        const arrival = await download(spec, url, partial, dispatcher, options.onProgress);
+        if (attempt === 1) onMessage?.(`downloading ${shown(url)}`);
+        const arrival = await download(spec, url, partial, dispatcher, options);
         const bytes = await verifyDownload(spec, partial, arrival);
         await local(path, () => rename(partial, path));
         return bytes;
@@ -182,7 +198,7 @@ async function fetchFromMirror(
         if (!(error instanceof MirrorFault)) throw error;
         if (!error.retry) throw error;
         if (attempt >= attempts) throw new MirrorFault(`${error.message} (${attempts} attempts)`, false);
-        onMessage?.(`${url}: ${error.message}; attempt ${attempt + 1} of ${attempts} follows`);
+        onMessage?.(`${shown(url)}: ${error.message}; attempt ${attempt + 1} of ${attempts} follows`);
         await sleep(backoff * 2 ** (attempt - 1) * (0.5 + Math.random()));
       }
     }
@@ -200,7 +216,7 @@ async function download(
   url: string,
   partial: string,
   dispatcher: Dispatcher,
-  onProgress: FetchOptions["onProgress"],
+  { onProgress, bodyTimeout = BODY_TIMEOUT, leastRate = 1024 }: FetchOptions,
 ): Promise<Arrival> {
   const have = (await local(partial, () => stat(partial).catch(absent)))?.size ?? 0;
   const { statusCode, headers, body } = await remote(() =>
@@ -234,6 +250,21 @@ async function download(
   const total = Number.isFinite(announced) ? announced : undefined;
   if (total !== undefined && total > most) throw await tooLong(total);
   let received = continues ? have : 0;
+  // The dispatcher ends a silence; a drip is ended here, where the next piece comes.
+  let since = { at: performance.now(), received };
+  const checkRate = (): void => {
+    const seconds = (performance.now() - since.at) / 1000;
+    if (1000 * seconds < bodyTimeout) return;
+    const came = received - since.received;
+    if (came < leastRate * seconds) {
+      body.on("error", () => {}).destroy();
+      throw new MirrorFault(
+        `too slow: ${came} bytes in ${seconds.toFixed(1)} s, at least ${leastRate} a second must come`,
+        true,
+      );
+    }
+    since = { at: performance.now(), received };
+  };
   const file = await local(partial, () => open(partial, continues ? "a" : "w"));
   try {
     await remote(async () => {
@@ -241,6 +272,7 @@ async function download(
         received += piece.length;
         if (received > most) throw await tooLong(received);
         await local(partial, () => file.appendFile(piece));
+        checkRate();
         onProgress?.({
           name: spec.name,
           url,

@@ -175,6 +175,36 @@ describe("a download that breaks off", () => {
     expect(ranges()).toEqual([undefined, `bytes=${half}-`]);
   });
 
+  it("is left and continued where it only drips", async () => {
+    const drip: Answer = (_, response) => {
+      response.writeHead(200, { "content-length": packed.length });
+      let sent = 0;
+      const timer = setInterval(() => response.write(packed.subarray(sent, (sent += 3))), 20);
+      response.on("close", () => clearInterval(timer));
+    };
+    const withPassword = (spec: FileSpec): FileSpec => ({
+      ...spec,
+      mirrors: spec.mirrors.map((url) => url.replace("//", "//user:secret@")),
+    });
+    const said: string[] = [];
+    const slow = { bodyTimeout: 200, leastRate: 10_000 };
+    const { bytes } = await fetchFile(
+      withPassword(fileAt({ "/drip": firstThen(drip, ranged) })),
+      quick({ ...slow, onMessage: (message) => said.push(message) }),
+    );
+    expect(same(bytes)).toBe(true);
+    expect(ranges()[1]).toMatch(/^bytes=\d+-$/);
+    expect(said.join("\n")).toMatch(
+      /\/drip: too slow: \d+ bytes in [\d.]+ s, at least 10000 a second must come; attempt 2/,
+    );
+    // The user's name and password are nobody's business.
+    expect(said.join("\n")).not.toMatch(/user|secret/);
+    const other = { ...withPassword(fileAt({ "/always": drip })), name: "set/other.gz" };
+    const { message } = await failure(fetchFile(other, quick({ ...slow, attempts: 2 })));
+    expect(message).toContain(`  ${base}/always: too slow: `);
+    expect(message).not.toMatch(/user|secret/);
+  });
+
   it("is continued after a short body that did not say its length", async () => {
     const short: Answer = (_, response) => response.end(packed.subarray(0, half));
     const spec = fileAt({ "/a": firstThen(short, ranged) });
