@@ -1,6 +1,7 @@
 // Depth against activation: fully connected networks of narrow layers, trained with plain SGD. How much of the gradient
 // reaches the first layers, before and after training, and what it means for learning.
 
+import { array, object } from "valibot";
 import { abs } from "../autograd/ops/elementwise.js";
 import { unary } from "../autograd/ops/elementwise-rows.js";
 import { max, sum } from "../autograd/ops/reduce.js";
@@ -8,6 +9,7 @@ import { concat, reshape } from "../autograd/ops/transform.js";
 import { backward, grad } from "../autograd/tape.js";
 import { type LabelledImages, limitImages, sliceImages } from "../data/dataset.js";
 import { lineChart } from "../io/charts.js";
+import { anyNumber, count, parse } from "../io/json.js";
 import { Report, type TableCell } from "../io/report.js";
 import { type Architecture, architecture } from "../nn/architecture.js";
 import type { Callback } from "../nn/callbacks/index.js";
@@ -112,8 +114,17 @@ interface Seen {
   readonly curve: number[];
 }
 
+const sizes = array(anyNumber, "a list of numbers");
+const observed = object(
+  {
+    seen: object({ untrained: sizes, trained: sizes, curve: sizes }, "an object"),
+    running: object({ sum: anyNumber, count }, "an object"),
+  },
+  "an object",
+);
+
 /** Measures gradients and gathers the learning curve; what it has survives an interruption. */
-function observer(batch: LabelledImages, gradientEpoch: number): { seen: Seen; callback: Callback } {
+export function observer(batch: LabelledImages, gradientEpoch: number): { seen: Seen; callback: Callback } {
   const seen: Seen = { untrained: [], trained: [], curve: [] };
   const running = { sum: 0, count: 0 };
   const callback: Callback = {
@@ -132,8 +143,9 @@ function observer(batch: LabelledImages, gradientEpoch: number): { seen: Seen; c
     },
     exportState: () => ({ values: { seen, running } }),
     importState(values) {
-      Object.assign(seen, values["seen"]);
-      Object.assign(running, values["running"]);
+      const stored = parse(observed, values, "observer");
+      Object.assign(seen, stored.seen);
+      Object.assign(running, stored.running);
     },
   };
   return { seen, callback };

@@ -1,10 +1,23 @@
 // The experiment on depth and activations, with tiny settings: every network, what it measures, and what it says.
 import { expect, test } from "vitest";
-import { experiment } from "../../src/experiments/vanishing-gradients.js";
+import { experiment, observer } from "../../src/experiments/vanishing-gradients.js";
 import { tinyRuns } from "./tiny.js";
 
 const runs = tinyRuns();
 const tiny = ["data=digits", "trainImages=640", "testImages=64", "epochs=2", "gradientEpoch=1", "depths=[2,12]"];
+
+test("what a checkpoint has of the observer is checked", () => {
+  const image = { images: new Float32Array(1), labels: Int32Array.of(0), count: 1, imageShape: [1, 1, 1] } as const;
+  const { seen, callback } = observer(image, 1);
+  const stored = { seen: { untrained: [1], trained: [], curve: [2, Number.NaN] }, running: { sum: 3, count: 1 } };
+  callback.importState!(stored, new Map());
+  expect(seen).toEqual(stored.seen);
+  const wrong = { ...stored, running: { sum: 3, count: -1 } };
+  expect(() => callback.importState!(wrong, new Map())).toThrow(
+    "observer: running.count must be a whole number from 0",
+  );
+  expect(() => callback.importState!({ seen: {} }, new Map())).toThrow("observer: seen.untrained is missing");
+});
 
 test("figures of every network, and a report that speaks of them", { timeout: 120_000 }, async () => {
   const { metrics, report, said } = await runs.run(experiment, { set: tiny });
