@@ -117,12 +117,17 @@ async function sameBits(a: Model, b: Model): Promise<boolean> {
   return others.length === a.weights().length;
 }
 
-/** Accuracy on the faces of PrivateTest that are in no other part. */
-function onlyHere({ count, mistakes }: Answered, repeated: RepeatedFaces): { count: number; accuracy: number } {
+/** Faces of PrivateTest that are in no other part, and the accuracy on them; null where there are none. */
+interface OnlyHere {
+  readonly count: number;
+  readonly accuracy: number | null;
+}
+
+export function onlyHere({ count, mistakes }: Pick<Answered, "count" | "mistakes">, repeated: RepeatedFaces): OnlyHere {
   const left = new Set(Array.from({ length: count }, (_, i) => i));
   for (const index of repeated.test) left.delete(index);
   const wrong = mistakes.filter((index) => left.has(index)).length;
-  return { count: left.size, accuracy: 1 - wrong / left.size };
+  return { count: left.size, accuracy: left.size === 0 ? null : 1 - wrong / left.size };
 }
 
 // ---- Run
@@ -260,7 +265,7 @@ export const experiment = defineExperiment<typeof reference>({
               ["this run, PrivateTest", share(test.accuracy), counted(test.count, "face")],
               [
                 "this run, PrivateTest without faces that are in another part, too",
-                share(once.accuracy),
+                once.accuracy === null ? null : share(once.accuracy),
                 counted(once.count, "face"),
               ],
               ["this run, PublicTest", share(last("val_accuracy")), counted(faces.validation.count, "face")],
@@ -374,7 +379,9 @@ export const experiment = defineExperiment<typeof reference>({
         },
         summary:
           `emotion: PrivateTest ${percent(test.accuracy)} (standard error ${points(error).slice(1)}), ` +
-          `${percent(once.accuracy)} without its ${test.count - once.count} faces that are in another part, too; ` +
+          (once.accuracy === null
+            ? "all of its faces are in another part, too; "
+            : `${percent(once.accuracy)} without its ${test.count - once.count} faces that are in another part, too; `) +
           `${milliseconds(median)} a face, ${rate.toFixed(0)} a second\nModel: ${modelPath}`,
       };
     } finally {
@@ -503,16 +510,18 @@ function comparedRemark(accuracy: number, error: number, classes: readonly Class
   );
 }
 
-function repeatedRemark(
+export function repeatedRemark(
   { faces, acrossParts, labelsDiffer }: RepeatedFaces,
-  test: Answered,
-  once: { readonly count: number; readonly accuracy: number },
+  test: Pick<Answered, "count" | "accuracy">,
+  once: OnlyHere,
 ): string {
   if (faces === 0) return "No face is in the data set more than once.";
   return (
     `The data set has ${counted(faces, "face")} more than once, pixel for pixel: ${acrossParts} in several parts, ${labelsDiffer} with different labels. ` +
-    `${counted(test.count - once.count, "face")} of PrivateTest ${test.count - once.count === 1 ? "is" : "are"} in another part, too. Without them ${percent(once.accuracy, 1)} are recognised, ` +
-    `${points(once.accuracy - test.accuracy, 1)}.`
+    `${counted(test.count - once.count, "face")} of PrivateTest ${test.count - once.count === 1 ? "is" : "are"} in another part, too. ` +
+    (once.accuracy === null
+      ? "No other face is left to measure."
+      : `Without them ${percent(once.accuracy, 1)} are recognised, ${points(once.accuracy - test.accuracy, 1)}.`)
   );
 }
 

@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
-import { experiment } from "../../src/experiments/emotion.js";
+import { experiment, onlyHere, repeatedRemark } from "../../src/experiments/emotion.js";
 import { STANDARDIZED, standardized } from "../../src/experiments/lib/faces/faces.js";
 import { readModelFile } from "../../src/nn/checkpoint.js";
 import { DataError, UsageError } from "../../src/tensor/errors.js";
@@ -116,4 +116,16 @@ test("standardised faces have mean 0 and deviation 1, whatever light and contras
   expect(Math.sqrt(plain.reduce((a, b) => a + b * b, 0) / 2304)).toBeGreaterThan(0.9);
   for (let i = 0; i < 2304; i += 100) expect(dim[i]! / plain[i]!).toBeCloseTo(0.935, 1);
   expect(standardized(new Float32Array(2304).fill(0.7)).every((value) => Math.abs(value) < 1e-3)).toBe(true);
+});
+
+test("says where every face of PrivateTest is in another part, too", () => {
+  const answered = { count: 2, accuracy: 0.5, mistakes: [1] };
+  const repeated = { faces: 2, acrossParts: 2, labelsDiffer: 0, validation: new Int32Array() };
+  const some = { ...repeated, test: Int32Array.of(1) };
+  expect(onlyHere(answered, some)).toEqual({ count: 1, accuracy: 1 });
+  const all = { ...repeated, test: Int32Array.of(0, 1) };
+  const once = onlyHere(answered, all);
+  expect(once).toEqual({ count: 0, accuracy: null });
+  expect(repeatedRemark(all, answered, once)).toMatch(/in another part, too\. No other face is left to measure\.$/);
+  expect(repeatedRemark(some, answered, onlyHere(answered, some))).toContain("Without them 100.0 % are recognised");
 });
