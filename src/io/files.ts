@@ -1,7 +1,8 @@
 // Files in Node: written whole or not at all, and read where they are regular ones. Knows nothing of what is in them.
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { appendFile, type FileHandle, mkdir, open, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
+import { hostname } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import { isAlive } from "../runtime/node-processes.js";
 import type { FileContent, OpenFile } from "../runtime/runtime.js";
@@ -44,13 +45,19 @@ export async function writeFileAtomic(path: string, content: FileContent): Promi
   }
 }
 
-/** A file beside `path`, whose name says which process writes it. {@link removeLeftovers} removes it where that was killed. */
-export const temporaryFor = (path: string): string =>
-  join(dirname(path), `.${basename(path)}.${process.pid}.${randomBytes(4).toString("hex")}.tmp`);
+/** This machine in a file's name: folders are shared, and another machine's processes have numbers of their own. */
+const host = createHash("sha256").update(hostname()).digest("hex").slice(0, 8);
 
-/** Removes temporary files of this path whose processes were killed. */
+/**
+ * A file beside `path`, whose name says which process of which machine writes it. {@link removeLeftovers} removes it where
+ * that was killed.
+ */
+export const temporaryFor = (path: string): string =>
+  join(dirname(path), `.${basename(path)}.${host}.${process.pid}.${randomBytes(4).toString("hex")}.tmp`);
+
+/** Removes temporary files of this path whose processes on this machine were killed. Others' stay: nobody here can tell. */
 export async function removeLeftovers(path: string): Promise<void> {
-  const prefix = `.${basename(path)}.`;
+  const prefix = `.${basename(path)}.${host}.`;
   const entries = await readdir(dirname(path)).catch(() => []); // A missing folder is reported by the writing.
   for (const entry of entries) {
     const pid = entry.startsWith(prefix)
@@ -88,6 +95,17 @@ export async function readOpened<T>(path: string, use: (file: OpenFile) => Promi
   await using file = await readable(path, () => open(path));
   const { size } = await readable(path, () => file.stat());
   return await use({ size, read: (target, position) => readAt(file, path, target, position) });
+}
+
+/** The text of a regular file; undefined where there is none. @throws DataError, also for a folder, a pipe or a device */
+export async function readTextIfAny(path: string): Promise<string | undefined> {
+  try {
+    return new TextDecoder().decode(await readOpened(path, ({ size, read }) => read(new Uint8Array(size), 0)));
+  } catch (error) {
+    const cause = (error as Error).cause as NodeJS.ErrnoException | undefined;
+    if (cause?.code === "ENOENT") return undefined;
+    throw error;
+  }
 }
 
 /** Fills `target` from byte `position`; the system may deliver in several pieces. */

@@ -1,17 +1,20 @@
 // Limits: every setting of every experiment has a rule that its presets keep, batches must fit into memory, and one process at
 // a time writes into a folder.
-import { spawn } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync, spawn } from "node:child_process";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { lockFolder, refuseLocked, withOutputFolder } from "../../src/experiments/lib/frame/folder-lock.js";
 import { checkMemory, stepBytes } from "../../src/experiments/lib/frame/memory-limit.js";
 import { experiments } from "../../src/experiments/lib/frame/registry.js";
+import { writeResults } from "../../src/experiments/lib/frame/run.js";
 import { checkSteps, settingRule } from "../../src/experiments/lib/frame/setting-rules.js";
+import { WorkFolder } from "../../src/experiments/lib/frame/work-folder.js";
 import { commandText, twoDigits } from "../../src/experiments/lib/report/text.js";
 import { trainingClock } from "../../src/experiments/lib/training/experiment-training.js";
 import { zooArchitecture, zooModel } from "../../src/experiments/lib/training/models.js";
+import { temporaryFor } from "../../src/io/files.js";
 import { DataError, UsageError } from "../../src/tensor/errors.js";
 
 const folder = mkdtempSync(join(tmpdir(), "kilograd-limits-"));
@@ -88,12 +91,27 @@ describe("an output folder", () => {
     await withOutputFolder(at("b"), async () => {});
     writeFileSync(lock("b"), await content());
     // What a process killed while it took or took away a lock leaves.
-    writeFileSync(join(at("b"), `..kilograd.lock.${await deadProcess()}.0123abcd.tmp`), "");
+    const left = temporaryFor(lock("b")).replace(`.${process.pid}.`, `.${await deadProcess()}.`);
+    writeFileSync(left, "");
     await refuseLocked(at("b"));
     await withOutputFolder(at("b"), async () => {
       expect(JSON.parse(readFileSync(lock("b"), "utf8"))).toMatchObject({ pid: process.pid, host: hostname() });
       expect(readdirSync(at("b"))).toEqual([".kilograd.lock"]);
     });
+  });
+
+  test.skipIf(process.platform === "win32")("with a pipe in place of a file is refused, not waited for", async () => {
+    for (const name of ["run.json", "metrics.json", ".kilograd.lock"]) {
+      const out = at(`pipe-${name}`);
+      mkdirSync(out);
+      execFileSync("mkfifo", [join(out, name)]);
+      const identity = { experiment: "tiny", preset: "quick", seed: 0, precision: "float32", settings: {} };
+      const opened = WorkFolder.open(out, identity, { resume: name === "run.json" });
+      await expect(opened).rejects.toThrow(`cannot read ${join(out, name)}: it is no regular file`);
+      if (name !== "metrics.json") continue;
+      const results = { pictures: new Map(), report: "", metrics: {} };
+      await expect(writeResults(out, results)).rejects.toThrow("it is no regular file");
+    }
   });
 
   test("of another machine is left to the user", async () => {

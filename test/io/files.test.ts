@@ -2,9 +2,9 @@
 import { spawnSync } from "node:child_process";
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { prepareOutputFolder, writeFileAtomic, writeJson } from "../../src/io/files.js";
+import { prepareOutputFolder, temporaryFor, writeFileAtomic, writeJson } from "../../src/io/files.js";
 import { toJson } from "../../src/io/json.js";
 import { KilogradError, UsageError } from "../../src/tensor/errors.js";
 
@@ -47,11 +47,14 @@ describe("writeFileAtomic", () => {
     const inside = await mkdtemp(join(folder, "left-"));
     const path = join(inside, "file");
     const { pid } = spawnSync(process.execPath, ["--eval", ""]); // It has ended.
-    const left = `.file.${pid}.0123abcd.tmp`;
+    const own = basename(temporaryFor(path));
+    const left = own.replace(`.${process.pid}.`, `.${pid}.`);
     await writeFile(join(inside, left), "half");
     const others = [
-      `.file.${process.pid}.00000000.tmp`,
+      own,
       left.replace(".file.", ".file2."),
+      // On a shared folder: of another machine, where that number may be of a process that writes.
+      left.replace(/^\.file\.[0-9a-f]{8}\./, ".file.0123abcd."),
       `.file.${pid}.tmp`,
       ".file.notes",
     ];
@@ -85,7 +88,8 @@ describe("prepareOutputFolder", () => {
   test("removes the trial of a process that was killed", async () => {
     const path = await mkdtemp(join(folder, "tried-"));
     const { pid } = spawnSync(process.execPath, ["--eval", ""]); // It has ended.
-    await writeFile(join(path, `.write-test.${pid}.0123abcd.tmp`), "");
+    const left = temporaryFor(join(path, "write-test")).replace(`.${process.pid}.`, `.${pid}.`);
+    await writeFile(left, "");
     await prepareOutputFolder(path);
     expect(await readdir(path)).toEqual([]);
   });

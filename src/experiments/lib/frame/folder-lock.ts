@@ -1,9 +1,9 @@
 // One process at a time writes into an output folder: a file in it names the process. The lock of one that is gone is taken over.
-import { existsSync, readFileSync, rmSync } from "node:fs";
-import { link, open, readFile, rename, rm } from "node:fs/promises";
+import { readFileSync, rmSync } from "node:fs";
+import { link, open, rename, rm } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { prepareOutputFolder, removeLeftovers, temporaryFor } from "../../../io/files.js";
+import { prepareOutputFolder, readTextIfAny, removeLeftovers, temporaryFor } from "../../../io/files.js";
 import { KilogradError, UsageError } from "../../../tensor/errors.js";
 
 const LOCK = ".kilograd.lock";
@@ -57,16 +57,10 @@ function refuse(folder: string, { pid, host }: Holder): never {
   );
 }
 
-const textOf = (path: string) =>
-  readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "ENOENT") return undefined;
-    throw error;
-  });
-
 /** @throws UsageError where a process that is alive writes into a folder */
 export async function refuseLocked(folder: string): Promise<void> {
   const path = join(folder, LOCK);
-  const holder = existsSync(path) ? holderIn((await textOf(path)) ?? "") : undefined;
+  const holder = holderIn((await readTextIfAny(path)) ?? "");
   if (holder !== undefined && isAlive(holder)) refuse(folder, holder);
 }
 
@@ -94,7 +88,7 @@ export async function lockFolder(folder: string): Promise<() => Promise<void>> {
         await rm(path, { force: true });
       };
     }
-    const found = await textOf(path);
+    const found = await readTextIfAny(path);
     if (found === undefined) continue; // Released just now.
     const holder = holderIn(found);
     if (holder !== undefined && isAlive(holder)) refuse(folder, holder);
@@ -124,7 +118,7 @@ async function takeAway(path: string, expected: string): Promise<void> {
   const aside = temporaryFor(path);
   try {
     await rename(path, aside);
-    if ((await textOf(aside)) !== expected) await link(aside, path);
+    if ((await readTextIfAny(aside)) !== expected) await link(aside, path);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code !== "ENOENT" && code !== "EEXIST") throw error; // Somebody else was faster.

@@ -1,8 +1,8 @@
 // What every run has: its surroundings (device, signal, messages), what it says of the machine, and its folder of results.
-import { readFile, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
-import { writeFileAtomic, writeJson } from "../../../io/files.js";
+import { readTextIfAny, writeFileAtomic, writeJson } from "../../../io/files.js";
 import type { OpenDeviceOptions } from "../../../tensor/open.js";
 import type { WebGpuDevice } from "../../../webgpu/device.js";
 import type { CommandOptions } from "../report/text.js";
@@ -87,11 +87,7 @@ export async function writeResults(folder: string, { pictures, report, metrics }
 
 /** File names of the pictures that an earlier run wrote, by its metrics.json. */
 async function picturesOf(metricsPath: string): Promise<string[]> {
-  const text = await readFile(metricsPath, "utf8").catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "ENOENT") return ""; // No earlier run.
-    throw error;
-  });
-  const images: unknown = parsed(text)?.["images"];
+  const images: unknown = parsed((await readTextIfAny(metricsPath)) ?? "")?.["images"];
   if (!Array.isArray(images)) return [];
   // Only names that a run gives: nothing outside of the folder, whatever the file says.
   return images.flatMap((image) => (/^[\w+-]+\.png$/.test(String(image?.file)) ? [String(image.file)] : []));

@@ -1,10 +1,10 @@
 // The folder of an experiment's run: which run it belongs to, and the finished parts of it, so that an interrupted run can
 // go on. A part is one safetensors file in parts/: typed arrays as tensors, everything else as JSON in its metadata.
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { boolean, exactOptional, type GenericSchema, object, optional, string, unknown } from "valibot";
-import { prepareOutputFolder, writeJson } from "../../../io/files.js";
+import { prepareOutputFolder, readTextIfAny, writeJson } from "../../../io/files.js";
 import { anyNumber, anyObject, parse, parseJson, ruled, text } from "../../../io/json.js";
 import type { StoredTensor } from "../../../io/safetensors.js";
 import { readSafetensors, writeSafetensors } from "../../../io/safetensors-file.js";
@@ -154,19 +154,19 @@ export class WorkFolder {
 }
 
 /** What run.json says, or, where results lie without one, whose they are. */
-function runFileOf(folder: string): RunFile | undefined {
-  const read = <T>(name: string, schema: GenericSchema<unknown, T>): T | undefined => {
+async function runFileOf(folder: string): Promise<RunFile | undefined> {
+  const read = async <T>(name: string, schema: GenericSchema<unknown, T>): Promise<T | undefined> => {
     const path = join(folder, name);
-    if (!existsSync(path)) return undefined;
     try {
-      return parseJson(schema, readFileSync(path, "utf8"), path);
+      const json = await readTextIfAny(path);
+      return json === undefined ? undefined : parseJson(schema, json, path);
     } catch (cause) {
       throw new UsageError(`out folder: ${(cause as Error).message}; name another folder`, { cause });
     }
   };
-  const run = read("run.json", runFile);
+  const run = await read("run.json", runFile);
   if (run !== undefined) return run;
-  const results = read("metrics.json", object({ command: text }, "an object"));
+  const results = await read("metrics.json", object({ command: text }, "an object"));
   if (results === undefined) return undefined;
   return {
     experiment: `\`kilograd ${results.command}\``,
@@ -184,7 +184,7 @@ async function checkFolder(
   identity: RunIdentity,
   { resume }: { readonly resume: boolean },
 ): Promise<RunFile | undefined> {
-  const earlier = existsSync(path) ? runFileOf(path) : undefined;
+  const earlier = existsSync(path) ? await runFileOf(path) : undefined;
   if (resume) checkResumable(path, identity, earlier);
   else if (earlier !== undefined && !earlier.finished && (await partsIn(path)).length > 0) {
     throw new UsageError(
