@@ -18,12 +18,12 @@ export interface Victim {
   result(folder: string): Promise<string>;
 }
 
-/** 800 steps, a checkpoint every 20. */
-export const training: Victim = {
+/** 20 steps an epoch, a checkpoint after each. */
+export const training = ({ epochs }: { readonly epochs: number }): Victim => ({
   name: "training",
   args(folder) {
     const checkpoint = join(folder, "checkpoint.safetensors");
-    const begin = "--data digits --limit-train 640 --limit-test 32 --batch 32 --epochs 40 --seed 3".split(" ");
+    const begin = `--data digits --limit-train 640 --limit-test 32 --batch 32 --epochs ${epochs} --seed 3`.split(" ");
     const how = existsSync(checkpoint) ? ["--resume", checkpoint] : begin;
     return ["train", "mlp-64", ...how, "--out", folder];
   },
@@ -36,13 +36,14 @@ export const training: Victim = {
       )
       .join("\n");
   },
-};
+});
 
 /** Eight small networks, each a part of the run. */
-export const experiment: Victim = {
+export const experiment = ({ epochs }: { readonly epochs: number }): Victim => ({
   name: "experiment",
   args(folder) {
-    const set = ["data=digits", "trainImages=640", "testImages=64", "epochs=4", "gradientEpoch=2", "depths=[2,4]"];
+    const size = ["trainImages=640", "testImages=64", `epochs=${epochs}`, "gradientEpoch=2", "depths=[2,4]"];
+    const set = ["data=digits", ...size];
     const resumable = existsSync(join(folder, "run.json"));
     return [
       ...["run", "vanishing-gradients", ...set.flatMap((each) => ["--set", each]), "--seed", "5", "--out", folder],
@@ -56,7 +57,7 @@ export const experiment: Victim = {
       /^(timing|memory|seconds|stepMs|adapter|versions)$/.test(key) ? undefined : value;
     return JSON.stringify(metrics, timeless);
   },
-};
+});
 
 export interface KillOptions {
   readonly kills: number;
@@ -124,8 +125,8 @@ if (process.argv[1] === import.meta.filename) {
   console.log(`seed ${seed}`);
   const say = (text: string) => console.log(text);
   const findings = [
-    ...(await killed(training, { kills: Number(values.trainings ?? 200), seed, say })),
-    ...(await killed(experiment, { kills: Number(values.runs ?? 50), seed, say })),
+    ...(await killed(training({ epochs: 40 }), { kills: Number(values.trainings ?? 200), seed, say })),
+    ...(await killed(experiment({ epochs: 4 }), { kills: Number(values.runs ?? 50), seed, say })),
   ];
   for (const finding of findings) console.log(finding);
   process.exit(findings.length > 0 ? 1 : 0);

@@ -91,9 +91,10 @@ test("photographs: one picture as ten classes", { timeout: 120_000 }, async () =
 test("robust: the defence raises the accuracy under PGD on both data sets", { timeout: 240_000 }, async () => {
   writeCifar(runs.at("data"));
   const set = [
-    ...["data=digits", "trainImages=1500", "testImages=60", "attackImages=40", "batch=32", "learningRate=0.004"],
-    ...["epochs=8", "plainEpochs=3", "epsilon=0.08", "linf=[0.08]", "l2=[1]", "digits=[1,7]"],
-    ...["photographFilters=[8,8]", "photographPlainEpochs=8", "photographEpochs=12", "photographRate=0.01"],
+    ...["data=digits", "trainImages=1000", "testImages=60", "attackImages=40", "batch=32", "learningRate=0.004"],
+    ...["epochs=6", "plainEpochs=3", "epsilon=0.08", "linf=[0.08]", "l2=[1]", "digits=[1,7]"],
+    ...["photographFilters=[8,8]", "photographPlainEpochs=5", "photographEpochs=7", "photographRate=0.01"],
+    "photographWarmupEpochs=3",
     ...[
       "photographShift=0",
       "photographLinf=[8]",

@@ -8,7 +8,7 @@ const runs = tinyRuns();
 const common = [
   ...["data=digits", "trainImages=1500", "testImages=200", "epochs=2", "mlpEpochs=2", "cnnEpochs=1"],
   ...["starts=2", "steps=60", "shortSteps=4", "noiseImages=50"],
-  ...["robustEpochs=4", "attackSteps=2", "attackRadius=1.5", "readableStarts=2", "readableSteps=40"],
+  ...["robustEpochs=4", "attackSteps=2", "attackRadius=1.5", "readableStarts=2", "readableSteps=15"],
 ];
 
 test("targets from every start, in few steps and many, and judged", { timeout: 240_000 }, async () => {
