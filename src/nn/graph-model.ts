@@ -1,4 +1,4 @@
-// Models: layers bound to weights, called in the order of their graph. It computes, names and counts; training is in fit.ts,
+// Models: layers bound to weights, called in the order of their graph. It computes, names and counts; training is in training/,
 // prediction over data sets in evaluate.ts, files in checkpoint.ts.
 import { l2Penalty } from "../autograd/ops/penalty.js";
 import { type Device, valueNow } from "../tensor/device.js";
@@ -18,15 +18,17 @@ import {
   type PredictOptions,
   predict,
 } from "./evaluate.js";
-import { type FitOptions, type History, train } from "./fit.js";
 import { applyLayer, type GraphInput, type GraphNode, nodesOf } from "./graph.js";
 import { type Head, headOf } from "./head.js";
+import type { History } from "./history.js";
 import { type Layer, withParts } from "./layer.js";
 import type { ApplyOptions, BoundLayer, CallOptions, LayerOutput, Model, ModelInput, ModelWeight } from "./model.js";
 import { configOf, type ModelConfig } from "./model-config.js";
 import type { InputData, LabelledData } from "./samples.js";
 import { countParameters, formatSummary, type ParameterCount, summaryRows } from "./summary.js";
 import { type TrainStepOptions, trainStep, trainStepRules } from "./train-step.js";
+import { train } from "./training/loop.js";
+import type { FitOptions } from "./training/options.js";
 
 const callRules: Rules<CallOptions> = { training: boolean, step: anyOf(integer({ from: 0 }), callable) };
 

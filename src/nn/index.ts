@@ -31,7 +31,6 @@ export {
 } from "./checkpoint.js";
 export type { EvaluateOptions, Evaluation, Predictions, PredictOptions } from "./evaluate.js";
 export type { BatchFigures, Metric } from "./figures.js";
-export type { AugmentContext, CheckpointOptions, FitOptions, Perturb, PerturbContext } from "./fit.js";
 export { type SaveKerasOptions, saveKerasModel } from "./formats/keras.js";
 export { type GraphInput, type GraphNode, type InputOptions, input } from "./graph.js";
 export type { History, Timing } from "./history.js";
@@ -69,3 +68,4 @@ export {
 export type { InputData, LabelledData, Samples } from "./samples.js";
 export { Sequential, type SequentialOptions } from "./sequential.js";
 export type { ParameterCount } from "./summary.js";
+export type { AugmentContext, CheckpointOptions, FitOptions, Perturb, PerturbContext } from "./training/options.js";

@@ -1,4 +1,4 @@
-// What a model is: inputs, layers bound to weights, outputs. Training (fit.ts), evaluation, callbacks and files take this
+// What a model is: inputs, layers bound to weights, outputs. Training (training/), evaluation, callbacks and files take this
 // interface; graph-model.ts and sequential.ts make models.
 import type { Changing, Device } from "../tensor/device.js";
 import { check, object, type Rule } from "../tensor/options.js";
@@ -7,13 +7,14 @@ import type { Tensor } from "../tensor/tensor.js";
 import type { ActivationName } from "./activations.js";
 import type { PlacedCall, PlacedLayer } from "./architecture.js";
 import type { EvaluateOptions, Evaluation, Predictions, PredictOptions } from "./evaluate.js";
-import type { FitOptions, History } from "./fit.js";
 import type { GraphInput, GraphNode } from "./graph.js";
 import type { Head } from "./head.js";
+import type { History } from "./history.js";
 import type { ModelConfig } from "./model-config.js";
 import type { InputData, LabelledData } from "./samples.js";
 import type { ParameterCount } from "./summary.js";
 import type { TrainStepOptions } from "./train-step.js";
+import type { FitOptions } from "./training/options.js";
 
 /** A layer of a model with its weights. */
 export class BoundLayer {

@@ -10,7 +10,6 @@ import { type AdversaryOptions, adversary } from "../../src/inputs/attacks/adver
 import { attackImages } from "../../src/inputs/attacks/attack-images.js";
 import { type PgdOptions, pgd } from "../../src/inputs/attacks/pgd.js";
 import { architecture } from "../../src/nn/architecture.js";
-import type { FitOptions } from "../../src/nn/fit.js";
 import { conv2d } from "../../src/nn/layers/conv2d.js";
 import { flatten } from "../../src/nn/layers/core.js";
 import { dense } from "../../src/nn/layers/dense.js";
@@ -18,6 +17,7 @@ import { maxPool2d } from "../../src/nn/layers/pooling.js";
 import { crossEntropy } from "../../src/nn/losses.js";
 import type { Model } from "../../src/nn/model.js";
 import { adam } from "../../src/nn/optimizers.js";
+import type { FitOptions } from "../../src/nn/training/options.js";
 import { openDevice } from "../../src/tensor/open.js";
 import { tensor } from "../../src/tensor/tensor.js";
 import type { WebGpuDevice } from "../../src/webgpu/device.js";

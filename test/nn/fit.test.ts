@@ -2,7 +2,6 @@
 import { expect, test } from "vitest";
 import { sequential } from "../../src/nn/architecture.js";
 import type { Callback, EpochLogs, StepLogs } from "../../src/nn/callbacks/callback.js";
-import type { FitOptions } from "../../src/nn/fit.js";
 import { flatten } from "../../src/nn/layers/core.js";
 import { dense } from "../../src/nn/layers/dense.js";
 import {
@@ -14,6 +13,7 @@ import {
 } from "../../src/nn/losses.js";
 import { adam, sgd } from "../../src/nn/optimizers.js";
 import { stepDecay } from "../../src/nn/schedules.js";
+import type { FitOptions } from "../../src/nn/training/options.js";
 import { DataError, ShapeError, UsageError } from "../../src/tensor/errors.js";
 import { openDevice } from "../../src/tensor/open.js";
 import { tensor } from "../../src/tensor/tensor.js";

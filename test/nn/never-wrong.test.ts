@@ -9,7 +9,6 @@ import { softmax } from "../../src/autograd/ops/softmax.js";
 import { compose, sequential } from "../../src/nn/architecture.js";
 import { modelCheckpoint, terminateOnNaN } from "../../src/nn/callbacks/index.js";
 import { loadModel, saveModel } from "../../src/nn/checkpoint.js";
-import type { FitOptions } from "../../src/nn/fit.js";
 import { saveKerasModel } from "../../src/nn/formats/keras.js";
 import type { Layer } from "../../src/nn/layer.js";
 import { batchNorm } from "../../src/nn/layers/batch-norm.js";
@@ -28,6 +27,7 @@ import {
 import type { Model } from "../../src/nn/model.js";
 import { adam, adamW, type Optimizer, sgd } from "../../src/nn/optimizers.js";
 import { cosineDecay, exponentialDecay, type Schedule, stepDecay } from "../../src/nn/schedules.js";
+import type { FitOptions } from "../../src/nn/training/options.js";
 import { CpuDevice } from "../../src/tensor/cpu.js";
 import type { Device } from "../../src/tensor/device.js";
 import { UsageError } from "../../src/tensor/errors.js";

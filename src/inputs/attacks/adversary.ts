@@ -2,7 +2,7 @@
 // as the attack left it. The attack is part of the recorded training step, so `fit` does everything else: order,
 // schedules, progress, checkpoints, resuming.
 import { concat, slice } from "../../autograd/ops/transform.js";
-import type { Perturb } from "../../nn/fit.js";
+import type { Perturb } from "../../nn/training/options.js";
 import { checkOptions, integer, number, type Rules } from "../../tensor/options.js";
 import { type StepAttack, stepAttackRule } from "./attack.js";
 

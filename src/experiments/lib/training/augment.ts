@@ -1,6 +1,6 @@
 // Random distortions of training images, drawn on the host while the adapter works on the step before: rotation, scaling,
 // shear, shift, and a smooth elastic displacement (Simard, Steinkraus, Platt, ICDAR 2003) from a coarse grid.
-import type { AugmentContext } from "../../../nn/fit.js";
+import type { AugmentContext } from "../../../nn/training/options.js";
 import type { RandomStream } from "../../../tensor/random.js";
 
 /** How strong distortions are; all are drawn evenly from +- the value, elastic ones as normal numbers. */
