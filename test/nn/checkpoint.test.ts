@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { readSafetensors, writeSafetensors } from "../../src/io/safetensors-file.js";
 import { architecture } from "../../src/nn/architecture.js";
 import { earlyStopping, reduceLrOnPlateau } from "../../src/nn/callbacks/index.js";
-import { loadModel, loadModel, type ModelFile, readModelFile, readModelFile, saveModel, saveModel } from "../../src/nn/checkpoint.js";
+import { loadModel, type ModelFile, readModelFile, saveModel } from "../../src/nn/checkpoint.js";
 import { batchNorm } from "../../src/nn/layers/batch-norm.js";
 import { flatten } from "../../src/nn/layers/core.js";
 import { dense } from "../../src/nn/layers/dense.js";
