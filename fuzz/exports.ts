@@ -55,6 +55,13 @@ class Trial {
   }
 }
 
+/** An IDX file of zeros. */
+function idx(shape: readonly number[]): Uint8Array {
+  const bytes = new Uint8Array(4 + 4 * shape.length + shape.reduce((product, size) => product * size, 1));
+  bytes.set([0, 0, 8, shape.length, ...shape.flatMap((size) => [0, 0, 0, size])]);
+  return bytes;
+}
+
 /** A value that no trial spoils: what keeps a call from running for ever, or from writing elsewhere. */
 class Fixed {
   constructor(readonly value: unknown) {}
@@ -209,6 +216,12 @@ const rights: Readonly<Record<string, Right>> = {
   "data.limitImages": () => [images(), 2],
   "data.sliceImages": () => [images(), 1, 3],
   "data.splitImages": () => [images(), 0.5],
+  "data.decodeMnist": () => {
+    const [images, labels] = [idx([1, 28, 28]), idx([1])];
+    return [{ trainImages: images, trainLabels: labels, testImages: images, testLabels: labels }];
+  },
+  "data.decodeCifar10": () => [new Uint8Array(1024)],
+  "data.decodeFer2013": () => [new TextEncoder().encode("emotion,pixels,Usage\n0,1 2,Training\n")],
   "data.digits": () => [{ seed: 1, trainCount: 2, testCount: 1 }],
   "data.loadDataset": () => ["digits", { seed: 1, trainCount: 2, testCount: 1 }],
   "data.loadMnistOrDigits": () => [{ dataDir: "nowhere", seed: 1, trainCount: 2 }],
@@ -278,6 +291,8 @@ const rights: Readonly<Record<string, Right>> = {
   "nn.loadModel": (t) => [t.file("model.safetensors"), { device: t.device }],
   "nn.readModelFile": (t) => [t.file("model.safetensors")],
   "nn.loadWeights": (t) => [t.model(), t.file("model.safetensors")],
+  "nn.encodeModel": (t) => [t.model(), { notes: { a: 1 } }],
+  "nn.encodeKerasModel": (t) => [t.model(), { notes: { a: 1 } }],
   "nn.saveModel": (t) => [t.file("saved.safetensors"), t.model(), { notes: { a: 1 } }],
   "nn.saveKerasModel": (t) => [t.file("saved.h5"), t.model(), { notes: { a: 1 } }],
   "nn.constant": () => [1],

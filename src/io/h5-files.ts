@@ -1,6 +1,7 @@
 // HDF5 files as trees, read and written by a worker (h5-worker.js) that is ended when it takes too long or too much memory.
 import { findFiles, findRuntime, type Hdf5Task } from "../runtime/runtime.js";
 import { DataError, UsageError } from "../tensor/errors.js";
+import { type FileSource, nameOf } from "./source.js";
 
 /** An array of a file: its elements as little-endian bytes. */
 export interface H5Array {
@@ -41,8 +42,9 @@ const secondsFor = (bytes: number): number => 30 + Math.ceil(bytes / 2 ** 22);
 /** Whether bytes begin as HDF5 does. */
 export const isHdf5 = (bytes: Uint8Array): boolean => SIGNATURE.every((byte, i) => bytes[i] === byte);
 
-/** Whether a file begins as HDF5 files do; false, too, for what cannot be read, which whoever reads it says. */
-export async function isHdf5File(path: string): Promise<boolean> {
+/** Whether a file, or its bytes, begins as HDF5 files do; false, too, for what cannot be read, which whoever reads it says. */
+export async function isHdf5File(path: FileSource): Promise<boolean> {
+  if (typeof path !== "string") return isHdf5(path);
   const files = await findFiles("isHdf5File");
   const start = new Uint8Array(SIGNATURE.length);
   return files
@@ -61,10 +63,11 @@ async function guarded(task: Hdf5Task): Promise<unknown> {
 }
 
 /**
- * Reads a file.
+ * Reads a file, or its bytes.
  * @throws DataError for one that is missing, no HDF5, cut off or damaged, or that cannot be read in bounded time and memory
  */
-export async function readH5(path: string, options: ReadH5Options = {}): Promise<H5Group> {
+export async function readH5(path: FileSource, options: ReadH5Options = {}): Promise<H5Group> {
+  if (typeof path !== "string") return decodeH5(path, nameOf(path), options);
   const files = await findFiles("readH5");
   const bytes = await files.read(path, async (file) => {
     if (file.size <= MOST_FILE_BYTES) return file.read(new Uint8Array(file.size), 0);

@@ -9,9 +9,10 @@
 //
 //   /layers/CLASS[_n]/vars/i CLASS in snake case, n counts the layers of a class from the second on, i the layer's weights
 import { DataError, UsageError } from "../tensor/errors.js";
-import { type H5Array, type H5Group, readH5, writeH5 } from "./h5-files.js";
+import { encodeH5, type H5Array, type H5Group, readH5, writeH5 } from "./h5-files.js";
 import { jsonText } from "./json.js";
 import { halfToNumber, type StoredTensor } from "./safetensors.js";
+import { type FileSource, nameOf } from "./source.js";
 
 export { isHdf5File } from "./h5-files.js";
 
@@ -49,10 +50,18 @@ const SKIPPED = ["optimizer_weights", "optimizer"];
 
 /**
  * Writes a file of a model, whole or not at all: it is built in memory first.
- * @throws UsageError for tensors that are not f32 and names that HDF5 has no place for, KilogradError `FILE_WRITE`; an
- * existing file is then as it was
+ * @throws UsageError as {@link encodeKerasH5}, KilogradError `FILE_WRITE`; an existing file is then as it was
  */
 export async function writeKerasH5(path: string, content: Omit<KerasH5, "backend">): Promise<void> {
+  await writeH5(path, treeOf(content));
+}
+
+/** The bytes of a file of a model. @throws UsageError for tensors that are not f32 and names that HDF5 has no place for */
+export async function encodeKerasH5(content: Omit<KerasH5, "backend">): Promise<Uint8Array> {
+  return encodeH5(treeOf(content), "encodeKerasModel");
+}
+
+function treeOf(content: Omit<KerasH5, "backend">): H5Group {
   const { modelConfig, trainingConfig, kilograd, layers } = content;
   const root = emptyGroup();
   const weights = childOf(root, "model_weights");
@@ -76,7 +85,7 @@ export async function writeKerasH5(path: string, content: Omit<KerasH5, "backend
       parent.arrays[own] = { kind: "float", bits: 32, shape, bytes };
     }
   }
-  await writeH5(path, root);
+  return root;
 }
 
 const emptyGroup = (): H5Group => ({ attributes: {}, groups: {}, arrays: {} });
@@ -100,8 +109,8 @@ function childOf(group: H5Group, path: string): H5Group {
  * Reads a file of a model.
  * @throws DataError for a file that is missing, no HDF5, cut off, damaged, or HDF5 without a Keras model
  */
-export async function readKerasH5(path: string): Promise<KerasH5> {
-  return modelIn(await readH5(path, { skip: SKIPPED }), path);
+export async function readKerasH5(source: FileSource): Promise<KerasH5> {
+  return modelIn(await readH5(source, { skip: SKIPPED }), nameOf(source));
 }
 
 /** The model in a file's tree. @throws DataError where there is none, or not as Keras has it */
@@ -136,8 +145,8 @@ export function modelIn(root: H5Group, path: string): KerasH5 {
  * Reads the weights of a file, of a model or alone.
  * @throws DataError for a file that is missing, no HDF5, cut off, damaged, or HDF5 in another layout
  */
-export async function readKerasWeights(path: string): Promise<KerasWeights> {
-  return weightsOf(await readH5(path, { skip: SKIPPED }), path);
+export async function readKerasWeights(source: FileSource): Promise<KerasWeights> {
+  return weightsOf(await readH5(source, { skip: SKIPPED }), nameOf(source));
 }
 
 /** The weights in a file's tree. @throws DataError where there are none, or not as Keras has them */

@@ -4,6 +4,7 @@ import { check, text } from "../tensor/options.js";
 import {
   addTensor,
   type DeferredTensor,
+  decodeSafetensors,
   headerLength,
   parseHeader,
   prefixBytes,
@@ -11,6 +12,7 @@ import {
   type StoredTensor,
   streamSafetensors,
 } from "./safetensors.js";
+import { type FileSource, nameOf, sourceRule } from "./source.js";
 
 /**
  * Writes a safetensors file atomically. At most one deferred tensor's data is held at a time.
@@ -27,11 +29,12 @@ export async function writeSafetensors(
 }
 
 /**
- * Reads a safetensors file, each tensor straight into its own array; foreign types as {@link decodeSafetensors} says.
+ * Reads a safetensors file, or its bytes, each tensor straight into its own array; foreign types as {@link decodeSafetensors} says.
  * @throws DataError for a file that is missing, unreadable, foreign, truncated or malformed
  */
-export async function readSafetensors(path: string): Promise<Safetensors> {
-  check("readSafetensors", "path", path, text);
+export async function readSafetensors(path: FileSource): Promise<Safetensors> {
+  check("readSafetensors", "path", path, sourceRule);
+  if (typeof path !== "string") return decodeSafetensors(path, nameOf(path));
   const files = await findFiles("readSafetensors");
   return files.read(path, async (file) => {
     const { size } = file;

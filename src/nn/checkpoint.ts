@@ -5,8 +5,9 @@ import { array, check, exactOptional, type GenericSchema, object, pipe } from "v
 import { anyNumber, anyObject, count, jsonText, parse, recordOf, ruled, text } from "../io/json.js";
 import { isHdf5File } from "../io/keras-h5.js";
 import { warn } from "../io/paths.js";
-import type { DeferredTensor, StoredTensor } from "../io/safetensors.js";
+import { type DeferredTensor, encodeSafetensors, type StoredTensor } from "../io/safetensors.js";
 import { readSafetensors, writeSafetensors } from "../io/safetensors-file.js";
+import { type FileSource, nameOf, sourceRule } from "../io/source.js";
 import { type Device, deviceRule } from "../tensor/device.js";
 import { DataError, UsageError } from "../tensor/errors.js";
 import {
@@ -135,28 +136,48 @@ const CALLBACK_PREFIX = "callback:";
  * it was
  */
 export async function saveModel(path: string, model: Model, options: SaveOptions = {}): Promise<void> {
-  requireModel("saveModel", model);
-  const given = checkOptions("saveModel", options, saveRules);
+  const { tensors, metadata } = await modelContent("saveModel", path, model, options);
+  await writeSafetensors(path, tensors, metadata);
+}
+
+/**
+ * What {@link saveModel} writes, as bytes: where there are no files, or for sending.
+ * @throws KilogradError `NON_FINITE` for weights that are infinite or NaN
+ * @example
+ * const bytes = await nn.encodeModel(model);
+ * const again = await nn.loadModel(bytes, { device });
+ */
+export async function encodeModel(model: Model, options: SaveOptions = {}): Promise<Uint8Array> {
+  const { tensors, metadata } = await modelContent("encodeModel", "the bytes", model, options);
+  const stored = new Map<string, StoredTensor>();
+  for (const [name, tensor] of tensors) stored.set(name, { ...tensor, data: await tensor.data() } as StoredTensor);
+  return encodeSafetensors(stored, metadata);
+}
+
+async function modelContent(owner: string, path: string, model: Model, options: SaveOptions) {
+  requireModel(owner, model);
+  const given = checkOptions(owner, options, saveRules);
   const { training, notes = {}, allowNonFinite = false } = given;
   const [slots, callbackTensors] = [[...(given.slots ?? [])], [...(given.callbackTensors ?? [])]];
   for (const entry of [...slots, ...callbackTensors]) {
-    checkArgument("saveModel", "a slot", entry, { expected: "[name, tensor]", accepts: Array.isArray });
-    checkArgument("saveModel", "a slot's name", entry[0], textRule);
-    requireTensor("saveModel", "a slot", entry[1]);
+    checkArgument(owner, "a slot", entry, { expected: "[name, tensor]", accepts: Array.isArray });
+    checkArgument(owner, "a slot's name", entry[0], textRule);
+    requireTensor(owner, "a slot", entry[1]);
   }
-  if (!allowNonFinite) await requireFiniteState("saveModel", model, path, slots);
+  if (!allowNonFinite) await requireFiniteState(owner, model, path, slots);
   const tensors = new Map<string, DeferredTensor>();
   for (const [name, t] of model.namedTensors()) tensors.set(name, deferred(t));
   for (const [name, t] of slots) tensors.set(OPTIMIZER_PREFIX + name, deferred(t));
   for (const [name, t] of callbackTensors) tensors.set(CALLBACK_PREFIX + name, deferred(t));
-  await writeSafetensors(path, tensors, {
+  const metadata = {
     format: FORMAT,
     version: VERSION,
     model: toText(model.config()),
     seed: String(model.seed),
     ...(training && { training: toText(training) }),
     notes: toText(notes),
-  });
+  };
+  return { tensors, metadata };
 }
 
 /** In the precision of the device: float64 on the CPU reference. */
@@ -179,11 +200,12 @@ function fromText(text: string): unknown {
   );
 }
 
-/** A model that Kilograd wrote, or an `.h5` of Keras. @throws DataError for a file that is missing, truncated or foreign */
-export async function readModelFile(path: string): Promise<ModelFile> {
-  checkArgument("readModelFile", "path", path, textRule);
-  if (await isHdf5File(path)) return readKerasModel(path);
-  const { tensors, metadata } = await readSafetensors(path);
+/** A model that Kilograd wrote, or an `.h5` of Keras, from a file or its bytes. @throws DataError for a file that is missing, truncated or foreign */
+export async function readModelFile(source: FileSource): Promise<ModelFile> {
+  checkArgument("readModelFile", "path", source, sourceRule);
+  if (await isHdf5File(source)) return readKerasModel(source);
+  const path = nameOf(source);
+  const { tensors, metadata } = await readSafetensors(source);
   if (metadata["format"] !== FORMAT) {
     throw new DataError(
       `${path}: is a safetensors file, but not a model that Kilograd wrote; it lacks the model's layers`,
@@ -229,10 +251,10 @@ export interface LoadModelOptions {
 const loadRules: Rules<LoadModelOptions> = { device: deviceRule, onMessage: callable };
 
 /**
- * A model from a file, on `device`, with the weights it was saved with.
+ * A model from a file, or from its bytes, on `device`, with the weights it was saved with.
  * @throws DataError for a file that is missing, truncated, foreign, or whose weights do not fit its layers
  */
-export async function loadModel(path: string, options: LoadModelOptions): Promise<Model> {
+export async function loadModel(path: FileSource, options: LoadModelOptions): Promise<Model> {
   const given = checkOptions("loadModel", options, loadRules, ["device"]);
   const { device, onMessage = warn } = given;
   const file = await readModelFile(path);
@@ -241,22 +263,23 @@ export async function loadModel(path: string, options: LoadModelOptions): Promis
 }
 
 /**
- * Gives a model the weights of a file: of a model that Kilograd or Keras saved, of weights alone as Keras saves them
+ * Gives a model the weights of a file, or of its bytes: of a model that Kilograd or Keras saved, of weights alone as Keras saves them
  * (`model.save_weights`, every version), or of a safetensors file with the model's names and shapes. Keras's layers are
  * matched in their order, as it does itself.
  * @throws DataError for a file that is missing, damaged or of another layout, UsageError naming the first tensor that differs
  * @example
  * await nn.loadWeights(model, "model.weights.h5");
  */
-export async function loadWeights(model: Model, path: string): Promise<void> {
+export async function loadWeights(model: Model, source: FileSource): Promise<void> {
   requireModel("loadWeights", model);
-  checkArgument("loadWeights", "path", path, textRule);
-  if (await isHdf5File(path)) {
-    assignWeights(model, { path, weights: await readKerasWeightsFor(model, path) });
+  checkArgument("loadWeights", "path", source, sourceRule);
+  const path = nameOf(source);
+  if (await isHdf5File(source)) {
+    assignWeights(model, { path, weights: await readKerasWeightsFor(model, source) });
     return;
   }
-  const { tensors, metadata, skipped } = await readSafetensors(path);
-  if (metadata["format"] === FORMAT) assignWeights(model, await readModelFile(path));
+  const { tensors, metadata, skipped } = await readSafetensors(source);
+  if (metadata["format"] === FORMAT) assignWeights(model, await readModelFile(source));
   else {
     const wanted = new Set(model.weights().map(({ name }) => name));
     const without = [...skipped].find(([name]) => wanted.has(name));

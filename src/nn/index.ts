@@ -20,6 +20,7 @@ export {
 } from "./architecture.js";
 export * from "./callbacks/index.js";
 export {
+  encodeModel,
   type LoadModelOptions,
   loadModel,
   loadWeights,
@@ -31,7 +32,7 @@ export {
 } from "./checkpoint.js";
 export type { EvaluateOptions, Evaluation, Predictions, PredictOptions } from "./evaluate.js";
 export type { BatchFigures, Metric } from "./figures.js";
-export { type SaveKerasOptions, saveKerasModel } from "./formats/keras.js";
+export { encodeKerasModel, type SaveKerasOptions, saveKerasModel } from "./formats/keras.js";
 export { type GraphInput, type GraphNode, type InputOptions, input } from "./graph.js";
 export type { History, Timing } from "./history.js";
 export {

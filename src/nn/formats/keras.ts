@@ -4,6 +4,7 @@
 import { array, object, optional } from "valibot";
 import { anyObject, parse, ruled, text } from "../../io/json.js";
 import {
+  encodeKerasH5,
   type KerasH5,
   type KerasLayerWeights,
   type KerasWeight,
@@ -12,6 +13,7 @@ import {
   writeKerasH5,
 } from "../../io/keras-h5.js";
 import type { StoredTensor } from "../../io/safetensors.js";
+import { type FileSource, nameOf } from "../../io/source.js";
 import { DataError, UsageError } from "../../tensor/errors.js";
 import { boolean, checkOptions, describe, number, object as objectRule, type Rules } from "../../tensor/options.js";
 import { formatShape } from "../../tensor/shape.js";
@@ -49,9 +51,22 @@ const saveRules: Rules<SaveKerasOptions> = { training: objectRule, notes: object
  * await nn.saveKerasModel("model.h5", model); // keras.models.load_model("model.h5")
  */
 export async function saveKerasModel(path: string, model: Model, options: SaveKerasOptions = {}): Promise<void> {
-  requireModel("saveKerasModel", model);
-  const { training, notes = {}, allowNonFinite = false } = checkOptions("saveKerasModel", options, saveRules);
-  if (!allowNonFinite) await requireFiniteState("saveKerasModel", model, path);
+  await writeKerasH5(path, await kerasContent("saveKerasModel", path, model, options));
+}
+
+/**
+ * What {@link saveKerasModel} writes, as bytes.
+ * @throws UsageError naming the layer that Keras has no words for, KilogradError `NON_FINITE` for weights that are infinite
+ * or NaN
+ */
+export async function encodeKerasModel(model: Model, options: SaveKerasOptions = {}): Promise<Uint8Array> {
+  return encodeKerasH5(await kerasContent("encodeKerasModel", "the bytes", model, options));
+}
+
+async function kerasContent(owner: string, path: string, model: Model, options: SaveKerasOptions) {
+  requireModel(owner, model);
+  const { training, notes = {}, allowNonFinite = false } = checkOptions(owner, options, saveRules);
+  if (!allowNonFinite) await requireFiniteState(owner, model, path);
   const layers: KerasLayerWeights[] = [];
   for (const layer of model.layers) {
     const weights: KerasLayerWeights["weights"][number][] = [];
@@ -62,12 +77,12 @@ export async function saveKerasModel(path: string, model: Model, options: SaveKe
     }
     layers.push({ name: layer.name, weights });
   }
-  await writeKerasH5(path, {
+  return {
     modelConfig: toKerasConfig(model.config()),
     ...(training && { trainingConfig: trainingConfig(training) }),
     kilograd: { seed: model.seed, notes },
     layers,
-  });
+  };
 }
 
 /**
@@ -75,8 +90,8 @@ export async function saveKerasModel(path: string, model: Model, options: SaveKe
  * Keras does.
  * @throws DataError for a file that is missing, no HDF5, damaged, no sequential Keras model, or of layers that are unknown
  */
-export async function readKerasModel(path: string): Promise<ModelFile> {
-  return fromKerasH5(await readKerasH5(path), path);
+export async function readKerasModel(source: FileSource): Promise<ModelFile> {
+  return fromKerasH5(await readKerasH5(source), nameOf(source));
 }
 
 /** What a file holds as a model file. @throws DataError as {@link readKerasModel} */
@@ -110,8 +125,9 @@ const kilogradWords = object(
  * layouts of Keras 1, 2 and 3.
  * @throws DataError for a file that cannot be read, or whose layers are not as many as the model's
  */
-export async function readKerasWeightsFor(model: Model, path: string): Promise<Map<string, StoredTensor>> {
-  const found = await readKerasWeights(path);
+export async function readKerasWeightsFor(model: Model, source: FileSource): Promise<Map<string, StoredTensor>> {
+  const found = await readKerasWeights(source);
+  const path = nameOf(source);
   const layers = model.layers.map(({ placed }) => placed);
   if (found.kind === "layers") return placedInOrder(layers, found.layers, { path, backend: found.backend });
   const weights = new Map<string, StoredTensor>();

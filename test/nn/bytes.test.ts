@@ -1,0 +1,49 @@
+// Models as bytes: what files hold, without files.
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { encodeModel, loadModel, loadWeights, saveModel } from "../../src/nn/checkpoint.js";
+import { encodeKerasModel, saveKerasModel } from "../../src/nn/formats/keras.js";
+import { DataError } from "../../src/tensor/errors.js";
+import { cpu } from "../support.js";
+import { describeDevices, plain, weightsOf } from "./small.js";
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "kilograd-bytes-"));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+describeDevices((device) => {
+  test.each([
+    ["safetensors", encodeModel, saveModel],
+    ["h5", encodeKerasModel, saveKerasModel],
+  ] as const)("%s: as the file, and back", async (extension, encode, save) => {
+    const model = plain().build({ device: device(), seed: 3 });
+    const bytes = await encode(model, { notes: { a: 1 } });
+    const path = join(folder, `model.${extension}`);
+    await save(path, model, { notes: { a: 1 } });
+    const [fromBytes, fromFile] = [await loadModel(bytes, { device: cpu }), await loadModel(path, { device: cpu })];
+    expect(await weightsOf(fromBytes)).toEqual(await weightsOf(fromFile));
+    // HDF5 keeps the time at which it was written.
+    if (extension === "safetensors") expect(Buffer.from(bytes).equals(await readFile(path))).toBe(true);
+    const other = plain().build({ device: device(), seed: 4 });
+    expect(await weightsOf(other)).not.toEqual(await weightsOf(fromFile));
+    await loadWeights(other, bytes);
+    // Weights of the reference are float64, in .h5 files float32.
+    const wanted = Object.entries(await weightsOf(fromFile));
+    expect(Object.entries(await weightsOf(other))).toEqual(wanted);
+  });
+});
+
+test("what is no model is told as of a file", async () => {
+  const good = await encodeModel(plain().build({ device: cpu }));
+  const h5 = await encodeKerasModel(plain().build({ device: cpu }));
+  for (const bytes of [new Uint8Array(0), good.subarray(0, 100), good.subarray(0, -1), h5.subarray(0, 500)]) {
+    const loading = loadModel(bytes, { device: cpu });
+    await expect(loading).rejects.toBeInstanceOf(DataError);
+    await expect(loading).rejects.toThrow(/^the bytes: /);
+  }
+  await expect(loadModel(3 as never, { device: cpu })).rejects.toThrow(/path must be .*Uint8Array/);
+});
