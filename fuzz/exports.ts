@@ -346,6 +346,7 @@ const rights: Readonly<Record<string, Right>> = {
   "LossScaler#step": (t) => [K.optim.sgd(), [t.parameter()], [t.f32()]],
   "Optimizer#step": (t) => [[t.parameter()], [t.f32()]],
   "Optimizer#swapAverages": (t) => [[t.parameter()]],
+  "Optimizer#averagesInUse": (t) => [[t.parameter()]],
   "Optimizer#slotTensors": (t) => [t.parameter()],
   "Optimizer#resumeAt": () => [3, 0.1],
   ...named("Optimizer#config Optimizer#dispose", none),
