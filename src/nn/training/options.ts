@@ -9,6 +9,7 @@ import {
   number,
   object,
   oneOf,
+  type Rule,
   type Rules,
   text,
 } from "../../tensor/options.js";
@@ -98,6 +99,16 @@ export interface FitOptions {
   readonly runEagerly?: boolean;
 }
 
+const map = instanceOf(Map, "a Map");
+const modelFileRule: Rule = {
+  expected: "a model file, as readModelFile gives it",
+  accepts: (value) => {
+    const { path, config, weights, slots, callbackTensors, notes } = Object(value) as Partial<ModelFile>;
+    const maps = [weights, slots, callbackTensors];
+    return text.accepts(path) && [config, notes].every(object.accepts) && maps.every(map.accepts);
+  },
+};
+
 export const fitRules: Rules<FitOptions> = {
   optimizer: optimizerRule,
   loss: lossRule,
@@ -115,7 +126,7 @@ export const fitRules: Rules<FitOptions> = {
   perturb: callable,
   lossScaling: anyOf(oneOf(false), object),
   checkpoint: object,
-  resume: anyOf(text, object),
+  resume: anyOf(text, modelFileRule),
   signal: instanceOf(AbortSignal, "an AbortSignal"),
   runEagerly: boolean,
 };
