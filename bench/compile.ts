@@ -12,7 +12,7 @@ import { openDevice } from "../src/tensor/open.js";
 import type { Program } from "../src/webgpu/commands.js";
 import { type DriverProgram, runOverNothing } from "../src/webgpu/compile-ahead.js";
 import type { WebGpuDevice } from "../src/webgpu/device.js";
-import { compilationSeconds } from "../src/webgpu/recorded/merge.js";
+import { compilationSeconds } from "../src/webgpu/recorded/compile-cost.js";
 import { type Options, openBenchDevice, parseOptions, resultsFile, tableLine, withDevice } from "./harness.js";
 import { makeSubject, settled } from "./subject.js";
 import { hasTinyDispatches, makeTask, workloads } from "./workloads.js";

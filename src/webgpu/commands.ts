@@ -90,7 +90,7 @@ export function parameterPlace({ dispatch, parameterOffset }: DispatchCommand): 
   return { sizes: parameterOffset, numbers: parameterOffset + 4 * lengthOf(dispatch.sizes) };
 }
 
-/** Where the parameters of each part of a merged dispatch stand (recorded/merge.ts): sizes part by part, then numbers. */
+/** Where the parameters of each part of a merged dispatch stand (recorded/merged-text.ts): sizes part by part, then numbers. */
 export function partPlaces(merged: DispatchCommand, parts: readonly DispatchCommand[]): ParameterPlace[] {
   let { sizes, numbers } = parameterPlace(merged);
   return parts.map(({ dispatch }) => {

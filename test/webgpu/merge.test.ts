@@ -13,7 +13,9 @@ import type { DispatchCommand } from "../../src/webgpu/commands.js";
 import type { WebGpuDevice } from "../../src/webgpu/device.js";
 import { PooledBuffer } from "../../src/webgpu/pool.js";
 import type { Binding, Dispatch, GpuView } from "../../src/webgpu/program.js";
-import { compilationSeconds, groupsOf, mergedDispatch } from "../../src/webgpu/recorded/merge.js";
+import { compilationSeconds } from "../../src/webgpu/recorded/compile-cost.js";
+import { groupsOf } from "../../src/webgpu/recorded/groups.js";
+import { mergedDispatch } from "../../src/webgpu/recorded/merged-text.js";
 import { WebGpuPlan } from "../../src/webgpu/recorded/step.js";
 import { describeProfiles } from "../support.js";
 

@@ -1,6 +1,7 @@
 // What several dispatches bind as one dispatch: which memory is bound once, and where in it each of them finds its own.
 import type { DispatchCommand } from "../commands.js";
-import { type Binding, type GpuView, overlap, type ProgramText, positionOf } from "../program.js";
+import { type Binding, type GpuView, overlap, positionOf } from "../program.js";
+import { isOnlyIndexed, numbersOf } from "../wgsl-text.js";
 
 type Part = Pick<DispatchCommand, "dispatch" | "program">;
 
@@ -56,7 +57,9 @@ export function sharedBindings(parts: readonly Part[]): SharedBindings | undefin
     }),
   );
   const movable = parts.every(({ program: { text }, dispatch }, k) =>
-    dispatch.bindings.every(({ name }, i) => places[k]![i]!.start === 0 || isOnlyIndexed(name, text)),
+    dispatch.bindings.every(
+      ({ name }, i) => places[k]![i]!.start === 0 || isOnlyIndexed(`${text.declarations ?? ""} ${text.body}`, name),
+    ),
   );
   return movable ? { bindings, places } : undefined;
 }
@@ -77,12 +80,4 @@ const contains = (whole: GpuView, part: GpuView) =>
 function union(views: readonly GpuView[]): GpuView {
   const first = views.reduce((a, b) => (positionOf(b) < positionOf(a) ? b : a));
   return { ...first, byteLength: Math.max(...views.map(endOf)) - positionOf(first) };
-}
-
-/** Numbers of an element of a binding. */
-export const numbersOf = (type: string) => Number(/^vec(\d)/.exec(type)?.[1] ?? 1);
-
-/** Whether a text uses a binding as `name[index]` alone. */
-function isOnlyIndexed(name: string, { declarations = "", body }: ProgramText): boolean {
-  return !new RegExp(`(?<![.\\w])${name}\\b(?!\\[)`).test(`${declarations} ${body}`);
 }

@@ -22,8 +22,9 @@ import type { Content, Fault } from "../faults.js";
 import type { BufferPool, PooledBuffer } from "../pool.js";
 import { type Dispatch, type GpuView, programKey } from "../program.js";
 import type { DispatchTimer } from "../timer.js";
+import { COUNTERS_BYTES, type Group, groupsOf } from "./groups.js";
 import { StepMemory } from "./memory.js";
-import { COUNTERS_BYTES, type Group, groupsOf, mergedDispatch } from "./merge.js";
+import { mergedDispatch } from "./merged-text.js";
 
 /** A storage of the WebGPU device, as far as a step must know it. */
 export interface PlannedStorage extends Storage {
