@@ -2,12 +2,13 @@
 // temporary folder; a folder with a build in it is taken as it is. Each build is a process of its own per workload. Both take
 // steps from the same beginning first, and the results are compared. Then they take turns, and change who is first. The
 // figure is the median over the rounds of the time of ours over the time of theirs, in the same round.
-import { execFileSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, readFileSync, symlinkSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { driverThreads } from "../src/webgpu/open.js";
+import { temporaryFolder, undoing } from "./cleanup.js";
 import { ContenderProcess } from "./contender-process.js";
 import { median, parseOptions, resultsFile, tableLine, withDevice } from "./harness.js";
 import { hasTinyDispatches, makeTask, type Workload, withWeights, workloads, writeTask } from "./workloads.js";
@@ -26,19 +27,23 @@ interface Manifest {
 
 const versionsOf = ({ dependencies, devDependencies }: Manifest) => ({ ...dependencies, ...devDependencies });
 
-/** Checks the commit out and compiles it; with our modules where it names no others. */
-function build(commit: string, folder: string): void {
-  const run = (program: string, ...args: string[]) =>
-    execFileSync(program, args, { cwd: folder, stdio: ["ignore", "ignore", "inherit"] });
-  execFileSync("git", ["-C", root, "worktree", "add", "--quiet", "--force", "--detach", folder, commit]);
+/** Compiles what is checked out in a folder; with our modules where it names no others. */
+async function build(folder: string): Promise<void> {
+  // Not synchronously: a signal is to be heard meanwhile.
+  const run = async (program: string, ...args: string[]) => {
+    const child = spawn(program, args, { cwd: folder, stdio: ["ignore", "ignore", "inherit"] });
+    const [code, signal] = await once(child, "exit");
+    if (code !== 0)
+      throw new Error(`${program} ${args[0]} ended with ${signal ?? `code ${code}`}; its output is above`);
+  };
   const manifest = (at: string) => versionsOf(JSON.parse(readFileSync(join(at, "package.json"), "utf8")) as Manifest);
   const [theirs, ours] = [manifest(folder), manifest(root)];
   if (Object.entries(theirs).every(([name, version]) => ours[name] === version)) {
     symlinkSync(join(root, "node_modules"), join(folder, "node_modules"), "dir");
   } else {
-    run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund");
+    await run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund");
   }
-  run(process.execPath, "node_modules/typescript/bin/tsc");
+  await run(process.execPath, "node_modules/typescript/bin/tsc");
 }
 
 interface Row {
@@ -60,7 +65,8 @@ function quantile(values: readonly number[], share: number): number {
 }
 
 async function compare(workload: Workload, theirs: string, quick: boolean): Promise<Row> {
-  const folder = mkdtempSync(join(tmpdir(), "kilograd-against-"));
+  using temporary = temporaryFolder("against");
+  const folder = temporary.path;
   const builds: ContenderProcess[] = [];
   try {
     const task = await withWeights(makeTask(workload, { dropout: false }));
@@ -109,24 +115,30 @@ async function compare(workload: Workload, theirs: string, quick: boolean): Prom
     };
   } finally {
     for (const contender of builds) contender.end();
-    rmSync(folder, { recursive: true, force: true });
   }
 }
 
-/** A build of what the command line names, and how to clean up behind it. */
-function buildOf(named: string): { readonly name: string; readonly folder: string; readonly remove: () => void } {
-  if (existsSync(join(named, SCRIPT))) return { name: named, folder: resolve(named), remove: () => {} };
+/** A build of what the command line names; what was made for it goes with it. */
+async function buildOf(named: string): Promise<Disposable & { readonly name: string; readonly folder: string }> {
+  if (existsSync(join(named, SCRIPT))) return { name: named, folder: resolve(named), [Symbol.dispose]: () => {} };
   const words = ["-C", root, "rev-parse", "--verify", `${named}^{commit}`];
   const commit = execFileSync("git", words, { encoding: "utf8" }).trim();
-  const folder = mkdtempSync(join(tmpdir(), "kilograd-commit-"));
-  const remove = () => execFileSync("git", ["-C", root, "worktree", "remove", "--force", folder]);
+  const temporary = temporaryFolder("commit");
+  const folder = temporary.path;
+  const worktree = (...args: string[]) => execFileSync("git", ["-C", root, "worktree", ...args]);
+  const made: Disposable[] = [temporary];
+  const takeAway = () => {
+    for (const each of made.reverse()) each[Symbol.dispose]();
+  };
   try {
-    build(commit, folder);
+    worktree("add", "--quiet", "--force", "--detach", folder, commit);
+    made.push(undoing(() => worktree("remove", "--force", folder)));
+    await build(folder);
   } catch (error) {
-    remove();
+    takeAway();
     throw error;
   }
-  return { name: commit.slice(0, 7), folder, remove };
+  return { name: commit.slice(0, 7), folder, [Symbol.dispose]: takeAway };
 }
 
 const options = parseOptions("Times whole steps against another commit's build, in turns.", "<commit>");
@@ -137,23 +149,19 @@ await withDevice(options, async (device) => {
     options.filter.source === "(?:)" ? !name.startsWith("alexnet") : options.filter.test(name),
   );
   const write = await resultsFile(device, options, "against");
-  const against = buildOf(options.argument);
+  using against = await buildOf(options.argument);
   const results: Row[] = [];
-  try {
+  console.log(
+    `\n${tableLine([against.name, "ours ms", "theirs ms", "ratio", "quartiles", "least", "same bits"], WIDTHS)}`,
+  );
+  for (const workload of chosen) {
+    const row = await compare(workload, against.folder, options.quick);
+    results.push(row);
+    const quartiles = `${row.lowerQuartile.toFixed(3)}-${row.upperQuartile.toFixed(3)}`;
+    const times = [row.oursMs.toFixed(3), row.theirsMs.toFixed(3), row.ratio.toFixed(3)];
     console.log(
-      `\n${tableLine([against.name, "ours ms", "theirs ms", "ratio", "quartiles", "least", "same bits"], WIDTHS)}`,
+      tableLine([row.name, ...times, quartiles, row.leastRatio.toFixed(3), row.sameBits ? "yes" : "no"], WIDTHS),
     );
-    for (const workload of chosen) {
-      const row = await compare(workload, against.folder, options.quick);
-      results.push(row);
-      const quartiles = `${row.lowerQuartile.toFixed(3)}-${row.upperQuartile.toFixed(3)}`;
-      const times = [row.oursMs.toFixed(3), row.theirsMs.toFixed(3), row.ratio.toFixed(3)];
-      console.log(
-        tableLine([row.name, ...times, quartiles, row.leastRatio.toFixed(3), row.sameBits ? "yes" : "no"], WIDTHS),
-      );
-      await write({ against: against.name, results });
-    }
-  } finally {
-    against.remove();
+    await write({ against: against.name, results });
   }
 });

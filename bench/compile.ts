@@ -3,9 +3,6 @@
 // whose driver has an empty folder for its cache, then compiles one after the other. With lavapipe this is what a first step waits
 // for; merged programs nobody waits for.
 import { fork } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { wait } from "../src/runtime/runtime.js";
 import { openDevice } from "../src/tensor/open.js";
@@ -13,13 +10,15 @@ import type { Program } from "../src/webgpu/commands.js";
 import { type DriverProgram, runOverNothing } from "../src/webgpu/compile-ahead.js";
 import type { WebGpuDevice } from "../src/webgpu/device.js";
 import { compilationSeconds } from "../src/webgpu/recorded/compile-cost.js";
+import { temporaryFolder } from "./cleanup.js";
 import { type Options, openBenchDevice, parseOptions, resultsFile, tableLine, withDevice } from "./harness.js";
 import { makeSubject, settled } from "./subject.js";
 import { hasTinyDispatches, makeTask, workloads } from "./workloads.js";
 
 /** Seconds that each program takes in a new process, in their order. */
 async function compile(programs: readonly DriverProgram[]): Promise<number[]> {
-  const cache = await mkdtemp(join(tmpdir(), "kilograd-compile-"));
+  using temporary = temporaryFolder("compile");
+  const cache = temporary.path;
   const child = fork(fileURLToPath(import.meta.url), {
     env: { ...process.env, MESA_SHADER_CACHE_DIR: cache, MESA_GLSL_CACHE_DIR: cache, [CHILD]: "1" },
   });
@@ -34,7 +33,6 @@ async function compile(programs: readonly DriverProgram[]): Promise<number[]> {
     });
   } finally {
     child.kill();
-    await rm(cache, { recursive: true, force: true });
   }
 }
 

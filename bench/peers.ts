@@ -4,13 +4,13 @@
 // for everybody, because its random numbers differ. PyTorch takes part where the `python3` in the path
 // has it, beside a GPU through CUDA, too.
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { onSoftware } from "../src/experiments/lib/training/profile.js";
 import { settlingRate } from "../src/inputs/optimise.js";
 import { driverThreads } from "../src/webgpu/open.js";
+import { temporaryFolder } from "./cleanup.js";
 import { ContenderProcess } from "./contender-process.js";
 import { median, parseOptions, resultsFile, tableLine, withDevice } from "./harness.js";
 import {
@@ -104,7 +104,8 @@ interface Checked {
 
 /** Runs one workload through everybody. */
 async function compare(workload: Workload, names: readonly string[], quick: boolean): Promise<Report[]> {
-  const folder = mkdtempSync(join(tmpdir(), "kilograd-peers-"));
+  using temporary = temporaryFolder("peers");
+  const folder = temporary.path;
   const running: { name: string; contender: ContenderProcess; steps: number; times: number[]; report: Report }[] = [];
   const reports: Report[] = [];
   try {
@@ -160,7 +161,6 @@ async function compare(workload: Workload, names: readonly string[], quick: bool
     return names.flatMap((name) => reports.filter(({ contender }) => contender === name));
   } finally {
     for (const { contender } of running) contender.end();
-    rmSync(folder, { recursive: true, force: true });
   }
 }
 
