@@ -102,7 +102,7 @@ const STANDARD_ERROR = 2;
  * Node cannot exchange a file descriptor; koffi lets it call the C library. Undefined where the warnings do not come (Dawn has
  * them for Vulkan, which it takes on Linux), in a worker, whose redirection could meet another thread's, and without koffi.
  */
-async function fileDescriptors(): Promise<FileDescriptors | undefined> {
+export async function fileDescriptors(): Promise<FileDescriptors | undefined> {
   if (process.platform !== "linux") return undefined;
   const [{ isMainThread }, { createRequire }] = await Promise.all([
     import("node:worker_threads"),
@@ -128,7 +128,7 @@ async function fileDescriptors(): Promise<FileDescriptors | undefined> {
  * Keeps those warnings, and nothing else, from standard error. Dawn has no switch for them. While `fn` runs, which must not
  * wait, standard error is a file in memory; what else came to it goes on to where it was bound.
  */
-function withoutLimitWarnings<T>(descriptors: FileDescriptors | undefined, fn: () => T): T {
+export function withoutLimitWarnings<T>(descriptors: FileDescriptors | undefined, fn: () => T): T {
   if (descriptors === undefined) return fn();
   const { dup, dup2, close, memfd_create, lseek, pread } = descriptors;
   const saved = dup(STANDARD_ERROR);

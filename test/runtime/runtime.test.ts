@@ -1,4 +1,6 @@
 // Where WebGPU comes from: Node's Dawn, a page's navigator, or an object that a caller gives.
+import { spawnSync } from "node:child_process";
+import { resolve } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { create } from "webgpu";
 import { relu } from "../../src/autograd/ops/elementwise.js";
@@ -13,6 +15,43 @@ import { CpuDevice } from "../../src/tensor/cpu.js";
 import { defineKernel } from "../../src/tensor/kernel.js";
 import { openDevice } from "../../src/tensor/open.js";
 import { empty, runInto, tensor } from "../../src/tensor/tensor.js";
+import { build } from "../cli/run.js";
+
+describe("standard error while Dawn looks for its driver", () => {
+  it.skipIf(process.platform !== "linux")("loses Dawn's two lines and nothing else", () => {
+    const warning = (name: string) =>
+      `Warning: ${name}PerPipelineLayout artificially reduced from 16 to 8 to fit dynamic offset allocation limit.\n`;
+    // In a process of its own, whose standard error is a pipe. The driver writes by the C library, as here.
+    const script = `
+      import { createRequire } from "node:module";
+      import { fileDescriptors, withoutLimitWarnings } from ${JSON.stringify(resolve("dist/runtime/node-dawn.js"))};
+      const write = createRequire(import.meta.url)("koffi").load(null).func("intptr_t write(int, const char *, size_t)");
+      const toStandardError = (text) => write(2, text, Buffer.byteLength(text));
+      const descriptors = await fileDescriptors();
+      const texts = ${JSON.stringify([
+        "driver: no config\n",
+        warning("maxDynamicUniformBuffers"),
+        "Warning: another ü\n",
+        warning("maxDynamicStorageBuffers"),
+        "without an end",
+      ])};
+      toStandardError("before\\n");
+      try {
+        withoutLimitWarnings(descriptors, () => {
+          texts.forEach(toStandardError);
+          throw new Error("in the middle");
+        });
+      } catch {}
+      toStandardError("\\nafter\\n");
+    `;
+    build();
+    const { status, stderr } = spawnSync(process.execPath, ["--input-type=module", "--eval", script], {
+      encoding: "utf8",
+    });
+    expect(stderr).toBe("before\ndriver: no config\nWarning: another ü\nwithout an end\nafter\n");
+    expect(status).toBe(0);
+  });
+});
 
 describe("openDevice with a gpu", () => {
   it("takes its adapter", async () => {
