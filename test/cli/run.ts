@@ -24,9 +24,25 @@ export interface RunOptions {
 }
 
 /** `kilograd ...args` to its end, without data of the user's; killed after 100 s. */
-export function kilograd(args: readonly string[], { env = {}, cwd, onStderr }: RunOptions = {}): Promise<Outcome> {
+export const kilograd = (args: readonly string[], options?: RunOptions): Promise<Outcome> =>
+  run("dist/cli.js", args, options);
+
+/** The outcome of a command, and what is in a folder after it. */
+export type OutcomeOfSeveral = Outcome & { readonly files: readonly string[] };
+
+/** Commands one after the other in one process; each must end by itself. */
+export async function kilogradSeveral(
+  commands: readonly (readonly string[])[],
+  folder: string,
+): Promise<OutcomeOfSeveral[]> {
+  const { code, stdout, stderr } = await run("test/cli/several.mjs", [JSON.stringify(commands), folder]);
+  if (code !== 0) throw new Error(`several commands: exit code ${code}\n${stderr}`);
+  return JSON.parse(stdout);
+}
+
+function run(script: string, args: readonly string[], { env = {}, cwd, onStderr }: RunOptions = {}): Promise<Outcome> {
   return new Promise((done, failed) => {
-    const child = spawn(process.execPath, [resolve("dist/cli.js"), ...args], {
+    const child = spawn(process.execPath, [resolve(script), ...args], {
       cwd,
       env: { ...process.env, KILOGRAD_DATA_DIR: "", ...env },
       stdio: ["ignore", "pipe", "pipe"],

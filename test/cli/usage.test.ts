@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { writeSafetensors } from "../../src/io/safetensors-file.js";
-import { build, kilograd } from "./run.js";
+import { build, kilograd, kilogradSeveral, type OutcomeOfSeveral } from "./run.js";
 
 /** By which the built command keeps Dawn's warnings from stderr, on Linux. */
 const hasKoffi = existsSync("node_modules/koffi");
@@ -70,7 +70,7 @@ const limits: [args: string[], message: RegExp][] = [
 ];
 
 describe("exit code 2, nothing written", () => {
-  test.each<[what: string, args: () => string[], message: RegExp]>([
+  const cases: readonly [what: string, args: () => string[], message: RegExp][] = [
     ["an unknown command", () => ["fly"], /unknown command 'fly'/],
     ["an unknown option", () => ["list", "--fast"], /unknown option '--fast'/],
     ["an unknown model", () => ["train", "resnet", ...onDigits], /model: must be one of small-cnn, .* given "resnet"/],
@@ -241,14 +241,32 @@ describe("exit code 2, nothing written", () => {
       /epochs: a training may have up to 10,000,000 steps, .* asked for are 1,000,000,000/,
     ],
     ["an unknown preset", () => ["start", "--preset", "slow", "--out", out], /Allowed choices are quick, reference/],
-  ])("%s", async (_, args, message) => {
-    const before = readdirSync(folder).sort();
-    const { code, stdout, stderr } = await kilograd(args());
+  ];
+  let before: string[];
+  let outcomes: OutcomeOfSeveral[];
+  beforeAll(async () => {
+    before = readdirSync(folder).sort();
+    outcomes = await kilogradSeveral(
+      cases.map(([, args]) => args()),
+      folder,
+    );
+  });
+
+  test.each(cases.map(([what, , message], i) => [what, i, message] as const))("%s", (_, i, message) => {
+    const { code, stdout, stderr, files } = outcomes[i]!;
     expect(stderr).toMatch(message);
     expect(stderr).not.toMatch(/^\s+at /m);
     expect(code).toBe(2);
     expect(stdout).toBe("");
-    expect(readdirSync(folder).sort()).toEqual(before);
+    expect(files).toEqual(before);
+  });
+
+  test("as a process of its own, too", async () => {
+    for (const [, args, message] of [cases[0]!, cases.find(([what]) => what === "a truncated model file")!]) {
+      const { code, stdout, stderr } = await kilograd(args());
+      expect(stderr).toMatch(message);
+      expect([code, stdout]).toEqual([2, ""]);
+    }
   });
 });
 
