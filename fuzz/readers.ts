@@ -21,7 +21,7 @@ import { tuningFile } from "../src/io/tuning-file.js";
 import { architecture } from "../src/nn/architecture.js";
 import { earlyStopping } from "../src/nn/callbacks/index.js";
 import { buildModel, readModelFile } from "../src/nn/checkpoint.js";
-import { fromKerasH5, saveKerasModel } from "../src/nn/formats/keras.js";
+import { fromKerasH5, saveKerasModel } from "../src/nn/formats/keras-h5.js";
 import { batchNorm } from "../src/nn/layers/batch-norm.js";
 import { conv2d } from "../src/nn/layers/conv2d.js";
 import { flatten } from "../src/nn/layers/core.js";

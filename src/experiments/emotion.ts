@@ -9,7 +9,7 @@ import { confusionMatrix, lineChart } from "../io/charts.js";
 import { type GridCell, pictureGrid } from "../io/png.js";
 import { Report, type TableCell } from "../io/report.js";
 import { loadModel } from "../nn/checkpoint.js";
-import { saveKerasModel } from "../nn/formats/keras.js";
+import { saveKerasModel } from "../nn/formats/keras-h5.js";
 import type { Model } from "../nn/model.js";
 import { adamW } from "../nn/optimizers.js";
 import { cosineDecay } from "../nn/schedules.js";

@@ -42,19 +42,6 @@ const secondsFor = (bytes: number): number => 30 + Math.ceil(bytes / 2 ** 22);
 /** Whether bytes begin as HDF5 does. */
 export const isHdf5 = (bytes: Uint8Array): boolean => SIGNATURE.every((byte, i) => bytes[i] === byte);
 
-/** Whether a file, or its bytes, begins as HDF5 files do; false, too, for what cannot be read, which whoever reads it says. */
-export async function isHdf5File(path: FileSource): Promise<boolean> {
-  if (typeof path !== "string") return isHdf5(path);
-  const files = await findFiles("isHdf5File");
-  const start = new Uint8Array(SIGNATURE.length);
-  return files
-    .read(path, async (file) => file.size >= start.length && isHdf5(await file.read(start, 0)))
-    .catch((error: unknown) => {
-      if (error instanceof DataError) return false;
-      throw error;
-    });
-}
-
 /** @throws UsageError where nothing guards the library */
 async function guarded(task: Hdf5Task): Promise<unknown> {
   const { hdf5 } = await findRuntime();

@@ -1,12 +1,6 @@
-// Models and trainings in safetensors files: weights under their names, optimizer slots and callbacks' tensors beside them,
-// everything else as JSON in the metadata. A checkpoint is a model file, too.
-
-import { array, check, exactOptional, type GenericSchema, object, pipe } from "valibot";
-import { anyNumber, anyObject, count, jsonText, parse, recordOf, ruled, text } from "../io/json.js";
-import { isHdf5File } from "../io/keras-h5.js";
+// Models and trainings in files, and back: in any of the formats of formats/.
 import { warn } from "../io/paths.js";
-import { type DeferredTensor, encodeSafetensors, type StoredTensor } from "../io/safetensors.js";
-import { readSafetensors, writeSafetensors } from "../io/safetensors-file.js";
+import type { StoredTensor } from "../io/safetensors.js";
 import { type FileSource, nameOf, sourceRule } from "../io/source.js";
 import { type Device, deviceRule } from "../tensor/device.js";
 import { DataError, UsageError } from "../tensor/errors.js";
@@ -15,8 +9,6 @@ import {
   callable,
   check as checkArgument,
   checkOptions,
-  integer,
-  number,
   object as objectRule,
   type Rule,
   type Rules,
@@ -27,13 +19,11 @@ import { requireTensor, type Tensor, tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./architecture.js";
 import { requireFiniteState } from "./diagnose.js";
 import type { FigureSums } from "./figures.js";
-import { readKerasModel, readKerasWeightsFor } from "./formats/keras.js";
+import type { ModelContent } from "./formats/format.js";
+import { formatNamed, formatOf, formatRule } from "./formats/index.js";
 import { type Model, requireModel } from "./model.js";
 import type { OptimizerConfig } from "./optimizers.js";
-import { checkedModelConfig, storedArchitecture } from "./stored-config.js";
-
-const FORMAT = "kilograd-model";
-const VERSION = "1";
+import { storedArchitecture } from "./stored-config.js";
 
 /** Where a training stands, besides its tensors. */
 export interface TrainingState {
@@ -56,34 +46,6 @@ export interface TrainingState {
   /** By callback name. */
   readonly callbacks: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
 }
-
-const positive = ruled<number>(integer({ from: 1 }));
-export const trainingState: GenericSchema<unknown, TrainingState> = pipe(
-  object(
-    {
-      seed: ruled<number>(number()),
-      batchSize: positive,
-      sampleCount: positive,
-      shuffle: ruled<boolean>(boolean),
-      epoch: count,
-      stepInEpoch: count,
-      sums: object({ loss: anyNumber, correct: count, samples: count }, "an object"),
-      optimizer: ruled<OptimizerConfig>(objectRule),
-      learningRate: ruled<number>(number({ from: 0 })),
-      iterations: count,
-      stopReason: exactOptional(text),
-      epochs: array(count, "a list of whole numbers"),
-      history: recordOf(array(anyNumber, "a list of numbers")),
-      callbacks: recordOf(anyObject),
-    },
-    "an object",
-  ),
-  check(
-    ({ stepInEpoch, sampleCount, batchSize }) => stepInEpoch <= Math.ceil(sampleCount / batchSize),
-    "a state whose stepInEpoch is at most sampleCount / batchSize",
-  ),
-  check(({ sums, sampleCount }) => sums.samples <= sampleCount, "a state whose sums.samples are at most sampleCount"),
-);
 
 /** What a model file holds. */
 export interface ModelFile {
@@ -113,6 +75,8 @@ export interface SaveOptions {
   readonly notes?: Readonly<Record<string, unknown>>;
   /** Writes weights and slots that are infinite or NaN, too. Default false: they are an error, and an existing file stays as it is. */
   readonly allowNonFinite?: boolean;
+  /** "safetensors" (default), which holds all of this, or "keras-h5", which every version of Keras reads. */
+  readonly format?: string;
 }
 
 const iterable: Rule = {
@@ -125,19 +89,17 @@ const saveRules: Rules<SaveOptions> = {
   callbackTensors: iterable,
   notes: objectRule,
   allowNonFinite: boolean,
+  format: formatRule,
 };
-
-const OPTIMIZER_PREFIX = "optimizer:";
-const CALLBACK_PREFIX = "callback:";
 
 /**
  * Writes a model's configuration, seed and weights, atomically.
  * @throws KilogradError `FILE_WRITE`, or `NON_FINITE` for weights and slots that are infinite or NaN; an existing file is then as
- * it was
+ * it was. UsageError for what the format has no words for
  */
 export async function saveModel(path: string, model: Model, options: SaveOptions = {}): Promise<void> {
-  const { tensors, metadata } = await modelContent("saveModel", path, model, options);
-  await writeSafetensors(path, tensors, metadata);
+  const { format, content } = await modelContent("saveModel", path, model, options);
+  await format.write(path, model, content);
 }
 
 /**
@@ -148,16 +110,14 @@ export async function saveModel(path: string, model: Model, options: SaveOptions
  * const again = await nn.loadModel(bytes, { device });
  */
 export async function encodeModel(model: Model, options: SaveOptions = {}): Promise<Uint8Array> {
-  const { tensors, metadata } = await modelContent("encodeModel", "the bytes", model, options);
-  const stored = new Map<string, StoredTensor>();
-  for (const [name, tensor] of tensors) stored.set(name, { ...tensor, data: await tensor.data() } as StoredTensor);
-  return encodeSafetensors(stored, metadata);
+  const { format, content } = await modelContent("encodeModel", "the bytes", model, options);
+  return format.encode(model, content);
 }
 
 async function modelContent(owner: string, path: string, model: Model, options: SaveOptions) {
   requireModel(owner, model);
   const given = checkOptions(owner, options, saveRules);
-  const { training, notes = {}, allowNonFinite = false } = given;
+  const { training, notes = {}, allowNonFinite = false, format = "safetensors" } = given;
   const [slots, callbackTensors] = [[...(given.slots ?? [])], [...(given.callbackTensors ?? [])]];
   for (const entry of [...slots, ...callbackTensors]) {
     checkArgument(owner, "a slot", entry, { expected: "[name, tensor]", accepts: Array.isArray });
@@ -165,81 +125,18 @@ async function modelContent(owner: string, path: string, model: Model, options: 
     requireTensor(owner, "a slot", entry[1]);
   }
   if (!allowNonFinite) await requireFiniteState(owner, model, path, slots);
-  const tensors = new Map<string, DeferredTensor>();
-  for (const [name, t] of model.namedTensors()) tensors.set(name, deferred(t));
-  for (const [name, t] of slots) tensors.set(OPTIMIZER_PREFIX + name, deferred(t));
-  for (const [name, t] of callbackTensors) tensors.set(CALLBACK_PREFIX + name, deferred(t));
-  const metadata = {
-    format: FORMAT,
-    version: VERSION,
-    model: toText(model.config()),
-    seed: String(model.seed),
-    ...(training && { training: toText(training) }),
-    notes: toText(notes),
-  };
-  return { tensors, metadata };
+  const content: ModelContent = { training, slots, callbackTensors, notes };
+  return { format: formatNamed(format), content };
 }
 
-/** In the precision of the device: float64 on the CPU reference. */
-function deferred(t: Tensor): DeferredTensor {
-  const { shape } = t;
-  const data = async () => (await t.data()) as never;
-  return { dtype: t.device.kind === "cpu" ? "F64" : "F32", shape, data };
-}
-
-/** JSON text that keeps what JSON has no word for. */
-function toText(value: unknown): string {
-  const words = (_: string, part: unknown) =>
-    typeof part === "number" && !Number.isFinite(part) ? { $number: String(part) } : part;
-  return jsonText("saveModel", value, words);
-}
-
-function fromText(text: string): unknown {
-  return JSON.parse(text, (_, part) =>
-    typeof part === "object" && part !== null && "$number" in part ? Number(part.$number) : part,
-  );
-}
-
-/** A model that Kilograd wrote, or an `.h5` of Keras, from a file or its bytes. @throws DataError for a file that is missing, truncated or foreign */
+/**
+ * What a file of a model holds, or its bytes, in any of the formats.
+ * @throws DataError for a file that is missing, truncated or foreign
+ */
 export async function readModelFile(source: FileSource): Promise<ModelFile> {
   checkArgument("readModelFile", "path", source, sourceRule);
-  if (await isHdf5File(source)) return readKerasModel(source);
-  const path = nameOf(source);
-  const { tensors, metadata } = await readSafetensors(source);
-  if (metadata["format"] !== FORMAT) {
-    throw new DataError(
-      `${path}: is a safetensors file, but not a model that Kilograd wrote; it lacks the model's layers`,
-    );
-  }
-  if (metadata["version"] !== VERSION) {
-    throw new DataError(`${path}: is of version ${metadata["version"]}, this Kilograd reads version ${VERSION}`);
-  }
-  const part = (key: string): unknown => {
-    try {
-      return metadata[key] === undefined ? undefined : fromText(metadata[key]);
-    } catch (cause) {
-      throw new DataError(`${path}: its "${key}" is damaged: ${(cause as Error).message}`, { cause });
-    }
-  };
-  const withPrefix = (prefix: string) =>
-    new Map([...tensors].flatMap(([name, t]) => (name.startsWith(prefix) ? [[name.slice(prefix.length), t]] : [])));
-  const special = (name: string) => name.startsWith(OPTIMIZER_PREFIX) || name.startsWith(CALLBACK_PREFIX);
-  const training = part("training");
-  const seed = metadata["seed"]?.trim() ? Number(metadata["seed"]) : Number.NaN;
-  if (!Number.isFinite(seed)) {
-    throw new DataError(`${path}: its seed must be a number, is ${JSON.stringify(metadata["seed"] ?? null)}`);
-  }
-  return {
-    path,
-    config: checkedModelConfig(part("model"), `${path}: its model`),
-    seed,
-    weights: new Map([...tensors].filter(([name]) => !special(name))),
-    slots: withPrefix(OPTIMIZER_PREFIX),
-    callbackTensors: withPrefix(CALLBACK_PREFIX),
-    training: training === undefined ? undefined : parse(trainingState, training, `${path}: its training`),
-    notes: parse(anyObject, part("notes") ?? {}, `${path}: its notes`),
-    remarks: [],
-  };
+  const format = await formatOf(source);
+  return format.read(source);
 }
 
 export interface LoadModelOptions {
@@ -273,19 +170,8 @@ export async function loadModel(path: FileSource, options: LoadModelOptions): Pr
 export async function loadWeights(model: Model, source: FileSource): Promise<void> {
   requireModel("loadWeights", model);
   checkArgument("loadWeights", "path", source, sourceRule);
-  const path = nameOf(source);
-  if (await isHdf5File(source)) {
-    assignWeights(model, { path, weights: await readKerasWeightsFor(model, source) });
-    return;
-  }
-  const { tensors, metadata, skipped } = await readSafetensors(source);
-  if (metadata["format"] === FORMAT) assignWeights(model, await readModelFile(source));
-  else {
-    const wanted = new Set(model.weights().map(({ name }) => name));
-    const without = [...skipped].find(([name]) => wanted.has(name));
-    if (without !== undefined) throw new DataError(`${path}: "${without[0]}" cannot be read: ${without[1]}`);
-    assignWeights(model, { path, weights: tensors });
-  }
+  const format = await formatOf(source);
+  assignWeights(model, { path: nameOf(source), weights: await format.readWeights(model, source) });
 }
 
 /** The model of a file that was read. */

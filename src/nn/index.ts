@@ -32,7 +32,7 @@ export {
 } from "./checkpoint.js";
 export type { EvaluateOptions, Evaluation, Predictions, PredictOptions } from "./evaluate.js";
 export type { BatchFigures, Metric } from "./figures.js";
-export { encodeKerasModel, type SaveKerasOptions, saveKerasModel } from "./formats/keras.js";
+export { encodeKerasModel, type SaveKerasOptions, saveKerasModel } from "./formats/keras-h5.js";
 export { type GraphInput, type GraphNode, type InputOptions, input } from "./graph.js";
 export type { History, Timing } from "./history.js";
 export {

@@ -3,11 +3,12 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { encodeModel, loadModel, loadWeights, saveModel } from "../../src/nn/checkpoint.js";
-import { encodeKerasModel, saveKerasModel } from "../../src/nn/formats/keras.js";
+import { encodeModel, loadModel, loadWeights, readModelFile, saveModel } from "../../src/nn/checkpoint.js";
+import { formatOf, formats } from "../../src/nn/formats/index.js";
+import { encodeKerasModel, saveKerasModel } from "../../src/nn/formats/keras-h5.js";
 import { DataError } from "../../src/tensor/errors.js";
 import { cpu } from "../support.js";
-import { describeDevices, plain, weightsOf } from "./small.js";
+import { describeDevices, plain, small, weightsOf } from "./small.js";
 
 let folder: string;
 beforeAll(async () => {
@@ -46,4 +47,35 @@ test("what is no model is told as of a file", async () => {
     await expect(loading).rejects.toThrow(/^the bytes: /);
   }
   await expect(loadModel(3 as never, { device: cpu })).rejects.toThrow(/path must be .*Uint8Array/);
+});
+
+test("every format that is written is recognised, and holds the same model", async () => {
+  const model = small().build({ device: cpu, seed: 5 });
+  for (const { name, write } of formats) {
+    expect(write).toBeDefined();
+    const [bytes, path] = [
+      await encodeModel(model, { format: name, notes: { a: 1 } }),
+      join(folder, `by-format.${name}`),
+    ];
+    await saveModel(path, model, { format: name, notes: { a: 1 } });
+    for (const source of [bytes, path]) {
+      expect((await formatOf(source)).name).toBe(name);
+      const file = await readModelFile(source);
+      expect([file.seed, file.notes]).toEqual([5, { a: 1 }]);
+      const loaded = await loadModel(source, { device: cpu });
+      expect(loaded.config()).toEqual(model.config());
+      expect(Object.keys(await weightsOf(loaded))).toEqual(Object.keys(await weightsOf(model)));
+    }
+  }
+});
+
+test("a training is kept by the format that has a place for it", async () => {
+  const model = plain().build({ device: cpu });
+  const slots = [["dense/kernel/m", model.weights()[0]!.tensor]] as const;
+  await expect(encodeModel(model, { slots, format: "keras-h5" })).rejects.toThrow(
+    'encodeModel: format "keras-h5" has no place for a training; save it as "safetensors"',
+  );
+  await expect(encodeModel(model, { format: "pickle" })).rejects.toThrow(
+    'encodeModel: format must be one of "safetensors", "keras-h5", got "pickle"',
+  );
 });

@@ -1,0 +1,33 @@
+// What a format of model files is: how its files begin, and how models are read from it and written in it. Each has one file
+// here; index.ts lists them.
+import type { StoredTensor } from "../../io/safetensors.js";
+import type { FileSource } from "../../io/source.js";
+import type { Tensor } from "../../tensor/tensor.js";
+import type { ModelFile, TrainingState } from "../checkpoint.js";
+import type { Model } from "../model.js";
+
+/** What is written besides the model. */
+export interface ModelContent {
+  readonly training: TrainingState | undefined;
+  readonly slots: readonly (readonly [string, Tensor])[];
+  readonly callbackTensors: readonly (readonly [string, Tensor])[];
+  readonly notes: Readonly<Record<string, unknown>>;
+}
+
+/** Bytes that formats are recognised by. */
+export const HEAD_BYTES = 16;
+
+export interface ModelFormat {
+  /** As options name it. */
+  readonly name: string;
+  /** Whether a file may be of this format, by its first bytes, at most HEAD_BYTES. */
+  recognises(head: Uint8Array): boolean;
+  /** @throws DataError for a file that is missing, truncated, foreign or damaged */
+  read(source: FileSource): Promise<ModelFile>;
+  /** The weights of a file, also of one without layers, under the names that they have in a model. @throws DataError */
+  readWeights(model: Model, source: FileSource): Promise<ReadonlyMap<string, StoredTensor>>;
+  /** Writes a file, whole or not at all. @throws UsageError for what the format has no place for, KilogradError `FILE_WRITE` */
+  write?(path: string, model: Model, content: ModelContent): Promise<void>;
+  /** What `write` writes, as bytes. */
+  encode?(model: Model, content: ModelContent): Promise<Uint8Array>;
+}

@@ -1,0 +1,152 @@
+// Models and trainings in safetensors files: weights under their names, optimizer slots and callbacks' tensors beside them,
+// everything else as JSON in the metadata. A checkpoint is a model file, too.
+import { array, check, exactOptional, type GenericSchema, object, pipe } from "valibot";
+import { anyNumber, anyObject, count, jsonText, parse, recordOf, ruled, text } from "../../io/json.js";
+import { type DeferredTensor, encodeSafetensors, type StoredTensor } from "../../io/safetensors.js";
+import { readSafetensors, writeSafetensors } from "../../io/safetensors-file.js";
+import { type FileSource, nameOf } from "../../io/source.js";
+import { DataError } from "../../tensor/errors.js";
+import { boolean, integer, number, object as objectRule } from "../../tensor/options.js";
+import type { Tensor } from "../../tensor/tensor.js";
+import type { ModelFile, TrainingState } from "../checkpoint.js";
+import type { Model } from "../model.js";
+import type { OptimizerConfig } from "../optimizers.js";
+import { checkedModelConfig } from "../stored-config.js";
+import type { ModelContent, ModelFormat } from "./format.js";
+
+const FORMAT = "kilograd-model";
+const VERSION = "1";
+const OPTIMIZER_PREFIX = "optimizer:";
+const CALLBACK_PREFIX = "callback:";
+/** A header begins with its length in 8 bytes and is JSON. */
+const HEADER_START = 8;
+
+const positive = ruled<number>(integer({ from: 1 }));
+export const trainingState: GenericSchema<unknown, TrainingState> = pipe(
+  object(
+    {
+      seed: ruled<number>(number()),
+      batchSize: positive,
+      sampleCount: positive,
+      shuffle: ruled<boolean>(boolean),
+      epoch: count,
+      stepInEpoch: count,
+      sums: object({ loss: anyNumber, correct: count, samples: count }, "an object"),
+      optimizer: ruled<OptimizerConfig>(objectRule),
+      learningRate: ruled<number>(number({ from: 0 })),
+      iterations: count,
+      stopReason: exactOptional(text),
+      epochs: array(count, "a list of whole numbers"),
+      history: recordOf(array(anyNumber, "a list of numbers")),
+      callbacks: recordOf(anyObject),
+    },
+    "an object",
+  ),
+  check(
+    ({ stepInEpoch, sampleCount, batchSize }) => stepInEpoch <= Math.ceil(sampleCount / batchSize),
+    "a state whose stepInEpoch is at most sampleCount / batchSize",
+  ),
+  check(({ sums, sampleCount }) => sums.samples <= sampleCount, "a state whose sums.samples are at most sampleCount"),
+);
+
+function partsOf(model: Model, { training, slots, callbackTensors, notes }: ModelContent) {
+  const tensors = new Map<string, DeferredTensor>();
+  for (const [name, t] of model.namedTensors()) tensors.set(name, deferred(t));
+  for (const [name, t] of slots) tensors.set(OPTIMIZER_PREFIX + name, deferred(t));
+  for (const [name, t] of callbackTensors) tensors.set(CALLBACK_PREFIX + name, deferred(t));
+  const metadata = {
+    format: FORMAT,
+    version: VERSION,
+    model: toText(model.config()),
+    seed: String(model.seed),
+    ...(training && { training: toText(training) }),
+    notes: toText(notes),
+  };
+  return { tensors, metadata };
+}
+
+/** In the precision of the device: float64 on the CPU reference. */
+function deferred(t: Tensor): DeferredTensor {
+  const { shape } = t;
+  const data = async () => (await t.data()) as never;
+  return { dtype: t.device.kind === "cpu" ? "F64" : "F32", shape, data };
+}
+
+/** JSON text that keeps what JSON has no word for. */
+function toText(value: unknown): string {
+  const words = (_: string, part: unknown) =>
+    typeof part === "number" && !Number.isFinite(part) ? { $number: String(part) } : part;
+  return jsonText("saveModel", value, words);
+}
+
+function fromText(text: string): unknown {
+  return JSON.parse(text, (_, part) =>
+    typeof part === "object" && part !== null && "$number" in part ? Number(part.$number) : part,
+  );
+}
+
+async function read(source: FileSource): Promise<ModelFile> {
+  const path = nameOf(source);
+  const { tensors, metadata } = await readSafetensors(source);
+  if (metadata["format"] !== FORMAT) {
+    throw new DataError(
+      `${path}: is a safetensors file, but not a model that Kilograd wrote; it lacks the model's layers`,
+    );
+  }
+  if (metadata["version"] !== VERSION) {
+    throw new DataError(`${path}: is of version ${metadata["version"]}, this Kilograd reads version ${VERSION}`);
+  }
+  const part = (key: string): unknown => {
+    try {
+      return metadata[key] === undefined ? undefined : fromText(metadata[key]);
+    } catch (cause) {
+      throw new DataError(`${path}: its "${key}" is damaged: ${(cause as Error).message}`, { cause });
+    }
+  };
+  const withPrefix = (prefix: string) =>
+    new Map([...tensors].flatMap(([name, t]) => (name.startsWith(prefix) ? [[name.slice(prefix.length), t]] : [])));
+  const special = (name: string) => name.startsWith(OPTIMIZER_PREFIX) || name.startsWith(CALLBACK_PREFIX);
+  const training = part("training");
+  const seed = metadata["seed"]?.trim() ? Number(metadata["seed"]) : Number.NaN;
+  if (!Number.isFinite(seed)) {
+    throw new DataError(`${path}: its seed must be a number, is ${JSON.stringify(metadata["seed"] ?? null)}`);
+  }
+  return {
+    path,
+    config: checkedModelConfig(part("model"), `${path}: its model`),
+    seed,
+    weights: new Map([...tensors].filter(([name]) => !special(name))),
+    slots: withPrefix(OPTIMIZER_PREFIX),
+    callbackTensors: withPrefix(CALLBACK_PREFIX),
+    training: training === undefined ? undefined : parse(trainingState, training, `${path}: its training`),
+    notes: parse(anyObject, part("notes") ?? {}, `${path}: its notes`),
+    remarks: [],
+  };
+}
+
+/** Of a model file, or of any file with the model's names and shapes. */
+async function readWeights(model: Model, source: FileSource): Promise<ReadonlyMap<string, StoredTensor>> {
+  const { tensors, metadata, skipped } = await readSafetensors(source);
+  if (metadata["format"] === FORMAT) return (await read(source)).weights;
+  const wanted = new Set(model.weights().map(({ name }) => name));
+  const without = [...skipped].find(([name]) => wanted.has(name));
+  if (without !== undefined) throw new DataError(`${nameOf(source)}: "${without[0]}" cannot be read: ${without[1]}`);
+  return tensors;
+}
+
+export const safetensorsFormat: ModelFormat = {
+  name: "safetensors",
+  recognises: (head) => head[HEADER_START] === "{".charCodeAt(0),
+  read,
+  readWeights,
+  async write(path, model, content) {
+    const { tensors, metadata } = partsOf(model, content);
+    await writeSafetensors(path, tensors, metadata);
+  },
+  async encode(model, content) {
+    const { tensors, metadata } = partsOf(model, content);
+    const stored = new Map<string, StoredTensor>();
+    for (const [name, tensor] of tensors) stored.set(name, { ...tensor, data: await tensor.data() } as StoredTensor);
+    return encodeSafetensors(stored, metadata);
+  },
+};
