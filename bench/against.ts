@@ -1,7 +1,8 @@
-// `npm run bench:against -- COMMIT`: whole steps of this build and of another commit's, in turns. The commit is built in a
-// temporary folder; a folder with a build in it is taken as it is. Each build is a process of its own per workload. Both take
-// steps from the same beginning first, and the results are compared. Then they take turns, and change who is first. The
-// figure is the median over the rounds of the time of ours over the time of theirs, in the same round.
+// `npm run bench:against -- COMMIT`: whole steps of this build and of another commit's, in turns. The commit is built
+// in a temporary folder; a folder with a build in it is taken as it is. Each build is a process of its own per
+// workload. Both take steps from the same beginning first, and the results are compared. Then they take turns, and
+// change who is first. The figure is the median over the rounds of the time of ours over the time of theirs, in the
+// same round.
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readFileSync, symlinkSync } from "node:fs";

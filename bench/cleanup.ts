@@ -11,7 +11,10 @@ function end(signal: NodeJS.Signals): void {
   process.exit(128 + constants.signals[signal]);
 }
 
-/** Does `undo` at the end of the block that is `using` what this gives, and where SIGINT or SIGTERM ends the process before. */
+/**
+ * Does `undo` at the end of the block that is `using` what this gives, and where SIGINT or SIGTERM ends the process
+ * before.
+ */
 export function undoing(undo: () => void): Disposable {
   if (open.size === 0) process.on("SIGINT", end).on("SIGTERM", end);
   open.add(undo);

@@ -1,7 +1,7 @@
-// `npm run bench:compile`: how long the driver takes to compile each program of the steps that bench:steps times, merged ones
-// included, from an empty cache. The programs are collected by running each workload for a few steps; a process of its own,
-// whose driver has an empty folder for its cache, then compiles one after the other. With lavapipe this is what a first step waits
-// for; merged programs nobody waits for.
+// `npm run bench:compile`: how long the driver takes to compile each program of the steps that bench:steps times,
+// merged ones included, from an empty cache. The programs are collected by running each workload for a few steps; a
+// process of its own, whose driver has an empty folder for its cache, then compiles one after the other. With lavapipe
+// this is what a first step waits for; merged programs nobody waits for.
 import { fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { wait } from "../src/runtime/runtime.js";

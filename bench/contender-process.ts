@@ -14,7 +14,9 @@ export class ContenderProcess {
   private readonly answers: AsyncIterator<Answer>;
   private errors = "";
 
-  /** `threads`: of the WebGPU adapter's driver, where the environment does not say; `command` gets the task's `folder`. */
+  /**
+   * `threads`: of the WebGPU adapter's driver, where the environment does not say; `command` gets the task's `folder`.
+   */
   constructor(
     command: readonly string[],
     folder: string,

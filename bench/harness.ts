@@ -1,5 +1,6 @@
 // Measuring kernels with benchmark.js: one cycle enqueues a kernel many times and waits once for the device. Also the
-// options, the table and the JSON file that all benchmarks share. What is measured is in kernels.ts, steps.ts, peers.ts.
+// options, the table and the JSON file that all benchmarks share. What is measured is in kernels.ts, steps.ts,
+// peers.ts.
 import { availableParallelism, cpus } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";

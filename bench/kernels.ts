@@ -320,7 +320,10 @@ const cases: readonly KernelCase[] = [
   ...optimizers(MILLION, "1 M"),
 ];
 
-/** Shapes of alexnet-plus at its own batch, and a large product: seconds a call on a software adapter, which runs them when asked. */
+/**
+ * Shapes of alexnet-plus at its own batch, and a large product: seconds a call on a software adapter, which runs them
+ * when asked.
+ */
 const largeCases: readonly KernelCase[] = [
   ...matmuls("large", [4096, 4096, 4096]),
   ...matmuls("large alexnet-plus", [128, 9216, 4096], true),

@@ -1,7 +1,7 @@
-// `npm run bench:peers`: the same models, weights and batches through other libraries, on the same WebGPU adapter and on
-// their CPU backends. Every contender is a process of its own. Before anything is timed it takes some steps from the same
-// beginning, and what they lead to must be what ours lead to. Then all take turns, round after round. Dropout is left out
-// for everybody, because its random numbers differ. PyTorch takes part where the `python3` in the path
+// `npm run bench:peers`: the same models, weights and batches through other libraries, on the same WebGPU adapter and
+// on their CPU backends. Every contender is a process of its own. Before anything is timed it takes some steps from the
+// same beginning, and what they lead to must be what ours lead to. Then all take turns, round after round. Dropout is
+// left out for everybody, because its random numbers differ. PyTorch takes part where the `python3` in the path
 // has it, beside a GPU through CUDA, too.
 import { spawnSync } from "node:child_process";
 import { readFileSync, statSync } from "node:fs";

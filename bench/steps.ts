@@ -1,8 +1,9 @@
-// `npm run bench:steps`: whole training steps, as `fit` takes them (batch gathered and uploaded, forward, loss, gradients,
-// optimizer, figures read every so often), and steps of input optimisation, as `kilograd optimize` takes them. With
-// `-- --profile`, the kernels of each, too.
+// `npm run bench:steps`: whole training steps, as `fit` takes them (batch gathered and uploaded, forward, loss,
+// gradients, optimizer, figures read every so often), and steps of input optimisation, as `kilograd optimize` takes
+// them. With `-- --profile`, the kernels of each, too.
 //
-// Plain runs, timed by the clock, take turns with runs that measure what of a step is not kernels (measureOverhead), per step
+// Plain runs, timed by the clock, take turns with runs that measure what of a step is not kernels (measureOverhead),
+// per step
 //   host: JavaScript, encoding, submitting and waiting while nothing runs,
 //   driver = dispatches x the time of an empty dispatch in a pass: the least that launching kernels costs.
 // Outside = host + driver, kernels = the plain run's wall time - outside; medians over the turns.

@@ -64,7 +64,9 @@ export interface TaskSpec {
   readonly weights: readonly { readonly name: string; readonly shape: Shape; readonly trainable: boolean }[];
   /** Adam as Keras has it: epsilon 1e-7 beside the uncorrected root. */
   readonly optimizer: { readonly name: string; readonly learningRate: number };
-  /** Softmax: of class ids (i32 [N]), or of distributions (f32 [N, 10]) in input optimisation. Sigmoid: of f32 [N, 784]. */
+  /**
+   * Softmax: of class ids (i32 [N]), or of distributions (f32 [N, 10]) in input optimisation. Sigmoid: of f32 [N, 784].
+   */
   readonly loss: "softmax" | "sigmoid";
   readonly l2: number;
 }

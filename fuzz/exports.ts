@@ -1,6 +1,7 @@
-// Calls what the package exports, found by reflection: functions, classes, and methods of tensors, models, layers, plans,
-// optimizers, schedules, reports. Arguments are right ones, of which most trials spoil some. Whatever is given, what comes is
-// a result or an error of this library, at the call, at a later read, or from the device; anything else is a finding.
+// Calls what the package exports, found by reflection: functions, classes, and methods of tensors, models, layers,
+// plans, optimizers, schedules, reports. Arguments are right ones, of which most trials spoil some. Whatever is given,
+// what comes is a result or an error of this library, at the call, at a later read, or from the device; anything else
+// is a finding.
 
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

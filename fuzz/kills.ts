@@ -1,6 +1,6 @@
-// `npm run kills -- [--trainings N] [--runs N] [--seed N]`: kills trainings and experiments at random moments with SIGKILL and
-// goes on with each until it ends; weights and results must be those of one that nobody killed, to the bit. Exit code 1 where
-// they are not.
+// `npm run kills -- [--trainings N] [--runs N] [--seed N]`: kills trainings and experiments at random moments with
+// SIGKILL and goes on with each until it ends; weights and results must be those of one that nobody killed, to the bit.
+// Exit code 1 where they are not.
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

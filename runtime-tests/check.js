@@ -1,5 +1,6 @@
-// What every runtime has to get right: operations against the float64 reference, ten training steps, the gradient of an input,
-// and a model that is saved and loaded. The same file runs in Node, Bun, Deno, a page and a worker; run.mjs starts it.
+// What every runtime has to get right: operations against the float64 reference, ten training steps, the gradient of an
+// input, and a model that is saved and loaded. The same file runs in Node, Bun, Deno, a page and a worker; run.mjs
+// starts it.
 import * as K from "kilograd";
 
 const { data, loss, nn, optim, tensor } = K;
@@ -17,7 +18,9 @@ const operations = {
   gradient: (x) => K.grad((leaf) => K.sum(K.mul(K.tanh(leaf), leaf)))(x),
 };
 
-/** Ten steps of Adam; then the weights, the gradient of an image, and the model's answer, before and after it was bytes. */
+/**
+ * Ten steps of Adam; then the weights, the gradient of an image, and the model's answer, before and after it was bytes.
+ */
 async function trained(device) {
   const { train, test } = data.digits({ seed: 1, trainCount: 320, testCount: 1 });
   const conv = nn.conv2d({ filters: 8, kernelSize: 3, activation: "relu" });

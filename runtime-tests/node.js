@@ -1,5 +1,5 @@
-// Node, Bun and Deno: what is in check.js, and models in files, also as .h5, which a worker writes and reads. With the argument
-// `navigator` the runtime's own WebGPU instead of Dawn. Prints one line of JSON.
+// Node, Bun and Deno: what is in check.js, and models in files, also as .h5, which a worker writes and reads. With the
+// argument `navigator` the runtime's own WebGPU instead of Dawn. Prints one line of JSON.
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,7 +1,7 @@
-// `npm run test:runtimes [-- NAME ...]`: the package as npm packs it, in Node 20, 22, 24 and 26, Bun, Deno (with Dawn, and with
-// its own WebGPU) and Chromium (in a page and in a worker); prints a table. check.js is what each has to get right. Runtimes and
-// bundlers are packages of npm's registry at the versions below, in a temporary folder that goes afterwards; Chromium is the
-// system's. What cannot be had is skipped, by name.
+// `npm run test:runtimes [-- NAME ...]`: the package as npm packs it, in Node 20, 22, 24 and 26, Bun, Deno (with Dawn,
+// and with its own WebGPU) and Chromium (in a page and in a worker); prints a table. check.js is what each has to get
+// right. Runtimes and bundlers are packages of npm's registry at the versions below, in a temporary folder that goes
+// afterwards; Chromium is the system's. What cannot be had is skipped, by name.
 import { spawn, spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";

@@ -1,5 +1,5 @@
-// `node scripts/launch.mjs PROGRAM ARGUMENTS`: runs a program of this repository with the environment that its adapter takes. Where that
-// is a driver of the user's own the program is started anew, otherwise it runs right here.
+// `node scripts/launch.mjs PROGRAM ARGUMENTS`: runs a program of this repository with the environment that its adapter
+// takes. Where that is a driver of the user's own the program is started anew, otherwise it runs right here.
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { startWithAdapter } from "../dist/driver/launch.js";

@@ -1,6 +1,7 @@
-// Makes a fresh clone ready to run, doing only what is missing: node modules from the lock file, the build, a WebGPU adapter. Runs
-// before every npm script that needs them; `node scripts/setup.mjs build` does the named steps only. It writes to stderr alone, so
-// that a command's results are all there is on stdout. Plain JavaScript without dependencies: node_modules may not exist yet.
+// Makes a fresh clone ready to run, doing only what is missing: node modules from the lock file, the build, a WebGPU
+// adapter. Runs before every npm script that needs them; `node scripts/setup.mjs build` does the named steps only. It
+// writes to stderr alone, so that a command's results are all there is on stdout. Plain JavaScript without
+// dependencies: node_modules may not exist yet.
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -53,7 +54,8 @@ function build() {
   const digest = sourceDigest(sources.map((path) => [path, readFileSync(path, "utf8")]));
   if (existsSync("dist/cli.js") && recall("build", digest)) return;
   say(`build: ${existsSync("dist/cli.js") ? "older than the sources" : "absent"}; running tsc`);
-  // Built aside and moved into place, so that a failed build leaves the last one and a removed source leaves nothing behind.
+  // Built aside and moved into place, so that a failed build leaves the last one and a removed source leaves nothing
+  // behind.
   const fresh = `build/dist-${process.pid}`;
   try {
     run(`node node_modules/typescript/bin/tsc -p tsconfig.build.json --outDir ${fresh}`);

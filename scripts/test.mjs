@@ -1,4 +1,5 @@
-// `npm test`, and `npm test -- --quick`: what needs no adapter, and every operation once on one. Other arguments go to vitest.
+// `npm test`, and `npm test -- --quick`: what needs no adapter, and every operation once on one. Other arguments go to
+// vitest.
 import { spawnSync } from "node:child_process";
 
 const given = process.argv.slice(2);

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-// The `kilograd` command: options, exit codes, output. What the commands do is in experiments/, loaded when one is called.
+// The `kilograd` command: options, exit codes, output. What the commands do is in experiments/, loaded when one is
+// called.
 import { createRequire } from "node:module";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import type { CameraOptions } from "./experiments/camera.js";
@@ -37,7 +38,9 @@ let current: AbortController | undefined;
 /** Of an output that failed, whatever the command comes to. */
 let outputExitCode: number | undefined;
 
-/** Runs an experiment with a device that is opened when asked for and destroyed at the end, and signals that abort it. */
+/**
+ * Runs an experiment with a device that is opened when asked for and destroyed at the end, and signals that abort it.
+ */
 async function running<T>(
   experiment: (context: RunContext) => Promise<T>,
   { profile = false, precision }: { readonly profile?: boolean; readonly precision?: Precision | undefined } = {},

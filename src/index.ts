@@ -1,8 +1,8 @@
 // The public API of Kilograd: devices and tensors, differentiable operations, and the namespaces nn, optim, loss, data
-// and io. What is not listed here is internal. Nothing that is imported from here needs a module of Node: the same code runs in
-// a browser. node.ts adds what does ("kilograd/node").
-// What its declarations need of TypeScript's libraries, whatever a project lists as its own. Types of WebGPU are among those of
-// the DOM from TypeScript 6 on; for earlier ones the package's types are in index-typescript-5.ts.
+// and io. What is not listed here is internal. Nothing that is imported from here needs a module of Node: the same code
+// runs in a browser. node.ts adds what does ("kilograd/node").
+// What its declarations need of TypeScript's libraries, whatever a project lists as its own. Types of WebGPU are among
+// those of the DOM from TypeScript 6 on; for earlier ones the package's types are in index-typescript-5.ts.
 /// <reference lib="dom" preserve="true" />
 /// <reference lib="esnext.disposable" preserve="true" />
 import "./autograd/methods.js";

@@ -1,4 +1,5 @@
-// "kilograd/node": all of the public API, with what Node, Bun and Deno have besides: files, downloads, pictures and reports.
+// "kilograd/node": all of the public API, with what Node, Bun and Deno have besides: files, downloads, pictures and
+// reports.
 import { nodeRuntime } from "./runtime/node.js";
 import { provideRuntime } from "./runtime/runtime.js";
 

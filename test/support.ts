@@ -1,4 +1,5 @@
-// What several tests share: devices, seeded inputs, and comparing a device with the float64 reference. No tests in here.
+// What several tests share: devices, seeded inputs, and comparing a device with the float64 reference. No tests in
+// here.
 import { afterAll, beforeAll, describe, expect } from "vitest";
 import { backward } from "../src/autograd/tape.js";
 import { CpuDevice } from "../src/tensor/cpu.js";
@@ -95,7 +96,10 @@ export function expectClose(
   }
 }
 
-/** NaNs, infinities and finite values: fails naming the first element that is none of what is expected, or too far from it. */
+/**
+ * NaNs, infinities and finite values: fails naming the first element that is none of what is expected, or too far from
+ * it.
+ */
 export function expectEachClose(
   actual: ArrayLike<number>,
   expected: ArrayLike<number>,
@@ -121,7 +125,10 @@ export interface Evaluation {
 /** Normally distributed, the same for equal shapes. */
 const randomGradient = (shape: Shape) => randomInput(new RandomStream(sizeOf(shape), "dy"), shape);
 
-/** Value of `fn`, and the gradients of its f32 inputs for the gradient `upstream` of its result, by default a random one. */
+/**
+ * Value of `fn`, and the gradients of its f32 inputs for the gradient `upstream` of its result, by default a random
+ * one.
+ */
 export async function evaluate(
   device: Device,
   fn: (...inputs: Tensor[]) => Tensor,
@@ -158,7 +165,10 @@ export interface ParityOptions {
   readonly expected?: Evaluation;
 }
 
-/** Holds the values and gradients of `fn` on `device` to the reference's; integers must be equal. Returns the reference's values. */
+/**
+ * Holds the values and gradients of `fn` on `device` to the reference's; integers must be equal. Returns the
+ * reference's values.
+ */
 export async function expectParity(
   device: Device,
   fn: (...inputs: Tensor[]) => Tensor,

@@ -1,5 +1,5 @@
-// jax-js as a contender of bench:peers: `jax.mjs FOLDER webgpu|wasm`, see ../protocol.ts. A step is one jitted function:
-// forward, gradients, update. A value belongs to whoever it is passed to, `.ref` keeps it.
+// jax-js as a contender of bench:peers: `jax.mjs FOLDER webgpu|wasm`, see ../protocol.ts. A step is one jitted
+// function: forward, gradients, update. A value belongs to whoever it is passed to, `.ref` keeps it.
 import { readFileSync } from "node:fs";
 import { serve } from "../../build/bench/protocol.js";
 import { packed, readTask } from "../../build/bench/workloads.js";

@@ -1,5 +1,5 @@
-// Weights for libraries that want images as [N, C, H, W] and kernels as [out, in, kh, kw], and back. Rows of a dense kernel
-// behind a flattened image [H, W, C] change their order, too.
+// Weights for libraries that want images as [N, C, H, W] and kernels as [out, in, kh, kw], and back. Rows of a dense
+// kernel behind a flattened image [H, W, C] change their order, too.
 
 /** Axes of `values` [shape] in another order. */
 function permuted(values, shape, axes) {

@@ -1,5 +1,5 @@
-// TensorFlow.js as a contender of bench:peers: `tfjs.mjs FOLDER webgpu|wasm|cpu`, see ../protocol.ts. Models are its own
-// layers, trained as its trainOnBatch does: minimize() over the trainable variables.
+// TensorFlow.js as a contender of bench:peers: `tfjs.mjs FOLDER webgpu|wasm|cpu`, see ../protocol.ts. Models are its
+// own layers, trained as its trainOnBatch does: minimize() over the trainable variables.
 import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
 import { dirname } from "node:path";

@@ -1,4 +1,5 @@
-// Node's worker threads as web workers, as far as jax-js needs them to use several cores: a script from a blob, messages.
+// Node's worker threads as web workers, as far as jax-js needs them to use several cores: a script from a blob,
+// messages.
 import { resolveObjectURL } from "node:buffer";
 import { Worker as Thread } from "node:worker_threads";
 

@@ -1,5 +1,5 @@
-// Adds the operations to the Tensor class as methods: `x.mul(2).relu().sum()`. Elementwise methods come from the tables;
-// importing this module (the package's index does) puts them on the prototype.
+// Adds the operations to the Tensor class as methods: `x.mul(2).relu().sum()`. Elementwise methods come from the
+// tables; importing this module (the package's index does) puts them on the prototype.
 import { type BinaryName, binaryTable, type UnaryName, unaryTable } from "../kernels/elementwise-table.js";
 import type { AxesOptions } from "../tensor/axes.js";
 import type { DType } from "../tensor/dtype.js";

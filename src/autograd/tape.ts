@@ -24,7 +24,9 @@ export interface RecordOptions {
    * those inputs are called.
    */
   readonly backward: (dy: Tensor, saved: readonly Tensor[], needed: readonly boolean[]) => InputGradients;
-  /** Whether the derivative is zero wherever there is one, as that of floor: all of `backward` is null. Default false. */
+  /**
+   * Whether the derivative is zero wherever there is one, as that of floor: all of `backward` is null. Default false.
+   */
   readonly constant?: boolean;
 }
 
@@ -73,8 +75,8 @@ function pinned(t: Tensor, op: string): Tensor {
 }
 
 /**
- * Stands where the history of a gradient would be: it was computed without being recorded. Whoever asks for a derivative
- * through it is told so. It holds no memory of a device.
+ * Stands where the history of a gradient would be: it was computed without being recorded. Whoever asks for a
+ * derivative through it is told so. It holds no memory of a device.
  */
 class GradientNode implements TapeNode {
   readonly version = undefined;
@@ -180,8 +182,8 @@ function markDerived(op: string, results: readonly Tensor[], leaves: ReadonlySet
 }
 
 /**
- * Gradients of `output` with respect to `targets`; the caller owns them. Targets it does not depend on are absent, those that
- * it depends on by operations without a slope, such as floor, have zeros.
+ * Gradients of `output` with respect to `targets`; the caller owns them. Targets it does not depend on are absent,
+ * those that it depends on by operations without a slope, such as floor, have zeros.
  */
 function backpropagate(
   caller: string,
@@ -260,7 +262,9 @@ function sumOf(a: Tensor, b: Tensor): Tensor {
   return sum;
 }
 
-/** A gradient in memory of its own: where it passed through unchanged, several may share it, or have it of the caller. */
+/**
+ * A gradient in memory of its own: where it passed through unchanged, several may share it, or have it of the caller.
+ */
 function owned(gradient: Tensor): Tensor {
   if (gradient.storage.exclusive) return gradient;
   const copy = run(copyKernel, [gradient], gradient, {});
@@ -324,8 +328,9 @@ const backwardRules: Rules<BackwardOptions> = { gradient: tensorRule, retainTape
 
 /**
  * Adds the gradient of `output` to `.grad` of every leaf with `requiresGrad` that it depends on, and frees the tape.
- * @throws ShapeError when `output` is no scalar and no `gradient` is given; DisposedError on a second call; UsageError where
- * a tensor that the gradient needs was changed since; KilogradError `NO_GRADIENT` where there is none, or none of a gradient
+ * @throws ShapeError when `output` is no scalar and no `gradient` is given; DisposedError on a second call; UsageError
+ * where a tensor that the gradient needs was changed since; KilogradError `NO_GRADIENT` where there is none, or none of
+ * a gradient
  */
 export function backward(output: Tensor, options: BackwardOptions = {}): void {
   requireTensor("backward", "output", output);
@@ -356,8 +361,8 @@ export function backward(output: Tensor, options: BackwardOptions = {}): void {
 /** What valueAndGrad and grad take besides the function. */
 export interface GradOptions {
   /**
-   * Gives zeros for an input that the output does not depend on, instead of an error (PyTorch's allow_unused, which gives
-   * None). Default false.
+   * Gives zeros for an input that the output does not depend on, instead of an error (PyTorch's allow_unused, which
+   * gives None). Default false.
    */
   readonly allowUnused?: boolean;
 }
@@ -365,9 +370,10 @@ export interface GradOptions {
 const gradRules: Rules<GradOptions> = { allowUnused: boolean };
 
 /**
- * Value and gradients of `fn` at `inputs`: `valueAndGrad((x) => loss(x))(image)` gives `{ value, grad, grads }` with one
- * gradient per input (`grad` is the first). `fn` must return a scalar. Nothing else is differentiated: model weights
- * cost no gradient kernel. Intermediate tensors are freed. Also inside noGrad, which concerns what is around it.
+ * Value and gradients of `fn` at `inputs`: `valueAndGrad((x) => loss(x))(image)` gives `{ value, grad, grads }` with
+ * one gradient per input (`grad` is the first). `fn` must return a scalar. Nothing else is differentiated: model
+ * weights cost no gradient kernel. Intermediate tensors are freed. Also inside noGrad, which concerns what is around
+ * it.
  *
  * Value and gradients have no derivatives themselves: to ask for one is an error. detach() makes them constants.
  * @throws KilogradError `NO_GRADIENT` where the output does not depend on an input, unless `allowUnused`

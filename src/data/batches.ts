@@ -10,7 +10,8 @@ const whole = integer();
 const rowsRule = anyOf(instanceOf(Float32Array, "a Float32Array"), instanceOf(Int32Array, "an Int32Array"));
 
 /**
- * The numbers 0 to `count - 1` in an order that depends on seed and epoch only (Fisher-Yates, each order equally likely).
+ * The numbers 0 to `count - 1` in an order that depends on seed and epoch only (Fisher-Yates, each order equally
+ * likely).
  *
  * @example
  * for (let epoch = 0; epoch < epochs; epoch++) {

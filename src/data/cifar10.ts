@@ -1,5 +1,5 @@
-// CIFAR-10 (Krizhevsky 2009): photographs of 32x32 in ten classes, in the binary layout, from a folder the user names, the
-// cache, or the network. As many training batches as are there; it never substitutes other data.
+// CIFAR-10 (Krizhevsky 2009): photographs of 32x32 in ten classes, in the binary layout, from a folder the user names,
+// the cache, or the network. As many training batches as are there; it never substitutes other data.
 
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -15,8 +15,8 @@ export { cifar10Classes } from "./cifar10-format.js";
 /** Options of {@link loadCifar10}; those of the download apply only where one is needed. */
 export interface Cifar10Options extends FetchOptions {
   /**
-   * The folder with `cifar-10-binary.tar.gz`, or with the unpacked `.bin` files, or its parent with a folder `cifar-10`.
-   * Default: `KILOGRAD_DATA_DIR`.
+   * The folder with `cifar-10-binary.tar.gz`, or with the unpacked `.bin` files, or its parent with a folder
+   * `cifar-10`. Default: `KILOGRAD_DATA_DIR`.
    */
   readonly dataDir?: string | undefined;
 }
@@ -36,8 +36,8 @@ interface Batches {
 }
 
 /**
- * Loads CIFAR-10 from `dataDir`, else the folder in `KILOGRAD_DATA_DIR`, else the cache, else the network into the cache.
- * At least one of the five training batches must be there; `source` tells how many images were found.
+ * Loads CIFAR-10 from `dataDir`, else the folder in `KILOGRAD_DATA_DIR`, else the cache, else the network into the
+ * cache. At least one of the five training batches must be there; `source` tells how many images were found.
  *
  * @throws UsageError when a folder named by the user is not there or has no such files
  * @throws DataError for a malformed file, or when the data can neither be found nor downloaded

@@ -1,6 +1,6 @@
-// Procedural digits: a data set in MNIST's shape for machines without a network, drawn from a seed. Every image is a pen
-// path of its class, deformed at random and rendered with anti-aliasing. No imitation of MNIST's statistics is intended,
-// only its kind of task: classes that overlap for a linear model, but not for a convolutional one.
+// Procedural digits: a data set in MNIST's shape for machines without a network, drawn from a seed. Every image is a
+// pen path of its class, deformed at random and rendered with anti-aliasing. No imitation of MNIST's statistics is
+// intended, only its kind of task: classes that overlap for a linear model, but not for a convolutional one.
 
 import { checkOptions, integer, type Rules } from "../tensor/options.js";
 import { RandomStream } from "../tensor/random.js";
@@ -29,8 +29,8 @@ type Point = readonly [x: number, y: number];
 /** Points that a pen passes through on a smooth curve. */
 type Stroke = readonly Point[];
 
-// For each class the ways of writing it: points `x,y` with x to the right and y down, the digit's box being 0 to 100 both
-// ways; `|` begins a new stroke, which is also how a corner is made.
+// For each class the ways of writing it: points `x,y` with x to the right and y down, the digit's box being 0 to 100
+// both ways; `|` begins a new stroke, which is also how a corner is made.
 const ways: readonly (readonly (readonly Stroke[])[])[] = [
   ["50,0 17,17 5,50 17,83 50,100 83,83 95,50 83,17 50,0", "62,6 30,12 15,50 30,90 60,95 85,60 80,20 50,2 35,10"],
   ["50,0 50,100", "25,25 55,0 | 55,0 52,100", "30,20 52,0 | 52,0 52,100 | 20,100 85,100"],

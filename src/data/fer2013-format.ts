@@ -1,5 +1,5 @@
-// What is in FER2013's CSV file (Goodfellow et al. 2013): faces of 48x48 in grey with one of seven emotions. No row is passed
-// over. Some faces are in it several times, also in different parts and with different labels: they are counted.
+// What is in FER2013's CSV file (Goodfellow et al. 2013): faces of 48x48 in grey with one of seven emotions. No row is
+// passed over. Some faces are in it several times, also in different parts and with different labels: they are counted.
 import { DataError } from "../tensor/errors.js";
 import { check } from "../tensor/options.js";
 import { type ImageDataset, type LabelledImages, unitInterval } from "./dataset.js";
@@ -136,8 +136,9 @@ interface Field {
 }
 
 /**
- * Parses the bytes of a `fer2013.csv`: a header that names emotion, pixels and Usage in any order, then a row per face with
- * 48 x 48 pixels from 0 to 255 separated by single spaces. Fields may be quoted; blank lines may follow the last row.
+ * Parses the bytes of a `fer2013.csv`: a header that names emotion, pixels and Usage in any order, then a row per face
+ * with 48 x 48 pixels from 0 to 255 separated by single spaces. Fields may be quoted; blank lines may follow the last
+ * row.
  *
  * @throws DataError naming the row for everything else; `name` tells the user which file
  */
@@ -230,7 +231,8 @@ function fieldsOf(csv: Uint8Array, begin: number, end: number): Field[] {
     const quoted = close > 0 && close < end;
     const comma = csv.indexOf(COMMA, quoted ? close : at);
     const stop = comma < 0 || comma >= end ? end : comma;
-    // What stands between a quote and the comma makes it a field without quotes, which then is refused for what it holds.
+    // What stands between a quote and the comma makes it a field without quotes, which then is refused for what it
+    // holds.
     if (quoted && csv.subarray(close + 1, stop).every((byte) => byte === SPACE))
       fields.push({ begin: at + 1, end: close });
     else fields.push({ begin: at, end: stop });

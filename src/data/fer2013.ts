@@ -1,5 +1,5 @@
-// FER2013 as Kaggle's `fer2013.csv` or `icml_face_data.csv`, from a folder the user names or the cache. Kaggle asks for a
-// login, so nothing is downloaded.
+// FER2013 as Kaggle's `fer2013.csv` or `icml_face_data.csv`, from a folder the user names or the cache. Kaggle asks for
+// a login, so nothing is downloaded.
 import { join } from "node:path";
 import { DataError, UsageError } from "../tensor/errors.js";
 import { checkOptions, type Rules, text } from "../tensor/options.js";
@@ -12,8 +12,8 @@ export { type Fer2013, fer2013Classes, parseFer2013, type RepeatedFaces } from "
 /** Options of {@link loadFer2013}. */
 export interface Fer2013Options {
   /**
-   * The folder with `fer2013.csv` or `icml_face_data.csv`, `.gz` or plain, or its parent with a folder `fer2013`. Default:
-   * `KILOGRAD_DATA_DIR`.
+   * The folder with `fer2013.csv` or `icml_face_data.csv`, `.gz` or plain, or its parent with a folder `fer2013`.
+   * Default: `KILOGRAD_DATA_DIR`.
    */
   readonly dataDir?: string | undefined;
   /** Default: the user's cache folder. */

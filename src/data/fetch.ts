@@ -22,7 +22,10 @@ export interface FileSpec {
   readonly name: string;
   /** Complete URLs, tried in this order. */
   readonly mirrors: readonly string[];
-  /** Of the uncompressed bytes, because mirrors pack the same content into different gzip envelopes; or of the file as published. */
+  /**
+   * Of the uncompressed bytes, because mirrors pack the same content into different gzip envelopes; or of the file as
+   * published.
+   */
   readonly checksum: {
     readonly algorithm: "sha256" | "md5";
     readonly hex: string;
@@ -58,8 +61,8 @@ export interface FetchOptions {
   /** Milliseconds of silence before headers or between two pieces of the body, 15,000 by default. */
   readonly bodyTimeout?: number;
   /**
-   * Bytes a second that must come, 1,024 by default, counted over every `bodyTimeout` again. A slower connection counts as
-   * broken, so that a whole download has an end: at the latest the file's size divided by this.
+   * Bytes a second that must come, 1,024 by default, counted over every `bodyTimeout` again. A slower connection counts
+   * as broken, so that a whole download has an end: at the latest the file's size divided by this.
    */
   readonly leastRate?: number;
   /** Milliseconds before the second attempt, 500 by default; doubles each time, with +-50 % jitter. */
@@ -229,7 +232,8 @@ async function download(
   const continues = statusCode === 206 && have > 0 && Number(range?.[1]) === have;
   if (statusCode !== 200 && !continues) {
     body.on("error", () => {}).destroy();
-    // 416: nothing follows what is here. Either it is complete, which the checksum decides, or it is of another version.
+    // 416: nothing follows what is here. Either it is complete, which the checksum decides, or it is of another
+    // version.
     if (statusCode === 416 && have > 0) return "complete";
     if (statusCode === 206) {
       await local(partial, () => rm(partial, { force: true }));
@@ -316,7 +320,8 @@ async function verified(spec: FileSpec, raw: Uint8Array): Promise<Uint8Array> {
   return bytes;
 }
 
-// Partial files are named `FILE.URLHASH.OWNER.partial`. OWNER is `HOSTHASH-PID-RANDOM`, or `free` after its process gave up.
+// Partial files are named `FILE.URLHASH.OWNER.partial`. OWNER is `HOSTHASH-PID-RANDOM`, or `free` after its process
+// gave up.
 const hash8 = (text: string): string => createHash("sha256").update(text).digest("hex").slice(0, 8);
 const freePartial = (path: string, url: string): string => `${path}.${hash8(url)}.free.partial`;
 const abandonedAfter = 10 * 60_000; // ms without a write; a live download writes or gives up much sooner

@@ -6,7 +6,8 @@ import { type IdxArray, parseHeader, parseIdx } from "./idx.js";
 const MOST_BYTES = 2 ** 30;
 
 /**
- * Reads an IDX file, gzip or plain. A name that ends in `.gz` must hold gzip. No more is uncompressed than the header says.
+ * Reads an IDX file, gzip or plain. A name that ends in `.gz` must hold gzip. No more is uncompressed than the header
+ * says.
  *
  * @param rank the number of dimensions that the caller expects: 3 for images, 1 for labels
  * @throws DataError naming the file and the byte counts for anything malformed

@@ -31,8 +31,8 @@ export interface DatasetChoice {
 }
 
 /**
- * MNIST where it can be had, otherwise the built-in digits, with the reason. For the quick main job only. A folder named
- * by the user is never passed over: its faults are errors.
+ * MNIST where it can be had, otherwise the built-in digits, with the reason. For the quick main job only. A folder
+ * named by the user is never passed over: its faults are errors.
  */
 export async function loadMnistOrDigits(given: LoadDatasetOptions = {}): Promise<DatasetChoice> {
   const options = checkOptions("loadMnistOrDigits", given, loadRules);

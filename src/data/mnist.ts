@@ -1,5 +1,5 @@
-// MNIST (LeCun, Cortes, Burges): 60,000 training and 10,000 test digits of 28x28, from a folder the user names, the cache,
-// or the network. It never substitutes other data.
+// MNIST (LeCun, Cortes, Burges): 60,000 training and 10,000 test digits of 28x28, from a folder the user names, the
+// cache, or the network. It never substitutes other data.
 
 import { dirname, join } from "node:path";
 import { UsageError } from "../tensor/errors.js";
@@ -14,8 +14,8 @@ import { labelledDigits, mostBytes, type NamedArray } from "./mnist-format.js";
 /** Options of {@link loadMnist}; those of the download apply only where one is needed. */
 export interface MnistOptions extends FetchOptions {
   /**
-   * The folder with the four IDX files, `.gz` or plain, or its parent with a folder `mnist`, or as torchvision lays it out,
-   * `MNIST/raw`. Default: `KILOGRAD_DATA_DIR`.
+   * The folder with the four IDX files, `.gz` or plain, or its parent with a folder `mnist`, or as torchvision lays it
+   * out, `MNIST/raw`. Default: `KILOGRAD_DATA_DIR`.
    */
   readonly dataDir?: string | undefined;
 }
@@ -40,7 +40,10 @@ type FileKey = keyof typeof files;
 /** Where the files may be in a folder that the user names. */
 const places = [".", "mnist", "MNIST", "raw", join("mnist", "raw"), join("MNIST", "raw")];
 
-/** A file as published, or with a dot instead of its first hyphen before "idx", or in a folder of its own name, as archives have them. */
+/**
+ * A file as published, or with a dot instead of its first hyphen before "idx", or in a folder of its own name, as
+ * archives have them.
+ */
 function findIdx(folder: string, name: string): string | undefined {
   const dotted = name.replace("-idx", ".idx");
   return [name, dotted, join(name, name), join(dotted, dotted), join(name, dotted), join(dotted, name)]

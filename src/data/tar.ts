@@ -1,5 +1,5 @@
-// Reading tar archives (POSIX ustar) that lie in memory: the regular files by name. Headers of extensions are passed over,
-// because the archives of data sets have short names and small files.
+// Reading tar archives (POSIX ustar) that lie in memory: the regular files by name. Headers of extensions are passed
+// over, because the archives of data sets have short names and small files.
 
 import { DataError } from "../tensor/errors.js";
 
@@ -59,8 +59,8 @@ function text(header: Uint8Array, start: number, length: number): string {
 }
 
 /**
- * A number from 0: octal digits, with spaces before and spaces or zero bytes behind; or, where the highest bit is set, the
- * rest of the field as big-endian bytes, as GNU tar writes sizes from 8 GiB. undefined for anything else.
+ * A number from 0: octal digits, with spaces before and spaces or zero bytes behind; or, where the highest bit is set,
+ * the rest of the field as big-endian bytes, as GNU tar writes sizes from 8 GiB. undefined for anything else.
  */
 function number(header: Uint8Array, start: number, length: number): number | undefined {
   const field = header.subarray(start, start + length);

@@ -1,12 +1,14 @@
-// Uncompressing gzip up to a limit with the web's streams, which are everywhere: a few kilobytes may announce, or become, more
-// than memory holds.
+// Uncompressing gzip up to a limit with the web's streams, which are everywhere: a few kilobytes may announce, or
+// become, more than memory holds.
 import { DataError } from "../tensor/errors.js";
 
 /** How many bytes uncompressed content may have. */
 export interface SizeLimit {
   /** No more than these, whatever the content says. */
   readonly most: number;
-  /** What the content's own header says, from its first bytes (as many as a piece has). @throws what ends the reading */
+  /**
+   * What the content's own header says, from its first bytes (as many as a piece has). @throws what ends the reading
+   */
   readonly ofHead?: (head: Uint8Array) => number;
 }
 

@@ -1,5 +1,6 @@
-// Which WebGPU adapter a process will find, and with which environment it has to be started for that. An adapter of the system comes
-// first, whatever else is installed. The answer takes a second of driver loading, so it is remembered in the cache folder.
+// Which WebGPU adapter a process will find, and with which environment it has to be started for that. An adapter of the
+// system comes first, whatever else is installed. The answer takes a second of driver loading, so it is remembered in
+// the cache folder.
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -24,8 +25,8 @@ export type Finding =
   | { readonly adapter: Adapter; readonly variables: Variables; readonly remembered: boolean }
   | { readonly failure: string };
 
-// A program of its own, because a broken driver may crash the process that loads it. Its text is here, not in a file, so that it runs from
-// the sources and from the build alike. The first argument is the address of the `webgpu` module.
+// A program of its own, because a broken driver may crash the process that loads it. Its text is here, not in a file,
+// so that it runs from the sources and from the build alike. The first argument is the address of the `webgpu` module.
 const PROBE = `
 const { create, globals } = await import(process.argv[1]);
 Object.assign(globalThis, globals);
@@ -41,7 +42,10 @@ process.stdout.write("\\n" + JSON.stringify({ vendor, architecture, device, desc
 
 const require = createRequire(import.meta.url);
 
-/** The adapter that a process with these variables finds, asked in a child process that may crash or hang; or why it finds none. */
+/**
+ * The adapter that a process with these variables finds, asked in a child process that may crash or hang; or why it
+ * finds none.
+ */
 export function probe(variables: Variables): { readonly adapter: Adapter } | { readonly failure: string } {
   const module = pathToFileURL(require.resolve("webgpu")).href;
   const { status, signal, stdout, stderr, error } = spawnSync(
@@ -75,14 +79,20 @@ export async function findAdapter(ask = probe): Promise<Finding> {
   return { failure };
 }
 
-/** The variables that a process has to be started with; none where the system has an adapter, or where nothing leads to one. */
+/**
+ * The variables that a process has to be started with; none where the system has an adapter, or where nothing leads to
+ * one.
+ */
 export async function adapterVariables(): Promise<Variables> {
   if (userDriver() === undefined) return {};
   const found = await findAdapter();
   return "adapter" in found ? found.variables : {};
 }
 
-/** Everything that a change of adapter shows in without asking Dawn: its version, drivers, libraries, GPUs, the loader's variables. */
+/**
+ * Everything that a change of adapter shows in without asking Dawn: its version, drivers, libraries, GPUs, the loader's
+ * variables.
+ */
 function adapterKey(folder: string | undefined): string {
   const folders = ["/usr/share", "/usr/local/share", "/etc", "/usr/local/etc", join(homedir(), ".local/share")];
   // The linker's cache changes with every library that is installed.

@@ -1,5 +1,6 @@
-// Installing a software Vulkan driver where there is no adapter. The user's own: apt resolves, fetches and checks the packages as this
-// user, with lists, archives and locks of its own in the cache folder, and they are unpacked there. The system's: apt as root, on request.
+// Installing a software Vulkan driver where there is no adapter. The user's own: apt resolves, fetches and checks the
+// packages as this user, with lists, archives and locks of its own in the cache folder, and they are unpacked there.
+// The system's: apt as root, on request.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
@@ -51,7 +52,10 @@ export async function ensureAdapter(say: Say): Promise<void> {
   say(`WebGPU adapter: ${adapter.description || adapter.device} (${adapter.vendor} ${adapter.architecture})${how}`);
 }
 
-/** What `doctor --install-driver` does: `system` as asked for, `user` where the system has no adapter, renewing an older one. */
+/**
+ * What `doctor --install-driver` does: `system` as asked for, `user` where the system has no adapter, renewing an older
+ * one.
+ */
 export async function installDriver(where: "user" | "system", say: Say): Promise<void> {
   if (where === "system") return installInSystem(say);
   // Started by a shell that has sourced the environment file, this process would take its driver for the system's.
@@ -182,7 +186,8 @@ async function installUserDriver(say: Say): Promise<void> {
     say(`${packages.length} packages, ${megabytes(bytes)} to download, ${megabytes(room)} of room on disk`);
     const disk = statfsSync(work);
     if (disk.bavail * disk.bsize < room) fail(`${work} has ${megabytes(disk.bavail * disk.bsize)} left`);
-    // apt goes on with what an earlier attempt left, checks every file against the signed lists, and takes nothing unsigned.
+    // apt goes on with what an earlier attempt left, checks every file against the signed lists, and takes nothing
+    // unsigned.
     const loaded = apt(["install", "--download-only", ...chosen], { show: true });
     if (!loaded.done) fail("the download failed; apt's words are above. Another attempt goes on where this one ended");
     const fresh = join(work, "fresh");
@@ -203,7 +208,10 @@ async function installUserDriver(say: Say): Promise<void> {
   rmSync(work, { recursive: true, force: true });
 }
 
-/** What apt's simulation of an installation would install, in lines of `Inst NAME [OLD VERSION] (VERSION SOURCE [ARCHITECTURE])`. */
+/**
+ * What apt's simulation of an installation would install, in lines of `Inst NAME [OLD VERSION] (VERSION SOURCE
+ * [ARCHITECTURE])`.
+ */
 export function packagesToInstall(simulation: string): { name: string; version: string; file: string }[] {
   return [...simulation.matchAll(/^Inst ([^\s:]+)\S* (?:\[\S+\] )?\((\S+) .*\[(\S+)\]\)/gm)].map((match) => {
     const [name, version, architecture] = match.slice(1) as [string, string, string];
@@ -213,8 +221,8 @@ export function packagesToInstall(simulation: string): { name: string; version: 
 }
 
 /**
- * A folder to work in, with what an attempt that died left there. Taking one over is a rename, so of two processes one gets it; two
- * that install at the same time do so in two folders.
+ * A folder to work in, with what an attempt that died left there. Taking one over is a rename, so of two processes one
+ * gets it; two that install at the same time do so in two folders.
  */
 function claimWorkFolder(): string {
   const parent = driversFolder();
@@ -334,7 +342,10 @@ export function libraryFolders(fresh: string): string[] {
   return folders.filter((path) => readdirSync(join(fresh, path)).some((name) => /\.so(\.|$)/.test(name)));
 }
 
-/** Writes the drivers' manifests anew beside `root`, with paths relative to them where there were names that only the system finds. */
+/**
+ * Writes the drivers' manifests anew beside `root`, with paths relative to them where there were names that only the
+ * system finds.
+ */
 export function writeManifests(fresh: string, libraries: readonly string[]): string[] {
   const source = join(fresh, "root/usr/share/vulkan/icd.d");
   if (!existsSync(source)) return [];

@@ -1,5 +1,5 @@
-// Starting a program anew with the environment that its adapter takes: the linker reads LD_LIBRARY_PATH as a process starts, and Dawn
-// looks for the Vulkan loader by name.
+// Starting a program anew with the environment that its adapter takes: the linker reads LD_LIBRARY_PATH as a process
+// starts, and Dawn looks for the Vulkan loader by name.
 import { spawn } from "node:child_process";
 import { adapterVariables } from "./choose.js";
 import type { Variables } from "./user-driver.js";
@@ -8,8 +8,9 @@ import type { Variables } from "./user-driver.js";
 const WAITING = "KILOGRAD_STARTED_BY";
 
 /**
- * Returns where this process has the environment that its adapter takes. Otherwise it starts this program anew with that environment
- * and its own arguments, passes signals on, and ends as that one ends. To be called before anything is printed or opened.
+ * Returns where this process has the environment that its adapter takes. Otherwise it starts this program anew with
+ * that environment and its own arguments, passes signals on, and ends as that one ends. To be called before anything is
+ * printed or opened.
  */
 export async function startWithAdapter(): Promise<void> {
   if (process.env[WAITING] === String(process.ppid)) {

@@ -1,4 +1,5 @@
-// Which system this is and how a software Vulkan driver comes to it, decided from text alone: no files, processes or network here.
+// Which system this is and how a software Vulkan driver comes to it, decided from text alone: no files, processes or
+// network here.
 
 /** The system as the installation of a driver sees it. */
 export interface System {
@@ -25,7 +26,9 @@ export interface AptEntry {
   readonly signedBy: string | undefined;
 }
 
-/** Packages by apt, from `suite` where the release's own are too old, which `source` adds where it is not configured. */
+/**
+ * Packages by apt, from `suite` where the release's own are too old, which `source` adds where it is not configured.
+ */
 export interface AptPlan {
   readonly packages: readonly string[];
   readonly suite?: string;
@@ -62,7 +65,10 @@ export function describeSystem({
   return { family, name: field("PRETTY_NAME") || "Linux", codename, version, release };
 }
 
-/** The enabled `deb` entries of one file of apt sources, in either of apt's formats: one line each (.list) or deb822 (.sources). */
+/**
+ * The enabled `deb` entries of one file of apt sources, in either of apt's formats: one line each (.list) or deb822
+ * (.sources).
+ */
 export function parseAptSources({ path, text }: TextFile): AptEntry[] {
   const words = (value: string | undefined) => value?.split(/\s+/).filter(Boolean) ?? [];
   if (path.endsWith(".list")) {
@@ -94,10 +100,10 @@ export function parseAptSources({ path, text }: TextFile): AptEntry[] {
 }
 
 /**
- * The deb822 text that adds Debian's backports from the mirror this machine already uses for `codename`. "configured" when a source has
- * them already; undefined when no source is recognised as Debian's archive. Other vendors use Debian's suite names too, so an
- * entry counts when Debian's keyring signs it, when it also carries the -updates suite, or when it is unsigned and its path is
- * Debian's.
+ * The deb822 text that adds Debian's backports from the mirror this machine already uses for `codename`. "configured"
+ * when a source has them already; undefined when no source is recognised as Debian's archive. Other vendors use
+ * Debian's suite names too, so an entry counts when Debian's keyring signs it, when it also carries the -updates suite,
+ * or when it is unsigned and its path is Debian's.
  */
 export function backportsSource(files: readonly TextFile[], codename: string): string | undefined {
   const entries = files.flatMap(parseAptSources);

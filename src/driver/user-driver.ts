@@ -1,5 +1,6 @@
-// A Vulkan driver of the user's own: packages unpacked in the cache folder, found through environment variables that a process must be
-// started with. This file knows where it lies and what these variables are; install.ts puts it there. Linux only.
+// A Vulkan driver of the user's own: packages unpacked in the cache folder, found through environment variables that a
+// process must be started with. This file knows where it lies and what these variables are; install.ts puts it there.
+// Linux only.
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
@@ -76,8 +77,9 @@ export function driverInUse(): UserDriver | undefined {
 }
 
 /**
- * The ways to an adapter, the preferred one first: the system as it is; the system's drivers by our loader (a GPU's driver without
- * libvulkan1 is such a case); our drivers by our loader. A VK_DRIVER_FILES that the user set is never overruled.
+ * The ways to an adapter, the preferred one first: the system as it is; the system's drivers by our loader (a GPU's
+ * driver without libvulkan1 is such a case); our drivers by our loader. A VK_DRIVER_FILES that the user set is never
+ * overruled.
  */
 export function waysToAdapter(
   driver: UserDriver | undefined,
@@ -87,7 +89,8 @@ export function waysToAdapter(
   const folders = driver.libraries.map((folder) => join(driver.path, folder));
   const libraries = [...folders, ...foreignLibraries(environment)].join(":");
   const loader = { LD_LIBRARY_PATH: libraries };
-  // Read as the program starts, unlike VK_DRIVER_FILES; the older name is the only one that loaders before 1.3.207 know.
+  // Read as the program starts, unlike VK_DRIVER_FILES; the older name is the only one that loaders before 1.3.207
+  // know.
   const files = driver.manifests.map((file) => join(driver.path, file)).join(":");
   const ours = { ...loader, VK_DRIVER_FILES: files, VK_ICD_FILENAMES: files };
   return [

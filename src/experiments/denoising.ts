@@ -1,5 +1,5 @@
-// Taking salt-and-pepper noise out of digits with an autoencoder: how a classifier reads noisy and denoised digits by the
-// amount of noise, and what digits random codes are decoded into.
+// Taking salt-and-pepper noise out of digits with an autoencoder: how a classifier reads noisy and denoised digits by
+// the amount of noise, and what digits random codes are decoded into.
 import { type LabelledImages, limitImages } from "../data/dataset.js";
 import { lineChart } from "../io/charts.js";
 import { type GridCell, pictureGrid } from "../io/png.js";
@@ -31,7 +31,9 @@ const zoo = zooModel("sgd-cnn");
 
 const reference = {
   data: "mnist",
-  /** Of the training images: "fresh" for every step, or "fixed" in one copy, as in the reference. The first one is used. */
+  /**
+   * Of the training images: "fresh" for every step, or "fixed" in one copy, as in the reference. The first one is used.
+   */
   noise: ["fresh", "fixed"] as readonly string[],
   level: 0.4,
   epochs: autoencoder.epochs,

@@ -1,5 +1,5 @@
-// Digit recognition with CNNs: the three reference models and this project's own, each trained, measured on the test part and
-// put beside its reference figures. A model too large for the adapter is trained for a stated number of steps.
+// Digit recognition with CNNs: the three reference models and this project's own, each trained, measured on the test
+// part and put beside its reference figures. A model too large for the adapter is trained for a stated number of steps.
 import { array, object } from "valibot";
 import { type ImageDataset, limitImages } from "../data/dataset.js";
 import { lineChart } from "../io/charts.js";
@@ -31,8 +31,8 @@ const reference = {
   /** Trainings of each model that has a reference, which is one training's figure. */
   replicates: 3,
   /**
-   * Models of whose weights a moving average is measured beside the last step's weights: those trained at a constant rate,
-   * without batch normalisation, whose statistics belong to the last weights. Its momentum.
+   * Models of whose weights a moving average is measured beside the last step's weights: those trained at a constant
+   * rate, without batch normalisation, whose statistics belong to the last weights. Its momentum.
    */
   averaged: ["small-cnn", "sgd-cnn"] as readonly string[],
   emaMomentum: 0.999,

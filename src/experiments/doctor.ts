@@ -34,7 +34,9 @@ export interface SelfTest {
   readonly passed: boolean;
   readonly loss: number;
   readonly referenceLoss: number;
-  /** Largest difference between the weights' changes and the reference's, relative to the largest change of that weight. */
+  /**
+   * Largest difference between the weights' changes and the reference's, relative to the largest change of that weight.
+   */
   readonly largestError: number;
   readonly tolerance: number;
   /** Compilation included. */
@@ -65,8 +67,8 @@ export async function doctor(context: RunContext) {
 }
 
 /**
- * One training step of a small CNN on the device and on the float64 reference, from the same weights: convolution, pooling,
- * dense layers, softmax, all gradients and the optimizer must agree.
+ * One training step of a small CNN on the device and on the float64 reference, from the same weights: convolution,
+ * pooling, dense layers, softmax, all gradients and the optimizer must agree.
  */
 export async function selfTest(device: WebGpuDevice): Promise<SelfTest> {
   // float16 operands have 11 bits, float32 24.
@@ -88,7 +90,10 @@ export interface StepEffect {
   readonly changes: readonly Float64Array[];
 }
 
-/** The largest error of the loss, relative to it, or of a weight's change, relative to that weight's largest; NaN if any is. */
+/**
+ * The largest error of the loss, relative to it, or of a weight's change, relative to that weight's largest; NaN if any
+ * is.
+ */
 export function errorOf(found: StepEffect, expected: StepEffect): number {
   const errors = expected.changes.map((change, i) => {
     const largest = change.reduce((a, b) => Math.max(a, Math.abs(b)), 0);

@@ -1,5 +1,5 @@
-// Classifiers that resist adversarial examples: the same networks trained as usual and by adversarial training, on digits and
-// on CIFAR-10, under FGSM, PGD and the generators of adversarial-mnist, before and after.
+// Classifiers that resist adversarial examples: the same networks trained as usual and by adversarial training, on
+// digits and on CIFAR-10, under FGSM, PGD and the generators of adversarial-mnist, before and after.
 import { loadCifar10 } from "../data/cifar10.js";
 import { type LabelledImages, limitImages } from "../data/dataset.js";
 import { type PgdOptions, pgd } from "../inputs/attacks/pgd.js";
@@ -73,14 +73,20 @@ const reference = {
   photographClasses: [3, 8] as readonly number[],
   photographGeneratorRate: 0.002,
   ...generatorDefaults,
-  /** From here on the class is the answer, whatever the others. A robust classifier is seldom surer than that of photographs. */
+  /**
+   * From here on the class is the answer, whatever the others. A robust classifier is seldom surer than that of
+   * photographs.
+   */
   confidence: 0.5,
 };
 type RobustSettings = typeof reference;
 
 /** What is wanted of digits at epsilon 0.3. */
 const GOAL = { underPgd: 0.85, clean: 0.98 };
-/** By the same way of training, with a network of the same shape for MNIST and a ResNet of 18 layers for all of CIFAR-10. */
+/**
+ * By the same way of training, with a network of the same shape for MNIST and a ResNet of 18 layers for all of
+ * CIFAR-10.
+ */
 const PUBLISHED = {
   source: "Wong, Rice, Kolter: Fast is better than free (ICLR 2020)",
   mnist: { epsilon: 0.3, clean: 0.985, underPgd: 0.8877 },

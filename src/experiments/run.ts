@@ -27,7 +27,8 @@ interface Outcome {
 
 /**
  * Runs every experiment into a folder of its own and writes index.html. One that fails does not keep the others from
- * running; `failed` names it. With `resume`, experiments that were begun go on and finished ones are only reported anew.
+ * running; `failed` names it. With `resume`, experiments that were begun go on and finished ones are only reported
+ * anew.
  */
 export async function runAll(
   options: ExperimentOptions,

@@ -143,7 +143,9 @@ function configOf(zoo: ZooModel, options: TrainOptions, resume: ModelFile | unde
   };
 }
 
-/** Options of the command that a training's result depends on besides its configuration, where they are not the default. */
+/**
+ * Options of the command that a training's result depends on besides its configuration, where they are not the default.
+ */
 const surroundings = (device: WebGpuDevice, dataDir: string | undefined): CommandOptions => ({
   "data-dir": dataDir,
   ...precisionOption(device),

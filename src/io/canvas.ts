@@ -1,5 +1,5 @@
-// A small RGB raster to compose pictures on: filled rectangles, images enlarged by nearest neighbour, text in the font of font.ts.
-// Not a general drawing library: no lines, no curves, no transparency.
+// A small RGB raster to compose pictures on: filled rectangles, images enlarged by nearest neighbour, text in the font
+// of font.ts. Not a general drawing library: no lines, no curves, no transparency.
 import { glyphOf, glyphRows } from "./font.js";
 
 /** Red, green, blue, each 0 to 255. */
@@ -49,7 +49,10 @@ export class Canvas {
     }
   }
 
-  /** Draws an image of bytes [height, width, channels], each pixel as a square of `scale` pixels. One channel is grey, three are RGB. */
+  /**
+   * Draws an image of bytes [height, width, channels], each pixel as a square of `scale` pixels. One channel is grey,
+   * three are RGB.
+   */
   image(bytes: Uint8Array, size: ImageSize, left: number, top: number, scale: number): void {
     const { width, height, channels } = size;
     for (let y = 0; y < height; y++) {

@@ -1,7 +1,7 @@
 /**
- * Charts as SVG text, drawn by echarts without a browser: line charts, bar charts, confusion matrices. The background is transparent and
- * the colours follow the reader's light or dark scheme, within a page and as a file. What is to be shown is decided by the caller:
- * nothing is smoothed or averaged here.
+ * Charts as SVG text, drawn by echarts without a browser: line charts, bar charts, confusion matrices. The background
+ * is transparent and the colours follow the reader's light or dark scheme, within a page and as a file. What is to be
+ * shown is decided by the caller: nothing is smoothed or averaged here.
  */
 import { createRequire } from "node:module";
 import type * as ECharts from "echarts";
@@ -66,7 +66,9 @@ export interface LineSeries {
   /** Half lengths of vertical error bars, e.g. standard deviations; as many as `y`. */
   readonly errors?: ArrayLike<number>;
   readonly dashed?: boolean;
-  /** Which colour, from 0; by default the series' place. Give two series the same one to show that they belong together. */
+  /**
+   * Which colour, from 0; by default the series' place. Give two series the same one to show that they belong together.
+   */
   readonly colour?: number;
 }
 
@@ -157,7 +159,9 @@ const checkAll = <Options extends object>(
   required: readonly (keyof Options & string)[],
 ) => parts.map((part) => checkOptions(owner, part, rules, required));
 
-/** Colours for light and for dark pages. They are all used through CSS variables, so that the reader's scheme decides. */
+/**
+ * Colours for light and for dark pages. They are all used through CSS variables, so that the reader's scheme decides.
+ */
 const palette = {
   text: ["#57606a", "#a3adb8"],
   grid: ["#e1e5ea", "#30363e"],
@@ -289,7 +293,10 @@ export function barChart(options: BarChartOptions): string {
   );
 }
 
-/** A table of counts, true classes downwards and predicted ones across, with the share of right answers of each class; as SVG. */
+/**
+ * A table of counts, true classes downwards and predicted ones across, with the share of right answers of each class;
+ * as SVG.
+ */
 export function confusionMatrix(options: ConfusionMatrixOptions): string {
   const { labels, counts } = checkOptions("confusionMatrix", options, confusionRules, ["labels", "counts"]);
   for (const row of [counts, ...counts]) sameLength("confusion matrix", labels, { counts: row });

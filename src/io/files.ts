@@ -19,9 +19,9 @@ const fileContent: Rule = {
 };
 
 /**
- * Writes `content` to `path` so that other processes, and a later run after a crash, see the old file or the new one and nothing between:
- * a temporary file in the same folder, fsync, rename. Whatever goes wrong, an existing file stays as it was and the temporary one goes.
- * Temporary files that killed processes left of the same path are removed.
+ * Writes `content` to `path` so that other processes, and a later run after a crash, see the old file or the new one
+ * and nothing between: a temporary file in the same folder, fsync, rename. Whatever goes wrong, an existing file stays
+ * as it was and the temporary one goes. Temporary files that killed processes left of the same path are removed.
  * @throws KilogradError `FILE_WRITE` where the system refuses. Errors thrown by an iterable `content` pass through.
  */
 export async function writeFileAtomic(path: string, content: FileContent): Promise<void> {
@@ -49,13 +49,15 @@ export async function writeFileAtomic(path: string, content: FileContent): Promi
 const host = createHash("sha256").update(hostname()).digest("hex").slice(0, 8);
 
 /**
- * A file beside `path`, whose name says which process of which machine writes it. {@link removeLeftovers} removes it where
- * that was killed.
+ * A file beside `path`, whose name says which process of which machine writes it. {@link removeLeftovers} removes it
+ * where that was killed.
  */
 export const temporaryFor = (path: string): string =>
   join(dirname(path), `.${basename(path)}.${host}.${process.pid}.${randomBytes(4).toString("hex")}.tmp`);
 
-/** Removes temporary files of this path whose processes on this machine were killed. Others' stay: nobody here can tell. */
+/**
+ * Removes temporary files of this path whose processes on this machine were killed. Others' stay: nobody here can tell.
+ */
 export async function removeLeftovers(path: string): Promise<void> {
   const prefix = `.${basename(path)}.${host}.`;
   const entries = await readdir(dirname(path)).catch(() => []); // A missing folder is reported by the writing.
@@ -97,7 +99,9 @@ export async function readOpened<T>(path: string, use: (file: OpenFile) => Promi
   return await use({ size, read: (target, position) => readAt(file, path, target, position) });
 }
 
-/** The text of a regular file; undefined where there is none. @throws DataError, also for a folder, a pipe or a device */
+/**
+ * The text of a regular file; undefined where there is none. @throws DataError, also for a folder, a pipe or a device
+ */
 export async function readTextIfAny(path: string): Promise<string | undefined> {
   try {
     return new TextDecoder().decode(await readOpened(path, ({ size, read }) => read(new Uint8Array(size), 0)));
@@ -128,8 +132,8 @@ async function readable<T>(path: string, call: () => Promise<T>): Promise<T> {
 }
 
 /**
- * Makes sure that `path` is a folder that can be written, creating it and its parents where missing, and returns its absolute path.
- * Proved by creating a file, because permission bits say little about read-only mounts, quotas and root.
+ * Makes sure that `path` is a folder that can be written, creating it and its parents where missing, and returns its
+ * absolute path. Proved by creating a file, because permission bits say little about read-only mounts, quotas and root.
  * @throws UsageError with the reason and what to do
  */
 export async function prepareOutputFolder(path: string): Promise<string> {
@@ -151,7 +155,10 @@ export async function prepareOutputFolder(path: string): Promise<string> {
   }
 }
 
-/** As mkdir with `recursive`, which never returns where creating fails with ENOENT although the parent exists, as under /proc. */
+/**
+ * As mkdir with `recursive`, which never returns where creating fails with ENOENT although the parent exists, as under
+ * /proc.
+ */
 async function makeFolders(path: string): Promise<void> {
   try {
     await mkdir(path);

@@ -1,5 +1,5 @@
-// The small bitmap font of picture captions, drawn for this project: capitals 8 pixels high, small letters 6, digits all equally wide.
-// Only glyphs and their widths; drawing them is the matter of canvas.ts.
+// The small bitmap font of picture captions, drawn for this project: capitals 8 pixels high, small letters 6, digits
+// all equally wide. Only glyphs and their widths; drawing them is the matter of canvas.ts.
 
 /** Rows of pixels of a glyph, of which 8 stand on the line and 2 hang below. */
 export const glyphRows = 10;

@@ -1,7 +1,8 @@
 // @ts-check
-// HDF5 through h5wasm, in a worker thread of its own (h5-files.ts starts it): on some damaged files the library never returns,
-// and here it can be stopped. Plain JavaScript, because a worker begins with a file that runs as it is, from src/ and dist/.
-// A file goes in and out as a tree of groups, with texts as attributes and arrays as bytes. Knows nothing of Keras.
+// HDF5 through h5wasm, in a worker thread of its own (h5-files.ts starts it): on some damaged files the library never
+// returns, and here it can be stopped. Plain JavaScript, because a worker begins with a file that runs as it is, from
+// src/ and dist/. A file goes in and out as a tree of groups, with texts as attributes and arrays as bytes. Knows
+// nothing of Keras.
 import { parentPort, workerData } from "node:worker_threads";
 import { limitWebAssemblyMemory } from "./wasm-limit.js";
 

@@ -1,5 +1,5 @@
-// JSON out and in. What comes out of files is checked against schemas (valibot) before anybody uses it; leaves are checked by
-// the rules of options (tensor/options.ts), so that messages have the same words.
+// JSON out and in. What comes out of files is checked against schemas (valibot) before anybody uses it; leaves are
+// checked by the rules of options (tensor/options.ts), so that messages have the same words.
 import {
   array,
   check,
@@ -38,7 +38,8 @@ export const shape = pipe(
  * `value`, if it is as the schema says.
  * @param owner begins the message: the file, and what of it
  * @throws DataError naming the field, what it must be and what it is
- * @example parse(object({ epoch: count }), JSON.parse(text), "run.json") // "run.json: epoch must be a whole number from 0, is -1"
+ * @example parse(object({ epoch: count }), JSON.parse(text), "run.json") // "run.json: epoch must be a whole number
+ * from 0, is -1"
  */
 export function parse<S extends GenericSchema>(schema: S, value: unknown, owner: string): InferOutput<S> {
   const result = safeParse(schema, value, { abortEarly: true });
@@ -62,8 +63,8 @@ export function parseJson<S extends GenericSchema>(schema: S, text: string, owne
 
 /**
  * `value` as JSON text, two spaces deep, arrays of numbers on one line.
- * NaN and the infinities become `null`, because JSON has no word for them and a diverged run must still leave its figures;
- * typed arrays become arrays.
+ * NaN and the infinities become `null`, because JSON has no word for them and a diverged run must still leave its
+ * figures; typed arrays become arrays.
  * @throws UsageError for what JSON cannot hold: nothing, functions, bigints, and objects that contain themselves
  */
 export function toJson(value: unknown): string {

@@ -3,7 +3,9 @@ import { findFiles, findRuntime, type Terminal } from "../runtime/runtime.js";
 
 export type { Terminal };
 
-/** Writes lines to a file, or adds them to it. @throws KilogradError `FILE_WRITE`, UsageError where there are no files */
+/**
+ * Writes lines to a file, or adds them to it. @throws KilogradError `FILE_WRITE`, UsageError where there are no files
+ */
 export async function writeLines(owner: string, path: string, lines: string, append: boolean): Promise<void> {
   const files = await findFiles(owner);
   await files.log(path, lines, append);

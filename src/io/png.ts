@@ -1,4 +1,5 @@
-// Pictures as PNG: single images, and grids of images with labels and captions. Pixels come as numbers in [0, 1], rows from the top.
+// Pictures as PNG: single images, and grids of images with labels and captions. Pixels come as numbers in [0, 1], rows
+// from the top.
 import { PNG } from "pngjs";
 import { UsageError } from "../tensor/errors.js";
 import { array, check, checkOptions, integer, listOf, numbers, oneOf, type Rules, string } from "../tensor/options.js";

@@ -1,6 +1,7 @@
 /**
- * Builds a report as one HTML file that needs nothing else: no network, no scripts, pictures and charts inside. It follows the reader's
- * light or dark scheme and prints well. All text is escaped. What the report says is the caller's matter.
+ * Builds a report as one HTML file that needs nothing else: no network, no scripts, pictures and charts inside. It
+ * follows the reader's light or dark scheme and prints well. All text is escaped. What the report says is the caller's
+ * matter.
  */
 import { UsageError } from "../tensor/errors.js";
 import {

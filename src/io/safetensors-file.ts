@@ -29,7 +29,8 @@ export async function writeSafetensors(
 }
 
 /**
- * Reads a safetensors file, or its bytes, each tensor straight into its own array; foreign types as {@link decodeSafetensors} says.
+ * Reads a safetensors file, or its bytes, each tensor straight into its own array; foreign types as {@link
+ * decodeSafetensors} says.
  * @throws DataError for a file that is missing, unreadable, foreign, truncated or malformed
  */
 export async function readSafetensors(path: FileSource): Promise<Safetensors> {

@@ -1,8 +1,8 @@
 /**
  * The safetensors format in memory: a little-endian u64 header length, a JSON header
- * `{name: {dtype, shape, data_offsets: [begin, end]}, "__metadata__": {text: text}}`, then the tensors' bytes, row-major, little-endian,
- * without holes or overlaps. Runs in Node and in a browser; files on disk are the matter of safetensors-file.ts.
- * Host memory is taken as little-endian, as is every platform with WebGPU.
+ * `{name: {dtype, shape, data_offsets: [begin, end]}, "__metadata__": {text: text}}`, then the tensors' bytes,
+ * row-major, little-endian, without holes or overlaps. Runs in Node and in a browser; files on disk are the matter of
+ * safetensors-file.ts. Host memory is taken as little-endian, as is every platform with WebGPU.
  */
 import { DataError, UsageError } from "../tensor/errors.js";
 import {
@@ -21,7 +21,9 @@ import {
 
 const arrayTypes = { F64: Float64Array, F32: Float32Array, I32: Int32Array, U32: Uint32Array, U8: Uint8Array } as const;
 
-/** Bits of an element of every type that the format knows. Types that Kilograd does not store are converted, or skipped. */
+/**
+ * Bits of an element of every type that the format knows. Types that Kilograd does not store are converted, or skipped.
+ */
 const bitsOf: Readonly<Record<string, number>> = {
   ...{ F64: 64, F32: 32, F16: 16, BF16: 16, C64: 64 },
   ...{ I64: 64, I32: 32, I16: 16, I8: 8, U64: 64, U32: 32, U16: 16, U8: 8, BOOL: 8 },
@@ -101,9 +103,10 @@ export async function* streamSafetensors(
 }
 
 /**
- * The tensors of a file, each copied into an array of its own. Types that Kilograd does not store are converted where that
- * loses nothing: F16 and BF16 to F32, I16 and I8 to I32, U16 to U32, BOOL to U8, I64 and U64 to F64 where all values are
- * within 2^53. Others, such as F8_E4M3, are in `skipped`, so that one of them does not keep the rest from being read.
+ * The tensors of a file, each copied into an array of its own. Types that Kilograd does not store are converted where
+ * that loses nothing: F16 and BF16 to F32, I16 and I8 to I32, U16 to U32, BOOL to U8, I64 and U64 to F64 where all
+ * values are within 2^53. Others, such as F8_E4M3, are in `skipped`, so that one of them does not keep the rest from
+ * being read.
  * @param source what error messages call the file
  * @throws DataError for everything that is not a complete, well-formed file
  */

@@ -1,8 +1,10 @@
 // @ts-check
-// A limit on the memory that WebAssembly takes in this thread. Node's own limits of a worker count JavaScript's objects only.
+// A limit on the memory that WebAssembly takes in this thread. Node's own limits of a worker count JavaScript's objects
+// only.
 
 /**
- * Lets no WebAssembly memory grow beyond so many bytes: an allocation then fails inside the module, as where memory is full.
+ * Lets no WebAssembly memory grow beyond so many bytes: an allocation then fails inside the module, as where memory is
+ * full.
  * @param {number} mostBytes
  */
 export function limitWebAssemblyMemory(mostBytes) {

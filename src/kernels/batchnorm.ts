@@ -6,12 +6,12 @@
 //   dx = gamma s dy                                                    with frozen statistics
 //
 // Statistics stay right for |mean| >> sqrt(variance): a part of the rows sums differences from its own first row, and
-// parts are merged by their means and squared deviations (Chan, Golub, LeVeque 1983), never by sums of squares. Sums of many
-// rows are made as long-sums.ts has it.
+// parts are merged by their means and squared deviations (Chan, Golub, LeVeque 1983), never by sums of squares. Sums of
+// many rows are made as long-sums.ts has it.
 //
 // Every pass walks down columns (vec4 along C where C % 4 = 0), so that a channel's parameters are read once per
-// invocation. On profile "software" an invocation owns a column of a part; on "hardware" a workgroup of 256 owns a tile of
-// columns of a part, and sums are added over its row lanes in shared memory.
+// invocation. On profile "software" an invocation owns a column of a part; on "hardware" a workgroup of 256 owns a tile
+// of columns of a part, and sums are added over its row lanes in shared memory.
 import { type CpuView, defineKernel } from "../tensor/kernel.js";
 import { type Binding, type GpuCall, type GpuView, GRID_INDEX, gridOf } from "../webgpu/program.js";
 import { typed, unlessNan } from "./ieee.js";
@@ -244,8 +244,8 @@ function mergeParts(
 }
 
 /**
- * Inputs [x [..., C]], outputs [mean [C], variance [C], running mean [C], running variance [C]]; the last two are updated
- * in place: running = momentum * running + (1 - momentum) * batch.
+ * Inputs [x [..., C]], outputs [mean [C], variance [C], running mean [C], running variance [C]]; the last two are
+ * updated in place: running = momentum * running + (1 - momentum) * batch.
  */
 export const batchNormStatisticsKernel = defineKernel<BatchNormStatisticsParams>({
   name: "batchNormStatistics",

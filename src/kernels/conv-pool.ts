@@ -1,9 +1,10 @@
 // Convolution, bias, maximum of 2 x 2 windows and activation, and its gradients.
 //
 //   z[n, oy, ox, co] = bias[co] + (x * kernel)[n, oy, ox, co], as in conv2d.ts
-//   y[n, py, px, co] = act(max over the cells (cy, cx) of z[n, 2 py + cy, 2 px + cx, co]), compared before the bias is added
-//   winner[n, py, px, co / 4]: which cell 2 cy + cx was the first maximum or a NaN, two bits for each of four channels
-//   dz[n, oy, ox, co] = dy[n, py, px, co] * act'(y) in the cell that won, 0 in the others; dx, dkernel, dbias as in conv2d.ts
+//   y[n, py, px, co] = act(max over the cells (cy, cx) of z[n, 2 py + cy, 2 px + cx, co]), compared before the bias is
+//   added winner[n, py, px, co / 4]: which cell 2 cy + cx was the first maximum or a NaN, two bits for each of four
+//   channels dz[n, oy, ox, co] = dy[n, py, px, co] * act'(y) in the cell that won, 0 in the others; dx, dkernel, dbias
+//   as in conv2d.ts
 //
 // x [N, H, W, Cin], kernel [kh, kw, Cin, Cout], Cout % 4 = 0; y, dy [N, PH, PW, Cout]. In one of three ways:
 // - Winograd: the pooling and its gradient are part of the transforms (conv2d/winograd.ts).
@@ -110,8 +111,8 @@ export interface WantedConvPoolGradients {
 }
 
 /**
- * Inputs: x, kernel, dy, y, winner and what was kept, by the names in `keeps`. Outputs: dx [N, H, W, Cin], dkernel [kh, kw,
- * Cin, Cout], dbias [Cout], as wanted.
+ * Inputs: x, kernel, dy, y, winner and what was kept, by the names in `keeps`. Outputs: dx [N, H, W, Cin], dkernel [kh,
+ * kw, Cin, Cout], dbias [Cout], as wanted.
  */
 function gradientsKernel(name: string) {
   return defineKernel<ConvPoolParams & { readonly wanted: WantedConvPoolGradients }>({

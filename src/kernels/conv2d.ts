@@ -3,10 +3,10 @@
 //   y[n, oy, ox, co]       = act(bias[co] + sum_{ky, kx, ci} x[n, iy, ix, ci] * kernel[ky, kx, ci, co])
 //   dx[n, iy, ix, ci]      = sum_{ky, kx, co} dz[n, oy, ox, co] * kernel[ky, kx, ci, co]
 //   dkernel[ky, kx, ci, co] = sum_{n, oy, ox} x[n, iy, ix, ci] * dz[n, oy, ox, co],   dbias[co] = sum dz
-// The reference is in conv2d/reference.ts. On WebGPU the three passes take a route (conv2d/routes.ts): Winograd's minimal
-// filtering (conv2d/winograd.ts, on hardware conv2d/winograd-hardware.ts), matrix products that read the windows where they
-// lie (conv2d/products.ts), or gathers, where the forward pass and the input gradient are one kernel with two index maps
-// (conv2d/geometry.ts, Gather).
+// The reference is in conv2d/reference.ts. On WebGPU the three passes take a route (conv2d/routes.ts): Winograd's
+// minimal filtering (conv2d/winograd.ts, on hardware conv2d/winograd-hardware.ts), matrix products that read the
+// windows where they lie (conv2d/products.ts), or gathers, where the forward pass and the input gradient are one kernel
+// with two index maps (conv2d/geometry.ts, Gather).
 import type { Device } from "../tensor/device.js";
 import { defineKernel } from "../tensor/kernel.js";
 import { type Shape, sizeOf } from "../tensor/shape.js";
@@ -23,13 +23,15 @@ import { routeOf } from "./conv2d/routes.js";
 export interface Conv2dParams {
   readonly geometry: Conv2dGeometry;
   readonly activation: FusedActivation;
-  /** What of the forward pass its gradients are to use: further outputs, in this order. See byproducts. Default nothing. */
+  /**
+   * What of the forward pass its gradients are to use: further outputs, in this order. See byproducts. Default nothing.
+   */
   readonly keeps?: readonly KeptName[];
 }
 
 /**
- * Inputs: x [N, H, W, Cin], kernel [kh, kw, Cin, Cout] and, if there is one, bias [Cout]. Outputs: y [N, OH, OW, Cout] and
- * what is kept.
+ * Inputs: x [N, H, W, Cin], kernel [kh, kw, Cin, Cout] and, if there is one, bias [Cout]. Outputs: y [N, OH, OW, Cout]
+ * and what is kept.
  */
 export const conv2dKernel = defineKernel<Conv2dParams>({
   name: "conv2d",
@@ -66,8 +68,8 @@ export const conv2dInputGradientKernel = defineKernel<Conv2dGradientParams>({
 });
 
 /**
- * Inputs: x [N, H, W, Cin], dz [N, OH, OW, Cout] and what was kept. Outputs: dkernel [kh, kw, Cin, Cout] and, if wanted,
- * dbias [Cout].
+ * Inputs: x [N, H, W, Cin], dz [N, OH, OW, Cout] and what was kept. Outputs: dkernel [kh, kw, Cin, Cout] and, if
+ * wanted, dbias [Cout].
  */
 export const conv2dKernelGradientKernel = defineKernel<Conv2dGradientParams>({
   name: "conv2dKernelGradient",

@@ -1,6 +1,7 @@
 // Every elementwise operation is one row: WGSL, float64 reference, and derivatives. Kernels, tensor methods, gradient
 // checks, parity tests and benchmarks all iterate over these tables. WGSL expressions are written for a type `T`
-// (vec4f, or f32 in scalar loops), its companions (ieee.ts) and its boolean `select`; `p` and `q` are the row's parameters.
+// (vec4f, or f32 in scalar loops), its companions (ieee.ts) and its boolean `select`; `p` and `q` are the row's
+// parameters.
 //
 // Special values come out as in IEEE 754 and C, which is as in PyTorch, on both devices: NaN goes through, infinities
 // too. Where PyTorch itself hides a NaN it does not here: sign(NaN) and the derivative of abs there are NaN, not 0.
@@ -56,9 +57,9 @@ const SIGN = unlessNan("sign(x)", "x");
 const SIGMOID = unlessNan("T(1) / (T(1) + exp(-x))", "x");
 
 /**
- * WGSL functions that rows may call, beside those of ieee.ts. ordered: neither operand is NaN. erf: Abramowitz and Stegun
- * 7.1.26, error below 1.5e-7. log1p: Kahan's correction of log(1 + e). quotientSlope: -dy a / b², also where b² overflows.
- * power: C's pow, of |a| first, then the sign.
+ * WGSL functions that rows may call, beside those of ieee.ts. ordered: neither operand is NaN. erf: Abramowitz and
+ * Stegun 7.1.26, error below 1.5e-7. log1p: Kahan's correction of log(1 + e). quotientSlope: -dy a / b², also where b²
+ * overflows. power: C's pow, of |a| first, then the sign.
  */
 export const ELEMENTWISE_FUNCTIONS = /* wgsl */ `
 fn ordered(a: T, b: T) -> B { return max(magnitude(a), magnitude(b)) <= U(0x7f800000u); }

@@ -91,7 +91,9 @@ function declarations(type: DType, typeOf: (dtype: DType) => string): string {
   return [typeAliases(vector), ieeeFunctions(vector), ELEMENTWISE_FUNCTIONS].join("\n");
 }
 
-/** Brings parameters into scope. Integers come as u32, negative ones as two's complement: a float holds 24 bits only. */
+/**
+ * Brings parameters into scope. Integers come as u32, negative ones as two's complement: a float holds 24 bits only.
+ */
 function numberLines(type: DType, numbers: ElementwiseOptions["numbers"] = {}): string {
   const value = (name: string) => (type === "i32" ? `i32(u.${name})` : `u.${name}`);
   return Object.keys(numbers)
@@ -309,7 +311,10 @@ export function operandsOfGradient(row: BinaryRow, side: "a" | "b"): ("a" | "b")
   return (["a", "b"] as const).filter((name) => new RegExp(`\\b${name}\\b`).test(row.gradient?.[side].wgsl ?? ""));
 }
 
-/** Gradient of a or b before it is summed to the operand's shape; inputs [dy, a?, b?]: those tensors that it is computed of. */
+/**
+ * Gradient of a or b before it is summed to the operand's shape; inputs [dy, a?, b?]: those tensors that it is computed
+ * of.
+ */
 function binaryGradientKernel(name: string, side: "a" | "b", row: BinaryRow): Kernel<BinaryParams> {
   const gradient = row.gradient![side];
   const read = operandsOfGradient(row, side);
@@ -398,8 +403,8 @@ function saturated(integer: string, largest: string, beyond: string): string {
 }
 
 /**
- * y = x in another dtype. Floats are truncated towards 0, what lies outside the integers' range becomes their nearest end,
- * NaN becomes 0. Integers keep their 32 bits: -1 becomes 4294967295 and that becomes -1.
+ * y = x in another dtype. Floats are truncated towards 0, what lies outside the integers' range becomes their nearest
+ * end, NaN becomes 0. Integers keep their 32 bits: -1 becomes 4294967295 and that becomes -1.
  */
 export const castKernel = defineKernel<Record<never, never>>({
   name: "cast",

@@ -1,7 +1,7 @@
 // Picking rows by index, and its gradient; one-hot rows. x is seen as [outer, n, inner] with the picked axis in the
-// middle, indices as [count]. An index out of range, negative ones among them, cannot be an error where nobody waits for the
-// GPU. It gives what nobody takes for a value, alike on both devices: NaN in f32, -2^31 in i32, 2^32 - 1 in u32. The gradient
-// of such a row goes nowhere.
+// middle, indices as [count]. An index out of range, negative ones among them, cannot be an error where nobody waits
+// for the GPU. It gives what nobody takes for a value, alike on both devices: NaN in f32, -2^31 in i32, 2^32 - 1 in
+// u32. The gradient of such a row goes nowhere.
 import type { DType } from "../tensor/dtype.js";
 import { defineKernel } from "../tensor/kernel.js";
 import { sizeOf } from "../tensor/shape.js";
@@ -32,8 +32,8 @@ function rowType(inner: number): { type: "vec4u" | "u32"; width: number } {
 }
 
 /**
- * y[o, k, :] = x[o, indices[k], :], or NOTHING. Inputs [x of any dtype [outer, n, inner], indices i32 [count]], outputs [y [outer,
- * count, inner]]. x may exceed a binding when axis is 0: rows are then picked window by window.
+ * y[o, k, :] = x[o, indices[k], :], or NOTHING. Inputs [x of any dtype [outer, n, inner], indices i32 [count]], outputs
+ * [y [outer, count, inner]]. x may exceed a binding when axis is 0: rows are then picked window by window.
  */
 export const gatherKernel = defineKernel<GatherParams>({
   name: "gather",
@@ -146,7 +146,10 @@ export const gatherGradientKernel = defineKernel<GatherParams>({
   },
 });
 
-/** y[k, d] = 1 where indices[k] = d, else 0; a row of NaN where no d is. Inputs [indices i32 or u32 [count]], outputs [y f32 [count, depth]]. */
+/**
+ * y[k, d] = 1 where indices[k] = d, else 0; a row of NaN where no d is. Inputs [indices i32 or u32 [count]], outputs [y
+ * f32 [count, depth]].
+ */
 export const oneHotKernel = defineKernel<Record<never, never>>({
   name: "oneHot",
   cpu: ({ inputs: [indices], outputs: [y] }) => {

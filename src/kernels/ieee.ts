@@ -3,7 +3,8 @@
 // exp(NaN) = Infinity, log(-1) = 0 and log(0) = -88. What decides here are therefore the bits of a number, as integers,
 // which no compiler may take for anything else. A float's bits without the sign grow with its magnitude:
 //   0 zero, 0x7f800000 infinite, above that NaN.
-// As signed integers, negative numbers and -0 are all at most 0xff800000 (-Infinity), and NaNs with a sign are above it.
+// As signed integers, negative numbers and -0 are all at most 0xff800000 (-Infinity), and NaNs with a sign are above
+// it.
 
 /** Types that a formula may be written for. */
 export type FloatType = "f32" | "vec4f";
@@ -14,7 +15,9 @@ const COMPANIONS = {
   vec4f: { T: "vec4f", I: "vec4i", U: "vec4u", B: "vec4<bool>" },
 } as const satisfies Record<FloatType, Record<"T" | "I" | "U" | "B", string>>;
 
-/** A formula's `T`, `I`, `U` and `B` (floats, signed and unsigned integers, booleans) as the types that go with `type`. */
+/**
+ * A formula's `T`, `I`, `U` and `B` (floats, signed and unsigned integers, booleans) as the types that go with `type`.
+ */
 export function typed(text: string, type: FloatType): string {
   return text.replace(/\b[TIUB]\b/g, (name) => COMPANIONS[type][name as "T" | "I" | "U" | "B"]);
 }

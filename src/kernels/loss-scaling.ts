@@ -1,4 +1,5 @@
-// Loss scaling on the device, without a word to the host: whether all gradients are finite, and the scale of the next step.
+// Loss scaling on the device, without a word to the host: whether all gradients are finite, and the scale of the next
+// step.
 import { defineKernel } from "../tensor/kernel.js";
 import { windowOf } from "../webgpu/program.js";
 import { rolledSegments, windows } from "./rolled.js";
@@ -6,7 +7,10 @@ import { rolledSegments, windows } from "./rolled.js";
 /** Most gradients a dispatch. */
 const MOST_TENSORS = 32;
 
-/** Inputs: gradients, f32 of any shapes. Output nonFinite [1], u32: set to 1 where any element is infinite or NaN, else left. */
+/**
+ * Inputs: gradients, f32 of any shapes. Output nonFinite [1], u32: set to 1 where any element is infinite or NaN, else
+ * left.
+ */
 export const findNonFiniteKernel = defineKernel<Record<never, never>>({
   name: "findNonFinite",
   cpu: ({ inputs, outputs: [nonFinite] }) => {
@@ -60,8 +64,8 @@ export interface AdjustScaleParams {
 }
 
 /**
- * Outputs, read and written: scale [], steps [2] = (finite steps since the scale changed, steps left out so far), nonFinite
- * [1], u32, which becomes 0 again.
+ * Outputs, read and written: scale [], steps [2] = (finite steps since the scale changed, steps left out so far),
+ * nonFinite [1], u32, which becomes 0 again.
  */
 export const adjustScaleKernel = defineKernel<AdjustScaleParams>({
   name: "adjustScale",

@@ -1,5 +1,5 @@
-// How a matrix product is cut into dispatches (matmul.ts): batches, operands larger than a binding, pieces of k. Plain data
-// from shapes and limits: no device is asked and nothing is run.
+// How a matrix product is cut into dispatches (matmul.ts): batches, operands larger than a binding, pieces of k. Plain
+// data from shapes and limits: no device is asked and nothing is run.
 import { broadcastShapes, broadcastStrides, type Shape, sizeOf } from "../tensor/shape.js";
 import { MAX_WORKGROUPS } from "../webgpu/program.js";
 import { MAX_SPLITS, type MatmulParams, type ProductFamily } from "./matmul-product.js";
@@ -78,7 +78,9 @@ export interface PlannedProduct {
 export interface PlannedRows {
   readonly c: Region;
   readonly products: readonly PlannedProduct[];
-  /** Partial results of `size` elements each, in memory that begins `stride` elements after the one before; 0 for none. */
+  /**
+   * Partial results of `size` elements each, in memory that begins `stride` elements after the one before; 0 for none.
+   */
   readonly partials: number;
   readonly size: number;
   readonly stride: number;
@@ -154,9 +156,9 @@ interface Part extends Omit<MatmulParams, "activation"> {
 }
 
 /**
- * Products whose operands may exceed the largest binding (only where there is no batch): slices over the rows of C and of
- * A and B as stored. A slice over k gives a partial C, and so does a piece of k that was cut off to fill the device with
- * workgroups; a second pass adds the partial results in a fixed order.
+ * Products whose operands may exceed the largest binding (only where there is no batch): slices over the rows of C and
+ * of A and B as stored. A slice over k gives a partial C, and so does a piece of k that was cut off to fill the device
+ * with workgroups; a second pass adds the partial results in a fixed order.
  */
 function planPart(part: Part, { most, splitsFor }: Limits): PlannedPart {
   const { m, n, k, batch, begin, sizes, transposeA, transposeB } = part;

@@ -3,8 +3,8 @@
 //
 // Loads are the cost, so each storage order has its own way of filling the registers:
 //   A [K, M]: one vec4 per 32 rows and k.  A [M, K]: one vec4 per 8 rows and 4 k, rotated.
-//   B [K, N]: one vec4 per 32 columns and k.  B [N, K]: four vec4 per 32 columns and 4 k, rotated; component i of lane l
-//   is then column 8 i + l, so C is stored element by element.
+//   B [K, N]: one vec4 per 32 columns and k.  B [N, K]: four vec4 per 32 columns and 4 k, rotated.
+// Component i of lane l is then column 8 i + l of that B [N, K], so C is stored element by element.
 // Rows that do not begin on a multiple of four elements are read element by element.
 // Rows and columns beyond M and N are computed from whatever lies there and not stored.
 
@@ -38,8 +38,8 @@ import {
 import { inWindow, NEXT_WINDOW, startWindows } from "./window-rows.js";
 
 /**
- * WGSL by which an operand fills its registers. `quad` runs once per four k, `each` before and `next` after every k. Where
- * `vectors` is set instead, `vectors(step)` lists register and vec4f load for the step'th k from here, and
+ * WGSL by which an operand fills its registers. `quad` runs once per four k, `each` before and `next` after every k.
+ * Where `vectors` is set instead, `vectors(step)` lists register and vec4f load for the step'th k from here, and
  * `prepare(steps)` goes before them.
  */
 interface Loader {
@@ -174,9 +174,9 @@ ${body}
 }
 
 /**
- * Stores what lies inside C, after bias and activation. The sums pass through an array, so that one row's code serves all:
- * stores are by far the longest code on lavapipe, and a copy for every row takes seconds to compile. Of a loop that counts from
- * 0 to at most the tile's rows the driver would make such copies.
+ * Stores what lies inside C, after bias and activation. The sums pass through an array, so that one row's code serves
+ * all: stores are by far the longest code on lavapipe, and a copy for every row takes seconds to compile. Of a loop
+ * that counts from 0 to at most the tile's rows the driver would make such copies.
  */
 function epilogue(
   tile: SubgroupTile,
@@ -212,7 +212,9 @@ ${repeat(tile.vectors, (vector) => {
 }`;
 }
 
-/** Workgroups that keep a few cores busy to the end, and the least multiply-adds of a piece of k worth a second pass. */
+/**
+ * Workgroups that keep a few cores busy to the end, and the least multiply-adds of a piece of k worth a second pass.
+ */
 const WANTED_WORKGROUPS = 4;
 const LEAST_WORK = 2 ** 20;
 
@@ -240,9 +242,9 @@ const WORK_FOR_VECTORS = 2 ** 21;
 const WORK_FOR_ROWS = 2 ** 18;
 
 /**
- * The tile that wastes least: fewer rows for a short C, one vector where two would hang over the edge. Stores by element
- * double the text of a tile (and seconds of compilation), so those tiles are small; for B [N, K] that costs no speed.
- * Two vectors only for A [K, M]: the other way round the panels take over where there are rows enough.
+ * The tile that wastes least: fewer rows for a short C, one vector where two would hang over the edge. Stores by
+ * element double the text of a tile (and seconds of compilation), so those tiles are small; for B [N, K] that costs no
+ * speed. Two vectors only for A [K, M]: the other way round the panels take over where there are rows enough.
  */
 function tileFor({ m, n, k, batch, a, b }: TileShape, vectorStores: boolean): SubgroupTile {
   const work = m * n * k * batch;
@@ -313,7 +315,10 @@ export const subgroupFamily: ProductFamily = {
   },
 };
 
-/** Runs a product that is one whole: not in pieces of k and, unless it says otherwise, not in a batch nor with anything behind. */
+/**
+ * Runs a product that is one whole: not in pieces of k and, unless it says otherwise, not in a batch nor with anything
+ * behind.
+ */
 export function runWhole<P>(
   call: GpuCall<P>,
   whole: Pick<Product, "m" | "n" | "k" | "a" | "b" | "c"> &

@@ -1,8 +1,9 @@
 // Matrix products: C = activation(op(A) op(B) + bias), op(X) = X or its transpose.
 //   a: [..., M, K] or, transposed, [..., K, M];  b: [..., K, N] or, transposed, [..., N, K];  bias: [N] (optional)
 //   c: [..., M, N]; the batch axes "..." broadcast;  sums of B's columns: [N] (optional, of a single product)
-// This file holds the float64 reference and runs what matmul-plan.ts plans (batches, operands larger than a binding, pieces
-// of k); the WGSL of a single product is in matmul-subgroup.ts (software profile) and matmul-shared.ts (hardware).
+// This file holds the float64 reference and runs what matmul-plan.ts plans (batches, operands larger than a binding,
+// pieces of k); the WGSL of a single product is in matmul-subgroup.ts (software profile) and matmul-shared.ts
+// (hardware).
 import type { Device } from "../tensor/device.js";
 import { defineKernel } from "../tensor/kernel.js";
 import { type Shape, sizeOf } from "../tensor/shape.js";

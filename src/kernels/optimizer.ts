@@ -3,16 +3,16 @@
 // window. What changes from step to step arrives as numbers: nothing recompiles. Inputs are the gradients [g, g, ...],
 // outputs [w, ...slots, w, ...slots, ...], all read and written, no tensor twice. With `scaled` params two more inputs
 // follow, [scale f32, nonFinite u32] of a loss scaling (loss-scaling.ts): gradients are divided by the scale, and where
-// nonFinite is not 0 nothing changes. With `newAverage` the last slot is the parameters' moving average over the steps, which
-// begins as NOT_BEGUN: what a step changes first, it begins with.
+// nonFinite is not 0 nothing changes. With `newAverage` the last slot is the parameters' moving average over the steps,
+// which begins as NOT_BEGUN: what a step changes first, it begins with.
 // Formulas and defaults as Keras 3: weight decay is decoupled from the gradient, w -= w learningRate weightDecay.
 import { type CpuCall, defineKernel } from "../tensor/kernel.js";
 import { type Binding, follows, type GpuCall, type GpuView, positionOf } from "../webgpu/program.js";
 import { bindableGroups, rolledSegments } from "./rolled.js";
 
 /**
- * Elements of an average before the first step that changes their parameter: the largest float32. Only the device knows which
- * step that is, where steps with gradients that are not finite are left out.
+ * Elements of an average before the first step that changes their parameter: the largest float32. Only the device knows
+ * which step that is, where steps with gradients that are not finite are left out.
  */
 export const NOT_BEGUN = (2 - 2 ** -23) * 2 ** 127;
 
@@ -22,7 +22,9 @@ type Update<View> = readonly [gradient: View, parameter: View, ...slots: View[]]
 interface StepParams {
   /** Whether gradients carry a loss scaling's factor. Default false. */
   readonly scaled?: boolean;
-  /** Share of the parameters after this step in their average once it has begun, (0, 1]; without it there is no average. */
+  /**
+   * Share of the parameters after this step in their average once it has begun, (0, 1]; without it there is no average.
+   */
   readonly newAverage?: number;
 }
 
@@ -160,8 +162,8 @@ export interface SgdParams extends StepParams {
 }
 
 /**
- * w -= learningRate g; with momentum m <- momentum m - learningRate g, w += m (Nesterov: w += momentum m - learningRate g).
- * Slots: none or, with momentum, [m].
+ * w -= learningRate g; with momentum m <- momentum m - learningRate g, w += m (Nesterov: w += momentum m - learningRate
+ * g). Slots: none or, with momentum, [m].
  */
 export const sgdKernel = defineKernel<SgdParams>({
   name: "sgd",

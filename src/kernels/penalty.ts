@@ -1,6 +1,6 @@
-// L2 penalties of many tensors at once, and their gradients: sum_k factor_k sum(w_k^2). As many tensors a dispatch as one
-// may bind, so that a model's penalty costs a few dispatches whatever its layers. The order of additions depends on the
-// sizes and the profile only.
+// L2 penalties of many tensors at once, and their gradients: sum_k factor_k sum(w_k^2). As many tensors a dispatch as
+// one may bind, so that a model's penalty costs a few dispatches whatever its layers. The order of additions depends on
+// the sizes and the profile only.
 import { defineKernel } from "../tensor/kernel.js";
 import { type GpuView, GRID_INDEX } from "../webgpu/program.js";
 import { CHAIN } from "./long-sums.js";

@@ -1,14 +1,15 @@
 // Two-dimensional pooling: maxima or means over sliding windows, and their gradients.
 //
-// x [N, H, W, C], y [N, OH, OW, C]: y[n, oy, ox, c] = max or mean of x[n, oy sh - top + ky, ox sw - left + kx, c] over the
-// window's cells (ky, kx) that lie inside the image; padding never takes part. The first maximum in row-major order of
-// the window gets the gradient. A NaN is larger than all that is none, and of several NaNs the last wins, as in PyTorch.
-// Windows and strides are part of the code, sizes are parameters; vec4 along C where C % 4 = 0. A maximum may be activated
-// before it is stored, which is the same as activating x, as activations increase.
+// x [N, H, W, C], y [N, OH, OW, C]: y[n, oy, ox, c] = max or mean of x[n, oy sh - top + ky, ox sw - left + kx, c] over
+// the window's cells (ky, kx) that lie inside the image; padding never takes part. The first maximum in row-major order
+// of the window gets the gradient. A NaN is larger than all that is none, and of several NaNs the last wins, as in
+// PyTorch. Windows and strides are part of the code, sizes are parameters; vec4 along C where C % 4 = 0. A maximum may
+// be activated before it is stored, which is the same as activating x, as activations increase.
 //
 // Where a gradient will be wanted, the pass that finds the maxima also writes which cell of each window it was, so that
-// the gradient reads neither x nor its maxima again: `winner`, a byte a window where C % 4 = 0. Gradients gather for every
-// input cell from the windows that contain it; windows that tile the image (stride = window) write their cells instead.
+// the gradient reads neither x nor its maxima again: `winner`, a byte a window where C % 4 = 0. Gradients gather for
+// every input cell from the windows that contain it; windows that tile the image (stride = window) write their cells
+// instead.
 import type { Spec } from "../tensor/dtype.js";
 import { ShapeError } from "../tensor/errors.js";
 import { type CpuView, defineKernel } from "../tensor/kernel.js";
@@ -120,7 +121,9 @@ function forEachWindow(
   }
 }
 
-/** Windows of at most this many cells, all inside the image, are unrolled; more loads in a body compile and run slowly. */
+/**
+ * Windows of at most this many cells, all inside the image, are unrolled; more loads in a body compile and run slowly.
+ */
 const UNROLLED_CELLS = 9;
 
 function unrolls({ y, x }: Pool2dParams): boolean {
@@ -174,7 +177,9 @@ fn unpack(packed: u32) -> vec4u { return (vec4u(packed) >> vec4u(0, 8, 16, 24)) 
 /** A view by its name in the WGSL text; those that are written are given apart. */
 type Views = Readonly<Record<string, GpuView>>;
 
-/** Runs a statement for each `n`, `ROW`, `COLUMN`, `c` of a box [N, height, width, C or C / 4]; `i` is the linear index. */
+/**
+ * Runs a statement for each `n`, `ROW`, `COLUMN`, `c` of a box [N, height, width, C or C / 4]; `i` is the linear index.
+ */
 function overBox(
   call: GpuCall<Pool2dParams>,
   key: string,

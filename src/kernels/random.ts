@@ -1,7 +1,7 @@
 // Random tensors from Threefry-2x32 (tensor/random.ts), the same bits on both devices. Element i of a tensor comes from
-// word i % 2 of counter offset + floor(i / 2), so a tensor is one reproducible piece of its key's sequence, whatever the
-// workgroups or windows. Everything up to one f32 product and sum is integer arithmetic or exact in f32; those two are
-// kept apart (`apart` below), since an adapter may fuse them.
+// word i % 2 of counter offset + floor(i / 2), so a tensor is one reproducible piece of its key's sequence, whatever
+// the workgroups or windows. Everything up to one f32 product and sum is integer arithmetic or exact in f32; those two
+// are kept apart (`apart` below), since an adapter may fuse them.
 import { defineKernel } from "../tensor/kernel.js";
 import { type RandomKey, THREEFRY_PARITY, THREEFRY_ROTATIONS, threefry, unitFromBits } from "../tensor/random.js";
 import type { GpuCall } from "../webgpu/program.js";
@@ -51,7 +51,9 @@ ${Array.from({ length: 20 }, (_, round) => {
   return vec4u(x.x, y.x, x.y, y.y);
 }`;
 
-/** WGSL `apart(x)`: x, in a way that no compiler sees through, so that a product stays rounded before it is added to. */
+/**
+ * WGSL `apart(x)`: x, in a way that no compiler sees through, so that a product stays rounded before it is added to.
+ */
 const APART = /* wgsl */ `
 fn apart(x: vec4f) -> vec4f { return bitcast<vec4f>(bitcast<vec4u>(x) ^ vec4u(u.zero)); }`;
 
@@ -158,8 +160,8 @@ export function normalTail(z: number): number {
 }
 
 /**
- * The quantile -z(p), P(Z > z) = p, in fixed point, as pairs (value, drop to the next) for 32 octaves of SEGMENTS points:
- * octave o holds p = 2^(-2-o) (1 + s / SEGMENTS). Each point is found from the one before by Newton's method.
+ * The quantile -z(p), P(Z > z) = p, in fixed point, as pairs (value, drop to the next) for 32 octaves of SEGMENTS
+ * points: octave o holds p = 2^(-2-o) (1 + s / SEGMENTS). Each point is found from the one before by Newton's method.
  */
 export function normalTable(): Uint32Array {
   const points = 32 * SEGMENTS;

@@ -1,16 +1,18 @@
 // Reductions over any set of axes: sum, sum of squares, mean, max, min; and argmax over one axis.
 //
-// Adjacent axes of one kind collapse, so that a pass sees x [outer, reduce, inner] -> y [outer, inner]; reduced axes that
-// are not adjacent take one pass each, innermost first. A long reduced axis with few results is split into `parts`
+// Adjacent axes of one kind collapse, so that a pass sees x [outer, reduce, inner] -> y [outer, inner]; reduced axes
+// that are not adjacent take one pass each, innermost first. A long reduced axis with few results is split into `parts`
 // chunks, each summed by other invocations, and a second pass reduces their partial results [outer, parts, inner].
 // The order of additions depends only on the shape and the profile: no atomics. A NaN is the maximum and the minimum of
 // whatever it is among, and the first one is argmax's; WGSL's max and min, which may drop it, go along with its bits.
 //
 // Two code shapes:
 // - row (inner = 1, profile "software"): a subgroup walks a row in vec4 steps, then one subgroupAdd / Max / Min. On
-//   lavapipe 100 times faster than a shared-memory tree, because there a barrier costs as much as thousands of additions.
+//   lavapipe 100 times faster than a shared-memory tree, because there a barrier costs as much as thousands of
+//   additions.
 // - tile: a workgroup is rowLanes x (size / rowLanes) invocations; an invocation walks down a column (vec4 along inner
-//   where inner % 4 = 0) in steps of rowLanes, then a shared-memory tree adds the row lanes. rowLanes = 1 needs no tree.
+//   where inner % 4 = 0) in steps of rowLanes, then a shared-memory tree adds the row lanes. rowLanes = 1 needs no
+//   tree.
 import type { DType } from "../tensor/dtype.js";
 import { type CpuView, defineKernel, WGSL_TYPE } from "../tensor/kernel.js";
 import { type Shape, sizeOf } from "../tensor/shape.js";
@@ -43,7 +45,9 @@ export interface ReducePass {
   readonly inner: number;
 }
 
-/** The passes that reduce `axes` of `shape`, in order: innermost reduced axes first. At least one, maybe of reduce = 1. */
+/**
+ * The passes that reduce `axes` of `shape`, in order: innermost reduced axes first. At least one, maybe of reduce = 1.
+ */
 export function reducePasses(shape: Shape, axes: readonly number[]): ReducePass[] {
   const kept = shape.filter((_, axis) => !axes.includes(axis));
   if (sizeOf(shape) === 0) return [{ outer: sizeOf(kept), reduce: 0, inner: 1 }];
@@ -78,8 +82,8 @@ const IDENTITY: Record<Exclude<Combiner, "squares">, Record<DType, number>> = {
 };
 
 /**
- * y = sum, sum of squares (f32 only), mean (f32 only), max or min of x over axes. x: any shape, y: the kept axes (whether
- * with or without the reduced ones as 1 is the caller's choice). dtypes f32, i32, u32; integer sums wrap.
+ * y = sum, sum of squares (f32 only), mean (f32 only), max or min of x over axes. x: any shape, y: the kept axes
+ * (whether with or without the reduced ones as 1 is the caller's choice). dtypes f32, i32, u32; integer sums wrap.
  */
 export const reduceKernel = defineKernel<ReduceParams>({
   name: "reduce",
@@ -207,8 +211,9 @@ interface Source extends ReducePass {
 }
 
 /**
- * WGSL of the neutral element, of an element's part, of combining two and of the subgroup's reduction. Of maxima and minima of
- * floats, which may be NaN: `seen`, of vectors' components `bits`, is the largest magnitude, by which orNan finds them.
+ * WGSL of the neutral element, of an element's part, of combining two and of the subgroup's reduction. Of maxima and
+ * minima of floats, which may be NaN: `seen`, of vectors' components `bits`, is the largest magnitude, by which orNan
+ * finds them.
  */
 function combinerText(kind: Combiner, dtype: DType, type: string) {
   const combiner = pairing(kind);
@@ -411,8 +416,8 @@ export interface ArgmaxParams {
 }
 
 /**
- * y = index of the first maximum along an axis, or of the first NaN. x [outer, reduce, inner] of any dtype, y i32 [outer,
- * inner]. A long axis is cut into parts; candidates [outer, parts, inner] of the parts are compared in order.
+ * y = index of the first maximum along an axis, or of the first NaN. x [outer, reduce, inner] of any dtype, y i32
+ * [outer, inner]. A long axis is cut into parts; candidates [outer, parts, inner] of the parts are compared in order.
  */
 export const argmaxKernel = defineKernel<ArgmaxParams>({
   name: "argmax",

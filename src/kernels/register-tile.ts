@@ -1,10 +1,10 @@
-// Float32 tiles of the hardware profile: every invocation keeps a block of sums (8 x 8, 8 x 4 or 4 x 4) in registers and per k
-// reads as many elements of L and R from workgroup memory. No subgroups, so it is right on every adapter.
+// Float32 tiles of the hardware profile: every invocation keeps a block of sums (8 x 8, 8 x 4 or 4 x 4) in registers
+// and per k reads as many elements of L and R from workgroup memory. No subgroups, so it is right on every adapter.
 //
-// Both operands are staged k-major, [depth][lines] f32 rows of vec4s that are padded by a vec4. Per k an invocation of the
-// largest tile reads 4 vec4s for 64 multiply-adds. 32 neighbouring invocations form a block of 8 x 4 sums' corners: their
-// reads are 8 vec4s side by side of R and 4 of L that several share, one pass over the banks each. An operand whose vec4s
-// run along k is scattered over four staged rows.
+// Both operands are staged k-major, [depth][lines] f32 rows of vec4s that are padded by a vec4. Per k an invocation of
+// the largest tile reads 4 vec4s for 64 multiply-adds. 32 neighbouring invocations form a block of 8 x 4 sums' corners:
+// their reads are 8 vec4s side by side of R and 4 of L that several share, one pass over the banks each. An operand
+// whose vec4s run along k is scattered over four staged rows.
 import { repeat } from "./subgroup-tile.js";
 import { kLoop, staging, type Tile, type TiledProduct } from "./tiled-product.js";
 
@@ -89,7 +89,9 @@ ${product.epilogue === undefined ? "" : `var<workgroup> scratch: array<vec4f, ${
   };
 }
 
-/** Of a core that does 128 multiply-adds a clock; the smaller the block, the more of its time goes into moving elements. */
+/**
+ * Of a core that does 128 multiply-adds a clock; the smaller the block, the more of its time goes into moving elements.
+ */
 const TILES: readonly RegisterTileOptions[] = [
   { rows: 32, columns: 32, perInvocation: [4, 4], rate: 54, resident: 12 },
   { rows: 16, columns: 64, perInvocation: [4, 4], rate: 53, resident: 12 },
@@ -104,8 +106,8 @@ const tiles = {
 };
 
 /**
- * The tiles, from small to large. Unrolled they are faster by up to a quarter on a GPU, whose compiler then loads what the next
- * k needs while one is multiplied; llvmpipe's takes 11 s for the largest instead of 1.4.
+ * The tiles, from small to large. Unrolled they are faster by up to a quarter on a GPU, whose compiler then loads what
+ * the next k needs while one is multiplied; llvmpipe's takes 11 s for the largest instead of 1.4.
  */
 export function registerTiles({ rolled }: { readonly rolled: boolean }): readonly Tile[] {
   return rolled ? tiles.rolled : tiles.unrolled;

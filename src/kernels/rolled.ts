@@ -33,7 +33,10 @@ export function rolledLoop(profile: TuningProfile, count: number, longest = 128)
   };
 }
 
-/** A loop over the items of several lists, one list after the other: a workgroup may work on the end of one and the next. */
+/**
+ * A loop over the items of several lists, one list after the other: a workgroup may work on the end of one and the
+ * next.
+ */
 export interface RolledSegments extends Omit<RolledLoop, "body" | "sizes"> {
   readonly sizes: Readonly<Record<string, number>>;
   /** WGSL that runs `statement(k)` for each index `i` of list k. */

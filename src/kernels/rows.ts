@@ -1,11 +1,14 @@
-// Kernels that work row by row: x [outer, size, inner] has outer * inner rows of `size` elements along an axis. A kernel says
-// what happens to a row; a row is worked on by one invocation (short rows, and axes other than the last), by a subgroup, or
-// by a workgroup.
+// Kernels that work row by row: x [outer, size, inner] has outer * inner rows of `size` elements along an axis. A
+// kernel says what happens to a row; a row is worked on by one invocation (short rows, and axes other than the last),
+// by a subgroup, or by a workgroup.
 import type { CpuView } from "../tensor/kernel.js";
 import type { TuningProfile } from "../webgpu/family.js";
 import { type Binding, type GpuCall, type GpuView, MAX_WORKGROUPS, type ProgramText } from "../webgpu/program.js";
 
-/** Rows [outer, size, inner] along an axis: element j of row r is at floor(r / inner) * size * inner + r % inner + j * inner. */
+/**
+ * Rows [outer, size, inner] along an axis: element j of row r is at floor(r / inner) * size * inner + r % inner + j *
+ * inner.
+ */
 function rowsOf(shape: readonly number[], axis: number) {
   const product = (sizes: readonly number[]) => sizes.reduce((a, b) => a * b, 1);
   const [count, size, inner] = [product(shape.toSpliced(axis, 1)), shape[axis]!, product(shape.slice(axis + 1))];
@@ -29,7 +32,9 @@ export interface RowText {
   readonly each: (statement: string) => string;
   /** WGSL of the sum or maximum of `value` over the row's invocations. */
   readonly across: (combiner: "add" | "max", value: string) => string;
-  /** WGSL of the sum over all rows of what each row's invocations agree on; after the loop over rows, for one workgroup. */
+  /**
+   * WGSL of the sum over all rows of what each row's invocations agree on; after the loop over rows, for one workgroup.
+   */
   readonly overall: (value: string) => string;
   /** Condition under which one invocation writes a row's result. */
   readonly once: string;

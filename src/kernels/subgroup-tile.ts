@@ -22,7 +22,8 @@ export interface SubgroupTile {
 
 /**
  * How the `rows` left scalars of one k lie in the lanes' registers `a0`, `a1`, ...:
- * - "k-major": one vec4f load per 32 rows; row 32 g + 4 l + i is component i of lane l's `a{g}`. Matrices stored [K, M].
+ * - "k-major": one vec4f load per 32 rows; row 32 g + 4 l + i is component i of lane l's `a{g}`. Matrices stored [K,
+ *   M].
  * - "row-major": one register per 8 rows; row 8 g + l is component x of lane l's `a{g}`. Matrices stored [M, K]: load
  *   four k at once as vec4f and call `rotate` after each k; or load one k at a time and set only x.
  */
@@ -87,7 +88,10 @@ export function repeat(count: number, emit: (index: number) => string): string {
   return Array.from({ length: count }, (_, index) => emit(index)).join("\n");
 }
 
-/** WGSL of the name with number `index` of `count` names: of a variable that registers hold, where an array would be memory. */
+/**
+ * WGSL of the name with number `index` of `count` names: of a variable that registers hold, where an array would be
+ * memory.
+ */
 export function chosen(index: string, count: number, name: (index: number) => string): string {
   return Array.from({ length: count - 1 }, (_, k) => count - 2 - k).reduce(
     (others, k) => `select(${others}, ${name(k)}, ${index} == ${k}u)`,

@@ -1,6 +1,6 @@
-// Which tile a product of the hardware profile gets, and into how many pieces its k is cut: the least time by a model of a
-// large adapter, an H200, whose tiles were measured. Depends on nothing but sizes and the profile, so equal products have equal
-// bits.
+// Which tile a product of the hardware profile gets, and into how many pieces its k is cut: the least time by a model
+// of a large adapter, an H200, whose tiles were measured. Depends on nothing but sizes and the profile, so equal
+// products have equal bits.
 
 import type { TuningProfile } from "../webgpu/family.js";
 import { type Choice, tuned } from "../webgpu/tuning.js";
@@ -53,8 +53,8 @@ export function streamingClocks(bytes: number): number {
 }
 
 /**
- * Clocks of so many workgroups of a tile, each with `depth` k. Every core takes as many as it can have at a time, again and
- * again; in the last round there may be so few that nothing hides their waiting.
+ * Clocks of so many workgroups of a tile, each with `depth` k. Every core takes as many as it can have at a time, again
+ * and again; in the last round there may be so few that nothing hides their waiting.
  */
 function tileClocks({ rows, columns, invocations, rate, resident }: Tile, groups: number, depth: number): number {
   const one = START_CLOCKS * invocations + (rows * columns * depth) / rate;
@@ -71,7 +71,10 @@ export interface TilePlan {
   readonly clocks: number;
 }
 
-/** The tile for a product, and into how many pieces its k should be cut, at most `mostSplits`. A second dispatch adds the pieces. */
+/**
+ * The tile for a product, and into how many pieces its k should be cut, at most `mostSplits`. A second dispatch adds
+ * the pieces.
+ */
 export function planTiles(profile: TuningProfile, size: ProductSize, mostSplits = 1): TilePlan {
   const { rows, columns, depth, batch } = size;
   const tiles = tilesOf(profile);

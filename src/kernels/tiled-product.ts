@@ -1,14 +1,15 @@
-// Matrix products of the hardware profile: a workgroup computes a tile of C = L R, walking over k in steps for which both
-// operands are staged in workgroup memory. A product says how its operands are read and where sums go (matmul-shared.ts,
-// conv2d/hardware.ts); a tile says how many sums a workgroup has and how it multiplies (register-tile.ts in float32,
-// subgroup-matrix-tile.ts on matrix units); tile-choice.ts chooses. Here are the two interfaces and the staging.
+// Matrix products of the hardware profile: a workgroup computes a tile of C = L R, walking over k in steps for which
+// both operands are staged in workgroup memory. A product says how its operands are read and where sums go
+// (matmul-shared.ts, conv2d/hardware.ts); a tile says how many sums a workgroup has and how it multiplies
+// (register-tile.ts in float32, subgroup-matrix-tile.ts on matrix units); tile-choice.ts chooses. Here are the two
+// interfaces and the staging.
 import type { ProgramText } from "../webgpu/program.js";
 import { repeat } from "./subgroup-tile.js";
 
 /**
- * How L (lines are rows) or R (lines are columns) is read, four elements at a time, by an invocation that stages the items
- * 0, 1, ... Each item is four k of one line or four lines of one k, stays on its line and moves on by the tile's depth in k.
- * Items have variables of their own in WGSL, named by side and number.
+ * How L (lines are rows) or R (lines are columns) is read, four elements at a time, by an invocation that stages the
+ * items 0, 1, ... Each item is four k of one line or four lines of one k, stays on its line and moves on by the tile's
+ * depth in k. Items have variables of their own in WGSL, named by side and number.
  */
 export interface Operand {
   readonly along: "k" | "line";
@@ -25,7 +26,10 @@ export interface TiledProduct {
   readonly prologue: string;
   readonly left: Operand;
   readonly right: Operand;
-  /** Statements between the loop over k and the stores; `scratch`, an array of at least one vec4f per invocation, is free. */
+  /**
+   * Statements between the loop over k and the stores; `scratch`, an array of at least one vec4f per invocation, is
+   * free.
+   */
   readonly epilogue?: string;
   /** Statements that store `value` (vec4f), the sums of `row` at `column` and the three after it, where those exist. */
   readonly store: string;
@@ -91,10 +95,11 @@ export function staging(
 }
 
 /**
- * The loop over k. While the tiles of a step are multiplied, the elements of the next are on their way into registers. With one
- * copy of the tiles in workgroup memory, two barriers a step keep writing and multiplying apart. With two, one is enough:
- * `next` (0 or 1) is the copy that is written, and `now` = 1 - next the one that is multiplied, in the step after. They are no
- * variables, so that Dawn sees their range and leaves out bounds checks of workgroup memory: there is none in the inner loop.
+ * The loop over k. While the tiles of a step are multiplied, the elements of the next are on their way into registers.
+ * With one copy of the tiles in workgroup memory, two barriers a step keep writing and multiplying apart. With two, one
+ * is enough: `next` (0 or 1) is the copy that is written, and `now` = 1 - next the one that is multiplied, in the step
+ * after. They are no variables, so that Dawn sees their range and leaves out bounds checks of workgroup memory: there
+ * is none in the inner loop.
  */
 export function kLoop(
   depth: number,

@@ -1,6 +1,6 @@
-// Moving elements: one strided copy serves transpose, slice, pad, flip, concat and their gradients (a slice's gradient is
-// a pad and the reverse; a concat's are slices). Reshaping needs no kernel: Tensor.alias. Elements are copied as 32 bits,
-// whatever their dtype.
+// Moving elements: one strided copy serves transpose, slice, pad, flip, concat and their gradients (a slice's gradient
+// is a pad and the reverse; a concat's are slices). Reshaping needs no kernel: Tensor.alias. Elements are copied as 32
+// bits, whatever their dtype.
 import { defineKernel } from "../tensor/kernel.js";
 import { type GpuCall, type GpuView, windowOf } from "../webgpu/program.js";
 import { boxLoop } from "./box.js";

@@ -1,5 +1,5 @@
-// Activations by name. relu, tanh and sigmoid are applied by matmul and conv2d while they store their result; the others
-// are elementwise operations after it, and softmax runs over the last axis.
+// Activations by name. relu, tanh and sigmoid are applied by matmul and conv2d while they store their result; the
+// others are elementwise operations after it, and softmax runs over the last axis.
 import { unary } from "../autograd/ops/elementwise-rows.js";
 import { softmax } from "../autograd/ops/softmax.js";
 import { FUSED_ACTIVATIONS, type FusedActivation } from "../kernels/activation.js";
@@ -7,7 +7,9 @@ import { type UnaryName, unaryTable } from "../kernels/elementwise-table.js";
 import { oneOf } from "../tensor/options.js";
 import type { Tensor } from "../tensor/tensor.js";
 
-/** "linear", "softmax", or any operation of one tensor: "relu", "tanh", "sigmoid", "leakyRelu", "gelu", "lecunTanh", ... */
+/**
+ * "linear", "softmax", or any operation of one tensor: "relu", "tanh", "sigmoid", "leakyRelu", "gelu", "lecunTanh", ...
+ */
 export type ActivationName = "linear" | "softmax" | UnaryName;
 
 /** What an option of that may be. */

@@ -1,5 +1,5 @@
-// The shape of a model without its weights: layers with names, shapes and weights' shapes, and their calls in an order that
-// computes. Costs nothing to make, however large the model; `build` allocates.
+// The shape of a model without its weights: layers with names, shapes and weights' shapes, and their calls in an order
+// that computes. Costs nothing to make, however large the model; `build` allocates.
 import { type Device, deviceRule } from "../tensor/device.js";
 import { ShapeError, UsageError } from "../tensor/errors.js";
 import { array, callable, check, checkOptions, integer, object, type Rules, string, text } from "../tensor/options.js";
@@ -113,8 +113,9 @@ function namesOf(owner: string, layers: readonly Layer[]): string[] {
 }
 
 /**
- * The architecture of a model: `new Architecture({ inputShape }, layers)` of a chain, in which a layer that stands twice is
- * two layers; `new Architecture({ inputs, outputs })` of a graph, in which a layer that is called twice is one.
+ * The architecture of a model: `new Architecture({ inputShape }, layers)` of a chain, in which a layer that stands
+ * twice is two layers; `new Architecture({ inputs, outputs })` of a graph, in which a layer that is called twice is
+ * one.
  */
 export class Architecture {
   readonly name: string;
@@ -190,8 +191,9 @@ export class Architecture {
   }
 
   /**
-   * Whether steps of `batchSize` samples are so little work that a device opened with `tinyDispatches` is the faster one:
-   * `openDevice("webgpu", { tinyDispatches: architecture.hasTinyDispatches(128) })`. Measured on lavapipe with two cores.
+   * Whether steps of `batchSize` samples are so little work that a device opened with `tinyDispatches` is the faster
+   * one: `openDevice("webgpu", { tinyDispatches: architecture.hasTinyDispatches(128) })`. Measured on lavapipe with two
+   * cores.
    */
   hasTinyDispatches(batchSize: number): boolean {
     const computing = this.calls.filter((call) => this.multiplyAddsOf(call) > 0);
@@ -326,7 +328,8 @@ export function model(options: GraphOptions & BuildOptions): Model {
  * A model of layers one after the other, with its weights on `device`.
  * @example
  * const model = nn.sequential({ device, seed: 1, inputShape: [28, 28, 1] }, [
- *   nn.conv2d({ filters: 24, kernelSize: 3, activation: "relu" }), nn.maxPool2d(2), nn.flatten(), nn.dense({ units: 10 }),
+ *   nn.conv2d({ filters: 24, kernelSize: 3, activation: "relu" }), nn.maxPool2d(2), nn.flatten(), nn.dense({ units: 10
+ *   }),
  * ]);
  */
 export function sequential(options: ArchitectureOptions & BuildOptions, layers: readonly Layer[]): Model {

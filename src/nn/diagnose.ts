@@ -16,7 +16,9 @@ async function allFinite(tensor: Tensor): Promise<boolean> {
 /** Tensors by name, such as an optimizer's slots by "WEIGHT/SLOT". */
 export type NamedTensors = readonly (readonly [name: string, tensor: Tensor])[];
 
-/** What is not finite, in words: a weight of the model, running statistics included, or one of the optimizer's slots. */
+/**
+ * What is not finite, in words: a weight of the model, running statistics included, or one of the optimizer's slots.
+ */
 export async function nonFiniteState(model: Model, slots: NamedTensors = []): Promise<string | undefined> {
   for (const { name, tensor } of model.weights()) if (!(await allFinite(tensor))) return `the weight "${name}"`;
   for (const [name, tensor] of slots) if (!(await allFinite(tensor))) return `the optimizer's "${name}"`;

@@ -1,5 +1,5 @@
-// Models: layers bound to weights, called in the order of their graph. It computes, names and counts; training is in training/,
-// prediction over data sets in evaluate.ts, files in checkpoint.ts.
+// Models: layers bound to weights, called in the order of their graph. It computes, names and counts; training is in
+// training/, prediction over data sets in evaluate.ts, files in checkpoint.ts.
 import { l2Penalty } from "../autograd/ops/penalty.js";
 import { type Device, valueNow } from "../tensor/device.js";
 import { ShapeError, UsageError } from "../tensor/errors.js";

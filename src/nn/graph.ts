@@ -1,5 +1,5 @@
-// Models as graphs of layers. `input` begins one, calling a layer on nodes adds a node, and `trace` gives what lies between
-// inputs and outputs as a list in an order that computes. Nothing here has weights or computes numbers.
+// Models as graphs of layers. `input` begins one, calling a layer on nodes adds a node, and `trace` gives what lies
+// between inputs and outputs as a list in an order that computes. Nothing here has weights or computes numbers.
 import { ShapeError, UsageError } from "../tensor/errors.js";
 import { array, check, checkOptions, type Rules, text } from "../tensor/options.js";
 import { checkShape, formatShape, type Shape } from "../tensor/shape.js";
@@ -42,8 +42,8 @@ export interface Call {
 }
 
 /**
- * Layers and their calls as plain data. Values are numbered: first the inputs, then what each call gives. A layer that is
- * called twice has one set of weights.
+ * Layers and their calls as plain data. Values are numbered: first the inputs, then what each call gives. A layer that
+ * is called twice has one set of weights.
  */
 export interface Graph {
   readonly inputs: readonly GraphInput[];
@@ -131,8 +131,8 @@ export function isChain({ inputs, layers, calls, outputs }: Omit<Graph, "layers"
 }
 
 /**
- * What lies between inputs and outputs, in the order that Keras gives layers: those farthest from the outputs first, and
- * those equally far as a walk from the outputs back meets them. `order` has the layers as they were first called.
+ * What lies between inputs and outputs, in the order that Keras gives layers: those farthest from the outputs first,
+ * and those equally far as a walk from the outputs back meets them. `order` has the layers as they were first called.
  * @throws UsageError where an output depends on an input that is not among `inputs`
  */
 export function trace(
@@ -193,7 +193,9 @@ export function trace(
 const layerOf = ({ source }: GraphNode): Layer => (source as Extract<Source, { kind: "layer" }>).layer;
 const inputsOf = ({ source }: GraphNode): readonly GraphNode[] => (source.kind === "layer" ? source.inputs : []);
 
-/** Most calls between a node, or any node of a layer, and the outputs. A layer's later calls are as far as its farthest. */
+/**
+ * Most calls between a node, or any node of a layer, and the outputs. A layer's later calls are as far as its farthest.
+ */
 function depthsOf(finished: readonly GraphNode[]) {
   const nodes = new Map<GraphNode, number>();
   const layers = new Map<Layer, number>();

@@ -1,5 +1,5 @@
-// Which activation a model's outputs have. Losses that apply softmax or sigmoid themselves are computed on logits: what goes
-// into that activation, which need not be the last layer's.
+// Which activation a model's outputs have. Losses that apply softmax or sigmoid themselves are computed on logits: what
+// goes into that activation, which need not be the last layer's.
 import type { ActivationName } from "./activations.js";
 import type { PlacedCall } from "./architecture.js";
 import type { BoundLayer } from "./model.js";
@@ -23,8 +23,8 @@ interface Calls {
 }
 
 /**
- * The first softmax or sigmoid that an output comes from by way of layers without weights; else the activation of the layer
- * that gives the output.
+ * The first softmax or sigmoid that an output comes from by way of layers without weights; else the activation of the
+ * layer that gives the output.
  */
 export function headOf({ inputs, layers, calls, outputs }: Calls, output: number): Head {
   const last = outputs[output]! - inputs.length;

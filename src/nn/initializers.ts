@@ -1,5 +1,6 @@
 // Initial values of weights, after Keras: what each name means, its default parameters, and how fans are counted. An
-// initialiser is plain data, so that it can be stored with a model; drawing depends on the key alone, not on the device.
+// initialiser is plain data, so that it can be stored with a model; drawing depends on the key alone, not on the
+// device.
 import { full } from "../autograd/ops/create.js";
 import { randomNormal, randomUniform } from "../autograd/ops/random.js";
 import type { Device } from "../tensor/device.js";

@@ -60,8 +60,9 @@ export interface Layer {
   /** Whether it may be called on several inputs, such as `add`; default false. */
   readonly takesSeveral?: boolean;
   /**
-   * What the outputs are, apart from the activation, where layers without weights give numbers of the same kind: the inputs'
-   * elements, in order; elements, but zeros in place of some while training; or means, maxima and sums of elements.
+   * What the outputs are, apart from the activation, where layers without weights give numbers of the same kind: the
+   * inputs' elements, in order; elements, but zeros in place of some while training; or means, maxima and sums of
+   * elements.
    */
   readonly gives?: "elements" | "survivors" | "summaries";
   /** @throws ShapeError when the inputs do not fit */
@@ -78,8 +79,8 @@ export interface Layer {
 }
 
 /**
- * A layer that can be called on nodes, and gives a node: `nn.dense({ units: 10 })(x)`. Each call of one layer uses the same
- * weights.
+ * A layer that can be called on nodes, and gives a node: `nn.dense({ units: 10 })(x)`. Each call of one layer uses the
+ * same weights.
  */
 export interface CallableLayer extends Layer {
   (x: GraphNode | readonly GraphNode[]): GraphNode;

@@ -1,7 +1,7 @@
-// Dynamic loss scaling for training in mixed precision (Micikevicius et al., ICLR 2018). float16 has no numbers below 6e-8,
-// where many gradients are: the loss's gradient begins at a large scale, which the optimizer divides out again. A step whose
-// gradients are not all finite is left out and the scale halved; after many good steps it is doubled. All of it happens on
-// the device, so that steps need not be waited for. Defaults are those of PyTorch's GradScaler.
+// Dynamic loss scaling for training in mixed precision (Micikevicius et al., ICLR 2018). float16 has no numbers below
+// 6e-8, where many gradients are: the loss's gradient begins at a large scale, which the optimizer divides out again. A
+// step whose gradients are not all finite is left out and the scale halved; after many good steps it is doubled. All of
+// it happens on the device, so that steps need not be waited for. Defaults are those of PyTorch's GradScaler.
 import { full, zeros } from "../autograd/ops/create.js";
 import { adjustScaleKernel, findNonFiniteKernel } from "../kernels/loss-scaling.js";
 import { type Device, deviceRule } from "../tensor/device.js";
@@ -34,8 +34,8 @@ export const lossScalingRules: Rules<LossScalingOptions> = {
 
 /**
  * Scales the gradients of a training:
- * `backward(loss, { gradient: scaler.scale }); scaler.step(optimizer, model.parameters())`. `fit` does it where the device
- * is of mixed precision.
+ * `backward(loss, { gradient: scaler.scale }); scaler.step(optimizer, model.parameters())`. `fit` does it where the
+ * device is of mixed precision.
  */
 export class LossScaler {
   /** What backward() begins with, on the device. */
@@ -56,8 +56,8 @@ export class LossScaler {
   }
 
   /**
-   * A step of the optimizer by gradients that carry the scale, unless one of them is infinite or NaN; then adjusts the scale.
-   * Adam's bias corrections count steps that were left out.
+   * A step of the optimizer by gradients that carry the scale, unless one of them is infinite or NaN; then adjusts the
+   * scale. Adam's bias corrections count steps that were left out.
    */
   step(optimizer: Optimizer, parameters: readonly Tensor[], gradients?: readonly Tensor[]): void {
     check("lossScaling", "optimizer", optimizer, optimizerRule);

@@ -1,5 +1,5 @@
-// What a model is: inputs, layers bound to weights, outputs. Training (training/), evaluation, callbacks and files take this
-// interface; graph-model.ts and sequential.ts make models.
+// What a model is: inputs, layers bound to weights, outputs. Training (training/), evaluation, callbacks and files take
+// this interface; graph-model.ts and sequential.ts make models.
 import type { Changing, Device } from "../tensor/device.js";
 import { check, object, type Rule } from "../tensor/options.js";
 import type { Shape } from "../tensor/shape.js";
@@ -61,7 +61,9 @@ export type ModelInput = Tensor | readonly Tensor[];
 export interface CallOptions {
   /** Default false. */
   readonly training?: boolean;
-  /** Number of the training step, which dropout's random numbers depend on; by default a running count of this model. */
+  /**
+   * Number of the training step, which dropout's random numbers depend on; by default a running count of this model.
+   */
   readonly step?: Changing<number>;
 }
 
@@ -106,8 +108,8 @@ export interface Model {
   trainable: boolean;
 
   /**
-   * The only output [N, ...outputShape] for x [N, ...inputShape], or for a list of all inputs. Differentiable in x and in the
-   * weights, and so are models put together: `classifier.call(generator.call(x))`.
+   * The only output [N, ...outputShape] for x [N, ...inputShape], or for a list of all inputs. Differentiable in x and
+   * in the weights, and so are models put together: `classifier.call(generator.call(x))`.
    * @throws UsageError for a model of several outputs, ShapeError for inputs that do not fit
    */
   call(x: ModelInput, options?: CallOptions): Tensor;
@@ -144,8 +146,8 @@ export interface Model {
   config(): ModelConfig;
 
   /**
-   * Trains the model; see `FitOptions`. One training at a time; `evaluate` and `predict` may run meanwhile, each batch with the
-   * weights of its moment.
+   * Trains the model; see `FitOptions`. One training at a time; `evaluate` and `predict` may run meanwhile, each batch
+   * with the weights of its moment.
    */
   fit(data: LabelledData, options: FitOptions): Promise<History>;
   /** One training step on a batch; gives its loss, on the device. */

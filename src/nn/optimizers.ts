@@ -180,8 +180,8 @@ export abstract class Optimizer {
   }
 
   /**
-   * Changes `state`, which is [parameter, ...slots] for each gradient in turn; if scaled, a loss scaling's inputs follow the
-   * gradients. Kernels take their params as functions: rate and step number change from step to step.
+   * Changes `state`, which is [parameter, ...slots] for each gradient in turn; if scaled, a loss scaling's inputs
+   * follow the gradients. Kernels take their params as functions: rate and step number change from step to step.
    */
   protected abstract update(gradients: readonly Tensor[], state: readonly Tensor[], params: () => StepParams): void;
 
@@ -191,9 +191,9 @@ export abstract class Optimizer {
   }
 
   /**
-   * Exchanges the parameters with their moving averages, such as to measure or save a model; a second call takes it back,
-   * for training to go on: a step in between is an error. Running statistics of batch normalisation are no parameters and
-   * stay the last step's.
+   * Exchanges the parameters with their moving averages, such as to measure or save a model; a second call takes it
+   * back, for training to go on: a step in between is an error. Running statistics of batch normalisation are no
+   * parameters and stay the last step's.
    * @throws UsageError without emaMomentum, and for a parameter that no step has changed
    */
   swapAverages(parameters: readonly Tensor[]): void {
@@ -238,7 +238,10 @@ export abstract class Optimizer {
     return this.slotsOf(parameter).map((tensor, i) => ({ name: this.slotNames[i]!, tensor }));
   }
 
-  /** Places those of the parameters that no step has changed side by side, and their slots: one kernel changes all of them. */
+  /**
+   * Places those of the parameters that no step has changed side by side, and their slots: one kernel changes all of
+   * them.
+   */
   private meet(parameters: readonly Tensor[]): void {
     const fresh = parameters.filter((parameter) => !this.met.has(parameter));
     if (fresh.length === 0) return;
@@ -275,7 +278,10 @@ export abstract class Optimizer {
     return { name: this.name, schedule: { name, ...config }, ...this.settings };
   }
 
-  /** Continues after `iterations` steps with parameters and slots as they are now, at a learning rate that may have been set since the start. */
+  /**
+   * Continues after `iterations` steps with parameters and slots as they are now, at a learning rate that may have been
+   * set since the start.
+   */
   resumeAt(iterations: number, learningRate: number): void {
     this.iterations = iterations;
     this.swapped.clear();

@@ -1,5 +1,5 @@
-// Training data as the loops of fit, evaluate and predict see it: flat host arrays with a row per sample, checked against
-// the model once.
+// Training data as the loops of fit, evaluate and predict see it: flat host arrays with a row per sample, checked
+// against the model once.
 
 import { gatherRows } from "../data/batches.js";
 import type { LabelledImages } from "../data/dataset.js";
@@ -14,8 +14,8 @@ export interface Samples {
   /** [N, ...inputShape] */
   readonly inputs: Float32Array | readonly number[];
   /**
-   * Class ids [N] (an Int32Array), or values of the model's output shape [N, ...outputShape] (a Float32Array). A plain array of N
-   * whole numbers are class ids, unless the model has one output.
+   * Class ids [N] (an Int32Array), or values of the model's output shape [N, ...outputShape] (a Float32Array). A plain
+   * array of N whole numbers are class ids, unless the model has one output.
    */
   readonly targets: Int32Array | Float32Array | readonly number[];
 }

@@ -22,7 +22,9 @@ const sequentialRules: Rules<SequentialOptions> = {
 const areBound = (value: unknown): boolean =>
   Array.isArray(value) && value.length > 0 && value.every((layer) => layer instanceof BoundLayer);
 
-/** A model of layers one after the other. Made by `sequential`; its constructor takes layers that have their weights. */
+/**
+ * A model of layers one after the other. Made by `sequential`; its constructor takes layers that have their weights.
+ */
 export class Sequential extends GraphModel {
   constructor(options: SequentialOptions, layers: readonly BoundLayer[]) {
     checkOptions("Sequential", options, sequentialRules, ["name", "inputShape", "device", "seed"]);

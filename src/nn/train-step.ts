@@ -12,7 +12,9 @@ import { type Optimizer, optimizerRule } from "./optimizers.js";
 export interface TrainStepOptions {
   readonly optimizer: Optimizer;
   readonly loss: Loss;
-  /** Scales the gradients: for devices of mixed precision, whose float16 has no numbers as small as many gradients are. */
+  /**
+   * Scales the gradients: for devices of mixed precision, whose float16 has no numbers as small as many gradients are.
+   */
   readonly scaler?: LossScaler | undefined;
 }
 

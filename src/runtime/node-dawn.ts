@@ -1,6 +1,6 @@
-// Dawn (npm `webgpu`), from which Node has WebGPU. An instance of it has a driver with threads, handles and some 30 MB of
-// memory, which come back only when the garbage collector finds it. So devices that are opened alike share one, and a process
-// that opens and closes devices for ever needs no more of them.
+// Dawn (npm `webgpu`), from which Node has WebGPU. An instance of it has a driver with threads, handles and some 30 MB
+// of memory, which come back only when the garbage collector finds it. So devices that are opened alike share one, and
+// a process that opens and closes devices for ever needs no more of them.
 import { DeviceError } from "../tensor/errors.js";
 import { waitNapping } from "./node-wait.js";
 import type { GpuSource, GpuStart } from "./runtime.js";
@@ -79,7 +79,9 @@ function withEnvironment<T>(variables: Readonly<Record<string, string>>, fn: () 
   }
 }
 
-/** What Dawn writes to standard error of every software adapter: two limits of no use here are less than the driver's. */
+/**
+ * What Dawn writes to standard error of every software adapter: two limits of no use here are less than the driver's.
+ */
 const LIMIT_WARNINGS = /^Warning: maxDynamic(?:Uniform|Storage)BuffersPerPipelineLayout artificially reduced .*\n/gm;
 
 /** File descriptors as the C library has them; those of Deno's `node:fs` are numbers of its own. */
@@ -99,8 +101,9 @@ const SEEK_END = 2;
 const STANDARD_ERROR = 2;
 
 /**
- * Node cannot exchange a file descriptor; koffi lets it call the C library. Undefined where the warnings do not come (Dawn has
- * them for Vulkan, which it takes on Linux), in a worker, whose redirection could meet another thread's, and without koffi.
+ * Node cannot exchange a file descriptor; koffi lets it call the C library. Undefined where the warnings do not come
+ * (Dawn has them for Vulkan, which it takes on Linux), in a worker, whose redirection could meet another thread's, and
+ * without koffi.
  */
 export async function fileDescriptors(): Promise<FileDescriptors | undefined> {
   if (process.platform !== "linux") return undefined;
@@ -125,8 +128,8 @@ export async function fileDescriptors(): Promise<FileDescriptors | undefined> {
 }
 
 /**
- * Keeps those warnings, and nothing else, from standard error. Dawn has no switch for them. While `fn` runs, which must not
- * wait, standard error is a file in memory; what else came to it goes on to where it was bound.
+ * Keeps those warnings, and nothing else, from standard error. Dawn has no switch for them. While `fn` runs, which must
+ * not wait, standard error is a file in memory; what else came to it goes on to where it was bound.
  */
 export function withoutLimitWarnings<T>(descriptors: FileDescriptors | undefined, fn: () => T): T {
   if (descriptors === undefined) return fn();

@@ -1,5 +1,6 @@
-// Where Kilograd runs: what Node (with Bun and Deno) and browsers do in different ways, as one object. Nothing else asks where
-// it runs. node.ts and web.ts implement it; the one that fits is found when a device is opened or a file is touched.
+// Where Kilograd runs: what Node (with Bun and Deno) and browsers do in different ways, as one object. Nothing else
+// asks where it runs. node.ts and web.ts implement it; the one that fits is found when a device is opened or a file is
+// touched.
 import { UsageError } from "../tensor/errors.js";
 import type { TuningStore } from "../webgpu/tuning.js";
 import { webRuntime } from "./web.js";
@@ -9,8 +10,8 @@ export interface GpuSource {
   /** What it depends on: devices of sources with equal keys may stand in for each other. */
   readonly key: string;
   /**
-   * Dawn in this process: it reports what is wrong with a call before the call returns, and its driver reads this process's
-   * environment. Otherwise WebGPU of somebody else's, which reports later, as browsers do.
+   * Dawn in this process: it reports what is wrong with a call before the call returns, and its driver reads this
+   * process's environment. Otherwise WebGPU of somebody else's, which reports later, as browsers do.
    */
   readonly isOwn: boolean;
   /** A new one, which gives one device; null where there is none. @throws DeviceError for flags that fit no adapter */
@@ -40,7 +41,10 @@ export type FileContent = string | Uint8Array | Iterable<Uint8Array> | AsyncIter
 
 /** Files by path. */
 export interface Files {
-  /** Opens a file, hands it over, and closes it. @throws DataError for one that is missing, unreadable or no regular file */
+  /**
+   * Opens a file, hands it over, and closes it. @throws DataError for one that is missing, unreadable or no regular
+   * file
+   */
   read<T>(path: string, use: (file: OpenFile) => Promise<T>): Promise<T>;
   /** Writes a file whole or not at all. @throws KilogradError `FILE_WRITE`; an existing file is then as it was */
   write(path: string, content: FileContent): Promise<void>;
@@ -70,7 +74,9 @@ export interface Runtime {
   readonly name: "node" | "web";
   /** WebGPU as this place has it; undefined where there is none. @throws DeviceError where it cannot be loaded */
   webgpu(start: GpuStart): Promise<GpuSource | undefined>;
-  /** Makes the classes and constants of WebGPU globals, where they are not. @throws DeviceError where they cannot be had */
+  /**
+   * Makes the classes and constants of WebGPU globals, where they are not. @throws DeviceError where they cannot be had
+   */
   provideGlobals(): Promise<void>;
   /** What to do where there is no adapter. */
   adviceWithoutAdapter(): string;

@@ -1,5 +1,6 @@
-// How ops are told axes, the same everywhere: by position, a number or a list, `sum(x, 0)`, `sum(x, [0, 1])`; or by name,
-// `sum(x, { axis: 0 })`, `sum(x, { axes: [0, 1] })`. The two names mean the same. Negative axes count from the end.
+// How ops are told axes, the same everywhere: by position, a number or a list, `sum(x, 0)`, `sum(x, [0, 1])`; or by
+// name, `sum(x, { axis: 0 })`, `sum(x, { axes: [0, 1] })`. The two names mean the same. Negative axes count from the
+// end.
 import { UsageError } from "./errors.js";
 import { anyOf, check, checkOptions, describe, integer, listOf, type Rules } from "./options.js";
 import { type Axes, normalizeAxis } from "./shape.js";

@@ -121,8 +121,8 @@ export abstract class Device {
     return {};
   }
   /**
-   * Moves memory of tensors side by side, in this order, where that lets a kernel take them for one; nothing changes otherwise.
-   * Does nothing while a step is recorded.
+   * Moves memory of tensors side by side, in this order, where that lets a kernel take them for one; nothing changes
+   * otherwise. Does nothing while a step is recorded.
    */
   placeTogether(_storages: readonly Storage[]): void {}
   /** Hands recorded work to the device without waiting for its end. */

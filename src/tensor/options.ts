@@ -196,8 +196,8 @@ const SYNONYMS: Readonly<Record<string, string>> = {
 /**
  * Options as given, without those that are undefined.
  * @param required names of options without a default
- * @throws UsageError for what is no object, for unknown names, for values that a rule does not accept, and for `required`
- * ones that are not there
+ * @throws UsageError for what is no object, for unknown names, for values that a rule does not accept, and for
+ * `required` ones that are not there
  * @example const { strides = 1 } = checkOptions("maxPool2d", options, rules);
  */
 export function checkOptions<Options extends object>(

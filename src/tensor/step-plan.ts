@@ -18,8 +18,8 @@ export interface StepPlanOptions {
   /** Runs the function every time, without recording it. Default false. */
   readonly eager?: boolean;
   /**
-   * Names what besides the inputs' shapes decides which kernels the step runs, e.g. which weights are trained: a step is
-   * recorded per name.
+   * Names what besides the inputs' shapes decides which kernels the step runs, e.g. which weights are trained: a step
+   * is recorded per name.
    */
   readonly variant?: () => string;
 }

@@ -89,7 +89,9 @@ export class Tensor implements Spec, Scoped {
     return this.wanted;
   }
 
-  /** @throws UsageError for integers, and for results of operations, which have a gradient where their inputs have one */
+  /**
+   * @throws UsageError for integers, and for results of operations, which have a gradient where their inputs have one
+   */
   set requiresGrad(value: boolean) {
     if (typeof value !== "boolean") throw new UsageError(`requiresGrad: must be true or false, got ${String(value)}`);
     if (value && this.dtype !== "f32") {
@@ -110,7 +112,9 @@ export class Tensor implements Spec, Scoped {
     return this.gradient;
   }
 
-  /** @throws ShapeError, UsageError for what is no gradient of this tensor, which is null or f32 of its shape and device */
+  /**
+   * @throws ShapeError, UsageError for what is no gradient of this tensor, which is null or f32 of its shape and device
+   */
   set grad(value: Tensor | null) {
     if (value !== null) {
       requireTensor("grad", "its value", value);
@@ -174,8 +178,8 @@ export class Tensor implements Spec, Scoped {
   }
 
   /**
-   * Overwrites the elements, keeping the memory; aliases of it see the change. Not recorded on the tape: a backward() that
-   * needs the old values is an error.
+   * Overwrites the elements, keeping the memory; aliases of it see the change. Not recorded on the tape: a backward()
+   * that needs the old values is an error.
    */
   assign(values: ArrayLike<number>): this {
     checkNumbers("assign", values);
@@ -271,8 +275,8 @@ const tensorRules: Rules<TensorOptions> = { shape: anything, dtype: dtypeRule };
 /**
  * A tensor from host values.
  * @param values a number, nested arrays, or a flat array-like together with `shape`
- * @throws UsageError for values that are no numbers, or that the dtype does not hold (fractions and what is out of range, of
- * integers: see cast), ShapeError where they do not fit the shape
+ * @throws UsageError for values that are no numbers, or that the dtype does not hold (fractions and what is out of
+ * range, of integers: see cast), ShapeError where they do not fit the shape
  */
 export function tensor(device: Device, values: NestedArray | ArrayLike<number>, options: TensorOptions = {}): Tensor {
   const given = checkOptions("tensor", options, tensorRules);
@@ -290,8 +294,8 @@ export function tensor(device: Device, values: NestedArray | ArrayLike<number>, 
 }
 
 /**
- * Runs a kernel on existing tensors. Params that differ from step to step are given as a function, so that a recorded step
- * asks for them anew.
+ * Runs a kernel on existing tensors. Params that differ from step to step are given as a function, so that a recorded
+ * step asks for them anew.
  * @throws UsageError where an output shares memory with an input or another output: no kernel reads what it overwrites
  */
 export function runInto<Params>(

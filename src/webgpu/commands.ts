@@ -90,7 +90,10 @@ export function parameterPlace({ dispatch, parameterOffset }: DispatchCommand): 
   return { sizes: parameterOffset, numbers: parameterOffset + 4 * lengthOf(dispatch.sizes) };
 }
 
-/** Where the parameters of each part of a merged dispatch stand (recorded/merged-text.ts): sizes part by part, then numbers. */
+/**
+ * Where the parameters of each part of a merged dispatch stand (recorded/merged-text.ts): sizes part by part, then
+ * numbers.
+ */
 export function partPlaces(merged: DispatchCommand, parts: readonly DispatchCommand[]): ParameterPlace[] {
   let { sizes, numbers } = parameterPlace(merged);
   return parts.map(({ dispatch }) => {
@@ -206,8 +209,8 @@ export function encode(
 }
 
 /**
- * The dispatch with one access for all that it binds of one buffer: WebGPU does not let a dispatch write into a buffer that it
- * binds for reading elsewhere. (Not for the same bytes twice, which is a mistake, see checkAliases.)
+ * The dispatch with one access for all that it binds of one buffer: WebGPU does not let a dispatch write into a buffer
+ * that it binds for reading elsewhere. (Not for the same bytes twice, which is a mistake, see checkAliases.)
  */
 export function withSharedAccess(dispatch: Dispatch): Dispatch {
   const { bindings } = dispatch;

@@ -99,7 +99,9 @@ export class CompileAhead {
 /** What a driver compiles, and how to bind it. */
 export type DriverProgram = Pick<Program, "code" | "accesses" | "parameterNames">;
 
-/** Has a program compiled by the driver, which does that when it first runs: settles when it has run over no workgroups. */
+/**
+ * Has a program compiled by the driver, which does that when it first runs: settles when it has run over no workgroups.
+ */
 export async function runOverNothing(device: GPUDevice, program: DriverProgram): Promise<void> {
   const { STORAGE, UNIFORM, INDIRECT } = GPUBufferUsage;
   const memory = (usage: number) => device.createBuffer({ size: PARAMETER_BINDING, usage });

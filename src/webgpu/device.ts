@@ -53,7 +53,9 @@ import { DispatchTimer, type KernelTime } from "./timer.js";
 const COMMANDS_PER_SUBMIT = 96;
 /** Bytes of dispatch parameters per submit. */
 const PARAMETER_BYTES = 65536;
-/** Elements of a tensor beyond which it is not placed beside others: a dispatch for it alone costs little in comparison. */
+/**
+ * Elements of a tensor beyond which it is not placed beside others: a dispatch for it alone costs little in comparison.
+ */
 const MOST_ELEMENTS_TOGETHER = 2 ** 20;
 /** Bind groups kept per program; beyond that the program's cache starts anew. */
 const BIND_GROUPS_PER_PROGRAM = 512;
@@ -410,15 +412,16 @@ export class WebGpuDevice extends Device {
 
   /**
    * Times every dispatch while `fn` runs: kernels by time and shapes, longest first. For looking, not for running: each
-   * dispatch gets a pass of its own. Needs the adapter's "timestamp-query"; exact when opened with `{ profiling: true }`.
+   * dispatch gets a pass of its own. Needs the adapter's "timestamp-query"; exact when opened with `{ profiling: true
+   * }`.
    */
   profileDispatches(fn: () => void | Promise<void>): Promise<KernelTime[]> {
     return this.timed("dispatch", fn, (timer) => timer.kernels());
   }
 
   /**
-   * Milliseconds that the adapter spends in passes while `fn` runs: those that there are, or one for every dispatch as it
-   * is launched. Needs, and is exact, as `profileDispatches`.
+   * Milliseconds that the adapter spends in passes while `fn` runs: those that there are, or one for every dispatch as
+   * it is launched. Needs, and is exact, as `profileDispatches`.
    */
   profilePasses(fn: () => void | Promise<void>, each: "pass" | "launch" = "pass"): Promise<number> {
     return this.timed(each, fn, (timer) => timer.total());
@@ -867,7 +870,9 @@ function byCall(commands: readonly Command[]): Command[][] {
 
 const contentOf = ({ storage }: Tensor): Content => (storage as GpuStorage).content;
 
-/** WebGPU rejects a whole submit in which a dispatch writes a buffer that it also binds elsewhere: say which dispatch. */
+/**
+ * WebGPU rejects a whole submit in which a dispatch writes a buffer that it also binds elsewhere: say which dispatch.
+ */
 function checkAliases(kernel: string, { bindings }: Dispatch): void {
   for (const { name, view, access } of bindings) {
     if (access !== "read_write") continue;

@@ -1,5 +1,6 @@
 // Tuning profiles: which family of kernels an adapter gets. Chosen from what the adapter says of itself, overridable
-// with KILOGRAD_PROFILE or `openDevice({ profile })`, listed by `kilograd doctor`; and the precision of matrix products.
+// with KILOGRAD_PROFILE or `openDevice({ profile })`, listed by `kilograd doctor`; and the precision of matrix
+// products.
 import type { Precision } from "../tensor/device.js";
 import { DeviceError, UsageError } from "../tensor/errors.js";
 import type { Choices } from "./tuning.js";
@@ -11,8 +12,8 @@ export type KernelFamily = "software" | "hardware";
 export const SUBGROUP_LANES = 8;
 
 /**
- * Matrix units: fragments L [m, k] and R [k, n] of float16 and C [m, n] of float32 that a subgroup of `lanes` invocations
- * multiplies at once.
+ * Matrix units: fragments L [m, k] and R [k, n] of float16 and C [m, n] of float32 that a subgroup of `lanes`
+ * invocations multiplies at once.
  */
 export interface MatrixUnits {
   readonly m: number;
@@ -38,13 +39,19 @@ export interface TuningProfile {
   /** Workgroup memory in bytes. */
   readonly maxWorkgroupBytes: number;
   /**
-   * Workgroups that run at the same time, where that is known and one may wait for another: lavapipe's threads. Undefined:
-   * dispatches cost little, or workgroups must not wait.
+   * Workgroups that run at the same time, where that is known and one may wait for another: lavapipe's threads.
+   * Undefined: dispatches cost little, or workgroups must not wait.
    */
   readonly workers?: number | undefined;
-  /** The adapter is a processor: its compiler takes the square of a program's length, and the lanes of a subgroup are one thread. */
+  /**
+   * The adapter is a processor: its compiler takes the square of a program's length, and the lanes of a subgroup are
+   * one thread.
+   */
   readonly onProcessor?: boolean;
-  /** Memory of the machine, where the adapter is its processor: the system gives more, and ends the process when it is used. */
+  /**
+   * Memory of the machine, where the adapter is its processor: the system gives more, and ends the process when it is
+   * used.
+   */
   readonly memoryBytes?: number | undefined;
   /** Code shapes that measurement chose, by tunable (tuning.ts). */
   readonly choices?: Choices;

@@ -1,5 +1,5 @@
-// What goes wrong on a device, and to whom it belongs. A call that fails costs its own results and what is computed from
-// them; reading those raises the call's error. Everything else goes on.
+// What goes wrong on a device, and to whom it belongs. A call that fails costs its own results and what is computed
+// from them; reading those raises the call's error. Everything else goes on.
 import { DeviceError } from "../tensor/errors.js";
 import { formatShape, type Shape } from "../tensor/shape.js";
 import type { KernelCall } from "./commands.js";
@@ -40,8 +40,8 @@ export interface FaultSink {
 const sinks = new WeakMap<GPUDevice, FaultSink>();
 
 /**
- * Listens to a device, which prints nothing then; one sink a device. Dawn holds these functions as long as its device, and they hold the sink
- * alone: what held the device, too, would keep both for ever.
+ * Listens to a device, which prints nothing then; one sink a device. Dawn holds these functions as long as its device,
+ * and they hold the sink alone: what held the device, too, would keep both for ever.
  */
 export function listen(gpu: GPUDevice): FaultSink {
   const known = sinks.get(gpu);
@@ -58,7 +58,10 @@ export function listen(gpu: GPUDevice): FaultSink {
   return sink;
 }
 
-/** Runs calls of WebGPU; gives their result and what Dawn reported of them, which it does at once. Browsers report later. */
+/**
+ * Runs calls of WebGPU; gives their result and what Dawn reported of them, which it does at once. Browsers report
+ * later.
+ */
 export function attempt<T>(sink: FaultSink, fn: () => T): { readonly value: T; readonly fault: Fault | undefined } {
   const { report } = sink;
   let fault: Fault | undefined;

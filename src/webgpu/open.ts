@@ -11,16 +11,16 @@ import { type Choices, settleChoices, tuningMode } from "./tuning.js";
 
 export interface OpenDeviceOptions {
   /**
-   * Where the adapter comes from: a browser's or Deno's `navigator.gpu`, or another object of WebGPU. Default: in Node, Bun
-   * and Deno Dawn (npm `webgpu`), elsewhere `navigator.gpu`.
+   * Where the adapter comes from: a browser's or Deno's `navigator.gpu`, or another object of WebGPU. Default: in Node,
+   * Bun and Deno Dawn (npm `webgpu`), elsewhere `navigator.gpu`.
    */
   readonly gpu?: GPU;
   /** Tuning profile, "software" or "hardware"; by default chosen from the adapter, or by KILOGRAD_PROFILE. */
   readonly profile?: string;
   /**
    * "float32" (default), or "mixed": matrix products and convolutions of float16 operands with float32 sums on the
-   * adapter's matrix units, checked against the reference before the device is handed out. Or KILOGRAD_PRECISION. Throws
-   * DeviceError where the adapter has no such units, or computes wrongly with them.
+   * adapter's matrix units, checked against the reference before the device is handed out. Or KILOGRAD_PRECISION.
+   * Throws DeviceError where the adapter has no such units, or computes wrongly with them.
    */
   readonly precision?: Precision;
   /** Told which device "auto" took, and why; and what is measured or could not be read for tuning (KILOGRAD_TUNE). */
@@ -30,9 +30,9 @@ export interface OpenDeviceOptions {
   /** Flags of Dawn in Node, e.g. ["adapter=llvmpipe"]. */
   readonly dawnFlags?: readonly string[];
   /**
-   * Most dispatches will be tiny (layers of some ten units). lavapipe then computes them on the thread that takes work from
-   * the queue: waking its pool costs more than the work (networks of 20 layers of 32 units: 2.7 ms a step instead of 7.4).
-   * Large kernels use one core then. Without effect on other drivers, and where LP_NUM_THREADS is set.
+   * Most dispatches will be tiny (layers of some ten units). lavapipe then computes them on the thread that takes work
+   * from the queue: waking its pool costs more than the work (networks of 20 layers of 32 units: 2.7 ms a step instead
+   * of 7.4). Large kernels use one core then. Without effect on other drivers, and where LP_NUM_THREADS is set.
    */
   readonly tinyDispatches?: boolean;
 }
@@ -62,9 +62,9 @@ export function provideMixedCheck(check: PrecisionCheck): void {
 const FEW_CORES = 8;
 
 /**
- * The value of LP_NUM_THREADS, which llvmpipe reads when devices are looked for; undefined: as it likes. It gives each of its
- * threads, by default one a core, a fixed share of a dispatch's workgroups, so that a dispatch waits for a thread that was
- * held up. With two a core the system evens that out.
+ * The value of LP_NUM_THREADS, which llvmpipe reads when devices are looked for; undefined: as it likes. It gives each
+ * of its threads, by default one a core, a fixed share of a dispatch's workgroups, so that a dispatch waits for a
+ * thread that was held up. With two a core the system evens that out.
  */
 export async function driverThreads({ tinyDispatches }: OpenDeviceOptions): Promise<number | undefined> {
   if (tinyDispatches) return 0;
@@ -80,8 +80,8 @@ async function driverEnvironment(runtime: Runtime, options: OpenDeviceOptions): 
 }
 
 /**
- * Threads of llvmpipe that compute at the same time, for dispatches of several stages; undefined where the thread that takes
- * work from the queue computes, and where the programs of such dispatches could not be compiled beforehand.
+ * Threads of llvmpipe that compute at the same time, for dispatches of several stages; undefined where the thread that
+ * takes work from the queue computes, and where the programs of such dispatches could not be compiled beforehand.
  */
 function workersOf({ environment, machine }: Runtime, driver: Record<string, string>): number | undefined {
   if (machine === undefined) return undefined;

@@ -94,7 +94,10 @@ export class BufferPool {
     return buffer;
   }
 
-  /** Memory for parts that lie side by side, each of so many bytes: it comes back to the pool when the last of them does. */
+  /**
+   * Memory for parts that lie side by side, each of so many bytes: it comes back to the pool when the last of them
+   * does.
+   */
   acquireParts(sizes: readonly number[]): PooledBuffer[] {
     const { starts, bytes } = layOut(sizes);
     const whole = this.acquire(bytes);

@@ -6,8 +6,8 @@ import type { TuningProfile } from "./family.js";
 import { type PooledBuffer, partBytes } from "./pool.js";
 
 /**
- * A tensor (or part of one) as a kernel sees it: contiguous, row-major, four bytes an element. `byteLength` is padded to
- * a multiple of 16, so vec4 kernels may read and write up to three elements past `size`; those hold anything (never
+ * A tensor (or part of one) as a kernel sees it: contiguous, row-major, four bytes an element. `byteLength` is padded
+ * to a multiple of 16, so vec4 kernels may read and write up to three elements past `size`; those hold anything (never
  * reduce over them).
  */
 export interface GpuView extends Spec {
@@ -78,8 +78,9 @@ export interface GpuCall<Params> {
   /** Constant data, uploaded once per device and kept: lookup tables. `key` names it within the kernel. */
   constant(key: string, make: () => Float32Array | Uint32Array | Int32Array): GpuView;
   /**
-   * Tensors whose memory lies side by side in this order (`Device.placeTogether`) as one, with what lies between them. In a
-   * step that is recorded, results of the step's earlier kernels are laid out so, if they can be. Undefined where they do not.
+   * Tensors whose memory lies side by side in this order (`Device.placeTogether`) as one, with what lies between them.
+   * In a step that is recorded, results of the step's earlier kernels are laid out so, if they can be. Undefined where
+   * they do not.
    */
   joined(views: readonly GpuView[]): GpuView | undefined;
   /** Records a dispatch. Nothing is recorded when a workgroup count is 0. */

@@ -1,6 +1,6 @@
-// GPU devices that are used one after the other. What Dawn holds for a device (threads, compiled programs) comes back when the
-// garbage collector finds it, which sees no need. So a device that is given back is kept for the next that is opened alike,
-// which finds the programs compiled, too.
+// GPU devices that are used one after the other. What Dawn holds for a device (threads, compiled programs) comes back
+// when the garbage collector finds it, which sees no need. So a device that is given back is kept for the next that is
+// opened alike, which finds the programs compiled, too.
 import type { GpuSource } from "../runtime/runtime.js";
 import type { Program } from "./commands.js";
 import { listen } from "./faults.js";

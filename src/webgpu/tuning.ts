@@ -1,7 +1,7 @@
 // Choices of code shape that are left to measurement: which of a few ways to write a kernel is fastest differs between
 // adapters and even between two versions of one driver. A kernel defines a Tunable with its options; a device is opened
-// with one option of each and keeps it, so that a process computes the same bits throughout. Where measurements are kept
-// is the runtime's business (io/tuning-file.ts in Node; browsers have no such place and use the defaults).
+// with one option of each and keeps it, so that a process computes the same bits throughout. Where measurements are
+// kept is the runtime's business (io/tuning-file.ts in Node; browsers have no such place and use the defaults).
 import type { Device } from "../tensor/device.js";
 import { UsageError } from "../tensor/errors.js";
 import { scope } from "../tensor/scope.js";
@@ -10,7 +10,9 @@ import type { KernelFamily, TuningProfile } from "./family.js";
 /** Raised by every change of a kernel that makes earlier measurements void. */
 const CODE_VERSION = 1;
 
-/** An option is preferred to the default only when it is faster by this factor: timings of equal options differ, too. */
+/**
+ * An option is preferred to the default only when it is faster by this factor: timings of equal options differ, too.
+ */
 const MARGIN = 1.1;
 
 /** A choice between forms of one kernel that compute the same up to rounding. */
@@ -46,7 +48,9 @@ export type Measurements = Readonly<Record<string, Readonly<Record<string, Measu
 export interface TuningStore {
   /** What distinguishes this machine from others with an adapter of the same description. */
   readonly machine: string;
-  /** All that is stored; throws where it cannot be read or is something else. Options may be those of other versions. */
+  /**
+   * All that is stored; throws where it cannot be read or is something else. Options may be those of other versions.
+   */
   read(): Promise<Measurements>;
   write(measurements: Measurements): Promise<void>;
 }

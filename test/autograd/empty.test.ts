@@ -1,4 +1,5 @@
-// Tensors without elements: values and gradients of every operation that takes them, on memory that holds other values before.
+// Tensors without elements: values and gradients of every operation that takes them, on memory that holds other values
+// before.
 import { expect, it } from "vitest";
 import { conv2d } from "../../src/autograd/ops/conv2d.js";
 import { full, zeros } from "../../src/autograd/ops/create.js";

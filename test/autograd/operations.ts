@@ -56,8 +56,8 @@ export interface Operation {
   /** Whether finite differences exist at the drawn inputs: no integers, ties or jumps. Default true. */
   readonly smooth?: boolean;
   /**
-   * Whether NaN may stand beside where it is due: what is not finite is multiplied with zeros, of a padding or of a tile's
-   * transformation (Winograd).
+   * Whether NaN may stand beside where it is due: what is not finite is multiplied with zeros, of a padding or of a
+   * tile's transformation (Winograd).
    */
   readonly spreads?: boolean;
   /** Whether comparing devices takes fewer rounds, because its kernels are slow to compile. */

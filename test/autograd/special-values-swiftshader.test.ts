@@ -1,5 +1,6 @@
-// The special values once more on SwiftShader, the software driver that Chromium brings: its exp, log and tanh are its own.
-// Drivers are chosen when a process starts, so this is one of its own. Without Chromium there is nothing to run on.
+// The special values once more on SwiftShader, the software driver that Chromium brings: its exp, log and tanh are its
+// own. Drivers are chosen when a process starts, so this is one of its own. Without Chromium there is nothing to run
+// on.
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { expect, it } from "vitest";

@@ -1,6 +1,6 @@
 // Special values: NaN, infinities, zeros of both signs, subnormal and the largest numbers. The elementwise rows on the
-// reference against PyTorch; then every operation, loss and optimizer, with some such values among regular ones, on WebGPU
-// against the reference, forward and backward: what is NaN or infinite there must be so here, and nothing else.
+// reference against PyTorch; then every operation, loss and optimizer, with some such values among regular ones, on
+// WebGPU against the reference, forward and backward: what is NaN or infinite there must be so here, and nothing else.
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import "../../src/autograd/methods.js";
@@ -247,7 +247,10 @@ function withWinograd({ adapter, gpu, profile }: WebGpuDevice): WebGpuDevice {
 interface Kind {
   readonly name: string;
   readonly values: readonly number[];
-  /** float32 may overflow on the way to a result that is finite in the reference's float64: infinities and NaN are right. */
+  /**
+   * float32 may overflow on the way to a result that is finite in the reference's float64: infinities and NaN are
+   * right.
+   */
   readonly overflows?: boolean;
 }
 
@@ -303,7 +306,10 @@ function difference(
   return undefined;
 }
 
-/** WGSL says nothing of sines of large numbers; float32 cancels in the gradients of a whole network and in Winograd's sums. */
+/**
+ * WGSL says nothing of sines of large numbers; float32 cancels in the gradients of a whole network and in Winograd's
+ * sums.
+ */
 const withoutLargest = [
   "sin",
   "cos",

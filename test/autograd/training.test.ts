@@ -1,4 +1,5 @@
-// Training as a whole: the same seed gives the same bits, memory stays flat, gradients that nobody asked for cost nothing.
+// Training as a whole: the same seed gives the same bits, memory stays flat, gradients that nobody asked for cost
+// nothing.
 import { describe, expect, it } from "vitest";
 import { mean } from "../../src/autograd/ops/reduce.js";
 import { softmaxCrossEntropy } from "../../src/autograd/ops/softmax.js";

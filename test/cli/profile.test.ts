@@ -1,4 +1,5 @@
-// `--profile`: the table goes to stderr, the figures into the JSON, and the model that is kept is the one trained before.
+// `--profile`: the table goes to stderr, the figures into the JSON, and the model that is kept is the one trained
+// before.
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

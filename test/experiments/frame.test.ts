@@ -1,5 +1,5 @@
-// The frame that all experiments run in: settings, parts that survive an interruption, folders that are not mixed up, and
-// running all of them.
+// The frame that all experiments run in: settings, parts that survive an interruption, folders that are not mixed up,
+// and running all of them.
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";

@@ -1,4 +1,5 @@
-// Input optimisation with tiny settings: every part's images, figures that follow from them, and settings that do not fit.
+// Input optimisation with tiny settings: every part's images, figures that follow from them, and settings that do not
+// fit.
 import { expect, test } from "vitest";
 import { experiment } from "../../src/experiments/input-optimisation.js";
 import { UsageError } from "../../src/tensor/errors.js";
@@ -14,7 +15,8 @@ const common = [
 test("targets from every start, in few steps and many, and judged", { timeout: 240_000 }, async () => {
   const { metrics, report, said } = await runs.run(experiment, { set: common });
   expect(said).toMatch(/small-cnn .* a step, mlp-64 .*, sgd-cnn .* and robust small-cnn .* a step/);
-  // Ten digits from noise and from real ones, four changes; two mixed targets from noise and from a real 8; two starts each.
+  // Ten digits from noise and from real ones, four changes; two mixed targets from noise and from a real 8; two starts
+  // each.
   expect(metrics.single).toHaveLength(48);
   expect(metrics.fewSteps).toHaveLength(48);
   expect(metrics.mixed).toHaveLength(8);

@@ -1,5 +1,5 @@
-// Limits: every setting of every experiment has a rule that its presets keep, batches must fit into memory, and one process at
-// a time writes into a folder.
+// Limits: every setting of every experiment has a rule that its presets keep, batches must fit into memory, and one
+// process at a time writes into a folder.
 import { execFileSync, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { hostname, tmpdir } from "node:os";

@@ -1,5 +1,5 @@
-// Training and input optimisation replay recorded steps: the same bits as running every step's JavaScript, for every model,
-// and so do steps whose small dispatches were merged.
+// Training and input optimisation replay recorded steps: the same bits as running every step's JavaScript, for every
+// model, and so do steps whose small dispatches were merged.
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { zoo, zooArchitecture } from "../../src/experiments/lib/training/models.js";
 import { crossEntropy } from "../../src/nn/losses.js";
@@ -28,8 +28,8 @@ function samples(count: number) {
 }
 
 describe.each(zoo.map((model) => [model.name, model] as const))("%s", (name, entry) => {
-  // Epochs of three steps, the last one of a smaller batch: each of the two shapes is run, recorded and replayed. Only once
-  // through the first where steps take seconds.
+  // Epochs of three steps, the last one of a smaller batch: each of the two shapes is run, recorded and replayed. Only
+  // once through the first where steps take seconds.
   const large = entry.name === "alexnet-plus";
   const batchSize = large ? 2 : 8;
   const data = samples(large ? 3 * batchSize : 2 * batchSize + 1);

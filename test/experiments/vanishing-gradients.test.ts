@@ -29,7 +29,8 @@ test("figures of every network, and a report that speaks of them", { timeout: 12
     expect(trained).not.toEqual(untrained);
     expect(testAccuracy).toBeGreaterThan(0);
   }
-  // What vanishes: with 12 sigmoid layers the first gets less than a millionth of the last one's gradient, with LeCun not.
+  // What vanishes: with 12 sigmoid layers the first gets less than a millionth of the last one's gradient, with LeCun
+  // not.
   const ratio = (activation: string) => {
     const { untrained } = metrics.outcomes.find(
       (o: Record<string, unknown>) => o["activation"] === activation && o["depth"] === 12,

@@ -132,7 +132,8 @@ describeProfiles((device) => {
   for (const test of CASES) {
     it(title(test), async () => {
       const inputs = inputsOf(test);
-      // Winograd's tiles of 4 are off by up to 8e-6 of the largest z, which is 110 for 64 channels, before the activation.
+      // Winograd's tiles of 4 are off by up to 8e-6 of the largest z, which is 110 for 64 channels, before the
+      // activation.
       await expectParity(device(), (x, kernel, bias) => fused(test, x!, kernel!, bias), inputs, { forward: 3e-4 });
       await expectEqualForms(device(), test, inputs);
     });
@@ -167,7 +168,8 @@ describeProfiles((device) => {
     expect(kernelsOf(() => valueAndGrad((b: Tensor) => loss(x, kernel, b))(bias))).toEqual(weightGradient);
     device().resetCounters();
     valueAndGrad((k: Tensor, b: Tensor) => loss(x, k, b))(kernel, bias).value.dispose();
-    // The sums of runs are added in a second dispatch; on hardware in one each for kernel and bias, where there are many.
+    // The sums of runs are added in a second dispatch; on hardware in one each for kernel and bias, where there are
+    // many.
     expect(device().counters.byKernel.get("convPoolKernelGradient")).toBe(
       device().profile.family === "hardware" ? 3 : 2,
     );

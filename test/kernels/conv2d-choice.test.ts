@@ -1,4 +1,5 @@
-// Which convolutions go by Winograd, and in tiles of which size, and which by products over windows; and that its matrices compute a convolution.
+// Which convolutions go by Winograd, and in tiles of which size, and which by products over windows; and that its
+// matrices compute a convolution.
 import { describe, expect, it } from "vitest";
 import { pooledRouteOf } from "../../src/kernels/conv-pool.js";
 import {

@@ -1,4 +1,5 @@
-// gather and oneHot against their definitions; the gather gradient against finite differences, and its order of summation.
+// gather and oneHot against their definitions; the gather gradient against finite differences, and its order of
+// summation.
 import { describe, expect, it } from "vitest";
 import { gradcheck } from "../../src/autograd/gradcheck.js";
 import { mul } from "../../src/autograd/ops/elementwise.js";

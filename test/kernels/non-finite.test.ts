@@ -1,6 +1,6 @@
-// NaN and infinities in the inputs of matrix products and convolutions, in every way that these are computed: they reach the
-// results that depend on them, as numbers that are not finite, and no others. Only Winograd's filtering mixes the pixels of
-// a tile: there, NaN may stand in a whole tile's results.
+// NaN and infinities in the inputs of matrix products and convolutions, in every way that these are computed: they
+// reach the results that depend on them, as numbers that are not finite, and no others. Only Winograd's filtering mixes
+// the pixels of a tile: there, NaN may stand in a whole tile's results.
 import { expect, it } from "vitest";
 import { conv2d } from "../../src/autograd/ops/conv2d.js";
 import { conv2dMaxPool2d } from "../../src/autograd/ops/conv2d-pool.js";

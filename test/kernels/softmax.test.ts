@@ -1,4 +1,5 @@
-// Softmax and cross-entropy: the reference against formulas and finite differences, both profiles against the reference.
+// Softmax and cross-entropy: the reference against formulas and finite differences, both profiles against the
+// reference.
 import { describe, expect, it } from "vitest";
 import { gradcheck } from "../../src/autograd/gradcheck.js";
 import { onesLike } from "../../src/autograd/ops/create.js";

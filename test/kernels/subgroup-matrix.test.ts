@@ -56,7 +56,10 @@ function dispatchesOf<Params>(
   return found;
 }
 
-/** Dispatches of every kind of text: transpositions, aligned or not, bias and activation, strides; by small and large tiles. */
+/**
+ * Dispatches of every kind of text: transpositions, aligned or not, bias and activation, strides; by small and large
+ * tiles.
+ */
 function allDispatches(units: MatrixUnits): Dispatch[] {
   const products = [64, 63].flatMap((k) =>
     [

@@ -1,5 +1,5 @@
-// Tiles of the hardware profile: each of them computes right, rolled and unrolled, in every kernel that uses them; and products
-// get the one that suits their size.
+// Tiles of the hardware profile: each of them computes right, rolled and unrolled, in every kernel that uses them; and
+// products get the one that suits their size.
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { conv2d } from "../../src/autograd/ops/conv2d.js";
 import { matmul } from "../../src/autograd/ops/matmul.js";

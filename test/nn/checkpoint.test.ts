@@ -1,4 +1,5 @@
-// Model files and checkpoints: what comes back, resuming to the same bits from any interruption, and files that do not fit.
+// Model files and checkpoints: what comes back, resuming to the same bits from any interruption, and files that do not
+// fit.
 import { copyFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,6 +1,6 @@
-// Optimizers against figures from NumPy in float64: four steps from w = [1, -2, 0.5] with g = w^2 k / 10 + [0.1, -0.2, 0.3]
-// in step k. Momentum: v = m v - r g, w += v (Nesterov: m v - r g). Adam: m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2,
-// w -= r sqrt(1 - b2^k) / (1 - b1^k) m / (sqrt(v) + 1e-7). Weight decay first: w -= r decay w.
+// Optimizers against figures from NumPy in float64: four steps from w = [1, -2, 0.5] with g = w^2 k / 10 + [0.1, -0.2,
+// 0.3] in step k. Momentum: v = m v - r g, w += v (Nesterov: m v - r g). Adam: m = b1 m + (1 - b1) g, v = b2 v + (1 -
+// b2) g^2, w -= r sqrt(1 - b2^k) / (1 - b1^k) m / (sqrt(v) + 1e-7). Weight decay first: w -= r decay w.
 import { expect, test } from "vitest";
 import { mul, sub } from "../../src/autograd/ops/elementwise.js";
 import { sum } from "../../src/autograd/ops/reduce.js";
@@ -224,7 +224,10 @@ test("defaults are Keras's", () => {
   expect(() => adam({ learningRate: Number.NaN })).toThrow("learningRate must be a finite number from 0 or a schedule");
 });
 
-/** Keras: ExponentialDecay(0.1, 10, 0.5), CosineDecay(0, 10, alpha=0.1, warmup_target=0.1, warmup_steps=4); PyTorch: StepLR(10). */
+/**
+ * Keras: ExponentialDecay(0.1, 10, 0.5), CosineDecay(0, 10, alpha=0.1, warmup_target=0.1, warmup_steps=4); PyTorch:
+ * StepLR(10).
+ */
 test("schedules", () => {
   const at = (schedule: { at(step: number): number }, steps: number[]) => steps.map((step) => schedule.at(step));
   expect(at(constantRate(0.3), [0, 1000])).toEqual([0.3, 0.3]);

@@ -1,4 +1,5 @@
-// What the tests of nn share: both devices, a task that small networks learn in seconds, and small networks. No tests here.
+// What the tests of nn share: both devices, a task that small networks learn in seconds, and small networks. No tests
+// here.
 import { afterAll, beforeAll, describe } from "vitest";
 import { type Architecture, architecture } from "../../src/nn/architecture.js";
 import type { Layer } from "../../src/nn/layer.js";

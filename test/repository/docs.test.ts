@@ -1,5 +1,5 @@
-// Numbers in the documentation that the code decides, and how its prose is written: sentences of at most 25 words, lines of
-// at most 120 characters.
+// Numbers in the documentation that the code decides, and how its prose is written: sentences of at most 25 words,
+// lines of at most 120 characters.
 import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { gatherTile } from "../../src/kernels/conv2d/software-gather.js";

@@ -1,8 +1,10 @@
-// What a file of TypeScript or JavaScript imports, for tests of who may import what. (TypeScript's own preProcessFile passes over
-// `export * as name from`.)
+// What a file of TypeScript or JavaScript imports, for tests of who may import what. (TypeScript's own preProcessFile
+// passes over `export * as name from`.)
 import ts from "typescript";
 
-/** The names in a text's imports and exports, and in `import()` of a name that stands there: those that bundlers follow. */
+/**
+ * The names in a text's imports and exports, and in `import()` of a name that stands there: those that bundlers follow.
+ */
 export function importedNames(path: string, text: string): string[] {
   const names: string[] = [];
   const visit = (node: ts.Node): void => {

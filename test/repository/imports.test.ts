@@ -10,7 +10,10 @@ beforeAll(() => {
   expect(built.status, built.stderr).toBe(0);
 });
 
-/** What a file imports by a name that stands in it, at once or later, as a bundler sees it: paths below dist/, or packages. */
+/**
+ * What a file imports by a name that stands in it, at once or later, as a bundler sees it: paths below dist/, or
+ * packages.
+ */
 function importsOf(path: string, text = readFileSync(path, "utf8")): string[] {
   const names = importedNames(path, text);
   // Bundlers take these for files that belong to the program, too.

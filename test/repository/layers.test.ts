@@ -1,11 +1,15 @@
-// Holds the order of the layers under src/ (tensor <- webgpu, kernels <- autograd <- nn <- inputs <- experiments) and keeps WebGPU's types where they belong.
+// Holds the order of the layers under src/ (tensor <- webgpu, kernels <- autograd <- nn <- inputs <- experiments) and
+// keeps WebGPU's types where they belong.
 import { readdirSync, readFileSync } from "node:fs";
 import { posix } from "node:path";
 import ts from "typescript";
 import { expect, test } from "vitest";
 import { importedNames } from "./imported.js";
 
-/** What each folder of src/ may import besides itself. Files directly in src/ (the public API, the command) may import anything. */
+/**
+ * What each folder of src/ may import besides itself. Files directly in src/ (the public API, the command) may import
+ * anything.
+ */
 const mayImport: Record<string, readonly string[]> = {
   runtime: ["tensor", "webgpu", "io"],
   tensor: ["webgpu"],

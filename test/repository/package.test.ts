@@ -1,4 +1,5 @@
-// The package that `npm pack` makes, used from another folder: it installs, runs, ends by itself, and its types compile.
+// The package that `npm pack` makes, used from another folder: it installs, runs, ends by itself, and its types
+// compile.
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -21,7 +21,10 @@ function run(...command: string[]): string {
   return stdout;
 }
 
-/** What the op is used for: as a function, as a method, as a layer's activation, with its gradient, and in a stored model. */
+/**
+ * What the op is used for: as a function, as a method, as a layer's activation, with its gradient, and in a stored
+ * model.
+ */
 const program = `
 import { elu, gradcheck, nn, openDevice, tensor } from "./dist/index.js";
 const device = await openDevice("cpu");

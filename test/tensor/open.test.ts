@@ -1,4 +1,5 @@
-// Opening devices and giving them back: what a process keeps of them, what reaches a user's terminal, and which errors escape.
+// Opening devices and giving them back: what a process keeps of them, what reaches a user's terminal, and which errors
+// escape.
 import { spawnSync } from "node:child_process";
 import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

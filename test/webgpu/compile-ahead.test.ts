@@ -1,4 +1,5 @@
-// Compiling on a second core: another device gets the programs, last first, while the first one is at work, and only then.
+// Compiling on a second core: another device gets the programs, last first, while the first one is at work, and only
+// then.
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { abs, exp, relu, sigmoid, tanh } from "../../src/autograd/ops/elementwise.js";
 import { openDevice } from "../../src/tensor/open.js";

@@ -27,7 +27,10 @@ afterAll(() => {
   WebGpuPlan.mergeAfter = mergeAfter;
 });
 
-/** A command that reads and writes buffers of the given numbers, with a program of so many characters and as many statements as it takes. */
+/**
+ * A command that reads and writes buffers of the given numbers, with a program of so many characters and as many
+ * statements as it takes.
+ */
 function command(
   name: string,
   reads: number[],

@@ -38,11 +38,11 @@ const rules: Rules<Conv2dOptions> = { ...conv2dRules, bias: tensorRule, activati
 
 /**
  * Cross-correlation with zero padding: x [N, H, W, Cin], kernel [kh, kw, Cin, Cout] -> [N, OH, OW, Cout],
- * y[n, oy, ox, co] = activation(bias[co] + sum of x[n, oy s + ky d - p, ox s + kx d - p, ci] kernel[ky, kx, ci, co]) with
- * strides s, dilations d and the padding p before the first row and column, as in Keras.
+ * y[n, oy, ox, co] = activation(bias[co] + sum of x[n, oy s + ky d - p, ox s + kx d - p, ci] kernel[ky, kx, ci, co])
+ * with strides s, dilations d and the padding p before the first row and column, as in Keras.
  *
- * Backward, with dz = dy * activation'(z): dx is the transposed convolution of dz, dkernel the correlation of x with dz,
- * dbias the sum of dz over all axes but the last; each is computed only where it is needed.
+ * Backward, with dz = dy * activation'(z): dx is the transposed convolution of dz, dkernel the correlation of x with
+ * dz, dbias the sum of dz over all axes but the last; each is computed only where it is needed.
  *
  * @example conv2d(x, kernel, { padding: "same", bias, activation: "relu" })
  * @throws ShapeError when ranks or channels do not fit, or the kernel is larger than the padded input
@@ -92,8 +92,8 @@ export function conv2d(x: Tensor, kernel: Tensor, given: Conv2dOptions = {}): Te
 }
 
 /**
- * Runs a convolution, or one with pooling, whose further outputs are what it keeps for its gradients: the kernel's gradient
- * asks for what became of x, that of x for what became of the kernel. Inputs: x, kernel, perhaps a bias.
+ * Runs a convolution, or one with pooling, whose further outputs are what it keeps for its gradients: the kernel's
+ * gradient asks for what became of x, that of x for what became of the kernel. Inputs: x, kernel, perhaps a bias.
  */
 export function runKeeping<Params extends Conv2dParams>(
   kernel: Kernel<Params>,

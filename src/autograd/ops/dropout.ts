@@ -23,9 +23,9 @@ const rules: Rules<DropoutOptions> = {
 };
 
 /**
- * x times a mask that is 0 with probability `rate`, else 1 / (1 - rate); a dropped NaN or infinity is NaN, as in PyTorch.
- * The mask depends on key and offset alone: advance the offset by `randomCounters(x.size)` for the next step. With rate 0
- * it is x itself.
+ * x times a mask that is 0 with probability `rate`, else 1 / (1 - rate); a dropped NaN or infinity is NaN, as in
+ * PyTorch. The mask depends on key and offset alone: advance the offset by `randomCounters(x.size)` for the next step.
+ * With rate 0 it is x itself.
  */
 export function dropout(x: Tensor, options: DropoutOptions): Tensor {
   requireTensor("dropout", "x", x);

@@ -1,5 +1,5 @@
-// Differentiable elementwise operations: a function for each row of the tables in kernels/elementwise-table.ts, and those
-// that are no rows. All of this is public.
+// Differentiable elementwise operations: a function for each row of the tables in kernels/elementwise-table.ts, and
+// those that are no rows. All of this is public.
 import { castKernel, whereKernel } from "../../kernels/elementwise.js";
 import { type DType, dtypeRule } from "../../tensor/dtype.js";
 import { ShapeError } from "../../tensor/errors.js";
@@ -81,8 +81,8 @@ export function where(condition: Tensor, a: Tensor, b: Tensor): Tensor {
 
 /**
  * x in another dtype, or x itself, gradient and all. Floats are truncated towards zero; what lies outside the integers'
- * range becomes their nearest end (2147483647 for 3e9 as i32, 0 for -1 as u32), and NaN becomes 0. Integers keep their 32
- * bits: -1 as u32 is 4294967295. No gradient flows through integers.
+ * range becomes their nearest end (2147483647 for 3e9 as i32, 0 for -1 as u32), and NaN becomes 0. Integers keep their
+ * 32 bits: -1 as u32 is 4294967295. No gradient flows through integers.
  */
 export function cast(x: Tensor, dtype: DType): Tensor {
   requireTensor("cast", "x", x);

@@ -9,8 +9,8 @@ import { record } from "../tape.js";
 
 /**
  * Slices of x along `axis` by index: x [..., n, ...] and indices [k...] give [..., k..., ...]. An index outside [0, n),
- * negative ones among them, gives a slice of NaN (of i32 -2^31, of u32 2^32 - 1) and passes no gradient on. The gradient adds
- * up in the order of the indices.
+ * negative ones among them, gives a slice of NaN (of i32 -2^31, of u32 2^32 - 1) and passes no gradient on. The
+ * gradient adds up in the order of the indices.
  * @param indices i32, any shape
  */
 export function gather(x: Tensor, indices: Tensor, axis: number | AxesOptions<number> = 0): Tensor {
@@ -39,8 +39,8 @@ export function gather(x: Tensor, indices: Tensor, axis: number | AxesOptions<nu
 }
 
 /**
- * Rows with a 1 at the index and 0 elsewhere: indices [k...] give f32 [k..., depth]. An index outside [0, depth) gives a row
- * of NaN.
+ * Rows with a 1 at the index and 0 elsewhere: indices [k...] give f32 [k..., depth]. An index outside [0, depth) gives
+ * a row of NaN.
  * @param indices i32 or u32
  */
 export function oneHot(indices: Tensor, depth: number): Tensor {

@@ -41,7 +41,8 @@ const rules: Rules<MatmulOptions> = {
  * dbias = sum of dz over all axes but the last.
  *
  * @example matmul(x, kernel, { bias, activation: "relu" })
- * @throws ShapeError when the inner sizes differ, the batch axes do not broadcast, or an operand has fewer than two axes
+ * @throws ShapeError when the inner sizes differ, the batch axes do not broadcast, or an operand has fewer than two
+ * axes
  */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
   requireTensor("matmul", "a", a);

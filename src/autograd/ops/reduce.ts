@@ -132,7 +132,10 @@ export function logSumExp(input: Tensor, given?: Axes | ReduceOptions, further?:
 /** The axis to search, where it is not given by position. */
 export type ArgmaxOptions = AxesOptions<number> & Pick<ReduceOptions, "keepDims">;
 
-/** Index (i32) of the first maximum, or first NaN, along one axis: `argmax(x, -1)`, `argmax(x, { axis: -1, keepDims: true })`. */
+/**
+ * Index (i32) of the first maximum, or first NaN, along one axis: `argmax(x, -1)`, `argmax(x, { axis: -1, keepDims:
+ * true })`.
+ */
 export function argmax(x: Tensor, given: number | ArgmaxOptions, further?: ArgmaxOptions): Tensor {
   const options = argumentsOf("argmax", [x, given, further]);
   const axis = oneAxis("argmax", options.axes, x.rank);

@@ -47,8 +47,8 @@ export interface CrossEntropyOptions {
 const crossEntropyRules: Rules<CrossEntropyOptions> = { reduction: oneOf("none", "mean", "sum") };
 
 /**
- * Cross-entropy of softmax(logits) with the targets, per sample or as the batch's mean or sum. Where logits need a gradient,
- * it is computed along with the loss.
+ * Cross-entropy of softmax(logits) with the targets, per sample or as the batch's mean or sum. Where logits need a
+ * gradient, it is computed along with the loss.
  * @param logits f32 [N, C]
  * @param targets class ids, i32 or u32 [N] (an id outside [0, C) gives NaN), or f32 [N, C]: a distribution per sample
  */

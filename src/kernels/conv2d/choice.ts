@@ -10,9 +10,9 @@ import type { TileSize } from "./winograd-matrices.js";
 import { spectrumShape } from "./winograd-transforms.js";
 
 /**
- * Nanoseconds of one core of lavapipe: a multiply-add of the direct kernels and of the matrix products, and an element's
- * way through a transform into its spectrum or out of it, which takes longer in large tiles, whose code outgrows the
- * instruction cache.
+ * Nanoseconds of one core of lavapipe: a multiply-add of the direct kernels and of the matrix products, and an
+ * element's way through a transform into its spectrum or out of it, which takes longer in large tiles, whose code
+ * outgrows the instruction cache.
  */
 const PRICES = { direct: 0.115, product: 0.07, transform: { 2: 1.55, 4: 3.2 } } as const;
 
@@ -67,8 +67,8 @@ function fitsBinding({ maxBindingBytes }: TuningProfile, { geometry, frequencies
 
 /**
  * How to tile a convolution for Winograd, or undefined where the direct kernels are faster or the only ones: other
- * kernels than 3 x 3 with stride 1, few or uneven channels, intermediate results that exceed a binding, and every adapter
- * but software ones, for which alone this was measured. The forward pass decides for its gradients, too.
+ * kernels than 3 x 3 with stride 1, few or uneven channels, intermediate results that exceed a binding, and every
+ * adapter but software ones, for which alone this was measured. The forward pass decides for its gradients, too.
  */
 export function winogradTiling(profile: TuningProfile, geometry: Conv2dGeometry): Tiling | undefined {
   const { inputs, outputs } = geometry;
@@ -86,7 +86,10 @@ export function winogradTiling(profile: TuningProfile, geometry: Conv2dGeometry)
   return best;
 }
 
-/** Tiles of a hardware adapter's Winograd (winograd-hardware.ts); "by price" is a model of a large one, see tile-choice.ts. */
+/**
+ * Tiles of a hardware adapter's Winograd (winograd-hardware.ts); "by price" is a model of a large one, see
+ * tile-choice.ts.
+ */
 export const HARDWARE_FORM: Choice<WinogradForm> = {
   name: "conv2d 3 x 3",
   options: ["tiles by price", "tiles of 2", "tiles of 4", "direct"],
@@ -109,7 +112,10 @@ function winogradClocks(profile: TuningProfile, { geometry, tiles, frequencies }
   );
 }
 
-/** How to tile a convolution for Winograd on a hardware adapter, all three passes; undefined where implicit products are faster. */
+/**
+ * How to tile a convolution for Winograd on a hardware adapter, all three passes; undefined where implicit products are
+ * faster.
+ */
 export function hardwareTiling(profile: TuningProfile, geometry: Conv2dGeometry): Tiling | undefined {
   const { family, matrices } = profile;
   const { batch, inputs, outputs, y, x } = geometry;
@@ -128,14 +134,16 @@ export function hardwareTiling(profile: TuningProfile, geometry: Conv2dGeometry)
   return best;
 }
 
-/** Windows that pay for filling a product's panels, and elements that keep a few cores busy with the kernel gradient. */
+/**
+ * Windows that pay for filling a product's panels, and elements that keep a few cores busy with the kernel gradient.
+ */
 const LEAST_WINDOWS = 128;
 const LEAST_ELEMENTS = 128;
 const LEAST_OUTPUTS = 32;
 
 /**
- * Whether a convolution that does not go by Winograd goes by products over windows (products.ts): windows without padding
- * or dilation, channels in fours, enough of both, matrices that fit a binding, and a software adapter.
+ * Whether a convolution that does not go by Winograd goes by products over windows (products.ts): windows without
+ * padding or dilation, channels in fours, enough of both, matrices that fit a binding, and a software adapter.
  */
 export function goesByProducts(profile: TuningProfile, geometry: Conv2dGeometry): boolean {
   const { family, maxBindingBytes } = profile;

@@ -62,7 +62,9 @@ export function inputGradientByColumns(call: GpuCall<Conv2dGeometry>, gather: Ga
   addColumns(call, call.params, { columns, dx });
 }
 
-/** dx = the sum of the columns that belong to each element; columns [N, OH, OW, kh kw Cin, padded to a multiple of 4]. */
+/**
+ * dx = the sum of the columns that belong to each element; columns [N, OH, OW, kh kw Cin, padded to a multiple of 4].
+ */
 function addColumns<P>(
   call: GpuCall<P>,
   geometry: Conv2dGeometry,

@@ -11,8 +11,8 @@ export type Pair = number | readonly [number, number];
 
 /**
  * Padding of the input with zeros. "valid": none. "same": output size ceil(input / stride), an odd pixel at the bottom
- * or right, as Keras. Or explicitly [[top, bottom], [left, right]]; a negative bottom or right leaves out rows or columns
- * of the input.
+ * or right, as Keras. Or explicitly [[top, bottom], [left, right]]; a negative bottom or right leaves out rows or
+ * columns of the input.
  */
 export type Padding = "valid" | "same" | readonly [readonly [number, number], readonly [number, number]];
 
@@ -50,7 +50,10 @@ export interface WindowAxis {
   readonly padding: number;
 }
 
-/** x [batch, y.input, x.input, inputs] * kernel [y.kernel, x.kernel, inputs, outputs] -> [batch, y.output, x.output, outputs]. */
+/**
+ * x [batch, y.input, x.input, inputs] * kernel [y.kernel, x.kernel, inputs, outputs] -> [batch, y.output, x.output,
+ * outputs].
+ */
 export interface Conv2dGeometry {
   readonly batch: number;
   readonly inputs: number;
@@ -173,7 +176,8 @@ export function kernelShape({ y, x, inputs, outputs }: Conv2dGeometry): Shape {
 
 /**
  * One axis of a gather: the target at position d takes from the source, for each tap t, position
- * p / divisor with p = d scale + offset + t step, where p >= 0, p is a multiple of the divisor and p / divisor < source.
+ * p / divisor with p = d scale + offset + t step, where p >= 0, p is a multiple of the divisor and p / divisor <
+ * source.
  */
 export interface GatherAxis {
   readonly source: number;
@@ -199,7 +203,9 @@ export interface Gather {
   readonly kernelStrides: { readonly source: number; readonly target: number };
 }
 
-/** What a gather reads and writes: source and target [batch, height, width, channels], kernel, bias [targetChannels]. */
+/**
+ * What a gather reads and writes: source and target [batch, height, width, channels], kernel, bias [targetChannels].
+ */
 export interface GatherViews {
   readonly source: GpuView;
   readonly kernel: GpuView;

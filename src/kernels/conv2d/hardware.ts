@@ -1,6 +1,6 @@
-// Convolution for hardware adapters, right on every adapter: implicit matrix products in tiles whose operands are staged in
-// workgroup memory (../tiled-product.ts), in float32 or, on a device of mixed precision, on matrix units. Nothing is copied
-// to columns first; a tile's left operand is gathered from the activations while it is staged.
+// Convolution for hardware adapters, right on every adapter: implicit matrix products in tiles whose operands are
+// staged in workgroup memory (../tiled-product.ts), in float32 or, on a device of mixed precision, on matrix units.
+// Nothing is copied to columns first; a tile's left operand is gathered from the activations while it is staged.
 //   gather (forward, input gradient): rows = target positions, columns = target channels, k = (tap, source channel)
 //   kernel gradient:                  rows = (tap, input channel), columns = output channels, k = output pixel
 // Where four neighbours of an operand lie side by side, an invocation keeps the coordinates of each of its items and
@@ -86,7 +86,10 @@ export function gatherHardware<P>(
 
 /** Position `line` of the target and k = (tap, source channel): an element of the source, 0 outside of the image. */
 function sourceOperand({ vectorSource, strided }: GatherShape, tile: Tile): Operand {
-  /** Statements that assign the element of (tapY, tapX, channel) to `target`. u32 arithmetic wraps: a negative position is a huge one. */
+  /**
+   * Statements that assign the element of (tapY, tapX, channel) to `target`. u32 arithmetic wraps: a negative position
+   * is a huge one.
+   */
   const read = (item: string, target: string, [tapY, tapX, channel]: readonly [string, string, string]) => /* wgsl */ `
         let atY = ${item}Y + ${tapY} * u.stepY;
         let atX = ${item}X + ${tapX} * u.stepX;
@@ -265,7 +268,9 @@ export function kernelGradientHardware(call: GpuCall<Conv2dGeometry>): void {
   });
 }
 
-/** Kernel element `line` = (tap, input channel) and output pixel k: the input that they meet, 0 outside of the image. */
+/**
+ * Kernel element `line` = (tap, input channel) and output pixel k: the input that they meet, 0 outside of the image.
+ */
 function windowOperand({ vectorInput }: KernelGradientShape, tile: Tile): Operand {
   /** Statements that assign the input under one kernel element to `target`. u32 arithmetic wraps. */
   const read = (item: string, target: string, element: string) => /* wgsl */ `
@@ -315,8 +320,8 @@ function windowOperand({ vectorInput }: KernelGradientShape, tile: Tile): Operan
 }
 
 /**
- * Adds the sums of dz that invocations have seen, each of the four channels that all of its items have, in a fixed order;
- * the tiles of the first kernel elements store them.
+ * Adds the sums of dz that invocations have seen, each of the four channels that all of its items have, in a fixed
+ * order; the tiles of the first kernel elements store them.
  */
 function biasEpilogue({ vectorOutput }: KernelGradientShape, tile: Tile): string {
   const quads = tile.columns / 4;

@@ -55,7 +55,8 @@ export function kernelSumsBindings(
 }
 
 /**
- * Lets `record` compute the sums of every split (biasSums where the call has a second output) and adds them into the outputs dkernel and dbias.
+ * Lets `record` compute the sums of every split (biasSums where the call has a second output) and adds them into the
+ * outputs dkernel and dbias.
  */
 export function collectKernelSums(
   call: GpuCall<Conv2dGeometry>,

@@ -1,6 +1,7 @@
 // WGSL text about the four cells of a 2 x 2 pooling window (cell = 2 cy + cx), four channels at a time, which the fused
-// convolution and pooling kernels share: the maximum with the cell that won, and the gradient on its way back. A window's
-// winners are packed into a u32, two bits a channel. A NaN wins its window, of several the last, as in PyTorch.
+// convolution and pooling kernels share: the maximum with the cell that won, and the gradient on its way back. A
+// window's winners are packed into a u32, two bits a channel. A NaN wins its window, of several the last, as in
+// PyTorch.
 import type { Binding } from "../../webgpu/program.js";
 import { isNan, typed } from "../ieee.js";
 import type { PooledGradient } from "./route.js";
@@ -9,8 +10,8 @@ import type { PooledGradient } from "./route.js";
 export const CELLS = [0, 1, 2, 3].map((cell) => ({ cy: cell >> 1, cx: cell & 1 }));
 
 /**
- * Declares `best`, the maximum of the vec4f `z(cell)` (names), and, if wanted, `packed`: the first cell that has it. Asking
- * each cell whether it is a NaN would cost as much as the maximum itself, so the sum of all is asked, once.
+ * Declares `best`, the maximum of the vec4f `z(cell)` (names), and, if wanted, `packed`: the first cell that has it.
+ * Asking each cell whether it is a NaN would cost as much as the maximum itself, so the sum of all is asked, once.
  */
 export function maximumWgsl(z: (cell: number) => string, { winner }: { readonly winner: boolean }): string {
   const take = (k: number, won: string) => /* wgsl */ `

@@ -1,5 +1,6 @@
-// The float64 reference of the three convolution passes: the definition, as plain loops over images, positions and taps.
-// What the inner loops read and write has names of its own and one type, which V8 computes about six times as fast.
+// The float64 reference of the three convolution passes: the definition, as plain loops over images, positions and
+// taps. What the inner loops read and write has names of its own and one type, which V8 computes about six times as
+// fast.
 import type { CpuView } from "../../tensor/kernel.js";
 import type { Conv2dGeometry } from "./geometry.js";
 

@@ -1,10 +1,14 @@
 // How a convolution's three passes are computed: a route. What a forward pass computes on its way can be kept for the
-// gradients, by name. Which route a convolution takes is chosen in routes.ts, that of one with pooling in ../conv-pool.ts.
+// gradients, by name. Which route a convolution takes is chosen in routes.ts, that of one with pooling in
+// ../conv-pool.ts.
 import type { Spec } from "../../tensor/dtype.js";
 import type { GpuCall, GpuView } from "../../webgpu/program.js";
 import type { FusedActivation } from "../activation.js";
 
-/** Transforms that the gradients would compute again: of x, for the kernel gradient; of the kernel, for the input gradient. */
+/**
+ * Transforms that the gradients would compute again: of x, for the kernel gradient; of the kernel, for the input
+ * gradient.
+ */
 export type KeptName = "x" | "kernel";
 export type Kept<T> = { readonly [Name in KeptName]?: T | undefined };
 

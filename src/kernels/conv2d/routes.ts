@@ -1,5 +1,5 @@
-// The route of a convolution (route.ts): the one place that chooses between Winograd's minimal filtering of each family,
-// matrix products over windows, and the gathers. When each is worth it is in choice.ts.
+// The route of a convolution (route.ts): the one place that chooses between Winograd's minimal filtering of each
+// family, matrix products over windows, and the gathers. When each is worth it is in choice.ts.
 import type { TuningProfile } from "../../webgpu/family.js";
 import type { GpuCall } from "../../webgpu/program.js";
 import type { FusedActivation } from "../activation.js";

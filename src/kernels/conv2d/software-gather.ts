@@ -6,7 +6,8 @@
 // values are broadcast:
 //   c[q][g] (vec4f: channels 4 q ... 4 q + 3 at the lane's position of group g) += kernel[k][4 q ...] * source[g][k]
 // No lane is wasted on channels that do not exist, whatever their number: 24 and 36 are nearly as fast as 32. Loads are
-// the cost on lavapipe (a vec4f load as much as 36 multiply-adds of 8 lanes): a tile of 64 x 32 loads 12 vec4f per 1024.
+// the cost on lavapipe (a vec4f load as much as 36 multiply-adds of 8 lanes): a tile of 64 x 32 loads 12 vec4f per
+// 1024.
 
 import { SUBGROUP_LANES as LANES } from "../../webgpu/family.js";
 import { type GpuCall, type GpuView, GRID_INDEX, gridOf } from "../../webgpu/program.js";
@@ -134,8 +135,8 @@ export function gatherTile(targetChannels: number): { channels: number; groups: 
 }
 
 /**
- * WGSL of the vec4f of channels 4 q ... 4 q + 3, broadcast from the lane registers `name`0, ...: lane l of register r holds
- * channels 32 r + 4 l ... + 3 (`vector`) or channel 8 r + l.
+ * WGSL of the vec4f of channels 4 q ... 4 q + 3, broadcast from the lane registers `name`0, ...: lane l of register r
+ * holds channels 32 r + 4 l ... + 3 (`vector`) or channel 8 r + l.
  */
 export function broadcastQuad(name: string, q: number, vector: boolean): string {
   const scalar = (channel: number) => `subgroupBroadcast(${name}${channel >> 3}, ${channel & 7}u)`;

@@ -1,6 +1,7 @@
 // Kernel gradient of a convolution for software adapters (lavapipe) with subgroups of eight lanes, one subgroup per
 // workgroup, operands in registers. Lane l holds kernel elements e = (ky, kx, ci) of every group; dy is broadcast:
-//   c[q][g][i] (vec4f: channels 4 q ... 4 q + 3 at element i of the lane's group g) += dy[pixel][4 q ...] * x[pixel + e]
+//   c[q][g][i] (vec4f: channels 4 q ... 4 q + 3 at element i of the lane's group g) += dy[pixel][4 q ...] * x[pixel +
+//   e]
 // over the output rows (n, oy) of a split and all ox. Sums of dy over the same loop are the bias gradient.
 
 import { SUBGROUP_LANES as LANES } from "../../webgpu/family.js";
@@ -63,8 +64,8 @@ export function kernelGradientSoftware(call: GpuCall<Conv2dGeometry>): void {
 }
 
 /**
- * The cheapest tile of at most 300 registers of sums, by the adapter's prices in nanoseconds: a load of eight vec4f 12, of
- * eight scalars 5, a multiply-add of eight lanes 0.33, and a trip through the loop 15.
+ * The cheapest tile of at most 300 registers of sums, by the adapter's prices in nanoseconds: a load of eight vec4f 12,
+ * of eight scalars 5, a multiply-add of eight lanes 0.33, and a trip through the loop 15.
  */
 function kernelGradientTile(
   elements: number,

@@ -1,10 +1,13 @@
-// The input gradient of a convolution whose windows lie whole inside their images, on software adapters, in one dispatch:
+// The input gradient of a convolution whose windows lie whole inside their images, on software adapters, in one
+// dispatch:
 //   dx[where element e of window m lies] += sum over outputs o of dz[m, o] K[e, o]
-// dz [N OH OW, Cout], K [kh kw Cin, Cout], windows as in window-rows.ts. A subgroup has some images to itself: it clears their
-// dx, and panel by panel of K^T (matmul-panel.ts) adds to it what each window gets. The product dZ K^T is nowhere stored.
+// dz [N OH OW, Cout], K [kh kw Cin, Cout], windows as in window-rows.ts. A subgroup has some images to itself: it
+// clears their dx, and panel by panel of K^T (matmul-panel.ts) adds to it what each window gets. The product dZ K^T is
+// nowhere stored.
 //
-// Windows overlap, so a lane reads what another one has stored for the window before. llvmpipe runs the lanes of a subgroup as
-// one thread, whose loads and stores keep their order. WGSL does not promise that, so choice.ts asks for a processor.
+// Windows overlap, so a lane reads what another one has stored for the window before. llvmpipe runs the lanes of a
+// subgroup as one thread, whose loads and stores keep their order. WGSL does not promise that, so choice.ts asks for a
+// processor.
 
 import { SUBGROUP_LANES } from "../../webgpu/family.js";
 import type { GpuCall, GpuView } from "../../webgpu/program.js";
@@ -20,7 +23,10 @@ import {
 import { repeat } from "../subgroup-tile.js";
 import { inWindow, NEXT_WINDOW, startWindows, type WindowRows, windowSizes } from "../window-rows.js";
 
-/** Windows that pay for filling a panel, as far as there are workgroups for the cores; and as many workgroups as are of use. */
+/**
+ * Windows that pay for filling a panel, as far as there are workgroups for the cores; and as many workgroups as are of
+ * use.
+ */
 const LEAST_WINDOWS = 256;
 const WANTED_WORKGROUPS = 8;
 

@@ -1,11 +1,12 @@
-// Convolutions of 3 x 3, stride 1, by Winograd's minimal filtering (winograd-matrices.ts) on hardware adapters: an invocation
-// transforms one tile of one channel, with all its frequencies in registers, and neighbours have neighbouring channels. With
-// the one-dimensional matrices written on one side only, t a frequency and p a tile of m x m outputs:
+// Convolutions of 3 x 3, stride 1, by Winograd's minimal filtering (winograd-matrices.ts) on hardware adapters: an
+// invocation transforms one tile of one channel, with all its frequencies in registers, and neighbours have
+// neighbouring channels. With the one-dimensional matrices written on one side only, t a frequency and p a tile of m x
+// m outputs:
 //   forward          V[t][p] = inputs d        U[t] = kernel g          M[t] = V[t] U[t]          y = outputs M
-//   input gradient   the same convolution of dz: taps turned round, channels exchanged, padding 2 - p. No two tiles write one pixel
+//   input gradient   the same convolution of dz: taps turned round, channels exchanged, padding 2 - p; no tiles overlap
 //   kernel gradient  V[t][p] = inputs d        N[t][p] = outputs^T dz   D[t] = V[t]^T N[t]        dkernel = kernel^T D
-// The other way to the input gradient, the adjoint step by step (winograd.ts, for software adapters), shares N, but its tiles
-// overlap in what they write.
+// The other way to the input gradient, the adjoint step by step (winograd.ts, for software adapters), shares N, but its
+// tiles overlap in what they write.
 import type { Spec } from "../../tensor/dtype.js";
 import { sizeOf } from "../../tensor/shape.js";
 import { type GpuCall, type GpuView, windowOf } from "../../webgpu/program.js";
@@ -162,7 +163,9 @@ function transformGradient<P>(call: GpuCall<P>, tiling: Tiling, dz: GpuView): Gp
   return to;
 }
 
-/** U [frequencies, Cin, Cout] = kernel g kernel^T of the taps g of every pair of channels, turned round if `reversed`. */
+/**
+ * U [frequencies, Cin, Cout] = kernel g kernel^T of the taps g of every pair of channels, turned round if `reversed`.
+ */
 function transformKernel<P>(
   call: GpuCall<P>,
   { geometry: { inputs, outputs }, m, frequencies }: Tiling,
@@ -282,8 +285,8 @@ function kernelGradient<P>(call: GpuCall<P>, tiling: Tiling, views: KernelGradie
 }
 
 /**
- * dbias = sum of dz. The frequency (1, 1) of N, that of the point 1 on both axes, is the sum over a tile: m^2 times less to
- * read, where it can be bound.
+ * dbias = sum of dz. The frequency (1, 1) of N, that of the point 1 on both axes, is the sum over a tile: m^2 times
+ * less to read, where it can be bound.
  */
 function sumGradient<P>(
   call: GpuCall<P>,

@@ -1,9 +1,10 @@
 // The matrices of Winograd's minimal filtering F(m, 3) (Winograd 1980; Lavin and Gray 2016), by the Toom-Cook
-// construction, and WGSL text that multiplies by them. In one dimension, m outputs of a filter g of 3 taps from a tile d
-// of m + 2 inputs take m + 2 multiplications instead of 3 m:
-//   y = outputs ((kernel g) * (inputs d)), * element by element;   in two dimensions each matrix is applied to both axes.
+// construction, and WGSL text that multiplies by them. In one dimension, m outputs of a filter g of 3 taps from a tile
+// d of m + 2 inputs take m + 2 multiplications instead of 3 m:
+//   y = outputs ((kernel g) * (inputs d)), * element by element
+// In two dimensions each matrix is applied to both axes.
 // With points p_0 ... p_m and infinity, f_j = product of (p_j - p_i) over i != j:
-//   outputs[i][j] = p_j^i         kernel[j][k] = p_j^k / f_j         inputs[j] = coefficients of the product of (x - p_i), i != j
+//   outputs[i][j] = p_j^i    kernel[j][k] = p_j^k / f_j    inputs[j] = coefficients of the product of (x - p_i), i != j
 // and for infinity the last column of outputs, row of kernel, and the coefficients of the product of all (x - p_i).
 import { repeat } from "../subgroup-tile.js";
 
@@ -59,8 +60,8 @@ export function transposed(matrix: Matrix): Matrix {
 export type Element = (row: number, column: number) => string;
 
 /**
- * WGSL that declares to(i, j) = sum over r, c of left[i][r] from(r, c) right[j][c]; all are of `type`. `prefix` begins the
- * names of intermediate results.
+ * WGSL that declares to(i, j) = sum over r, c of left[i][r] from(r, c) right[j][c]; all are of `type`. `prefix` begins
+ * the names of intermediate results.
  */
 export function transform2d(
   left: Matrix,

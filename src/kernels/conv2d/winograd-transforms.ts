@@ -65,7 +65,9 @@ function storeRows(side: number, { target, at, plane }: Record<"target" | "at" |
     }`;
 }
 
-/** WGSL that declares y = left M left^T for the frequencies M that are stored as `storeRows` does; row by row as well. */
+/**
+ * WGSL that declares y = left M left^T for the frequencies M that are stored as `storeRows` does; row by row as well.
+ */
 function transformRows(left: Matrix, { source, at, plane }: Record<"source" | "at" | "plane", string>): string {
   const side = left[0]!.length;
   const results = left.length;
@@ -101,8 +103,8 @@ function sizesOf({ geometry: { y, x }, rows, columns }: Tiling) {
 }
 
 /**
- * spectrum = inputs d inputs^T of the tiles d (a x a) of x. An invocation walks along a row of tiles: m columns of a tile
- * are new, two were the tile's before it.
+ * spectrum = inputs d inputs^T of the tiles d (a x a) of x. An invocation walks along a row of tiles: m columns of a
+ * tile are new, two were the tile's before it.
  */
 export function transformInput<P>(call: GpuCall<P>, tiling: Tiling, x: GpuView, spectrum: Spectrum): void {
   const { geometry, m, rows } = tiling;
@@ -271,9 +273,9 @@ export function transformResultGradient<P>(
 }
 
 /**
- * dx = sum of inputs^T V inputs over the overlapping tiles V of the spectrum. An invocation has four channels of an image
- * and walks over its tiles row by row: two columns are carried to the next tile, two rows are added to what the row of
- * tiles before has stored. Pixels of x that no tile reads get zero.
+ * dx = sum of inputs^T V inputs over the overlapping tiles V of the spectrum. An invocation has four channels of an
+ * image and walks over its tiles row by row: two columns are carried to the next tile, two rows are added to what the
+ * row of tiles before has stored. Pixels of x that no tile reads get zero.
  */
 export function transformInputGradient<P>(call: GpuCall<P>, tiling: Tiling, spectrum: Spectrum, dx: GpuView): void {
   const { geometry, m } = tiling;
@@ -336,7 +338,10 @@ export function transformInputGradient<P>(call: GpuCall<P>, tiling: Tiling, spec
   });
 }
 
-/** factors [frequencies][Cin][Cout] = kernel g kernel^T of the taps g (3 x 3) of every pair of channels, in `into` or memory of their own. */
+/**
+ * factors [frequencies][Cin][Cout] = kernel g kernel^T of the taps g (3 x 3) of every pair of channels, in `into` or
+ * memory of their own.
+ */
 export function transformKernel<P>(
   call: GpuCall<P>,
   { geometry: { inputs, outputs }, m, frequencies }: Tiling,
@@ -394,8 +399,8 @@ export function transformKernelGradient<P>(
 }
 
 /**
- * dbias = sum of dz, read off the gradient's spectrum: its frequency (1, 1), that of the point 1 on both axes, is the sum
- * over a tile. A subgroup has four channels, its lanes take tiles in turn.
+ * dbias = sum of dz, read off the gradient's spectrum: its frequency (1, 1), that of the point 1 on both axes, is the
+ * sum over a tile. A subgroup has four channels, its lanes take tiles in turn.
  */
 export function sumResultGradient<P>(call: GpuCall<P>, { m, tiles }: Tiling, spectrum: Spectrum, dbias: GpuView): void {
   const quads = spectrum.channels / 4;

@@ -1,5 +1,5 @@
-// What a callback may do. Callbacks act on the figures that fit reports. All methods are optional. They may be async, but for
-// onStepEnd, which is told of many steps at once, and exportState and importState.
+// What a callback may do. Callbacks act on the figures that fit reports. All methods are optional. They may be async,
+// but for onStepEnd, which is told of many steps at once, and exportState and importState.
 import { UsageError } from "../../tensor/errors.js";
 import { callable, object, oneOf, type Rule, type Rules, text } from "../../tensor/options.js";
 import { refusePromise } from "../../tensor/scope.js";

@@ -1,5 +1,5 @@
-// Saves the model after epochs: each under its own name, or the best one. For resuming an interrupted training use fit's
-// own `checkpoint` option, which also holds the optimizer and the callbacks.
+// Saves the model after epochs: each under its own name, or the best one. For resuming an interrupted training use
+// fit's own `checkpoint` option, which also holds the optimizer and the callbacks.
 import { object, optional } from "valibot";
 import { anyNumber, parse } from "../../io/json.js";
 import { UsageError } from "../../tensor/errors.js";

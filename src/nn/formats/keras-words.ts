@@ -1,6 +1,6 @@
 // How a layer says itself in Keras's words: names of its class, settings and weights, and values that Keras writes
-// differently. Each layer's file has its own words; what layers share is here. What Keras cannot say, or Kilograd cannot
-// compute, is an error, never left out.
+// differently. Each layer's file has its own words; what layers share is here. What Keras cannot say, or Kilograd
+// cannot compute, is an error, never left out.
 import { DataError, UsageError } from "../../tensor/errors.js";
 import type { ActivationName } from "../activations.js";
 import type { PlacedLayer } from "../architecture.js";

@@ -1,5 +1,6 @@
-// Batch normalisation over all axes but the last: gamma (x - mean) / sqrt(variance + epsilon) + beta. While training with
-// the batch's mean and (biased) variance, else with their running means. A frozen layer always uses the running means.
+// Batch normalisation over all axes but the last: gamma (x - mean) / sqrt(variance + epsilon) + beta. While training
+// with the batch's mean and (biased) variance, else with their running means. A frozen layer always uses the running
+// means.
 import { batchNorm as batchNormOp } from "../../autograd/ops/batchnorm.js";
 import { DataError, ShapeError } from "../../tensor/errors.js";
 import { checkOptions, number, type Rules } from "../../tensor/options.js";

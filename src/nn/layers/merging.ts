@@ -1,5 +1,5 @@
-// Layers of several inputs: sums, products, means and maxima element by element, and inputs side by side. Keras's names,
-// defaults and shapes.
+// Layers of several inputs: sums, products, means and maxima element by element, and inputs side by side. Keras's
+// names, defaults and shapes.
 import { add as addOp, div, maximum as maximumOp, mul } from "../../autograd/ops/elementwise.js";
 import { concat, reshape } from "../../autograd/ops/transform.js";
 import { ShapeError } from "../../tensor/errors.js";
@@ -9,8 +9,8 @@ import type { Tensor } from "../../tensor/tensor.js";
 import { type CallableLayer, commonConfig, defineLayerClass, type LayerOptions, layerRules } from "../layer.js";
 
 /**
- * The shape of what is computed element by element: axes are matched from the last on, and a size of 1 fits any, as in Keras.
- * Shapes are of one sample; the batch axis stands before all of them.
+ * The shape of what is computed element by element: axes are matched from the last on, and a size of 1 fits any, as in
+ * Keras. Shapes are of one sample; the batch axis stands before all of them.
  */
 function elementwiseShape(shapes: readonly Shape[]): Shape {
   const rank = Math.max(...shapes.map(({ length }) => length));

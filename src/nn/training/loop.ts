@@ -1,5 +1,5 @@
-// Training over a data set: epochs, validation, callbacks, checkpoints. Steps are taken by pipeline.ts. A resumed training ends
-// with the same bits.
+// Training over a data set: epochs, validation, callbacks, checkpoints. Steps are taken by pipeline.ts. A resumed
+// training ends with the same bits.
 import { DeviceError, UsageError } from "../../tensor/errors.js";
 import { checkOptions } from "../../tensor/options.js";
 import { atOnce, type Callback, type StepLogs, type TrainingContext } from "../callbacks/callback.js";
@@ -156,7 +156,10 @@ class Training {
     return this.aborted || this.pipeline.limitReached || this.history.stopReason !== undefined;
   }
 
-  /** The rest of the epoch's steps. A run is submitted before the figures of the last are waited for: the device never idles. */
+  /**
+   * The rest of the epoch's steps. A run is submitted before the figures of the last are waited for: the device never
+   * idles.
+   */
   private async runSteps(): Promise<void> {
     const { pipeline } = this;
     let submitted = this.stepInEpoch;

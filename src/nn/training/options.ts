@@ -55,8 +55,8 @@ export interface PerturbContext {
 }
 
 /**
- * Makes of a batch the inputs to train on. Part of the step, which is recorded and replayed (see `StepPlan`); no gradient
- * flows through it.
+ * Makes of a batch the inputs to train on. Part of the step, which is recorded and replayed (see `StepPlan`); no
+ * gradient flows through it.
  */
 export type Perturb = (x: Tensor, y: Tensor, context: PerturbContext) => Tensor;
 
@@ -85,7 +85,9 @@ export interface FitOptions {
   readonly augment?: (inputs: Float32Array, context: AugmentContext) => void;
   /** Changes a batch of inputs on the device, such as into adversarial examples for the weights as they are. */
   readonly perturb?: Perturb;
-  /** Where the device is of mixed precision, gradients are scaled, by default as PyTorch's GradScaler does; false: not. */
+  /**
+   * Where the device is of mixed precision, gradients are scaled, by default as PyTorch's GradScaler does; false: not.
+   */
   readonly lossScaling?: LossScalingOptions | false;
   readonly checkpoint?: CheckpointOptions;
   /** Checkpoint to go on from: a path, or the file as read. */
@@ -93,8 +95,8 @@ export interface FitOptions {
   /** Ends training after the steps on their way, with a checkpoint, when it is aborted. */
   readonly signal?: AbortSignal;
   /**
-   * Runs the JavaScript of every step instead of recording a step and replaying it. For debugging: results have the same
-   * bits, only slower. Default false.
+   * Runs the JavaScript of every step instead of recording a step and replaying it. For debugging: results have the
+   * same bits, only slower. Default false.
    */
   readonly runEagerly?: boolean;
 }

@@ -15,8 +15,8 @@ export interface Failure {
 }
 
 /**
- * Finds where numbers stopped being finite in a run: in the step that failed, or in the gradients or the update of the one
- * before; without a failure in any step, after which a weight is not. The model is left as it was before that.
+ * Finds where numbers stopped being finite in a run: in the step that failed, or in the gradients or the update of the
+ * one before; without a failure in any step, after which a weight is not. The model is left as it was before that.
  */
 export async function rewind(
   pipeline: StepPipeline,

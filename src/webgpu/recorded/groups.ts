@@ -1,13 +1,14 @@
-// Dispatches of a recorded step, several as one. What is saved is the time of launching kernels, which on lavapipe is about
-// that of 30,000 multiply-adds each and leaves most of a GPU idle. A group of dispatches becomes one of several stages: the
-// parts of a stage do not depend on each other, and each computes what it computed alone, on its share of the workgroups.
+// Dispatches of a recorded step, several as one. What is saved is the time of launching kernels, which on lavapipe is
+// about that of 30,000 multiply-adds each and leaves most of a GPU idle. A group of dispatches becomes one of several
+// stages: the parts of a stage do not depend on each other, and each computes what it computed alone, on its share of
+// the workgroups.
 //
-// Several stages are for adapters whose workgroups may wait for each other (`TuningProfile.workers`). A group then has one
-// workgroup for each of the adapter's threads, and they deal out the workgroups of its parts among themselves: a counter of a
-// stage tells what is next, another how much is done, and only when all of it is does a thread go on to the next stage. Since
-// nobody waits for work that nobody has taken, this ends even where the workgroups run one after the other. What one thread
-// wrote the others see: on llvmpipe, threads of a processor, an atomic addition is a fence. WGSL promises neither, so other
-// adapters get groups of one stage.
+// Several stages are for adapters whose workgroups may wait for each other (`TuningProfile.workers`). A group then has
+// one workgroup for each of the adapter's threads, and they deal out the workgroups of its parts among themselves: a
+// counter of a stage tells what is next, another how much is done, and only when all of it is does a thread go on to
+// the next stage. Since nobody waits for work that nobody has taken, this ends even where the workgroups run one after
+// the other. What one thread wrote the others see: on llvmpipe, threads of a processor, an atomic addition is a fence.
+// WGSL promises neither, so other adapters get groups of one stage.
 
 import { type DispatchCommand, PARAMETER_BINDING } from "../commands.js";
 import { SUBGROUP_LANES, type TuningProfile } from "../family.js";
@@ -17,8 +18,8 @@ import { compilationSeconds, GRID_PARAMETERS } from "./compile-cost.js";
 import { type Place, type SharedBindings, sharedBindings } from "./shared-bindings.js";
 
 /**
- * Seconds that compiling a merged program may take by `compilationSeconds`, so that none takes 2, with something to spare for
- * what else the machine does. The least is chosen that makes as few dispatches as any.
+ * Seconds that compiling a merged program may take by `compilationSeconds`, so that none takes 2, with something to
+ * spare for what else the machine does. The least is chosen that makes as few dispatches as any.
  */
 const COMPILATION_LIMITS = [1.05, 1.1, 1.15, 1.2, 1.25, 1.3, 1.35];
 /** Characters of WGSL beyond which a GPU's program is not merged: its work is not too small for a launch. */
@@ -37,7 +38,10 @@ export type Stage<P extends Part = Part> = readonly P[];
 /** Stages of one dispatch. */
 export type Group<P extends Part = Part> = readonly Stage<P>[];
 
-/** The commands in an order that gives the same results, as groups that can be one dispatch each: few, if not the fewest. */
+/**
+ * The commands in an order that gives the same results, as groups that can be one dispatch each: few, if not the
+ * fewest.
+ */
 export function groupsOf<P extends Part>(commands: readonly P[], profile: TuningProfile): Group<P>[] {
   const limits = profile.onProcessor ? COMPILATION_LIMITS : [Number.POSITIVE_INFINITY];
   return limits
@@ -63,7 +67,9 @@ function grouped<P extends Part>(commands: readonly P[], fits: (group: Group<P>)
   return groups;
 }
 
-/** Puts a command into the first group that can take it after all that it depends on, or into one of its own at the end. */
+/**
+ * Puts a command into the first group that can take it after all that it depends on, or into one of its own at the end.
+ */
 function place<P extends Part>(command: P, groups: Group<P>[], fits: (group: Group<P>) => boolean): void {
   let [first, stage] = [0, 0];
   search: for (let g = groups.length - 1; g >= 0; g--) {

@@ -25,8 +25,8 @@ interface Range {
 }
 
 /**
- * The bindings of all parts together: memory that is written must be bound once, with all that overlaps it. Undefined where
- * parts see such memory as arrays of different types, or not as arrays.
+ * The bindings of all parts together: memory that is written must be bound once, with all that overlaps it. Undefined
+ * where parts see such memory as arrays of different types, or not as arrays.
  */
 export function sharedBindings(parts: readonly Part[]): SharedBindings | undefined {
   let ranges: Range[] = [];

@@ -1,6 +1,6 @@
 // Recorded steps: the dispatches of a step with their bind groups, parameters and memory, kept so that the step can be
-// submitted again without the JavaScript that made it. When all of a step is recorded, its memory is planned: a buffer serves
-// one tensor after the other within the step, and nobody else until the step is disposed.
+// submitted again without the JavaScript that made it. When all of a step is recorded, its memory is planned: a buffer
+// serves one tensor after the other within the step, and nobody else until the step is disposed.
 import type { RecordedStep, Storage } from "../../tensor/device.js";
 import { DeviceError } from "../../tensor/errors.js";
 import type { Tensor } from "../../tensor/tensor.js";
@@ -47,7 +47,9 @@ export interface PlanHost {
   bind(command: DispatchCommand): void;
   /** Whether the program of a kernel's dispatch is there, and prepared. */
   isPrepared(kernel: string, dispatch: Dispatch): boolean;
-  /** Whether programs will run without being compiled first, once that can be said. @throws where one does not compile */
+  /**
+   * Whether programs will run without being compiled first, once that can be said. @throws where one does not compile
+   */
   compileAhead(programs: readonly Program[]): Promise<boolean>;
   /** What WebGPU reported of what `fn` did. */
   attempt(fn: () => void): Fault | undefined;
@@ -71,8 +73,9 @@ const isSingle = (group: Group) => group.length === 1 && group[0]!.length === 1;
 /** A step while it is recorded, and afterwards what runs it again. */
 export class WebGpuPlan implements RecordedStep {
   /**
-   * Runs after which a step is taken to be one of many and merged programs are compiled for it, and where the first of them
-   * was not in the driver's cache, those after which the others are: on lavapipe they take it some 20 s of one core.
+   * Runs after which a step is taken to be one of many and merged programs are compiled for it, and where the first of
+   * them was not in the driver's cache, those after which the others are: on lavapipe they take it some 20 s of one
+   * core.
    */
   static mergeAfter = { cached: 100, uncached: 2000 };
   /** Steps whose merged programs are being compiled. */
@@ -143,7 +146,9 @@ export class WebGpuPlan implements RecordedStep {
     );
   }
 
-  /** The host wrote into a storage of the step. Its buffer keeps these values: it serves no other tensor of the step. */
+  /**
+   * The host wrote into a storage of the step. Its buffer keeps these values: it serves no other tensor of the step.
+   */
   wrote(storage: PlannedStorage, values: ArrayBufferView<ArrayBuffer>): void {
     this.written.set(storage.buffer, values);
   }

@@ -12,7 +12,10 @@ import { cosineDecay } from "../../../nn/schedules.js";
 
 const output = () => dense({ units: 10, activation: "softmax" });
 
-/** Two convolutions that take every second pixel: as in Wong, Rice, Kolter (ICLR 2020), quick enough to attack at every step. */
+/**
+ * Two convolutions that take every second pixel: as in Wong, Rice, Kolter (ICLR 2020), quick enough to attack at every
+ * step.
+ */
 export function digitClassifier(): Architecture {
   const conv = (filters: number) => conv2d({ filters, kernelSize: 4, strides: 2, padding: "same", activation: "relu" });
   return architecture({ name: "digit-classifier", inputShape: [28, 28, 1] }, [

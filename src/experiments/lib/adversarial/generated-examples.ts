@@ -1,5 +1,5 @@
-// What the experiments on adversarial examples share: samples that a classifier knows, the generators' examples for every
-// sample and class, FGSM and PGD over a range of epsilon. How reports show them is in example-report.ts.
+// What the experiments on adversarial examples share: samples that a classifier knows, the generators' examples for
+// every sample and class, FGSM and PGD over a range of epsilon. How reports show them is in example-report.ts.
 import type { LabelledImages } from "../../../data/dataset.js";
 import type { Norm } from "../../../inputs/attacks/attack.js";
 import { attackImages } from "../../../inputs/attacks/attack-images.js";
@@ -44,7 +44,10 @@ export interface Sample {
   readonly pixels: Float32Array;
 }
 
-/** For each of the classes, the first image that every one of the classifiers knows. @throws UsageError where there is none */
+/**
+ * For each of the classes, the first image that every one of the classifiers knows. @throws UsageError where there is
+ * none
+ */
 export async function knownSamples(
   models: readonly Model[],
   set: LabelledImages,

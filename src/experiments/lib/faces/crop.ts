@@ -1,5 +1,5 @@
-// Squares and rectangles cut out of grey frames, brought to a size: means over the area that each new pixel covers, with
-// bilinear interpolation where a cut-out is enlarged.
+// Squares and rectangles cut out of grey frames, brought to a size: means over the area that each new pixel covers,
+// with bilinear interpolation where a cut-out is enlarged.
 
 import { UsageError } from "../../../tensor/errors.js";
 
@@ -71,8 +71,8 @@ function coverage(from: number, length: number, count: number, limit: number): {
 }
 
 /**
- * A box of a picture as [height, width] numbers, those of the picture times `factor`. Parts of the box beyond the picture
- * show its edge.
+ * A box of a picture as [height, width] numbers, those of the picture times `factor`. Parts of the box beyond the
+ * picture show its edge.
  */
 export function cropped(
   picture: GreyPicture,

@@ -1,5 +1,5 @@
-// Training the face finder, in two rounds: on windows of collages, then also on those that it took for faces wrongly. And
-// how good it is, on collages of pictures and faces that it has not seen.
+// Training the face finder, in two rounds: on windows of collages, then also on those that it took for faces wrongly.
+// And how good it is, on collages of pictures and faces that it has not seen.
 
 import type { LabelledImages } from "../../../data/dataset.js";
 import { crossEntropy } from "../../../nn/losses.js";

@@ -1,6 +1,6 @@
-// Finding the face in a frame: a small network says of square windows of all places and sizes whether they show a face as
-// FER2013 frames it (upright, from the front); the windows that agree most make the box. Faces smaller than a third of the
-// frame's shorter side are not looked for, and one face only is given.
+// Finding the face in a frame: a small network says of square windows of all places and sizes whether they show a face
+// as FER2013 frames it (upright, from the front); the windows that agree most make the box. Faces smaller than a third
+// of the frame's shorter side are not looked for, and one face only is given.
 
 import { noGrad } from "../../../autograd/tape.js";
 import { type Architecture, architecture } from "../../../nn/architecture.js";
@@ -17,8 +17,8 @@ import { standardized } from "./faces.js";
 export const WINDOW = 24;
 const WINDOW_PIXELS = WINDOW * WINDOW;
 /**
- * The shorter side of the largest picture of the pyramid: the smallest window is 24 of 64. With 80 a frame has nearly twice as
- * many windows, and on collages, whose smallest faces are 32 % of the height, no more faces are found.
+ * The shorter side of the largest picture of the pyramid: the smallest window is 24 of 64. With 80 a frame has nearly
+ * twice as many windows, and on collages, whose smallest faces are 32 % of the height, no more faces are found.
  */
 const SHORTER_SIDE = 64;
 /** From one picture of the pyramid to the next. */
@@ -30,8 +30,8 @@ const LEAST_SCORE = 0.5;
 /** Windows that overlap by this much may show the same face. */
 const SAME_FACE = 0.55;
 /**
- * Least sum of the probabilities of windows that show the same face. By collages that are neither trained nor tested on: with
- * a tenth of false alarms four of five faces are found; by the best window alone it is three of four.
+ * Least sum of the probabilities of windows that show the same face. By collages that are neither trained nor tested
+ * on: with a tenth of false alarms four of five faces are found; by the best window alone it is three of four.
  */
 const LEAST_SUPPORT = 1.15;
 

@@ -1,5 +1,5 @@
-// Frames from a camera, a video file or a folder of pictures, in grey, through the program ffmpeg: it writes PGM pictures to
-// its standard output, which say their size themselves. What the frames show is nobody's business here.
+// Frames from a camera, a video file or a folder of pictures, in grey, through the program ffmpeg: it writes PGM
+// pictures to its standard output, which say their size themselves. What the frames show is nobody's business here.
 
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { existsSync, statSync } from "node:fs";
@@ -62,8 +62,8 @@ export function inputArguments(source: FrameSource, platform: NodeJS.Platform = 
 }
 
 /**
- * The frames of a source, one after the other. Of a camera, frames that nobody took in time are passed over; of files every
- * one comes.
+ * The frames of a source, one after the other. Of a camera, frames that nobody took in time are passed over; of files
+ * every one comes.
  *
  * @throws UsageError for a source that is not there, DataError for a file that cannot be read, naming frame or file,
  * KilogradError `NO_FFMPEG` where the program is missing, `CAMERA_LOST` where a camera ends by itself
@@ -253,7 +253,10 @@ function launch(source: FrameSource, { signal, say, ffmpeg = "ffmpeg" }: FrameOp
   return { output: child.stdout, ended, refused, stop };
 }
 
-/** The pictures of a stream of binary PGM: "P5 WIDTH HEIGHT 255\n", then a byte per pixel. What is cut off at the end is left. */
+/**
+ * The pictures of a stream of binary PGM: "P5 WIDTH HEIGHT 255\n", then a byte per pixel. What is cut off at the end is
+ * left.
+ */
 export async function* parsePgm(
   stream: AsyncIterable<Uint8Array>,
 ): AsyncGenerator<Pick<Frame, "width" | "height" | "pixels">> {

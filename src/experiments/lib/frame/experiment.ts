@@ -1,5 +1,6 @@
-// What an experiment is, and a run of it: settings from a preset, parts that are kept when a run is interrupted, time told
-// at the start and on the way, results written at the end. The experiments themselves are the scripts in experiments/.
+// What an experiment is, and a run of it: settings from a preset, parts that are kept when a run is interrupted, time
+// told at the start and on the way, results written at the end. The experiments themselves are the scripts in
+// experiments/.
 import { existsSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -59,7 +60,10 @@ export interface ExperimentOptions {
   readonly dataDir?: string;
   readonly out?: string;
   readonly resume?: boolean;
-  /** That of the context's device; default: KILOGRAD_PRECISION, float32. A run goes on in the precision that it began in. */
+  /**
+   * That of the context's device; default: KILOGRAD_PRECISION, float32. A run goes on in the precision that it began
+   * in.
+   */
   readonly precision?: Precision;
   /** "name=value" each, instead of the preset's. */
   readonly set?: readonly string[];
@@ -111,7 +115,10 @@ export class ExperimentRun<S extends Settings = Settings> {
     });
   }
 
-  /** How a figure with a goal is shown. Goals are those of the reference preset: a shorter run may meet but not miss them. */
+  /**
+   * How a figure with a goal is shown. Goals are those of the reference preset: a shorter run may meet but not miss
+   * them.
+   */
   readonly judged = (met: boolean): { tone?: "good" | "bad" } =>
     met ? { tone: "good" } : this.preset === "reference" ? { tone: "bad" } : {};
 
@@ -223,7 +230,9 @@ export interface ModelPartContext {
   readonly started: boolean;
 }
 
-/** Runs an experiment and writes its results. @throws UsageError for options that do not fit, before anything is written */
+/**
+ * Runs an experiment and writes its results. @throws UsageError for options that do not fit, before anything is written
+ */
 export async function runExperiment(
   name: string,
   experiment: Experiment,

@@ -1,4 +1,5 @@
-// One process at a time writes into an output folder: a file in it names the process. The lock of one that is gone is taken over.
+// One process at a time writes into an output folder: a file in it names the process. The lock of one that is gone is
+// taken over.
 import { readFileSync, rmSync } from "node:fs";
 import { link, open, rename, rm } from "node:fs/promises";
 import { hostname } from "node:os";
@@ -12,7 +13,9 @@ const LOCK = ".kilograd.lock";
 interface Holder {
   readonly pid: number;
   readonly host: string;
-  /** When the process began, as the system counts; absent where it does not tell. Numbers of processes are used again. */
+  /**
+   * When the process began, as the system counts; absent where it does not tell. Numbers of processes are used again.
+   */
   readonly begun?: string;
 }
 

@@ -1,5 +1,5 @@
-// Progress of work other than training, on stderr: a bar on a terminal, now and then a plain line elsewhere. (Training has
-// its own, nn/callbacks/progress-bar.ts.)
+// Progress of work other than training, on stderr: a bar on a terminal, now and then a plain line elsewhere. (Training
+// has its own, nn/callbacks/progress-bar.ts.)
 import { Presets, SingleBar } from "cli-progress";
 
 export interface Progress {

@@ -1,4 +1,5 @@
-// What every run has: its surroundings (device, signal, messages), what it says of the machine, and its folder of results.
+// What every run has: its surroundings (device, signal, messages), what it says of the machine, and its folder of
+// results.
 import { rm } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";

@@ -1,5 +1,6 @@
-// The folder of an experiment's run: which run it belongs to, and the finished parts of it, so that an interrupted run can
-// go on. A part is one safetensors file in parts/: typed arrays as tensors, everything else as JSON in its metadata.
+// The folder of an experiment's run: which run it belongs to, and the finished parts of it, so that an interrupted run
+// can go on. A part is one safetensors file in parts/: typed arrays as tensors, everything else as JSON in its
+// metadata.
 import { existsSync } from "node:fs";
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -64,8 +65,8 @@ export class WorkFolder {
 
   /**
    * Takes a folder for a run. What is in it stays as it is until the run begins.
-   * @throws UsageError for a folder that another process writes, that holds other results, an unfinished run that would be
-   * lost, or, with `resume`, nothing to go on with or a run of other settings
+   * @throws UsageError for a folder that another process writes, that holds other results, an unfinished run that would
+   * be lost, or, with `resume`, nothing to go on with or a run of other settings
    */
   static async open(path: string, identity: RunIdentity, options: { readonly resume: boolean }): Promise<WorkFolder> {
     await refuseLocked(path);
@@ -83,7 +84,10 @@ export class WorkFolder {
     }
   }
 
-  /** Before the first part is computed: makes the folder this run's; what a finished run left in parts/ goes. Idempotent. */
+  /**
+   * Before the first part is computed: makes the folder this run's; what a finished run left in parts/ goes.
+   * Idempotent.
+   */
   async begin(): Promise<void> {
     if (this.begun) return;
     this.begun = true;

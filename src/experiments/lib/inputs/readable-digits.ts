@@ -1,5 +1,5 @@
-// Digits from pure noise that are to be readable: what each prior on images adds to gradient descent, for a plain and for a
-// robust classifier, measured by transfer to judges; and the report of it.
+// Digits from pure noise that are to be readable: what each prior on images adds to gradient descent, for a plain and
+// for a robust classifier, measured by transfer to judges; and the report of it.
 import { type GridCell, pictureGrid } from "../../../io/png.js";
 import type { Report, Section, TableCell } from "../../../io/report.js";
 import { addCourse, addSnapshots, methodText, onePerTarget } from "../report/optimize-report.js";

@@ -1,5 +1,5 @@
-// What a model is asked to answer: parsing of `--target`. A target is a probability for each class; this says nothing of
-// how an image for it is found.
+// What a model is asked to answer: parsing of `--target`. A target is a probability for each class; this says nothing
+// of how an image for it is found.
 import { UsageError } from "../../../tensor/errors.js";
 
 /** One wished-for output of a classifier. */
@@ -20,8 +20,8 @@ const FORMS = "give a digit such as 3, all, shares such as 2:0.5,3:0.5, or ten n
 const decimal = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
 
 /**
- * The targets that a text names: `3` (one digit), `all` (each digit in turn), `2:0.5,3:0.5` (shares of some) or ten numbers,
- * which may stand in brackets.
+ * The targets that a text names: `3` (one digit), `all` (each digit in turn), `2:0.5,3:0.5` (shares of some) or ten
+ * numbers, which may stand in brackets.
  * @throws UsageError for anything else; it says how many numbers were given and their sum
  * @example parseTargets("2:0.5,3:0.5")[0].label // "2+3"
  */

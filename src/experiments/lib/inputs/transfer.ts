@@ -1,5 +1,5 @@
-// Transfer: whether classifiers that had no part in finding an image give it the class it was found for. What convinces one
-// network by its own weaknesses convinces no other; what looks like a digit does.
+// Transfer: whether classifiers that had no part in finding an image give it the class it was found for. What convinces
+// one network by its own weaknesses convinces no other; what looks like a digit does.
 import type { Model } from "../../../nn/model.js";
 import { answersFor } from "../training/classify.js";
 import type { FoundImage } from "./optimize-run.js";

@@ -1,5 +1,5 @@
-// How reports show adversarial examples: grids of them beside their originals, tables of distances, accuracy over epsilon,
-// and remarks that follow from the figures of the run.
+// How reports show adversarial examples: grids of them beside their originals, tables of distances, accuracy over
+// epsilon, and remarks that follow from the figures of the run.
 import type { Norm } from "../../../inputs/attacks/attack.js";
 import { TEMPERATURE } from "../../../inputs/generators.js";
 import { lineChart } from "../../../io/charts.js";
@@ -120,7 +120,9 @@ export function sweepTable(curves: readonly SweepCurve[], norm: Norm): { columns
   };
 }
 
-/** What has to be said of images that an attack had no gradient for: they count as withstanding it, and were not tried. */
+/**
+ * What has to be said of images that an attack had no gradient for: they count as withstanding it, and were not tried.
+ */
 export function withoutGradientRemark(figures: readonly AttackFigure[], images: number): string {
   const named = figures
     .filter(({ withoutGradient }) => withoutGradient > 0)

@@ -56,8 +56,8 @@ export function twoDigits(value: number): string {
 export type CommandOptions = Readonly<Record<string, string | number | boolean | undefined | readonly string[]>>;
 
 /**
- * A `kilograd` command as a shell takes it. Options that are undefined or false are left out, those that are true have no
- * value, lists repeat the option.
+ * A `kilograd` command as a shell takes it. Options that are undefined or false are left out, those that are true have
+ * no value, lists repeat the option.
  * @example commandText(["run", "digits"], { seed: 1, set: ["models=[\"mlp-64\"]"] })
  */
 export function commandText(words: readonly string[], options: CommandOptions): string {

@@ -1,5 +1,5 @@
-// What a report tells of a training: cards, curves, confusion matrix, digits right and wrong, and remarks that follow from
-// the figures of the run.
+// What a report tells of a training: cards, curves, confusion matrix, digits right and wrong, and remarks that follow
+// from the figures of the run.
 import type { LabelledImages } from "../../../data/dataset.js";
 import { confusionMatrix, lineChart } from "../../../io/charts.js";
 import { type GridCell, pictureGrid } from "../../../io/png.js";

@@ -1,4 +1,5 @@
-// A classifier's answers for a whole set of images, with what reports tell of them: loss, accuracy, confusion, mistakes.
+// A classifier's answers for a whole set of images, with what reports tell of them: loss, accuracy, confusion,
+// mistakes.
 
 import { noGrad } from "../../../autograd/tape.js";
 import type { LabelledImages } from "../../../data/dataset.js";

@@ -1,5 +1,5 @@
-// Training as the experiments do it: a measured step to estimate from, and a model as a part of a run, trained with fit, its
-// progress told and its checkpoint kept when the run is interrupted.
+// Training as the experiments do it: a measured step to estimate from, and a model as a part of a run, trained with
+// fit, its progress told and its checkpoint kept when the run is interrupted.
 import { object } from "valibot";
 import { type LabelledImages, splitImages } from "../../../data/dataset.js";
 import { parse, ruled } from "../../../io/json.js";
@@ -54,14 +54,20 @@ export type TrainingNotes<Kept = undefined> = {
   readonly seconds: number;
   /** On the plan's test data, by the last step's weights, which the model has. */
   readonly test?: Evaluation;
-  /** On the test data, without them on the validation data, by the weights' moving average, where the optimizer keeps one. */
+  /**
+   * On the test data, without them on the validation data, by the weights' moving average, where the optimizer keeps
+   * one.
+   */
   readonly averaged?: Evaluation;
   readonly kept: Kept;
 };
 
 /** A forward pass as a share of a training step: of the three matrix products of a layer it has one. */
 const FORWARD_SHARE = 1 / 3;
-/** A measurement lasts so long, at least 2 steps, because the first compiles; where steps are quick, 4: the second records. */
+/**
+ * A measurement lasts so long, at least 2 steps, because the first compiles; where steps are quick, 4: the second
+ * records.
+ */
 const MEASURED_MS = 1000;
 const SLOW_MS = 10_000;
 
@@ -123,7 +129,10 @@ export function heldOut(images: LabelledImages): {
   return { train: first, validation: last };
 }
 
-/** Trains a model as a part of a run, or reads it back. The caller disposes it. @throws KilogradError where the loss diverges */
+/**
+ * Trains a model as a part of a run, or reads it back. The caller disposes it. @throws KilogradError where the loss
+ * diverges
+ */
 export function trainPart<Kept = undefined>(
   run: ExperimentRun,
   name: string,

@@ -42,7 +42,10 @@ export interface ZooModel {
   readonly optimizerText: (learningRate: number) => string;
   /** @param steps optimizer steps of the whole training, for schedules */
   readonly optimizer: (options: ZooOptimizerOptions, steps: number) => Optimizer;
-  /** Share of the training part, its end, held out for validation; without it all is trained on and the test part validates. */
+  /**
+   * Share of the training part, its end, held out for validation; without it all is trained on and the test part
+   * validates.
+   */
   readonly validationSplit?: number;
   /** Whether batches are distorted at random, see augment.ts. */
   readonly augmented?: boolean;
@@ -175,7 +178,10 @@ export const zoo: readonly ZooModel[] = [
   },
 ];
 
-/** Takes the noise out of digits: images in, images [784] out, by binary cross-entropy. No classifier, so not in the zoo. */
+/**
+ * Takes the noise out of digits: images in, images [784] out, by binary cross-entropy. No classifier, so not in the
+ * zoo.
+ */
 export const autoencoder: ZooModel = {
   name: "autoencoder",
   description: "denoising autoencoder of dense layers",

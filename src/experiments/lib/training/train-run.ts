@@ -1,5 +1,5 @@
-// A training of a model of the zoo as a run: its images, fitting with checkpoints, testing, and what came out, as figures
-// and text. Where settings come from and where results go is up to the commands.
+// A training of a model of the zoo as a run: its images, fitting with checkpoints, testing, and what came out, as
+// figures and text. Where settings come from and where results go is up to the commands.
 import { join } from "node:path";
 import { type ImageDataset, type LabelledImages, limitImages, splitImages } from "../../../data/dataset.js";
 import type { Architecture } from "../../../nn/architecture.js";
@@ -39,7 +39,9 @@ export interface TrainConfig {
   readonly limitTrain?: number;
   readonly limitTest?: number;
   readonly lr: number;
-  /** Momentum of the weights' moving average, which then is the trained model; without it the last step's weights are. */
+  /**
+   * Momentum of the weights' moving average, which then is the trained model; without it the last step's weights are.
+   */
   readonly ema?: number;
   readonly seed: number;
 }
@@ -54,7 +56,10 @@ export interface TrainSets {
   readonly watchedText: string;
 }
 
-/** What is looked at after each epoch: the validation images, where there are none the test images. Nothing is chosen by it. */
+/**
+ * What is looked at after each epoch: the validation images, where there are none the test images. Nothing is chosen by
+ * it.
+ */
 export const watchedImages = ({ validation, test }: TrainSets): LabelledImages => validation ?? test;
 
 /** Figures with the number of images that they are of. */
@@ -90,7 +95,9 @@ export interface TrainRun {
 const CHECKPOINT_EVERY = 500;
 /** With `--steps`, validation and test take as many images as were trained on, but at least so many. */
 const LEAST_EVALUATED = 1000;
-/** Beyond so many parameters, keeping a copy of the state to find the layer where a loss diverged costs too much memory. */
+/**
+ * Beyond so many parameters, keeping a copy of the state to find the layer where a loss diverged costs too much memory.
+ */
 const MOST_GUARDED_PARAMETERS = 10e6;
 
 /** How many images at most validate and test; undefined: all. */
