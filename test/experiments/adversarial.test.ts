@@ -2,8 +2,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { experiment as photographs } from "../../src/experiments/adversarial-cifar10.js";
-import { experiment as digits } from "../../src/experiments/adversarial-mnist.js";
+import { digits, photographs } from "../../src/experiments/adversarial.js";
 import { experiment as robust } from "../../src/experiments/robust.js";
 import { tinyRuns } from "./tiny.js";
 

@@ -41,9 +41,11 @@ export const experiments: readonly RegisteredExperiment[] = [
   entry(
     "adversarial-mnist",
     "generator networks make five digits be answered as every class; FGSM and PGD beside them",
-    () => import("../../adversarial-mnist.js"),
+    async () => ({ experiment: (await import("../../adversarial.js")).digits }),
   ),
-  entry("adversarial-cifar10", "the same for a photograph of CIFAR-10", () => import("../../adversarial-cifar10.js")),
+  entry("adversarial-cifar10", "the same for a photograph of CIFAR-10", async () => ({
+    experiment: (await import("../../adversarial.js")).photographs,
+  })),
   entry(
     "robust",
     "adversarial training on MNIST and CIFAR-10: FGSM, PGD and generators before and after",
