@@ -3,10 +3,13 @@ import { readdirSync, readFileSync } from "node:fs";
 import { defineConfig } from "vitest/config";
 import { adapterVariables } from "./src/driver/choose.js";
 
-// The processes that the files run in inherit it: where the adapter is that of a driver of the user's own, they have to start with it.
+// The processes that the files run in inherit it: where the adapter is that of a driver of the user's own, they have to
+// start with it.
 Object.assign(process.env, await adapterVariables());
 
-/** Files that run in one process one after the other, and so find devices open and programs compiled (webgpu/shared.ts). */
+/**
+ * Files that run in one process one after the other, and so find devices open and programs compiled (webgpu/shared.ts).
+ */
 const shared = ["test/autograd/*.test.ts", "test/nn/*.test.ts", "test/kernels/*.test.ts"];
 
 /** `npm test -- --quick`: files that open no device and start no program, and every operation on the adapter once. */
@@ -22,7 +25,8 @@ const isQuick = Boolean(process.env["KILOGRAD_TEST_QUICK"]);
 export default defineConfig({
   test: {
     pool: "forks",
-    // A software adapter uses every core by itself; the second process fills the time in which a file works on the CPU alone.
+    // A software adapter uses every core by itself; the second process fills the time in which a file works on the CPU
+    // alone.
     maxWorkers: 2,
     // A kernel's first use compiles it, which takes seconds on a software adapter.
     testTimeout: 120_000,

@@ -1,5 +1,5 @@
-// Damaged files of every format that is read. A reader gives what is whole, or an error of this library that names the file,
-// in bounded time and memory; sizes that disagree with the bytes are never taken.
+// Damaged files of every format that is read. A reader gives what is whole, or an error of this library that names the
+// file, in bounded time and memory; sizes that disagree with the bytes are never taken.
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -380,7 +380,8 @@ export const allReaders: readonly Reader[] = [
     name: ".h5 files",
     weight: 0.15,
     async trial(random, sources) {
-      // A shorter deadline than the usual one: files that the library never ends reading are to be told within a trial's time.
+      // A shorter deadline than the usual one: files that the library never ends reading are to be told within a
+      // trial's time.
       const path = fileIn(sources, "file.h5", mutateBytes(random, sources.h5));
       fromKerasH5(modelIn(await readH5(path, { deadlineSeconds: 8 }), path), path);
     },

@@ -1,5 +1,5 @@
-// Emotions from faces: a small convolutional network on FER2013, what it gets right and wrong by class, its speed for one
-// face at a time, and the model as Keras's .h5, which `kilograd camera` takes.
+// Emotions from faces: a small convolutional network on FER2013, what it gets right and wrong by class, its speed for
+// one face at a time, and the model as Keras's .h5, which `kilograd camera` takes.
 
 import { join } from "node:path";
 import { loadCifar10 } from "../data/cifar10.js";
@@ -87,7 +87,9 @@ function classFigures(confusion: readonly (readonly number[])[]): ClassFigures[]
   }));
 }
 
-/** Milliseconds for each of `count` faces, from pixels on the host to probabilities on the host, one after the other. */
+/**
+ * Milliseconds for each of `count` faces, from pixels on the host to probabilities on the host, one after the other.
+ */
 async function latencies(model: Model, faces: LabelledImages, count: number): Promise<number[]> {
   const classifier = new FaceClassifier(model, standardized);
   const times: number[] = [];
@@ -403,7 +405,10 @@ async function picturesWithoutFaces({ loading }: ExperimentRun): Promise<ImageDa
   }
 }
 
-/** What training and testing the finder will take, in seconds: measured on few windows and scenes, the first of which compile. */
+/**
+ * What training and testing the finder will take, in seconds: measured on few windows and scenes, the first of which
+ * compile.
+ */
 async function measuredFinder(
   run: ExperimentRun<typeof reference>,
   faces: { readonly train: LabelledImages; readonly test: LabelledImages },

@@ -1,4 +1,5 @@
-// HDF5 files as trees, read and written by a worker (h5-worker.js) that is ended when it takes too long or too much memory.
+// HDF5 files as trees, read and written by a worker (h5-worker.js) that is ended when it takes too long or too much
+// memory.
 import { findFiles, findRuntime, type Hdf5Task } from "../runtime/runtime.js";
 import { DataError, UsageError } from "../tensor/errors.js";
 import { type FileSource, nameOf } from "./source.js";
@@ -51,7 +52,8 @@ async function guarded(task: Hdf5Task): Promise<unknown> {
 
 /**
  * Reads a file, or its bytes.
- * @throws DataError for one that is missing, no HDF5, cut off or damaged, or that cannot be read in bounded time and memory
+ * @throws DataError for one that is missing, no HDF5, cut off or damaged, or that cannot be read in bounded time and
+ * memory
  */
 export async function readH5(path: FileSource, options: ReadH5Options = {}): Promise<H5Group> {
   if (typeof path !== "string") return decodeH5(path, nameOf(path), options);

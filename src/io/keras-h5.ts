@@ -1,13 +1,15 @@
-// Keras's HDF5 layouts (h5-files.ts reads and writes the files): the configuration as JSON in attributes of the root, one group
-// per layer below /model_weights with the names of its weights. Knows nothing of layers or models; see nn/keras.ts.
+// Keras's HDF5 layouts (h5-files.ts reads and writes the files): the configuration as JSON in attributes of the root,
+// one group per layer below /model_weights with the names of its weights. Knows nothing of layers or models; see
+// nn/formats/keras.ts.
 //
 //   /                        attributes model_config, training_config (optional), keras_version, backend: JSON and text
 //   /model_weights           attributes layer_names [layers], backend, keras_version
-//   /model_weights/LAYER     attribute weight_names [k]: paths of the data sets relative to this group, in Keras's order
+//   /model_weights/LAYER     attribute weight_names [k]: paths of the data sets in this group, in Keras's order
 //
-// A file of weights alone has what is below /model_weights at the root; that of Keras 3 (NAME.weights.h5) is another layout:
+// A file of weights alone has what is below /model_weights at the root; that of Keras 3 (NAME.weights.h5) is laid out
+// in another way:
 //
-//   /layers/CLASS[_n]/vars/i CLASS in snake case, n counts the layers of a class from the second on, i the layer's weights
+//   /layers/CLASS[_n]/vars/i CLASS in snake case, n counts a class's layers from the second on, i a layer's weights
 import { DataError, UsageError } from "../tensor/errors.js";
 import { encodeH5, type H5Array, type H5Group, readH5, writeH5 } from "./h5-files.js";
 import { jsonText } from "./json.js";
@@ -38,7 +40,9 @@ export interface KerasH5 {
   readonly backend?: string;
 }
 
-/** The weights of a file: by layers in their order, or, as Keras 3 writes them alone, by class and number ("conv2d_1"). */
+/**
+ * The weights of a file: by layers in their order, or, as Keras 3 writes them alone, by class and number ("conv2d_1").
+ */
 export type KerasWeights =
   | { readonly kind: "layers"; readonly layers: readonly KerasLayerWeights[]; readonly backend?: string | undefined }
   | { readonly kind: "places"; readonly places: ReadonlyMap<string, readonly KerasWeight[]> };
@@ -56,7 +60,9 @@ export async function writeKerasH5(path: string, content: Omit<KerasH5, "backend
   await writeH5(path, treeOf(content));
 }
 
-/** The bytes of a file of a model. @throws UsageError for tensors that are not f32 and names that HDF5 has no place for */
+/**
+ * The bytes of a file of a model. @throws UsageError for tensors that are not f32 and names that HDF5 has no place for
+ */
 export async function encodeKerasH5(content: Omit<KerasH5, "backend">): Promise<Uint8Array> {
   return encodeH5(treeOf(content), "encodeKerasModel");
 }
@@ -241,7 +247,10 @@ function optionalJson(root: H5Group, name: string): unknown {
   }
 }
 
-/** JSON as Python writes it, which has words for what JSON has none: NaN becomes null, the infinities stay what they are. */
+/**
+ * JSON as Python writes it, which has words for what JSON has none: NaN becomes null, the infinities stay what they
+ * are.
+ */
 function parsePythonJson(text: string): unknown {
   const words: Readonly<Record<string, string>> = { NaN: "null", Infinity: "1e999", "-Infinity": "-1e999" };
   return JSON.parse(text.replace(/"(?:[^"\\]|\\.)*"|\bNaN\b|-?\bInfinity\b/g, (part) => words[part] ?? part));

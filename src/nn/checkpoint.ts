@@ -73,7 +73,10 @@ export interface SaveOptions {
   readonly callbackTensors?: Iterable<readonly [string, Tensor]>;
   /** JSON to keep with the model: figures, the data it was trained on. */
   readonly notes?: Readonly<Record<string, unknown>>;
-  /** Writes weights and slots that are infinite or NaN, too. Default false: they are an error, and an existing file stays as it is. */
+  /**
+   * Writes weights and slots that are infinite or NaN, too. Default false: they are an error, and an existing file
+   * stays as it is.
+   */
   readonly allowNonFinite?: boolean;
   /** "safetensors" (default), which holds all of this, or "keras-h5", which every version of Keras reads. */
   readonly format?: string;
@@ -94,8 +97,8 @@ const saveRules: Rules<SaveOptions> = {
 
 /**
  * Writes a model's configuration, seed and weights, atomically.
- * @throws KilogradError `FILE_WRITE`, or `NON_FINITE` for weights and slots that are infinite or NaN; an existing file is then as
- * it was. UsageError for what the format has no words for
+ * @throws KilogradError `FILE_WRITE`, or `NON_FINITE` for weights and slots that are infinite or NaN; an existing file
+ * is then as it was. UsageError for what the format has no words for
  */
 export async function saveModel(path: string, model: Model, options: SaveOptions = {}): Promise<void> {
   const { format, content } = await modelContent("saveModel", path, model, options);
@@ -160,10 +163,11 @@ export async function loadModel(path: FileSource, options: LoadModelOptions): Pr
 }
 
 /**
- * Gives a model the weights of a file, or of its bytes: of a model that Kilograd or Keras saved, of weights alone as Keras saves them
- * (`model.save_weights`, every version), or of a safetensors file with the model's names and shapes. Keras's layers are
- * matched in their order, as it does itself.
- * @throws DataError for a file that is missing, damaged or of another layout, UsageError naming the first tensor that differs
+ * Gives a model the weights of a file, or of its bytes: of a model that Kilograd or Keras saved, of weights alone as
+ * Keras saves them (`model.save_weights`, every version), or of a safetensors file with the model's names and shapes.
+ * Keras's layers are matched in their order, as it does itself.
+ * @throws DataError for a file that is missing, damaged or of another layout, UsageError naming the first tensor that
+ * differs
  * @example
  * await nn.loadWeights(model, "model.weights.h5");
  */

@@ -1,5 +1,5 @@
-// The public names of `nn`: layers, initialisers, models, callbacks, files. Losses and optimizers have namespaces of their
-// own (`loss`, `optim`).
+// The public names of `nn`: layers, initialisers, models, callbacks, files. Losses and optimizers have namespaces of
+// their own (`loss`, `optim`).
 export type { ActivationName } from "./activations.js";
 export {
   Architecture,

@@ -2,7 +2,9 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { resolve } from "node:path";
 
-/** Makes dist/ what the sources are now. Another test file may be doing the same: then the second attempt finds it done. */
+/**
+ * Makes dist/ what the sources are now. Another test file may be doing the same: then the second attempt finds it done.
+ */
 export function build(attempts = 2): void {
   const { status, stderr } = spawnSync(process.execPath, ["scripts/setup.mjs", "build"], { encoding: "utf8" });
   if (status !== 0 && attempts > 1) build(attempts - 1);

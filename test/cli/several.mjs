@@ -1,6 +1,6 @@
-// Several commands of the built `kilograd`, one after the other in this process, whose start takes longer than most of them.
-// The commands are the first argument as JSON; the second is a folder. What each wrote, its exit code, and what is in the
-// folder after it, go to standard output as JSON.
+// Several commands of the built `kilograd`, one after the other in this process, whose start takes longer than most of
+// them. The commands are the first argument as JSON; the second is a folder. What each wrote, its exit code, and what
+// is in the folder after it, go to standard output as JSON.
 import { readdirSync } from "node:fs";
 
 const [, , commands, folder] = process.argv;

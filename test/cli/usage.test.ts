@@ -1,5 +1,5 @@
-// What the command says to wrong input: exit code 2, one clear message without a stack trace, nothing on stdout, nothing
-// written. And the commands that need no training.
+// What the command says to wrong input: exit code 2, one clear message without a stack trace, nothing on stdout,
+// nothing written. And the commands that need no training.
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

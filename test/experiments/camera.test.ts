@@ -1,5 +1,5 @@
-// `kilograd camera`: frames from ffmpeg with everything that can go wrong, cut-outs, finding faces, and the command itself on
-// a video of FER2013 faces.
+// `kilograd camera`: frames from ffmpeg with everything that can go wrong, cut-outs, finding faces, and the command
+// itself on a video of FER2013 faces.
 
 import { spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";

@@ -1,4 +1,5 @@
-// The safetensors format: against the reference implementation's bytes, round trips, and every way a file can be broken.
+// The safetensors format: against the reference implementation's bytes, round trips, and every way a file can be
+// broken.
 import { execFileSync } from "node:child_process";
 import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -36,8 +37,9 @@ const sample: Safetensors = {
 
 /**
  * The same file from Python's safetensors 0.8.0 and numpy 2.4.6:
- * safetensors.numpy.save({"kernel": np.arange(6, dtype=np.float32).reshape(2, 3) / 4, "step": np.array(7, dtype=np.uint32), "mask":
- * np.array([1, 0, 255], dtype=np.uint8), "mean": np.array([0.1]), "index": np.array([-1, 2], dtype=np.int32)}, metadata={"epoch": "3"})
+ * safetensors.numpy.save({"kernel": np.arange(6, dtype=np.float32).reshape(2, 3) / 4, "step": np.array(7,
+ * dtype=np.uint32), "mask": np.array([1, 0, 255], dtype=np.uint8), "mean": np.array([0.1]), "index": np.array([-1, 2],
+ * dtype=np.int32)}, metadata={"epoch": "3"})
  */
 const reference = Buffer.from(
   "QAEAAAAAAAB7Il9fbWV0YWRhdGFfXyI6eyJlcG9jaCI6IjMifSwibWVhbiI6eyJkdHlwZSI6IkY2NCIsInNoYXBlIjpbMV0sImRhdGFfb2Zmc2V0cyI6WzAsOF19LCJr" +
@@ -138,8 +140,9 @@ const asBytes = ({ buffer, byteOffset, byteLength }: StoredTensor["data"]) =>
   new Uint8Array(buffer, byteOffset, byteLength);
 
 /**
- * From Python's safetensors 0.8.0, numpy and torch: half [1, -2, 2^-24, inf, nan, 65504], brain [1, -2, 3.140625], the I64
- * scalar num_batches_tracked 3, I64 [2^53 + 1], U64 [7], I8 [-1, 2], I16 [-300], U16 [65535], BOOL [true, false], F8_E4M3 [1.5].
+ * From Python's safetensors 0.8.0, numpy and torch: half [1, -2, 2^-24, inf, nan, 65504], brain [1, -2, 3.140625], the
+ * I64 scalar num_batches_tracked 3, I64 [2^53 + 1], U64 [7], I8 [-1, 2], I16 [-300], U16 [65535], BOOL [true, false],
+ * F8_E4M3 [1.5].
  */
 const foreign = Buffer.from(
   "aAIAAAAAAAB7InVuc2lnbmVkIjp7ImR0eXBlIjoiVTY0Iiwic2hhcGUiOlsxXSwiZGF0YV9vZmZzZXRzIjpbMCw4XX0sImxhcmdlIjp7ImR0eXBlIjoi" +

@@ -1,4 +1,5 @@
-// Models as Keras's .h5: written and read back bit for bit, read by an independent reader, and every foreign file refused.
+// Models as Keras's .h5: written and read back bit for bit, read by an independent reader, and every foreign file
+// refused.
 
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";

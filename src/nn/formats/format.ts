@@ -1,5 +1,5 @@
-// What a format of model files is: how its files begin, and how models are read from it and written in it. Each has one file
-// here; index.ts lists them.
+// What a format of model files is: how its files begin, and how models are read from it and written in it. Each has one
+// file here; index.ts lists them.
 import type { StoredTensor } from "../../io/safetensors.js";
 import type { FileSource } from "../../io/source.js";
 import type { Tensor } from "../../tensor/tensor.js";
@@ -26,7 +26,10 @@ export interface ModelFormat {
   read(source: FileSource): Promise<ModelFile>;
   /** The weights of a file, also of one without layers, under the names that they have in a model. @throws DataError */
   readWeights(model: Model, source: FileSource): Promise<ReadonlyMap<string, StoredTensor>>;
-  /** Writes a file, whole or not at all. @throws UsageError for what the format has no place for, KilogradError `FILE_WRITE` */
+  /**
+   * Writes a file, whole or not at all. @throws UsageError for what the format has no place for, KilogradError
+   * `FILE_WRITE`
+   */
   write?(path: string, model: Model, content: ModelContent): Promise<void>;
   /** What `write` writes, as bytes. */
   encode?(model: Model, content: ModelContent): Promise<Uint8Array>;

@@ -11,7 +11,9 @@ export const formats: readonly ModelFormat[] = [safetensorsFormat, kerasH5Format
 /** What an option of that may be. */
 export const formatRule = oneOf(...formats.flatMap(({ name, write }) => (write === undefined ? [] : [name])));
 
-/** The format of a file, by its first bytes; of what none recognises, the one that Kilograd writes says what is wrong. */
+/**
+ * The format of a file, by its first bytes; of what none recognises, the one that Kilograd writes says what is wrong.
+ */
 export async function formatOf(source: FileSource): Promise<ModelFormat> {
   const head = await headOf(source, HEAD_BYTES);
   return formats.find((format) => format.recognises(head)) ?? safetensorsFormat;

@@ -1,5 +1,5 @@
-// Models as `.h5` files in Keras's legacy layout (io/keras-h5.ts), which every version of Keras reads, and weights of the newer
-// layout. Configurations are translated by keras.ts.
+// Models as `.h5` files in Keras's legacy layout (io/keras-h5.ts), which every version of Keras reads, and weights of
+// the newer layout. Configurations are translated by keras.ts.
 
 import { object, optional } from "valibot";
 import { anyObject, parse, ruled } from "../../io/json.js";
@@ -31,7 +31,9 @@ import { type Json, type KerasObject, Remarks } from "./keras-words.js";
 
 /** What to write besides the model. */
 export interface SaveKerasOptions {
-  /** How it was trained, so that Keras compiles it when it loads it: `optimizer.config()` and Keras's name of the loss. */
+  /**
+   * How it was trained, so that Keras compiles it when it loads it: `optimizer.config()` and Keras's name of the loss.
+   */
   readonly training?: {
     readonly optimizer: OptimizerConfig;
     readonly loss: string;
@@ -39,7 +41,10 @@ export interface SaveKerasOptions {
   };
   /** JSON to keep with the model; Keras passes over it. */
   readonly notes?: Readonly<Record<string, unknown>>;
-  /** Writes weights that are infinite or NaN, too. Default false: they are an error, and an existing file stays as it is. */
+  /**
+   * Writes weights that are infinite or NaN, too. Default false: they are an error, and an existing file stays as it
+   * is.
+   */
   readonly allowNonFinite?: boolean;
 }
 
@@ -47,8 +52,8 @@ const saveRules: Rules<SaveKerasOptions> = { training: objectRule, notes: object
 
 /**
  * Saves a model as `.h5` in Keras's legacy layout, float32, whole or not at all.
- * @throws UsageError naming the layer that Keras has no words for, KilogradError `FILE_WRITE`, or `NON_FINITE` for weights
- * that are infinite or NaN
+ * @throws UsageError naming the layer that Keras has no words for, KilogradError `FILE_WRITE`, or `NON_FINITE` for
+ * weights that are infinite or NaN
  * @example
  * await nn.saveKerasModel("model.h5", model); // keras.models.load_model("model.h5")
  */
@@ -58,8 +63,8 @@ export async function saveKerasModel(path: string, model: Model, options: SaveKe
 
 /**
  * What {@link saveKerasModel} writes, as bytes.
- * @throws UsageError naming the layer that Keras has no words for, KilogradError `NON_FINITE` for weights that are infinite
- * or NaN
+ * @throws UsageError naming the layer that Keras has no words for, KilogradError `NON_FINITE` for weights that are
+ * infinite or NaN
  */
 export async function encodeKerasModel(model: Model, options: SaveKerasOptions = {}): Promise<Uint8Array> {
   return encodeKerasH5(await kerasContent("encodeKerasModel", "the bytes", model, options));
@@ -94,7 +99,8 @@ async function contentOf(model: Model, { training, notes }: Pick<SaveKerasOption
 /**
  * Reads an `.h5` file as a model file; `loadModel` does so by itself. Layers and weights are matched in their order, as
  * Keras does.
- * @throws DataError for a file that is missing, no HDF5, damaged, no sequential Keras model, or of layers that are unknown
+ * @throws DataError for a file that is missing, no HDF5, damaged, no sequential Keras model, or of layers that are
+ * unknown
  */
 export async function readKerasModel(source: FileSource): Promise<ModelFile> {
   return fromKerasH5(await readKerasH5(source), nameOf(source));

@@ -1,5 +1,5 @@
-// Configurations of models in Keras's words, translated both ways; the words of each layer are in its own file. What Keras
-// cannot say, or Kilograd cannot compute, is an error, never left out.
+// Configurations of models in Keras's words, translated both ways; the words of each layer are in its own file. What
+// Keras cannot say, or Kilograd cannot compute, is an error, never left out.
 import { array, object } from "valibot";
 import { anyObject, parse, text } from "../../io/json.js";
 import { DataError, UsageError } from "../../tensor/errors.js";
@@ -53,7 +53,8 @@ function toKerasLayer({ className, config }: StoredLayer): KerasObject {
 }
 
 /**
- * Keras's configuration of a sequential model as Kilograd's. What only training needs is left out and told to `remarks`.
+ * Keras's configuration of a sequential model as Kilograd's. What only training needs is left out and told to
+ * `remarks`.
  * @throws DataError naming `source` and the layer
  */
 export function fromKerasConfig(model: unknown, source: string, remarks = new Remarks(source)): ModelConfig {

@@ -1,5 +1,5 @@
-// Models and trainings in safetensors files: weights under their names, optimizer slots and callbacks' tensors beside them,
-// everything else as JSON in the metadata. A checkpoint is a model file, too.
+// Models and trainings in safetensors files: weights under their names, optimizer slots and callbacks' tensors beside
+// them, everything else as JSON in the metadata. A checkpoint is a model file, too.
 import { array, check, exactOptional, type GenericSchema, object, pipe } from "valibot";
 import { anyNumber, anyObject, count, jsonText, parse, recordOf, ruled, text } from "../../io/json.js";
 import { type DeferredTensor, encodeSafetensors, type StoredTensor } from "../../io/safetensors.js";
