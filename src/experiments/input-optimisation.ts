@@ -1,5 +1,6 @@
-// Which image does a frozen classifier take for a 3? Gradient descent on the input: from noise and from real digits, for one
-// digit, for shares of two, and from one digit to another; what the classifiers say of noise that nobody changed.
+// Which image does a frozen classifier take for a 3? Gradient descent on the input: from noise and from real digits,
+// for one digit, for shares of two, and from one digit to another; what the classifiers say of noise that nobody
+// changed.
 import { type LabelledImages, limitImages } from "../data/dataset.js";
 import { attackImages } from "../inputs/attacks/attack-images.js";
 import { pgd } from "../inputs/attacks/pgd.js";

@@ -4,7 +4,7 @@
 //
 //   /                        attributes model_config, training_config (optional), keras_version, backend: JSON and text
 //   /model_weights           attributes layer_names [layers], backend, keras_version
-//   /model_weights/LAYER     attribute weight_names [k]: paths of the data sets in this group, in Keras's order
+//   /model_weights/LAYER     attribute weight_names [k]: paths of its data sets from here on, in Keras's order
 //
 // A file of weights alone has what is below /model_weights at the root; that of Keras 3 (NAME.weights.h5) is laid out
 // in another way:
