@@ -23,13 +23,20 @@ import { scope } from "../tensor/scope.js";
 import { tensor } from "../tensor/tensor.js";
 import { defineExperiment, type ExperimentRun } from "./lib/frame/experiment.js";
 import { counted, listed, milliseconds, percent, twoDigits } from "./lib/report/text.js";
+import {
+  type Activation,
+  accuracyRemark,
+  activations,
+  CURVE_STEPS,
+  curveRemark,
+  gradientRemark,
+  LEARNED,
+  ratio,
+  titles,
+} from "./lib/report/vanishing-findings.js";
 import { measureStep, type TrainingPlan, trainingSeconds, trainPart } from "./lib/training/experiment-training.js";
 
 // ---- Configuration
-
-const activations = ["relu", "tanh", "sigmoid", "lecunTanh"] as const;
-type Activation = (typeof activations)[number];
-const titles = { relu: "ReLU", tanh: "tanh", sigmoid: "sigmoid", lecunTanh: "LeCun" } as const;
 
 const reference = {
   data: "mnist",
@@ -44,9 +51,6 @@ const reference = {
   testImages: 10_000,
 };
 type VanishingSettings = typeof reference;
-
-/** Mean losses per point of a learning curve: so many steps. */
-const CURVE_STEPS = 75;
 
 /** Derivatives in exact arithmetic. The check samples them on the adapter, between -LIMIT and LIMIT. */
 const derivatives = {
@@ -350,10 +354,6 @@ export const experiment = defineExperiment<VanishingSettings>({
   },
 });
 
-/** Above this a network counts as having learned: far beyond always giving one answer. */
-const LEARNED = 0.8;
-
-const ratio = (sizes: readonly number[]) => sizes[0]! / sizes.at(-1)!;
 const power = (value: number) => ({ text: twoDigits(value), numeric: true });
 
 /** Share of the commonest class. */
@@ -361,62 +361,4 @@ function chance({ labels, count }: LabelledImages): number {
   const counts = new Array<number>(10).fill(0);
   for (const label of labels) counts[label]!++;
   return Math.max(...counts) / count;
-}
-
-const named = (outcomes: readonly Outcome[]) => listed(outcomes.map(({ activation }) => titles[activation]));
-
-function accuracyRemark(outcomes: readonly Outcome[], depths: readonly number[]): string {
-  return depths
-    .map((depth) => {
-      const here = outcomes.filter((outcome) => outcome.depth === depth);
-      const learned = here.filter(({ testAccuracy }) => testAccuracy > LEARNED);
-      const not = here.filter(({ testAccuracy }) => testAccuracy <= LEARNED);
-      const lead = `With ${depth} hidden layers `;
-      const threshold = `more than ${percent(LEARNED, 0)} on the test part`;
-      if (not.length === 0) return `${lead}every network learned (${threshold}).`;
-      return learned.length === 0
-        ? `${lead}none learned (${threshold}).`
-        : `${lead}${named(learned)} learned (${threshold}), ${named(not)} did not.`;
-    })
-    .join(" ");
-}
-
-function gradientRemark(
-  outcomes: readonly Outcome[],
-  depths: readonly number[],
-  key: "trained" | "untrained",
-  when: string,
-): string {
-  const deepest = outcomes.filter(({ depth }) => depth === depths.at(-1));
-  const sorted = deepest.toSorted((a, b) => ratio(a[key]) - ratio(b[key]));
-  const [worst, best] = [sorted[0]!, sorted.at(-1)!];
-  const zeros = outcomes.filter((outcome) => outcome[key].some((size) => size === 0));
-  const text = (outcome: Outcome) => `${power(ratio(outcome[key])).text} (${titles[outcome.activation]})`;
-  const failed = outcomes.filter(({ testAccuracy }) => testAccuracy <= LEARNED).map((outcome) => ratio(outcome[key]));
-  const learned = outcomes.filter(({ testAccuracy }) => testAccuracy > LEARNED).map((outcome) => ratio(outcome[key]));
-  const separate =
-    failed.length > 0 && learned.length > 0
-      ? ` Networks that learned (more than ${percent(LEARNED, 0)} on the test part) have ratios from ${power(Math.min(...learned)).text} to ${power(Math.max(...learned)).text}, those that did not from ${power(Math.min(...failed)).text} to ${power(Math.max(...failed)).text}` +
-        (Math.max(...failed) < Math.min(...learned) ? ": the two groups do not overlap." : ".")
-      : "";
-  return (
-    `Of ${depths.at(-1)} layers ${when}, the first one's gradient is between ${text(worst)} and ${text(best)} times the output layer's.${separate}` +
-    (zeros.length > 0
-      ? ` Where a curve ends, the gradient is exactly 0: too small for float32 or stopped by units that are all off (${listed(zeros.map(({ activation, depth }) => `${titles[activation]}, ${depth} layers`))}).`
-      : "")
-  );
-}
-
-function curveRemark(of: (depth: number, activation: Activation) => Outcome, depths: readonly number[]): string {
-  return depths
-    .map((depth) => {
-      const [plain, lecun] = [of(depth, "tanh").curve, of(depth, "lecunTanh").curve];
-      if (plain.length === 0 || lecun.length === 0) return `With ${depth} layers the runs are too short for a curve.`;
-      const target = plain.at(-1)!;
-      const reached = lecun.findIndex((loss) => loss <= target);
-      return reached < 0
-        ? `With ${depth} layers LeCun ends at a loss of ${lecun.at(-1)!.toFixed(3)}, above tanh's ${target.toFixed(3)}.`
-        : `With ${depth} layers LeCun reaches tanh's last loss (${target.toFixed(3)}) after ${counted((reached + 1) * CURVE_STEPS, "step")} of ${(plain.length * CURVE_STEPS).toLocaleString("en-US")} and ends at ${lecun.at(-1)!.toFixed(3)}.`;
-    })
-    .join(" ");
 }
