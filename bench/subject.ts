@@ -9,7 +9,7 @@ import type { Model } from "../src/nn/model.js";
 import { adam, type Optimizer, sgd } from "../src/nn/optimizers.js";
 import type { Device } from "../src/tensor/device.js";
 import { tensor } from "../src/tensor/tensor.js";
-import { WebGpuPlan } from "../src/webgpu/recorded/step.js";
+import { GpuStep } from "../src/webgpu/recorded/step.js";
 import { packed, type Task } from "./workloads.js";
 
 /** What bench:peers asks of a contender. */
@@ -43,7 +43,7 @@ export function makeSubject(device: Device, task: Task): Subject {
 }
 
 // Soon: a long training takes most of its steps with merged programs.
-WebGpuPlan.mergeAfter = { cached: 3, uncached: 3 };
+GpuStep.mergeAfter = { cached: 3, uncached: 3 };
 
 /** Runs so many steps until all is compiled that a long training compiles on its way, and gives the last run. */
 export async function settled(
@@ -51,7 +51,7 @@ export async function settled(
   steps: number,
 ): Promise<{ readonly ms: number; readonly steps: number }> {
   await subject.run(Math.max(steps, 8));
-  while (WebGpuPlan.merging > 0) await new Promise((resolve) => setTimeout(resolve, 100));
+  while (GpuStep.merging > 0) await new Promise((resolve) => setTimeout(resolve, 100));
   return subject.run(steps);
 }
 

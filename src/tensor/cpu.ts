@@ -1,5 +1,5 @@
 // The CPU reference device: kernels run at once, f32 tensors hold float64. It defines what is right; it is not fast.
-import { type Changing, Device, type MemoryInfo, Storage, valueNow } from "./device.js";
+import { type Changing, countKernel, Device, type MemoryInfo, Storage, valueNow } from "./device.js";
 import { type DType, referenceArray, type TypedArray } from "./dtype.js";
 import { DeviceError } from "./errors.js";
 import type { CpuView, Kernel } from "./kernel.js";
@@ -58,7 +58,7 @@ export class CpuDevice extends Device {
     outputs: readonly Tensor[],
     params: Changing<Params>,
   ): void {
-    this.count(kernel.name);
+    countKernel(this.counters, kernel.name);
     kernel.cpu({ inputs: inputs.map(view), outputs: outputs.map(view), params: valueNow(params) });
   }
 

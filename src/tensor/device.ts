@@ -33,6 +33,12 @@ export interface Counters {
   submits: number;
 }
 
+/** Counts a dispatch, or a call, of a kernel. */
+export function countKernel(counters: Counters, kernel: string): void {
+  counters.dispatches++;
+  counters.byKernel.set(kernel, (counters.byKernel.get(kernel) ?? 0) + 1);
+}
+
 /** A value, or what gives it anew whenever a recorded step is run again. */
 export type Changing<T> = T | (() => T);
 
@@ -152,11 +158,6 @@ export abstract class Device {
     this.counters.byKernel.clear();
     this.counters.dispatches = 0;
     this.counters.submits = 0;
-  }
-
-  protected count(kernel: string): void {
-    this.counters.dispatches++;
-    this.counters.byKernel.set(kernel, (this.counters.byKernel.get(kernel) ?? 0) + 1);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

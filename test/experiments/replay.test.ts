@@ -6,16 +6,16 @@ import { crossEntropy } from "../../src/nn/losses.js";
 import { openDevice } from "../../src/tensor/open.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import type { WebGpuDevice } from "../../src/webgpu/device.js";
-import { WebGpuPlan } from "../../src/webgpu/recorded/step.js";
+import { GpuStep } from "../../src/webgpu/recorded/step.js";
 
 let device: WebGpuDevice;
-const { mergeAfter } = WebGpuPlan;
+const { mergeAfter } = GpuStep;
 beforeAll(async () => {
   device = (await openDevice("webgpu")) as WebGpuDevice;
-  WebGpuPlan.mergeAfter = { cached: 1, uncached: 1 };
+  GpuStep.mergeAfter = { cached: 1, uncached: 1 };
 });
 afterAll(() => {
-  WebGpuPlan.mergeAfter = mergeAfter;
+  GpuStep.mergeAfter = mergeAfter;
   device.destroy();
 });
 
@@ -39,7 +39,7 @@ describe.each(zoo.map((model) => [model.name, model] as const))("%s", (name, ent
     const dispatches: Record<string, number> = {};
     for (const run of large ? ["replayed", "eager"] : ["replayed", "merged", "eager"]) {
       // Then the next step that is recorded is merged at once.
-      await vi.waitUntil(() => WebGpuPlan.merging === 0, { timeout: 180_000 });
+      await vi.waitUntil(() => GpuStep.merging === 0, { timeout: 180_000 });
       const before = device.counters.dispatches;
       const model = zooArchitecture(entry).build({ device, seed: 5 });
       const optimizer = entry.optimizer({ learningRate: entry.learningRate }, 10);

@@ -10,16 +10,16 @@ import { trainStep } from "../../src/nn/train-step.js";
 import { openDevice } from "../../src/tensor/open.js";
 import { StepPlan } from "../../src/tensor/step-plan.js";
 import type { WebGpuDevice } from "../../src/webgpu/device.js";
-import { WebGpuPlan } from "../../src/webgpu/recorded/step.js";
+import { GpuStep } from "../../src/webgpu/recorded/step.js";
 
 let device: WebGpuDevice;
-const { mergeAfter } = WebGpuPlan;
+const { mergeAfter } = GpuStep;
 beforeAll(async () => {
-  WebGpuPlan.mergeAfter = { cached: 3, uncached: 4 };
+  GpuStep.mergeAfter = { cached: 3, uncached: 4 };
   device = await openDevice("webgpu", { profile: "software" });
 });
 afterAll(() => {
-  WebGpuPlan.mergeAfter = mergeAfter;
+  GpuStep.mergeAfter = mergeAfter;
   device.destroy();
 });
 
@@ -43,7 +43,7 @@ test.each([
   const counts: number[] = [];
   const rows = spec.loss === "softmax" ? [spec.batch] : [spec.batch, ...model.outputShape];
   for (let i = 0; i < 9; i++) {
-    if (i === 7) await vi.waitUntil(() => WebGpuPlan.merging === 0, { timeout: 60_000 });
+    if (i === 7) await vi.waitUntil(() => GpuStep.merging === 0, { timeout: 60_000 });
     const before = device.counters.dispatches;
     plan.run(
       { values: inputs, shape: [spec.batch, ...model.inputShape] },

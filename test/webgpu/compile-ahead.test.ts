@@ -14,7 +14,7 @@ beforeAll(async () => {
   device = (await openDevice("webgpu")) as WebGpuDevice;
   const x = tensor(device, [1, 2, 3]);
   for (const op of [abs, exp, relu, sigmoid, tanh]) await op(x).data();
-  programs = [...(device as unknown as { programs: Map<string, Program> }).programs.values()];
+  programs = [...device.compiled];
 });
 afterAll(() => device.destroy());
 

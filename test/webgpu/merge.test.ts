@@ -16,15 +16,15 @@ import type { Binding, Dispatch, GpuView } from "../../src/webgpu/program.js";
 import { compilationSeconds } from "../../src/webgpu/recorded/compile-cost.js";
 import { groupsOf } from "../../src/webgpu/recorded/groups.js";
 import { mergedDispatch } from "../../src/webgpu/recorded/merged-text.js";
-import { WebGpuPlan } from "../../src/webgpu/recorded/step.js";
+import { GpuStep } from "../../src/webgpu/recorded/step.js";
 import { describeProfiles } from "../support.js";
 
-const { mergeAfter } = WebGpuPlan;
+const { mergeAfter } = GpuStep;
 beforeAll(() => {
-  WebGpuPlan.mergeAfter = { cached: 2, uncached: 2 };
+  GpuStep.mergeAfter = { cached: 2, uncached: 2 };
 });
 afterAll(() => {
-  WebGpuPlan.mergeAfter = mergeAfter;
+  GpuStep.mergeAfter = mergeAfter;
 });
 
 /**
@@ -241,7 +241,7 @@ test("parts of memory that is also taken as a whole are bound with it, and their
 });
 
 /** Runs `fn` until the merged programs of its steps are compiled. */
-const settled = () => vi.waitUntil(() => WebGpuPlan.merging === 0, { timeout: 60_000 });
+const settled = () => vi.waitUntil(() => GpuStep.merging === 0, { timeout: 60_000 });
 
 describeProfiles((device) => {
   test("a recorded step takes fewer dispatches after some runs, with the same bits", { timeout: 120_000 }, async () => {

@@ -8,20 +8,18 @@ import {
   boundViews,
   type DispatchCommand,
   encode,
-  type KernelCall,
-  PARAMETER_BINDING,
   type ParameterBlock,
   type ParameterPlace,
-  type Program,
   parameterPlace,
   partPlaces,
   withSharedAccess,
 } from "../commands.js";
 import type { TuningProfile } from "../family.js";
-import type { Content, Fault } from "../faults.js";
+import type { Content } from "../faults.js";
 import type { BufferPool, PooledBuffer } from "../pool.js";
 import { type Dispatch, type GpuView, programKey } from "../program.js";
-import type { DispatchTimer } from "../timer.js";
+import type { Programs } from "../programs.js";
+import type { Queue } from "../queue.js";
 import { COUNTERS_BYTES, type Group, groupsOf } from "./groups.js";
 import { StepMemory } from "./memory.js";
 import { mergedDispatch } from "./merged-text.js";
@@ -32,33 +30,13 @@ export interface PlannedStorage extends Storage {
   readonly content: Content;
 }
 
-/** What a recorded step needs of its device. */
-export interface PlanHost {
+/** The device of a recorded step. */
+export interface StepDevice {
   readonly gpu: GPUDevice;
-  readonly pool: BufferPool;
   readonly profile: TuningProfile;
-  readonly parameterLayout: GPUBindGroupLayout;
-  timer(): DispatchTimer | undefined;
-  /** Raises failures and submits what was recorded before. */
-  prepare(): void;
-  /** Gets a dispatch ready, but for its bind group; its program compiles meanwhile. */
-  command(call: KernelCall, dispatch: Dispatch, parameters: ParameterBlock): DispatchCommand;
-  /** Binds the views of a dispatch, which have their places. */
-  bind(command: DispatchCommand): void;
-  /** Whether the program of a kernel's dispatch is there, and prepared. */
-  isPrepared(kernel: string, dispatch: Dispatch): boolean;
-  /**
-   * Whether programs will run without being compiled first, once that can be said. @throws where one does not compile
-   */
-  compileAhead(programs: readonly Program[]): Promise<boolean>;
-  /** What WebGPU reported of what `fn` did. */
-  attempt(fn: () => void): Fault | undefined;
-  /** Throws the error of a call whose results are needed. */
-  raiseCall(error: DeviceError): never;
-  /** Raises an error at the next call. */
-  fail(error: Error): void;
-  /** Books a submit of commands, put into so many dispatches. */
-  submitted(commands: readonly DispatchCommand[], dispatches: number): void;
+  readonly pool: BufferPool;
+  readonly programs: Programs;
+  readonly queue: Queue;
 }
 
 /** Kernel of merged dispatches. */
@@ -71,7 +49,7 @@ const CACHED_MS = 500;
 const isSingle = (group: Group) => group.length === 1 && group[0]!.length === 1;
 
 /** A step while it is recorded, and afterwards what runs it again. */
-export class WebGpuPlan implements RecordedStep {
+export class GpuStep implements RecordedStep {
   /**
    * Runs after which a step is taken to be one of many and merged programs are compiled for it, and where the first of
    * them was not in the driver's cache, those after which the others are: on lavapipe they take it some 20 s of one
@@ -105,12 +83,11 @@ export class WebGpuPlan implements RecordedStep {
   private awaitingRuns: { readonly runs: number; readonly settled: () => void } | undefined;
   /** Where the parameters that change stand: for a command that was merged a second time. */
   private readonly places = new Map<DispatchCommand, ParameterPlace[]>();
-  private parameterBuffer: GPUBuffer | undefined;
-  private parameterGroup: GPUBindGroup | undefined;
+  private parameterMemory: ReturnType<Programs["parameterMemory"]> | undefined;
   private disposed = false;
 
   constructor(
-    private readonly device: PlanHost,
+    private readonly device: StepDevice,
     readonly parameters: ParameterBlock,
   ) {
     this.memory = new StepMemory(device.pool);
@@ -256,14 +233,14 @@ export class WebGpuPlan implements RecordedStep {
       [...this.made].flatMap(({ alive, buffer }) => (alive ? [buffer] : [])),
       this.written.keys(),
     );
-    for (const command of this.commands) this.device.bind(command);
+    for (const command of this.commands) this.device.programs.bind(command);
     for (const [buffer, values] of this.written) this.device.gpu.queue.writeBuffer(buffer.gpu, buffer.offset, values);
     if (this.groups.some((group) => group.length > 1)) {
       this.counters = this.device.pool.acquire(COUNTERS_BYTES * this.groups.length);
       this.counters.planned = true;
     }
     const isThere = (group: Group<DispatchCommand>, k: number) =>
-      isSingle(group) || this.device.isPrepared(MERGED, this.mergedDispatch(k));
+      isSingle(group) || this.device.programs.isPrepared(MERGED, this.mergedDispatch(k));
     if (this.groups.every(isThere)) this.merged = this.mergedCommands();
     this.bindParameters();
     this.submit();
@@ -278,17 +255,9 @@ export class WebGpuPlan implements RecordedStep {
   }
 
   private bindParameters(): void {
-    const { gpu, parameterLayout } = this.device;
     // Submits that read the old one are done with it first.
-    this.parameterBuffer?.destroy();
-    this.parameterBuffer = gpu.createBuffer({
-      size: this.parameters.bytes + PARAMETER_BINDING,
-      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
-    });
-    this.parameterGroup = gpu.createBindGroup({
-      layout: parameterLayout,
-      entries: [{ binding: 0, resource: { buffer: this.parameterBuffer, size: PARAMETER_BINDING } }],
-    });
+    this.parameterMemory?.buffer.destroy();
+    this.parameterMemory = this.device.programs.parameterMemory(this.parameters.bytes);
     this.uploaded = false;
   }
 
@@ -304,9 +273,9 @@ export class WebGpuPlan implements RecordedStep {
     return this.groups.map((group, k) => {
       if (isSingle(group)) return group[0]![0]!;
       const call = { kernel: MERGED, inputs: [], outputs: [], flops: undefined, dispatches: 1, reads: [], writes: [] };
-      const command = this.device.command(call, this.mergedDispatch(k), this.parameters);
+      const command = this.device.programs.command(call, this.mergedDispatch(k), this.parameters);
       const parts = group.flat();
-      this.device.bind(command);
+      this.device.programs.bind(command);
       partPlaces(command, parts).forEach((place, i) => void this.places.get(parts[i]!)?.push(place));
       return command;
     });
@@ -314,7 +283,7 @@ export class WebGpuPlan implements RecordedStep {
 
   /** Merges what can be merged; the step runs as it was recorded until that is compiled. */
   private async merge(): Promise<void> {
-    WebGpuPlan.merging++;
+    GpuStep.merging++;
     try {
       const merged = this.mergedCommands();
       this.bindParameters();
@@ -323,13 +292,13 @@ export class WebGpuPlan implements RecordedStep {
       if (longest === undefined) return;
       await Promise.all(programs.map(({ ready }) => ready));
       const begun = performance.now();
-      let compiled = await this.device.compileAhead([longest]);
+      let compiled = await this.device.programs.prepare([longest]);
       const cached = performance.now() - begun < CACHED_MS;
-      if (!cached && !(await this.reaching(WebGpuPlan.mergeAfter.uncached))) return;
-      compiled &&= await this.device.compileAhead(others);
+      if (!cached && !(await this.reaching(GpuStep.mergeAfter.uncached))) return;
+      compiled &&= await this.device.programs.prepare(others);
       if (compiled) this.merged = merged;
     } finally {
-      WebGpuPlan.merging--;
+      GpuStep.merging--;
     }
   }
 
@@ -345,36 +314,32 @@ export class WebGpuPlan implements RecordedStep {
 
   run(): void {
     if (!this.valid) throw new DeviceError("CLOSED", "record: memory of this step was freed; record it again");
-    this.device.prepare();
-    for (const { content } of this.external.keys())
-      if (content.error !== undefined) this.device.raiseCall(content.error);
-    if (++this.runs === WebGpuPlan.mergeAfter.cached && this.merged === undefined)
-      this.merge().catch((error: Error) => this.device.fail(error));
+    const { gpu, queue } = this.device;
+    queue.beginStep();
+    for (const { content } of this.external.keys()) if (content.error !== undefined) queue.raiseCall(content.error);
+    if (++this.runs === GpuStep.mergeAfter.cached && this.merged === undefined)
+      this.merge().catch((error: Error) => queue.fail(error));
     if (this.runs === this.awaitingRuns?.runs) this.awaitingRuns.settled();
     for (const act of this.host) act();
     for (const [storage, kernel] of this.changed) storage.changed(kernel);
-    for (const [buffer, values] of this.rewritten) this.device.gpu.queue.writeBuffer(buffer.gpu, buffer.offset, values);
+    for (const [buffer, values] of this.rewritten) gpu.queue.writeBuffer(buffer.gpu, buffer.offset, values);
     this.submit();
   }
 
   private submit(): void {
-    const { gpu } = this.device;
+    const { gpu, queue } = this.device;
+    const { buffer, group } = this.parameterMemory!;
     if ((this.parametersChange || !this.uploaded) && this.parameters.bytes > 0) {
       this.uploaded = true;
-      gpu.queue.writeBuffer(this.parameterBuffer!, 0, this.parameters.data);
+      gpu.queue.writeBuffer(buffer, 0, this.parameters.data);
     }
-    const timer = this.device.timer();
+    const { timer } = queue;
     // To be timed one by one they run one by one.
     const commands = timer?.each === "dispatch" ? this.commands : (this.merged ?? this.commands);
-    const fault = this.device.attempt(() => {
-      const encoder = gpu.createCommandEncoder();
+    queue.submitStep(this.commands, commands.length, (encoder) => {
       if (commands === this.merged && this.counters !== undefined) encoder.clearBuffer(this.counters.gpu);
-      encode(encoder, commands, this.parameterGroup!, timer);
-      gpu.queue.submit([encoder.finish()]);
+      encode(encoder, commands, group, timer);
     });
-    // Nothing of it was executed.
-    if (fault !== undefined) throw new DeviceError(fault.code, `record: the recorded step cannot run: ${fault.reason}`);
-    this.device.submitted(this.commands, commands.length);
   }
 
   dispose(): void {
@@ -388,6 +353,6 @@ export class WebGpuPlan implements RecordedStep {
       this.counters.planned = false;
       this.device.pool.release(this.counters);
     }
-    this.parameterBuffer?.destroy();
+    this.parameterMemory?.buffer.destroy();
   }
 }
