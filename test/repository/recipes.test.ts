@@ -21,26 +21,28 @@ function run(...command: string[]): string {
   return stdout;
 }
 
-/**
- * What the op is used for: as a function, as a method, as a layer's activation, with its gradient, and in a stored
- * model.
- */
+/** What both are used for: function, method, layer and its activation, with gradients, in stored models. */
 const program = `
 import { elu, gradcheck, nn, openDevice, tensor } from "./dist/index.js";
 const device = await openDevice("cpu");
 const x = tensor(device, [[-1, 2]]);
-const model = nn.sequential({ device, inputShape: [2] }, [nn.activation("elu")]);
+const model = nn.sequential({ device, inputShape: [2] }, [nn.activation("elu"), nn.scaling()]);
 const again = nn.fromConfig(model.config(), { device });
 await gradcheck((t) => elu(t, { alpha: 2 }), [[[-1, 2, 0.5]]]);
-const found = [elu(x), elu(x, { alpha: 2 }), x.elu({ alpha: 3 }), model.call(x), again.call(x)];
+model.layer("scaling").weights.scale.assign([10, 100]);
+const loaded = await nn.loadModel(await nn.encodeModel(model), { device });
+const node = nn.scaling({ name: "own" })(nn.input({ shape: [2] }));
+const found = [elu(x), elu(x, { alpha: 2 }), x.elu({ alpha: 3 }), again.call(x), loaded.call(x)];
 let refused = "";
 try { x.elu({ slope: 1 }); } catch (error) { refused = error.message; }
-console.log(JSON.stringify({ values: await Promise.all(found.map(async (t) => [...await t.data()])), refused }));
+const values = await Promise.all(found.map(async (t) => [...await t.data()]));
+console.log(JSON.stringify({ values, refused, shape: node.shape, parameters: model.countParameters().total }));
 `;
 
-test("an elementwise op is one row and one export", { timeout: 300_000 }, () => {
+test("an elementwise op is one row and one export, a layer one file and three lines", { timeout: 300_000 }, () => {
   const [row, exported, ...others] = blocksOf("Add an elementwise op");
-  expect(others).toEqual([]);
+  const [layer, ...more] = blocksOf("Add a layer");
+  expect([...others, ...more]).toEqual([]);
   for (const name of ["src", "tsconfig.json", "tsconfig.build.json", "package.json"]) {
     cpSync(name, join(folder, name), { recursive: true });
   }
@@ -55,10 +57,18 @@ test("an elementwise op is one row and one export", { timeout: 300_000 }, () => 
     text.replace(/^export const unaryTable = .*\{$/m, (line) => `${line}\n${row}`),
   );
   change("src/autograd/ops/elementwise.ts", (text) => `${text}\n${exported}`);
+  writeFileSync(join(folder, "src/nn/layers/scaling.ts"), layer!);
+  change("src/nn/layers/registry.ts", (text) =>
+    text
+      .replace(/^import /m, 'import { Scaling } from "./scaling.js";\nimport ')
+      .replace("Reshape, Activation]", "Reshape, Activation, Scaling]"),
+  );
+  change("src/nn/index.ts", (text) => `${text}export { scaling } from "./layers/scaling.js";\n`);
   run(join("node_modules", "typescript", "bin", "tsc"), "-p", "tsconfig.build.json");
   writeFileSync(join(folder, "program.mjs"), program);
-  const { values, refused } = JSON.parse(run("program.mjs"));
+  const { values, refused, shape, parameters } = JSON.parse(run("program.mjs"));
   const at = (alpha: number) => [alpha * Math.expm1(-1), 2];
-  expect(values).toEqual([at(1), at(2), at(3), at(1), at(1)]);
+  expect(values).toEqual([at(1), at(2), at(3), at(1), [10 * Math.expm1(-1), 200]]);
   expect(refused).toMatch(/^elu: .*slope/);
+  expect([shape, parameters]).toEqual([[2], 2]);
 });
