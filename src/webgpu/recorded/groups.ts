@@ -12,7 +12,7 @@
 
 import { type DispatchCommand, PARAMETER_BINDING } from "../commands.js";
 import { SUBGROUP_LANES, type TuningProfile } from "../family.js";
-import { type Dispatch, MAX_WORKGROUPS, overlap, type ProgramText } from "../program.js";
+import { type Dispatch, type GpuView, MAX_WORKGROUPS, overlap, type ProgramText } from "../program.js";
 import { hasWorkgroupMemory } from "../wgsl-text.js";
 import { compilationSeconds, GRID_PARAMETERS } from "./compile-cost.js";
 import { type Place, type SharedBindings, sharedBindings } from "./shared-bindings.js";
@@ -100,17 +100,34 @@ function joined<P extends Part>(some: Group<P>, others: Group<P>): Group<P> {
 
 /** Whether no memory that one side writes is used by the other. */
 function independent(some: readonly Part[], others: readonly Part[]): boolean {
-  const clash = (writers: readonly Part[], users: readonly Part[]) => {
-    const used = viewsOf(users, false);
-    return viewsOf(writers, true).some((written) => used.some((view) => overlap(written, view)));
-  };
-  return !clash(some, others) && !clash(others, some);
+  return some.every((part) =>
+    others.every((other) => !writesWhatIsUsed(part, other) && !writesWhatIsUsed(other, part)),
+  );
 }
 
-const viewsOf = (parts: readonly Part[], writtenOnly: boolean) =>
-  parts.flatMap(({ dispatch }) =>
-    dispatch.bindings.flatMap(({ view, access }) => (writtenOnly && access !== "read_write" ? [] : [view])),
-  );
+function writesWhatIsUsed(writer: Part, user: Part): boolean {
+  const { used } = memoryOf(user);
+  return memoryOf(writer).written.some((written) => used.some((view) => overlap(written, view)));
+}
+
+interface Memory {
+  readonly used: readonly GpuView[];
+  readonly written: readonly GpuView[];
+}
+
+const memories = new WeakMap<Dispatch, Memory>();
+
+/** Kept: for a recording of some hundred dispatches it is asked for millions of times. */
+function memoryOf({ dispatch }: Part): Memory {
+  let memory = memories.get(dispatch);
+  if (memory === undefined) {
+    const viewsOf = (bindings: Dispatch["bindings"]) => bindings.map(({ view }) => view);
+    const written = dispatch.bindings.filter(({ access }) => access === "read_write");
+    memory = { used: viewsOf(dispatch.bindings), written: viewsOf(written) };
+    memories.set(dispatch, memory);
+  }
+  return memory;
+}
 
 /** Whether the parts of a group of more than one can stand in one dispatch. */
 function canMerge(group: Group, profile: TuningProfile, seconds: number): boolean {
