@@ -1,5 +1,5 @@
-// The compiled programs of a device and what they bind. A program compiles asynchronously from the moment at which it is
-// first asked for; whoever runs it waits for that.
+// The compiled programs of a device, and what they bind. A program compiles asynchronously from the moment at which it
+// is first asked for; whoever runs it waits for that.
 import { DeviceError } from "../tensor/errors.js";
 import {
   type Access,
