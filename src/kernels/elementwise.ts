@@ -1,6 +1,6 @@
 // Kernels of the elementwise tables: unary, binary with broadcasting, their gradients, where, cast, in-place addition.
 // Same-shape operands stream through vec4 loops; broadcast operands are read through collapsed strides. Tensors larger
-// than a binding are processed in windows where no operand is broadcast.
+// than a binding are processed in slices where no operand is broadcast.
 import type { DType } from "../tensor/dtype.js";
 import { defineKernel, type Kernel } from "../tensor/kernel.js";
 import { broadcastStrides, type Shape, sizeOf } from "../tensor/shape.js";

@@ -5,7 +5,7 @@
 import type { DType } from "../tensor/dtype.js";
 import { defineKernel } from "../tensor/kernel.js";
 import { sizeOf } from "../tensor/shape.js";
-import { type GpuCall, type GpuView, windowOf } from "../webgpu/program.js";
+import { type GpuCall, type GpuView, sliceOf } from "../webgpu/program.js";
 import { boxLoop } from "./box.js";
 
 export interface GatherParams {
@@ -33,7 +33,7 @@ function rowType(inner: number): { type: "vec4u" | "u32"; width: number } {
 
 /**
  * y[o, k, :] = x[o, indices[k], :], or NOTHING. Inputs [x of any dtype [outer, n, inner], indices i32 [count]], outputs
- * [y [outer, count, inner]]. x may exceed a binding when axis is 0: rows are then picked window by window.
+ * [y [outer, count, inner]]. x may exceed a binding when axis is 0: rows are then picked slice by slice.
  */
 export const gatherKernel = defineKernel<GatherParams>({
   name: "gather",
@@ -94,7 +94,7 @@ function* rowWindows(call: GpuCall<unknown>, x: GpuView, outer: number, n: numbe
   for (let first = 0; first < n; first += rows) {
     const end = Math.min(n, first + rows);
     const start = Math.floor((first * inner) / 64) * 64;
-    yield { view: windowOf(x, start, end * inner - start), first, end, skipped: first * inner - start };
+    yield { view: sliceOf(x, start, end * inner - start), first, end, skipped: first * inner - start };
   }
 }
 

@@ -1,8 +1,8 @@
 // Loss scaling on the device, without a word to the host: whether all gradients are finite, and the scale of the next
 // step.
 import { defineKernel } from "../tensor/kernel.js";
-import { windowOf } from "../webgpu/program.js";
-import { rolledSegments, windows } from "./rolled.js";
+import { sliceOf } from "../webgpu/program.js";
+import { rolledSegments, slices } from "./rolled.js";
 
 /** Most gradients a dispatch. */
 const MOST_TENSORS = 32;
@@ -19,7 +19,7 @@ export const findNonFiniteKernel = defineKernel<Record<never, never>>({
   webgpu: ({ inputs, outputs: [nonFinite], profile, dispatch }) => {
     const most = Math.min(MOST_TENSORS, profile.maxStorageBuffers - 1);
     const pieces = inputs.flatMap((view) =>
-      windows(profile, view.size).map(([start, count]) => (count === view.size ? view : windowOf(view, start, count))),
+      slices(profile, view.size).map(([start, count]) => (count === view.size ? view : sliceOf(view, start, count))),
     );
     for (let first = 0; first < pieces.length; first += most) {
       const views = pieces.slice(first, first + most);

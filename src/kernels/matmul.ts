@@ -8,7 +8,7 @@ import type { Device } from "../tensor/device.js";
 import { defineKernel } from "../tensor/kernel.js";
 import { type Shape, sizeOf } from "../tensor/shape.js";
 import { empty, run } from "../tensor/tensor.js";
-import { type GpuCall, type GpuView, windowOf } from "../webgpu/program.js";
+import { type GpuCall, type GpuView, sliceOf } from "../webgpu/program.js";
 import { defineTunable } from "../webgpu/tuning.js";
 import { activationCpu, activationWgsl } from "./activation.js";
 import { TALL_FORM } from "./matmul-panel.js";
@@ -101,7 +101,7 @@ function multiply(call: GpuCall<MatmulParams>, { batch, strides, rows, whole }: 
   const { transposeA, transposeB, activation } = call.params;
   const family = familyOf(call);
   const taken = (view: GpuView, { slice, offset }: Region) => ({
-    view: slice ? windowOf(view, ...slice) : view,
+    view: slice ? sliceOf(view, ...slice) : view,
     offset,
   });
   let summed = sums === undefined;

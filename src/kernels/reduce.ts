@@ -16,7 +16,7 @@
 import type { DType } from "../tensor/dtype.js";
 import { type CpuView, defineKernel, WGSL_TYPE } from "../tensor/kernel.js";
 import { type Shape, sizeOf } from "../tensor/shape.js";
-import { type Binding, type GpuCall, type GpuView, MAX_WORKGROUPS, windowOf } from "../webgpu/program.js";
+import { type Binding, type GpuCall, type GpuView, MAX_WORKGROUPS, sliceOf } from "../webgpu/program.js";
 import { type FloatType, ieeeFunctions } from "./ieee.js";
 import { CHAIN, longLoop, ONE } from "./long-sums.js";
 import { rolledLoop } from "./rolled.js";
@@ -139,7 +139,7 @@ export interface ReduceMap {
 
 /**
  * Records one pass for any kernel that has [outer, reduce, inner] to reduce: to = scale * combiner(from). Views larger
- * than a binding are read in windows; not with a map.
+ * than a binding are read in slices; not with a map.
  */
 export function dispatchReduce(
   call: Pick<GpuCall<unknown>, "dispatch" | "scratch" | "profile">,
@@ -162,12 +162,12 @@ export function dispatchReduce(
       const partial = outer > 1 ? undefined : call.scratch({ shape: [count * pitch], dtype: from.dtype });
       for (let start = 0; start < rows; start += step) {
         const n = Math.min(step, rows - start);
-        const source = windowOf(from, start * rowSize, n * rowSize);
+        const source = sliceOf(from, start * rowSize, n * rowSize);
         if (partial === undefined) {
-          const target = windowOf(to, start * inner, n * inner);
+          const target = sliceOf(to, start * inner, n * inner);
           dispatchReduce(call, combiner, source, target, { outer: n, reduce, inner }, scale);
         } else {
-          const target = windowOf(partial, (start / step) * pitch, inner);
+          const target = sliceOf(partial, (start / step) * pitch, inner);
           dispatchReduce(call, combiner, source, target, { outer: 1, reduce: n, inner });
         }
       }

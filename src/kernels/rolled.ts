@@ -2,7 +2,7 @@
 // workgroups of one subgroup are twice as fast as one element an invocation (0.38 against 0.78 ns an element); hardware
 // gets 256 invocations a workgroup and short walks. At least a few workgroups remain for the cores to share.
 import type { TuningProfile } from "../webgpu/family.js";
-import { type GpuView, GRID_INDEX, gridOf, windowOf } from "../webgpu/program.js";
+import { type GpuView, GRID_INDEX, gridOf, sliceOf } from "../webgpu/program.js";
 
 export interface RolledLoop {
   readonly workgroupSize: readonly [number];
@@ -68,7 +68,7 @@ export function rolledSegments(profile: TuningProfile, counts: readonly number[]
 }
 
 /** [start, count] pieces of `size` elements of which each fits a binding of the adapter. */
-export function windows(profile: TuningProfile, size: number): [number, number][] {
+export function slices(profile: TuningProfile, size: number): [number, number][] {
   const most = Math.floor(profile.maxBindingBytes / 256) * 64;
   const pieces: [number, number][] = [];
   for (let start = 0; start < size; start += most) pieces.push([start, Math.min(most, size - start)]);
@@ -86,7 +86,7 @@ export interface BoundTensor {
 
 /**
  * Tensors in groups that a dispatch can bind beside `others` more bindings. A tensor larger than a binding is cut into
- * windows, no two of them in one group.
+ * slices, no two of them in one group.
  */
 export function bindableGroups(
   profile: TuningProfile,
@@ -101,10 +101,10 @@ export function bindableGroups(
   };
   tensors.forEach((views, tensor) => {
     const most = Math.min(MOST_TENSORS, Math.floor((profile.maxStorageBuffers - others) / views.length));
-    const pieces = windows(profile, views[0]!.size);
+    const pieces = slices(profile, views[0]!.size);
     for (const [start, count] of pieces) {
       if (start > 0 || group.length === most) close();
-      group.push({ tensor, views: pieces.length === 1 ? views : views.map((view) => windowOf(view, start, count)) });
+      group.push({ tensor, views: pieces.length === 1 ? views : views.map((view) => sliceOf(view, start, count)) });
     }
   });
   close();

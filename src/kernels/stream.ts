@@ -1,19 +1,19 @@
-// Streaming kernels over same-sized buffers, vec4 by vec4, in windows where a buffer exceeds a binding: fill, random
+// Streaming kernels over same-sized buffers, vec4 by vec4, in slices where a buffer exceeds a binding: fill, random
 // numbers, dropout, optimizer steps. Not for broadcasting or moving elements (elementwise.ts, transform.ts).
-import { type Binding, type GpuCall, windowOf } from "../webgpu/program.js";
-import { rolledLoop, windows } from "./rolled.js";
+import { type Binding, type GpuCall, sliceOf } from "../webgpu/program.js";
+import { rolledLoop, slices } from "./rolled.js";
 
 export interface Stream {
   /** Names the program's code shape within its kernel; see Dispatch. */
   readonly key: string;
   /** Same-sized views with vec4 types. */
   readonly bindings: readonly Binding[];
-  /** Bindings that every window sees whole: tables, scalars. */
+  /** Bindings that every slice sees whole: tables, scalars. */
   readonly tables?: readonly Binding[];
   /** WGSL for the vec4 at index `i` of the bindings. */
   readonly statement: string;
   readonly declarations?: string;
-  /** u32 parameters of the window that begins at element `start`. */
+  /** u32 parameters of the slice that begins at element `start`. */
   readonly sizes?: (start: number) => Readonly<Record<string, number>>;
   readonly numbers?: Readonly<Record<string, number>>;
 }
@@ -21,7 +21,7 @@ export interface Stream {
 /** Runs `statement` for every vec4 of the bindings. */
 export function stream(call: GpuCall<unknown>, { bindings, tables = [], ...text }: Stream): void {
   const { size } = bindings[0]!.view;
-  for (const [start, count] of windows(call.profile, size)) {
+  for (const [start, count] of slices(call.profile, size)) {
     const loop = rolledLoop(call.profile, Math.ceil(count / 4));
     call.dispatch({
       key: text.key,
@@ -31,7 +31,7 @@ export function stream(call: GpuCall<unknown>, { bindings, tables = [], ...text 
         body: loop.body(text.statement),
       }),
       bindings: [
-        ...bindings.map((b) => (count === size ? b : { ...b, view: windowOf(b.view, start, count) })),
+        ...bindings.map((b) => (count === size ? b : { ...b, view: sliceOf(b.view, start, count) })),
         ...tables,
       ],
       sizes: { ...loop.sizes, ...text.sizes?.(start) },

@@ -2,7 +2,7 @@
 // is a pad and the reverse; a concat's are slices). Reshaping needs no kernel: Tensor.alias. Elements are copied as 32
 // bits, whatever their dtype.
 import { defineKernel } from "../tensor/kernel.js";
-import { type GpuCall, type GpuView, windowOf } from "../webgpu/program.js";
+import { type GpuCall, type GpuView, sliceOf } from "../webgpu/program.js";
 import { boxLoop } from "./box.js";
 import { fillKernel } from "./fill.js";
 
@@ -101,21 +101,21 @@ function dispatchCopy(call: GpuCall<unknown>, input: GpuView, output: GpuView, p
   if (plan.axes.some(({ n }) => n === 0)) return;
   // Bind only what is touched, from a multiple of 64 elements on; halve what is still too large for a binding.
   const sides = { from: input, to: output };
-  const windows = { from: input, to: output };
+  const slices = { from: input, to: output };
   const offsets = { from: plan.from, to: plan.to };
   for (const side of ["from", "to"] as const) {
     if (sides[side].byteLength <= call.profile.maxBindingBytes) continue;
     const { first, count } = extentOf(plan, side);
     const start = Math.floor(first / 64) * 64;
-    const window = windowOf(sides[side], start, Math.min(first + count, sides[side].size) - start);
-    if (window.byteLength > call.profile.maxBindingBytes) {
+    const slice = sliceOf(sides[side], start, Math.min(first + count, sides[side].size) - start);
+    if (slice.byteLength > call.profile.maxBindingBytes) {
       for (const half of halves(plan, side)) dispatchCopy(call, input, output, half);
       return;
     }
-    windows[side] = window;
+    slices[side] = slice;
     offsets[side] -= start;
   }
-  dispatchWindow(call, windows.from, windows.to, { axes: plan.axes, ...offsets });
+  dispatchSlice(call, slices.from, slices.to, { axes: plan.axes, ...offsets });
 }
 
 /** Two halves along the axis that reaches farthest on one side. */
@@ -131,7 +131,7 @@ function halves({ axes, from, to }: Plan, side: "from" | "to"): [Plan, Plan] {
   ];
 }
 
-function dispatchWindow(call: GpuCall<unknown>, input: GpuView, output: GpuView, plan: Plan): void {
+function dispatchSlice(call: GpuCall<unknown>, input: GpuView, output: GpuView, plan: Plan): void {
   const { axes } = plan;
   const last = axes.at(-1)!;
   /** Whether all but the axes of unit stride lie on multiples of four elements. */

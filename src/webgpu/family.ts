@@ -32,7 +32,7 @@ export interface TuningProfile {
   readonly family: KernelFamily;
   /** What mixed precision computes with; undefined: everything is float32. */
   readonly matrices?: MatrixUnits | undefined;
-  /** Largest storage binding in bytes; larger tensors are processed in windows. */
+  /** Largest storage binding in bytes; larger tensors are processed in slices. */
   readonly maxBindingBytes: number;
   /** Most storage buffers that a dispatch may bind. */
   readonly maxStorageBuffers: number;

@@ -104,9 +104,9 @@ export function gridOf(count: number): [number, number] {
 export const GRID_INDEX = "(group.y * groups.x + group.x)";
 
 /** Elements [start, start + count) of a view as a view of its own; start must lie on a multiple of 64 elements. */
-export function windowOf(view: GpuView, start: number, count: number): GpuView {
+export function sliceOf(view: GpuView, start: number, count: number): GpuView {
   if (start % 64 !== 0 || start + count > view.size) {
-    throw new DeviceError("LIMIT", `internal: window [${start}, ${start + count}) of a view of ${view.size} elements`);
+    throw new DeviceError("LIMIT", `internal: slice [${start}, ${start + count}) of a view of ${view.size} elements`);
   }
   return {
     shape: [count],

@@ -1,6 +1,6 @@
 // Activations larger than a binding: runs of images that fit.
 import type { TuningProfile } from "../../webgpu/family.js";
-import { type GpuView, windowOf } from "../../webgpu/program.js";
+import { type GpuView, sliceOf } from "../../webgpu/program.js";
 
 /** Images [first, first + count). */
 export interface ImageWindow {
@@ -30,5 +30,5 @@ export function imageWindows(profile: TuningProfile, batch: number, views: reado
 export function imagesOf(view: GpuView, batch: number, { first, count }: ImageWindow): GpuView {
   if (count === batch) return view;
   const perImage = view.size / batch;
-  return windowOf(view, first * perImage, count * perImage);
+  return sliceOf(view, first * perImage, count * perImage);
 }

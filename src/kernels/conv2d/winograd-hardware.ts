@@ -9,7 +9,7 @@
 // tiles overlap in what they write.
 import type { Spec } from "../../tensor/dtype.js";
 import { sizeOf } from "../../tensor/shape.js";
-import { type GpuCall, type GpuView, windowOf } from "../../webgpu/program.js";
+import { type GpuCall, type GpuView, sliceOf } from "../../webgpu/program.js";
 import { activationWgsl, type FusedActivation } from "../activation.js";
 import { boxLoop } from "../box.js";
 import { matmulKernel } from "../matmul.js";
@@ -295,6 +295,6 @@ function sumGradient<P>(
 ): void {
   const plane = tiles * outputs;
   const [from, reduce] =
-    plane % 64 === 0 ? [windowOf(gradient, (m + 3) * plane, plane), tiles] : [dz, dz.size / outputs];
+    plane % 64 === 0 ? [sliceOf(gradient, (m + 3) * plane, plane), tiles] : [dz, dz.size / outputs];
   dispatchReduce(call, "sum", from, dbias, { outer: 1, reduce, inner: outputs });
 }
