@@ -279,7 +279,7 @@ describe("doctor", () => {
       adapter: { device: expect.any(String) },
       backend: expect.any(String),
       driver: expect.any(String),
-      profile: { name: expect.stringMatching(/software|hardware/), maxBindingBytes: expect.any(Number) },
+      profile: { family: expect.stringMatching(/software|hardware/), maxBindingBytes: expect.any(Number) },
       limits: { maxStorageBufferBindingSize: expect.any(Number) },
       selfTest: { passed: true },
     });
