@@ -282,15 +282,15 @@ export class WebGpuDevice extends Device {
    * dispatch gets a pass of its own. Needs the adapter's "timestamp-query"; exact when opened with `{ profiling: true
    * }`.
    */
-  profileDispatches(fn: () => void | Promise<void>): Promise<KernelTime[]> {
+  timeDispatches(fn: () => void | Promise<void>): Promise<KernelTime[]> {
     return this.timed("dispatch", fn, (timer) => timer.kernels());
   }
 
   /**
    * Milliseconds that the adapter spends in passes while `fn` runs: those that there are, or one for every dispatch as
-   * it is launched. Needs, and is exact, as `profileDispatches`.
+   * it is launched. Needs, and is exact, as `timeDispatches`.
    */
-  profilePasses(fn: () => void | Promise<void>, each: "pass" | "launch" = "pass"): Promise<number> {
+  timePasses(fn: () => void | Promise<void>, each: "pass" | "launch" = "pass"): Promise<number> {
     return this.timed(each, fn, (timer) => timer.total());
   }
 

@@ -25,7 +25,7 @@ export interface OpenDeviceOptions {
   readonly precision?: Precision;
   /** Told which device "auto" took, and why; and what is measured or could not be read for tuning (KILOGRAD_TUNE). */
   readonly onMessage?: (message: string) => void;
-  /** Exact timestamps for `profileDispatches` (of Dawn in Node; slower in nothing else). */
+  /** Exact timestamps for `timeDispatches` (of Dawn in Node; slower in nothing else). */
   readonly profiling?: boolean;
   /** Flags of Dawn in Node, e.g. ["adapter=llvmpipe"]. */
   readonly dawnFlags?: readonly string[];

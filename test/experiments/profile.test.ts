@@ -18,7 +18,7 @@ describeProfiles((device) => {
     const x = zeros(device(), [2, 9, 9, 8]);
     const kernel = zeros(device(), [3, 3, 8, 16]);
     const [a, b] = [zeros(device(), [5, 33, 40]), zeros(device(), [40, 24])];
-    const times = await device().profileDispatches(() =>
+    const times = await device().timeDispatches(() =>
       scope(() => {
         for (let i = 0; i < 3; i++) matmul(a, b);
         conv2d(x, kernel);
@@ -67,7 +67,7 @@ describeProfiles((device) => {
   test("ceilings are above what a product reaches", async () => {
     const ceilings = await measureCeilings(device());
     const [a, b] = [zeros(device(), [256, 256]), zeros(device(), [256, 256])];
-    const [time] = await device().profileDispatches(() => scope(() => void matmul(a, b)));
+    const [time] = await device().timeDispatches(() => scope(() => void matmul(a, b)));
     expect(ceilings.gflops).toBeGreaterThan(time!.flops! / time!.milliseconds / 1e6);
     expect(ceilings.gbs).toBeGreaterThan(0);
     for (const t of [a, b]) t.dispose();

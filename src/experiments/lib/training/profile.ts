@@ -69,8 +69,8 @@ export async function profileSteps(
 ): Promise<StepProfile> {
   await run(UNLIKE);
   const emptyDispatchMs = await measureEmptyDispatch(device);
-  const short = await device.profileDispatches(() => run(UNLIKE));
-  const long = await device.profileDispatches(() => run(UNLIKE + steps));
+  const short = await device.timeDispatches(() => run(UNLIKE));
+  const long = await device.timeDispatches(() => run(UNLIKE + steps));
   const before = new Map(short.map((time) => [shapesKey(time), time]));
   /** By the dispatches that a long run has more. */
   const isPartOfAStep = (more: number) => more >= 0.5;
@@ -144,7 +144,7 @@ export async function measureOverhead(
   const timed = async (count: number, each: "pass" | "launch") => {
     const before = device.counters.dispatches;
     let wallMs = 0;
-    const passMs = await device.profilePasses(async () => {
+    const passMs = await device.timePasses(async () => {
       const begun = performance.now();
       await run(count);
       wallMs = performance.now() - begun;
@@ -164,7 +164,7 @@ export async function measureOverhead(
       : 0;
   let emptyMs = Number.POSITIVE_INFINITY;
   for (let i = 0; i < 5; i++) {
-    const ms = await device.profilePasses(() => callEmpty(device));
+    const ms = await device.timePasses(() => callEmpty(device));
     emptyMs = Math.min(emptyMs, ms / EMPTY_CALLS);
   }
   return { hostMs: Math.max(0, hostMs - stampMs), driverMs: dispatches * emptyMs, dispatches };
@@ -264,7 +264,7 @@ async function leastMs<Params>(
   const { kernel, elements, params, calls, reads = false } = options;
   let least = Number.POSITIVE_INFINITY;
   for (let i = 0; i < 5; i++) {
-    const [time] = await device.profileDispatches(() =>
+    const [time] = await device.timeDispatches(() =>
       scope(() => {
         const [x, y] = [reads ? [empty(device, [elements], "f32")] : [], empty(device, [elements], "f32")];
         for (let call = 0; call < calls; call++) runInto(kernel, x, [y], params);
