@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { writeSafetensors } from "../../src/io/safetensors-file.js";
-import { architecture } from "../../src/nn/architecture.js";
+import { architecture, fromConfig } from "../../src/nn/architecture.js";
 import { loadModel, loadWeights, readModelFile, saveModel } from "../../src/nn/checkpoint.js";
 import { batchNorm } from "../../src/nn/layers/batch-norm.js";
 import { conv2d } from "../../src/nn/layers/conv2d.js";
@@ -150,5 +150,31 @@ describe("weights into a model", () => {
     const long = build([...stack(), dense({ units: 2 })]);
     await expect(loadWeights(long, at("weights3"))).rejects.toThrow(DataError);
     await expect(loadWeights(long, at("weights3"))).rejects.toThrow(/layer "dense_2" must have 2 weights .* has 0/);
+  });
+});
+
+describe("a functional model", () => {
+  test("with branches and a shared layer answers as in Keras, and goes on doing so when it is written and read", async () => {
+    const model = await loadModel(at("functional"), { device: cpu });
+    await expectAnswers(model, examples["functional"]!);
+    // One layer is called three times.
+    expect(model.calls.map(({ repeat }) => repeat).filter((repeat) => repeat > 0)).toEqual([1, 2]);
+    await saveModel(at("again"), model, { format: "keras-h5" });
+    const again = await loadModel(at("again"), { device: cpu });
+    await expectAnswers(again, examples["functional"]!);
+    expect(again.config()).toEqual(model.config());
+  });
+
+  test("takes weights alone in the order that Keras gives the layers of branches", async () => {
+    const { config } = await readModelFile(at("functional"));
+    const model = fromConfig(config, { device: cpu });
+    await loadWeights(model, at("functionalWeights"));
+    await expectAnswers(model, examples["functionalWeights"]!);
+  });
+
+  test("with a model in it is refused with the name of that", async () => {
+    await expect(loadModel(at("nested"), { device: cpu })).rejects.toThrow(
+      /nested: layer "inner" \(Sequential\): the class must be one of Dense, /,
+    );
   });
 });

@@ -243,7 +243,9 @@ describe("an .h5 file that is not what it should be", () => {
     await writeKerasH5(path, { ...whole, modelConfig: undefined });
     await refused("is HDF5, but no Keras model: the root must have the attribute model_config");
     await writeKerasH5(path, { ...whole, modelConfig: { class_name: "Functional", config: {} } });
-    await refused('model.h5: must hold a Sequential model, holds "Functional"');
+    await refused("model.h5: its layers: it must be a list, is undefined");
+    await writeKerasH5(path, { ...whole, modelConfig: { class_name: "Subclassed", config: {} } });
+    await refused('model.h5: must hold a Sequential or functional model, holds "Subclassed"');
     await writeKerasH5(path, { ...whole, layers: whole.layers.slice(0, -1) });
     await refused("the model has 5 layers with weights, the file weights of 4");
     const short = whole.layers.map((layer) =>
@@ -321,7 +323,7 @@ describe("an .h5 file that is not what it should be", () => {
   });
 
   it.each<[string, (model: { config: { layers: unknown[] } }) => unknown, RegExp]>([
-    ["a list", () => [], /must hold a Sequential model, holds null/],
+    ["a list", () => [], /must hold a Sequential or functional model, holds null/],
     ["no layers", () => ({ class_name: "Sequential", config: {} }), /its layers: it must be a list, is undefined/],
     ["a layer null", (m) => ({ ...m, config: { layers: [null] } }), /its layers: 0 must be an object, is null/],
     ["a layer without config", (m) => ({ ...m, config: { layers: [{ class_name: "Dense" }] } }), /0.config is missing/],

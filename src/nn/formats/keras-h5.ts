@@ -118,7 +118,7 @@ export function fromKerasH5(content: KerasH5, path: string): ModelFile {
     path,
     config,
     seed: own.seed,
-    weights: placedInOrder(layers, groups, { path, backend }),
+    weights: placedInOrder(layers, groups, { path, backend, own: true }),
     slots: new Map(),
     callbackTensors: new Map(),
     training: undefined,
@@ -141,7 +141,7 @@ export async function readKerasWeightsFor(model: Model, source: FileSource): Pro
   const found = await readKerasWeights(source);
   const path = nameOf(source);
   const layers = model.layers.map(({ placed }) => placed);
-  if (found.kind === "layers") return placedInOrder(layers, found.layers, { path, backend: found.backend });
+  if (found.kind === "layers") return placedInOrder(layers, found.layers, { path, backend: found.backend, own: false });
   const weights = new Map<string, StoredTensor>();
   const unclaimed = new Map(found.places);
   const counts = new Map<string, number>();
@@ -163,7 +163,7 @@ export async function readKerasWeightsFor(model: Model, source: FileSource): Pro
 function placedInOrder(
   layers: readonly PlacedLayer[],
   groups: readonly KerasLayerWeights[],
-  { path, backend }: { readonly path: string; readonly backend: string | undefined },
+  { path, backend, own }: { readonly path: string; readonly backend: string | undefined; readonly own: boolean },
 ): Map<string, StoredTensor> {
   const weighted = layers.filter(({ weights }) => weights.length > 0);
   const stored = groups.filter(({ weights }) => weights.length > 0);
@@ -172,9 +172,12 @@ function placedInOrder(
       `${path}: the model has ${weighted.length} layers with weights, the file weights of ${stored.length}`,
     );
   }
+  // A file's own layers have its names, and branches may stand in another order.
+  const byName = new Map(stored.map((group) => [group.name, group]));
+  const named = own && weighted.every(({ name }) => byName.has(name));
   const weights = new Map<string, StoredTensor>();
   for (const [i, { name, layer, weights: specs }] of weighted.entries()) {
-    const found = stored[i]!.weights;
+    const found = (named ? byName.get(name)! : stored[i]!).weights;
     // Theano's convolution turns the kernel around.
     const turned = backend === "theano" && layerClassOf(layer.className)?.keras?.turnedByTheano === true;
     addWeights(weights, name, specs, turned ? found.map(turnedKernel) : found, path);

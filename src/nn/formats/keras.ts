@@ -1,41 +1,58 @@
 // Configurations of models in Keras's words, translated both ways; the words of each layer are in its own file. What
 // Keras cannot say, or Kilograd cannot compute, is an error, never left out.
-import { array, object } from "valibot";
+import { array, looseObject } from "valibot";
 import { anyObject, parse, text } from "../../io/json.js";
 import { DataError, UsageError } from "../../tensor/errors.js";
 import { describe } from "../../tensor/options.js";
+import type { Shape } from "../../tensor/shape.js";
 import type { PlacedLayer } from "../architecture.js";
 import { layerClasses, layerClassOf } from "../layers/registry.js";
 import type { ModelConfig, StoredLayer } from "../model-config.js";
+import { fromKerasCalls, type KerasEntry, toKerasCalls } from "./keras-graph.js";
 import { classNameOf, type Json, type KerasObject, Remarks } from "./keras-words.js";
 
-const kerasLayer = object({ class_name: text, config: anyObject }, "an object");
+const kerasLayer = looseObject({ class_name: text, config: anyObject }, "an object");
 const kerasLayerList = array(kerasLayer, "a list");
 
-/** The list of layers; before Keras 2.3 the configuration was the list itself. */
-function kerasLayers(model: unknown, source: string): KerasObject[] {
+/** Keras's names of models of the functional API; until 2.2 it was "Model". */
+const FUNCTIONAL = ["Functional", "Model"];
+
+/** The list of layers; before Keras 2.3 the configuration of a chain was the list itself. */
+function kerasLayers(model: unknown, source: string): KerasEntry[] {
   const { class_name: className, config } = (model ?? {}) as { class_name?: unknown; config?: unknown };
-  if (className !== "Sequential" || typeof config !== "object" || config === null) {
-    throw new DataError(`${source}: must hold a Sequential model, holds ${describe(className ?? null)}`);
+  const known = className === "Sequential" || FUNCTIONAL.includes(String(className));
+  if (!known || typeof config !== "object" || config === null) {
+    throw new DataError(`${source}: must hold a Sequential or functional model, holds ${describe(className ?? null)}`);
   }
   return parse(kerasLayerList, Array.isArray(config) ? config : (config as Json)["layers"], `${source}: its layers`);
 }
 
 /** A model's configuration in Keras's words. @throws UsageError naming the layer that it has none for */
 export function toKerasConfig(config: ModelConfig): KerasObject {
-  if (config.className !== "Sequential") {
-    throw new UsageError(`keras: "${config.name}" must be a chain of layers, has branches; use saveModel`);
+  const { name } = config;
+  if (config.className === "Sequential") {
+    const input = inputLayer(`${name}_input`, config.inputShape);
+    return { class_name: "Sequential", config: { name, layers: [input, ...config.layers.map(toKerasLayer)] } };
   }
-  const { name, inputShape, layers } = config;
-  const input = { batch_input_shape: [null, ...inputShape], dtype: "float32", sparse: false, ragged: false };
+  const { inbound, inputLayers, outputLayers } = toKerasCalls(config);
+  const entry = (layer: KerasObject) => {
+    const layerName = layer.config["name"] as string;
+    return { ...layer, name: layerName, inbound_nodes: inbound.get(layerName) ?? [] };
+  };
+  const layers = [
+    ...config.inputs.map((input) => inputLayer(input.name, input.shape)),
+    ...config.layers.map(toKerasLayer),
+  ];
   return {
-    class_name: "Sequential",
-    config: {
-      name,
-      layers: [{ class_name: "InputLayer", config: { ...input, name: `${name}_input` } }, ...layers.map(toKerasLayer)],
-    },
+    class_name: "Functional",
+    config: { name, layers: layers.map(entry), input_layers: inputLayers, output_layers: outputLayers },
   };
 }
+
+const inputLayer = (name: string, shape: Shape): KerasObject => ({
+  class_name: "InputLayer",
+  config: { batch_input_shape: [null, ...shape], dtype: "float32", sparse: false, ragged: false, name },
+});
 
 /** A layer in Keras's words. @throws UsageError naming it, where Keras has none */
 function toKerasLayer({ className, config }: StoredLayer): KerasObject {
@@ -53,7 +70,7 @@ function toKerasLayer({ className, config }: StoredLayer): KerasObject {
 }
 
 /**
- * Keras's configuration of a sequential model as Kilograd's. What only training needs is left out and told to
+ * Keras's configuration of a model as Kilograd's. What only training needs is left out and told to
  * `remarks`.
  * @throws DataError naming `source` and the layer
  */
@@ -61,20 +78,22 @@ export function fromKerasConfig(model: unknown, source: string, remarks = new Re
   const layers = kerasLayers(model, source);
   const { config } = model as KerasObject;
   if (layers.length === 0) throw new DataError(`${source}: its model has no layers`);
+  const name = (standard: string) =>
+    typeof config["name"] === "string" && config["name"] !== "" ? config["name"] : standard;
+  const translated = layers
+    .filter((layer) => layer.class_name !== "InputLayer")
+    .map((layer) => fromKerasLayer(source, layer, remarks));
+  if (FUNCTIONAL.includes((model as KerasObject).class_name)) {
+    const graph = fromKerasCalls(layers, config, source);
+    return { className: "Functional", name: name("functional"), layers: translated, ...graph };
+  }
   const first = layers[0]!.config;
   const batchShape = first["batch_input_shape"] ?? first["batch_shape"];
   const inputShape = Array.isArray(batchShape) ? batchShape.slice(1) : undefined;
   if (!inputShape?.every((size) => Number.isSafeInteger(size) && size > 0)) {
     throw new DataError(`${source}: needs a fixed input shape, has ${JSON.stringify(batchShape ?? null)}`);
   }
-  return {
-    className: "Sequential",
-    name: typeof config["name"] === "string" && config["name"] !== "" ? config["name"] : "sequential",
-    inputShape,
-    layers: layers
-      .filter((layer) => layer.class_name !== "InputLayer")
-      .map((layer) => fromKerasLayer(source, layer, remarks)),
-  };
+  return { className: "Sequential", name: name("sequential"), inputShape, layers: translated };
 }
 
 /** A layer of Keras's words. @throws DataError naming the file and the layer, where it cannot be computed */
