@@ -71,7 +71,7 @@ export interface Hdf5Task {
 
 /** One implementation for each kind of place. */
 export interface Runtime {
-  readonly name: "node" | "web";
+  readonly name: string;
   /** WebGPU as this place has it; undefined where there is none. @throws DeviceError where it cannot be loaded */
   webgpu(start: GpuStart): Promise<GpuSource | undefined>;
   /**
@@ -109,11 +109,21 @@ export function findRuntime(): Promise<Runtime> {
   return found;
 }
 
-/** Node's runtime, by a name that bundlers for browsers cannot follow: they have none of its modules. */
+/**
+ * Node's runtime, by a name that bundlers for browsers cannot follow: they have none of its modules.
+ * @throws UsageError where a bundler has made one file of the program
+ */
 async function nodeRuntime(): Promise<Runtime> {
   const module = "./node.js";
-  const loaded = (await import(/* webpackIgnore: true */ /* @vite-ignore */ module)) as typeof import("./node.js");
-  return loaded.nodeRuntime;
+  const loading = import(/* webpackIgnore: true */ /* @vite-ignore */ module) as Promise<typeof import("./node.js")>;
+  const { nodeRuntime } = await loading.catch((cause: Error) => {
+    found = undefined;
+    throw new UsageError(
+      `kilograd: its files for Node cannot be loaded (${cause.message}); import "kilograd/node" in a program that is bundled`,
+      { cause },
+    );
+  });
+  return nodeRuntime;
 }
 
 /** Takes this one: for a bundle for Node, in which node.ts is no file of its own. */
