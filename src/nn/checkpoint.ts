@@ -1,146 +1,25 @@
-// Models and trainings in files, and back: in any of the formats of formats/.
+// Models out of files, in any of the formats of formats/; what files hold, and writing them, is in model-file.ts.
 import { warn } from "../io/paths.js";
-import type { StoredTensor } from "../io/safetensors.js";
-import { type FileSource, nameOf, sourceRule } from "../io/source.js";
+import type { FileSource } from "../io/source.js";
 import { type Device, deviceRule } from "../tensor/device.js";
-import { DataError, UsageError } from "../tensor/errors.js";
-import {
-  boolean,
-  callable,
-  check as checkArgument,
-  checkOptions,
-  object as objectRule,
-  type Rule,
-  type Rules,
-  text as textRule,
-} from "../tensor/options.js";
-import { formatShape, type Shape, sameShape } from "../tensor/shape.js";
-import { requireTensor, type Tensor, tensor } from "../tensor/tensor.js";
-import type { ModelConfig } from "./architecture.js";
-import { requireFiniteState } from "./diagnose.js";
-import type { FigureSums } from "./figures.js";
-import type { ModelContent } from "./formats/format.js";
-import { formatNamed, formatOf, formatRule } from "./formats/index.js";
-import { type Model, requireModel } from "./model.js";
-import type { OptimizerConfig } from "./optimizers.js";
-import { storedArchitecture } from "./stored-config.js";
+import { DataError } from "../tensor/errors.js";
+import { callable, checkOptions, type Rules } from "../tensor/options.js";
+import { tensor } from "../tensor/tensor.js";
+import { architectureFromConfig } from "./architecture.js";
+import type { Model } from "./model.js";
+import { firstDifference, type ModelFile, readModelFile } from "./model-file.js";
+import { storedShape } from "./stored-config.js";
 
-/** Where a training stands, besides its tensors. */
-export interface TrainingState {
-  readonly seed: number;
-  readonly batchSize: number;
-  readonly sampleCount: number;
-  readonly shuffle: boolean;
-  /** Epoch in progress, from 0, and its finished steps. */
-  readonly epoch: number;
-  readonly stepInEpoch: number;
-  /** Figures of the finished steps of that epoch. */
-  readonly sums: FigureSums;
-  readonly optimizer: OptimizerConfig;
-  readonly learningRate: number;
-  readonly iterations: number;
-  /** Why a callback ended the training, where one did. */
-  readonly stopReason?: string;
-  readonly epochs: readonly number[];
-  readonly history: Readonly<Record<string, readonly number[]>>;
-  /** By callback name. */
-  readonly callbacks: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
-}
-
-/** What a model file holds. */
-export interface ModelFile {
-  readonly path: string;
-  readonly config: ModelConfig;
-  readonly seed: number;
-  /** Weights by name. */
-  readonly weights: ReadonlyMap<string, StoredTensor>;
-  /** Optimizer slots by "WEIGHT/SLOT". */
-  readonly slots: ReadonlyMap<string, StoredTensor>;
-  /** Tensors of callbacks by "CALLBACK/NAME". */
-  readonly callbackTensors: ReadonlyMap<string, StoredTensor>;
-  /** Present in checkpoints. */
-  readonly training: TrainingState | undefined;
-  /** Whatever the writer added. */
-  readonly notes: Readonly<Record<string, unknown>>;
-  /** What is not as in the library that wrote the file, in sentences: another precision, what training would lack. */
-  readonly remarks: readonly string[];
-}
-
-/** What to write besides the model. */
-export interface SaveOptions {
-  readonly training?: TrainingState;
-  readonly slots?: Iterable<readonly [string, Tensor]>;
-  readonly callbackTensors?: Iterable<readonly [string, Tensor]>;
-  /** JSON to keep with the model: figures, the data it was trained on. */
-  readonly notes?: Readonly<Record<string, unknown>>;
-  /**
-   * Writes weights and slots that are infinite or NaN, too. Default false: they are an error, and an existing file
-   * stays as it is.
-   */
-  readonly allowNonFinite?: boolean;
-  /** "safetensors" (default), which holds all of this, or "keras-h5", which every version of Keras reads. */
-  readonly format?: string;
-}
-
-const iterable: Rule = {
-  expected: "an iterable of [name, tensor]",
-  accepts: (value) => typeof value === "object" && value !== null && Symbol.iterator in value,
-};
-const saveRules: Rules<SaveOptions> = {
-  training: objectRule,
-  slots: iterable,
-  callbackTensors: iterable,
-  notes: objectRule,
-  allowNonFinite: boolean,
-  format: formatRule,
-};
-
-/**
- * Writes a model's configuration, seed and weights, atomically.
- * @throws KilogradError `FILE_WRITE`, or `NON_FINITE` for weights and slots that are infinite or NaN; an existing file
- * is then as it was. UsageError for what the format has no words for
- */
-export async function saveModel(path: string, model: Model, options: SaveOptions = {}): Promise<void> {
-  const { format, content } = await modelContent("saveModel", path, model, options);
-  await format.write(path, model, content);
-}
-
-/**
- * What {@link saveModel} writes, as bytes: where there are no files, or for sending.
- * @throws KilogradError `NON_FINITE` for weights that are infinite or NaN
- * @example
- * const bytes = await nn.encodeModel(model);
- * const again = await nn.loadModel(bytes, { device });
- */
-export async function encodeModel(model: Model, options: SaveOptions = {}): Promise<Uint8Array> {
-  const { format, content } = await modelContent("encodeModel", "the bytes", model, options);
-  return format.encode(model, content);
-}
-
-async function modelContent(owner: string, path: string, model: Model, options: SaveOptions) {
-  requireModel(owner, model);
-  const given = checkOptions(owner, options, saveRules);
-  const { training, notes = {}, allowNonFinite = false, format = "safetensors" } = given;
-  const [slots, callbackTensors] = [[...(given.slots ?? [])], [...(given.callbackTensors ?? [])]];
-  for (const entry of [...slots, ...callbackTensors]) {
-    checkArgument(owner, "a slot", entry, { expected: "[name, tensor]", accepts: Array.isArray });
-    checkArgument(owner, "a slot's name", entry[0], textRule);
-    requireTensor(owner, "a slot", entry[1]);
-  }
-  if (!allowNonFinite) await requireFiniteState(owner, model, path, slots);
-  const content: ModelContent = { training, slots, callbackTensors, notes };
-  return { format: formatNamed(format), content };
-}
-
-/**
- * What a file of a model holds, or its bytes, in any of the formats.
- * @throws DataError for a file that is missing, truncated or foreign
- */
-export async function readModelFile(source: FileSource): Promise<ModelFile> {
-  checkArgument("readModelFile", "path", source, sourceRule);
-  const format = await formatOf(source);
-  return format.read(source);
-}
+export {
+  assignWeights,
+  encodeModel,
+  loadWeights,
+  type ModelFile,
+  readModelFile,
+  type SaveOptions,
+  saveModel,
+  type TrainingState,
+} from "./model-file.js";
 
 export interface LoadModelOptions {
   readonly device: Device;
@@ -162,65 +41,17 @@ export async function loadModel(path: FileSource, options: LoadModelOptions): Pr
   return buildModel(file, device);
 }
 
-/**
- * Gives a model the weights of a file, or of its bytes: of a model that Kilograd or Keras saved, of weights alone as
- * Keras saves them (`model.save_weights`, every version), or of a safetensors file with the model's names and shapes.
- * Keras's layers are matched in their order, as it does itself.
- * @throws DataError for a file that is missing, damaged or of another layout, UsageError naming the first tensor that
- * differs
- * @example
- * await nn.loadWeights(model, "model.weights.h5");
- */
-export async function loadWeights(model: Model, source: FileSource): Promise<void> {
-  requireModel("loadWeights", model);
-  checkArgument("loadWeights", "path", source, sourceRule);
-  const format = await formatOf(source);
-  assignWeights(model, { path: nameOf(source), weights: await format.readWeights(model, source) });
-}
-
 /** The model of a file that was read. */
 export function buildModel(file: ModelFile, device: Device): Model {
-  const architecture = storedArchitecture(file.config, file.path);
+  const { layers } = storedShape(file.config, file.path);
   const difference = firstDifference(
-    architecture.layers.flatMap(({ name, weights }) =>
-      weights.map((spec) => ({ name: `${name}/${spec.name}`, shape: spec.shape })),
-    ),
+    layers.flatMap(({ name, weights }) => weights.map((spec) => ({ name: `${name}/${spec.name}`, shape: spec.shape }))),
     file.weights,
   );
   if (difference !== undefined) throw new DataError(`${file.path}: its weights do not fit its layers: ${difference}`);
-  return architecture.build({
+  return architectureFromConfig(file.config).build({
     device,
     seed: file.seed,
     weights: (name, { shape }) => tensor(device, file.weights.get(name)!.data, { shape, dtype: "f32" }),
   });
-}
-
-/**
- * Gives a model the weights of a file.
- * @throws UsageError naming the first tensor that differs when the file is of another architecture
- */
-export function assignWeights(model: Model, file: Pick<ModelFile, "path" | "weights">): void {
-  const wanted = model.weights().map(({ name, tensor: { shape } }) => ({ name, shape }));
-  const difference = firstDifference(wanted, file.weights);
-  if (difference !== undefined) {
-    throw new UsageError(`${file.path}: is of another architecture than "${model.name}": ${difference}`);
-  }
-  for (const { name, tensor: t } of model.weights()) t.assign(file.weights.get(name)!.data);
-}
-
-/** The first tensor, in the order of the model, that a file lacks or has in another shape; then what it has besides. */
-function firstDifference(
-  wanted: readonly { readonly name: string; readonly shape: Shape }[],
-  found: ReadonlyMap<string, StoredTensor>,
-): string | undefined {
-  for (const { name, shape } of wanted) {
-    const stored = found.get(name);
-    if (stored === undefined) return `"${name}" ${formatShape(shape)} is missing`;
-    if (!sameShape(stored.shape, shape)) {
-      return `"${name}" should be ${formatShape(shape)}, is ${formatShape(stored.shape)}`;
-    }
-  }
-  const names = new Set(wanted.map(({ name }) => name));
-  const extra = [...found.keys()].find((name) => !names.has(name));
-  return extra === undefined ? undefined : `"${extra}" is more than the layers have`;
 }

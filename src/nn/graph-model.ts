@@ -9,7 +9,6 @@ import { scope } from "../tensor/scope.js";
 import { formatShape, type Shape, sameShape } from "../tensor/shape.js";
 import { requireTensor, type Tensor } from "../tensor/tensor.js";
 import type { ActivationName } from "./activations.js";
-import type { PlacedCall } from "./architecture.js";
 import {
   type EvaluateOptions,
   type Evaluation,
@@ -24,6 +23,7 @@ import type { History } from "./history.js";
 import { type Layer, withParts } from "./layer.js";
 import type { ApplyOptions, BoundLayer, CallOptions, LayerOutput, Model, ModelInput, ModelWeight } from "./model.js";
 import { configOf, type ModelConfig } from "./model-config.js";
+import type { PlacedCall } from "./model-shape.js";
 import type { InputData, LabelledData } from "./samples.js";
 import { countParameters, formatSummary, type ParameterCount, summaryRows } from "./summary.js";
 import { type TrainStepOptions, trainStep, trainStepRules } from "./train-step.js";

@@ -1,8 +1,8 @@
 // Which activation a model's outputs have. Losses that apply softmax or sigmoid themselves are computed on logits: what
 // goes into that activation, which need not be the last layer's.
 import type { ActivationName } from "./activations.js";
-import type { PlacedCall } from "./architecture.js";
 import type { BoundLayer } from "./model.js";
+import type { PlacedCall } from "./model-shape.js";
 
 /** Where the activation of an output is. */
 export interface Head {

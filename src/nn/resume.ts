@@ -5,10 +5,10 @@ import { scope } from "../tensor/scope.js";
 import { formatShape, sameShape } from "../tensor/shape.js";
 import { type Tensor, tensor } from "../tensor/tensor.js";
 import { atOnce, type Callback } from "./callbacks/callback.js";
-import { assignWeights, type ModelFile, saveModel, type TrainingState } from "./checkpoint.js";
 import { trainingState } from "./formats/safetensors.js";
 import type { LossScaler } from "./loss-scaling.js";
 import type { Model } from "./model.js";
+import { assignWeights, type ModelFile, saveModel, type TrainingState } from "./model-file.js";
 import type { Optimizer } from "./optimizers.js";
 
 /** What has a state of its own in a training. */

@@ -3,9 +3,9 @@ import { array, exactOptional, type GenericSchema, literal, looseObject, object,
 import { count, parse, ruled, shape, text } from "../io/json.js";
 import { DataError, ShapeError, UsageError } from "../tensor/errors.js";
 import { boolean, number } from "../tensor/options.js";
-import { type Architecture, architectureFromConfig } from "./architecture.js";
 import { scalingInitializers } from "./initializers.js";
 import type { ModelConfig } from "./model-config.js";
+import { ModelShape, partsOfConfig } from "./model-shape.js";
 
 const finite = ruled<number>(number());
 const initializer = variant(
@@ -55,14 +55,14 @@ const modelConfig: GenericSchema<unknown, ModelConfig> = variant(
  */
 export function checkedModelConfig(value: unknown, owner: string): ModelConfig {
   const config = parse(modelConfig, value, owner);
-  storedArchitecture(config, owner);
+  storedShape(config, owner);
   return config;
 }
 
-/** The architecture of a stored configuration. @throws DataError naming the file and what its layers refuse */
-export function storedArchitecture(config: ModelConfig, owner: string): Architecture {
+/** The layers of a stored configuration. @throws DataError naming the file and what its layers refuse */
+export function storedShape(config: ModelConfig, owner: string): ModelShape {
   try {
-    return architectureFromConfig(config);
+    return new ModelShape(...partsOfConfig(config));
   } catch (error) {
     if (!(error instanceof UsageError || error instanceof ShapeError)) throw error;
     throw new DataError(`${owner}: ${error.message}`, { cause: error });

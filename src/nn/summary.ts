@@ -1,8 +1,8 @@
 // Counting parameters, and the summary table in Keras's format.
 import { type Shape, sizeOf } from "../tensor/shape.js";
-import type { PlacedCall } from "./architecture.js";
 import { type GraphInput, isChain } from "./graph.js";
 import type { Layer, WeightSpec } from "./layer.js";
+import type { PlacedCall } from "./model-shape.js";
 
 /** Numbers of scalars in a model's weights. */
 export interface ParameterCount {

@@ -3,8 +3,8 @@
 import type { StoredTensor } from "../../io/safetensors.js";
 import type { FileSource } from "../../io/source.js";
 import type { Tensor } from "../../tensor/tensor.js";
-import type { ModelFile, TrainingState } from "../checkpoint.js";
 import type { Model } from "../model.js";
+import type { ModelFile, TrainingState } from "../model-file.js";
 
 /** What is written besides the model. */
 export interface ModelContent {

@@ -1,5 +1,5 @@
-// Calls of layers in Keras's words: which layers a layer is called on, in the form of Keras 1 and 2 (lists) and of Keras 3
-// (args with tensors that tell where they come from). Models within models are refused: they would be layers.
+// Calls of layers in Keras's words: which layers a layer is called on, in the form of Keras 1 and 2 (lists) and of
+// Keras 3 (args with tensors that tell where they come from). Models within models are refused: they would be layers.
 import { DataError } from "../../tensor/errors.js";
 import { describe } from "../../tensor/options.js";
 import type { GraphInput } from "../graph.js";
@@ -15,7 +15,9 @@ export interface KerasEntry extends KerasObject {
 /** What a tensor is in a file: the layer that gives it, which of its calls, and which of its outputs. */
 type Reference = readonly [layer: string, call: number, output: number];
 
-/** For each layer its calls, and the names of inputs and outputs, as tf.keras wrote them and every later version reads. */
+/**
+ * For each layer its calls, and the names of inputs and outputs, as tf.keras wrote them and every later version reads.
+ */
 export function toKerasCalls({ inputs, calls, outputs }: FunctionalConfig) {
   const counts = new Map<string, number>();
   const references: Reference[] = inputs.map(({ name }) => [name, 0, 0]);
@@ -31,7 +33,8 @@ export function toKerasCalls({ inputs, calls, outputs }: FunctionalConfig) {
 
 /**
  * Inputs, calls in an order that computes, and outputs of a functional model.
- * @throws DataError naming the file and the layer, for what is no such model, calls in a circle, or inputs of open sizes
+ * @throws DataError naming the file and the layer, for what is no such model, calls in a circle, or inputs of open
+ * sizes
  */
 export function fromKerasCalls(
   entries: readonly KerasEntry[],

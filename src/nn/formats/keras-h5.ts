@@ -18,13 +18,13 @@ import { type FileSource, nameOf } from "../../io/source.js";
 import { DataError, UsageError } from "../../tensor/errors.js";
 import { boolean, checkOptions, number, object as objectRule, type Rules } from "../../tensor/options.js";
 import { formatShape } from "../../tensor/shape.js";
-import { type PlacedLayer, snakeCase } from "../architecture.js";
-import type { ModelFile } from "../checkpoint.js";
 import { requireFiniteState } from "../diagnose.js";
 import { layerClassOf } from "../layers/registry.js";
 import { type Model, requireModel } from "../model.js";
+import type { ModelFile } from "../model-file.js";
+import { type PlacedLayer, snakeCase } from "../model-shape.js";
 import type { OptimizerConfig } from "../optimizers.js";
-import { checkedModelConfig, storedArchitecture } from "../stored-config.js";
+import { checkedModelConfig, storedShape } from "../stored-config.js";
 import type { ModelContent, ModelFormat } from "./format.js";
 import { checkPlaces, fromKerasConfig, toKerasConfig } from "./keras.js";
 import { type Json, type KerasObject, Remarks } from "./keras-words.js";
@@ -112,7 +112,7 @@ export function fromKerasH5(content: KerasH5, path: string): ModelFile {
   const own = parse(kilogradWords, kilograd ?? {}, `${path}: its kilograd`);
   const remarks = new Remarks(path);
   const config = checkedModelConfig(fromKerasConfig(modelConfig, path, remarks), `${path}: its model`);
-  const { layers } = storedArchitecture(config, path);
+  const { layers } = storedShape(config, path);
   checkPlaces(modelConfig, layers, path);
   return {
     path,

@@ -3,8 +3,8 @@
 // cannot compute, is an error, never left out.
 import { DataError, UsageError } from "../../tensor/errors.js";
 import type { ActivationName } from "../activations.js";
-import type { PlacedLayer } from "../architecture.js";
 import { type Initializer, scalingInitializers } from "../initializers.js";
+import type { PlacedLayer } from "../model-shape.js";
 
 export type Json = Readonly<Record<string, unknown>>;
 

@@ -5,9 +5,9 @@ import { anyObject, parse, text } from "../../io/json.js";
 import { DataError, UsageError } from "../../tensor/errors.js";
 import { describe } from "../../tensor/options.js";
 import type { Shape } from "../../tensor/shape.js";
-import type { PlacedLayer } from "../architecture.js";
 import { layerClasses, layerClassOf } from "../layers/registry.js";
 import type { ModelConfig, StoredLayer } from "../model-config.js";
+import type { PlacedLayer } from "../model-shape.js";
 import { fromKerasCalls, type KerasEntry, toKerasCalls } from "./keras-graph.js";
 import { classNameOf, type Json, type KerasObject, Remarks } from "./keras-words.js";
 

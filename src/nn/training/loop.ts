@@ -3,13 +3,13 @@
 import { DeviceError, UsageError } from "../../tensor/errors.js";
 import { checkOptions } from "../../tensor/options.js";
 import { atOnce, type Callback, type StepLogs, type TrainingContext } from "../callbacks/callback.js";
-import { type ModelFile, readModelFile } from "../checkpoint.js";
 import { nonFiniteState } from "../diagnose.js";
 import { evaluateSet } from "../evaluate.js";
 import { addFigures, type BatchFigures, type FigureSums, meansOf } from "../figures.js";
 import { appendEpoch, emptyHistory, type History } from "../history.js";
 import { LossScaler, lossScalingRules } from "../loss-scaling.js";
 import type { Model } from "../model.js";
+import { type ModelFile, readModelFile } from "../model-file.js";
 import type { Optimizer } from "../optimizers.js";
 import {
   restoreTraining,

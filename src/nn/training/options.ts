@@ -17,11 +17,11 @@ import type { RandomStream } from "../../tensor/random.js";
 import type { Shape } from "../../tensor/shape.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import { type Callback, callbackRule } from "../callbacks/callback.js";
-import type { ModelFile } from "../checkpoint.js";
 import { type Metric, metricsRule } from "../figures.js";
 import type { LossScalingOptions } from "../loss-scaling.js";
 import { type Loss, lossRule } from "../losses.js";
 import type { Model } from "../model.js";
+import type { ModelFile } from "../model-file.js";
 import { type Optimizer, optimizerRule } from "../optimizers.js";
 import { batchSizeRule, type LabelledData } from "../samples.js";
 

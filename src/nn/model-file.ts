@@ -1,0 +1,186 @@
+// What files of models hold, and writing and reading them, in any of the formats of formats/. checkpoint.ts makes
+// models of them.
+import type { StoredTensor } from "../io/safetensors.js";
+import { type FileSource, nameOf, sourceRule } from "../io/source.js";
+import { UsageError } from "../tensor/errors.js";
+import {
+  boolean,
+  check as checkArgument,
+  checkOptions,
+  object as objectRule,
+  type Rule,
+  type Rules,
+  text as textRule,
+} from "../tensor/options.js";
+import { formatShape, type Shape, sameShape } from "../tensor/shape.js";
+import { requireTensor, type Tensor } from "../tensor/tensor.js";
+import { requireFiniteState } from "./diagnose.js";
+import type { FigureSums } from "./figures.js";
+import type { ModelContent } from "./formats/format.js";
+import { formatNamed, formatOf, formatRule } from "./formats/index.js";
+import { type Model, requireModel } from "./model.js";
+import type { ModelConfig } from "./model-config.js";
+import type { OptimizerConfig } from "./optimizers.js";
+
+/** Where a training stands, besides its tensors. */
+export interface TrainingState {
+  readonly seed: number;
+  readonly batchSize: number;
+  readonly sampleCount: number;
+  readonly shuffle: boolean;
+  /** Epoch in progress, from 0, and its finished steps. */
+  readonly epoch: number;
+  readonly stepInEpoch: number;
+  /** Figures of the finished steps of that epoch. */
+  readonly sums: FigureSums;
+  readonly optimizer: OptimizerConfig;
+  readonly learningRate: number;
+  readonly iterations: number;
+  /** Why a callback ended the training, where one did. */
+  readonly stopReason?: string;
+  readonly epochs: readonly number[];
+  readonly history: Readonly<Record<string, readonly number[]>>;
+  /** By callback name. */
+  readonly callbacks: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+}
+
+/** What a model file holds. */
+export interface ModelFile {
+  readonly path: string;
+  readonly config: ModelConfig;
+  readonly seed: number;
+  /** Weights by name. */
+  readonly weights: ReadonlyMap<string, StoredTensor>;
+  /** Optimizer slots by "WEIGHT/SLOT". */
+  readonly slots: ReadonlyMap<string, StoredTensor>;
+  /** Tensors of callbacks by "CALLBACK/NAME". */
+  readonly callbackTensors: ReadonlyMap<string, StoredTensor>;
+  /** Present in checkpoints. */
+  readonly training: TrainingState | undefined;
+  /** Whatever the writer added. */
+  readonly notes: Readonly<Record<string, unknown>>;
+  /** What is not as in the library that wrote the file, in sentences: another precision, what training would lack. */
+  readonly remarks: readonly string[];
+}
+
+/** What to write besides the model. */
+export interface SaveOptions {
+  readonly training?: TrainingState;
+  readonly slots?: Iterable<readonly [string, Tensor]>;
+  readonly callbackTensors?: Iterable<readonly [string, Tensor]>;
+  /** JSON to keep with the model: figures, the data it was trained on. */
+  readonly notes?: Readonly<Record<string, unknown>>;
+  /**
+   * Writes weights and slots that are infinite or NaN, too. Default false: they are an error, and an existing file
+   * stays as it is.
+   */
+  readonly allowNonFinite?: boolean;
+  /** "safetensors" (default), which holds all of this, or "keras-h5", which every version of Keras reads. */
+  readonly format?: string;
+}
+
+const iterable: Rule = {
+  expected: "an iterable of [name, tensor]",
+  accepts: (value) => typeof value === "object" && value !== null && Symbol.iterator in value,
+};
+const saveRules: Rules<SaveOptions> = {
+  training: objectRule,
+  slots: iterable,
+  callbackTensors: iterable,
+  notes: objectRule,
+  allowNonFinite: boolean,
+  format: formatRule,
+};
+
+/**
+ * Writes a model's configuration, seed and weights, atomically.
+ * @throws KilogradError `FILE_WRITE`, or `NON_FINITE` for weights and slots that are infinite or NaN; an existing file
+ * is then as it was. UsageError for what the format has no words for
+ */
+export async function saveModel(path: string, model: Model, options: SaveOptions = {}): Promise<void> {
+  const { format, content } = await modelContent("saveModel", path, model, options);
+  await format.write(path, model, content);
+}
+
+/**
+ * What {@link saveModel} writes, as bytes: where there are no files, or for sending.
+ * @throws KilogradError `NON_FINITE` for weights that are infinite or NaN
+ * @example
+ * const bytes = await nn.encodeModel(model);
+ * const again = await nn.loadModel(bytes, { device });
+ */
+export async function encodeModel(model: Model, options: SaveOptions = {}): Promise<Uint8Array> {
+  const { format, content } = await modelContent("encodeModel", "the bytes", model, options);
+  return format.encode(model, content);
+}
+
+async function modelContent(owner: string, path: string, model: Model, options: SaveOptions) {
+  requireModel(owner, model);
+  const given = checkOptions(owner, options, saveRules);
+  const { training, notes = {}, allowNonFinite = false, format = "safetensors" } = given;
+  const [slots, callbackTensors] = [[...(given.slots ?? [])], [...(given.callbackTensors ?? [])]];
+  for (const entry of [...slots, ...callbackTensors]) {
+    checkArgument(owner, "a slot", entry, { expected: "[name, tensor]", accepts: Array.isArray });
+    checkArgument(owner, "a slot's name", entry[0], textRule);
+    requireTensor(owner, "a slot", entry[1]);
+  }
+  if (!allowNonFinite) await requireFiniteState(owner, model, path, slots);
+  const content: ModelContent = { training, slots, callbackTensors, notes };
+  return { format: formatNamed(format), content };
+}
+
+/**
+ * What a file of a model holds, or its bytes, in any of the formats.
+ * @throws DataError for a file that is missing, truncated or foreign
+ */
+export async function readModelFile(source: FileSource): Promise<ModelFile> {
+  checkArgument("readModelFile", "path", source, sourceRule);
+  const format = await formatOf(source);
+  return format.read(source);
+}
+
+/**
+ * Gives a model the weights of a file, or of its bytes: of a model that Kilograd or Keras saved, of weights alone as
+ * Keras saves them (`model.save_weights`, every version), or of a safetensors file with the model's names and shapes.
+ * Keras's layers are matched in their order, as it does itself.
+ * @throws DataError for a file that is missing, damaged or of another layout, UsageError naming the first tensor that
+ * differs
+ * @example
+ * await nn.loadWeights(model, "model.weights.h5");
+ */
+export async function loadWeights(model: Model, source: FileSource): Promise<void> {
+  requireModel("loadWeights", model);
+  checkArgument("loadWeights", "path", source, sourceRule);
+  const format = await formatOf(source);
+  assignWeights(model, { path: nameOf(source), weights: await format.readWeights(model, source) });
+}
+
+/**
+ * Gives a model the weights of a file.
+ * @throws UsageError naming the first tensor that differs when the file is of another architecture
+ */
+export function assignWeights(model: Model, file: Pick<ModelFile, "path" | "weights">): void {
+  const wanted = model.weights().map(({ name, tensor: { shape } }) => ({ name, shape }));
+  const difference = firstDifference(wanted, file.weights);
+  if (difference !== undefined) {
+    throw new UsageError(`${file.path}: is of another architecture than "${model.name}": ${difference}`);
+  }
+  for (const { name, tensor: t } of model.weights()) t.assign(file.weights.get(name)!.data);
+}
+
+/** The first tensor, in the order of the model, that a file lacks or has in another shape; then what it has besides. */
+export function firstDifference(
+  wanted: readonly { readonly name: string; readonly shape: Shape }[],
+  found: ReadonlyMap<string, StoredTensor>,
+): string | undefined {
+  for (const { name, shape } of wanted) {
+    const stored = found.get(name);
+    if (stored === undefined) return `"${name}" ${formatShape(shape)} is missing`;
+    if (!sameShape(stored.shape, shape)) {
+      return `"${name}" should be ${formatShape(shape)}, is ${formatShape(stored.shape)}`;
+    }
+  }
+  const names = new Set(wanted.map(({ name }) => name));
+  const extra = [...found.keys()].find((name) => !names.has(name));
+  return extra === undefined ? undefined : `"${extra}" is more than the layers have`;
+}
