@@ -5,10 +5,10 @@
 import { fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { wait } from "../src/runtime/runtime.js";
-import { openDevice } from "../src/tensor/open.js";
 import type { Program } from "../src/webgpu/commands.js";
 import { type DriverProgram, runOverNothing } from "../src/webgpu/compile-ahead.js";
 import type { WebGpuDevice } from "../src/webgpu/device.js";
+import { openDevice } from "../src/webgpu/open-device.js";
 import { compilationSeconds } from "../src/webgpu/recorded/compile-cost.js";
 import { temporaryFolder } from "./cleanup.js";
 import { type Options, openBenchDevice, parseOptions, resultsFile, tableLine, withDevice } from "./harness.js";

@@ -1,6 +1,6 @@
 // Kilograd as a contender of bench:peers: `contender.js FOLDER`, see protocol.ts.
 import { describeAdapter } from "../src/experiments/lib/frame/run.js";
-import { openDevice } from "../src/tensor/open.js";
+import { openDevice } from "../src/webgpu/open-device.js";
 import { serve } from "./protocol.js";
 import { type Contender, makeSubject, settled } from "./subject.js";
 import { hasTinyDispatches, readTask } from "./workloads.js";

@@ -11,11 +11,11 @@ import { onSoftware } from "../src/experiments/lib/training/profile.js";
 import { prepareOutputFolder, writeFileAtomic } from "../src/io/files.js";
 import type { Spec } from "../src/tensor/dtype.js";
 import type { Kernel } from "../src/tensor/kernel.js";
-import { type OpenDeviceOptions, openDevice } from "../src/tensor/open.js";
 import { scope } from "../src/tensor/scope.js";
 import { sizeOf } from "../src/tensor/shape.js";
 import { empty, runInto, type Tensor, tensor } from "../src/tensor/tensor.js";
 import type { WebGpuDevice } from "../src/webgpu/device.js";
+import { type OpenDeviceOptions, openDevice } from "../src/webgpu/open-device.js";
 
 export interface Options {
   /** Part of the name, or a regular expression for it. */

@@ -31,8 +31,8 @@ import { crossEntropy } from "../src/nn/losses.js";
 import { sgd } from "../src/nn/optimizers.js";
 import type { CpuDevice } from "../src/tensor/cpu.js";
 import { KilogradError } from "../src/tensor/errors.js";
-import { openDevice } from "../src/tensor/open.js";
 import type { RandomStream } from "../src/tensor/random.js";
+import { openDevice } from "../src/webgpu/open-device.js";
 import { mutateBytes, mutateJson, mutateText } from "./mutate.js";
 import { type Finding, pick, type Suite } from "./suite.js";
 

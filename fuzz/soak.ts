@@ -4,7 +4,7 @@ import { parseArgs } from "node:util";
 import { digits } from "../src/data/digits.js";
 import { zooArchitecture, zooModel } from "../src/experiments/lib/training/models.js";
 import { crossEntropy } from "../src/nn/losses.js";
-import { openDevice } from "../src/tensor/open.js";
+import { openDevice } from "../src/webgpu/open-device.js";
 
 /** What was seen at a step. */
 export interface Sample {

@@ -47,7 +47,7 @@ async function running<T>(
 ): Promise<T> {
   const { startWithAdapter } = await import("./driver/launch.js");
   await startWithAdapter();
-  const { openDevice } = await import("./tensor/open.js");
+  const { openDevice } = await import("./webgpu/open-device.js");
   const abort = new AbortController();
   current = abort;
   if (outputExitCode !== undefined) abort.abort(new Interrupted(outputExitCode));

@@ -5,12 +5,12 @@ import { backward } from "../src/autograd/tape.js";
 import { CpuDevice } from "../src/tensor/cpu.js";
 import type { Device } from "../src/tensor/device.js";
 import type { DType, TypedArray } from "../src/tensor/dtype.js";
-import { openDevice } from "../src/tensor/open.js";
 import { RandomStream } from "../src/tensor/random.js";
 import { scope } from "../src/tensor/scope.js";
 import { formatShape, type Shape, sizeOf } from "../src/tensor/shape.js";
 import { type Tensor, tensor } from "../src/tensor/tensor.js";
 import { WebGpuDevice } from "../src/webgpu/device.js";
+import { openDevice } from "../src/webgpu/open-device.js";
 
 /** The float64 reference. */
 export const cpu = new CpuDevice();

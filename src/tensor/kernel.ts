@@ -2,8 +2,6 @@
 // reference and WGSL dispatches. It knows nothing of tensors or gradients: it reads input views and writes output views
 // that the caller has allocated.
 
-import type { TuningProfile } from "../webgpu/family.js";
-import type { GpuCall } from "../webgpu/program.js";
 import type { DType, Spec } from "./dtype.js";
 
 /** A tensor as the CPU reference sees it: contiguous, row-major; f32 data is a Float64Array. */
@@ -19,24 +17,26 @@ export interface CpuCall<Params> {
 }
 
 /**
- * One computation on both devices. Outputs arrive allocated with undefined content and must be written completely;
+ * What computes a kernel besides the reference: a backend adds its members here (webgpu/kernel.ts), and every kernel has
+ * to have them.
+ */
+// biome-ignore lint/suspicious/noEmptyInterface: backends augment it
+// biome-ignore lint/correctness/noUnusedVariables: the parameters are those of a kernel
+export interface Implementations<Params> {}
+
+/**
+ * One computation on every device. Outputs arrive allocated with undefined content and must be written completely;
  * an output may be the same memory as an input only where a kernel says so (in-place optimizer steps).
  */
-export interface Kernel<Params> {
+export interface Kernel<Params> extends Implementations<Params> {
   /** As it appears in errors, profiles and dispatch counts, e.g. "matmul". */
   readonly name: string;
   readonly cpu: (call: CpuCall<Params>) => void;
-  readonly webgpu: (call: GpuCall<Params>) => void;
   /**
    * Multiplications and additions that the formula asks for, where they and not memory decide the time; for profiles.
    * What a fast algorithm saves counts all the same.
    */
   readonly flops?: (params: Params, inputs: readonly Spec[]) => number;
-  /**
-   * What the WebGPU side computes on its way with these params and the kernel's gradients can use, by name: further
-   * outputs, in this order, which a caller may allocate or leave out. See Device.byproducts.
-   */
-  readonly byproducts?: (params: Params, profile: TuningProfile) => Readonly<Record<string, Spec>>;
 }
 
 /** Identity with inference: `export const reluKernel = defineKernel<ReluParams>({ ... })`. */

@@ -1,5 +1,6 @@
 // The WebGPU device: records kernels into a queue of commands, hands it over in large submits, and reads results back.
 // Pipelines are compiled asynchronously from the moment a program is first recorded; a submit waits for all it needs.
+import "./kernel.js";
 import {
   type Changing,
   countKernel,

@@ -45,11 +45,11 @@ import { Snapshot } from "../../src/nn/snapshot.js";
 import { CpuDevice } from "../../src/tensor/cpu.js";
 import type { Device } from "../../src/tensor/device.js";
 import { DisposedError, KilogradError, ShapeError, UsageError } from "../../src/tensor/errors.js";
-import { openDevice } from "../../src/tensor/open.js";
 import { randomKey } from "../../src/tensor/random.js";
 import { scope } from "../../src/tensor/scope.js";
 import { StepPlan } from "../../src/tensor/step-plan.js";
 import { type NestedArray, type Tensor, tensor } from "../../src/tensor/tensor.js";
+import { openDevice } from "../../src/webgpu/open-device.js";
 import { expectClose } from "../support.js";
 
 let device: Device;

@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { makeSubject } from "../../bench/subject.js";
 import { makeTask, packed, readTask, type Task, withWeights, workloads, writeTask } from "../../bench/workloads.js";
-import { openDevice } from "../../src/tensor/open.js";
 import type { WebGpuDevice } from "../../src/webgpu/device.js";
+import { openDevice } from "../../src/webgpu/open-device.js";
 
 const folder = mkdtempSync(join(tmpdir(), "kilograd-bench-"));
 let device: WebGpuDevice;

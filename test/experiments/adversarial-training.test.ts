@@ -18,9 +18,9 @@ import { crossEntropy } from "../../src/nn/losses.js";
 import type { Model } from "../../src/nn/model.js";
 import { adam } from "../../src/nn/optimizers.js";
 import type { FitOptions } from "../../src/nn/training/options.js";
-import { openDevice } from "../../src/tensor/open.js";
 import { tensor } from "../../src/tensor/tensor.js";
 import type { WebGpuDevice } from "../../src/webgpu/device.js";
+import { openDevice } from "../../src/webgpu/open-device.js";
 import { expectClose } from "../support.js";
 
 const { train, test: held } = digits({ seed: 1, trainCount: 1000, testCount: 100 });

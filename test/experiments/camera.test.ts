@@ -28,8 +28,8 @@ import { saveKerasModel } from "../../src/nn/formats/keras-h5.js";
 import { flatten } from "../../src/nn/layers/core.js";
 import { dense } from "../../src/nn/layers/dense.js";
 import { DataError, KilogradError, UsageError } from "../../src/tensor/errors.js";
-import { openDevice } from "../../src/tensor/open.js";
 import { RandomStream } from "../../src/tensor/random.js";
+import { openDevice } from "../../src/webgpu/open-device.js";
 import { build, kilograd } from "../cli/run.js";
 
 const hasFfmpeg = spawnSync("ffmpeg", ["-version"], { stdio: "ignore" }).status === 0;

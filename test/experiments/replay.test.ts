@@ -3,9 +3,9 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { zoo, zooArchitecture } from "../../src/experiments/lib/training/models.js";
 import { crossEntropy } from "../../src/nn/losses.js";
-import { openDevice } from "../../src/tensor/open.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import type { WebGpuDevice } from "../../src/webgpu/device.js";
+import { openDevice } from "../../src/webgpu/open-device.js";
 import { GpuStep } from "../../src/webgpu/recorded/step.js";
 
 let device: WebGpuDevice;

@@ -10,8 +10,8 @@ import {
   type Settings,
 } from "../../src/experiments/lib/frame/experiment.js";
 import type { RunContext } from "../../src/experiments/lib/frame/run.js";
-import { openDevice } from "../../src/tensor/open.js";
 import type { WebGpuDevice } from "../../src/webgpu/device.js";
+import { openDevice } from "../../src/webgpu/open-device.js";
 
 /** Call at the top of a test file: opens a device before its tests and removes everything after them. */
 export function tinyRuns() {

@@ -21,8 +21,8 @@ import { adam } from "../../src/nn/optimizers.js";
 import { CpuDevice } from "../../src/tensor/cpu.js";
 import type { Device } from "../../src/tensor/device.js";
 import { UsageError } from "../../src/tensor/errors.js";
-import { openDevice } from "../../src/tensor/open.js";
 import type { WebGpuDevice } from "../../src/webgpu/device.js";
+import { openDevice } from "../../src/webgpu/open-device.js";
 import { expectClose } from "../support.js";
 
 const SIZE = 28 * 28;

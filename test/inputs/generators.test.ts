@@ -15,10 +15,10 @@ import { maxPool2d } from "../../src/nn/layers/pooling.js";
 import { crossEntropy, meanSquaredError } from "../../src/nn/losses.js";
 import type { Model } from "../../src/nn/model.js";
 import { adam } from "../../src/nn/optimizers.js";
-import { openDevice } from "../../src/tensor/open.js";
 import { scope } from "../../src/tensor/scope.js";
 import { runInto, tensor } from "../../src/tensor/tensor.js";
 import type { WebGpuDevice } from "../../src/webgpu/device.js";
+import { openDevice } from "../../src/webgpu/open-device.js";
 import { expectClose } from "../support.js";
 
 const SIZE = 28 * 28;

@@ -8,11 +8,11 @@ import { valueAndGrad } from "../../src/autograd/tape.js";
 import { FUSED_ACTIVATIONS, type FusedActivation } from "../../src/kernels/activation.js";
 import { conv2dGeometry, outputShape, type Conv2dOptions as WindowOptions } from "../../src/kernels/conv2d/geometry.js";
 import type { Device } from "../../src/tensor/device.js";
-import { openDevice } from "../../src/tensor/open.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import type { Shape } from "../../src/tensor/shape.js";
 import { type Tensor, tensor } from "../../src/tensor/tensor.js";
 import { WebGpuDevice } from "../../src/webgpu/device.js";
+import { openDevice } from "../../src/webgpu/open-device.js";
 import { choicesInUse } from "../../src/webgpu/tuning.js";
 import {
   cpu,

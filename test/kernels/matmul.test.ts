@@ -8,11 +8,11 @@ import { FUSED_ACTIVATIONS } from "../../src/kernels/activation.js";
 import { matmulKernel } from "../../src/kernels/matmul.js";
 import type { Device } from "../../src/tensor/device.js";
 import { ShapeError } from "../../src/tensor/errors.js";
-import { openDevice } from "../../src/tensor/open.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import { sizeOf } from "../../src/tensor/shape.js";
 import { runMany, type Tensor, tensor } from "../../src/tensor/tensor.js";
 import { WebGpuDevice } from "../../src/webgpu/device.js";
+import { openDevice } from "../../src/webgpu/open-device.js";
 import { choicesInUse } from "../../src/webgpu/tuning.js";
 import { cpu, describeProfiles, expectClose, type Input, randomInput, withSmallBindings } from "../support.js";
 

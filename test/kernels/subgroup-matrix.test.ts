@@ -11,11 +11,11 @@ import { matmulKernel } from "../../src/kernels/matmul.js";
 import { checkMixed, mixedCases, mixedErrors } from "../../src/kernels/subgroup-matrix-check.js";
 import { subgroupMatrixTiles } from "../../src/kernels/subgroup-matrix-tile.js";
 import type { Kernel } from "../../src/tensor/kernel.js";
-import { openDevice } from "../../src/tensor/open.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import { type Shape, sizeOf } from "../../src/tensor/shape.js";
 import type { WebGpuDevice } from "../../src/webgpu/device.js";
 import { type MatrixUnits, matrixUnits, type TuningProfile } from "../../src/webgpu/family.js";
+import { openDevice } from "../../src/webgpu/open-device.js";
 import { type Dispatch, type GpuView, paddedBytes, programKey, programSource } from "../../src/webgpu/program.js";
 import { expectClose, expectParity, randomInput } from "../support.js";
 

@@ -6,11 +6,11 @@ import { matmul } from "../../src/autograd/ops/matmul.js";
 import { registerTiles } from "../../src/kernels/register-tile.js";
 import { planTiles, TILES_FORM } from "../../src/kernels/tile-choice.js";
 import type { Tile } from "../../src/kernels/tiled-product.js";
-import { openDevice } from "../../src/tensor/open.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import { tensor } from "../../src/tensor/tensor.js";
 import { WebGpuDevice } from "../../src/webgpu/device.js";
 import type { TuningProfile } from "../../src/webgpu/family.js";
+import { openDevice } from "../../src/webgpu/open-device.js";
 import { expectParity, randomInput } from "../support.js";
 
 /** The tile that every product gets. */

@@ -15,7 +15,7 @@ import { crossEntropy } from "../../src/nn/losses.js";
 import { adam, adamW, sgd } from "../../src/nn/optimizers.js";
 import type { FitOptions } from "../../src/nn/training/options.js";
 import { DataError, DeviceError, UsageError } from "../../src/tensor/errors.js";
-import { openDevice } from "../../src/tensor/open.js";
+import { openDevice } from "../../src/webgpu/open-device.js";
 import { cpu } from "../support.js";
 import { describeDevices, plain, small, stripes, weightsOf } from "./small.js";
 

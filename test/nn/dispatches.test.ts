@@ -7,9 +7,9 @@ import { FigureTable } from "../../src/nn/figures.js";
 import { binaryCrossEntropyFromLogits, crossEntropy } from "../../src/nn/losses.js";
 import { adam, sgd } from "../../src/nn/optimizers.js";
 import { trainStep } from "../../src/nn/train-step.js";
-import { openDevice } from "../../src/tensor/open.js";
 import { StepPlan } from "../../src/tensor/step-plan.js";
 import type { WebGpuDevice } from "../../src/webgpu/device.js";
+import { openDevice } from "../../src/webgpu/open-device.js";
 import { GpuStep } from "../../src/webgpu/recorded/step.js";
 
 let device: WebGpuDevice;

@@ -15,8 +15,8 @@ import { adam, sgd } from "../../src/nn/optimizers.js";
 import { stepDecay } from "../../src/nn/schedules.js";
 import type { FitOptions } from "../../src/nn/training/options.js";
 import { DataError, ShapeError, UsageError } from "../../src/tensor/errors.js";
-import { openDevice } from "../../src/tensor/open.js";
 import { tensor } from "../../src/tensor/tensor.js";
+import { openDevice } from "../../src/webgpu/open-device.js";
 import { cpu, expectClose } from "../support.js";
 import { describeDevices, plain, small, stripes, weightsOf } from "./small.js";
 

@@ -20,9 +20,9 @@ import { avgPool2d, maxPool2d } from "../../src/nn/layers/pooling.js";
 import { adam, adamW, sgd } from "../../src/nn/optimizers.js";
 import { cosineDecay } from "../../src/nn/schedules.js";
 import { DataError, KilogradError, UsageError } from "../../src/tensor/errors.js";
-import { openDevice } from "../../src/tensor/open.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import { tensor } from "../../src/tensor/tensor.js";
+import { openDevice } from "../../src/webgpu/open-device.js";
 
 /** Debian's python3-h5py, which is another build of HDF5, or any python3 that has h5py. */
 const python = ["/usr/bin/python3", "python3"].find(

@@ -31,8 +31,8 @@ import type { FitOptions } from "../../src/nn/training/options.js";
 import { CpuDevice } from "../../src/tensor/cpu.js";
 import type { Device } from "../../src/tensor/device.js";
 import { UsageError } from "../../src/tensor/errors.js";
-import { openDevice } from "../../src/tensor/open.js";
 import { tensor } from "../../src/tensor/tensor.js";
+import { openDevice } from "../../src/webgpu/open-device.js";
 import { describeDevices, plain, stripes, weightsOf } from "./small.js";
 
 let folder: string;

@@ -10,8 +10,8 @@ import { dense } from "../../src/nn/layers/dense.js";
 import { maxPool2d } from "../../src/nn/layers/pooling.js";
 import type { Model } from "../../src/nn/model.js";
 import type { Device } from "../../src/tensor/device.js";
-import { openDevice } from "../../src/tensor/open.js";
 import { RandomStream } from "../../src/tensor/random.js";
+import { openDevice } from "../../src/webgpu/open-device.js";
 
 /** Describes `body` on the reference and on the adapter. */
 export function describeDevices(body: (device: () => Device, kind: "cpu" | "webgpu") => void): void {

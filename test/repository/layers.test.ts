@@ -12,7 +12,7 @@ import { importedNames } from "./imported.js";
  */
 const mayImport: Record<string, readonly string[]> = {
   runtime: ["tensor", "webgpu", "io"],
-  tensor: ["webgpu"],
+  tensor: [],
   webgpu: ["tensor", "runtime"],
   kernels: ["tensor", "webgpu"],
   autograd: ["tensor", "kernels"],

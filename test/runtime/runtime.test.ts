@@ -13,8 +13,8 @@ import { findRuntime, provideRuntime, wait } from "../../src/runtime/runtime.js"
 import { webRuntime } from "../../src/runtime/web.js";
 import { CpuDevice } from "../../src/tensor/cpu.js";
 import { defineKernel } from "../../src/tensor/kernel.js";
-import { openDevice } from "../../src/tensor/open.js";
 import { empty, runInto, tensor } from "../../src/tensor/tensor.js";
+import { openDevice } from "../../src/webgpu/open-device.js";
 import { build } from "../cli/run.js";
 
 describe("standard error while Dawn looks for its driver", () => {

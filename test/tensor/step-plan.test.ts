@@ -9,12 +9,12 @@ import { storeRowKernel } from "../../src/kernels/copy.js";
 import { stridedCopyKernel } from "../../src/kernels/transform.js";
 import { adam, sgd } from "../../src/nn/optimizers.js";
 import { CpuDevice } from "../../src/tensor/cpu.js";
-import { openDevice } from "../../src/tensor/open.js";
 import { randomKey } from "../../src/tensor/random.js";
 import { keep } from "../../src/tensor/scope.js";
 import { type HostTensor, StepPlan } from "../../src/tensor/step-plan.js";
 import { empty, run, runInto, type Tensor, tensor } from "../../src/tensor/tensor.js";
 import type { WebGpuDevice } from "../../src/webgpu/device.js";
+import { openDevice } from "../../src/webgpu/open-device.js";
 
 let device: WebGpuDevice;
 beforeAll(async () => {

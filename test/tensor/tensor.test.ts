@@ -8,9 +8,9 @@ import { copyKernel } from "../../src/kernels/copy.js";
 import type { Device } from "../../src/tensor/device.js";
 import type { DType } from "../../src/tensor/dtype.js";
 import { DeviceError, ShapeError, UsageError } from "../../src/tensor/errors.js";
-import { openDevice } from "../../src/tensor/open.js";
 import { sizeOf } from "../../src/tensor/shape.js";
 import { empty, type NestedArray, runInto, tensor } from "../../src/tensor/tensor.js";
+import { openDevice } from "../../src/webgpu/open-device.js";
 
 function nest(values: readonly number[], shape: readonly number[]): NestedArray {
   if (shape.length === 0) return values[0]!;

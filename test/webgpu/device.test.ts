@@ -3,10 +3,10 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { DeviceError } from "../../src/tensor/errors.js";
 import { defineKernel, type Kernel } from "../../src/tensor/kernel.js";
-import { openDevice } from "../../src/tensor/open.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import { empty, run, runInto, type Tensor, tensor } from "../../src/tensor/tensor.js";
 import { WebGpuDevice } from "../../src/webgpu/device.js";
+import { openDevice } from "../../src/webgpu/open-device.js";
 import { gridOf } from "../../src/webgpu/program.js";
 import { cpu } from "../support.js";
 

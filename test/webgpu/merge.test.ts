@@ -5,12 +5,12 @@ import { add, exp, mul, relu, sub, tanh } from "../../src/autograd/ops/elementwi
 import { matmul } from "../../src/autograd/ops/matmul.js";
 import { sum } from "../../src/autograd/ops/reduce.js";
 import { sgdKernel } from "../../src/kernels/optimizer.js";
-import { openDevice } from "../../src/tensor/open.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import { StepPlan } from "../../src/tensor/step-plan.js";
 import { runInto, type Tensor, tensor } from "../../src/tensor/tensor.js";
 import type { DispatchCommand } from "../../src/webgpu/commands.js";
 import type { WebGpuDevice } from "../../src/webgpu/device.js";
+import { openDevice } from "../../src/webgpu/open-device.js";
 import { PooledBuffer } from "../../src/webgpu/pool.js";
 import type { Binding, Dispatch, GpuView } from "../../src/webgpu/program.js";
 import { compilationSeconds } from "../../src/webgpu/recorded/compile-cost.js";

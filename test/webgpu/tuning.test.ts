@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { tuningFile } from "../../src/io/tuning-file.js";
 import { defineKernel } from "../../src/tensor/kernel.js";
-import { openDevice } from "../../src/tensor/open.js";
 import { empty, runInto } from "../../src/tensor/tensor.js";
+import { openDevice } from "../../src/webgpu/open-device.js";
 import {
   type Choice,
   choicesInUse,

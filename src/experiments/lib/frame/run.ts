@@ -4,8 +4,8 @@ import { rm } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { readTextIfAny, writeFileAtomic, writeJson } from "../../../io/files.js";
-import type { OpenDeviceOptions } from "../../../tensor/open.js";
 import type { WebGpuDevice } from "../../../webgpu/device.js";
+import type { OpenDeviceOptions } from "../../../webgpu/open-device.js";
 import type { CommandOptions } from "../report/text.js";
 
 /** What a run is given by the command line. */

@@ -6,8 +6,8 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { relu } from "../../src/autograd/ops/elementwise.js";
-import { openDevice } from "../../src/tensor/open.js";
 import { tensor } from "../../src/tensor/tensor.js";
+import { openDevice } from "../../src/webgpu/open-device.js";
 
 describe("devices that are destroyed", () => {
   const used = () => ({

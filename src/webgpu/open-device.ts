@@ -1,11 +1,20 @@
-// Opening devices by name; how an adapter is found is in webgpu/open.ts.
-
-import type { WebGpuDevice } from "../webgpu/device.js";
-import { type OpenDeviceOptions, openWebGpu } from "../webgpu/open.js";
-import { CpuDevice } from "./cpu.js";
-import type { Device } from "./device.js";
-import { DeviceError } from "./errors.js";
-import { boolean, callable, check, checkOptions, listOf, oneOf, type Rule, type Rules, string } from "./options.js";
+// Opening devices by name, the reference among them; how an adapter is found is in open.ts.
+import { CpuDevice } from "../tensor/cpu.js";
+import type { Device } from "../tensor/device.js";
+import { DeviceError } from "../tensor/errors.js";
+import {
+  boolean,
+  callable,
+  check,
+  checkOptions,
+  listOf,
+  oneOf,
+  type Rule,
+  type Rules,
+  string,
+} from "../tensor/options.js";
+import type { WebGpuDevice } from "./device.js";
+import { type OpenDeviceOptions, openWebGpu } from "./open.js";
 
 export type { OpenDeviceOptions };
 
