@@ -17,8 +17,8 @@ export interface CpuCall<Params> {
 }
 
 /**
- * What computes a kernel besides the reference: a backend adds its members here (webgpu/kernel.ts), and every kernel has
- * to have them.
+ * What computes a kernel besides the reference: a backend adds its members here (webgpu/kernel.ts), and every kernel
+ * has to have them.
  */
 // biome-ignore lint/suspicious/noEmptyInterface: backends augment it
 // biome-ignore lint/correctness/noUnusedVariables: the parameters are those of a kernel
