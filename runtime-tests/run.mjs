@@ -216,8 +216,8 @@ try {
     const runtime = runtimes[name];
     const begun = performance.now();
     const line = (where, outcome) => {
-      const what = name === "chromium" ? "chromium" : runtime.package;
-      console.log(`${`${name.startsWith("deno-") ? name : what} ${where}`.padEnd(34)} ${outcome}`);
+      const what = runtime.browser ? name : `${name} (${runtime.package})`;
+      console.log(`${`${what} ${where}`.padEnd(48)} ${outcome}`);
     };
     try {
       project ??= makeProject();

@@ -1,8 +1,8 @@
 // HDF5 files as trees, read and written by a worker (h5-worker.js) that is ended when it takes too long or too much
 // memory.
-import { findFiles, findRuntime, type Hdf5Task } from "../runtime/runtime.js";
+import { findRuntime, type Hdf5Task } from "../runtime/runtime.js";
 import { DataError, UsageError } from "../tensor/errors.js";
-import { type FileSource, nameOf } from "./source.js";
+import { type FileSource, nameOf, readAll, writeAll } from "./source.js";
 
 /** An array of a file: its elements as little-endian bytes. */
 export interface H5Array {
@@ -56,13 +56,7 @@ async function guarded(task: Hdf5Task): Promise<unknown> {
  * memory
  */
 export async function readH5(path: FileSource, options: ReadH5Options = {}): Promise<H5Group> {
-  if (typeof path !== "string") return decodeH5(path, nameOf(path), options);
-  const files = await findFiles("readH5");
-  const bytes = await files.read(path, async (file) => {
-    if (file.size <= MOST_FILE_BYTES) return file.read(new Uint8Array(file.size), 0);
-    throw new DataError(`cannot read ${path}: it has ${file.size} bytes, at most ${MOST_FILE_BYTES} are read`);
-  });
-  return decodeH5(bytes, path, options);
+  return decodeH5(await readAll("readH5", path, MOST_FILE_BYTES), nameOf(path), options);
 }
 
 /**
@@ -93,8 +87,7 @@ export async function decodeH5(bytes: Uint8Array, owner: string, options: ReadH5
  * @throws KilogradError `FILE_WRITE`; an existing file is then as it was
  */
 export async function writeH5(path: string, content: H5Group): Promise<void> {
-  const files = await findFiles("writeH5");
-  await files.write(path, await encodeH5(content, path));
+  await writeAll("writeH5", path, await encodeH5(content, path));
 }
 
 /**

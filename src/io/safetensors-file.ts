@@ -12,7 +12,7 @@ import {
   type StoredTensor,
   streamSafetensors,
 } from "./safetensors.js";
-import { type FileSource, nameOf, sourceRule } from "./source.js";
+import { type FileSource, nameOf, sourceRule, writeAll } from "./source.js";
 
 /**
  * Writes a safetensors file atomically. At most one deferred tensor's data is held at a time.
@@ -24,8 +24,7 @@ export async function writeSafetensors(
   metadata: Readonly<Record<string, string>> = {},
 ): Promise<void> {
   check("writeSafetensors", "path", path, text);
-  const files = await findFiles("writeSafetensors");
-  await files.write(path, streamSafetensors(tensors, metadata));
+  await writeAll("writeSafetensors", path, streamSafetensors(tensors, metadata));
 }
 
 /**

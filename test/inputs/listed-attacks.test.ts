@@ -53,6 +53,8 @@ const data = {
   targets: Int32Array.from({ length: 7 }, (_, i) => i % 3),
 };
 
+const equal = { inputs: new Float32Array(8 * 36).fill(0.5), targets: new Int32Array(8) };
+
 function sameForAll(device: () => Device) {
   const all = Object.entries({ ...made, ...recipe }).flatMap(([name, list]) =>
     list.map((attack) => [`${name}, ${attack.norm}`, attack] as const),
@@ -75,6 +77,11 @@ function sameForAll(device: () => Device) {
       expect(Math.max(...distances[attack.norm])).toBeLessThan(attack.epsilon * (1 + 1e-5));
     }
     expect((await attackImages(model, data, attack, { seed: 1, batchSize: 4 })).images).toEqual(images);
+    // Equal images in batches that take the same recorded step: random numbers are of an image, not of a batch.
+    const ofTwo = (await attackImages(model, equal, attack, { seed: 1, batchSize: 2 })).images;
+    expect((await attackImages(model, equal, attack, { seed: 1, batchSize: 8 })).images).toEqual(ofTwo);
+    const each = Array.from({ length: 8 }, (_, i) => ofTwo.subarray(36 * i, 36 * (i + 1)).join());
+    expect([1, 8]).toContain(new Set(each).size);
     model.dispose();
   });
 }

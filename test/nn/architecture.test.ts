@@ -1,11 +1,15 @@
 // Architectures without weights: shapes, names, counts, the summary table, configurations, and what does not fit.
+import { readdirSync } from "node:fs";
+import { basename } from "node:path";
 import { expect, test, vi } from "vitest";
 import { architecture, architectureFromConfig, type ModelConfig } from "../../src/nn/architecture.js";
+import type { LayerClass } from "../../src/nn/layer.js";
 import { batchNorm } from "../../src/nn/layers/batch-norm.js";
 import { conv2d } from "../../src/nn/layers/conv2d.js";
 import { activation, dropout, flatten, reshape } from "../../src/nn/layers/core.js";
 import { dense } from "../../src/nn/layers/dense.js";
 import { avgPool2d, globalAvgPool2d, maxPool2d } from "../../src/nn/layers/pooling.js";
+import { layerClasses } from "../../src/nn/layers/registry.js";
 import { CpuDevice } from "../../src/tensor/cpu.js";
 import { ShapeError, UsageError } from "../../src/tensor/errors.js";
 import { RandomStream } from "../../src/tensor/random.js";
@@ -200,4 +204,17 @@ test("weights that are given must be what the layers have", () => {
   expect(() => model.build({ device, weights: () => tensor(device, [1]) })).toThrow(
     "sequential: the weight dense/kernel must be f32 [2, 3], got f32 [1]",
   );
+});
+
+test("every class of layers is in the registry", async () => {
+  const defined: string[] = [];
+  for (const file of readdirSync("src/nn/layers")) {
+    const path = `../../src/nn/layers/${basename(file, ".ts")}.js`;
+    const module: Record<string, unknown> = await import(path);
+    for (const value of Object.values(module)) {
+      const { className, make } = Object(value) as Partial<LayerClass<unknown>>;
+      if (className !== undefined && typeof make === "function") defined.push(className);
+    }
+  }
+  expect(defined.sort()).toEqual(layerClasses.map(({ className }) => className).sort());
 });

@@ -59,9 +59,7 @@ test("an elementwise op is one row and one export, a layer one file and three li
   change("src/autograd/ops/elementwise.ts", (text) => `${text}\n${exported}`);
   writeFileSync(join(folder, "src/nn/layers/scaling.ts"), layer!);
   change("src/nn/layers/registry.ts", (text) =>
-    text
-      .replace(/^import /m, 'import { Scaling } from "./scaling.js";\nimport ')
-      .replace("Reshape, Activation]", "Reshape, Activation, Scaling]"),
+    text.replace(/^import /m, 'import { Scaling } from "./scaling.js";\nimport ').replace(/,?\s*\];/, ", Scaling];"),
   );
   change("src/nn/index.ts", (text) => `${text}export { scaling } from "./layers/scaling.js";\n`);
   run(join("node_modules", "typescript", "bin", "tsc"), "-p", "tsconfig.build.json");

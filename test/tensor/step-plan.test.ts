@@ -3,6 +3,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { dropout } from "../../src/autograd/ops/dropout.js";
 import { add, mul, relu } from "../../src/autograd/ops/elementwise.js";
 import { matmul } from "../../src/autograd/ops/matmul.js";
+import { randomBernoulli, randomNormal, randomUniform } from "../../src/autograd/ops/random.js";
 import { sum } from "../../src/autograd/ops/reduce.js";
 import { backward } from "../../src/autograd/tape.js";
 import { storeRowKernel } from "../../src/kernels/copy.js";
@@ -295,6 +296,23 @@ describe("what a recorded step must not do", () => {
     expect(() => plan.run(input)).toThrow(/only its numbers may change/);
     plan.dispose();
   });
+});
+
+test("random numbers of a key that is a function are others in every run", async () => {
+  let step = 0;
+  const key = () => randomKey(7, `step ${step}`);
+  const draw = () => [
+    randomUniform(device, [4], key),
+    randomNormal(device, [4], key),
+    randomBernoulli(device, [64], key, { probability: 0.5 }),
+  ];
+  const plan = new StepPlan(device, draw);
+  for (; step < 4; step++) {
+    const [found, expected] = [plan.run(), draw()];
+    for (const [i, tensor] of found.entries()) expect(await tensor.data()).toEqual(await expected[i]!.data());
+  }
+  plan.dispose();
+  expect(() => randomNormal(device, [4], (() => 3) as never)).toThrow(/randomNormal: .*key/);
 });
 
 test("an error inside the function leaves the device usable and frees the step", async () => {

@@ -5,10 +5,10 @@ import {
   randomNormalKernel,
   randomUniformKernel,
 } from "../../kernels/random.js";
-import type { Device } from "../../tensor/device.js";
+import { type Changing, type Device, valueNow } from "../../tensor/device.js";
 import { UsageError } from "../../tensor/errors.js";
 import type { Kernel } from "../../tensor/kernel.js";
-import { check, checkOptions, integer, number, type Rules } from "../../tensor/options.js";
+import { anyOf, callable, check, checkOptions, integer, number, type Rules } from "../../tensor/options.js";
 import { keyRule, type RandomKey } from "../../tensor/random.js";
 import type { Shape } from "../../tensor/shape.js";
 import { empty, runInto, type Tensor } from "../../tensor/tensor.js";
@@ -30,10 +30,21 @@ export function randomCounters(size: number): number {
 /** Counters have 53 bits less one, for a draw's own. */
 export const offsetRule = integer({ from: 0, below: 2 ** 52 });
 
-function drawn<P extends RandomParams>(kernel: Kernel<P>, device: Device, shape: Shape, params: P): Tensor {
-  check(kernel.name, "key", params.key, keyRule);
+/** `key` is a function where the tensor is part of a step that is recorded and must be another each time. */
+function drawn<P extends RandomParams>(
+  kernel: Kernel<P>,
+  device: Device,
+  shape: Shape,
+  key: Changing<RandomKey>,
+  rest: Omit<P, "key">,
+): Tensor {
+  check(kernel.name, "key", key, anyOf(keyRule, callable));
   const y = empty(device, shape, "f32", kernel.name);
-  runInto(kernel, [], [y], params);
+  runInto(kernel, [], [y], () => {
+    const now = valueNow(key);
+    check(kernel.name, "what the function key returns", now, keyRule);
+    return { ...rest, key: now } as P;
+  });
   return y;
 }
 
@@ -50,13 +61,18 @@ const uniformRules: Rules<UniformOptions> = { low: number(), high: number(), off
  * Uniform in [low, high), by default [0, 1); 24 random bits an element.
  * @example randomUniform(device, [28, 28], randomKey(1, "start image"))
  */
-export function randomUniform(device: Device, shape: Shape, key: RandomKey, options: UniformOptions = {}): Tensor {
+export function randomUniform(
+  device: Device,
+  shape: Shape,
+  key: Changing<RandomKey>,
+  options: UniformOptions = {},
+): Tensor {
   const { low = 0, high = 1, offset = 0 } = checkOptions("randomUniform", options, uniformRules);
   // As float32, in which their difference must be a number, too.
   if (!(Math.fround(low) < Math.fround(high) && Number.isFinite(Math.fround(high - low)))) {
     throw new UsageError(`randomUniform: needs float32 bounds low < high, got [${low}, ${high})`);
   }
-  return drawn(randomUniformKernel, device, shape, { key, offset, low, high });
+  return drawn(randomUniformKernel, device, shape, key, { offset, low, high });
 }
 
 export interface NormalOptions extends RandomOptions {
@@ -73,9 +89,14 @@ const normalRules: Rules<NormalOptions> = {
 };
 
 /** Normal, by default with mean 0 and standard deviation 1; 32 random bits an element. */
-export function randomNormal(device: Device, shape: Shape, key: RandomKey, options: NormalOptions = {}): Tensor {
+export function randomNormal(
+  device: Device,
+  shape: Shape,
+  key: Changing<RandomKey>,
+  options: NormalOptions = {},
+): Tensor {
   const { mean = 0, standardDeviation = 1, offset = 0 } = checkOptions("randomNormal", options, normalRules);
-  return drawn(randomNormalKernel, device, shape, { key, offset, mean, standardDeviation });
+  return drawn(randomNormalKernel, device, shape, key, { offset, mean, standardDeviation });
 }
 
 export interface BernoulliOptions extends RandomOptions {
@@ -86,7 +107,12 @@ export interface BernoulliOptions extends RandomOptions {
 const bernoulliRules: Rules<BernoulliOptions> = { probability: number({ from: 0, to: 1 }), offset: offsetRule };
 
 /** 1 with the given probability, else 0; f32. */
-export function randomBernoulli(device: Device, shape: Shape, key: RandomKey, options: BernoulliOptions): Tensor {
+export function randomBernoulli(
+  device: Device,
+  shape: Shape,
+  key: Changing<RandomKey>,
+  options: BernoulliOptions,
+): Tensor {
   const { probability, offset = 0 } = checkOptions("randomBernoulli", options, bernoulliRules, ["probability"]);
-  return drawn(randomBernoulliKernel, device, shape, { key, offset, probability });
+  return drawn(randomBernoulliKernel, device, shape, key, { offset, probability });
 }

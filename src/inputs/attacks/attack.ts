@@ -1,8 +1,12 @@
 // What an attack is: it makes images that a classifier takes for another class, of images that it knows. One file an
 // attack, listed in index.ts; attackImages (attack-images.ts) runs any of them over a set.
+import { randomCounters } from "../../autograd/ops/random.js";
 import { fillKernel } from "../../kernels/fill.js";
+import { randomUniformKernel } from "../../kernels/random.js";
 import { type Changing, type Device, valueNow } from "../../tensor/device.js";
 import { number, oneOf, type Rule } from "../../tensor/options.js";
+import { randomKey } from "../../tensor/random.js";
+import { type Shape, sizeOf } from "../../tensor/shape.js";
 import { type HostTensor, StepPlan } from "../../tensor/step-plan.js";
 import { empty, runInto, type Tensor } from "../../tensor/tensor.js";
 import type { Model } from "../model.js";
@@ -125,4 +129,22 @@ export function stepAttack(definition: Omit<StepAttack, "prepare">): StepAttack 
       };
     },
   };
+}
+
+/** Uniform random numbers in [low, high) for a batch: others for every image, the same for one in any batch. */
+export function uniform(
+  { device }: Tensor,
+  shape: Shape,
+  start: Changing<StartStream>,
+  [low, high]: readonly [number, number],
+) {
+  const values = empty(device, shape);
+  runInto(randomUniformKernel, [], [values], () => ({ ...draw(start, "/uniform", shape), low, high }));
+  return values;
+}
+
+/** Where the numbers for a batch begin. Images of an even number of values get the same ones in batches of any size. */
+export function draw(start: Changing<StartStream>, suffix: string, shape: Shape) {
+  const { seed, stream, image } = valueNow(start);
+  return { key: randomKey(seed, stream + suffix), offset: randomCounters(image * sizeOf(shape.slice(1))) };
 }

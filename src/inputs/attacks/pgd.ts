@@ -17,18 +17,17 @@ import {
   sub,
 } from "../../autograd/ops/elementwise.js";
 import { oneHot } from "../../autograd/ops/gather.js";
-import { randomCounters } from "../../autograd/ops/random.js";
 import { logSumExp, max, sum, sumSquares } from "../../autograd/ops/reduce.js";
 import { grad } from "../../autograd/tape.js";
-import { randomNormalKernel, randomUniformKernel } from "../../kernels/random.js";
-import { type Changing, valueNow } from "../../tensor/device.js";
+import { randomNormalKernel } from "../../kernels/random.js";
+import type { Changing } from "../../tensor/device.js";
 import { boolean, checkOptions, integer, number, type Rules } from "../../tensor/options.js";
-import { randomKey } from "../../tensor/random.js";
 import { scope } from "../../tensor/scope.js";
-import { type Shape, sizeOf } from "../../tensor/shape.js";
+import { sizeOf } from "../../tensor/shape.js";
 import { empty, runInto, type Tensor } from "../../tensor/tensor.js";
 import type { Model } from "../model.js";
 import {
+  draw,
   epsilonRule,
   type Norm,
   normRule,
@@ -38,6 +37,7 @@ import {
   type StartStream,
   type StepAttack,
   stepAttack,
+  uniform,
 } from "./attack.js";
 
 /** Options of {@link pgd}. */
@@ -192,20 +192,3 @@ function lengths(images: Tensor): Tensor {
 
 /** Largest absolute values of the images, [N, 1, ...]. */
 const largestValues = (images: Tensor) => max(abs(images), valuesOf(images));
-
-function uniform(
-  { device }: Tensor,
-  shape: Shape,
-  start: Changing<StartStream>,
-  [low, high]: readonly [number, number],
-) {
-  const values = empty(device, shape);
-  runInto(randomUniformKernel, [], [values], () => ({ ...draw(start, "/uniform", shape), low, high }));
-  return values;
-}
-
-/** Where the numbers for a batch begin. Images of an even number of values get the same ones in batches of any size. */
-function draw(start: Changing<StartStream>, suffix: string, shape: Shape) {
-  const { seed, stream, image } = valueNow(start);
-  return { key: randomKey(seed, stream + suffix), offset: randomCounters(image * sizeOf(shape.slice(1))) };
-}
