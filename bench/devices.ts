@@ -1,4 +1,5 @@
-// What a process keeps that opens and destroys devices again and again: threads, handles and memory, as Linux has them.
+// What a process keeps that opens and destroys devices again and again: threads, handles and memory, as Linux has them,
+// after garbage is collected.
 // npm run bench:devices -- --cycles 300 --idle    (--idle: without work in between)
 import { readdirSync, readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
@@ -7,7 +8,11 @@ import { matmul, openDevice, tensor } from "../src/index.js";
 const { values } = parseArgs({ options: { cycles: { type: "string", default: "300" }, idle: { type: "boolean" } } });
 const cycles = Number(values.cycles);
 
+const { gc } = globalThis;
+if (gc === undefined) throw new Error("bench:devices needs node --expose-gc, as npm run gives it");
+
 function report(label: string): void {
+  gc!();
   const status = readFileSync("/proc/self/status", "utf8");
   const [threads, kilobytes] = ["Threads", "VmRSS"].map((name) =>
     Number(new RegExp(`^${name}:\\s+(\\d+)`, "m").exec(status)![1]),
