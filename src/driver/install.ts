@@ -356,10 +356,13 @@ export function writeManifests(fresh: string, libraries: readonly string[]): str
     .filter((name) => name.endsWith(".json"))
     .sort()) {
     const manifest = JSON.parse(readFileSync(join(source, name), "utf8"));
-    const library = basename(manifest.ICD.library_path);
+    const {
+      ICD: { library_path: named, ...rest },
+    } = manifest;
+    const library = basename(named);
     const found = libraries.map((path) => join(fresh, path, library)).find((path) => existsSync(path));
     if (found === undefined) continue;
-    manifest.ICD.library_path = relative(folder, found);
+    manifest.ICD = { library_path: relative(folder, found), ...rest };
     writeFileSync(join(folder, name), JSON.stringify(manifest, null, 2));
     written.push(`icd.d/${name}`);
   }

@@ -1,7 +1,7 @@
 // The parts of an input optimisation, besides the optimizer: what each has to offer. Those that the library has are in
 // objective.ts, parametrisation.ts, transforms.ts and regularisers.ts; a user's own are objects of these types.
 import { UsageError } from "../tensor/errors.js";
-import type { Rule } from "../tensor/options.js";
+import { havingMethod, type Rule } from "../tensor/options.js";
 import type { RandomStream } from "../tensor/random.js";
 import type { Shape } from "../tensor/shape.js";
 import type { HostTensor } from "../tensor/step-plan.js";
@@ -62,10 +62,7 @@ export interface Objective {
   prepare(context: ObjectiveContext): (seen: Activations) => Tensor;
 }
 
-export const objectiveRule: Rule = {
-  expected: "an objective, such as objectives.logit(3)",
-  accepts: (value) => typeof (Object(value) as Partial<Objective>).prepare === "function",
-};
+export const objectiveRule = havingMethod("prepare", "an objective, such as objectives.logit(3)");
 
 /** What a parametrisation is told when an optimisation begins. */
 export interface ParametrizationContext {
@@ -97,10 +94,7 @@ export interface Parametrization {
   prepare(context: ParametrizationContext): Parameters;
 }
 
-export const parametrizationRule: Rule = {
-  expected: "a parametrisation, such as parametrizations.pixels()",
-  accepts: (value) => typeof (Object(value) as Partial<Parametrization>).prepare === "function",
-};
+export const parametrizationRule = havingMethod("prepare", "a parametrisation, such as parametrizations.pixels()");
 
 /** What a transform draws for a step. */
 export interface TransformContext {

@@ -73,6 +73,11 @@ export const object: Rule = {
   expected: "an object",
   accepts: (value) => typeof value === "object" && value !== null && !Array.isArray(value),
 };
+/** For objects that are told by what they can do: a class's, a function with members, or one written by hand. */
+export const havingMethod = (name: string, expected: string): Rule => ({
+  expected,
+  accepts: (value) => typeof Object(value)[name] === "function",
+});
 /** For lists whose values other checks look at. */
 export const array: Rule = { expected: "an array", accepts: Array.isArray };
 /** For what other checks look at. */

@@ -7,9 +7,9 @@ import {
   callable,
   check,
   checkOptions,
+  havingMethod,
   listOf,
   oneOf,
-  type Rule,
   type Rules,
   string,
 } from "../tensor/options.js";
@@ -23,10 +23,7 @@ export type DeviceKind = "webgpu" | "cpu" | "auto";
 const kinds = oneOf("webgpu", "cpu", "auto");
 
 /** A class that Deno and browsers have, and a package for Node; tests have an object. */
-const gpuObject: Rule = {
-  expected: "an object of WebGPU, such as navigator.gpu",
-  accepts: (value) => typeof (value as { requestAdapter?: unknown } | null)?.requestAdapter === "function",
-};
+const gpuObject = havingMethod("requestAdapter", "an object of WebGPU, such as navigator.gpu");
 
 const openRules: Rules<OpenDeviceOptions> = {
   gpu: gpuObject,

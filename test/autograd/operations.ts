@@ -665,6 +665,7 @@ export const leftOut: Readonly<Record<string, string>> = {
   unary: "applies the rows of the unary table",
   binary: "applies the rows of the binary table",
   sumTo: "a part of other gradients",
+  keyNow: "what random operations ask for their key",
   runKeeping: "how convolutions run their kernels",
   unaryOf: "makes the operations of the table's rows",
   binaryOf: "makes the operations of the table's rows",

@@ -1,13 +1,13 @@
 // Inverted dropout. Whether a model is training is its caller's business: this always drops.
 import { type DropoutParams, dropoutKernel } from "../../kernels/dropout.js";
-import { type Changing, valueNow } from "../../tensor/device.js";
+import type { Changing } from "../../tensor/device.js";
 import { ShapeError } from "../../tensor/errors.js";
-import { anyOf, callable, check, checkOptions, number, type Rules } from "../../tensor/options.js";
-import { keyRule, type RandomKey } from "../../tensor/random.js";
+import { checkOptions, number, type Rules } from "../../tensor/options.js";
+import type { RandomKey } from "../../tensor/random.js";
 import { formatShape } from "../../tensor/shape.js";
 import { requireTensor, run, type Tensor } from "../../tensor/tensor.js";
 import { record } from "../tape.js";
-import { offsetRule, type RandomOptions } from "./random.js";
+import { changingKeyRule, keyNow, offsetRule, type RandomOptions } from "./random.js";
 
 export interface DropoutOptions extends RandomOptions {
   /** Probability of dropping an element, in [0, 1). */
@@ -18,7 +18,7 @@ export interface DropoutOptions extends RandomOptions {
 
 const rules: Rules<DropoutOptions> = {
   rate: number({ from: 0, below: 1 }),
-  key: anyOf(keyRule, callable),
+  key: changingKeyRule,
   offset: offsetRule,
 };
 
@@ -37,9 +37,7 @@ export function dropout(x: Tensor, options: DropoutOptions): Tensor {
   // Asked once a step: the gradient must drop what was dropped.
   let params: DropoutParams;
   const drawn = () => {
-    const now = valueNow(key);
-    check("dropout", "what the function key returns", now, keyRule);
-    params = { rate, key: now, offset };
+    params = { rate, key: keyNow("dropout", key), offset };
     return params;
   };
   return record(run(dropoutKernel, [x], x, drawn), {

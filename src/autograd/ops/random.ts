@@ -30,7 +30,16 @@ export function randomCounters(size: number): number {
 /** Counters have 53 bits less one, for a draw's own. */
 export const offsetRule = integer({ from: 0, below: 2 ** 52 });
 
-/** `key` is a function where the tensor is part of a step that is recorded and must be another each time. */
+/** A key, or a function that gives one, for what is part of a recorded step and must be another each time. */
+export const changingKeyRule = anyOf(keyRule, callable);
+
+/** The key of now. `owner` begins messages. @throws UsageError for a function that gives no key */
+export function keyNow(owner: string, key: Changing<RandomKey>): RandomKey {
+  const now = valueNow(key);
+  check(owner, "what the function key returns", now, keyRule);
+  return now;
+}
+
 function drawn<P extends RandomParams>(
   kernel: Kernel<P>,
   device: Device,
@@ -38,13 +47,10 @@ function drawn<P extends RandomParams>(
   key: Changing<RandomKey>,
   rest: Omit<P, "key">,
 ): Tensor {
-  check(kernel.name, "key", key, anyOf(keyRule, callable));
+  check(kernel.name, "key", key, changingKeyRule);
   const y = empty(device, shape, "f32", kernel.name);
-  runInto(kernel, [], [y], () => {
-    const now = valueNow(key);
-    check(kernel.name, "what the function key returns", now, keyRule);
-    return { ...rest, key: now } as P;
-  });
+  const params = () => ({ ...rest, key: keyNow(kernel.name, key) }) as P;
+  runInto(kernel, [], [y], typeof key === "function" ? params : params());
   return y;
 }
 

@@ -4,7 +4,7 @@ import { randomCounters } from "../../autograd/ops/random.js";
 import { fillKernel } from "../../kernels/fill.js";
 import { randomUniformKernel } from "../../kernels/random.js";
 import { type Changing, type Device, valueNow } from "../../tensor/device.js";
-import { number, oneOf, type Rule } from "../../tensor/options.js";
+import { havingMethod, number, oneOf, type Rule } from "../../tensor/options.js";
 import { randomKey } from "../../tensor/random.js";
 import { type Shape, sizeOf } from "../../tensor/shape.js";
 import { type HostTensor, StepPlan } from "../../tensor/step-plan.js";
@@ -53,10 +53,7 @@ export interface Attack {
   prepare(model: Model, options: { readonly seed: number }): PreparedAttack;
 }
 
-export const attackRule: Rule = {
-  expected: "an attack, such as attacks.pgd() gives",
-  accepts: (value) => typeof (Object(value) as Partial<Attack>).prepare === "function",
-};
+export const attackRule = havingMethod("prepare", "an attack, such as attacks.pgd() gives");
 
 /**
  * Where the numbers of a random start come from: a stream of a seed, and how many images took theirs from it before.

@@ -12,7 +12,7 @@ import { counted, listed, lossText, milliseconds, percent } from "../report/text
 import { measureCeilings, profiledSteps, profileSteps } from "../training/profile.js";
 import { imageStart, noiseStarts, noisyRealStart, type Start, type StartKind } from "./starts.js";
 import { type Target, targetText } from "./target.js";
-import { optimizeForTargets, type Regularizers, type TargetCourse, type TargetProblem } from "./target-problem.js";
+import { optimizeForTargets, type TargetCourse, type TargetProblem } from "./target-problem.js";
 
 /** An image to be found: what the model should say of it, and what it begins with. */
 export interface Wish {
@@ -21,15 +21,10 @@ export interface Wish {
 }
 
 /** Settings of a run. */
-export interface OptimizeSettings {
-  readonly steps: number;
-  readonly learningRate: number;
-  readonly regularizers: Regularizers;
-  readonly seed: number;
-  /** As in `TargetProblem`. */
-  readonly clipped?: boolean;
-  readonly settling?: boolean;
-}
+export type OptimizeSettings = Pick<
+  TargetProblem,
+  "steps" | "learningRate" | "regularizers" | "seed" | "clipped" | "settling"
+>;
 
 /** The settings that the experiments' description gives. */
 export const defaultSettings: OptimizeSettings = {
