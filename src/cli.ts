@@ -35,6 +35,8 @@ const stderr = (text: string) => process.stderr.write(`${text}\n`);
 
 /** Aborts the run on its way, if there is one. */
 let current: AbortController | undefined;
+/** What an interrupted run may take to end where it has nothing to save. */
+const GRACE_MS = 2000;
 /** Of an output that failed, whatever the command comes to. */
 let outputExitCode: number | undefined;
 
@@ -51,10 +53,23 @@ async function running<T>(
   const abort = new AbortController();
   current = abort;
   if (outputExitCode !== undefined) abort.abort(new Interrupted(outputExitCode));
-  const onSignal = (_: string, number: number) => {
-    if (abort.signal.aborted) process.exit(128 + number); // Asked twice.
+  let savable = false;
+  const onSignal = (signal: NodeJS.Signals, number: number) => {
+    if (abort.signal.aborted) return endBy(signal); // Asked twice.
     stderr("\nInterrupted: stopping after the work on its way. Once more ends at once.");
     abort.abort(new Interrupted(128 + number));
+    // A driver may compile for long before the first step, and nobody would miss that.
+    const end = () => {
+      if (savable) return;
+      stderr("Ended: nothing was on its way that could be saved.");
+      endBy(signal);
+    };
+    if (!savable) setTimeout(end, GRACE_MS).unref();
+  };
+  const endBy = (signal: NodeJS.Signals) => {
+    process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
+    // Not process.exit(): that takes the driver down under the threads that compile.
+    process.kill(process.pid, signal);
   };
   process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
   const opening = new Map<boolean, Promise<WebGpuDevice>>();
@@ -68,6 +83,9 @@ async function running<T>(
         return device;
       },
       signal: abort.signal,
+      savable(is) {
+        savable = is;
+      },
       say: stderr,
     };
     return await experiment(context);

@@ -81,6 +81,7 @@ export async function camera(options: CameraOptions, context: RunContext, out: N
         const size = { width: FACE_SIDE, height: FACE_SIDE, factor: 1 / 255 };
         const answer = face && (await classifier.answer(cropped(frame, face, size)));
         if (context.signal.aborted) break;
+        context.savable?.(true);
         display.show({
           frame: clock.frames,
           face: face ?? null,

@@ -97,6 +97,11 @@ export class ExperimentRun<S extends Settings = Settings> {
     this.context.say(message);
   }
 
+  /** Says whether there is something that an interrupt would save: see RunContext. */
+  savable(is: boolean): void {
+    this.context.savable?.(is);
+  }
+
   /** Where results are written. */
   get folder(): string {
     return this.work.path;
@@ -210,6 +215,7 @@ export class ExperimentRun<S extends Settings = Settings> {
       await this.work.note(this.seconds);
       return value;
     } finally {
+      this.savable(false);
       this.progress.stop();
     }
   }

@@ -14,6 +14,8 @@ export interface RunContext {
   readonly openDevice: (options?: Pick<OpenDeviceOptions, "tinyDispatches">) => Promise<WebGpuDevice>;
   /** Aborted by Ctrl-C. */
   readonly signal: AbortSignal;
+  /** Told whether there is something that an interrupted run would save; one that has nothing is ended at any time. */
+  readonly savable?: (is: boolean) => void;
   /** Tells the user something while the run goes on; never part of the results. */
   readonly say: (message: string) => void;
 }

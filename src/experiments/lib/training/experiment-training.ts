@@ -148,7 +148,7 @@ export function trainPart<Kept = undefined>(
       try {
         const { history, steps, timing, interrupted, stopReason } = await model.fit(plan.data, {
           ...fitOptions(plan, optimizer),
-          callbacks: [toldProgress(progress, stepsOf(plan)), clock.callback, ...(plan.callbacks ?? [])],
+          callbacks: [toldProgress(run, progress, stepsOf(plan)), clock.callback, ...(plan.callbacks ?? [])],
           checkpoint: { path: checkpoint, ...(plan.checkpointSteps && { everySteps: plan.checkpointSteps }) },
           ...(started && { resume: checkpoint }),
           signal: run.signal,
@@ -223,10 +223,11 @@ function fitOptions(
 }
 
 /** Tells how far a training is, and ends it at a loss that is not finite. */
-function toldProgress(progress: PartProgress, steps: number): Callback {
+function toldProgress(run: ExperimentRun, progress: PartProgress, steps: number): Callback {
   return {
     name: "toldProgress",
     onStepEnd({ step, epoch, loss, meanLoss, meanAccuracy }, { epochs, stop }) {
+      run.savable(true);
       if (!Number.isFinite(loss)) stop(`the loss became ${loss} in step ${step}`);
       const accuracy = meanAccuracy === undefined ? "" : `, accuracy ${percent(meanAccuracy, 1)}`;
       progress(step / steps, `epoch ${epoch + 1}/${epochs}, loss ${lossText(meanLoss)}${accuracy}`);

@@ -150,7 +150,7 @@ export interface TrainingSetup {
 }
 
 /** Trains and measures. @throws the signal's reason, with a checkpoint written, when it is aborted */
-export async function runTraining(setup: TrainingSetup, { signal, say }: RunContext): Promise<TrainRun> {
+export async function runTraining(setup: TrainingSetup, { signal, savable, say }: RunContext): Promise<TrainRun> {
   const { model, zoo, config, dataset, sets, folder, resume, goOnWith } = setup;
   const clock = trainingClock();
   const architecture = zooArchitecture(zoo);
@@ -160,7 +160,13 @@ export async function runTraining(setup: TrainingSetup, { signal, say }: RunCont
       `${counted(config.epochs, "epoch")}, batch ${config.batch}, ${optimizerText(zoo, config)}`,
   );
   const stepLosses: number[] = [];
-  const recorder: Callback = { name: "stepLosses", onStepEnd: ({ loss }) => void stepLosses.push(loss) };
+  const recorder: Callback = {
+    name: "stepLosses",
+    onStepEnd({ loss }) {
+      stepLosses.push(loss);
+      savable?.(true);
+    },
+  };
   const checkpoint = join(folder, "checkpoint.safetensors");
   const optimizer = optimizerOf(zoo, config, config.epochs * Math.ceil(sets.train.count / config.batch));
   const history = await model
