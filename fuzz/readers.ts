@@ -129,7 +129,10 @@ const tuning = {
   format: 1,
   measurements: { machine: { matmul: { options: ["a", "b"], milliseconds: [1, 2], chosen: "a" } } },
 };
-const run = { experiment: "tiny", preset: "quick", seed: 1, settings: { epochs: 2, data: "digits" }, finished: false };
+const run = {
+  ...{ experiment: "tiny", preset: "quick", seed: 1, version: "0.1.0" },
+  ...{ settings: { epochs: 2, data: "digits" }, finished: false },
+};
 
 const data = {
   inputs: Float32Array.from({ length: 8 * 36 }, (_, i) => Math.sin(i)),
@@ -411,16 +414,13 @@ export const allReaders: readonly Reader[] = [
       const identity = { ...run, precision: "float32" };
       const whole = random.integer(2) === 0;
       writeFileSync(join(folder, "run.json"), JSON.stringify(whole ? run : mutateJson(random, run)));
-      const part = { value: { loss: [1, { $number: "NaN" }], pixels: { $tensor: "tensor0" } } };
-      const tensors = new Map<string, StoredTensor>([
-        ["tensor0", { dtype: "F32", shape: [3], data: Float32Array.of(1, 2, 3) }],
-      ]);
-      writeFileSync(
-        join(folder, "parts", "one.safetensors"),
-        encodeSafetensors(tensors, { json: JSON.stringify(mutateJson(random, part)) ?? "" }),
-      );
       const work = await WorkFolder.open(folder, identity, { resume: true });
-      await work.read("one");
+      await work.begin();
+      await work.write("one", { loss: [1, Number.NaN], pixels: Float32Array.of(1, 2, 3) });
+      const path = work.pathOf("one");
+      writeFileSync(path, mutateBytes(random, readFileSync(path)));
+      const read = await work.read<{ loss: number[]; pixels: Float32Array }>("one");
+      sized(read.loss[0] === 1 && read.pixels.join() === "1,2,3", "a part of a run");
     },
   },
   {

@@ -171,6 +171,22 @@ describe("an interrupted run", () => {
     await runs.run(experiment, { out });
     await runs.run(experiment, { out, resume: true });
     expect(seen[1]).toEqual(seen[0]);
+    // A number that was changed meanwhile is not taken for a result.
+    const part = join(out, "parts", "a_b_c.safetensors");
+    const bytes = readFileSync(part);
+    bytes[bytes.length - 1]! ^= 1;
+    writeFileSync(part, bytes);
+    await expect(runs.run(experiment, { out, resume: true })).rejects.toThrow(/is not as it was written; delete it/);
+  });
+
+  test("does not go on with another version", async () => {
+    const out = runs.at("version");
+    await runs.run(counting().experiment, { out });
+    const path = join(out, "run.json");
+    writeFileSync(path, JSON.stringify({ ...JSON.parse(readFileSync(path, "utf8")), version: "0.0.1" }));
+    await expect(runs.run(counting().experiment, { out, resume: true })).rejects.toThrow(
+      /resume: version must be as in .*, "0.0.1", given "\d/,
+    );
   });
 
   test("has nothing to resume in an empty place", async () => {

@@ -105,7 +105,14 @@ describe("an output folder", () => {
       const out = at(`pipe-${name}`);
       mkdirSync(out);
       execFileSync("mkfifo", [join(out, name)]);
-      const identity = { experiment: "tiny", preset: "quick", seed: 0, precision: "float32", settings: {} };
+      const identity = {
+        experiment: "tiny",
+        preset: "quick",
+        seed: 0,
+        precision: "float32",
+        version: "",
+        settings: {},
+      };
       const opened = WorkFolder.open(out, identity, { resume: name === "run.json" });
       await expect(opened).rejects.toThrow(`cannot read ${join(out, name)}: it is no regular file`);
       if (name !== "metrics.json") continue;

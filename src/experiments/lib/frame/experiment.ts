@@ -252,7 +252,7 @@ export async function runExperiment(
   const precision = options.precision ?? (process.env["KILOGRAD_PRECISION"] || "float32");
   const work = await WorkFolder.open(
     out,
-    { experiment: name, preset, seed, precision, settings },
+    { experiment: name, preset, seed, precision, version: versions()["kilograd"]!, settings },
     { resume: options.resume ?? false },
   );
   try {

@@ -1,12 +1,13 @@
 // The folder of an experiment's run: which run it belongs to, and the finished parts of it, so that an interrupted run
 // can go on. A part is one safetensors file in parts/: typed arrays as tensors, everything else as JSON in its
-// metadata.
+// metadata, with a digest of both: what is read back is what the same version of the program wrote.
+import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { boolean, exactOptional, type GenericSchema, object, optional, string, unknown } from "valibot";
+import { boolean, exactOptional, type GenericSchema, object, optional, string } from "valibot";
 import { prepareOutputFolder, readTextIfAny, writeJson } from "../../../io/files.js";
-import { anyNumber, anyObject, parse, parseJson, ruled, text } from "../../../io/json.js";
+import { anyNumber, anyObject, parseJson, ruled, text } from "../../../io/json.js";
 import type { StoredTensor } from "../../../io/safetensors.js";
 import { readSafetensors, writeSafetensors } from "../../../io/safetensors-file.js";
 import { DataError, UsageError } from "../../../tensor/errors.js";
@@ -19,6 +20,8 @@ export interface RunIdentity {
   readonly preset: string;
   readonly seed: number;
   readonly precision: string;
+  /** Of Kilograd: another one may keep other things of a part. */
+  readonly version: string;
   readonly settings: Readonly<Record<string, unknown>>;
 }
 
@@ -34,6 +37,7 @@ const runFile: GenericSchema<unknown, RunFile> = object(
     preset: optional(string("a text"), ""),
     seed: optional(anyNumber, 0),
     precision: optional(text, "float32"),
+    version: optional(string("a text"), ""),
     settings: optional(anyObject, {}),
     finished: boolean("true or false"),
     seconds: exactOptional(ruled<number>(number({ from: 0 }))),
@@ -116,14 +120,18 @@ export class WorkFolder {
       tensors.set(tensor, { dtype, shape: [(part as Float32Array).length], data: part } as unknown as StoredTensor);
       return { $tensor: tensor };
     });
-    await writeSafetensors(this.pathOf(name), tensors, { json });
+    await writeSafetensors(this.pathOf(name), tensors, { json, digest: digestOf(json, tensors) });
   }
 
-  /** @throws DataError for a file that is damaged */
+  /** What `write` was given, of the type it had there. @throws DataError for a file that is not as it was written */
   async read<T>(name: string): Promise<T> {
     const path = this.pathOf(name);
     const { tensors, metadata } = await readSafetensors(path);
-    if (metadata["json"] === undefined) throw new DataError(`${path}: is no part of a run; delete it and go on`);
+    const { json, digest } = metadata;
+    if (json === undefined) throw new DataError(`${path}: is no part of a run; delete it and go on`);
+    if (digest !== digestOf(json, tensors)) {
+      throw new DataError(`${path}: is not as it was written; delete it and go on`);
+    }
     const replaced = (_: string, part: unknown): unknown => {
       if (typeof part !== "object" || part === null) return part;
       if ("$number" in part) return Number(part.$number);
@@ -132,14 +140,7 @@ export class WorkFolder {
       if (stored === undefined) throw new DataError(`${path}: lacks its "${part.$tensor}"; delete it and go on`);
       return stored.data;
     };
-    let content: unknown;
-    try {
-      content = JSON.parse(metadata["json"], replaced);
-    } catch (cause) {
-      if (cause instanceof DataError) throw cause;
-      throw new DataError(`${path}: is damaged: ${(cause as Error).message}; delete it and go on`, { cause });
-    }
-    return parse(object({ value: unknown() }, "an object"), content, path).value as T;
+    return JSON.parse(json, replaced).value as T;
   }
 
   /** Says what the run has taken so far. */
@@ -155,6 +156,17 @@ export class WorkFolder {
   private async mark(state: Pick<RunFile, "finished" | "seconds">): Promise<void> {
     await writeJson(join(this.path, "run.json"), { ...this.identity, ...state });
   }
+}
+
+/** SHA-256 of a part's JSON and of its tensors' bytes, in the order of their names. */
+function digestOf(json: string, tensors: ReadonlyMap<string, StoredTensor>): string {
+  const hash = createHash("sha256").update(json);
+  for (const name of [...tensors.keys()].sort()) {
+    const { dtype, data } = tensors.get(name)!;
+    const { buffer, byteOffset, byteLength } = data;
+    hash.update(`\n${name} ${dtype} ${byteLength}\n`).update(new Uint8Array(buffer, byteOffset, byteLength));
+  }
+  return hash.digest("hex");
 }
 
 /** What run.json says, or, where results lie without one, whose they are. */
@@ -177,6 +189,7 @@ async function runFileOf(folder: string): Promise<RunFile | undefined> {
     preset: "",
     seed: 0,
     precision: "",
+    version: "",
     settings: {},
     finished: true,
   };
@@ -207,8 +220,8 @@ function checkResumable(path: string, identity: RunIdentity, earlier: RunFile | 
   if (earlier === undefined) {
     throw new UsageError(`resume: ${path} holds no run to go on with; leave out --resume`);
   }
-  const flat = ({ settings, experiment, preset, seed, precision }: RunIdentity) => ({
-    ...{ experiment, preset, seed, precision, ...settings },
+  const flat = ({ settings, experiment, preset, seed, precision, version }: RunIdentity) => ({
+    ...{ experiment, preset, seed, precision, version, ...settings },
   });
   const before: Record<string, unknown> = flat(earlier);
   for (const [name, value] of Object.entries(flat(identity))) {
