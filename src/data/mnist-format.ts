@@ -1,6 +1,6 @@
 // What is in MNIST's files: 60,000 training and 10,000 test digits of 28x28 in four IDX files.
 import { DataError } from "../tensor/errors.js";
-import { check, instanceOf } from "../tensor/options.js";
+import { check, instanceOf, object } from "../tensor/options.js";
 import { type ImageDataset, type LabelledImages, unitInterval } from "./dataset.js";
 import { type IdxArray, parseIdx } from "./idx.js";
 import { gunzip } from "./web-gzip.js";
@@ -29,6 +29,7 @@ export const bytesRule = instanceOf(Uint8Array, "a Uint8Array");
  * const bytes = async (name: string) => new Uint8Array(await (await fetch(`mnist/${name}.gz`)).arrayBuffer());
  */
 export async function decodeMnist(files: MnistFiles): Promise<ImageDataset> {
+  check("decodeMnist", "files", files, object);
   const read = async (name: keyof MnistFiles, rank: number): Promise<NamedArray> => {
     const given = files[name];
     check("decodeMnist", name, given, bytesRule);

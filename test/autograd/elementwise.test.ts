@@ -1,13 +1,13 @@
 // What both devices say of integers, casts and conditions: figures that C and WGSL fix.
 import { describe, expect, it } from "vitest";
 import { cast, sub, where } from "../../src/autograd/ops/elementwise.js";
-import { binary } from "../../src/autograd/ops/elementwise-rows.js";
+import { binary, unary } from "../../src/autograd/ops/elementwise-rows.js";
 import type { BinaryName } from "../../src/kernels/elementwise-table.js";
 import type { Device } from "../../src/tensor/device.js";
 import type { DType } from "../../src/tensor/dtype.js";
 import { UsageError } from "../../src/tensor/errors.js";
 import { type Tensor, tensor } from "../../src/tensor/tensor.js";
-import { cpu, describeProfiles } from "../support.js";
+import { cpu, describeProfiles, expectEachClose } from "../support.js";
 
 type Values = readonly number[];
 const { NaN: nan, POSITIVE_INFINITY: infinity } = Number;
@@ -75,6 +75,16 @@ function holds(device: () => Device): void {
 
 describe("reference", () => holds(() => cpu));
 describeProfiles(holds);
+
+describeProfiles((device) => {
+  const magnitudes = Array.from({ length: 200 }, (_, i) => 10 ** (-8 + i * 0.045));
+  it.each(["erf", "atan", "expm1", "log1p"] as const)("%s is precise, near 0 too", async (op) => {
+    const all = magnitudes.flatMap((x) => [x, -x]).filter((x) => (op === "log1p" ? x > -0.9 : Math.abs(x) < 10));
+    const x = Float32Array.from(all);
+    const [found, right] = await Promise.all([device(), cpu].map((on) => unary(op, tensor(on, x)).data()));
+    expectEachClose(found!, right!, { rtol: 1e-6, atol: 0, label: op });
+  });
+});
 
 describe("numbers beside integer tensors that these cannot hold", () => {
   it.each([

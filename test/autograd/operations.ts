@@ -5,7 +5,7 @@ import { type Conv2dOptions, conv2d } from "../../src/autograd/ops/conv2d.js";
 import { conv2dMaxPool2d } from "../../src/autograd/ops/conv2d-pool.js";
 import { zerosLike } from "../../src/autograd/ops/create.js";
 import { dropout } from "../../src/autograd/ops/dropout.js";
-import { cast, clip, leakyRelu, relu, where } from "../../src/autograd/ops/elementwise.js";
+import { cast, clip, elu, leakyRelu, relu, where } from "../../src/autograd/ops/elementwise.js";
 import { binary, unary } from "../../src/autograd/ops/elementwise-rows.js";
 import { gather, oneHot } from "../../src/autograd/ops/gather.js";
 import { type MatmulOptions, matmul } from "../../src/autograd/ops/matmul.js";
@@ -169,13 +169,13 @@ const unaryOperations = (Object.entries(unaryTable) as [UnaryName, UnaryRow][]).
 );
 
 const binaryOperations = (Object.entries(binaryTable) as [BinaryName, BinaryRow][]).flatMap(
-  ([op, { domain, gradient, integer }]): Operation[] => [
+  ([op, { domain, gradient, integer, kinks }]): Operation[] => [
     {
       op,
       smooth: gradient !== null,
       draw: (random) => {
         const [a, b] = random.broadcast(2) as [number[], number[]];
-        const inputs = [random.uniform(a, domain?.a), random.uniform(b, domain?.b)];
+        const inputs = [random.uniform(a, domain?.a, kinks?.a), random.uniform(b, domain?.b)];
         return { fn: (x, y) => binary(op, x!, y!), inputs };
       },
     },
@@ -187,7 +187,8 @@ const binaryOperations = (Object.entries(binaryTable) as [BinaryName, BinaryRow]
         const side = random.pick(["a", "b"] as const);
         const number = Math.fround(random.uniform([1], domain?.[side]).values[0]!);
         const fn = (x?: Tensor) => (side === "a" ? binary(op, number, x!) : binary(op, x!, number));
-        const inputs = [random.uniform(random.shape(), domain?.[side === "a" ? "b" : "a"])];
+        const other = side === "a" ? "b" : "a";
+        const inputs = [random.uniform(random.shape(), domain?.[other], other === "a" ? kinks?.a : undefined)];
         return { fn, inputs, note: `${side} = ${number}` };
       },
     },
@@ -409,6 +410,14 @@ const structural: Operation[] = [
     form: "with a slope",
     draw: (random) => ({
       fn: (x) => leakyRelu(x!, { negativeSlope: 0.07 }),
+      inputs: [random.uniform(random.shape(), [-3, 3], [0])],
+    }),
+  },
+  {
+    op: "elu",
+    form: "with alpha",
+    draw: (random) => ({
+      fn: (x) => elu(x!, { alpha: 0.4 }),
       inputs: [random.uniform(random.shape(), [-3, 3], [0])],
     }),
   },

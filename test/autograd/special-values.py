@@ -19,6 +19,7 @@ UNARY = {
     "exp": torch.exp,
     "log": torch.log,
     "sqrt": torch.sqrt,
+    "rsqrt": torch.rsqrt,
     "square": torch.square,
     "reciprocal": torch.reciprocal,
     "abs": torch.abs,
@@ -26,10 +27,20 @@ UNARY = {
     "floor": torch.floor,
     "sin": torch.sin,
     "cos": torch.cos,
+    "tan": torch.tan,
+    "atan": torch.atan,
+    "expm1": torch.expm1,
+    "log1p": torch.log1p,
+    "erf": torch.erf,
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
     "relu": torch.relu,
     "leakyRelu": lambda x: F.leaky_relu(x, 0.3),
+    "elu": F.elu,
+    "selu": F.selu,
+    "swish": F.silu,
+    "hardSigmoid": F.hardsigmoid,
+    "hardSwish": F.hardswish,
     "softplus": F.softplus,
     "gelu": F.gelu,
     # No function of PyTorch's; its parts are.
@@ -44,6 +55,8 @@ BINARY = {
     "pow": torch.pow,
     "maximum": torch.maximum,
     "minimum": torch.minimum,
+    # What F.prelu applies after it has laid the weight out.
+    "prelu": torch.ops.aten._prelu_kernel,
 }
 COMPARISONS = {
     "equal": torch.eq,

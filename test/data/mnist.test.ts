@@ -273,4 +273,10 @@ describe("decodeMnist", () => {
   ])("refuses %s", async (_, wrong, message) => {
     await expect(decodeMnist({ ...good, ...wrong })).rejects.toThrow(message);
   });
+
+  it("refuses what is no object", async () => {
+    await expect(decodeMnist(undefined as never)).rejects.toThrow(
+      /^decodeMnist: files must be an object, got undefined/,
+    );
+  });
 });

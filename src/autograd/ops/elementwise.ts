@@ -14,6 +14,8 @@ export const neg = unaryOf("neg");
 export const exp = unaryOf("exp");
 export const log = unaryOf("log");
 export const sqrt = unaryOf("sqrt");
+/** 1 / sqrt(x). */
+export const rsqrt = unaryOf("rsqrt");
 export const square = unaryOf("square");
 export const reciprocal = unaryOf("reciprocal");
 export const abs = unaryOf("abs");
@@ -21,6 +23,14 @@ export const sign = unaryOf("sign");
 export const floor = unaryOf("floor");
 export const sin = unaryOf("sin");
 export const cos = unaryOf("cos");
+export const tan = unaryOf("tan");
+export const atan = unaryOf("atan");
+/** e^x - 1, precise near 0. */
+export const expm1 = unaryOf("expm1");
+/** log(1 + x), precise near 0. */
+export const log1p = unaryOf("log1p");
+/** The error function, 2 / sqrt(pi) times the integral of e^(-t²) from 0 to x. */
+export const erf = unaryOf("erf");
 export const tanh = unaryOf("tanh");
 export const sigmoid = unaryOf("sigmoid");
 export const relu = unaryOf("relu");
@@ -30,6 +40,20 @@ export const lecunTanh = unaryOf("lecunTanh");
 
 /** x for x > 0, else `negativeSlope` * x. */
 export const leakyRelu = unaryOf("leakyRelu");
+
+/**
+ * x for x > 0, else alpha (e^x - 1) (Clevert et al. 2015); alpha is 1 by default.
+ * @example elu(x, { alpha: 0.5 })
+ */
+export const elu = unaryOf("elu");
+/** 1.0507 x for x > 0, else 1.7581 (e^x - 1) (Klambauer et al. 2017). */
+export const selu = unaryOf("selu");
+/** x sigmoid(x), which is also called SiLU. */
+export const swish = unaryOf("swish");
+/** x / 6 + 1/2, limited to [0, 1], as in Keras 3 and PyTorch. */
+export const hardSigmoid = unaryOf("hardSigmoid");
+/** x hardSigmoid(x). */
+export const hardSwish = unaryOf("hardSwish");
 
 /** x limited to [minimum, maximum], either of which may be infinite; the gradient passes inside and on the bounds. */
 export function clip(x: Tensor, minimum: number, maximum: number): Tensor {
@@ -48,6 +72,11 @@ export const div = binaryOf("div");
 export const pow = binaryOf("pow");
 export const maximum = binaryOf("maximum");
 export const minimum = binaryOf("minimum");
+/**
+ * a for a > 0, else b a, with broadcasting: a rectifier whose slopes b are learned (He et al. 2015).
+ * @example prelu(images, slopes) // f32 [N, H, W, C] and [C]: a slope per channel
+ */
+export const prelu = binaryOf("prelu");
 /** Comparisons give u32 tensors of 0 and 1. */
 export const equal = binaryOf("equal");
 export const notEqual = binaryOf("notEqual");
