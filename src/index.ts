@@ -9,12 +9,14 @@ import "./autograd/methods.js";
 
 export { type GradcheckInput, type GradcheckOptions, type GradcheckReport, gradcheck } from "./autograd/gradcheck.js";
 export { batchNorm } from "./autograd/ops/batchnorm.js";
+export { avgPool1d, type Conv1dOptions, conv1d, maxPool1d, type Pool1dOptions } from "./autograd/ops/conv1d.js";
 export { conv2d } from "./autograd/ops/conv2d.js";
 export { arange, eye, full, ones, onesLike, zeros, zerosLike } from "./autograd/ops/create.js";
 export { dropout } from "./autograd/ops/dropout.js";
 export * from "./autograd/ops/elementwise.js";
 export type { Operand } from "./autograd/ops/elementwise-rows.js";
 export { gather, oneHot } from "./autograd/ops/gather.js";
+export { type DepthwiseConv2dOptions, depthwiseConv2d } from "./autograd/ops/grouped-conv2d.js";
 export { matmul } from "./autograd/ops/matmul.js";
 export { type L2Term, l2Penalty } from "./autograd/ops/penalty.js";
 export { avgPool2d, globalAvgPool2d, maxPool2d } from "./autograd/ops/pool2d.js";
@@ -30,7 +32,9 @@ export {
   sum,
   sumSquares,
 } from "./autograd/ops/reduce.js";
+export { type ResizeOptions, resize } from "./autograd/ops/resize.js";
 export { logSoftmax, softmax, softmaxCrossEntropy } from "./autograd/ops/softmax.js";
+export { split, tile, unstack } from "./autograd/ops/tile.js";
 export {
   concat,
   expandDims,

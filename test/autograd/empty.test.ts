@@ -1,16 +1,20 @@
 // Tensors without elements: values and gradients of every operation that takes them, on memory that holds other values
 // before.
 import { expect, it } from "vitest";
+import { conv1d } from "../../src/autograd/ops/conv1d.js";
 import { conv2d } from "../../src/autograd/ops/conv2d.js";
 import { full, zeros } from "../../src/autograd/ops/create.js";
 import { dropout } from "../../src/autograd/ops/dropout.js";
 import { mul, relu, where } from "../../src/autograd/ops/elementwise.js";
 import { gather } from "../../src/autograd/ops/gather.js";
+import { depthwiseConv2d } from "../../src/autograd/ops/grouped-conv2d.js";
 import { matmul } from "../../src/autograd/ops/matmul.js";
 import { l2Penalty } from "../../src/autograd/ops/penalty.js";
 import { avgPool2d, maxPool2d } from "../../src/autograd/ops/pool2d.js";
 import { logSumExp, max, sum, sumSquares } from "../../src/autograd/ops/reduce.js";
+import { resize } from "../../src/autograd/ops/resize.js";
 import { softmax, softmaxCrossEntropy } from "../../src/autograd/ops/softmax.js";
+import { split, tile } from "../../src/autograd/ops/tile.js";
 import { concat, flip, pad, slice, transpose } from "../../src/autograd/ops/transform.js";
 import { randomKey } from "../../src/tensor/random.js";
 import type { Shape } from "../../src/tensor/shape.js";
@@ -109,6 +113,28 @@ const cases: [name: string, fn: (...inputs: Tensor[]) => Tensor, shapes: Shape[]
   ["nothing cut out", (x) => slice(x!, [4, 0], [0, 3]), [[4, 3]], []],
   ["transposed", (x) => transpose(x!), [[0, 3]], []],
   ["flipped", (x) => flip(x!, 0), [[0, 3]], []],
+  ["no images to resize", (x) => resize(x!, { size: 3 }), [[0, 4, 4, 2]], []],
+  ["no channels to resize", (x) => resize(x!, { size: 3 }), [[1, 4, 4, 0]], []],
+  [
+    "no images to convolve channel by channel",
+    (x, k) => depthwiseConv2d(x!, k!),
+    [
+      [0, 4, 4, 2],
+      [3, 3, 2, 1],
+    ],
+    [],
+  ],
+  [
+    "no signals to convolve",
+    (x, k) => conv1d(x!, k!),
+    [
+      [0, 4, 2],
+      [3, 2, 5],
+    ],
+    [],
+  ],
+  ["nothing repeated", (x) => tile(x!, [2, 0]), [[2, 3]], []],
+  ["parts of nothing", (x) => split(x!, 2, 1)[1]!, [[3, 0]], []],
   ["dropout", (x) => dropout(x!, { rate: 0.5, key: randomKey(1, "") }), [[0, 3]], []],
   ["penalties", (a, b) => l2Penalty([a!, b!].map((t) => ({ tensor: t, factor: 1 }))), [[0, 3], [3]], [12]],
 ];

@@ -1,6 +1,7 @@
 // One table of every operation: a function of tensors, and random inputs for it. Finite differences, the comparison of
 // devices and the check that nothing is missing all iterate over it. Elementwise rows come from the kernels' tables.
 import { batchNorm } from "../../src/autograd/ops/batchnorm.js";
+import { avgPool1d, conv1d, maxPool1d } from "../../src/autograd/ops/conv1d.js";
 import { type Conv2dOptions, conv2d } from "../../src/autograd/ops/conv2d.js";
 import { conv2dMaxPool2d } from "../../src/autograd/ops/conv2d-pool.js";
 import { zerosLike } from "../../src/autograd/ops/create.js";
@@ -8,11 +9,14 @@ import { dropout } from "../../src/autograd/ops/dropout.js";
 import { cast, clip, elu, leakyRelu, relu, where } from "../../src/autograd/ops/elementwise.js";
 import { binary, unary } from "../../src/autograd/ops/elementwise-rows.js";
 import { gather, oneHot } from "../../src/autograd/ops/gather.js";
+import { depthwiseConv2d } from "../../src/autograd/ops/grouped-conv2d.js";
 import { type MatmulOptions, matmul } from "../../src/autograd/ops/matmul.js";
 import { l2Penalty } from "../../src/autograd/ops/penalty.js";
 import { avgPool2d, globalAvgPool2d, maxPool2d } from "../../src/autograd/ops/pool2d.js";
 import { argmax, logSumExp, max, mean, min, sum, sumSquares } from "../../src/autograd/ops/reduce.js";
+import { resize } from "../../src/autograd/ops/resize.js";
 import { logSoftmax, softmax, softmaxCrossEntropy } from "../../src/autograd/ops/softmax.js";
+import { split, tile, unstack } from "../../src/autograd/ops/tile.js";
 import {
   concat,
   expandDims,
@@ -34,6 +38,7 @@ import {
   type UnaryRow,
   unaryTable,
 } from "../../src/kernels/elementwise-table.js";
+import { INTERPOLATIONS } from "../../src/kernels/resize.js";
 import type { DType } from "../../src/tensor/dtype.js";
 import { RandomStream, randomKey } from "../../src/tensor/random.js";
 import { formatShape, type Shape, sizeOf } from "../../src/tensor/shape.js";
@@ -620,6 +625,135 @@ const structural: Operation[] = [
     activation: random.pick(FUSED_ACTIVATIONS),
     padding: random.pick(["same", "valid"] as const),
   })),
+  {
+    op: "resize",
+    draw: (random) => {
+      const [height, width] = [random.size(4, 14), random.size(4, 14)];
+      const size: Pair = [random.size(6, 25), random.size(6, 25)];
+      const options = { size, interpolation: random.pick(INTERPOLATIONS) };
+      const shape = [random.size(2, 5), height, width, random.pick([1, 3, 4])];
+      return { fn: (x) => resize(x!, options), inputs: [random.normal(shape)], note: JSON.stringify(options) };
+    },
+  },
+  ...["", "with a multiplier", "with strides and dilation"].map(
+    (form): Operation => ({
+      op: "depthwiseConv2d",
+      form,
+      draw: (random) => {
+        const kernel = [random.integer(1, 3), random.integer(1, 3)];
+        const options = {
+          padding: random.pick([
+            "same",
+            "valid",
+            [
+              [0, 2],
+              [1, -1],
+            ],
+          ] as const),
+          strides: form === "with strides and dilation" ? random.pick([2, [1, 3]] as const) : 1,
+          dilations: form === "with strides and dilation" ? random.pick([1, 2]) : 1,
+        };
+        const multiplier = form === "with a multiplier" ? random.pick([2, 3, 4]) : 1;
+        const [channels, height, width] = [
+          random.pick([1, 3, 4, random.size(4, 40)]),
+          6 + random.size(2, 20),
+          6 + random.size(2, 20),
+        ];
+        const inputs = [
+          [random.size(2, 9), height, width, channels],
+          [...kernel, channels, multiplier],
+        ];
+        const fn = (x?: Tensor, k?: Tensor) => depthwiseConv2d(x!, k!, options);
+        return { fn, inputs: inputs.map((shape) => random.normal(shape)), note: JSON.stringify(options) };
+      },
+    }),
+  ),
+  {
+    op: "conv2d",
+    form: "in groups",
+    spreads: true,
+    draw: (random) => {
+      const groups = random.integer(2, 3);
+      // More than a few channels a group are sliced and convolved one by one.
+      const [inputs, outputs] = random.large
+        ? [random.pick([2, 4, 20]), random.pick([3, 4, 8])]
+        : [random.integer(1, 2), random.pick([1, 3, 4])];
+      const options = { groups, padding: random.pick(["same", "valid"] as const), strides: random.integer(1, 2) };
+      const shapes = [
+        [random.size(2, 5), 3 + random.size(2, 9), 3 + random.size(2, 9), groups * inputs],
+        [2, 3, inputs, groups * outputs],
+        [groups * outputs],
+      ];
+      return {
+        fn: (x, k, bias) => conv2d(x!, k!, { ...options, bias: bias!, activation: "tanh" }),
+        inputs: shapes.map((shape) => random.normal(shape)),
+        note: JSON.stringify(options),
+      };
+    },
+  },
+  {
+    op: "conv1d",
+    slow: true,
+    spreads: true,
+    draw: (random) => {
+      const options = {
+        padding: random.pick(["valid", "same", "causal", [2, 1]] as const),
+        dilations: random.integer(1, 2),
+        activation: random.pick(["linear", "tanh"] as const),
+      };
+      const shapes = [
+        [random.size(2, 9), 6 + random.size(3, 40), random.pick([1, 3])],
+        [3, 0, random.pick([2, 7])],
+      ];
+      shapes[1]![1] = shapes[0]![2]!;
+      const inputs = [...shapes, shapes[1]!.slice(2)].map((shape) => random.normal(shape));
+      return { fn: (x, k, bias) => conv1d(x!, k!, { ...options, bias: bias! }), inputs, note: JSON.stringify(options) };
+    },
+  },
+  ...Object.entries({ maxPool1d, avgPool1d }).map(
+    ([op, apply]): Operation => ({
+      op,
+      draw: (random) => {
+        const options = {
+          poolSize: random.integer(1, 3),
+          strides: random.integer(1, 3),
+          padding: random.pick(["valid", "same"] as const),
+        };
+        const shape = [random.size(2, 6), 2 + random.size(4, 30), random.size(2, 21)];
+        return { fn: (x) => apply(x!, options), inputs: [random.distinct(shape)], note: JSON.stringify(options) };
+      },
+    }),
+  ),
+  {
+    op: "tile",
+    draw: (random) => {
+      const shape = random.shape(random.integer(1, 3)).map((n) => Math.min(n, 40));
+      const repeats = Array.from({ length: random.integer(0, 4) }, () => random.integer(1, 3));
+      return { fn: (x) => tile(x!, repeats), inputs: [random.normal(shape)], note: `[${repeats}]` };
+    },
+  },
+  {
+    op: "split",
+    draw: (random) => {
+      const shape = random.shape();
+      const axis = random.stream.integer(shape.length);
+      const first = random.integer(0, shape[axis]!);
+      const parts = random.pick([1, [first, shape[axis]! - first]]);
+      return {
+        fn: (x) => concat(split(x!, parts, axis).reverse(), axis),
+        inputs: [random.normal(shape)],
+        note: `${parts}, axis ${axis}`,
+      };
+    },
+  },
+  {
+    op: "unstack",
+    draw: (random) => {
+      const shape = random.shape(random.integer(1, 3)).map((n) => Math.min(n, 9));
+      const axis = random.stream.integer(shape.length);
+      return { fn: (x) => stack(unstack(x!, axis), -1), inputs: [random.normal(shape)], note: `axis ${axis}` };
+    },
+  },
   normalization(true),
   normalization(false),
   pooledConvolution,
@@ -678,6 +812,8 @@ export const leftOut: Readonly<Record<string, string>> = {
   runKeeping: "how convolutions run their kernels",
   unaryOf: "makes the operations of the table's rows",
   binaryOf: "makes the operations of the table's rows",
+  groupedConv2d: "what depthwiseConv2d and conv2d are made of",
+  withBias: "the end of convolutions",
   full: "has no inputs",
   zeros: "has no inputs",
   ones: "has no inputs",

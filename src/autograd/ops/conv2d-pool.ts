@@ -19,7 +19,7 @@ import { isRecording, record } from "../tape.js";
 import { type Conv2dOptions, conv2d, runKeeping } from "./conv2d.js";
 import { maxPool2d, type Pool2dOptions } from "./pool2d.js";
 
-export interface Conv2dMaxPool2dOptions extends Conv2dOptions {
+export interface Conv2dMaxPool2dOptions extends Omit<Conv2dOptions, "groups"> {
   readonly pool: Pool2dOptions;
 }
 

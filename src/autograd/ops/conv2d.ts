@@ -6,6 +6,7 @@ import {
   isLinear,
 } from "../../kernels/activation.js";
 import {
+  type Conv2dGeometry,
   checkConv2dInputs,
   conv2dGeometry,
   conv2dRules,
@@ -22,19 +23,36 @@ import {
 } from "../../kernels/conv2d.js";
 import type { Spec } from "../../tensor/dtype.js";
 import type { Kernel } from "../../tensor/kernel.js";
-import { checkOptions, type Rules } from "../../tensor/options.js";
+import { checkOptions, integer, type Rules } from "../../tensor/options.js";
+import { scope } from "../../tensor/scope.js";
 import { requireTensor, run, runMany, type Tensor, tensorRule } from "../../tensor/tensor.js";
 import { isRecording, record } from "../tape.js";
 import { sumTo } from "./elementwise-rows.js";
+import { groupedConv2d, withBias } from "./grouped-conv2d.js";
+import { split } from "./tile.js";
+import { concat } from "./transform.js";
 
 export interface Conv2dOptions extends WindowOptions {
+  /**
+   * Groups of channels that see only themselves, default 1: the kernel is [kh, kw, Cin / groups, Cout], and its output
+   * channels are those of the first group, then the second, as in Keras and PyTorch.
+   */
+  readonly groups?: number;
   /** [Cout], added to every position. */
   readonly bias?: Tensor;
   /** Applied after the bias; default "linear". */
   readonly activation?: FusedActivation;
 }
 
-const rules: Rules<Conv2dOptions> = { ...conv2dRules, bias: tensorRule, activation: fusedActivationRule };
+const rules: Rules<Conv2dOptions> = {
+  ...conv2dRules,
+  groups: integer({ from: 1 }),
+  bias: tensorRule,
+  activation: fusedActivationRule,
+};
+
+/** Input channels of a group up to which one kernel computes all groups, and each is no convolution of its own. */
+const FEW_CHANNELS = 16;
 
 /**
  * Cross-correlation with zero padding: x [N, H, W, Cin], kernel [kh, kw, Cin, Cout] -> [N, OH, OW, Cout],
@@ -51,9 +69,10 @@ export function conv2d(x: Tensor, kernel: Tensor, given: Conv2dOptions = {}): Te
   requireTensor("conv2d", "x", x);
   requireTensor("conv2d", "kernel", kernel);
   const options = checkOptions("conv2d", given, rules);
-  const { bias, activation = "linear" } = options;
-  const geometry = conv2dGeometry(x.shape, kernel.shape, options);
+  const { bias, activation = "linear", groups = 1 } = options;
+  const geometry = conv2dGeometry(x.shape, kernel.shape, options, { groups });
   checkConv2dInputs(geometry, x, kernel, bias);
+  if (groups > 1) return inGroups(x, kernel, geometry, options);
   const inputs = bias === undefined ? [x, kernel] : [x, kernel, bias];
   const output = { shape: outputShape(geometry), dtype: "f32" } as const;
   const { results, keeps } = runKeeping(conv2dKernel, inputs, [output], { geometry, activation });
@@ -89,6 +108,18 @@ export function conv2d(x: Tensor, kernel: Tensor, given: Conv2dOptions = {}): Te
   });
   for (const t of kept) t.dispose();
   return y;
+}
+
+function inGroups(x: Tensor, kernel: Tensor, geometry: Conv2dGeometry, given: Conv2dOptions): Tensor {
+  const { groups = 1, bias, activation, ...windows } = given;
+  return scope(() => {
+    if (geometry.inputs <= FEW_CHANNELS) {
+      return withBias(groupedConv2d(x, kernel, { geometry, groups }), bias, activation);
+    }
+    const [images, kernels] = [split(x, groups, 3), split(kernel, groups, 3)];
+    const parts = images.map((part, g) => conv2d(part, kernels[g]!, windows));
+    return withBias(concat(parts, 3), bias, activation);
+  });
 }
 
 /**

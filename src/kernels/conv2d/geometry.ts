@@ -102,29 +102,49 @@ export function windowAxis(
   return { input, output, kernel, stride, dilation, padding: before };
 }
 
-/** Geometry of conv2d for x [N, H, W, inputs] and kernel [kh, kw, inputs, outputs]. */
-export function conv2dGeometry(x: Shape, kernel: Shape, options: Conv2dOptions = {}): Conv2dGeometry {
+export interface GeometryOptions {
+  /** Begins messages; default "conv2d". */
+  readonly op?: string;
+  /** Groups of channels that see only themselves, default 1. */
+  readonly groups?: number;
+}
+
+/**
+ * Geometry of conv2d for x [N, H, W, inputs] and kernel [kh, kw, inputs, outputs]. With groups, x has `groups` times as
+ * many channels, and outputs are those of all.
+ */
+export function conv2dGeometry(
+  x: Shape,
+  kernel: Shape,
+  options: Conv2dOptions = {},
+  { op = "conv2d", groups = 1 }: GeometryOptions = {},
+): Conv2dGeometry {
   if (x.length !== 4 || kernel.length !== 4) {
     throw new ShapeError(
-      `conv2d: needs x [N, H, W, Cin] and kernel [kh, kw, Cin, Cout], got ${formatShape(x)} and ${formatShape(kernel)}; reshape the input`,
+      `${op}: needs x [N, H, W, Cin] and kernel [kh, kw, Cin, Cout], got ${formatShape(x)} and ${formatShape(kernel)}; reshape the input`,
     );
   }
-  const [batch, height, width, inputs] = x as [number, number, number, number];
-  const [kernelHeight, kernelWidth, kernelInputs, outputs] = kernel as [number, number, number, number];
+  const [batch, height, width, channels] = x as [number, number, number, number];
+  const [kernelHeight, kernelWidth, inputs, outputs] = kernel as [number, number, number, number];
   if (!kernel.every((n) => n >= 1)) {
-    throw new ShapeError(`conv2d: the kernel's sizes must be at least 1, got ${formatShape(kernel)}`);
+    throw new ShapeError(`${op}: the kernel's sizes must be at least 1, got ${formatShape(kernel)}`);
   }
-  if (inputs !== kernelInputs) {
+  if (channels !== inputs * groups) {
     throw new ShapeError(
-      `conv2d: x ${formatShape(x)} has ${inputs} channels, kernel ${formatShape(kernel)} needs ${kernelInputs}; the last axis of x must equal the kernel's third`,
+      `${op}: x ${formatShape(x)} has ${channels} channels, kernel ${formatShape(kernel)} needs ${inputs}${groups === 1 ? "" : ` in each of ${groups} groups`}; the last axis of x must equal the kernel's third${groups === 1 ? "" : " times the groups"}`,
     );
   }
-  const [strideY, strideX] = positivePair("conv2d", "strides", options.strides ?? 1);
-  const [dilationY, dilationX] = positivePair("conv2d", "dilations", options.dilations ?? 1);
+  if (outputs % groups !== 0) {
+    throw new ShapeError(
+      `${op}: output channels must be the same number in each of ${groups} groups, got ${outputs} of kernel ${formatShape(kernel)}`,
+    );
+  }
+  const [strideY, strideX] = positivePair(op, "strides", options.strides ?? 1);
+  const [dilationY, dilationX] = positivePair(op, "dilations", options.dilations ?? 1);
   const { padding = "valid" } = options;
   if (typeof padding === "string" && padding !== "valid" && padding !== "same") {
     throw new ShapeError(
-      `conv2d: padding must be "valid", "same" or [[top, bottom], [left, right]], got "${String(padding)}"`,
+      `${op}: padding must be "valid", "same" or [[top, bottom], [left, right]], got "${String(padding)}"`,
     );
   }
   const explicit = typeof padding !== "string";
@@ -133,12 +153,12 @@ export function conv2dGeometry(x: Shape, kernel: Shape, options: Conv2dOptions =
     inputs,
     outputs,
     y: windowAxis(
-      "conv2d",
+      op,
       { input: height, kernel: kernelHeight, stride: strideY, dilation: dilationY },
       explicit ? padding[0] : padding,
     ),
     x: windowAxis(
-      "conv2d",
+      op,
       { input: width, kernel: kernelWidth, stride: strideX, dilation: dilationX },
       explicit ? padding[1] : padding,
     ),
@@ -146,13 +166,19 @@ export function conv2dGeometry(x: Shape, kernel: Shape, options: Conv2dOptions =
 }
 
 /** @throws ShapeError unless all are f32 and bias has one number per output channel */
-export function checkConv2dInputs({ outputs }: Conv2dGeometry, x: Spec, kernel: Spec, bias: Spec | undefined): void {
+export function checkConv2dInputs(
+  { outputs }: Conv2dGeometry,
+  x: Spec,
+  kernel: Spec,
+  bias: Spec | undefined,
+  op = "conv2d",
+): void {
   if (x.dtype !== "f32" || kernel.dtype !== "f32") {
-    throw new ShapeError(`conv2d: x and kernel must be f32, got ${x.dtype} and ${kernel.dtype}; use cast()`);
+    throw new ShapeError(`${op}: x and kernel must be f32, got ${x.dtype} and ${kernel.dtype}; use cast()`);
   }
   if (bias !== undefined && (bias.shape.length !== 1 || bias.shape[0] !== outputs || bias.dtype !== "f32")) {
     throw new ShapeError(
-      `conv2d: bias must be f32 of shape [${outputs}], one number per output channel, got ${bias.dtype} ${formatShape(bias.shape)}`,
+      `${op}: bias must be f32 of shape [${outputs}], one number per output channel, got ${bias.dtype} ${formatShape(bias.shape)}`,
     );
   }
 }
