@@ -146,7 +146,12 @@ const rights: Readonly<Record<string, Right>> = {
   clip: (t) => [t.f32(), -1, 1],
   cast: (t) => [t.f32(), pick(t.random, ["f32", "i32", "u32"])],
   where: (t) => [t.f32(), t.f32(), t.f32([3])],
-  gradcheck: () => [scalar, [[0.1, -0.4]], { eps: 1e-6, raise: true }],
+  ...named("gradcheck gradgradcheck", () => [scalar, [[0.1, -0.4]], { eps: 1e-6, raise: true }]),
+  ...named("vjp jacobian hessian hvp recompute", forGrad),
+  customGradient: () => [
+    (x: K.Tensor) => ({ value: x.exp(), gradient: (dy: K.Tensor, y: K.Tensor) => dy.mul(y), saved: [x.exp()] }),
+    { name: "own", derivable: false },
+  ],
   batchNorm: (t) => {
     const [gamma, beta, runningMean, runningVariance] = [t.f32([3]), t.f32([3]), t.f32([3]), K.ones(t.device, [3])];
     return [t.f32(), { gamma, beta, runningMean, runningVariance, training: true, momentum: 0.9, epsilon: 1e-3 }];

@@ -7,7 +7,19 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import "./autograd/methods.js";
 
-export { type GradcheckInput, type GradcheckOptions, type GradcheckReport, gradcheck } from "./autograd/gradcheck.js";
+export {
+  type CustomGradientOptions,
+  type CustomResult,
+  customGradient,
+} from "./autograd/custom-gradient.js";
+export { type DerivativeOptions, hessian, hvp, jacobian, type Pulled, vjp } from "./autograd/derivatives.js";
+export {
+  type GradcheckInput,
+  type GradcheckOptions,
+  type GradcheckReport,
+  gradcheck,
+  gradgradcheck,
+} from "./autograd/gradcheck.js";
 export { batchNorm } from "./autograd/ops/batchnorm.js";
 export { avgPool1d, type Conv1dOptions, conv1d, maxPool1d, type Pool1dOptions } from "./autograd/ops/conv1d.js";
 export { conv2d } from "./autograd/ops/conv2d.js";
@@ -46,6 +58,7 @@ export {
   stack,
   transpose,
 } from "./autograd/ops/transform.js";
+export { recompute } from "./autograd/recompute.js";
 export { backward, detach, grad, isRecording, noGrad, valueAndGrad } from "./autograd/tape.js";
 export * as data from "./data/index.js";
 export * as io from "./io/index.js";

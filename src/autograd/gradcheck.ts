@@ -1,5 +1,5 @@
-// Proving gradients: analytic gradients against central differences in float64 on the CPU reference, and gradients of a
-// WebGPU device against those of the reference.
+// Proving gradients, and gradients of gradients: analytic ones against central differences in float64 on the CPU
+// reference, and those of a WebGPU device against those of the reference.
 import { CpuDevice } from "../tensor/cpu.js";
 import { type Device, deviceRule } from "../tensor/device.js";
 import { KilogradError, UsageError } from "../tensor/errors.js";
@@ -20,6 +20,7 @@ import { formatShape, type Shape, sizeOf } from "../tensor/shape.js";
 import { type NestedArray, Tensor, tensor } from "../tensor/tensor.js";
 import { mul } from "./ops/elementwise.js";
 import { sum } from "./ops/reduce.js";
+import { concat, reshape } from "./ops/transform.js";
 import { noGrad, valueAndGrad } from "./tape.js";
 
 /** A gradcheck input: values with an optional shape, or nested arrays. */
@@ -74,9 +75,9 @@ function toTensor(device: Device, input: GradcheckInput): Tensor {
   return tensor(device, input as NestedArray);
 }
 
-/** Scalar with a different weight for every output element, so that no error cancels in a sum. */
+/** Scalar with a different weight for every output element. */
 function weightedSum(output: Tensor): Tensor {
-  const weights = Float64Array.from({ length: output.size }, (_, i) => Math.sin(i * 0.7 + 1) + 1.5);
+  const weights = differing(output.size, 0.7);
   return sum(mul(output, tensor(output.device, weights, { shape: output.shape })));
 }
 
@@ -92,15 +93,59 @@ export async function gradcheck(
   inputs: readonly GradcheckInput[],
   options: GradcheckOptions = {},
 ): Promise<GradcheckReport> {
-  check("gradcheck", "fn", fn, callable);
-  check("gradcheck", "inputs", inputs, array);
+  return compared("gradcheck", fn, inputs, options);
+}
+
+/**
+ * Checks the gradients of the gradients of `fn`, as gradcheck does those of `fn`: the derivatives of all its gradients
+ * with respect to its inputs, and to the gradient of its result, which is the last input in reports.
+ *
+ * @example await gradgradcheck((x) => tanh(x), [[0.1, -0.4]]);
+ * @throws KilogradError "GRADCHECK" naming the worst element, unless `raise` is false; "NO_GRADIENT" for an operation
+ * whose gradient has no derivative
+ */
+export async function gradgradcheck(
+  fn: (...inputs: Tensor[]) => Tensor,
+  inputs: readonly GradcheckInput[],
+  options: GradcheckOptions = {},
+): Promise<GradcheckReport> {
+  checkArguments("gradgradcheck", fn, inputs);
+  const { reference = new CpuDevice() } = checkOptions("gradgradcheck", options, gradcheckRules);
+  const shape = scope(() => noGrad(() => fn(...inputs.map((input) => toTensor(reference, input)))).shape);
+  const upstream = { shape, values: differing(sizeOf(shape), 0.9) };
+  const gradients = (...tensors: Tensor[]) => {
+    const [own, dy] = [tensors.slice(0, -1), tensors.at(-1)!];
+    const scalar = (...xs: Tensor[]) => sum(mul(fn(...xs), dy));
+    const { grads } = valueAndGrad(scalar, { allowUnused: true })(...own);
+    return concat(grads.map((gradient) => reshape(gradient, [gradient.size])));
+  };
+  return compared("gradgradcheck", gradients, [...inputs, upstream], options);
+}
+
+/** Different numbers in [0.5, 2.5], so that no error cancels in a sum. */
+function differing(size: number, step: number): Float64Array {
+  return Float64Array.from({ length: size }, (_, i) => Math.sin(i * step + 1) + 1.5);
+}
+
+function checkArguments(op: string, fn: unknown, inputs: readonly GradcheckInput[]): void {
+  check(op, "fn", fn, callable);
+  check(op, "inputs", inputs, array);
   inputs.forEach((input, i) => {
     if (!(input instanceof Tensor)) return;
     throw new UsageError(
-      `gradcheck: input ${i} must be values, since it goes to several devices, got a tensor; give nested arrays or { shape, values }`,
+      `${op}: input ${i} must be values, since it goes to several devices, got a tensor; give nested arrays or { shape, values }`,
     );
   });
-  const given = checkOptions("gradcheck", options, gradcheckRules);
+}
+
+async function compared(
+  op: string,
+  fn: (...inputs: Tensor[]) => Tensor,
+  inputs: readonly GradcheckInput[],
+  options: GradcheckOptions,
+): Promise<GradcheckReport> {
+  checkArguments(op, fn, inputs);
+  const given = checkOptions(op, options, gradcheckRules);
   const { eps = 1e-6, atol = 1e-5, rtol = 1e-3, against = "finite-differences", raise = true } = given;
   const { reference = new CpuDevice() } = given;
   const scalar = (...tensors: Tensor[]) => weightedSum(fn(...tensors));
@@ -142,7 +187,7 @@ export async function gradcheck(
     const shapes = inputs.map((i) => formatShape(toShape(i))).join(", ");
     throw new KilogradError(
       "GRADCHECK",
-      `gradcheck: the gradient of input ${input} at element ${index} is ${found}, expected ${wanted} within ${tolerance.toExponential(2)} (inputs ${shapes}; eps ${eps}, atol ${atol}, rtol ${rtol})`,
+      `${op}: the gradient of input ${input} at element ${index} is ${found}, expected ${wanted} within ${tolerance.toExponential(2)} (inputs ${shapes}; eps ${eps}, atol ${atol}, rtol ${rtol})`,
     );
   }
   return report;

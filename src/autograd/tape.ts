@@ -1,17 +1,20 @@
 // Reverse-mode automatic differentiation. Each differentiable operation records a node: its inputs, what its backward
 // needs, and a function from the output's gradient to the inputs' gradients. Nothing is computed that nobody asked for.
+//
+// A backward pass is not recorded itself, unless gradients shall have derivatives (`createGraph`). Then nodes give the
+// gradients of their inputs by recorded operations, with what they saved as part of the history (`derivable`).
 
 import { copyKernel } from "../kernels/copy.js";
-import { addInto } from "../kernels/elementwise.js";
+import { addInto, binaryKernels } from "../kernels/elementwise.js";
 import type { Storage } from "../tensor/device.js";
 import { DisposedError, KilogradError, ShapeError, UsageError } from "../tensor/errors.js";
 import { boolean, callable, check, checkOptions, type Rules } from "../tensor/options.js";
 import { keep, refusePromise, register, scope } from "../tensor/scope.js";
-import { formatShape, sameShape } from "../tensor/shape.js";
+import { formatShape, type Shape, sameShape } from "../tensor/shape.js";
 import { requireResult, requireTensor, run, type TapeNode, Tensor, tensor, tensorRule } from "../tensor/tensor.js";
 
 /** Gradient of each input, computed when called; null where none exists by nature (indices, labels). */
-export type InputGradients = readonly ((() => Tensor) | null)[];
+export type InputGradients = readonly ((() => Tensor | null) | null)[];
 
 export interface RecordOptions {
   /** As it appears in errors, e.g. "conv2d". */
@@ -23,31 +26,52 @@ export interface RecordOptions {
    * `dy` has the output's shape, `needed` says which inputs need a gradient. Called once, untracked; only the thunks of
    * those inputs are called.
    */
-  readonly backward: (dy: Tensor, saved: readonly Tensor[], needed: readonly boolean[]) => InputGradients;
+  readonly backward: Backward;
+  /**
+   * How gradients that shall have derivatives themselves are computed: as `backward`, but of operations that record
+   * what they do. Of `saved`, what is an input or the output comes with its history; all else is a constant. True where
+   * `backward` is made of such operations. By default a derivative of the gradient is an error that names the
+   * operation.
+   */
+  readonly derivable?: true | Backward;
   /**
    * Whether the derivative is zero wherever there is one, as that of floor: all of `backward` is null. Default false.
    */
   readonly constant?: boolean;
 }
 
+export type Backward = (dy: Tensor, saved: readonly Tensor[], needed: readonly boolean[]) => InputGradients;
+
+/** Nodes are numbered in the order in which they come to be. */
+let newest = 0;
+
 class OperationNode implements TapeNode {
   readonly op: string;
   readonly inputs: readonly Tensor[];
-  readonly backward: RecordOptions["backward"];
+  readonly backward: Backward;
+  readonly derivable: RecordOptions["derivable"];
+  readonly serial = ++newest;
   /** State of the output's memory when it was computed; undefined where that memory is a leaf's. */
   readonly version: number | undefined;
+  /** What of `saved` are handles on the history. */
+  private readonly originals: readonly Tensor[];
   private saved: readonly Tensor[] | undefined;
 
-  constructor(output: Tensor, options: RecordOptions) {
+  constructor(
+    private readonly output: Tensor,
+    options: RecordOptions,
+  ) {
     this.op = options.op;
     this.inputs = options.inputs;
     this.backward = options.backward;
+    this.derivable = options.derivable;
+    this.originals = options.saved ?? [];
     const { storage } = output;
     // An alias has the history of what it is an alias of; a leaf's follows the leaf's changes.
     const whole = options.inputs.find((input) => input.storage === storage);
     this.version = whole === undefined ? storage.version : whole.node?.version;
     // Outside every scope: a tape may outlive the scope that made its tensors.
-    this.saved = (options.saved ?? []).map((t) => pinned(t, options.op));
+    this.saved = this.originals.map((t) => pinned(t, options.op));
     register(this);
   }
 
@@ -60,10 +84,41 @@ class OperationNode implements TapeNode {
     return this.saved;
   }
 
+  /** What was saved, with its history. */
+  takeLinked(): readonly Tensor[] {
+    return this.take().map((t, i) => {
+      const original = this.originals[i]!;
+      return original === this.output || this.inputs.includes(original) ? linked(t, original) : t;
+    });
+  }
+
   dispose(): void {
     for (const t of this.saved ?? []) t.dispose();
     this.saved = undefined;
   }
+}
+
+/** Stands in a handle on memory that has the history of another handle, which may have been disposed of. */
+class LinkNode implements TapeNode {
+  readonly serial = ++newest;
+  readonly op: string;
+  readonly inputs: readonly [Tensor];
+  readonly version: number | undefined;
+
+  constructor(original: Tensor) {
+    this.op = original.node?.op ?? "alias";
+    this.inputs = [original];
+    this.version = original.node?.version;
+  }
+
+  dispose(): void {}
+}
+
+/** Another handle on the memory of `t` with the history of `original`, whose memory that is. */
+export function linked(t: Tensor, original: Tensor): Tensor {
+  const link = t.alias();
+  if (recording && original.tracked) link.node = new LinkNode(original);
+  return link;
 }
 
 /** The same values for `op`'s backward, which must not have changed by then: see Tensor.pin. */
@@ -74,23 +129,39 @@ function pinned(t: Tensor, op: string): Tensor {
   return copy;
 }
 
+/** Why there is no derivative through a gradient: the message of the error of whoever asks for one. */
+type Refusal = (caller: string) => string;
+
+const REFUSED_HINT = "detach() it to take it as a constant, or compute it outside of what is differentiated";
+
+/** Of what `op` gave without recording how. */
+const notRecorded =
+  (op: string): Refusal =>
+  (caller) =>
+    `${caller}: the output depends on what ${op} gave without recording how, and derivatives of that are asked for; pass { createGraph: true } to ${op}, ${REFUSED_HINT}`;
+
+/** Of the gradient of an operation that has no second derivative. */
+const notDerivable =
+  (op: string): Refusal =>
+  (caller) =>
+    `${caller}: the output depends on the gradient of "${op}", which has no derivative itself; ${REFUSED_HINT}`;
+
 /**
  * Stands where the history of a gradient would be: it was computed without being recorded. Whoever asks for a
  * derivative through it is told so. It holds no memory of a device.
  */
 class GradientNode implements TapeNode {
+  readonly serial = ++newest;
+  readonly op = "gradient";
   readonly version = undefined;
   constructor(
-    readonly op: string,
+    readonly refusal: Refusal,
     /** Leaves that it depends on. */
     readonly inputs: readonly Tensor[],
   ) {}
 
-  refusal(caller: string): KilogradError {
-    return new KilogradError(
-      "NO_GRADIENT",
-      `${caller}: the output depends on what ${this.op} gave, and derivatives of derivatives are not offered; detach() it to take it as a constant, or compute it outside of what is differentiated`,
-    );
+  error(caller: string): KilogradError {
+    return new KilogradError("NO_GRADIENT", this.refusal(caller));
   }
 
   dispose(): void {}
@@ -98,7 +169,7 @@ class GradientNode implements TapeNode {
 
 let recording = true;
 
-function withRecording<T>(on: boolean, fn: () => T): T {
+export function withRecording<T>(on: boolean, fn: () => T): T {
   const before = recording;
   recording = on;
   try {
@@ -116,7 +187,20 @@ export function noGrad<T>(fn: () => T): T {
   return result;
 }
 
-/** Whether operations are being recorded (false inside noGrad and backward). */
+/** How many functions around are being differentiated: gradients inside them have derivatives. */
+let differentiating = 0;
+
+/** Runs `fn`, whose result will be differentiated: gradients that it takes have derivatives themselves. */
+export function toDifferentiate<T>(fn: () => T): T {
+  differentiating++;
+  try {
+    return fn();
+  } finally {
+    differentiating--;
+  }
+}
+
+/** Whether operations are being recorded (false inside noGrad, and in backward without createGraph). */
 export function isRecording(): boolean {
   return recording;
 }
@@ -151,10 +235,21 @@ export function record(output: Tensor, options: RecordOptions): Tensor {
   if (tracked) output.node = new OperationNode(output, options);
   // What is computed of gradients alone needs no tape: no derivative can go through it.
   else if (derived !== undefined && !options.constant) {
-    const from = options.inputs.find(({ node }) => node instanceof GradientNode)!;
-    output.node = new GradientNode(from.node!.op, [...derived]);
+    const from = options.inputs.find(({ node }) => node instanceof GradientNode)!.node as GradientNode;
+    output.node = new GradientNode(from.refusal, [...derived]);
   }
   return output;
+}
+
+/** The same elements, row-major, with another shape; shares memory with x, and has its history. */
+export function renamed(op: string, x: Tensor, shape: Shape = x.shape): Tensor {
+  const before = x.shape;
+  return record(x.alias(shape), {
+    op,
+    inputs: [x],
+    backward: (dy) => [() => renamed(op, dy, before)],
+    derivable: true,
+  });
 }
 
 /** The same values without history: gradients do not flow through it. */
@@ -164,7 +259,7 @@ export function detach(x: Tensor): Tensor {
 }
 
 /** Leaves with requiresGrad that `outputs` depend on, but for `own`. */
-function leavesOf(outputs: readonly Tensor[], own: ReadonlySet<Tensor>): Set<Tensor> {
+function leavesOf(outputs: readonly Tensor[], own: ReadonlySet<Tensor> = new Set()): Set<Tensor> {
   const leaves = new Set<Tensor>();
   const visited = new Set(outputs);
   for (const t of visited) {
@@ -175,22 +270,56 @@ function leavesOf(outputs: readonly Tensor[], own: ReadonlySet<Tensor>): Set<Ten
 }
 
 /** Has a derivative through `results` refused, where it would be one with respect to `leaves`. */
-function markDerived(op: string, results: readonly Tensor[], leaves: ReadonlySet<Tensor>): void {
+function markDerived(refusal: Refusal, results: readonly Tensor[], leaves: ReadonlySet<Tensor>): void {
   if (leaves.size === 0) return;
-  const node = new GradientNode(op, [...leaves]);
+  const node = new GradientNode(refusal, [...leaves]);
   for (const t of results) t.node = node;
 }
 
+/** The number of the newest node: what comes later has higher ones. */
+export const newestNode = (): number => newest;
+
+/** What was made by nodes after `since` that led to `output`, and what these took that is older or a leaf. */
+function madeSince(output: Tensor, since: number): { nodes: OperationNode[]; taken: Set<Tensor> } {
+  const nodes: OperationNode[] = [];
+  const taken = new Set<Tensor>();
+  const visited = new Set([output]);
+  for (const t of visited) {
+    const { node } = t;
+    if (node === null || (node as OperationNode | GradientNode | LinkNode).serial <= since) taken.add(t);
+    else {
+      if (node instanceof OperationNode) nodes.push(node);
+      for (const input of node.inputs) visited.add(input);
+    }
+  }
+  return { nodes, taken };
+}
+
+/** Frees what nodes after `since` saved, and gives what is tracked that they were computed of. */
+export function forget(output: Tensor, since: number): Tensor[] {
+  const { nodes, taken } = madeSince(output, since);
+  for (const node of nodes) node.dispose();
+  return [...taken].filter((t) => t.tracked);
+}
+
+export interface Pass {
+  /** Begins messages. */
+  readonly caller: string;
+  /** Leaves with requiresGrad, or these tensors and nothing behind them. */
+  readonly targets: ReadonlySet<Tensor> | "leaves";
+  readonly retainTape: boolean;
+  /** Whether the gradients have derivatives themselves, and operations are recorded meanwhile. */
+  readonly createGraph: boolean;
+}
+
 /**
- * Gradients of `output` with respect to `targets`; the caller owns them. Targets it does not depend on are absent,
+ * Gradients of `output` with respect to targets; the caller owns them. Targets it does not depend on are absent,
  * those that it depends on by operations without a slope, such as floor, have zeros.
  */
-function backpropagate(
-  caller: string,
+export function backpropagate(
   output: Tensor,
   outputGradient: Tensor,
-  targets: ReadonlySet<Tensor> | "leaves",
-  retainTape: boolean,
+  { caller, targets, retainTape, createGraph }: Pass,
 ): Map<Tensor, Tensor> {
   const isTarget = (t: Tensor) => (targets === "leaves" ? t.requiresGrad && t.node === null : targets.has(t));
   // Depth-first order over tensors; `needed` holds those from which a target is reached.
@@ -201,7 +330,7 @@ function backpropagate(
   visited.add(output);
   while (stack.length > 0) {
     const top = stack.at(-1)!;
-    const inputs = top.tensor.node?.inputs ?? [];
+    const inputs = isTarget(top.tensor) ? [] : (top.tensor.node?.inputs ?? []);
     if (top.next < inputs.length) {
       const input = inputs[top.next++]!;
       if (!visited.has(input)) {
@@ -229,37 +358,67 @@ function backpropagate(
     const before = gradients.get(to);
     gradients.set(to, before === undefined ? gradient : sumOf(before, gradient));
   };
-  if (needed.has(output)) gradients.set(output, outputGradient.alias());
+  if (needed.has(output)) gradients.set(output, linked(outputGradient, outputGradient));
   for (const t of order.reverse()) {
     const dy = gradients.get(t);
     if (dy === undefined) continue;
     gradients.delete(t);
-    if (isTarget(t)) result.set(t, dy.alias());
-    const node = t.node as OperationNode | GradientNode | null;
-    if (node instanceof GradientNode) throw node.refusal(caller);
-    if (node !== null) {
-      const parts = scope(() => {
-        const wanted = node.inputs.map((input) => needed.has(input));
-        const thunks = node.backward(dy, node.take(), wanted);
-        return thunks.map((thunk, i) => (wanted[i] ? (thunk?.() ?? null) : null));
-      });
+    const { node } = t;
+    if (isTarget(t)) result.set(t, linked(dy, dy));
+    else if (node instanceof LinkNode) deliver(node.inputs[0], linked(dy, dy), node.op);
+    else if (node instanceof GradientNode) throw node.error(caller);
+    else if (node !== null) {
+      const operation = node as OperationNode;
+      const parts = scope(() =>
+        gradientsOf(
+          operation,
+          dy,
+          operation.inputs.map((input) => needed.has(input)),
+          createGraph,
+        ),
+      );
       parts.forEach((gradient, i) => {
-        if (gradient !== null) deliver(node.inputs[i]!, gradient, node.op);
+        if (gradient !== null) deliver(operation.inputs[i]!, gradient, operation.op);
       });
     }
     dy.dispose();
   }
-  if (!retainTape) for (const t of order) t.node?.dispose();
+  // Of what is not needed the pass took nothing: it is somebody else's.
+  if (!retainTape) for (const t of order) if (needed.has(t) && !isTarget(t)) t.node?.dispose();
   for (const t of order) if (isTarget(t) && !result.has(t)) result.set(t, zerosFor(t));
   return result;
 }
 
-/** a + b, reusing the memory of `a` where nobody else sees it. */
+/** Gradients of an operation's inputs, where they are wanted; with their history, where they shall have derivatives. */
+function gradientsOf(node: OperationNode, dy: Tensor, wanted: readonly boolean[], createGraph: boolean) {
+  const { derivable } = node;
+  const computed = (thunks: InputGradients) => thunks.map((thunk, i) => (wanted[i] ? (thunk?.() ?? null) : null));
+  if (createGraph && derivable !== undefined) {
+    return computed((derivable === true ? node.backward : derivable)(dy, node.takeLinked(), wanted));
+  }
+  const found = withRecording(false, () => computed(node.backward(dy, node.take(), wanted)));
+  if (createGraph) {
+    const results = found.filter((gradient) => gradient !== null);
+    markDerived(notDerivable(node.op), results, leavesOf([dy, ...node.inputs]));
+  }
+  return found;
+}
+
+/** a + b, recorded or reusing the memory of `a` where nobody else sees it. */
 function sumOf(a: Tensor, b: Tensor): Tensor {
-  const sum = addInto(a, b);
+  const sum = recording && (a.tracked || b.tracked) ? recordedSum(a, b) : addInto(a, b);
   if (sum !== a) a.dispose();
   b.dispose();
   return sum;
+}
+
+function recordedSum(a: Tensor, b: Tensor): Tensor {
+  return record(run(binaryKernels.add.forward, [a, b], a, {}), {
+    op: "add",
+    inputs: [a, b],
+    backward: (dy) => [() => renamed("add", dy), () => renamed("add", dy)],
+    derivable: true,
+  });
 }
 
 /**
@@ -267,16 +426,30 @@ function sumOf(a: Tensor, b: Tensor): Tensor {
  */
 function owned(gradient: Tensor): Tensor {
   if (gradient.storage.exclusive) return gradient;
-  const copy = run(copyKernel, [gradient], gradient, {});
+  const copy = copied(gradient);
   gradient.dispose();
   return copy;
+}
+
+function copied(x: Tensor): Tensor {
+  return record(run(copyKernel, [x], x, {}), {
+    op: "copy",
+    inputs: [x],
+    backward: (dy) => [() => renamed("copy", dy)],
+    derivable: true,
+  });
 }
 
 export interface BackwardOptions {
   /** Gradient of the output, by default 1 for a scalar. */
   readonly gradient?: Tensor;
-  /** Keeps the tape for another backward(). */
+  /** Keeps the tape for another backward(); by default as `createGraph`. */
   readonly retainTape?: boolean;
+  /**
+   * Records how the gradients are computed, so that they have derivatives themselves. By default true inside of what is
+   * being differentiated, such as a function given to grad or the loss of a training step, else false.
+   */
+  readonly createGraph?: boolean;
 }
 
 /** Memory of the gradients that a running backward() starts from. */
@@ -302,7 +475,7 @@ function seedGradient(op: string, output: Tensor, gradient: Tensor | undefined):
         `${op}: gradient must be on the output's device, a ${output.device.kind} one, got one on another (${gradient.device.kind})`,
       );
     }
-    return gradient.alias();
+    return linked(gradient, gradient);
   }
   if (output.size !== 1) {
     throw new ShapeError(
@@ -324,7 +497,10 @@ function fromSeed<T>(seed: Tensor, fn: (seed: Tensor) => T): T {
   }
 }
 
-const backwardRules: Rules<BackwardOptions> = { gradient: tensorRule, retainTape: boolean };
+const backwardRules: Rules<BackwardOptions> = { gradient: tensorRule, retainTape: boolean, createGraph: boolean };
+
+/** Whether gradients have derivatives where that is not said. */
+const wantsGraph = (createGraph: boolean | undefined) => recording && (createGraph ?? differentiating > 0);
 
 /**
  * Adds the gradient of `output` to `.grad` of every leaf with `requiresGrad` that it depends on, and frees the tape.
@@ -334,7 +510,9 @@ const backwardRules: Rules<BackwardOptions> = { gradient: tensorRule, retainTape
  */
 export function backward(output: Tensor, options: BackwardOptions = {}): void {
   requireTensor("backward", "output", output);
-  const { gradient, retainTape = false } = checkOptions("backward", options, backwardRules);
+  const given = checkOptions("backward", options, backwardRules);
+  const createGraph = wantsGraph(given.createGraph);
+  const { gradient, retainTape = createGraph } = given;
   if (!output.tracked) {
     throw new KilogradError(
       "NO_GRADIENT",
@@ -343,18 +521,19 @@ export function backward(output: Tensor, options: BackwardOptions = {}): void {
   }
   requireHistory("backward", "the output", output);
   const derivable = recording;
-  withRecording(false, () => {
-    const gradients = fromSeed(seedGradient("backward", output, gradient), (seed) =>
-      scope(() => backpropagate("backward", output, seed, "leaves", retainTape)),
-    );
-    const leaves = new Set(gradients.keys());
+  const pass: Pass = { caller: "backward", targets: "leaves", retainTape, createGraph };
+  const seed = seedGradient("backward", output, gradient);
+  const seedLeaves = gradient === undefined ? [] : leavesOf([gradient]);
+  withRecording(createGraph, () => {
+    const gradients = fromSeed(seed, (dy) => scope(() => backpropagate(output, dy, pass)));
+    const leaves = new Set([...gradients.keys(), ...seedLeaves]);
     for (const [leaf, found] of gradients) {
       for (const before of leaf.grad?.node?.inputs ?? []) leaves.add(before);
       // A gradient lives as long as its leaf, whatever scope this runs in.
       leaf.grad = keep(leaf.grad === null ? owned(found) : sumOf(leaf.grad, found));
     }
     const results = [...gradients.keys()].map(({ grad }) => grad!);
-    if (derivable) markDerived("backward()", results, leaves);
+    if (derivable && !createGraph) markDerived(notRecorded("backward()"), results, leaves);
   });
 }
 
@@ -365,9 +544,15 @@ export interface GradOptions {
    * gives None). Default false.
    */
   readonly allowUnused?: boolean;
+  /**
+   * Records how value and gradients are computed, so that they have derivatives themselves (PyTorch's create_graph). By
+   * default true inside of what is being differentiated, such as a function given to grad or the loss of a training
+   * step, else false.
+   */
+  readonly createGraph?: boolean;
 }
 
-const gradRules: Rules<GradOptions> = { allowUnused: boolean };
+const gradRules: Rules<GradOptions> = { allowUnused: boolean, createGraph: boolean };
 
 /**
  * Value and gradients of `fn` at `inputs`: `valueAndGrad((x) => loss(x))(image)` gives `{ value, grad, grads }` with
@@ -375,7 +560,8 @@ const gradRules: Rules<GradOptions> = { allowUnused: boolean };
  * weights cost no gradient kernel. Intermediate tensors are freed. Also inside noGrad, which concerns what is around
  * it.
  *
- * Value and gradients have no derivatives themselves: to ask for one is an error. detach() makes them constants.
+ * Inside of what is differentiated itself, and with `createGraph`, value and gradients have derivatives:
+ * `grad((x) => sum(grad(f)(x)))`. Elsewhere to ask for one is an error. detach() makes them constants.
  * @throws KilogradError `NO_GRADIENT` where the output does not depend on an input, unless `allowUnused`
  */
 export function valueAndGrad<Inputs extends readonly Tensor[]>(
@@ -385,54 +571,6 @@ export function valueAndGrad<Inputs extends readonly Tensor[]>(
   return differentiated("valueAndGrad", fn, options);
 }
 
-function differentiated<Inputs extends readonly Tensor[]>(
-  op: string,
-  fn: (...inputs: Inputs) => Tensor,
-  options: GradOptions = {},
-) {
-  check(op, "fn", fn, callable);
-  const { allowUnused = false } = checkOptions(op, options, gradRules);
-  return (...inputs: Inputs) => {
-    if (inputs.length === 0) throw new UsageError(`${op}: needs at least one input, got none`);
-    inputs.forEach((input, i) => {
-      requireTensor(op, `input ${i}`, input);
-      if (input.dtype === "f32") return;
-      throw new UsageError(
-        `${op}: inputs must be f32, input ${i} is ${input.dtype} ${formatShape(input.shape)}, and integers have no gradients; have fn use it without it being an input`,
-      );
-    });
-    return scope(() => {
-      const leaves = inputs.map((input) => {
-        const leaf = input.alias();
-        leaf.requiresGrad = true;
-        return leaf;
-      });
-      const output: unknown = withRecording(true, () => fn(...(leaves as unknown as Inputs)));
-      requireResult(op, output);
-      requireHistory(op, "what fn returns,", output);
-      const derivable = recording;
-      const own = new Set(leaves);
-      // Read before the tape is freed, and only where somebody may ask for a derivative of the results.
-      const others = derivable ? leavesOf([output, ...inputs], own) : new Set<Tensor>();
-      const { value, grads } = withRecording(false, () => {
-        const found = fromSeed(seedGradient(op, output, undefined), (seed) =>
-          backpropagate(op, output, seed, own, false),
-        );
-        const unused = leaves.findIndex((leaf) => !found.has(leaf));
-        if (unused >= 0 && !allowUnused) {
-          throw new KilogradError(
-            "NO_GRADIENT",
-            `${op}: the output does not depend on input ${unused} ${formatShape(inputs[unused]!.shape)} (or not by what is recorded: noGrad, detach and integers end it); pass { allowUnused: true } for zeros`,
-          );
-        }
-        return { value: output.alias(), grads: leaves.map((leaf) => owned(found.get(leaf) ?? zerosFor(leaf))) };
-      });
-      markDerived(`${op}()`, [value, ...grads], others);
-      return { value, grad: grads[0]!, grads: grads as unknown as { [K in keyof Inputs]: Tensor } };
-    });
-  };
-}
-
 /** Gradient of `fn` with respect to its first input; see `valueAndGrad`. */
 export function grad<Inputs extends readonly Tensor[]>(
   fn: (...inputs: Inputs) => Tensor,
@@ -440,6 +578,114 @@ export function grad<Inputs extends readonly Tensor[]>(
 ): (...inputs: Inputs) => Tensor {
   const both = differentiated("grad", fn, options);
   return (...inputs) => scope(() => both(...inputs).grad);
+}
+
+/** valueAndGrad under another name, for messages. */
+export function differentiated<Inputs extends readonly Tensor[]>(
+  op: string,
+  fn: (...inputs: Inputs) => Tensor,
+  options: GradOptions = {},
+) {
+  check(op, "fn", fn, callable);
+  const { allowUnused = false, createGraph } = checkOptions(op, options, gradRules);
+  return (...inputs: Inputs) =>
+    scope(() => {
+      const trace = traced(op, fn, inputs, createGraph);
+      const grads = pulledBack(trace, { allowUnused });
+      const value = tracedValue(trace);
+      return { value, grad: grads[0]!, grads: grads as unknown as { [K in keyof Inputs]: Tensor } };
+    });
+}
+
+/** A function that ran with its inputs as leaves. */
+export interface Trace {
+  readonly op: string;
+  readonly inputs: readonly Tensor[];
+  readonly leaves: readonly Tensor[];
+  readonly output: Tensor;
+  /** What else with requiresGrad the output and the inputs depend on, where somebody may ask for such derivatives. */
+  readonly others: ReadonlySet<Tensor>;
+  /** Whether gradients shall have derivatives, and there is something that they could be for. */
+  readonly createGraph: boolean;
+}
+
+/** Runs `fn`, recorded. */
+export function traced<Inputs extends readonly Tensor[]>(
+  op: string,
+  fn: (...inputs: Inputs) => Tensor,
+  inputs: Inputs,
+  createGraph?: boolean,
+): Trace {
+  requireInputs(op, inputs);
+  const wanted = wantsGraph(createGraph);
+  const leaves = inputs.map((input) => leafOf(input, wanted));
+  const output: unknown = withRecording(true, () => toDifferentiate(() => fn(...(leaves as unknown as Inputs))));
+  requireResult(op, output);
+  requireHistory(op, "what fn returns,", output);
+  // Read before the tape is freed.
+  const others = recording ? leavesOf([output, ...inputs], new Set(leaves)) : new Set<Tensor>();
+  // They are this trace's leaves and nobody else's.
+  for (const leaf of leaves) if (leaf.node === null) leaf.requiresGrad = false;
+  return { op, inputs, leaves, output, others, createGraph: wanted && others.size > 0 };
+}
+
+export interface PullOptions {
+  /** Of the output; by default 1 for a scalar. */
+  readonly gradient?: Tensor;
+  readonly allowUnused?: boolean;
+  readonly retainTape?: boolean;
+}
+
+/** What a traced function gave, with its history where the trace says so. */
+export function tracedValue({ op, output, others, createGraph }: Trace): Tensor {
+  if (createGraph) return linked(output, output);
+  const value = output.alias();
+  markDerived(notRecorded(`${op}()`), [value], others);
+  return value;
+}
+
+/** Gradients, one per input, of what was traced, with their histories where the trace says so. */
+export function pulledBack(
+  { op, inputs, leaves, output, others, ...trace }: Trace,
+  { gradient, allowUnused = true, retainTape = trace.createGraph }: PullOptions,
+): Tensor[] {
+  const createGraph = trace.createGraph && recording;
+  const refused = new Set([...(recording ? others : []), ...(gradient === undefined ? [] : leavesOf([gradient]))]);
+  const seed = seedGradient(op, output, gradient);
+  const grads = withRecording(createGraph, () => {
+    const pass: Pass = { caller: op, targets: new Set(leaves), retainTape, createGraph };
+    const found = fromSeed(seed, (dy) => backpropagate(output, dy, pass));
+    const unused = leaves.findIndex((leaf) => !found.has(leaf));
+    if (unused >= 0 && !allowUnused) {
+      throw new KilogradError(
+        "NO_GRADIENT",
+        `${op}: the output does not depend on input ${unused} ${formatShape(inputs[unused]!.shape)} (or not by what is recorded: noGrad, detach and integers end it); pass { allowUnused: true } for zeros`,
+      );
+    }
+    return leaves.map((leaf) => owned(found.get(leaf) ?? zerosFor(leaf)));
+  });
+  if (!createGraph) markDerived(notRecorded(`${op}()`), grads, refused);
+  return grads;
+}
+
+/** @throws UsageError, DisposedError unless there are inputs, all of them f32 */
+export function requireInputs(op: string, inputs: readonly Tensor[]): void {
+  if (inputs.length === 0) throw new UsageError(`${op}: needs at least one input, got none`);
+  inputs.forEach((input, i) => {
+    requireTensor(op, `input ${i}`, input);
+    if (input.dtype === "f32") return;
+    throw new UsageError(
+      `${op}: inputs must be f32, input ${i} is ${input.dtype} ${formatShape(input.shape)}, and integers have no gradients; have fn use it without it being an input`,
+    );
+  });
+}
+
+/** Another handle on an input, to be differentiated with respect to; with the input's history where that is wanted. */
+export function leafOf(input: Tensor, withHistory: boolean): Tensor {
+  if (withHistory && input.tracked) return linked(input, input);
+  const leaf = input.alias();
+  leaf.requiresGrad = true;
+  return leaf;
 }
 
 function zerosFor(t: Tensor): Tensor {

@@ -3,7 +3,7 @@
 // batch whose losses are added, so each goes its own way whatever the others are.
 import { ones } from "../autograd/ops/create.js";
 import { add } from "../autograd/ops/elementwise.js";
-import { backward, noGrad } from "../autograd/tape.js";
+import { backward, noGrad, toDifferentiate } from "../autograd/tape.js";
 import { storeRowKernel } from "../kernels/copy.js";
 import { StepTimer, type Timing } from "../nn/history.js";
 import { requireModel } from "../nn/model.js";
@@ -217,7 +217,9 @@ export async function optimizeInputs(model: Model, options: OptimizeInputsOption
     };
     plan = new StepPlan(device, (...drawn) => {
       const images = imagesNow();
-      const { value, loss } = measured(images, new Activations(model, transformed(images, drawn)));
+      const { value, loss } = toDifferentiate(() =>
+        measured(images, new Activations(model, transformed(images, drawn))),
+      );
       for (const values of [value, loss]) {
         runInto(storeRowKernel, [values], [unread], () => ({ row: unreadRows }));
         device.everyTime(() => {

@@ -34,6 +34,7 @@ import {
 import { routeOf } from "./conv2d/routes.js";
 import type { Conv2dParams } from "./conv2d.js";
 import { type Pool2dParams, winsWindow } from "./pool2d.js";
+import { stream } from "./stream.js";
 
 /** The geometry is the convolution's, cropped to what the windows read: its output is 2 PH x 2 PW. */
 export type ConvPoolParams = Conv2dParams;
@@ -100,6 +101,30 @@ export const convPoolKernel = defineKernel<ConvPoolParams>({
     const [pooled, winner, ...kept] = call.outputs as readonly [GpuView, GpuView | undefined, ...GpuView[]];
     const views = { x, kernel, bias, activation, result: { pooled, winner }, kept: keptByName(keeps, kept) };
     pooledRouteOf(call.profile, geometry).forward(call, views);
+  },
+});
+
+/**
+ * Winners as pooling by itself keeps them (pool2d.ts): for each of four channels a byte, not two bits.
+ * Inputs [winner u32], outputs [u32] of its shape.
+ */
+export const convPoolWinnersKernel = defineKernel<Record<never, never>>({
+  name: "convPoolWinners",
+  cpu({ inputs: [winner], outputs: [bytes] }) {
+    winner!.data.forEach((w, i) => {
+      bytes!.data[i] = (w & 3) | ((w & 12) << 6) | ((w & 48) << 12) | ((w & 192) << 18);
+    });
+  },
+  webgpu(call) {
+    stream(call, {
+      key: "",
+      bindings: [
+        { name: "bytes", view: call.outputs[0]!, type: "vec4u", access: "read_write" },
+        { name: "winner", view: call.inputs[0]!, type: "vec4u" },
+      ],
+      statement: `let w = winner[i];
+      bytes[i] = (w & vec4u(3)) | ((w & vec4u(12)) << vec4u(6)) | ((w & vec4u(48)) << vec4u(12)) | ((w & vec4u(192)) << vec4u(18));`,
+    });
   },
 });
 

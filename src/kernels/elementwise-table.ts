@@ -8,6 +8,35 @@
 // WebGPU adapters may take subnormal numbers (below 1.2e-38) for 0, and may lose the sign of a 0.
 import { RELU, unlessNan } from "./ieee.js";
 
+/** A tensor that a tape records, or a number. */
+export type Value<V> = V | number;
+
+/**
+ * What derivatives of slopes are written with: operations of these tables, on tensors that a tape records, and on
+ * numbers. So they have derivatives themselves.
+ */
+export interface Arithmetic<V> extends Readonly<Record<"add" | "sub" | "mul" | "div" | "pow", Of2<V>>> {
+  readonly equal: Of2<V>;
+  readonly greater: Of2<V>;
+  readonly minimum: Of2<V>;
+  readonly neg: Of1<V>;
+  readonly exp: Of1<V>;
+  readonly log: Of1<V>;
+  readonly square: Of1<V>;
+  readonly reciprocal: Of1<V>;
+  readonly sin: Of1<V>;
+  readonly cos: Of1<V>;
+  readonly tanh: Of1<V>;
+  readonly sigmoid: Of1<V>;
+  /** condition ? a : b. */
+  readonly where: (condition: Value<V>, a: Value<V>, b: Value<V>) => Value<V>;
+}
+type Of1<V> = (x: Value<V>) => Value<V>;
+type Of2<V> = (a: Value<V>, b: Value<V>) => Value<V>;
+
+/** Derivative of a slope for what it is a function of; null where that is zero almost everywhere. */
+export type Curvature = (<V>(o: Arithmetic<V>, v: Value<V>, p: number, q: number) => Value<V>) | null;
+
 /** A function of one f32 tensor. */
 export interface UnaryRow {
   /** y from x. */
@@ -18,6 +47,8 @@ export interface UnaryRow {
     readonly from: "x" | "y";
     readonly wgsl: string;
     readonly cpu: (dy: number, v: number, p: number, q: number) => number;
+    /** Derivative of dx / dy for x or y (`from`): gradients of gradients are dy times that. */
+    readonly curvature: Curvature;
   } | null;
   /** Interval on which tests draw x; default [-3, 3]. */
   readonly domain?: readonly [number, number];
@@ -134,42 +165,61 @@ fn power(a: T, b: T) -> T {
 const SELU = { scale: 1.0507009873554805, alpha: 1.6732632423543772 };
 
 export const unaryTable = {
-  neg: { wgsl: "-x", cpu: (x) => -x, gradient: { from: "y", wgsl: "-dy", cpu: (dy) => -dy } },
-  exp: { wgsl: "ieeeExp(x)", cpu: Math.exp, gradient: { from: "y", wgsl: "dy * y", cpu: (dy, y) => dy * y } },
+  neg: { wgsl: "-x", cpu: (x) => -x, gradient: { from: "y", wgsl: "-dy", cpu: (dy) => -dy, curvature: null } },
+  exp: {
+    wgsl: "ieeeExp(x)",
+    cpu: Math.exp,
+    gradient: { from: "y", wgsl: "dy * y", cpu: (dy, y) => dy * y, curvature: () => 1 },
+  },
   log: {
     wgsl: "ieeeLog(x)",
     cpu: Math.log,
-    gradient: { from: "x", wgsl: "dy / x", cpu: (dy, x) => dy / x },
+    gradient: {
+      from: "x",
+      wgsl: "dy / x",
+      cpu: (dy, x) => dy / x,
+      curvature: (o, x) => o.neg(o.square(o.reciprocal(x))),
+    },
     domain: [0.1, 4],
   },
   sqrt: {
     wgsl: "sqrt(x)",
     cpu: Math.sqrt,
-    gradient: { from: "y", wgsl: "0.5 * dy / y", cpu: (dy, y) => (0.5 * dy) / y },
+    gradient: {
+      from: "y",
+      wgsl: "0.5 * dy / y",
+      cpu: (dy, y) => (0.5 * dy) / y,
+      curvature: (o, y) => o.div(-0.5, o.square(y)),
+    },
     domain: [0.1, 4],
   },
   /** 1 / sqrt(x). */
   rsqrt: {
     wgsl: "T(1) / sqrt(x)",
     cpu: (x) => 1 / Math.sqrt(x),
-    gradient: { from: "y", wgsl: "-0.5 * dy * (y * y * y)", cpu: (dy, y) => -0.5 * dy * (y * y * y) },
+    gradient: {
+      from: "y",
+      wgsl: "-0.5 * dy * (y * y * y)",
+      cpu: (dy, y) => -0.5 * dy * (y * y * y),
+      curvature: (o, y) => o.mul(-1.5, o.square(y)),
+    },
     domain: [0.1, 4],
   },
   square: {
     wgsl: "x * x",
     cpu: (x) => x * x,
-    gradient: { from: "x", wgsl: "2.0 * x * dy", cpu: (dy, x) => 2 * x * dy },
+    gradient: { from: "x", wgsl: "2.0 * x * dy", cpu: (dy, x) => 2 * x * dy, curvature: () => 2 },
   },
   reciprocal: {
     wgsl: "T(1) / x",
     cpu: (x) => 1 / x,
-    gradient: { from: "y", wgsl: "-dy * y * y", cpu: (dy, y) => -dy * y * y },
+    gradient: { from: "y", wgsl: "-dy * y * y", cpu: (dy, y) => -dy * y * y, curvature: (o, y) => o.mul(-2, y) },
     domain: [0.3, 4],
   },
   abs: {
     wgsl: "abs(x)",
     cpu: Math.abs,
-    gradient: { from: "x", wgsl: `dy * ${SIGN}`, cpu: (dy, x) => dy * Math.sign(x) },
+    gradient: { from: "x", wgsl: `dy * ${SIGN}`, cpu: (dy, x) => dy * Math.sign(x), curvature: null },
     kinks: [0],
   },
   sign: { wgsl: SIGN, cpu: Math.sign, gradient: null, kinks: [0] },
@@ -177,35 +227,60 @@ export const unaryTable = {
   sin: {
     wgsl: "sin(x)",
     cpu: Math.sin,
-    gradient: { from: "x", wgsl: "dy * cos(x)", cpu: (dy, x) => dy * Math.cos(x) },
+    gradient: {
+      from: "x",
+      wgsl: "dy * cos(x)",
+      cpu: (dy, x) => dy * Math.cos(x),
+      curvature: (o, x) => o.neg(o.sin(x)),
+    },
   },
   cos: {
     wgsl: "cos(x)",
     cpu: Math.cos,
-    gradient: { from: "x", wgsl: "-dy * sin(x)", cpu: (dy, x) => -dy * Math.sin(x) },
+    gradient: {
+      from: "x",
+      wgsl: "-dy * sin(x)",
+      cpu: (dy, x) => -dy * Math.sin(x),
+      curvature: (o, x) => o.neg(o.cos(x)),
+    },
   },
   tan: {
     wgsl: "sin(x) / cos(x)",
     cpu: Math.tan,
-    gradient: { from: "y", wgsl: "dy * (T(1) + y * y)", cpu: (dy, y) => dy * (1 + y * y) },
+    gradient: {
+      from: "y",
+      wgsl: "dy * (T(1) + y * y)",
+      cpu: (dy, y) => dy * (1 + y * y),
+      curvature: (o, y) => o.mul(2, y),
+    },
     domain: [-1.3, 1.3],
   },
   atan: {
     wgsl: "atan1(x)",
     cpu: Math.atan,
-    gradient: { from: "x", wgsl: "dy / (T(1) + x * x)", cpu: (dy, x) => dy / (1 + x * x) },
+    gradient: {
+      from: "x",
+      wgsl: "dy / (T(1) + x * x)",
+      cpu: (dy, x) => dy / (1 + x * x),
+      curvature: (o, x) => o.mul(o.mul(-2, x), o.square(o.reciprocal(o.add(1, o.square(x))))),
+    },
   },
   /** e^x - 1, precise near 0. */
   expm1: {
     wgsl: "expm1(x)",
     cpu: Math.expm1,
-    gradient: { from: "x", wgsl: "dy * ieeeExp(x)", cpu: (dy, x) => dy * Math.exp(x) },
+    gradient: { from: "x", wgsl: "dy * ieeeExp(x)", cpu: (dy, x) => dy * Math.exp(x), curvature: (o, x) => o.exp(x) },
   },
   /** log(1 + x), precise near 0. */
   log1p: {
     wgsl: "log1p(x)",
     cpu: Math.log1p,
-    gradient: { from: "x", wgsl: "dy / (T(1) + x)", cpu: (dy, x) => dy / (1 + x) },
+    gradient: {
+      from: "x",
+      wgsl: "dy / (T(1) + x)",
+      cpu: (dy, x) => dy / (1 + x),
+      curvature: (o, x) => o.neg(o.square(o.reciprocal(o.add(1, x)))),
+    },
     domain: [-0.8, 4],
   },
   /** 2 / sqrt(pi) times the integral of e^(-t²) from 0 to x. */
@@ -216,17 +291,28 @@ export const unaryTable = {
       from: "x",
       wgsl: "1.1283791670955126 * dy * ieeeExp(-x * x)",
       cpu: (dy, x) => (2 / Math.sqrt(Math.PI)) * dy * Math.exp(-x * x),
+      curvature: (o, x) => o.mul(o.mul(-4 / Math.sqrt(Math.PI), x), o.exp(o.neg(o.square(x)))),
     },
   },
   tanh: {
     wgsl: TANH,
     cpu: Math.tanh,
-    gradient: { from: "y", wgsl: "dy * (T(1) - y * y)", cpu: (dy, y) => dy * (1 - y * y) },
+    gradient: {
+      from: "y",
+      wgsl: "dy * (T(1) - y * y)",
+      cpu: (dy, y) => dy * (1 - y * y),
+      curvature: (o, y) => o.mul(-2, y),
+    },
   },
   sigmoid: {
     wgsl: SIGMOID,
     cpu: sigmoid,
-    gradient: { from: "y", wgsl: "dy * y * (T(1) - y)", cpu: (dy, y) => dy * y * (1 - y) },
+    gradient: {
+      from: "y",
+      wgsl: "dy * y * (T(1) - y)",
+      cpu: (dy, y) => dy * y * (1 - y),
+      curvature: (o, y) => o.sub(1, o.mul(2, y)),
+    },
   },
   /** max(x, 0); the derivative at 0 is 0, at NaN 1. y is positive, +0 or NaN. */
   relu: {
@@ -236,6 +322,7 @@ export const unaryTable = {
       from: "y",
       wgsl: "select(dy, T(0), bitcast<U>(y) == U(0u))",
       cpu: (dy, y) => (y === 0 ? 0 : dy),
+      curvature: null,
     },
     kinks: [0],
   },
@@ -247,6 +334,7 @@ export const unaryTable = {
       from: "x",
       wgsl: "select(T(p) * dy, dy, isPositive(x))",
       cpu: (dy, x, slope) => (x > 0 ? dy : slope * dy),
+      curvature: null,
     },
     kinks: [0],
     parameters: [{ name: "negativeSlope", value: 0.3 }],
@@ -259,6 +347,7 @@ export const unaryTable = {
       from: "x",
       wgsl: "select(T(p) * ieeeExp(x) * dy, dy, isPositive(x) | isNan(x))",
       cpu: (dy, x, alpha) => (x <= 0 ? alpha * Math.exp(x) * dy : dy),
+      curvature: (o, x, alpha) => o.where(o.greater(0, x), o.mul(alpha, o.exp(o.minimum(x, 0))), 0),
     },
     kinks: [0],
     parameters: [{ name: "alpha", value: 1 }],
@@ -271,6 +360,7 @@ export const unaryTable = {
       from: "x",
       wgsl: `${SELU.scale} * select(${SELU.alpha} * ieeeExp(x) * dy, dy, isPositive(x) | isNan(x))`,
       cpu: (dy, x) => SELU.scale * (x <= 0 ? SELU.alpha * Math.exp(x) * dy : dy),
+      curvature: (o, x) => o.where(o.greater(0, x), o.mul(SELU.scale * SELU.alpha, o.exp(o.minimum(x, 0))), 0),
     },
     kinks: [0],
   },
@@ -282,6 +372,10 @@ export const unaryTable = {
       from: "x",
       wgsl: "dy * sigmoid(x) * (T(1) + x * (T(1) - sigmoid(x)))",
       cpu: (dy, x) => dy * sigmoid(x) * (1 + x * (1 - sigmoid(x))),
+      curvature: (o, x) => {
+        const y = o.sigmoid(x);
+        return o.mul(o.mul(y, o.sub(1, y)), o.add(2, o.mul(x, o.sub(1, o.mul(2, y)))));
+      },
     },
   },
   /** x / 6 + 1/2, limited to [0, 1]; the derivative at NaN is 0, as that of clip. */
@@ -292,6 +386,7 @@ export const unaryTable = {
       from: "x",
       wgsl: "select(T(0), dy * 0.16666666666666667, (abs(x) < T(3)) & ordered(x, x))",
       cpu: (dy, x) => (Math.abs(x) < 3 ? dy / 6 : 0),
+      curvature: null,
     },
     kinks: [-3, 3],
     domain: [-5, 5],
@@ -304,6 +399,7 @@ export const unaryTable = {
       from: "x",
       wgsl: "select(select(T(0), dy, isPositive(x) | isNan(x)), dy * (x * 0.3333333333333333 + 0.5), (abs(x) < T(3)) & ordered(x, x))",
       cpu: (dy, x) => (Math.abs(x) < 3 ? dy * (x / 3 + 0.5) : x < 0 ? 0 : dy),
+      curvature: (o, x) => o.where(o.mul(o.greater(3, x), o.greater(x, -3)), 1 / 3, 0),
     },
     kinks: [-3, 3],
     domain: [-5, 5],
@@ -312,7 +408,15 @@ export const unaryTable = {
   softplus: {
     wgsl: unlessNan("max(x, T(0)) + log1p(exp(-abs(x)))", "x"),
     cpu: softplus,
-    gradient: { from: "x", wgsl: "dy * sigmoid(x)", cpu: (dy, x) => dy * sigmoid(x) },
+    gradient: {
+      from: "x",
+      wgsl: "dy * sigmoid(x)",
+      cpu: (dy, x) => dy * sigmoid(x),
+      curvature: (o, x) => {
+        const y = o.sigmoid(x);
+        return o.mul(y, o.sub(1, y));
+      },
+    },
   },
   /** x Phi(x) with the normal distribution function Phi (Hendrycks and Gimpel 2016), the exact form. */
   gelu: {
@@ -322,6 +426,7 @@ export const unaryTable = {
       from: "x",
       wgsl: "dy * (0.5 * (T(1) + erf(x * 0.7071067811865476)) + x * exp(-0.5 * x * x) * 0.3989422804014327)",
       cpu: (dy, x) => dy * (0.5 * (1 + erf(x * Math.SQRT1_2)) + x * normalDensity(x)),
+      curvature: (o, x) => o.mul(o.sub(2, o.square(x)), o.mul(0.3989422804014327, o.exp(o.mul(-0.5, o.square(x))))),
     },
   },
   /** 1.7159 tanh(2x/3) + 0.01x (LeCun, Bottou, Orr, Mueller: "Efficient BackProp", 1998, with a linear twist). */
@@ -332,6 +437,10 @@ export const unaryTable = {
       from: "x",
       wgsl: "dy * (1.1439333333333333 * (T(1) - ieeeTanh(x * 0.6666666666666667) * ieeeTanh(x * 0.6666666666666667)) + 0.01)",
       cpu: (dy, x) => dy * (((1.7159 * 2) / 3) * (1 - Math.tanh((2 * x) / 3) ** 2) + 0.01),
+      curvature: (o, x) => {
+        const t = o.tanh(o.mul(2 / 3, x));
+        return o.mul((-8 / 9) * 1.7159, o.mul(t, o.sub(1, o.square(t))));
+      },
     },
   },
   /** x limited to [minimum, maximum]; the gradient passes inside and on the bounds, and is 0 at NaN. */
@@ -342,6 +451,7 @@ export const unaryTable = {
       from: "x",
       wgsl: "select(T(0), dy, (x >= T(p)) & (x <= T(q)) & ordered(x, x))",
       cpu: (dy, x, low, high) => (x >= low && x <= high ? dy : 0),
+      curvature: null,
     },
     kinks: [0, 1],
     parameters: [
@@ -363,6 +473,8 @@ export interface BinaryRow {
   readonly gradient: {
     readonly a: { readonly wgsl: string; readonly cpu: (dy: number, a: number, b: number) => number };
     readonly b: { readonly wgsl: string; readonly cpu: (dy: number, a: number, b: number) => number };
+    /** For gradients of gradients. */
+    readonly curvature: { readonly aa: BinaryCurvature; readonly ab: BinaryCurvature; readonly bb: BinaryCurvature };
   } | null;
   /** y from a and b, i32 or u32, which wraps; by default as for f32. Null where such tensors are not accepted. */
   readonly integer: { readonly wgsl?: string; readonly cpu?: (a: number, b: number) => number } | null;
@@ -371,6 +483,15 @@ export interface BinaryRow {
   /** Points where derivatives jump; tests keep away from them. */
   readonly kinks?: { readonly a?: readonly number[] };
 }
+
+/**
+ * A second derivative of y; null where that is zero almost everywhere. It may read what the first derivative reads that
+ * it is one of: for aa that of a, for ab what those of a and b have in common.
+ */
+export type BinaryCurvature = (<V>(o: Arithmetic<V>, a: Value<V>, b: Value<V>) => Value<V>) | null;
+
+/** Of what is linear, piece by piece. */
+const STRAIGHT = { aa: null, ab: null, bb: null } as const;
 
 /** Comparisons are false where an operand is NaN, and `!=` is true, which WGSL's operators do not promise. */
 const comparison = (operator: string, cpu: (a: number, b: number) => boolean): BinaryRow => ({
@@ -390,19 +511,23 @@ export const binaryTable = {
   add: {
     wgsl: "a + b",
     cpu: (a, b) => a + b,
-    gradient: { a: { wgsl: "dy", cpu: (dy) => dy }, b: { wgsl: "dy", cpu: (dy) => dy } },
+    gradient: { a: { wgsl: "dy", cpu: (dy) => dy }, b: { wgsl: "dy", cpu: (dy) => dy }, curvature: STRAIGHT },
     integer: {},
   },
   sub: {
     wgsl: "a - b",
     cpu: (a, b) => a - b,
-    gradient: { a: { wgsl: "dy", cpu: (dy) => dy }, b: { wgsl: "-dy", cpu: (dy) => -dy } },
+    gradient: { a: { wgsl: "dy", cpu: (dy) => dy }, b: { wgsl: "-dy", cpu: (dy) => -dy }, curvature: STRAIGHT },
     integer: {},
   },
   mul: {
     wgsl: "a * b",
     cpu: (a, b) => a * b,
-    gradient: { a: { wgsl: "dy * b", cpu: (dy, _a, b) => dy * b }, b: { wgsl: "dy * a", cpu: (dy, a) => dy * a } },
+    gradient: {
+      a: { wgsl: "dy * b", cpu: (dy, _a, b) => dy * b },
+      b: { wgsl: "dy * a", cpu: (dy, a) => dy * a },
+      curvature: { aa: null, ab: () => 1, bb: null },
+    },
     integer: { cpu: Math.imul },
   },
   div: {
@@ -411,6 +536,11 @@ export const binaryTable = {
     gradient: {
       a: { wgsl: "dy / b", cpu: (dy, _a, b) => dy / b },
       b: { wgsl: "quotientSlope(dy, a, b)", cpu: (dy, a, b) => (-dy * a) / (b * b) },
+      curvature: {
+        aa: null,
+        ab: (o, _a, b) => o.neg(o.square(o.reciprocal(b))),
+        bb: (o, a, b) => o.mul(2, o.mul(o.div(a, b), o.square(o.reciprocal(b)))),
+      },
     },
     integer: null,
     domain: { b: [0.3, 3] },
@@ -429,6 +559,22 @@ export const binaryTable = {
         wgsl: "select(dy * power(a, b) * ieeeLog(a), T(0), (a == T(0)) & (b >= T(0)))",
         cpu: (dy, a, b) => (a === 0 && b >= 0 ? 0 : dy * power(a, b) * Math.log(a)),
       },
+      curvature: {
+        // Of a straight line, or of a constant, at any a.
+        aa: (o, a, b) => {
+          const factor = o.mul(b, o.sub(b, 1));
+          return o.where(o.equal(factor, 0), 0, o.mul(factor, o.pow(a, o.sub(b, 2))));
+        },
+        // As a approaches 0 for b > 1: 0 log(0) is 0.
+        ab: (o, a, b) => {
+          const y = o.pow(a, o.sub(b, 1));
+          return o.add(y, o.where(o.equal(y, 0), 0, o.mul(b, o.mul(y, o.log(a)))));
+        },
+        bb: (o, a, b) => {
+          const y = o.pow(a, b);
+          return o.where(o.equal(y, 0), 0, o.mul(y, o.square(o.log(a))));
+        },
+      },
     },
     integer: null,
     domain: { a: [0.2, 3] },
@@ -440,6 +586,7 @@ export const binaryTable = {
     gradient: {
       a: { wgsl: chosen("a < b"), cpu: chosenCpu },
       b: { wgsl: chosen("b < a"), cpu: (dy, a, b) => chosenCpu(dy, b, a) },
+      curvature: STRAIGHT,
     },
     integer: { wgsl: "max(a, b)" },
   },
@@ -450,6 +597,7 @@ export const binaryTable = {
     gradient: {
       a: { wgsl: chosen("a > b"), cpu: (dy, a, b) => chosenCpu(dy, -a, -b) },
       b: { wgsl: chosen("b > a"), cpu: (dy, a, b) => chosenCpu(dy, -b, -a) },
+      curvature: STRAIGHT,
     },
     integer: { wgsl: "min(a, b)" },
   },
@@ -460,6 +608,7 @@ export const binaryTable = {
     gradient: {
       a: { wgsl: "select(b * dy, dy, isPositive(a))", cpu: (dy, a, b) => (a > 0 ? dy : b * dy) },
       b: { wgsl: "select(a * dy, T(0), isPositive(a))", cpu: (dy, a) => (a > 0 ? 0 : a * dy) },
+      curvature: { aa: null, ab: (o, a) => o.where(o.greater(a, 0), 0, 1), bb: null },
     },
     integer: null,
     kinks: { a: [0] },

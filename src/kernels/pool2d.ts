@@ -290,6 +290,41 @@ export const pool2dKernel = defineKernel<Pool2dParams>({
   },
 });
 
+/** Inputs [x, winner] of a maximum, outputs [y]: of each window the cell that won. */
+export const pool2dPickKernel = defineKernel<Pool2dParams>({
+  name: "pool2dPick",
+  cpu({ inputs: [x, winner], outputs: [y], params }) {
+    const channels = x!.shape[3]!;
+    forEachWindow(channels, params, y!, (o, cells) => {
+      const position = positionOf(winner!, o, channels, params);
+      y!.data[o] = x!.data[cells.find((cell) => cell.position === position)!.at]!;
+    });
+  },
+  webgpu(call) {
+    const { params } = call;
+    const [x, winner] = call.inputs as [GpuView, GpuView];
+    const views = { read: { x, winner }, written: { y: call.outputs[0]! } };
+    // Channels that share a word may have won in different cells.
+    const cell = (
+      position: string,
+      c: string,
+      at: string,
+    ) => /* wgsl */ `x[((n * u.height + oy * ${params.y.stride} + ${position} / ${params.x.kernel} - ${params.y.padding}) * u.width
+      + ox * ${params.x.stride} + ${position} % ${params.x.kernel} - ${params.x.padding}) * u.channels + ${c}]${at}`;
+    overBox(call, "pick", overWindows(params), views, ({ v }) =>
+      v === "f32"
+        ? `let position = unpack(winner[i]); y[i] = ${cell("position", "c", "")};`
+        : `let position = unpack(winner[i]);
+    y[i] = vec4f(${["x", "y", "z", "w"].map((lane) => cell(`position.${lane}`, "c", `.${lane}`)).join(",\n      ")});`,
+    );
+  },
+});
+
+/** Where in its window, padding included, the winner of output element `o` is. */
+function positionOf(winner: CpuView, o: number, channels: number, params: Pool2dParams): number {
+  return packs(channels, params) ? (winner.data[o >> 2]! >>> ((o & 3) * 8)) & BYTE_CELLS : winner.data[o]!;
+}
+
 /** Gradient of window `at` before its activation, in WGSL. */
 const gradientAt = ({ activation }: Pool2dParams, at: string) =>
   isLinear(activation) ? `dy[${at}]` : `activationGradient(dy[${at}], y[${at}])`;
@@ -306,9 +341,7 @@ export const pool2dGradientKernel = defineKernel<Pool2dParams>({
         for (const { at } of cells) dx!.data[at]! += dy!.data[o]! / cells.length;
         return;
       }
-      const position = packs(channels, params)
-        ? (winner!.data[o >> 2]! >>> ((o & 3) * 8)) & BYTE_CELLS
-        : winner!.data[o]!;
+      const position = positionOf(winner!, o, channels, params);
       const best = cells.find((cell) => cell.position === position)!;
       dx!.data[best.at]! += through(dy!.data[o]!, y?.data[o] ?? 0);
     });

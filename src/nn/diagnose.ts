@@ -1,6 +1,6 @@
 // Where numbers stop being finite: one forward and backward pass over a batch, layer by layer.
 import { zeros } from "../autograd/ops/create.js";
-import { backward } from "../autograd/tape.js";
+import { backward, toDifferentiate } from "../autograd/tape.js";
 import { findNonFiniteKernel } from "../kernels/loss-scaling.js";
 import { KilogradError } from "../tensor/errors.js";
 import { keep, scope } from "../tensor/scope.js";
@@ -79,7 +79,7 @@ export async function findNonFinite(
     for (const { output } of outputs) output.dispose();
   }
   const value = scope(() => {
-    const { loss: value } = lossOf(model, loss, x, y, { training: true, step });
+    const { loss: value } = toDifferentiate(() => lossOf(model, loss, x, y, { training: true, step }));
     backward(value);
     return value.alias();
   });

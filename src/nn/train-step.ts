@@ -1,6 +1,6 @@
 // One training step: forward, loss, gradients of the trainable weights, update in place.
 import { add } from "../autograd/ops/elementwise.js";
-import { backward, detach } from "../autograd/tape.js";
+import { backward, detach, toDifferentiate } from "../autograd/tape.js";
 import { UsageError } from "../tensor/errors.js";
 import { instanceOf, type Rules } from "../tensor/options.js";
 import { requireResult, type Tensor } from "../tensor/tensor.js";
@@ -54,7 +54,7 @@ export function lossOf(model: Model, loss: Loss, x: ModelInput, y: Tensor, optio
 
 /** Changes the model's trainable weights by one step. x [N, ...inputShape], y the targets. */
 export function trainStep(model: Model, x: ModelInput, y: Tensor, { optimizer, loss, scaler }: TrainStepOptions) {
-  const step = lossOf(model, loss, x, y, { training: true, step: () => optimizer.iterations });
+  const step = toDifferentiate(() => lossOf(model, loss, x, y, { training: true, step: () => optimizer.iterations }));
   if (scaler === undefined) {
     backward(step.loss);
     optimizer.step(model.parameters());

@@ -390,34 +390,132 @@ describe("what has no gradient", () => {
 
 describe("derivatives of derivatives", () => {
   const cube = (x: Tensor) => sum(pow(x, 3));
-  const refused = /derivatives of derivatives are not offered; detach\(\) it to take it as a constant/;
+  const slopeOf = grad(cube);
+  const refused = /gave without recording how, and derivatives of that are asked for; pass { createGraph: true } to /;
 
-  it("are refused, of grad, valueAndGrad and backward", () => {
+  it("inside of what is differentiated, of grad, valueAndGrad and backward", async () => {
     const x = tensor(device, [2]);
-    expect(() => grad((v: Tensor) => sum(grad(cube)(v)))(x)).toThrow(refused);
-    expect(() => grad((v: Tensor) => valueAndGrad(cube)(v).value)(x)).toThrow(refused);
-    expect(() =>
-      grad((v: Tensor) => {
-        const { grad: inner } = valueAndGrad(cube)(v);
-        return sum(add(mul(inner, inner), v));
-      })(x),
-    ).toThrow(refused);
-    // Of a weight that the inner function uses.
+    expect(await values(grad((v: Tensor) => sum(slopeOf(v)))(x))).toEqual([12]);
+    expect(await values(grad((v: Tensor) => valueAndGrad(cube)(v).value)(x))).toEqual([12]);
+    expect(
+      await values(
+        grad((v: Tensor) => {
+          const { grad: inner } = valueAndGrad(cube)(v);
+          return sum(add(mul(inner, inner), v));
+        })(x),
+      ),
+    ).toEqual([2 * 12 * 12 + 1]);
+    // Of a weight that the inner function uses, and of what it had before.
     const w = leaf([3]);
-    const penalty = square(grad((v: Tensor) => sum(mul(square(v), w)))(x));
-    expect(() => backward(sum(penalty))).toThrow(refused);
-    expect(() => backward(sum(add(penalty, square(w))))).toThrow(refused);
+    const penalty = (u: Tensor) => sum(square(grad((v: Tensor) => sum(mul(square(v), u)))(mul(u, 2))));
+    // (2 v u)^2 with v = 2 u: 16 u^4.
+    expect(await values(grad(penalty)(w))).toEqual([64 * 27]);
     expect(w.grad).toBeNull();
     // Through .grad.
+    expect(
+      await values(
+        grad((v: Tensor) => {
+          const inner = leaf([1]);
+          backward(sum(mul(square(inner), v)));
+          return sum(inner.grad!);
+        })(x),
+      ),
+    ).toEqual([2]);
+  });
+
+  it("elsewhere where that is asked for, else they are refused", async () => {
+    const [x, w] = [tensor(device, [2]), leaf([3])];
+    const weighted = (v: Tensor) => sum(mul(square(v), w));
+    const plain = square(grad(weighted)(x));
+    expect(() => backward(sum(plain))).toThrow(refused);
+    expect(() => backward(sum(add(plain, square(w))))).toThrow(/ to grad\(\), detach\(\) it to take it as a constant/);
+    expect(() => backward(valueAndGrad(weighted)(x).value)).toThrow(refused);
+    expect(w.grad).toBeNull();
+    // (2 x w)^2
+    backward(sum(square(grad(weighted, { createGraph: true })(x))));
+    expect(await values(w.grad)).toEqual([2 * 12 * 4]);
+    w.grad = null;
     backward(cube(w));
-    expect(() => backward(sum(mul(w.grad!, w)))).toThrow(refused);
-    expect(() =>
-      grad((v: Tensor) => {
-        const inner = leaf([1]);
-        backward(sum(mul(square(inner), v)));
-        return sum(inner.grad!);
-      })(x),
-    ).toThrow(refused);
+    expect(() => backward(sum(mul(w.grad!, w)))).toThrow(/ to backward\(\)/);
+    w.grad = null;
+    backward(cube(w), { createGraph: true });
+    // 3 w^2 w
+    const [first, second] = [w.grad!, sum(mul(w.grad!, w))];
+    w.grad = null;
+    backward(second);
+    expect(await values(w.grad)).toEqual([81]);
+    first.dispose();
+    // Not inside of what is differentiated, where that is said.
+    expect(() => grad((v: Tensor) => sum(grad(cube, { createGraph: false })(v)))(x)).toThrow(refused);
+  });
+
+  it("gradients add up over several uses, and through several layers of derivatives", async () => {
+    const x = tensor(device, [2]);
+    // x^3 + x^2 twice: 2 (6 x + 2)
+    const f = (v: Tensor) => sum(add(mul(mul(v, v), v), mul(v, v)));
+    const twice = (v: Tensor) => sum(add(grad(f)(v), grad(f)(v)));
+    expect(await values(grad(twice)(x))).toEqual([28]);
+    expect(await values(grad((v: Tensor) => sum(grad(twice)(v)))(x))).toEqual([12]);
+    // One input as two.
+    const product = (a: Tensor, b: Tensor) => sum(mul(square(a), b));
+    const both = (v: Tensor) => {
+      const { grads } = valueAndGrad(product)(v, v);
+      return sum(add(grads[0], grads[1]));
+    };
+    // 2 v^2 + v^2
+    expect(await values(grad(both)(x))).toEqual([12]);
+    // What passes through unchanged.
+    const identity = (v: Tensor) => sum(v);
+    expect(await values(grad((v: Tensor) => sum(mul(grad(identity)(v), v)))(x))).toEqual([1]);
+  });
+
+  it("an operation whose gradient has none says so", () => {
+    const x = tensor(device, [2]);
+    const odd = (v: Tensor) =>
+      record(detach(square(v)), {
+        op: "odd",
+        inputs: [v],
+        saved: [v],
+        backward: (dy, [v]) => [() => mul(mul(dy, v!), 2)],
+      });
+    expect(() => grad((v: Tensor) => sum(grad((u: Tensor) => sum(odd(u)))(v)))(x)).toThrow(
+      'grad: the output depends on the gradient of "odd", which has no derivative itself; detach() it',
+    );
+  });
+
+  it("a saved tensor that was changed is refused there, too", () => {
+    const x = tensor(device, [2]);
+    const changing = (v: Tensor) => {
+      const y = exp(mul(v, 1));
+      const slope = grad((u: Tensor) => sum(exp(u)))(y);
+      y.assign([5]);
+      return sum(slope);
+    };
+    expect(() => grad(changing)(x)).toThrow(UsageError);
+  });
+
+  it("memory returns to where it was", () => {
+    const [x, w] = [tensor(device, [1, 2]), leaf([3, 4])];
+    const penalty = () =>
+      scope(() => {
+        const slope = grad((v: Tensor) => sum(mul(tanh(mul(v, w)), v)), { createGraph: true })(x);
+        backward(sum(square(slope)));
+      });
+    penalty();
+    const { liveCount } = device.memory();
+    for (let i = 0; i < 3; i++) penalty();
+    expect(device.memory().liveCount).toBe(liveCount);
+    expect(liveCount).toBe(3);
+  });
+
+  it("a gradient that is not recorded leaves other tapes alone", async () => {
+    const x = tensor(device, [2]);
+    const slope = grad((v: Tensor) => {
+      const w = square(v);
+      noGrad(() => grad((u: Tensor) => sum(mul(u, w)))(x));
+      return sum(mul(w, w));
+    })(x);
+    expect(await values(slope)).toEqual([32]);
   });
 
   it("but gradients are at hand where nobody asks for that", async () => {

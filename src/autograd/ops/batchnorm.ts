@@ -10,7 +10,10 @@ import { ShapeError } from "../../tensor/errors.js";
 import { boolean, checkOptions, number, type Rules } from "../../tensor/options.js";
 import { formatShape, sameShape } from "../../tensor/shape.js";
 import { empty, requireTensor, run, runInto, runMany, type Tensor, tensorRule } from "../../tensor/tensor.js";
+import { runsAgain } from "../draws.js";
 import { record } from "../tape.js";
+import { add, mul, reciprocal, sqrt, square, sub } from "./elementwise.js";
+import { mean as meanOver, sum as sumOver } from "./reduce.js";
 
 export interface BatchNormOptions {
   /** Scale per channel, [C]. */
@@ -72,7 +75,11 @@ export function batchNorm(x: Tensor, options: BatchNormOptions): Tensor {
     ? [empty(x.device, channels), empty(x.device, channels)]
     : [runningMean.alias(), runningVariance.alias()];
   if (training) {
-    runInto(batchNormStatisticsKernel, [x], [mean, variance, runningMean, runningVariance], { momentum });
+    // The running statistics move once, though a function be run again for its gradient.
+    const running = runsAgain()
+      ? [empty(x.device, channels), empty(x.device, channels)]
+      : [runningMean, runningVariance];
+    runInto(batchNormStatisticsKernel, [x], [mean, variance, ...running], { momentum });
   }
   const params = { epsilon };
   const y = run(batchNormKernel, [x, mean, variance, gamma, beta], x, params);
@@ -94,6 +101,25 @@ export function batchNorm(x: Tensor, options: BatchNormOptions): Tensor {
             : run(batchNormFrozenGradientKernel, [dy, v!, scale!], dy, params),
         () => sum(0),
         () => sum(1),
+      ];
+    },
+    derivable: (dy, [input, m, v, scale]) => {
+      // Statistics of the batch depend on x as well.
+      const axes = input!.shape.map((_, axis) => axis).slice(0, -1);
+      const rows = input!.size / channels[0]!;
+      const centred = sub(input!, training ? meanOver(input!, axes) : m!);
+      const power = add(training ? meanOver(square(centred), axes) : v!, epsilon);
+      const s = reciprocal(sqrt(power));
+      const normalized = mul(centred, s);
+      const [dgamma, dbeta] = [sumOver(mul(dy, normalized), axes), sumOver(dy, axes)];
+      return [
+        () => {
+          const factor = mul(scale!, s);
+          if (!training) return mul(dy, factor);
+          return mul(factor, sub(sub(dy, mul(dbeta, 1 / rows)), mul(normalized, mul(dgamma, 1 / rows))));
+        },
+        () => dgamma,
+        () => dbeta,
       ];
     },
   });

@@ -8,16 +8,24 @@ import {
   convPoolInputGradientKernel,
   convPoolKernel,
   convPoolKernelGradientKernel,
+  convPoolWinnersKernel,
   fitsConvPool,
   pooledShape,
   winnerShape,
 } from "../../kernels/conv-pool.js";
-import { checkConv2dInputs, conv2dGeometry, type Padding, type WindowAxis } from "../../kernels/conv2d/geometry.js";
-import { pool2dParams } from "../../kernels/pool2d.js";
+import {
+  checkConv2dInputs,
+  conv2dGeometry,
+  outputShape,
+  type Padding,
+  type WindowAxis,
+} from "../../kernels/conv2d/geometry.js";
+import { type Pool2dParams, pool2dParams } from "../../kernels/pool2d.js";
 import { run, runMany, type Tensor } from "../../tensor/tensor.js";
 import { isRecording, record } from "../tape.js";
-import { type Conv2dOptions, conv2d, runKeeping } from "./conv2d.js";
-import { maxPool2d, type Pool2dOptions } from "./pool2d.js";
+import { type Conv2dOptions, conv2d, convolutionGradients, runKeeping } from "./conv2d.js";
+import { throughActivation } from "./elementwise-rows.js";
+import { handToWinners, maxPool2d, type Pool2dOptions } from "./pool2d.js";
 
 export interface Conv2dMaxPool2dOptions extends Omit<Conv2dOptions, "groups"> {
   readonly pool: Pool2dOptions;
@@ -37,11 +45,17 @@ export function conv2dMaxPool2d(x: Tensor, kernel: Tensor, options: Conv2dMaxPoo
   const windows = pool2dParams("conv2dMaxPool2d", "max", [rows.output, columns.output], pool);
   const padding: Padding = [croppedPadding(rows, windows.y), croppedPadding(columns, windows.x)];
   const geometry = conv2dGeometry(x.shape, kernel.shape, { ...options, padding });
-  if (fitsConvPool(geometry, windows)) return together(x, kernel, options.bias, { geometry, activation });
+  if (fitsConvPool(geometry, windows)) return together(x, kernel, options.bias, { geometry, activation }, windows);
   return maxPool2d(conv2d(x, kernel, { ...convolution, padding }), { ...pool, activation });
 }
 
-function together(x: Tensor, kernel: Tensor, bias: Tensor | undefined, plain: ConvPoolParams): Tensor {
+function together(
+  x: Tensor,
+  kernel: Tensor,
+  bias: Tensor | undefined,
+  plain: ConvPoolParams,
+  windows: Pool2dParams,
+): Tensor {
   const { geometry } = plain;
   checkConv2dInputs(geometry, x, kernel, bias);
   const inputs = bias === undefined ? [x, kernel] : [x, kernel, bias];
@@ -72,6 +86,18 @@ function together(x: Tensor, kernel: Tensor, bias: Tensor | undefined, plain: Co
         return gradients[from.indexOf(input)]!;
       };
       return inputs.map((_, input) => () => gradient(input));
+    },
+    derivable: (dy, [x, kernel, y, winner]) => {
+      const dpooled = throughActivation(plain.activation, dy, y);
+      const bytes = run(convPoolWinnersKernel, [winner!], winner!, {});
+      // The windows cover what the cropped convolution gives, and no more.
+      const all = {
+        ...windows,
+        y: { ...windows.y, input: geometry.y.output },
+        x: { ...windows.x, input: geometry.x.output },
+      };
+      const dz = handToWinners(dpooled, bytes, outputShape(geometry), all);
+      return convolutionGradients(geometry, x!, kernel!, dz).slice(0, inputs.length);
     },
   });
   for (const t of [winner, ...kept]) t.dispose();

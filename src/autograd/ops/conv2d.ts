@@ -1,4 +1,8 @@
-// Differentiable two-dimensional convolution with optional bias and activation.
+// Differentiable two-dimensional convolution with optional bias and activation. y is linear in x and in the kernel, and
+// so are both gradients in what they are made of: the three passes are each other's derivatives.
+//   y = conv(x, k)         dx = IG(dy, k)    dk = KG(x, dy)
+//   IG(dz, k) for gradient g:   of dz conv(g, k),   of k KG(g, dz)
+//   KG(x, dz) for gradient g:   of x IG(dz, g),     of dz conv(x, g)
 import {
   activationGradientKernel,
   type FusedActivation,
@@ -10,6 +14,8 @@ import {
   checkConv2dInputs,
   conv2dGeometry,
   conv2dRules,
+  inputShape,
+  kernelShape,
   outputShape,
   type Conv2dOptions as WindowOptions,
 } from "../../kernels/conv2d/geometry.js";
@@ -27,7 +33,7 @@ import { checkOptions, integer, type Rules } from "../../tensor/options.js";
 import { scope } from "../../tensor/scope.js";
 import { requireTensor, run, runMany, type Tensor, tensorRule } from "../../tensor/tensor.js";
 import { isRecording, record } from "../tape.js";
-import { sumTo } from "./elementwise-rows.js";
+import { sumTo, throughActivation } from "./elementwise-rows.js";
 import { groupedConv2d, withBias } from "./grouped-conv2d.js";
 import { split } from "./tile.js";
 import { concat } from "./transform.js";
@@ -105,6 +111,11 @@ export function conv2d(x: Tensor, kernel: Tensor, given: Conv2dOptions = {}): Te
         () => (kernelNeeded ? gradients().at(-1)! : sumTo(dz, [geometry.outputs])),
       ].slice(0, inputs.length);
     },
+    derivable: (dy, [x, kernel, ...rest]) =>
+      convolutionGradients(geometry, x!, kernel!, throughActivation(activation, dy, rest.at(-1))).slice(
+        0,
+        inputs.length,
+      ),
   });
   for (const t of kept) t.dispose();
   return y;
@@ -119,6 +130,57 @@ function inGroups(x: Tensor, kernel: Tensor, geometry: Conv2dGeometry, given: Co
     const [images, kernels] = [split(x, groups, 3), split(kernel, groups, 3)];
     const parts = images.map((part, g) => conv2d(part, kernels[g]!, windows));
     return withBias(concat(parts, 3), bias, activation);
+  });
+}
+
+/** Gradients of x, the kernel and a bias, which have gradients themselves. */
+export function convolutionGradients(geometry: Conv2dGeometry, x: Tensor, kernel: Tensor, dz: Tensor) {
+  return [
+    () => convolutionInputGradient(dz, kernel, geometry),
+    () => convolutionKernelGradient(x, dz, geometry),
+    () => sumTo(dz, [geometry.outputs]),
+  ];
+}
+
+/** conv(x, kernel) alone, of a known geometry: x [N, H, W, Cin], kernel [kh, kw, Cin, Cout] -> [N, OH, OW, Cout]. */
+export function convolution(x: Tensor, kernel: Tensor, geometry: Conv2dGeometry): Tensor {
+  const spec = { shape: outputShape(geometry), dtype: "f32" } as const;
+  return record(run(conv2dKernel, [x, kernel], spec, { geometry, activation: "linear" }), {
+    op: "conv2d",
+    inputs: [x, kernel],
+    saved: [x, kernel],
+    backward: (dz, [x, kernel]) => convolutionGradients(geometry, x!, kernel!, dz).slice(0, 2),
+    derivable: true,
+  });
+}
+
+/**
+ * IG(dz, kernel), the transposed convolution: dz [N, OH, OW, Cout], kernel [kh, kw, Cin, Cout] -> [N, H, W, Cin]. The
+ * geometry is that of the convolution whose input's gradient it is.
+ */
+export function convolutionInputGradient(dz: Tensor, kernel: Tensor, geometry: Conv2dGeometry): Tensor {
+  const spec = { shape: inputShape(geometry), dtype: "f32" } as const;
+  return record(run(conv2dInputGradientKernel, [dz, kernel], spec, { geometry }), {
+    op: "the input gradient of conv2d",
+    inputs: [dz, kernel],
+    saved: [dz, kernel],
+    backward: (g, [dz, kernel]) => [
+      () => convolution(g, kernel!, geometry),
+      () => convolutionKernelGradient(g, dz!, geometry),
+    ],
+    derivable: true,
+  });
+}
+
+/** KG(x, dz): x [N, H, W, Cin], dz [N, OH, OW, Cout] -> [kh, kw, Cin, Cout]. */
+export function convolutionKernelGradient(x: Tensor, dz: Tensor, geometry: Conv2dGeometry): Tensor {
+  const spec = { shape: kernelShape(geometry), dtype: "f32" } as const;
+  return record(run(conv2dKernelGradientKernel, [x, dz], spec, { geometry }), {
+    op: "the kernel gradient of conv2d",
+    inputs: [x, dz],
+    saved: [x, dz],
+    backward: (g, [x, dz]) => [() => convolutionInputGradient(dz!, g, geometry), () => convolution(x!, g, geometry)],
+    derivable: true,
   });
 }
 

@@ -6,7 +6,8 @@ import { checkOptions, number, type Rules } from "../../tensor/options.js";
 import type { RandomKey } from "../../tensor/random.js";
 import { formatShape } from "../../tensor/shape.js";
 import { requireTensor, run, type Tensor } from "../../tensor/tensor.js";
-import { record } from "../tape.js";
+import { drawnKey } from "../draws.js";
+import { record, renamed } from "../tape.js";
 import { changingKeyRule, keyNow, offsetRule, type RandomOptions } from "./random.js";
 
 export interface DropoutOptions extends RandomOptions {
@@ -33,16 +34,23 @@ export function dropout(x: Tensor, options: DropoutOptions): Tensor {
   if (x.dtype !== "f32") {
     throw new ShapeError(`dropout: needs an f32 tensor, got ${x.dtype} ${formatShape(x.shape)}; use cast(x, "f32")`);
   }
-  if (rate === 0) return record(x.alias(), { op: "dropout", inputs: [x], backward: (dy) => [() => dy.alias()] });
+  if (rate === 0) return renamed("dropout", x);
   // Asked once a step: the gradient must drop what was dropped.
   let params: DropoutParams;
+  const ask = drawnKey(() => keyNow("dropout", key));
   const drawn = () => {
-    params = { rate, key: keyNow("dropout", key), offset };
+    params = { rate, key: ask(), offset };
     return params;
   };
-  return record(run(dropoutKernel, [x], x, drawn), {
+  return dropped(x, drawn, () => params);
+}
+
+/** x times a mask, and its gradient times the same. */
+function dropped(x: Tensor, params: () => DropoutParams, same: () => DropoutParams): Tensor {
+  return record(run(dropoutKernel, [x], x, params), {
     op: "dropout",
     inputs: [x],
-    backward: (dy) => [() => run(dropoutKernel, [dy], dy, () => params)],
+    backward: (dy) => [() => dropped(dy, same, same)],
+    derivable: true,
   });
 }

@@ -1,12 +1,22 @@
-// How a row of the tables in kernels/elementwise-table.ts becomes a differentiable operation.
-import { binaryKernels, operandsOfGradient, unaryKernels } from "../../kernels/elementwise.js";
+// How a row of the tables in kernels/elementwise-table.ts becomes a differentiable operation, and its gradient another
+// one: dx = dy f'(v) is linear in dy, so that its own gradients are g f'(v), by the same kernel, and g dy f''(v).
+import type { FusedActivation } from "../../kernels/activation.js";
 import {
+  binaryKernels,
+  operandsOfGradient,
+  type UnaryParams,
+  unaryKernels,
+  whereKernel,
+} from "../../kernels/elementwise.js";
+import {
+  type Arithmetic,
   type BinaryName,
   type BinaryRow,
   binaryTable,
   type UnaryName,
   type UnaryRow,
   unaryTable,
+  type Value,
 } from "../../kernels/elementwise-table.js";
 import { reduceKernel } from "../../kernels/reduce.js";
 import { type DType, elementRules } from "../../tensor/dtype.js";
@@ -14,17 +24,36 @@ import { ShapeError, UsageError } from "../../tensor/errors.js";
 import { checkOptions, describe, number, type Rule } from "../../tensor/options.js";
 import { broadcastAxes, broadcastShapes, formatShape, type Shape, sameShape } from "../../tensor/shape.js";
 import { requireTensor, run, Tensor } from "../../tensor/tensor.js";
-import { record } from "../tape.js";
+import { record, renamed } from "../tape.js";
+import { full, zeros } from "./create.js";
 
 /** A tensor, or a number that stands for a tensor of any shape. */
 export type Operand = Tensor | number;
 
 /** Sums a gradient of the broadcast shape to the shape of the operand it belongs to. */
 export function sumTo(gradient: Tensor, shape: Shape): Tensor {
-  if (sameShape(gradient.shape, shape)) return gradient;
-  const axes = broadcastAxes(shape, gradient.shape);
-  const kept = gradient.shape.map((size, axis) => (axes.includes(axis) ? 1 : size));
-  return run(reduceKernel, [gradient], { shape: kept, dtype: gradient.dtype }, { reduction: "sum", axes }).alias(shape);
+  const whole = gradient.shape;
+  if (sameShape(whole, shape)) return gradient;
+  const axes = broadcastAxes(shape, whole);
+  const kept = whole.map((size, axis) => (axes.includes(axis) ? 1 : size));
+  const sum = run(reduceKernel, [gradient], { shape: kept, dtype: gradient.dtype }, { reduction: "sum", axes });
+  return record(sum.alias(shape), {
+    op: "sum",
+    inputs: [gradient],
+    backward: (dy) => [() => stretch(renamed("sum", dy, kept), whole, 1)],
+    derivable: true,
+  });
+}
+
+/** factor * x, repeated along the axes that it has as 1 or lacks. */
+export function stretch(x: Tensor, shape: Shape, factor: number): Tensor {
+  const before = x.shape;
+  return record(run(binaryKernels.mul.forward, [x], { shape, dtype: "f32" }, { b: factor }), {
+    op: "stretch",
+    inputs: [x],
+    backward: (dy) => [() => sumTo(factor === 1 ? renamed("stretch", dy) : binary("mul", dy, factor), before)],
+    derivable: true,
+  });
 }
 
 function requireFloat(op: string, x: Tensor): void {
@@ -55,9 +84,33 @@ export function unary(name: UnaryName, x: Tensor, p?: number, q?: number): Tenso
     inputs: [x],
     saved: gradient === null ? [] : [row.gradient?.from === "y" ? y : x],
     constant: gradient === null,
-    backward: (dy, [v]) => [gradient === null ? null : () => run(gradient, [dy, v!], dy, params)],
+    backward: (dy, [v]) => [gradient === null ? null : () => unaryGradient(name, dy, v!, params)],
+    derivable: true,
   });
 }
+
+/** dx = dy f'(v), where v is x or y, as the row has it; differentiable for both. */
+export function unaryGradient(name: UnaryName, dy: Tensor, v: Tensor, params: UnaryParams = { p: 0, q: 0 }): Tensor {
+  const { curvature } = (unaryTable[name] as UnaryRow).gradient!;
+  return record(run(unaryKernels[name].gradient!, [dy, v], dy, params), {
+    op: `the gradient of ${name}`,
+    inputs: [dy, v],
+    saved: [dy, v],
+    backward: (g, [dy, v]) => [
+      () => unaryGradient(name, g, v!, params),
+      curvature && (() => times(binary("mul", g, dy!), curvature(arithmetic, v!, params.p, params.q))),
+    ],
+    derivable: true,
+  });
+}
+
+/** dz = dy act'(z), by y = act(z) where that is not linear. */
+export function throughActivation(activation: FusedActivation, dy: Tensor, y: Tensor | undefined): Tensor {
+  return activation === "linear" ? dy : unaryGradient(activation, dy, y!);
+}
+
+/** x times a tensor, or a number. */
+const times = (x: Tensor, factor: Operand) => (factor === 1 ? x : binary("mul", x, factor));
 
 /** Applies a row of the binary table with broadcasting. At least one operand is a tensor. */
 export function binary(name: BinaryName, a: Operand, b: Operand): Tensor {
@@ -80,25 +133,119 @@ export function binary(name: BinaryName, a: Operand, b: Operand): Tensor {
   for (const operand of [a, b]) if (typeof operand === "number") requireRepresentable(name, operand, first.dtype);
   const params = { ...(typeof a === "number" && { a }), ...(typeof b === "number" && { b }) };
   const shape = tensors.length === 2 ? broadcastShapes(name, tensors[0]!.shape, tensors[1]!.shape) : first.shape;
-  const { forward, gradient } = binaryKernels[name];
-  const y = run(forward, tensors, { shape, dtype: row.result ?? first.dtype }, params);
+  const y = run(binaryKernels[name].forward, tensors, { shape, dtype: row.result ?? first.dtype }, params);
   return record(y, {
     op: name,
     inputs: tensors,
     saved: row.gradient === null || row.gradient.a.wgsl === "dy" ? [] : tensors,
     backward: (dy, saved) => {
-      if (gradient === null || row.gradient === null) return tensors.map(() => null);
-      const sides = (["a", "b"] as const).filter((side) => params[side] === undefined);
-      return sides.map((side, k) => () => {
-        const passesThrough = row.gradient![side].wgsl === "dy";
-        const read = operandsOfGradient(row, side);
-        const operands = saved.filter((_, operand) => read.includes(sides[operand]!));
-        const full = passesThrough ? dy.alias() : run(gradient[side], [dy, ...operands], dy, params);
-        return sumTo(full, tensors[k]!.shape);
-      });
+      if (row.gradient === null) return tensors.map(() => null);
+      const sides = sidesOf(params);
+      const values = { ...params, ...Object.fromEntries(sides.map((side, k) => [side, saved[k]])) };
+      return sides.map((side, k) => () => sumTo(binaryGradient(name, side, dy, values), tensors[k]!.shape));
     },
+    derivable: true,
   });
 }
+
+type Side = "a" | "b";
+type Operands = Readonly<Partial<Record<Side, Operand>>>;
+
+/** Operands that are tensors. */
+const sidesOf = (operands: Operands): Side[] =>
+  (["a", "b"] as const).filter((side) => typeof operands[side] !== "number");
+
+/**
+ * Gradient of an operand before it is summed to that one's shape; differentiable for dy and for the operands that it is
+ * computed of, which are the ones that it needs.
+ */
+function binaryGradient(name: BinaryName, side: Side, dy: Tensor, operands: Operands): Tensor {
+  const row: BinaryRow = binaryTable[name];
+  const { curvature, ...slopes } = row.gradient!;
+  if (slopes[side].wgsl === "dy") return renamed(name, dy);
+  const params = Object.fromEntries(Object.entries(operands).filter(([, value]) => typeof value === "number"));
+  const read = operandsOfGradient(row, side).filter((operand) => typeof operands[operand] !== "number");
+  const tensors = read.map((operand) => operands[operand] as Tensor);
+  return record(run(binaryKernels[name].gradient![side], [dy, ...tensors], dy, params), {
+    op: `the gradient of ${name}`,
+    inputs: [dy, ...tensors],
+    saved: [dy, ...tensors],
+    backward: (g, [dy, ...saved]) => {
+      const values: Operands = { ...params, ...Object.fromEntries(read.map((operand, k) => [operand, saved[k]])) };
+      return [
+        () => binaryGradient(name, side, g, values),
+        ...read.map((operand, k) => {
+          const second = curvature[side === operand ? (`${side}${side}` as "aa" | "bb") : "ab"];
+          // What a slope does not read is not there, and its curvature does not read it either.
+          const of = (key: Side) => values[key] ?? Number.NaN;
+          return (
+            second && (() => sumTo(times(binary("mul", g, dy!), second(arithmetic, of("a"), of("b"))), saved[k]!.shape))
+          );
+        }),
+      ];
+    },
+    derivable: true,
+  });
+}
+
+/** condition != 0 ? a : b, with broadcasting of all three; NaN is not 0. */
+export function where(condition: Tensor, a: Tensor, b: Tensor): Tensor {
+  requireTensor("where", "condition", condition);
+  requireTensor("where", "a", a);
+  requireTensor("where", "b", b);
+  if (a.dtype !== b.dtype) {
+    throw new ShapeError(`where: a and b must have one dtype, got ${a.dtype} and ${b.dtype}; use cast()`);
+  }
+  const shape = broadcastShapes("where", condition.shape, broadcastShapes("where", a.shape, b.shape));
+  const y = run(whereKernel, [condition, a, b], { shape, dtype: a.dtype }, {});
+  return record(y, {
+    op: "where",
+    inputs: [condition, a, b],
+    saved: [condition],
+    // Chosen, not multiplied: an infinite dy leaves the side that was not taken at 0.
+    backward: (dy, [mask]) => [
+      null,
+      () => sumTo(where(mask!, dy, zeros(dy.device, [])), a.shape),
+      () => sumTo(where(mask!, zeros(dy.device, []), dy), b.shape),
+    ],
+    derivable: true,
+  });
+}
+
+const ofOne =
+  (name: UnaryName) =>
+  (x: Value<Tensor>): Value<Tensor> =>
+    typeof x === "number" ? (unaryTable[name] as UnaryRow).cpu(x, 0, 0) : unary(name, x);
+const ofTwo =
+  (name: BinaryName) =>
+  (a: Value<Tensor>, b: Value<Tensor>): Value<Tensor> =>
+    typeof a === "number" && typeof b === "number" ? (binaryTable[name] as BinaryRow).cpu(a, b) : binary(name, a, b);
+
+/** What curvatures are computed with. */
+const arithmetic: Arithmetic<Tensor> = {
+  add: ofTwo("add"),
+  sub: ofTwo("sub"),
+  mul: ofTwo("mul"),
+  div: ofTwo("div"),
+  pow: ofTwo("pow"),
+  equal: ofTwo("equal"),
+  greater: ofTwo("greater"),
+  minimum: ofTwo("minimum"),
+  neg: ofOne("neg"),
+  exp: ofOne("exp"),
+  log: ofOne("log"),
+  square: ofOne("square"),
+  reciprocal: ofOne("reciprocal"),
+  sin: ofOne("sin"),
+  cos: ofOne("cos"),
+  tanh: ofOne("tanh"),
+  sigmoid: ofOne("sigmoid"),
+  where(condition, a, b) {
+    if (typeof condition === "number") return condition === 0 ? b : a;
+    const whole = (value: Value<Tensor>) => (typeof value === "number" ? full(condition.device, [], value) : value);
+    return where(condition, whole(a), whole(b));
+  },
+};
 
 /** The parameters of a row as options, by name; undefined where it has none. */
 export type UnaryOptions<Name extends UnaryName> = (typeof unaryTable)[Name] extends {

@@ -1,14 +1,14 @@
 // Differentiable elementwise operations: a function for each row of the tables in kernels/elementwise-table.ts, and
 // those that are no rows. All of this is public.
-import { castKernel, whereKernel } from "../../kernels/elementwise.js";
+import { castKernel } from "../../kernels/elementwise.js";
 import { type DType, dtypeRule } from "../../tensor/dtype.js";
 import { ShapeError } from "../../tensor/errors.js";
 import { anyNumber, check } from "../../tensor/options.js";
-import { broadcastShapes } from "../../tensor/shape.js";
 import { requireTensor, run, type Tensor } from "../../tensor/tensor.js";
-import { record } from "../tape.js";
-import { zeros } from "./create.js";
-import { binaryOf, sumTo, unary, unaryOf } from "./elementwise-rows.js";
+import { renamed } from "../tape.js";
+import { binaryOf, unary, unaryOf } from "./elementwise-rows.js";
+
+export { where } from "./elementwise-rows.js";
 
 export const neg = unaryOf("neg");
 export const exp = unaryOf("exp");
@@ -85,29 +85,6 @@ export const lessEqual = binaryOf("lessEqual");
 export const greater = binaryOf("greater");
 export const greaterEqual = binaryOf("greaterEqual");
 
-/** condition != 0 ? a : b, with broadcasting of all three; NaN is not 0. */
-export function where(condition: Tensor, a: Tensor, b: Tensor): Tensor {
-  requireTensor("where", "condition", condition);
-  requireTensor("where", "a", a);
-  requireTensor("where", "b", b);
-  if (a.dtype !== b.dtype) {
-    throw new ShapeError(`where: a and b must have one dtype, got ${a.dtype} and ${b.dtype}; use cast()`);
-  }
-  const shape = broadcastShapes("where", condition.shape, broadcastShapes("where", a.shape, b.shape));
-  const y = run(whereKernel, [condition, a, b], { shape, dtype: a.dtype }, {});
-  return record(y, {
-    op: "where",
-    inputs: [condition, a, b],
-    saved: [condition],
-    // Chosen, not multiplied: an infinite dy leaves the side that was not taken at 0.
-    backward: (dy, [mask]) => [
-      null,
-      () => sumTo(where(mask!, dy, zeros(dy.device, [])), a.shape),
-      () => sumTo(where(mask!, zeros(dy.device, []), dy), b.shape),
-    ],
-  });
-}
-
 /**
  * x in another dtype, or x itself, gradient and all. Floats are truncated towards zero; what lies outside the integers'
  * range becomes their nearest end (2147483647 for 3e9 as i32, 0 for -1 as u32), and NaN becomes 0. Integers keep their
@@ -117,5 +94,5 @@ export function cast(x: Tensor, dtype: DType): Tensor {
   requireTensor("cast", "x", x);
   check("cast", "dtype", dtype, dtypeRule);
   if (x.dtype !== dtype) return run(castKernel, [x], { shape: x.shape, dtype }, {});
-  return record(x.alias(), { op: "cast", inputs: [x], backward: (dy) => [() => dy.alias()] });
+  return renamed("cast", x);
 }

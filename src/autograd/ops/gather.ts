@@ -3,9 +3,12 @@ import { gatherGradientKernel, gatherKernel, oneHotKernel } from "../../kernels/
 import { type AxesOptions, axisOf } from "../../tensor/axes.js";
 import { ShapeError } from "../../tensor/errors.js";
 import { check, integer } from "../../tensor/options.js";
-import { formatShape } from "../../tensor/shape.js";
+import { formatShape, type Shape } from "../../tensor/shape.js";
 import { requireTensor, run, type Tensor } from "../../tensor/tensor.js";
 import { record } from "../tape.js";
+import { zeros } from "./create.js";
+import { greaterEqual, less, mul, where } from "./elementwise.js";
+import { reshape } from "./transform.js";
 
 /**
  * Slices of x along `axis` by index: x [..., n, ...] and indices [k...] give [..., k..., ...]. An index outside [0, n),
@@ -31,11 +34,27 @@ export function gather(x: Tensor, indices: Tensor, axis: number | AxesOptions<nu
     op: "gather",
     inputs: [x, indices],
     saved: [indices],
-    backward: (dy, [picked]) => [
-      () => run(gatherGradientKernel, [dy, picked!], { shape: before, dtype: "f32" }, { axis: along }),
-      null,
-    ],
+    backward: (dy, [picked]) => [() => addedRows(dy, picked!, before, along), null],
+    derivable: true,
   });
+}
+
+/** Adds slices along `axis` where their indices say, to a tensor of `shape`: what gather does, backwards. */
+function addedRows(slices: Tensor, indices: Tensor, shape: Shape, axis: number): Tensor {
+  return record(run(gatherGradientKernel, [slices, indices], { shape, dtype: "f32" }, { axis }), {
+    op: "gather",
+    inputs: [slices, indices],
+    saved: [indices],
+    backward: (dy, [picked]) => [() => pickedOrZero(dy, picked!, axis), null],
+    derivable: true,
+  });
+}
+
+/** Slices by index; zeros where there is none. */
+function pickedOrZero(x: Tensor, indices: Tensor, axis: number): Tensor {
+  const valid = mul(greaterEqual(indices, 0), less(indices, x.shape[axis]!));
+  const column = [...indices.shape, ...x.shape.slice(axis + 1).map(() => 1)];
+  return where(reshape(valid, column), gather(x, indices, axis), zeros(x.device, []));
 }
 
 /**

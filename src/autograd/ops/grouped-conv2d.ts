@@ -32,6 +32,7 @@ export function groupedConv2d(x: Tensor, kernel: Tensor, params: GroupedConv2dPa
     inputs: [x, kernel],
     saved: [x, kernel],
     backward: (dy, [x, kernel]) => [() => inputGradient(dy, kernel!, params), () => kernelGradient(x!, dy, params)],
+    derivable: true,
   });
 }
 
@@ -43,6 +44,7 @@ function inputGradient(dy: Tensor, kernel: Tensor, params: GroupedConv2dParams):
     inputs: [dy, kernel],
     saved: [dy, kernel],
     backward: (g, [dy, kernel]) => [() => groupedConv2d(g, kernel!, params), () => kernelGradient(g, dy!, params)],
+    derivable: true,
   });
 }
 
@@ -54,6 +56,7 @@ function kernelGradient(x: Tensor, dy: Tensor, params: GroupedConv2dParams): Ten
     inputs: [x, dy],
     saved: [x, dy],
     backward: (g, [x, dy]) => [() => inputGradient(dy!, g, params), () => groupedConv2d(x!, g, params)],
+    derivable: true,
   });
 }
 

@@ -14,7 +14,7 @@ import { boolean, checkOptions, type Rules } from "../../tensor/options.js";
 import { broadcastShapes, formatShape, sizeOf } from "../../tensor/shape.js";
 import { requireTensor, run, runMany, type Tensor, tensorRule } from "../../tensor/tensor.js";
 import { record } from "../tape.js";
-import { sumTo } from "./elementwise-rows.js";
+import { sumTo, throughActivation } from "./elementwise-rows.js";
 
 export interface MatmulOptions {
   /** a is stored as [..., K, M]. */
@@ -62,7 +62,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
     inputs,
     saved: linear ? [a, b] : [a, b, y],
     backward: (dy, [a, b, y], [, kernelNeeded, biasNeeded]) => {
-      const [dz, dbias] = linear ? [dy] : throughActivation(dy, y!, activation, bias);
+      const [dz, dbias] = linear ? [dy] : activationGradients(dy, y!, activation, bias);
       // Of a matrix b as it is stored: the bias's sums come with its product.
       const along = kernelNeeded && biasNeeded && dbias === undefined && b!.rank === 2 && !transposeA && !transposeB;
       let both: readonly Tensor[] | undefined;
@@ -91,11 +91,29 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
         () => (along ? products()[1]! : (dbias ?? sumTo(dz, [n]))),
       ].slice(0, inputs.length);
     },
+    derivable: (dy, [a, b, y]) => {
+      const dz = throughActivation(activation, dy, y);
+      return [
+        () => {
+          const da = transposeA
+            ? matmul(b!, dz, { transposeA: transposeB, transposeB: true })
+            : matmul(dz, b!, { transposeB: !transposeB });
+          return sumTo(da, a!.shape);
+        },
+        () => {
+          const db = transposeB
+            ? matmul(dz, a!, { transposeA: true, transposeB: transposeA })
+            : matmul(a!, dz, { transposeA: !transposeA });
+          return sumTo(db, b!.shape);
+        },
+        () => sumTo(dz, [n]),
+      ].slice(0, inputs.length);
+    },
   });
 }
 
 /** dz = dy * activation'(z), and its sums for a bias, which are nearly free in the same pass. */
-function throughActivation(dy: Tensor, y: Tensor, activation: FusedActivation, bias: Tensor | undefined) {
+function activationGradients(dy: Tensor, y: Tensor, activation: FusedActivation, bias: Tensor | undefined) {
   const specs: Spec[] = bias?.tracked ? [dy, bias] : [dy];
   return runMany(activationGradientKernel, [dy, y], specs, { activation }) as [dz: Tensor, dbias?: Tensor];
 }

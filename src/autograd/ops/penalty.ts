@@ -5,6 +5,7 @@ import { array, check, checkOptions, number, type Rules } from "../../tensor/opt
 import { formatShape } from "../../tensor/shape.js";
 import { requireTensor, run, runMany, type Tensor, tensorRule } from "../../tensor/tensor.js";
 import { record } from "../tape.js";
+import { mul } from "./elementwise.js";
 
 /** A tensor and what the sum of its squares is multiplied by. */
 export interface L2Term {
@@ -49,5 +50,6 @@ export function l2Penalty(terms: readonly L2Term[]): Tensor {
         return gradients[wanted.indexOf(k)]!;
       });
     },
+    derivable: (dy, saved) => saved.map((w, k) => () => mul(w, mul(dy, 2 * factors[k]!))),
   });
 }

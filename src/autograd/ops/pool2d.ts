@@ -1,4 +1,5 @@
-// Differentiable pooling over windows of images.
+// Differentiable pooling over windows of images. Both gradients are linear: that of a mean has the mean for its own
+// gradient, and where a maximum hands dy to the cell that won, the gradient of that takes it from there.
 import { type FusedActivation, fusedActivationRule, isLinear } from "../../kernels/activation.js";
 import {
   type Pool2dOptions,
@@ -6,14 +7,16 @@ import {
   pool2dGradientKernel,
   pool2dKernel,
   pool2dParams,
+  pool2dPickKernel,
   pool2dRules,
   winnerSpec,
 } from "../../kernels/pool2d.js";
 import { ShapeError } from "../../tensor/errors.js";
 import { checkOptions, type Rules } from "../../tensor/options.js";
-import { formatShape } from "../../tensor/shape.js";
+import { formatShape, type Shape } from "../../tensor/shape.js";
 import { requireTensor, run, runMany, type Tensor } from "../../tensor/tensor.js";
 import { isRecording, record } from "../tape.js";
+import { throughActivation } from "./elementwise-rows.js";
 import { mean } from "./reduce.js";
 
 export type { Pool2dOptions } from "../../kernels/pool2d.js";
@@ -72,7 +75,60 @@ function pool(op: string, kind: Pool2dParams["kind"], input: Tensor, options: Ma
     backward: (dy, saved) => [
       () => run(pool2dGradientKernel, [dy, ...saved], { shape: input.shape, dtype: "f32" }, params),
     ],
+    derivable: (dy, [winner, y]) => [
+      () =>
+        winner === undefined
+          ? spreadOverWindows(dy, input.shape, params)
+          : handToWinners(throughActivation(activation, dy, y), winner, input.shape, params),
+    ],
   });
   winner?.dispose();
   return output;
+}
+
+/** Means of the windows of x [N, H, W, C]. */
+function meansOfWindows(x: Tensor, shape: Shape, params: Pool2dParams): Tensor {
+  const before = x.shape;
+  return record(run(pool2dKernel, [x], { shape, dtype: "f32" }, params), {
+    op: "avgPool2d",
+    inputs: [x],
+    backward: (dy) => [() => spreadOverWindows(dy, before, params)],
+    derivable: true,
+  });
+}
+
+/** dx [N, H, W, C] of the means of windows, whose gradient dy [N, OH, OW, C] is. */
+function spreadOverWindows(dy: Tensor, shape: Shape, params: Pool2dParams): Tensor {
+  const windows = dy.shape;
+  return record(run(pool2dGradientKernel, [dy], { shape, dtype: "f32" }, params), {
+    op: "the gradient of avgPool2d",
+    inputs: [dy],
+    backward: (g) => [() => meansOfWindows(g, windows, params)],
+    derivable: true,
+  });
+}
+
+/** dx [N, H, W, C]: dz [N, OH, OW, C] added to the cell that won each window, as `winner` has it. */
+export function handToWinners(dz: Tensor, winner: Tensor, shape: Shape, given: Pool2dParams): Tensor {
+  const params: Pool2dParams = { ...given, activation: "linear" };
+  const windows = dz.shape;
+  return record(run(pool2dGradientKernel, [dz, winner], { shape, dtype: "f32" }, params), {
+    op: "the gradient of maxPool2d",
+    inputs: [dz],
+    saved: [winner],
+    backward: (g, [winner]) => [() => takeFromWinners(g, winner!, windows, params)],
+    derivable: true,
+  });
+}
+
+/** Of each window of x [N, H, W, C] the cell that `winner` names: [N, OH, OW, C]. */
+function takeFromWinners(x: Tensor, winner: Tensor, shape: Shape, params: Pool2dParams): Tensor {
+  const before = x.shape;
+  return record(run(pool2dPickKernel, [x, winner], { shape, dtype: "f32" }, params), {
+    op: "maxPool2d",
+    inputs: [x],
+    saved: [winner],
+    backward: (dy, [winner]) => [() => handToWinners(dy, winner!, before, params)],
+    derivable: true,
+  });
 }

@@ -12,6 +12,7 @@ import { anyOf, callable, check, checkOptions, integer, number, type Rules } fro
 import { keyRule, type RandomKey } from "../../tensor/random.js";
 import type { Shape } from "../../tensor/shape.js";
 import { empty, runInto, type Tensor } from "../../tensor/tensor.js";
+import { drawnKey } from "../draws.js";
 
 export interface RandomOptions {
   /**
@@ -49,7 +50,8 @@ function drawn<P extends RandomParams>(
 ): Tensor {
   check(kernel.name, "key", key, changingKeyRule);
   const y = empty(device, shape, "f32", kernel.name);
-  const params = () => ({ ...rest, key: keyNow(kernel.name, key) }) as P;
+  const ask = drawnKey(() => keyNow(kernel.name, key));
+  const params = () => ({ ...rest, key: ask() }) as P;
   runInto(kernel, [], [y], typeof key === "function" ? params : params());
   return y;
 }

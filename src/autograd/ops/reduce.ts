@@ -1,5 +1,4 @@
 // Differentiable reductions: sum, sumSquares, mean, max, min, logSumExp; and argmax, through which no gradient flows.
-import { binaryKernels } from "../../kernels/elementwise.js";
 import { argmaxKernel, type Reduction, reduceKernel } from "../../kernels/reduce.js";
 import { type AxesOptions, axesRules, oneAxis, takeAxes } from "../../tensor/axes.js";
 import { ShapeError } from "../../tensor/errors.js";
@@ -7,9 +6,10 @@ import { boolean, type Rules } from "../../tensor/options.js";
 import { scope } from "../../tensor/scope.js";
 import { type Axes, formatShape, normalizeAxes, type Shape, sizeOf } from "../../tensor/shape.js";
 import { requireTensor, run, type Tensor } from "../../tensor/tensor.js";
-import { noGrad, record } from "../tape.js";
+import { noGrad, record, renamed } from "../tape.js";
 import { zeros } from "./create.js";
 import { add, cast, clip, div, equal, exp, log, maximum, mul, notEqual, sub, where } from "./elementwise.js";
+import { stretch } from "./elementwise-rows.js";
 
 /** Axes to reduce, by default all, as `axis` or `axes` where they are not given by position. */
 export type ReduceOptions = AxesOptions & {
@@ -55,7 +55,12 @@ function reduce(op: string, reduction: Reduction, ...args: ReduceArguments) {
 /** Sum over axes; f32, i32 or u32 (integer sums wrap). */
 export function sum(x: Tensor, axes?: Axes | ReduceOptions, options?: ReduceOptions): Tensor {
   const { y, kept } = reduce("sum", "sum", x, axes, options);
-  return record(y, { op: "sum", inputs: [x], backward: (dy) => [() => spread(dy, kept, x.shape, 1)] });
+  return record(y, {
+    op: "sum",
+    inputs: [x],
+    backward: (dy) => [() => stretch(renamed("sum", dy, kept), x.shape, 1)],
+    derivable: true,
+  });
 }
 
 /** Sum of the squares over axes, in one pass over x; f32. */
@@ -65,19 +70,20 @@ export function sumSquares(input: Tensor, axes?: Axes | ReduceOptions, options?:
     op: "sumSquares",
     inputs: [input],
     saved: [input],
-    backward: (dy, [x]) => [() => mul(x!, mul(dy.alias(kept), 2))],
+    backward: (dy, [x]) => [() => mul(x!, mul(renamed("sumSquares", dy, kept), 2))],
+    derivable: true,
   });
 }
 
 /** Arithmetic mean over axes; f32. */
 export function mean(x: Tensor, axes?: Axes | ReduceOptions, options?: ReduceOptions): Tensor {
   const { y, kept, count } = reduce("mean", "mean", x, axes, options);
-  return record(y, { op: "mean", inputs: [x], backward: (dy) => [() => spread(dy, kept, x.shape, 1 / count)] });
-}
-
-/** factor * dy, repeated along the axes that `kept` has as 1. */
-function spread(dy: Tensor, kept: readonly number[], shape: readonly number[], factor: number): Tensor {
-  return run(binaryKernels.mul.forward, [dy.alias(kept)], { shape, dtype: "f32" }, { b: factor });
+  return record(y, {
+    op: "mean",
+    inputs: [x],
+    backward: (dy) => [() => stretch(renamed("mean", dy, kept), x.shape, 1 / count)],
+    derivable: true,
+  });
 }
 
 /** Maximum over axes; f32, i32 or u32. Elements that tie share the gradient equally. */
@@ -102,9 +108,10 @@ function extremum(op: "max" | "min", ...args: ReduceArguments): Tensor {
         // The maximum of what holds NaN is NaN, and then it is the NaNs that tie.
         const ties = maximum(equal(x!, top!.alias(kept)), notEqual(x!, x!));
         const count = sum(cast(ties, "f32"), { axes, keepDims: true });
-        return where(ties, div(dy.alias(kept), count), zeros(dy.device, []));
+        return where(ties, div(renamed(op, dy, kept), count), zeros(dy.device, []));
       },
     ],
+    derivable: true,
   });
 }
 
@@ -125,7 +132,10 @@ export function logSumExp(input: Tensor, given?: Axes | ReduceOptions, further?:
     op: "logSumExp",
     inputs: [input],
     saved: [input, y],
-    backward: (dy, [x, total]) => [() => mul(exp(sub(x!, total!.alias(kept))), dy.alias(kept))],
+    backward: (dy, [x, total]) => [
+      () => mul(exp(sub(x!, renamed("logSumExp", total!, kept))), renamed("logSumExp", dy, kept)),
+    ],
+    derivable: true,
   });
 }
 

@@ -66,10 +66,15 @@ const withSize = (x: Tensor, height: number, width: number) => ({
 
 function resized(x: Tensor, params: ResizeParams): Tensor {
   const y = run(resizeKernel, [x], withSize(x, params.y.output, params.x.output), params);
-  return record(y, { op: "resize", inputs: [x], backward: (dy) => [() => adjoint(dy, params)] });
+  return record(y, { op: "resize", inputs: [x], backward: (dy) => [() => adjoint(dy, params)], derivable: true });
 }
 
 function adjoint(dy: Tensor, params: ResizeParams): Tensor {
   const dx = run(resizeGradientKernel, [dy], withSize(dy, params.y.input, params.x.input), params);
-  return record(dx, { op: "resizeGradient", inputs: [dy], backward: (g) => [() => resized(g, params)] });
+  return record(dx, {
+    op: "resizeGradient",
+    inputs: [dy],
+    backward: (g) => [() => resized(g, params)],
+    derivable: true,
+  });
 }

@@ -11,8 +11,10 @@ import { ShapeError } from "../../tensor/errors.js";
 import { checkOptions, oneOf, type Rules } from "../../tensor/options.js";
 import { formatShape, sameShape } from "../../tensor/shape.js";
 import { requireTensor, run, runMany, type Tensor } from "../../tensor/tensor.js";
-import { isRecording, isSeed, record } from "../tape.js";
-import { mul } from "./elementwise.js";
+import { isRecording, isSeed, record, renamed } from "../tape.js";
+import { exp, mul, sub } from "./elementwise.js";
+import { oneHot } from "./gather.js";
+import { sum } from "./reduce.js";
 
 /** exp(x) / sum(exp(x)) along an axis, by default the last. */
 export function softmax(x: Tensor, axis: number | AxesOptions<number> = -1): Tensor {
@@ -36,6 +38,10 @@ function along(op: string, x: Tensor, given: number | AxesOptions<number>, log: 
     inputs: [x],
     saved: [output],
     backward: (dy, [y]) => [() => run(softmaxGradientKernel, [dy, y!], y!, params)],
+    derivable: (dy, [y]) => {
+      const total = (terms: Tensor) => sum(terms, { axis: params.axis, keepDims: true });
+      return [() => (log ? sub(dy, mul(exp(y!), total(dy))) : mul(y!, sub(dy, total(mul(dy, y!)))))];
+    },
   });
 }
 
@@ -68,6 +74,8 @@ export function softmaxCrossEntropy(logits: Tensor, targets: Tensor, options: Cr
     throw new ShapeError(`softmaxCrossEntropy: the mean needs at least one sample, got ${formatShape(logits.shape)}`);
   }
   const whole = reduction !== "none";
+  const scale = reduction === "mean" ? 1 / batch : 1;
+  const column = whole ? [1, 1] : [batch, 1];
   const specs = [{ shape: whole ? [] : [batch], dtype: "f32" as const }];
   if (isRecording() && logits.tracked) specs.push({ shape: [...logits.shape], dtype: "f32" });
   const [loss, gradient] = runMany(softmaxCrossEntropyKernel, [logits, targets], specs, { reduction }) as [
@@ -77,12 +85,21 @@ export function softmaxCrossEntropy(logits: Tensor, targets: Tensor, options: Cr
   record(loss, {
     op: "softmaxCrossEntropy",
     inputs: [logits, targets],
-    saved: [logits, ...(gradient === undefined ? [] : [gradient])],
-    backward: (dy, [x, g]) => {
-      const column = whole ? [1, 1] : [batch, 1];
+    saved: [logits, targets, ...(gradient === undefined ? [] : [gradient])],
+    backward: (dy, [x, , g]) => [
+      () => (isSeed(dy) ? g!.alias() : mul(g!, dy.alias(column))),
+      soft ? () => mul(logSoftmax(x!), mul(dy, -scale).alias(column)) : null,
+    ],
+    derivable: (dy, [x, t]) => {
+      const each = (factor: number) => renamed("softmaxCrossEntropy", factor === 1 ? dy : mul(dy, factor), column);
       return [
-        () => (isSeed(dy) ? g!.alias() : mul(g!, dy.alias(column))),
-        soft ? () => mul(logSoftmax(x!), mul(dy, reduction === "mean" ? -1 / batch : -1).alias(column)) : null,
+        () => {
+          const slope = soft
+            ? sub(mul(softmax(x!), sum(t!, { axis: 1, keepDims: true })), t!)
+            : sub(softmax(x!), oneHot(t!, x!.shape[1]!));
+          return mul(slope, each(scale));
+        },
+        soft ? () => mul(logSoftmax(x!), each(-scale)) : null,
       ];
     },
   });

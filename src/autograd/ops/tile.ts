@@ -44,6 +44,7 @@ export function tile(x: Tensor, repeats: readonly number[]): Tensor {
           before,
         ),
     ],
+    derivable: true,
   });
 }
 

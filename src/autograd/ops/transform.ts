@@ -17,7 +17,7 @@ import {
   stridesOf,
 } from "../../tensor/shape.js";
 import { requireTensor, requireTensors, run, type Tensor } from "../../tensor/tensor.js";
-import { record } from "../tape.js";
+import { record, renamed } from "../tape.js";
 
 const integers = listOf(integer());
 
@@ -42,12 +42,6 @@ function moved(x: Tensor, shape: Shape, copy: Partial<Copy>, fill?: number): Ten
 /** Position of an element in a flat array. */
 function offsetOf(position: readonly number[], strides: readonly number[]): number {
   return position.reduce((offset, p, axis) => offset + p * strides[axis]!, 0);
-}
-
-/** The same elements, row-major, with another shape; shares memory with x. */
-function renamed(op: string, x: Tensor, shape: Shape): Tensor {
-  const before = x.shape;
-  return record(x.alias(shape), { op, inputs: [x], backward: (dy) => [() => dy.alias(before)] });
 }
 
 /**
@@ -109,7 +103,12 @@ export function transpose(x: Tensor, given?: readonly number[] | AxesOptions<rea
   const strides = stridesOf(x.shape);
   const y = inPlace ? x.alias(shape) : moved(x, shape, { inputStrides: order.map((axis) => strides[axis]!) });
   const inverse = order.map((_, axis) => order.indexOf(axis));
-  return record(y, { op: "transpose", inputs: [x], backward: (dy) => [() => transpose(dy, inverse)] });
+  return record(y, {
+    op: "transpose",
+    inputs: [x],
+    backward: (dy) => [() => transpose(dy, inverse)],
+    derivable: true,
+  });
 }
 
 /**
@@ -144,6 +143,7 @@ export function slice(x: Tensor, begin: readonly number[], size: readonly number
           before.map((n, axis) => [begin[axis]!, n - begin[axis]! - shape[axis]!]),
         ),
     ],
+    derivable: true,
   });
 }
 
@@ -169,7 +169,7 @@ export function pad(x: Tensor, paddings: readonly (readonly number[])[], value =
   const outputStrides = stridesOf(shape);
   const copy = { shape: inner, outputOffset: offsetOf(begin, outputStrides), outputStrides };
   const y = moved(x, shape, copy, sameShape(inner, shape) ? undefined : value);
-  return record(y, { op: "pad", inputs: [x], backward: (dy) => [() => slice(dy, begin, inner)] });
+  return record(y, { op: "pad", inputs: [x], backward: (dy) => [() => slice(dy, begin, inner)], derivable: true });
 }
 
 /** Reverses the order of elements along the axes, by default all. */
@@ -181,7 +181,7 @@ export function flip(x: Tensor, axes?: Axes | AxesOptions): Tensor {
     inputOffset: flipped.reduce((offset, axis) => offset + (x.shape[axis]! - 1) * strides[axis]!, 0),
     inputStrides: strides.map((stride, axis) => (flipped.includes(axis) ? -stride : stride)),
   });
-  return record(y, { op: "flip", inputs: [x], backward: (dy) => [() => flip(dy, flipped)] });
+  return record(y, { op: "flip", inputs: [x], backward: (dy) => [() => flip(dy, flipped)], derivable: true });
 }
 
 /** @throws UsageError unless it is an array of tensors, ShapeError for an empty one */
@@ -225,6 +225,7 @@ export function concat(list: readonly Tensor[], axis: number | AxesOptions<numbe
     op: "concat",
     inputs: list,
     backward: (dy) => shapes.map((part, k) => () => slice(dy, origin.with(along, begins[k]!), part)),
+    derivable: true,
   });
 }
 
