@@ -21,15 +21,20 @@ export {
   gradgradcheck,
 } from "./autograd/gradcheck.js";
 export { batchNorm } from "./autograd/ops/batchnorm.js";
+export { type ConvTranspose2dOptions, convTranspose2d } from "./autograd/ops/conv-transpose.js";
 export { avgPool1d, type Conv1dOptions, conv1d, maxPool1d, type Pool1dOptions } from "./autograd/ops/conv1d.js";
 export { conv2d } from "./autograd/ops/conv2d.js";
 export { arange, eye, full, ones, onesLike, zeros, zerosLike } from "./autograd/ops/create.js";
 export { dropout } from "./autograd/ops/dropout.js";
+export { einsum } from "./autograd/ops/einsum.js";
 export * from "./autograd/ops/elementwise.js";
 export type { Operand } from "./autograd/ops/elementwise-rows.js";
 export { gather, oneHot } from "./autograd/ops/gather.js";
 export { type DepthwiseConv2dOptions, depthwiseConv2d } from "./autograd/ops/grouped-conv2d.js";
+export { all, any, isFinite, isNan } from "./autograd/ops/logical.js";
 export { matmul } from "./autograd/ops/matmul.js";
+export { prod, std, type VarianceOptions, variance } from "./autograd/ops/moments.js";
+export { clipByNorm, type NormalizeOptions, type NormOptions, norm, normalize } from "./autograd/ops/norm.js";
 export { type L2Term, l2Penalty } from "./autograd/ops/penalty.js";
 export { avgPool2d, globalAvgPool2d, maxPool2d } from "./autograd/ops/pool2d.js";
 export { randomBernoulli, randomCounters, randomNormal, randomUniform } from "./autograd/ops/random.js";
@@ -45,7 +50,9 @@ export {
   sumSquares,
 } from "./autograd/ops/reduce.js";
 export { type ResizeOptions, resize } from "./autograd/ops/resize.js";
+export { type CumsumOptions, cumsum } from "./autograd/ops/scan.js";
 export { logSoftmax, softmax, softmaxCrossEntropy } from "./autograd/ops/softmax.js";
+export { argsort, type SortOptions, sort, type TopKOptions, topK } from "./autograd/ops/sort.js";
 export { split, tile, unstack } from "./autograd/ops/tile.js";
 export {
   concat,

@@ -1,19 +1,26 @@
 // Tensors without elements: values and gradients of every operation that takes them, on memory that holds other values
 // before.
 import { expect, it } from "vitest";
+import { convTranspose2d } from "../../src/autograd/ops/conv-transpose.js";
 import { conv1d } from "../../src/autograd/ops/conv1d.js";
 import { conv2d } from "../../src/autograd/ops/conv2d.js";
 import { full, zeros } from "../../src/autograd/ops/create.js";
 import { dropout } from "../../src/autograd/ops/dropout.js";
+import { einsum } from "../../src/autograd/ops/einsum.js";
 import { mul, relu, where } from "../../src/autograd/ops/elementwise.js";
 import { gather } from "../../src/autograd/ops/gather.js";
 import { depthwiseConv2d } from "../../src/autograd/ops/grouped-conv2d.js";
+import { all, any } from "../../src/autograd/ops/logical.js";
 import { matmul } from "../../src/autograd/ops/matmul.js";
+import { prod, variance } from "../../src/autograd/ops/moments.js";
+import { clipByNorm, norm, normalize } from "../../src/autograd/ops/norm.js";
 import { l2Penalty } from "../../src/autograd/ops/penalty.js";
 import { avgPool2d, maxPool2d } from "../../src/autograd/ops/pool2d.js";
 import { logSumExp, max, sum, sumSquares } from "../../src/autograd/ops/reduce.js";
 import { resize } from "../../src/autograd/ops/resize.js";
+import { cumsum } from "../../src/autograd/ops/scan.js";
 import { softmax, softmaxCrossEntropy } from "../../src/autograd/ops/softmax.js";
+import { sort, topK } from "../../src/autograd/ops/sort.js";
 import { split, tile } from "../../src/autograd/ops/tile.js";
 import { concat, flip, pad, slice, transpose } from "../../src/autograd/ops/transform.js";
 import { randomKey } from "../../src/tensor/random.js";
@@ -135,6 +142,37 @@ const cases: [name: string, fn: (...inputs: Tensor[]) => Tensor, shapes: Shape[]
   ],
   ["nothing repeated", (x) => tile(x!, [2, 0]), [[2, 3]], []],
   ["parts of nothing", (x) => split(x!, 2, 1)[1]!, [[3, 0]], []],
+  ["norms of nothing", (x) => norm(x!, 1), [[2, 0]], [0, 0]],
+  ["no norms", (x) => normalize(x!), [[0, 3]], []],
+  ["the norm of nothing", (x) => clipByNorm(x!, 1), [[0]], []],
+  ["no variances", (x) => variance(x!, 1), [[0, 3]], []],
+  ["products of nothing", (x) => prod(x!, 1), [[2, 0]], [1, 1]],
+  ["no products", (x) => prod(x!, 1), [[0, 2]], []],
+  ["sums up to nothing", (x) => cumsum(x!, 1), [[2, 0]], []],
+  ["no sums up to", (x) => cumsum(x!, 1), [[0, 2]], []],
+  ["nothing in order", (x) => sort(x!), [[2, 0]], []],
+  ["no rows in order", (x) => sort(x!), [[0, 3]], []],
+  ["the none that are largest", (x) => topK(x!, 0).values, [[2, 3]], []],
+  [
+    "letters of nothing",
+    (a, b) => einsum("ij,jk->ik", a!, b!),
+    [
+      [2, 0],
+      [0, 1],
+    ],
+    [0, 0],
+  ],
+  ["any of nothing", (x) => any(x!, 1), [[2, 0]], [0, 0]],
+  ["all of nothing", (x) => all(x!, 1), [[2, 0]], [1, 1]],
+  [
+    "no images to convolve back",
+    (x, k) => convTranspose2d(x!, k!),
+    [
+      [0, 4, 4, 2],
+      [3, 3, 5, 2],
+    ],
+    [],
+  ],
   ["dropout", (x) => dropout(x!, { rate: 0.5, key: randomKey(1, "") }), [[0, 3]], []],
   ["penalties", (a, b) => l2Penalty([a!, b!].map((t) => ({ tensor: t, factor: 1 }))), [[0, 3], [3]], [12]],
 ];

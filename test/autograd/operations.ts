@@ -1,21 +1,28 @@
 // One table of every operation: a function of tensors, and random inputs for it. Finite differences, the comparison of
 // devices and the check that nothing is missing all iterate over it. Elementwise rows come from the kernels' tables.
 import { batchNorm } from "../../src/autograd/ops/batchnorm.js";
+import { convTranspose2d } from "../../src/autograd/ops/conv-transpose.js";
 import { avgPool1d, conv1d, maxPool1d } from "../../src/autograd/ops/conv1d.js";
 import { type Conv2dOptions, conv2d } from "../../src/autograd/ops/conv2d.js";
 import { conv2dMaxPool2d } from "../../src/autograd/ops/conv2d-pool.js";
 import { zerosLike } from "../../src/autograd/ops/create.js";
 import { dropout } from "../../src/autograd/ops/dropout.js";
+import { einsum } from "../../src/autograd/ops/einsum.js";
 import { cast, clip, elu, leakyRelu, relu, where } from "../../src/autograd/ops/elementwise.js";
 import { binary, unary } from "../../src/autograd/ops/elementwise-rows.js";
 import { gather, oneHot } from "../../src/autograd/ops/gather.js";
 import { depthwiseConv2d } from "../../src/autograd/ops/grouped-conv2d.js";
+import { all, any, isFinite as finite, isNan } from "../../src/autograd/ops/logical.js";
 import { type MatmulOptions, matmul } from "../../src/autograd/ops/matmul.js";
+import { prod, std, variance } from "../../src/autograd/ops/moments.js";
+import { clipByNorm, norm, normalize } from "../../src/autograd/ops/norm.js";
 import { l2Penalty } from "../../src/autograd/ops/penalty.js";
 import { avgPool2d, globalAvgPool2d, maxPool2d } from "../../src/autograd/ops/pool2d.js";
 import { argmax, logSumExp, max, mean, min, sum, sumSquares } from "../../src/autograd/ops/reduce.js";
 import { resize } from "../../src/autograd/ops/resize.js";
+import { cumsum } from "../../src/autograd/ops/scan.js";
 import { logSoftmax, softmax, softmaxCrossEntropy } from "../../src/autograd/ops/softmax.js";
+import { argsort, sort, topK } from "../../src/autograd/ops/sort.js";
 import { split, tile, unstack } from "../../src/autograd/ops/tile.js";
 import {
   concat,
@@ -754,6 +761,178 @@ const structural: Operation[] = [
       return { fn: (x) => stack(unstack(x!, axis), -1), inputs: [random.normal(shape)], note: `axis ${axis}` };
     },
   },
+  ...[2, 1, 3, Number.POSITIVE_INFINITY].map(
+    (order): Operation => ({
+      op: "norm",
+      form: `of order ${order}`,
+      draw: (random) => {
+        const shape = random.shape();
+        const options = { axes: random.axes(shape.length), keepDims: random.pick([true, false]), order };
+        return { fn: (x) => norm(x!, options), inputs: [random.normal(shape)], note: JSON.stringify(options) };
+      },
+    }),
+  ),
+  {
+    op: "normalize",
+    draw: (random) => {
+      const shape = random.shape(random.integer(2, 3));
+      return { fn: (x) => normalize(x!, 1), inputs: [random.normal(shape)] };
+    },
+  },
+  {
+    op: "clipByNorm",
+    draw: (random) => {
+      const shape = random.shape(2);
+      return { fn: (x) => clipByNorm(x!, 1.5, 1), inputs: [random.normal(shape)] };
+    },
+  },
+  ...Object.entries({ variance, std }).map(
+    ([op, apply]): Operation => ({
+      op,
+      draw: (random) => {
+        const shape = [2 + random.size(2, 30), ...random.shape(2).map((n) => Math.min(n, 40))];
+        const options = { axes: [0, ...random.axes(2).map((axis) => axis + 1)], correction: random.integer(0, 1) };
+        return { fn: (x) => apply(x!, options), inputs: [random.normal(shape)], note: JSON.stringify(options) };
+      },
+    }),
+  ),
+  {
+    op: "prod",
+    draw: (random) => {
+      const shape = [random.size(4, 9), random.size(3, 9), random.size(2, 9)];
+      const options = { axes: random.axes(3), keepDims: random.pick([true, false]) };
+      return {
+        fn: (x) => prod(x!, options),
+        inputs: [random.uniform(shape, [0.9, 1.1])],
+        note: JSON.stringify(options),
+      };
+    },
+  },
+  ...["f32", "i32"].map(
+    (dtype): Operation => ({
+      op: "cumsum",
+      form: `of ${dtype}`,
+      smooth: dtype === "f32",
+      draw: (random) => {
+        const shape = random.shape();
+        const axis = random.stream.integer(shape.length);
+        const options = { axis, exclusive: random.pick([true, false]), reverse: random.pick([true, false]) };
+        const input = dtype === "f32" ? random.normal(shape) : integers(random, shape, "i32");
+        return { fn: (x) => cumsum(x!, options), inputs: [input], note: JSON.stringify(options) };
+      },
+    }),
+  ),
+  ...["of distinct values", "with ties and integers"].map(
+    (form): Operation => ({
+      op: "sort",
+      form,
+      smooth: form === "of distinct values",
+      draw: (random) => {
+        const shape = random.shape(random.integer(1, 3));
+        const options = { axis: random.stream.integer(shape.length), descending: random.pick([true, false]) };
+        const dtype = random.pick(DTYPES);
+        const input =
+          form === "of distinct values"
+            ? random.distinct(shape)
+            : dtype === "f32"
+              ? random.ties(shape)
+              : integers(random, shape, dtype);
+        return { fn: (x) => sort(x!, options), inputs: [input], note: JSON.stringify(options) };
+      },
+    }),
+  ),
+  {
+    op: "argsort",
+    smooth: false,
+    draw: (random) => {
+      const shape = random.shape(random.integer(1, 2));
+      const options = { axis: random.stream.integer(shape.length), descending: random.pick([true, false]) };
+      return { fn: (x) => argsort(x!, options), inputs: [random.ties(shape)], note: JSON.stringify(options) };
+    },
+  },
+  {
+    op: "topK",
+    draw: (random) => {
+      const shape = random.shape(random.integer(1, 2));
+      const options = { axis: random.stream.integer(shape.length), largest: random.pick([true, false]) };
+      const k = random.integer(1, Math.min(50, shape[options.axis]!));
+      return {
+        fn: (x) => topK(x!, k, options).values,
+        inputs: [random.distinct(shape)],
+        note: `${k} ${JSON.stringify(options)}`,
+      };
+    },
+  },
+  {
+    op: "einsum",
+    draw: (random) => {
+      const equation = random.pick([
+        "ij,jk->ki",
+        "bij,bjk->bik",
+        "ijj->i",
+        "i,j",
+        "...i,ij->...j",
+        "ij,ik,jk->k",
+        "ab->b",
+      ]);
+      const sizes = new Map([..."abijk"].map((name) => [name, random.size(3, 12)]));
+      const inputs = equation
+        .split("->")[0]!
+        .split(",")
+        .map((term) => [...term.replace("...", "a")].map((name) => sizes.get(name)!));
+      return {
+        fn: (...list) => einsum(equation, ...list),
+        inputs: inputs.map((shape) => random.normal(shape)),
+        note: equation,
+      };
+    },
+  },
+  ...Object.entries({ isNan, isFinite: finite }).map(
+    ([op, apply]): Operation => ({
+      op,
+      smooth: false,
+      draw: (random) => ({ fn: (x) => apply(x!), inputs: [random.normal(random.shape())] }),
+    }),
+  ),
+  ...Object.entries({ any, all }).map(
+    ([op, apply]): Operation => ({
+      op,
+      smooth: false,
+      draw: (random) => {
+        const shape = random.shape().map((n) => Math.min(n, 6));
+        const options = { axes: random.axes(shape.length), keepDims: random.pick([true, false]) };
+        return { fn: (x) => apply(x!, options), inputs: [random.ties(shape)], note: JSON.stringify(options) };
+      },
+    }),
+  ),
+  {
+    op: "convTranspose2d",
+    slow: true,
+    spreads: true,
+    draw: (random) => {
+      const strides = random.integer(1, 3);
+      const dilations = strides === 1 ? random.integer(1, 2) : 1;
+      const padding = random.pick([
+        "same",
+        "valid",
+        [
+          [0, 1],
+          [1, 0],
+        ],
+      ] as const);
+      const outputPadding = random.pick([undefined, random.integer(0, strides - 1)]);
+      const options = { strides, dilations, padding, ...(outputPadding !== undefined && { outputPadding }) };
+      const shapes = [
+        [random.size(2, 5), 1 + random.size(3, 9), 1 + random.size(3, 9), random.pick([1, 3])],
+        [random.integer(2, 4), random.integer(2, 3), random.pick([2, 5]), 0],
+      ];
+      shapes[1]![3] = shapes[0]![3]!;
+      const inputs = [...shapes, [shapes[1]![2]!]].map((shape) => random.normal(shape));
+      const fn = (x?: Tensor, k?: Tensor, bias?: Tensor) =>
+        convTranspose2d(x!, k!, { ...options, bias: bias!, activation: "tanh" });
+      return { fn, inputs, note: JSON.stringify(options) };
+    },
+  },
   normalization(true),
   normalization(false),
   pooledConvolution,
@@ -822,6 +1001,7 @@ export const leftOut: Readonly<Record<string, string>> = {
   binaryOf: "makes the operations of the table's rows",
   groupedConv2d: "what depthwiseConv2d and conv2d are made of",
   withBias: "the end of convolutions",
+  rootOf: "a part of norms and deviations",
   full: "has no inputs",
   zeros: "has no inputs",
   ones: "has no inputs",

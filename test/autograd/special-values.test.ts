@@ -314,12 +314,16 @@ function difference(
 
 /**
  * WGSL says nothing of sines of large numbers; float32 cancels in the gradients of a whole network and in Winograd's
- * sums.
+ * sums. Squares overflow in norms and deviations, as in PyTorch: what is divided by them is 0.
  */
 const withoutLargest = [
   "sin",
   "cos",
   "tan",
+  "norm of order 2",
+  "normalize",
+  "clipByNorm",
+  "std",
   "softmaxCrossEntropy of a convolutional network",
   "conv2d by Winograd's filtering",
 ];

@@ -13,8 +13,8 @@ import { reshape, slice, squeeze } from "./transform.js";
 const counts = listOf(integer({ from: 0 }));
 
 /**
- * x repeated along its axes: the result has repeats[axis] * x.shape[axis] elements along each. Of x and the repeats, the
- * shorter is filled up with ones in front, as in NumPy and PyTorch. Any dtype.
+ * x repeated along its axes: the result has repeats[axis] * x.shape[axis] elements along each. Of x and the repeats,
+ * the shorter is filled up with ones in front, as in NumPy and PyTorch. Any dtype.
  *
  * @example tile(x, [2, 1]) // [3, 4] to [6, 4]
  */
