@@ -1,8 +1,12 @@
-// Shapes of images, noise, and the kernel of a blur.
-import { ShapeError } from "../tensor/errors.js";
+// Shapes of images, noise, blur, and linear maps along rows and columns.
+import { conv2d } from "../autograd/ops/conv2d.js";
+import { matmul } from "../autograd/ops/matmul.js";
+import { reshape } from "../autograd/ops/transform.js";
+import { ShapeError, UsageError } from "../tensor/errors.js";
 import { checkOptions, integer, listOf, type Rules } from "../tensor/options.js";
 import { RandomStream } from "../tensor/random.js";
 import { formatShape, type Shape, sizeOf } from "../tensor/shape.js";
+import { type Tensor, tensor } from "../tensor/tensor.js";
 
 /** @throws ShapeError for what is no shape [N, H, W, C] */
 export function requireImages(op: string, shape: Shape): readonly [number, number, number, number] {
@@ -25,10 +29,21 @@ const noiseRules: Rules<NoiseOptions> = {
   seed: integer(),
 };
 
+/** Most values that are made on the host at once: 1 GiB. */
+export const MOST_VALUES = 2 ** 28;
+
+/** Largest standard deviation of a blur, in pixels. */
+export const LARGEST_SIGMA = 100;
+
 /** Uniform random values in [0, 1), [count, ...shape]. An image depends on the seed and its place alone. */
 export function noiseImages(options: NoiseOptions): Float32Array {
   const { count, shape, seed = 0 } = checkOptions("noiseImages", options, noiseRules, ["count", "shape"]);
   const size = sizeOf(shape);
+  if (count * size > MOST_VALUES) {
+    throw new UsageError(
+      `noiseImages: at most ${MOST_VALUES} values are made at once, got ${count} images ${formatShape(shape)}`,
+    );
+  }
   const images = new Float32Array(count * size);
   for (let image = 0; image < count; image++) {
     const random = new RandomStream(seed, `start/noise/${image}`);
@@ -52,4 +67,21 @@ export function gaussianKernel(sigma: number, channels: number): { values: Float
     for (let channel = 0; channel < channels; channel++) values[(i * channels + channel) * channels + channel] = weight;
   }
   return { values, shape: [size, size, channels, channels] };
+}
+
+/** Images [N, H, W, C] seen through a Gaussian blur; beyond the edges is 0. @throws ShapeError for what is no image */
+export function blurredImages(op: string, x: Tensor, sigma: number): Tensor {
+  const [, , , channels] = requireImages(op, x.shape);
+  const { values, shape } = gaussianKernel(sigma, channels);
+  return conv2d(x, tensor(x.device, values, { shape }), { padding: "same" });
+}
+
+/**
+ * A matrix along each of two axes of images: x [N, h, w, C], rows [H, h] and columns [W, w] give [N, H, W, C], whose
+ * channels are rows x columns^T each.
+ */
+export function alongAxes(x: Tensor, rows: Tensor, columns: Tensor): Tensor {
+  const [count, , width, channels] = requireImages("alongAxes", x.shape);
+  const down = matmul(rows, reshape(x, [count, x.shape[1]!, width * channels]));
+  return matmul(columns, reshape(down, [count, rows.shape[0]!, width, channels]));
 }

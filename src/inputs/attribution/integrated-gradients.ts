@@ -2,25 +2,34 @@
 // (x - b) ∫ d answer / d x (b + a (x - b)) da over a in [0, 1]. They sum to the answer at x less that at b.
 import { add, mul, sub } from "../../autograd/ops/elementwise.js";
 import type { InputData } from "../../nn/samples.js";
-import { ShapeError } from "../../tensor/errors.js";
-import { anyOf, checkOptions, instanceOf, integer, number, type Rules } from "../../tensor/options.js";
+import { checkOptions, integer, type Rules } from "../../tensor/options.js";
 import { scope } from "../../tensor/scope.js";
-import { formatShape, sizeOf } from "../../tensor/shape.js";
+import { sizeOf } from "../../tensor/shape.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import type { Model } from "../model.js";
-import { type Attribution, type AttributionOptions, attributed, attributionRules, inputsOf } from "./attribution.js";
+import {
+  type Attribution,
+  type AttributionOptions,
+  attributed,
+  attributionRules,
+  type Baseline,
+  baselineBatch,
+  baselineRule,
+  baselinesOf,
+  inputsOf,
+} from "./attribution.js";
 
 /** Options of {@link integratedGradients}. */
 export interface IntegratedGradientsOptions extends AttributionOptions {
   /** Where the way begins: one value, one input [...inputShape], or one for each, [N, ...inputShape]; default 0. */
-  readonly baseline?: number | Float32Array;
+  readonly baseline?: Baseline;
   /** Points of the way at which the gradient is taken, by Gauss and Legendre's rule; default 50. */
   readonly steps?: number;
 }
 
 const integratedGradientsRules: Rules<IntegratedGradientsOptions> = {
   ...attributionRules,
-  baseline: anyOf(number(), instanceOf(Float32Array, "a Float32Array")),
+  baseline: baselineRule,
   steps: integer({ from: 1, to: 1000 }),
 };
 
@@ -31,7 +40,12 @@ export interface IntegratedGradients extends Attribution {
    * the error of the integral. More `steps` lower it.
    */
   readonly delta: Float32Array;
+  /** The inputs whose delta is more than 1 % of that difference: their attributions are not complete. */
+  readonly incomplete: readonly number[];
 }
+
+/** Share of the difference of the answers that attributions may miss. */
+const COMPLETE_WITHIN = 0.01;
 
 /**
  * @param inputs [N, ...inputShape] in a row, or a set of images
@@ -45,7 +59,7 @@ export async function integratedGradients(
 ): Promise<IntegratedGradients> {
   const op = "integratedGradients";
   const { baseline = 0, steps = 50, ...rest } = checkOptions(op, options, integratedGradientsRules);
-  const baselines = baselinesOf(model, inputsOf(op, model, inputs).count, baseline);
+  const baselines = baselinesOf(op, model, inputsOf(op, model, inputs).count, baseline);
   const size = sizeOf(model.inputShape);
   const rule = gaussLegendre(steps);
   const { shape, parts } = await attributed(
@@ -63,9 +77,7 @@ export async function integratedGradients(
       }
       return [mul(way, total!), answers(x), answers(from!)];
     },
-    (start, end) => [
-      { values: baselines.subarray(start * size, end * size), shape: [end - start, ...model.inputShape] },
-    ],
+    (start, end) => [baselineBatch(model, baselines, start, end)],
   );
   const [values, outputs, atBaseline] = parts as [Float32Array, Float32Array, Float32Array];
   const delta = outputs.map((output, input) => {
@@ -73,20 +85,10 @@ export async function integratedGradients(
     for (let i = input * size; i < (input + 1) * size; i++) sum += values[i]!;
     return sum - (output - atBaseline[input]!);
   });
-  return { values, shape, outputs, delta };
-}
-
-function baselinesOf(model: Model, count: number, baseline: number | Float32Array): Float32Array {
-  const size = sizeOf(model.inputShape);
-  const all = new Float32Array(count * size);
-  if (typeof baseline === "number") return all.fill(baseline);
-  if (baseline.length !== size && baseline.length !== all.length) {
-    throw new ShapeError(
-      `integratedGradients: a baseline must be one input ${formatShape(model.inputShape)} or one for each of ${count}, got ${baseline.length} values`,
-    );
-  }
-  for (let at = 0; at < all.length; at += baseline.length) all.set(baseline, at);
-  return all;
+  const incomplete = Array.from(delta.keys()).filter(
+    (input) => !(Math.abs(delta[input]!) <= COMPLETE_WITHIN * Math.abs(outputs[input]! - atBaseline[input]!)),
+  );
+  return { values, shape, outputs, delta, incomplete };
 }
 
 /**
