@@ -2,7 +2,6 @@
 // gradients.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { limitImages } from "../../src/data/dataset.js";
-import { digits } from "../../src/data/digits.js";
 import { withoutGradientRemark } from "../../src/experiments/lib/report/example-report.js";
 import { classify } from "../../src/experiments/lib/training/classify.js";
 import type { Attack, Norm } from "../../src/inputs/attacks/attack.js";
@@ -11,40 +10,23 @@ import { distancesBetween } from "../../src/inputs/attacks/distances.js";
 import { fgsm } from "../../src/inputs/attacks/fgsm.js";
 import { pgd } from "../../src/inputs/attacks/pgd.js";
 import { sequential } from "../../src/nn/architecture.js";
-import { conv2d } from "../../src/nn/layers/conv2d.js";
-import { dropout, flatten } from "../../src/nn/layers/core.js";
+import { flatten } from "../../src/nn/layers/core.js";
 import { dense } from "../../src/nn/layers/dense.js";
-import { maxPool2d } from "../../src/nn/layers/pooling.js";
-import { crossEntropy } from "../../src/nn/losses.js";
 import type { Model } from "../../src/nn/model.js";
-import { adam } from "../../src/nn/optimizers.js";
 import { CpuDevice } from "../../src/tensor/cpu.js";
 import type { Device } from "../../src/tensor/device.js";
 import { UsageError } from "../../src/tensor/errors.js";
 import type { WebGpuDevice } from "../../src/webgpu/device.js";
 import { openDevice } from "../../src/webgpu/open-device.js";
 import { expectClose } from "../support.js";
-
-const SIZE = 28 * 28;
-const { train, test: held } = digits({ seed: 1, trainCount: 1500, testCount: 60 });
-
-function smallModel(device: Device): Model {
-  return sequential({ device, seed: 3, inputShape: [28, 28, 1] }, [
-    conv2d({ filters: 8, kernelSize: 5, strides: 2, activation: "relu" }),
-    maxPool2d(2),
-    flatten(),
-    dropout(0.2),
-    dense({ units: 10, activation: "softmax" }),
-  ]);
-}
+import { copyOf, held, SIZE, smallModel, trainedModel } from "./small-model.js";
 
 let device: WebGpuDevice;
 let model: Model;
 
 beforeAll(async () => {
   device = await openDevice("webgpu");
-  model = smallModel(device);
-  await model.fit(train, { optimizer: adam({ learningRate: 3e-3 }), loss: crossEntropy, epochs: 2 });
+  model = await trainedModel(device);
 });
 afterAll(() => device.destroy());
 
@@ -116,8 +98,7 @@ describe.each([
 
   test("WebGPU goes the way of the reference", async () => {
     const cpu = new CpuDevice();
-    const reference = smallModel(cpu);
-    for (const [i, { tensor }] of reference.weights().entries()) tensor.assign(await model.weights()[i]!.tensor.data());
+    const reference = await copyOf(model, cpu);
     const few = limitImages(held, 4);
     const attack = pgd({ norm, epsilon, steps: 2 });
     const [found, expected] = await Promise.all(

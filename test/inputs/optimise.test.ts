@@ -1,6 +1,5 @@
 // Gradient descent on images: it reaches its targets, moves nothing but the images, and gives each image its own way.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { digits } from "../../src/data/digits.js";
 import { parseTargets } from "../../src/experiments/lib/inputs/target.js";
 import { gaussianKernel, noiseImages } from "../../src/inputs/images.js";
 import { channel, logit, neuron, scaled, sumOf, targetProbabilities } from "../../src/inputs/objective.js";
@@ -10,42 +9,25 @@ import type { Objective, Parametrization, Regularizer, Transform } from "../../s
 import { l2, totalVariation } from "../../src/inputs/regularisers.js";
 import { jitter } from "../../src/inputs/transforms.js";
 import { sequential } from "../../src/nn/architecture.js";
-import { conv2d } from "../../src/nn/layers/conv2d.js";
-import { flatten } from "../../src/nn/layers/core.js";
 import { dense } from "../../src/nn/layers/dense.js";
-import { maxPool2d } from "../../src/nn/layers/pooling.js";
-import { crossEntropy } from "../../src/nn/losses.js";
 import type { Model } from "../../src/nn/model.js";
 import { adam } from "../../src/nn/optimizers.js";
 import { CpuDevice } from "../../src/tensor/cpu.js";
-import type { Device } from "../../src/tensor/device.js";
 import { UsageError } from "../../src/tensor/errors.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import { tensor } from "../../src/tensor/tensor.js";
 import type { WebGpuDevice } from "../../src/webgpu/device.js";
 import { openDevice } from "../../src/webgpu/open-device.js";
 import { expectClose } from "../support.js";
+import { SIZE, smallModel, trainedModel } from "./small-model.js";
 import "../../src/autograd/methods.js";
-
-const SIZE = 28 * 28;
-
-function smallModel(device: Device, seed = 3): Model {
-  return sequential({ device, seed, inputShape: [28, 28, 1] }, [
-    conv2d({ filters: 8, kernelSize: 5, strides: 2, activation: "relu" }),
-    maxPool2d(2),
-    flatten(),
-    dense({ units: 10, activation: "softmax" }),
-  ]);
-}
 
 let device: WebGpuDevice;
 let model: Model;
 
 beforeAll(async () => {
   device = await openDevice("webgpu");
-  model = smallModel(device);
-  const { train } = digits({ seed: 1, trainCount: 1500, testCount: 1 });
-  await model.fit(train, { optimizer: adam({ learningRate: 3e-3 }), loss: crossEntropy, epochs: 2 });
+  model = await trainedModel(device);
 });
 afterAll(() => device.destroy());
 
@@ -166,7 +148,7 @@ describe("parts", () => {
 
   test("l2 is the sum of squares, total variation that of |differences|, per image", async () => {
     const valuesOf = async (regularizer: Regularizer) => {
-      const rows = await Promise.all([regularizer(x)].flat().map((penalty) => penalty.data()));
+      const rows = await Promise.all([regularizer(x, () => 0)].flat().map((penalty) => penalty.data()));
       return [0, 1].map((image) => rows.reduce((sum, row) => sum + row[image]!, 0));
     };
     expect(await valuesOf(l2(0.1))).toEqual([0.1, 0.1 * 0.25]);
@@ -180,7 +162,7 @@ describe("parts", () => {
     expect(weights.reduce((a, b) => a + b)).toBeCloseTo(1, 6);
     const constant = (given: Float32Array, of: readonly number[]) => tensor(cpu, given, { shape: of });
     const seen = async (starts: Float32Array, imagesShape: readonly number[]) => {
-      const parts = { shape: imagesShape, starts, parameter: constant, constant };
+      const parts = { shape: imagesShape, starts, given: true, parameter: constant, constant };
       return Array.from(await blurred(pixels(), { sigma: 0.6 }).prepare(parts).images().data());
     };
     const image = (await seen(values, [2, 5, 5, 1])).slice(0, 25);

@@ -2,8 +2,10 @@
 // as the attack left it. The attack is part of the recorded training step, so `fit` does everything else: order,
 // schedules, progress, checkpoints, resuming.
 import { concat, slice } from "../../autograd/ops/transform.js";
+import { requireModel } from "../../nn/model.js";
 import type { Perturb } from "../../nn/training/options.js";
-import { checkOptions, integer, number, type Rules } from "../../tensor/options.js";
+import { check, checkOptions, integer, number, object, type Rules } from "../../tensor/options.js";
+import { requireTensor } from "../../tensor/tensor.js";
 import { type StepAttack, stepAttackRule } from "./attack.js";
 
 /** Options of {@link adversary}. */
@@ -32,7 +34,12 @@ const adversaryRules: Rules<AdversaryOptions> = {
  */
 export function adversary(options: AdversaryOptions): Perturb {
   const { attack, cleanShare = 0, warmupSteps = 0 } = checkOptions("adversary", options, adversaryRules, ["attack"]);
-  return (x, y, { model, seed, step }) => {
+  return (x, y, context) => {
+    requireTensor("adversary", "x", x);
+    requireTensor("adversary", "y", y);
+    check("adversary", "its context", context, object);
+    const { model, seed, step } = context;
+    requireModel("adversary", model);
     const clean = Math.floor(cleanShare * x.shape[0]!);
     const rest = [clean, ...x.shape.slice(1).map(() => 0)];
     const [images, classes] =

@@ -3,12 +3,12 @@ import { noGrad } from "../../autograd/tape.js";
 import { requireModel } from "../../nn/model.js";
 import { type LabelledData, SampleSet } from "../../nn/samples.js";
 import { KilogradError, UsageError } from "../../tensor/errors.js";
-import { callable, check, checkOptions, instanceOf, integer, type Rules } from "../../tensor/options.js";
+import { callable, check, checkOptions, instanceOf, integer, object, type Rules } from "../../tensor/options.js";
 import { refusePromise } from "../../tensor/scope.js";
 import { sizeOf } from "../../tensor/shape.js";
 import { StepPlan } from "../../tensor/step-plan.js";
 import type { Model } from "../model.js";
-import { type Attack, attackRule } from "./attack.js";
+import { type Attack, type AttackedBatch, attackRule, preparedRule } from "./attack.js";
 import { type Distances, distancesBetween } from "./distances.js";
 
 /** Options of {@link attackImages}. */
@@ -76,11 +76,13 @@ export async function attackImages(
   const images = new Float32Array(from.length);
   let withoutGradient = 0;
   const prepared = attack.prepare(model, { seed });
+  check("attackImages", "what attack.prepare() gives", prepared, preparedRule);
   try {
     for (let start = 0; start < count; start += batchSize) {
       signal?.throwIfAborted();
       const end = Math.min(start + batchSize, count);
       const batch = await prepared.attack(set.inputRange(start, end), set.targetRange(start, end), start);
+      checkBatch(batch, (end - start) * sizeOf(model.inputShape));
       images.set(batch.images, start * sizeOf(model.inputShape));
       withoutGradient += batch.withoutGradient;
       refusePromise("attackImages", onProgress?.(end), "onProgress", "await after the attack");
@@ -91,6 +93,17 @@ export async function attackImages(
   const predicted = await predictedClasses(model, new SampleSet(model, { inputs: images, targets: labels }), signal);
   const accuracy = 1 - predicted.filter((found, i) => found !== labels[i]).length / count;
   return { images, predicted, accuracy, distances: distancesBetween(from, images, count), withoutGradient };
+}
+
+/** @throws UsageError for what is no batch of `size` values */
+function checkBatch(batch: AttackedBatch, size: number): void {
+  check("attackImages", "what attack() gives", batch, object);
+  const { images, withoutGradient } = batch;
+  check("attackImages", "images that attack() gives", images, {
+    expected: `a Float32Array of ${size} values`,
+    accepts: (value) => value instanceof Float32Array && value.length === size,
+  });
+  check("attackImages", "withoutGradient that attack() gives", withoutGradient, integer({ from: 0 }));
 }
 
 /** As nn's `predict`. */

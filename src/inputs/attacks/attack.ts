@@ -1,15 +1,14 @@
 // What an attack is: it makes images that a classifier takes for another class, of images that it knows. One file an
 // attack, listed in index.ts; attackImages (attack-images.ts) runs any of them over a set.
-import { randomCounters } from "../../autograd/ops/random.js";
 import { fillKernel } from "../../kernels/fill.js";
-import { randomUniformKernel } from "../../kernels/random.js";
 import { type Changing, type Device, valueNow } from "../../tensor/device.js";
 import { havingMethod, number, oneOf, type Rule } from "../../tensor/options.js";
-import { randomKey } from "../../tensor/random.js";
-import { type Shape, sizeOf } from "../../tensor/shape.js";
 import { type HostTensor, StepPlan } from "../../tensor/step-plan.js";
 import { empty, runInto, type Tensor } from "../../tensor/tensor.js";
 import type { Model } from "../model.js";
+import type { StartStream } from "../random.js";
+
+export type { StartStream };
 
 /** The ball of radius epsilon around an image: by the largest change of a value, or by the Euclidean length of all. */
 export type Norm = "linf" | "l2";
@@ -37,6 +36,14 @@ export interface PreparedAttack {
   dispose(): void;
 }
 
+export const preparedRule: Rule = {
+  expected: "{ attack, dispose } of two functions",
+  accepts: (value) => {
+    const { attack, dispose } = Object(value) as Partial<PreparedAttack>;
+    return typeof attack === "function" && typeof dispose === "function";
+  },
+};
+
 /** A way to attack a classifier. */
 export interface Attack {
   /** For tables and messages: "PGD". */
@@ -54,15 +61,6 @@ export interface Attack {
 }
 
 export const attackRule = havingMethod("prepare", "an attack, such as attacks.pgd() gives");
-
-/**
- * Where the numbers of a random start come from: a stream of a seed, and how many images took theirs from it before.
- */
-export interface StartStream {
-  readonly seed: number;
-  readonly stream: string;
-  readonly image: number;
-}
 
 /** What an attack in a step is told. */
 export interface PerturbedOptions {
@@ -126,22 +124,4 @@ export function stepAttack(definition: Omit<StepAttack, "prepare">): StepAttack 
       };
     },
   };
-}
-
-/** Uniform random numbers in [low, high) for a batch: others for every image, the same for one in any batch. */
-export function uniform(
-  { device }: Tensor,
-  shape: Shape,
-  start: Changing<StartStream>,
-  [low, high]: readonly [number, number],
-) {
-  const values = empty(device, shape);
-  runInto(randomUniformKernel, [], [values], () => ({ ...draw(start, "/uniform", shape), low, high }));
-  return values;
-}
-
-/** Where the numbers for a batch begin. Images of an even number of values get the same ones in batches of any size. */
-export function draw(start: Changing<StartStream>, suffix: string, shape: Shape) {
-  const { seed, stream, image } = valueNow(start);
-  return { key: randomKey(seed, stream + suffix), offset: randomCounters(image * sizeOf(shape.slice(1))) };
 }

@@ -17,28 +17,26 @@ import {
   sub,
 } from "../../autograd/ops/elementwise.js";
 import { oneHot } from "../../autograd/ops/gather.js";
-import { logSumExp, max, sum, sumSquares } from "../../autograd/ops/reduce.js";
+import { max, sum, sumSquares } from "../../autograd/ops/reduce.js";
 import { grad } from "../../autograd/tape.js";
-import { randomNormalKernel } from "../../kernels/random.js";
 import type { Changing } from "../../tensor/device.js";
 import { boolean, checkOptions, integer, number, type Rules } from "../../tensor/options.js";
 import { scope } from "../../tensor/scope.js";
 import { sizeOf } from "../../tensor/shape.js";
-import { empty, runInto, type Tensor } from "../../tensor/tensor.js";
+import type { Tensor } from "../../tensor/tensor.js";
 import type { Model } from "../model.js";
+import { normal, type StartStream, uniform } from "../random.js";
 import {
-  draw,
   epsilonRule,
   type Norm,
   normRule,
   type Perturbed,
   type PerturbedOptions,
   radiusOf,
-  type StartStream,
   type StepAttack,
   stepAttack,
-  uniform,
 } from "./attack.js";
+import { oddsAgainst } from "./classifier.js";
 
 /** Options of {@link pgd}. */
 export interface PgdOptions {
@@ -96,7 +94,7 @@ function perturbed(
   const { norm, steps, relativeStep, randomStart } = attack;
   const made = scope(() => {
     const hot = oneHot(y, sizeOf(model.outputShape));
-    const lossGradient = grad((images: Tensor) => sum(margins(model.logits(images), hot)));
+    const lossGradient = grad((images: Tensor) => sum(oddsAgainst(model.logits(images), hot, hot)));
     const epsilon = radiusOf(model.device, options.epsilon ?? attack.epsilon);
     const ball = balls[norm](x, epsilon);
     const stepLength = mul(epsilon, relativeStep);
@@ -123,20 +121,6 @@ function perturbed(
     return [images, strength!];
   }) as [Tensor, Tensor];
   return { images: made[0], strength: made[1] };
-}
-
-/** Beyond any logit; a logit less this is one that no exponential is left of. */
-const OUT_OF_REACH = 1e30;
-
-/**
- * log((1 - p) / p) of the probability p of each image's class, [N]: the largest of the other logits, softly, less its
- * own. It rises with the cross-entropy -log p, and its gradient is that of the cross-entropy over 1 - p, the same
- * direction, so that it is still there where a classifier is so sure that 1 - p is 0 in float32.
- * @param logits [N, C]
- * @param hot 1 at each image's class, [N, C]
- */
-function margins(logits: Tensor, hot: Tensor): Tensor {
-  return sub(logSumExp(sub(logits, mul(hot, OUT_OF_REACH)), { axes: [1] }), sum(mul(logits, hot), { axes: [1] }));
 }
 
 /** The geometry of a norm, around images x. */
@@ -172,10 +156,9 @@ const balls: Record<Norm, (x: Tensor, epsilon: Tensor) => Ball> = {
     },
     /** A direction by normal numbers; of a ball in n dimensions the share u^(1/n) of the radius holds the share u. */
     anywhere(start) {
-      const normal = empty(x.device, x.shape);
-      runInto(randomNormalKernel, [], [normal], () => ({ ...draw(start, "", x.shape), mean: 0, standardDeviation: 1 }));
+      const direction = normal(x, x.shape, start);
       const shares = uniform(x, [x.shape[0]!, ...x.shape.slice(1).map(() => 1)], start, [0, 1]);
-      return mul(div(normal, lengths(normal)), pow(shares, 1 / sizeOf(x.shape.slice(1))));
+      return mul(div(direction, lengths(direction)), pow(shares, 1 / sizeOf(x.shape.slice(1))));
     },
   }),
 };
