@@ -6,6 +6,7 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import * as Inputs from "../src/inputs.js";
 import { binaryTable, type UnaryRow, unaryTable } from "../src/kernels/elementwise-table.js";
 import type { Device, Tensor } from "../src/node.js";
 import * as K from "../src/node.js";
@@ -51,6 +52,19 @@ class Trial {
     return K.nn.sequential({ device: this.device, inputShape: [3] }, this.layers());
   }
 
+  /** Of two images [4, 4, 1], for what kilograd/inputs asks. */
+  classifier() {
+    return K.nn.sequential({ device: this.device, inputShape: [4, 4, 1] }, [
+      K.nn.conv2d({ filters: 2, kernelSize: 3, activation: "relu", name: "maps" }),
+      K.nn.flatten(),
+      K.nn.dense({ units: 2, activation: "softmax" }),
+    ]);
+  }
+
+  seen() {
+    return new Inputs.Activations(this.classifier(), this.f32([2, 4, 4, 1]));
+  }
+
   file(name: string): Fixed {
     return new Fixed(join(this.folder, name));
   }
@@ -84,6 +98,26 @@ const images = () => ({
   labels: new Int32Array(4),
   count: 4,
   imageShape: [2, 2, 1],
+});
+const pictures = () => Float32Array.from({ length: 32 }, (_, i) => (1 + Math.sin(i)) / 2);
+const { attacks, objectives, parametrizations, regularizers, transforms } = Inputs;
+/** What every attribution takes. */
+const explained: Right = (t) => [t.classifier(), pictures(), { target: [0, 1], of: "logits", batchSize: 1 }];
+const explainedBy =
+  (options: object): Right =>
+  (t) => [t.classifier(), pictures(), { target: [0, 1], ...options }];
+const inBall: Right = () => [{ norm: pick(pickless, ["linf", "l2"]), epsilon: 0.1 }];
+const searching =
+  (options: object): Right =>
+  () => [{ norm: pick(pickless, ["linf", "l2"]), epsilon: 0.1, ...options }];
+/** A part of an optimisation that is called at once, too. */
+const optimized = () => ({
+  objective: objectives.logit(1),
+  count: new Fixed(2),
+  steps: new Fixed(2),
+  transforms: [transforms.jitter(1)],
+  regularizers: [regularizers.l2(0.1)],
+  seed: 1,
 });
 const cell = () => ({ pixels: [0, 0.5, 1, 0], width: 2, height: 2, caption: ["a"], highlight: "good" });
 const stored = () => new Map([["a", { dtype: "F32", shape: [2], data: Float32Array.of(1, 2) }]]);
@@ -358,6 +392,82 @@ const rights: Readonly<Record<string, Right>> = {
   "optim.exponentialDecay": () => [{ learningRate: 0.1, decaySteps: 10, decayRate: 0.5 }],
   "optim.stepDecay": () => [{ learningRate: 0.1, everySteps: 10, factor: 0.5 }],
 
+  "inputs.adversary": () => [{ attack: attacks.pgd({ norm: "l2", epsilon: 1, steps: 2 }), cleanShare: 0.5 }],
+  "inputs.attackImages": (t) => [
+    t.classifier(),
+    { inputs: pictures(), targets: Int32Array.of(0, 1) },
+    pick(t.random, [attacks.fgsm({ norm: "linf", epsilon: 0.1 }), attacks.deepFool({ norm: "l2", steps: 2 })]),
+    { seed: 1, batchSize: 1 },
+  ],
+  "inputs.distancesBetween": () => [pictures(), pictures(), 2],
+  "inputs.attacks.fgsm": inBall,
+  "inputs.attacks.pgd": searching({ steps: 2, relativeStep: 0.1, randomStart: true }),
+  "inputs.attacks.apgd": searching({ steps: 2, loss: "ce", targetClasses: 1 }),
+  "inputs.attacks.autoAttack": searching({ steps: 2, queries: 2 }),
+  "inputs.attacks.carliniWagner": () => [{ steps: 2, binarySearchSteps: 2, stepSize: 0.1, confidence: 0, epsilon: 1 }],
+  "inputs.attacks.deepFool": searching({ steps: 2, candidates: 2, overshoot: 0.1 }),
+  "inputs.attacks.fab": searching({ steps: 2, targetClasses: 1 }),
+  "inputs.attacks.square": searching({ queries: 2, rescaleSchedule: true }),
+  ...named("inputs.attributions.saliency", explainedBy({ absolute: false })),
+  ...named("inputs.attributions.inputTimesGradient inputs.attributions.guidedBackprop", explained),
+  "inputs.attributions.integratedGradients": explainedBy({ baseline: 0.1, steps: new Fixed(2) }),
+  "inputs.attributions.smoothGrad": explainedBy({ samples: new Fixed(2), standardDeviation: 0.1, kind: "vargrad" }),
+  "inputs.attributions.gradCam": explainedBy({ layer: "maps", relu: true }),
+  "inputs.attributions.occlusion": explainedBy({ slidingWindowShape: [2, 2, 1], strides: [2, 1, 1], baseline: 0 }),
+  "inputs.attributions.deletionCurve": explainedBy({ attribution: pictures(), steps: new Fixed(2), baseline: 0 }),
+  "inputs.attributions.interpolate": () => [
+    { values: pictures(), shape: [2, 4, 4, 1] },
+    { size: [new Fixed(3), new Fixed(5)], mode: "bilinear" },
+  ],
+  "inputs.trainGenerators": (t) => [
+    t.classifier(),
+    {
+      ...{ samples: pictures(), targets: Int32Array.of(1, 0), seed: 1, learningRate: 0.1, confidence: 0.9 },
+      ...{ startSteps: new Fixed(1), rounds: new Fixed(1), fitSteps: new Fixed(1), foolSteps: new Fixed(1) },
+    },
+  ],
+  "inputs.noiseImages": () => [{ count: new Fixed(2), shape: [2, 2], seed: 1 }],
+  "inputs.settlingRate": () => [0.1, 10],
+  "inputs.filmStrip": () => [{ snapshots: [{ step: 0, images: pictures() }], shape: [2, 4, 4, 1] }, { image: 1 }],
+  "inputs.logarithmicSteps": () => [100, 5],
+  "inputs.optimizeInputs": (t) => [
+    t.classifier(),
+    pick<object>(t.random, [
+      optimized(),
+      { ...optimized(), parametrization: parametrizations.fourier(), snapshotSteps: [1] },
+      { ...optimized(), objective: objectives.perImage(objectives.layer("maps"), objectives.neuron("maps", 1)) },
+      { ...optimized(), count: undefined, starts: pictures(), optimizer: K.optim.sgd({ learningRate: 0.1 }) },
+    ]),
+  ],
+  "inputs.objectives.targetProbabilities": () => [[0.5, 0.5]],
+  "inputs.objectives.outputs": () => [[0.5, 0.5]],
+  "inputs.objectives.logit": () => [pick<unknown>(pickless, [1, [0, 1]])],
+  "inputs.objectives.channel": () => ["maps", 1],
+  "inputs.objectives.neuron": () => ["maps", [1, 1, 0]],
+  ...named("inputs.objectives.layer inputs.objectives.deepDream", () => ["maps"]),
+  "inputs.objectives.direction": () => ["maps", [1, 2], { cosinePower: 1 }],
+  "inputs.objectives.content": () => ["maps", new Float32Array(16)],
+  "inputs.objectives.style": () => [["maps"], new Float32Array(16)],
+  ...named("inputs.objectives.sumOf inputs.objectives.perImage", () => [objectives.logit(1), objectives.layer("maps")]),
+  "inputs.objectives.scaled": () => [objectives.logit(1), -2],
+  "inputs.parametrizations.pixels": () => [{ limits: [0, 1] }],
+  "inputs.parametrizations.blurred": () => [parametrizations.pixels(), { sigma: 1 }],
+  "inputs.parametrizations.fourier": () => [{ decayPower: 1, decorrelate: true, limits: [0, 1] }],
+  "inputs.parametrizations.pyramid": () => [{ levels: 2, decorrelate: false, limits: [0, 1] }],
+  ...named("inputs.regularizers.l1 inputs.regularizers.l2 inputs.regularizers.totalVariation", () => [0.1]),
+  "inputs.regularizers.blur": () => [0.1, { sigma: 1 }],
+  "inputs.regularizers.scheduled": () => [regularizers.l2(1), K.optim.constantRate(0.1)],
+  "inputs.transforms.jitter": () => [1],
+  "inputs.transforms.pad": () => [1, { value: 0.5 }],
+  "inputs.transforms.crop": none,
+  "inputs.transforms.rotate": () => [10],
+  "inputs.transforms.scale": () => [{ from: 0.9, to: 1.1 }],
+  "inputs.Activations": (t) => [t.classifier(), t.f32([2, 4, 4, 1])],
+  ...named("Activations#logits Activations#outputs", none),
+  "Activations#layer": () => ["maps"],
+  "Activations#rows": () => [0, 1],
+  "io.encodeGif": () => [[cell(), cell()], { seconds: 0.1, lastSeconds: 1, scale: new Fixed(2) }],
+
   ...named("Tensor#data Tensor#item Tensor#dispose Tensor#Symbol.dispose", none),
   "Tensor#checkPin": none,
   "Tensor#onDispose": () => [() => {}],
@@ -454,6 +564,7 @@ const instances: Readonly<Record<string, (t: Trial) => object>> = {
   Schedule: () => K.optim.cosineDecay({ learningRate: 0.1, decaySteps: 10 }),
   Report: () => new K.io.Report({ title: "t" }),
   Section: () => new K.io.Section([]),
+  Activations: (t) => t.seen(),
 };
 
 type Call = (t: Trial, args: readonly unknown[]) => unknown;
@@ -618,6 +729,7 @@ const mayEscape = (error: unknown) => error instanceof K.KilogradError || error 
 export const callsOf = (t: Trial): Map<string, Call> =>
   new Map([
     ...exported(K, ""),
+    ...exported(Inputs, "inputs."),
     ...Object.entries(instances).flatMap(([owner, make]) => methods(owner, make, make(t))),
     ...["memory", "flush", "sync", "resetCounters"].map((name): [string, Call] => [
       `Device#${name}`,

@@ -19,6 +19,7 @@ export { type Distances, distancesBetween } from "./inputs/attacks/distances.js"
 export * as attacks from "./inputs/attacks/index.js";
 export type { Attribution, AttributionOptions } from "./inputs/attribution/attribution.js";
 export * as attributions from "./inputs/attribution/index.js";
+export { type FilmFrame, type FilmStripOptions, filmStrip, logarithmicSteps } from "./inputs/film.js";
 export {
   type GeneratedImages,
   type GeneratorOptions,

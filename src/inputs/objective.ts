@@ -1,16 +1,29 @@
 // What inputs are optimised for. An objective gives one number per image that falls: a cross-entropy, or the negative
 // of what is to grow. Those of layers, neurons and channels are of feature visualisation (Olah, Mordvintsev, Schubert,
 // 2017).
-import { add, mul, neg } from "../autograd/ops/elementwise.js";
+import { add, div, maximum, mul, neg, pow, sqrt, square, sub } from "../autograd/ops/elementwise.js";
 import { oneHot } from "../autograd/ops/gather.js";
-import { mean, sum } from "../autograd/ops/reduce.js";
-import { reshape, slice } from "../autograd/ops/transform.js";
+import { matmul } from "../autograd/ops/matmul.js";
+import { mean, sum, sumSquares } from "../autograd/ops/reduce.js";
+import { concat, reshape, slice } from "../autograd/ops/transform.js";
+import { noGrad } from "../autograd/tape.js";
 import { crossEntropy } from "../nn/losses.js";
 import { ShapeError, UsageError } from "../tensor/errors.js";
-import { anyOf, check, instanceOf, integer, listOf, number, text } from "../tensor/options.js";
+import {
+  anyOf,
+  check,
+  checkOptions,
+  instanceOf,
+  integer,
+  listOf,
+  number,
+  type Rules,
+  text,
+} from "../tensor/options.js";
+import { scope } from "../tensor/scope.js";
 import { formatShape, sizeOf } from "../tensor/shape.js";
 import type { Tensor } from "../tensor/tensor.js";
-import { type Objective, objectiveRule } from "./parts.js";
+import { Activations, type Objective, type ObjectiveContext, objectiveRule } from "./parts.js";
 
 /** How far from 1 the sum of a row of probabilities may lie. */
 const SUM_TOLERANCE = 1e-3;
@@ -125,6 +138,189 @@ export function neuron(layer: string, position: number | readonly number[]): Obj
   };
 }
 
+const values = anyOf(instanceOf(Float32Array, "a Float32Array"), listOf(number()));
+const ofEachImage = (x: Tensor) => ({ axes: x.shape.map((_, axis) => axis).slice(1) });
+
+/**
+ * The outputs come near to given ones: the sum of squared differences falls. For outputs that are no probabilities.
+ * @param targets [N, ...outputShape], or [...outputShape] for all images
+ * @throws ShapeError where they do not fit the model and the images
+ */
+export function outputs(targets: Float32Array | readonly number[]): Objective {
+  check("outputs", "targets", targets, values);
+  return {
+    name: "outputs",
+    prepare({ model, count, constant }) {
+      const size = sizeOf(model.outputShape);
+      if (targets.length !== size && targets.length !== count * size) {
+        throw new ShapeError(
+          `outputs: needs ${size} values, or ${count * size} for ${count} images, got ${targets.length}; the model gives ${formatShape(model.outputShape)}`,
+        );
+      }
+      const rows = new Float32Array(count * size);
+      for (let at = 0; at < rows.length; at += targets.length) rows.set(targets, at);
+      const target = constant(rows, [count, ...model.outputShape]);
+      return (seen) => {
+        const differences = sub(seen.outputs(), target);
+        return sumSquares(differences, ofEachImage(differences));
+      };
+    },
+  };
+}
+
+/** The mean of a layer's output grows. @throws UsageError for a layer that there is not */
+export function layer(name: string): Objective {
+  check("layer", "name", name, text);
+  return {
+    name: `layer ${name}`,
+    prepare: () => (seen) => {
+      const output = seen.layer(name);
+      return neg(mean(output, ofEachImage(output)));
+    },
+  };
+}
+
+/**
+ * The mean of the squares of a layer's output grows: whatever is there is amplified (DeepDream: Mordvintsev, Olah,
+ * Tyka, 2015).
+ * @throws UsageError for a layer that there is not
+ */
+export function deepDream(name: string): Objective {
+  check("deepDream", "name", name, text);
+  return {
+    name: `DeepDream of ${name}`,
+    prepare: () => (seen) => {
+      const output = seen.layer(name);
+      return neg(mean(square(output), ofEachImage(output)));
+    },
+  };
+}
+
+/** Options of {@link direction}. */
+export interface DirectionOptions {
+  /**
+   * To which power the cosine between the output and the direction counts, too, so that a long output in another
+   * direction does not; default 0.
+   */
+  readonly cosinePower?: number;
+}
+
+const directionRules: Rules<DirectionOptions> = { cosinePower: number({ from: 0 }) };
+
+/** What a cosine counts for at least; Lucid's. */
+const LEAST_COSINE = 0.1;
+
+/**
+ * A layer's output grows in a direction: the mean over places of output . vector cos^power, as in Lucid.
+ * @param vector one value for each channel of the layer, the last axis of its output
+ * @throws UsageError for a layer that there is not, ShapeError for a vector of another length
+ */
+export function direction(
+  name: string,
+  vector: Float32Array | readonly number[],
+  options: DirectionOptions = {},
+): Objective {
+  check("direction", "name", name, text);
+  check("direction", "vector", vector, values);
+  const { cosinePower = 0 } = checkOptions("direction", options, directionRules);
+  return {
+    name: `direction of ${name}`,
+    prepare({ constant }) {
+      const axis = constant(Float32Array.from(vector), [vector.length]);
+      const length = Math.hypot(...vector);
+      return (seen) => {
+        const output = seen.layer(name);
+        if (output.shape.at(-1) !== vector.length) {
+          throw new ShapeError(
+            `direction: "${name}" has ${output.shape.at(-1)} channels, got a vector of ${vector.length}`,
+          );
+        }
+        const last = { axes: [-1] };
+        const along = sum(mul(output, axis), last);
+        const places = ofEachImage(along);
+        if (cosinePower === 0) return neg(meanOver(along, places.axes));
+        // Not quite 0, whose root has no slope.
+        const lengths = sqrt(add(sumSquares(output, last), 1e-12));
+        const cosines = maximum(div(along, mul(lengths, length)), LEAST_COSINE);
+        return neg(meanOver(mul(along, pow(cosines, cosinePower)), places.axes));
+      };
+    },
+  };
+}
+
+/** The mean over axes, of which there may be none. */
+const meanOver = (x: Tensor, axes: readonly number[]) => (axes.length === 0 ? x : mean(x, { axes }));
+
+/**
+ * A layer's output becomes that of an image: the mean of squared differences falls (Gatys, Ecker, Bethge, CVPR 2016).
+ * @param image [...inputShape]
+ * @throws UsageError for a layer that there is not, ShapeError for an image that does not fit the model
+ */
+export function content(name: string, image: Float32Array): Objective {
+  check("content", "name", name, text);
+  check("content", "image", image, instanceOf(Float32Array, "a Float32Array"));
+  return {
+    name: `content of ${name}`,
+    prepare(context) {
+      const [target] = ofImage("content", context, image, (seen) => [seen.layer(name)]);
+      return (seen) => {
+        const output = seen.layer(name);
+        return mean(square(sub(output, target!)), ofEachImage(output));
+      };
+    },
+  };
+}
+
+/**
+ * The Gram matrices of layers' outputs become those of an image: F^T F / places for outputs F [places, C]. What falls
+ * is the mean of squared differences, over channels and then layers (Gatys, Ecker, Bethge, CVPR 2016).
+ * @param names of one or more layers that give [H, W, C]
+ * @param image [...inputShape]
+ * @throws UsageError for a layer that there is not, ShapeError for an image that does not fit the model
+ */
+export function style(names: string | readonly string[], image: Float32Array): Objective {
+  check("style", "names", names, anyOf(text, listOf(text, { from: 1 })));
+  check("style", "image", image, instanceOf(Float32Array, "a Float32Array"));
+  const layers = [names].flat();
+  return {
+    name: `style of ${layers.join(", ")}`,
+    prepare(context) {
+      const targets = ofImage("style", context, image, (seen) => layers.map((name) => gram(seen.layer(name))));
+      return (seen) =>
+        mul(
+          layers
+            .map((name, i) => mean(square(sub(gram(seen.layer(name)), targets[i]!)), { axes: [1, 2] }))
+            .reduce((a, b) => add(a, b)),
+          1 / layers.length,
+        );
+    },
+  };
+}
+
+/** F^T F / places, [N, C, C], for outputs [N, ..., C]. */
+function gram(output: Tensor): Tensor {
+  const channels = output.shape.at(-1)!;
+  const places = sizeOf(output.shape.slice(1, -1));
+  const rows = reshape(output, [output.shape[0]!, places, channels]);
+  return mul(matmul(rows, rows, { transposeA: true }), 1 / places);
+}
+
+/** What the model makes of one image, for all steps. */
+function ofImage(
+  op: string,
+  { model, constant, hold }: ObjectiveContext,
+  image: Float32Array,
+  look: (seen: Activations) => readonly Tensor[],
+): readonly Tensor[] {
+  if (image.length !== sizeOf(model.inputShape)) {
+    throw new ShapeError(
+      `${op}: needs an image ${formatShape(model.inputShape)} of ${sizeOf(model.inputShape)} values, got ${image.length}`,
+    );
+  }
+  const given = constant(image, [1, ...model.inputShape]);
+  return noGrad(() => scope(() => look(new Activations(model, given)))).map(hold);
+}
+
 /** Mean over a part of each image of x [N, ...]: one index or all of them on each axis; [N]. */
 function meanOfBox(x: Tensor, place: readonly (number | "all")[]): Tensor {
   const origin = [0, ...place.map((at) => (at === "all" ? 0 : at))];
@@ -153,6 +349,38 @@ export function scaled(objective: Objective, factor: number): Objective {
     prepare(context) {
       const part = objective.prepare(context);
       return (seen) => mul(part(seen), factor);
+    },
+  };
+}
+
+/**
+ * Several objectives in one run: image i has the i-th. Objectives that stand several times in a row are computed
+ * together.
+ * @throws ShapeError unless there are as many as images
+ * @example
+ * const objective = objectives.perImage(objectives.logit(3), objectives.deepDream("conv2d"));
+ * const { images } = await optimizeInputs(model, { count: 2, objective });
+ */
+export function perImage(...objectives: readonly Objective[]): Objective {
+  check("perImage", "objectives", objectives, listOf(objectiveRule, { from: 1 }));
+  return {
+    name: objectives.map(({ name }) => name).join(", "),
+    prepare(context) {
+      if (objectives.length !== context.count) {
+        throw new ShapeError(
+          `perImage: needs one objective for each of ${context.count} images, got ${objectives.length}`,
+        );
+      }
+      const begins = objectives.flatMap((each, i) => (each === objectives[i - 1] ? [] : [i]));
+      const parts = begins.map((first, k) => {
+        const count = (begins[k + 1] ?? objectives.length) - first;
+        return { first, count, lossOf: objectives[first]!.prepare({ ...context, count }) };
+      });
+      return (seen) =>
+        concat(
+          parts.map(({ first, count, lossOf }) => lossOf(seen.rows(first, count))),
+          0,
+        );
     },
   };
 }

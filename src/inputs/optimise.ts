@@ -10,12 +10,22 @@ import { requireModel } from "../nn/model.js";
 import { adam, type Optimizer, optimizerRule } from "../nn/optimizers.js";
 import type { Schedule } from "../nn/schedules.js";
 import { KilogradError, ShapeError, UsageError } from "../tensor/errors.js";
-import { callable, check, checkOptions, instanceOf, integer, listOf, number, type Rules } from "../tensor/options.js";
+import {
+  array,
+  callable,
+  check,
+  checkOptions,
+  instanceOf,
+  integer,
+  listOf,
+  number,
+  type Rules,
+} from "../tensor/options.js";
 import { RandomStream } from "../tensor/random.js";
 import { keep, refusePromise, scope } from "../tensor/scope.js";
 import { formatShape, type Shape, sameShape, sizeOf } from "../tensor/shape.js";
 import { type HostTensor, StepPlan } from "../tensor/step-plan.js";
-import { empty, runInto, type Tensor, tensor } from "../tensor/tensor.js";
+import { empty, requireTensor, runInto, type Tensor, tensor } from "../tensor/tensor.js";
 import { noiseImages } from "./images.js";
 import { freeze, type Model } from "./model.js";
 import { pixels } from "./parametrisation.js";
@@ -24,6 +34,7 @@ import {
   type Objective,
   objectiveRule,
   type Parametrization,
+  parametersRule,
   parametrizationRule,
   type Regularizer,
   type Transform,
@@ -54,6 +65,8 @@ export interface OptimizeInputsOptions {
   readonly seed?: number;
   /** Steps between two snapshots; default 100. */
   readonly snapshotEvery?: number;
+  /** After which steps there are snapshots, instead: such as `logarithmicSteps(steps)`. */
+  readonly snapshotSteps?: readonly number[];
   /** Ends the optimisation with the signal's reason. */
   readonly signal?: AbortSignal;
   /** Told every so often; `loss` is the mean over the images before that step. */
@@ -71,6 +84,7 @@ const optimizeRules: Rules<OptimizeInputsOptions> = {
   optimizer: optimizerRule,
   seed: integer(),
   snapshotEvery: integer({ from: 1 }),
+  snapshotSteps: listOf(integer({ from: 0 })),
   signal: instanceOf(AbortSignal, "an AbortSignal"),
   onProgress: callable,
 };
@@ -92,7 +106,7 @@ export interface OptimizedInputs {
   readonly images: Float32Array;
   /** Theirs. */
   readonly shape: Shape;
-  /** Before the first step, after every `snapshotEvery`, and after the last. */
+  /** Before the first step, after every `snapshotEvery` or those of `snapshotSteps`, and after the last. */
   readonly snapshots: readonly InputSnapshot[];
   /** The objective before each step, and its sum with the penalties; [steps][N]. */
   readonly objective: readonly Float32Array[];
@@ -142,7 +156,16 @@ export async function optimizeInputs(model: Model, options: OptimizeInputsOption
   requireModel("optimizeInputs", model);
   const given = checkOptions("optimizeInputs", options, optimizeRules, ["objective"]);
   const { objective, steps = 200, parametrization = pixels(), transforms = [], regularizers = [] } = given;
-  const { seed = 0, snapshotEvery = 100, signal, onProgress } = given;
+  const { seed = 0, snapshotEvery = 100, snapshotSteps, signal, onProgress } = given;
+  if (snapshotSteps !== undefined && given.snapshotEvery !== undefined) {
+    throw new UsageError("optimizeInputs: takes snapshotEvery or snapshotSteps, got both");
+  }
+  /** The next step after `done` that ends with a snapshot. */
+  const snapshotAfter = (done: number) =>
+    Math.min(
+      steps,
+      ...(snapshotSteps?.filter((step) => step > done) ?? [(Math.floor(done / snapshotEvery) + 1) * snapshotEvery]),
+    );
   const { optimizer = adam({ learningRate: settlingRate(0.05, steps) }) } = given;
   const starts = startsOf(model, given);
   const count = starts.length / sizeOf(model.inputShape);
@@ -170,8 +193,11 @@ export async function optimizeInputs(model: Model, options: OptimizeInputsOption
   const thaw = freeze(model);
   let plan: StepPlan | undefined;
   try {
-    const parameters = parametrization.prepare({ shape, starts, parameter, constant });
-    const objectiveOf = objective.prepare({ model, count, constant });
+    const given = options.starts !== undefined;
+    const parameters = parametrization.prepare({ shape, starts, given, parameter, constant });
+    check("optimizeInputs", `what parametrisation "${parametrization.name}" gives`, parameters, parametersRule);
+    const objectiveOf = objective.prepare({ model, count, constant, hold: own });
+    check("optimizeInputs", `what objective "${objective.name}" gives`, objectiveOf, callable);
     const dy = own(ones(device, [count]));
     // Rows: objective and loss of each step since the last read.
     const unread = own(empty(device, [2 * STEPS_PER_READ, count]));
@@ -185,7 +211,7 @@ export async function optimizeInputs(model: Model, options: OptimizeInputsOption
     const measured = (images: Tensor, seen: Activations) => {
       const value = objectiveOf(seen);
       requireShape(`what objective "${objective.name}" gives`, value, [count]);
-      const penalties = regularizers.flatMap((regularizer) => regularizer(images));
+      const penalties = regularizers.flatMap((regularizer) => regularizer(images, () => optimizer.iterations));
       for (const penalty of penalties) requireShape("what a regularizer gives", penalty, [count]);
       return {
         value,
@@ -203,14 +229,17 @@ export async function optimizeInputs(model: Model, options: OptimizeInputsOption
       return before === 0 ? name : `${name}.${before}`;
     });
     const draw = (step: number): readonly (readonly HostTensor[])[] =>
-      transforms.map((transform, i) =>
-        transform.draw({ shape, random: new RandomStream(seed, `${names[i]}/${step}`) }),
-      );
+      transforms.map((transform, i) => {
+        const drawn = transform.draw({ shape, random: new RandomStream(seed, `${names[i]}/${step}`) });
+        check("optimizeInputs", `what transform "${transform.name}" draws`, drawn, array);
+        return drawn;
+      });
     const counts = draw(0).map(({ length }) => length);
     const transformed = (images: Tensor, drawn: readonly Tensor[]) => {
       let [x, first] = [images, 0];
       for (const [i, transform] of transforms.entries()) {
         x = transform.apply(x, drawn.slice(first, first + counts[i]!));
+        requireTensor("optimizeInputs", `what transform "${transform.name}" gives`, x);
         first += counts[i]!;
       }
       return x;
@@ -248,7 +277,7 @@ export async function optimizeInputs(model: Model, options: OptimizeInputsOption
     for (let done = 0; done < steps; ) {
       signal?.throwIfAborted();
       // The first step alone: it waits for pipelines to be compiled.
-      const nextSnapshot = Math.min(steps, (Math.floor(done / snapshotEvery) + 1) * snapshotEvery);
+      const nextSnapshot = snapshotAfter(done);
       const end = done === 0 ? 1 : Math.min(done + STEPS_PER_READ, nextSnapshot);
       const begun = performance.now();
       for (let step = done; step < end; step++) plan.run(...draw(step).flat());
@@ -299,7 +328,9 @@ function startsOf(model: Model, { starts, count, seed = 0 }: OptimizeInputsOptio
   );
 }
 
-function requireShape(what: string, { shape, dtype }: Tensor, expected: Shape): void {
+function requireShape(what: string, value: Tensor, expected: Shape): void {
+  requireTensor("optimizeInputs", what, value);
+  const { shape, dtype } = value;
   if (sameShape(shape, expected) && dtype === "f32") return;
   throw new ShapeError(
     `optimizeInputs: ${what} must be f32 ${formatShape(expected)}, got ${dtype} ${formatShape(shape)}`,

@@ -1,13 +1,17 @@
-// What is optimised instead of an image, and how an image is made of it: the pixels themselves, or pixels that are seen
-// through a blur. Gradient descent finds other images where it moves other parameters.
+// What is optimised instead of an image, and how an image is made of it: the pixels themselves, pixels that are seen
+// through a blur, a spectrum (fourier.ts), a pyramid (pyramid.ts). Gradient descent finds other images where it moves
+// other parameters.
 import { conv2d } from "../autograd/ops/conv2d.js";
 import { clip } from "../autograd/ops/elementwise.js";
 import { copyKernel } from "../kernels/copy.js";
 import { UsageError } from "../tensor/errors.js";
 import { anyOf, check, checkOptions, describe, listOf, number, oneOf, type Rules } from "../tensor/options.js";
 import { runInto } from "../tensor/tensor.js";
-import { gaussianKernel, requireImages } from "./images.js";
+import { gaussianKernel, LARGEST_SIGMA, requireImages } from "./images.js";
 import { type Parametrization, parametrizationRule } from "./parts.js";
+
+export { type FourierOptions, fourier } from "./fourier.js";
+export { type PyramidOptions, pyramid } from "./pyramid.js";
 
 /** Options of {@link pixels}. */
 export interface PixelsOptions {
@@ -44,7 +48,7 @@ export interface BlurredOptions {
   readonly sigma: number;
 }
 
-const blurredRules: Rules<BlurredOptions> = { sigma: number({ above: 0 }) };
+const blurredRules: Rules<BlurredOptions> = { sigma: number({ above: 0, to: LARGEST_SIGMA }) };
 
 /**
  * The images of another parametrisation, seen through a Gaussian blur: what is found is smooth. Beyond the edges is 0.

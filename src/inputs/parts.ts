@@ -1,24 +1,29 @@
 // The parts of an input optimisation, besides the optimizer: what each has to offer. Those that the library has are in
 // objective.ts, parametrisation.ts, transforms.ts and regularisers.ts; a user's own are objects of these types.
-import { UsageError } from "../tensor/errors.js";
-import { havingMethod, type Rule } from "../tensor/options.js";
+import { slice } from "../autograd/ops/transform.js";
+import { modelRule } from "../nn/model.js";
+import { check, havingMethod, integer, type Rule, string } from "../tensor/options.js";
 import type { RandomStream } from "../tensor/random.js";
 import type { Shape } from "../tensor/shape.js";
 import type { HostTensor } from "../tensor/step-plan.js";
-import type { Tensor } from "../tensor/tensor.js";
+import { type Tensor, tensorRule } from "../tensor/tensor.js";
+import { GraphValues, valueOfLayer } from "./graph.js";
 import type { Model } from "./model.js";
 
 /** What a model makes of the images of a step. Each is computed when it is first asked for. */
 export class Activations {
   private foundLogits: Tensor | undefined;
   private foundOutputs: Tensor | undefined;
-  private foundLayers: ReturnType<Model["layerOutputs"]> | undefined;
+  private foundLayers: GraphValues | undefined;
 
   constructor(
     readonly model: Model,
     /** [N, ...inputShape], as the model sees them: transformed. */
     readonly images: Tensor,
-  ) {}
+  ) {
+    check("Activations", "model", model, modelRule);
+    check("Activations", "images", images, tensorRule);
+  }
 
   /** What goes into the last activation, [N, ...outputShape]; see `Model.logits`. */
   logits(): Tensor {
@@ -30,15 +35,51 @@ export class Activations {
     return (this.foundOutputs ??= this.model.call(this.images));
   }
 
-  /** Output [N, ...] of a layer. @throws UsageError for an unknown name */
+  /**
+   * Output [N, ...] of a layer, the first where it is called several times; what comes behind it is not computed.
+   * @throws UsageError for an unknown name
+   */
   layer(name: string): Tensor {
-    this.foundLayers ??= this.model.layerOutputs(this.images);
-    const found = this.foundLayers.find((layer) => layer.name === name);
-    if (found !== undefined) return found.output;
-    throw new UsageError(
-      `${this.model.name}: has no layer "${name}"; it has ${this.foundLayers.map((layer) => layer.name).join(", ")}`,
-    );
+    check("Activations", "name", name, string);
+    const value = valueOfLayer("Activations", this.model, name);
+    this.foundLayers ??= new GraphValues(this.model, [[0, this.images]]);
+    return this.foundLayers.of(value);
   }
+
+  /** What it makes of `count` of the images, from the one at `first` on. */
+  rows(first: number, count: number): Activations {
+    check("Activations", "first", first, integer({ from: 0 }));
+    check("Activations", "count", count, integer({ from: 1 }));
+    return new ActivationsOfRows(this, first, count);
+  }
+}
+
+/** Those of some of the images: what the model makes of all of them, cut out. */
+class ActivationsOfRows extends Activations {
+  constructor(
+    private readonly all: Activations,
+    private readonly first: number,
+    private readonly count: number,
+  ) {
+    super(all.model, cut(all.images, first, count));
+  }
+
+  override logits(): Tensor {
+    return cut(this.all.logits(), this.first, this.count);
+  }
+
+  override outputs(): Tensor {
+    return cut(this.all.outputs(), this.first, this.count);
+  }
+
+  override layer(name: string): Tensor {
+    return cut(this.all.layer(name), this.first, this.count);
+  }
+}
+
+/** Rows [first, first + count) of x [N, ...]. */
+function cut(x: Tensor, first: number, count: number): Tensor {
+  return slice(x, [first, ...x.shape.slice(1).map(() => 0)], [count, ...x.shape.slice(1)]);
 }
 
 /** What an objective is told when an optimisation begins. */
@@ -48,6 +89,8 @@ export interface ObjectiveContext {
   readonly count: number;
   /** A tensor of these values that lives as long as the optimisation. */
   readonly constant: (values: Float32Array | Int32Array, shape: Shape) => Tensor;
+  /** The tensor that it is given, which then lives as long as the optimisation: what is computed once for all steps. */
+  readonly hold: (t: Tensor) => Tensor;
 }
 
 /** Something to optimise inputs for. */
@@ -70,6 +113,10 @@ export interface ParametrizationContext {
   readonly shape: Shape;
   /** Images to begin with, one after the other. */
   readonly starts: Float32Array;
+  /**
+   * Whether the starts are the user's; else they are uniform noise, which a parametrisation may take in its own way.
+   */
+  readonly given: boolean;
   /** A tensor of these values that the optimizer changes. It lives as long as the optimisation. */
   readonly parameter: (values: Float32Array, shape: Shape) => Tensor;
   /** A tensor of these values that lives as long as the optimisation. */
@@ -85,6 +132,20 @@ export interface Parameters {
   /** Called after each step of the optimizer, without gradients: keeps the parameters within limits. */
   limit?(): void;
 }
+
+export const parametersRule: Rule = {
+  expected: "{ tensors, images } of a list of tensors and a function",
+  accepts: (value) => {
+    const { tensors, images, limit } = Object(value) as Partial<Parameters>;
+    return (
+      Array.isArray(tensors) &&
+      tensors.length > 0 &&
+      tensors.every(tensorRule.accepts) &&
+      typeof images === "function" &&
+      (limit === undefined || typeof limit === "function")
+    );
+  },
+};
 
 /** A way to make images of parameters. */
 export interface Parametrization {
@@ -124,6 +185,7 @@ export const transformRule: Rule = {
 
 /**
  * Penalties of images x [N, ...inputShape] before they are transformed: one [N], or several that are added one after
- * the other. Differentiable, and recorded with the step (see `StepPlan`).
+ * the other. Differentiable, and recorded with the step (see `StepPlan`). `step` tells how many steps are done; what
+ * depends on it is asked for anew in every step, see `scheduled`.
  */
-export type Regularizer = (x: Tensor) => Tensor | readonly Tensor[];
+export type Regularizer = (x: Tensor, step: () => number) => Tensor | readonly Tensor[];

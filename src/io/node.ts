@@ -1,6 +1,7 @@
 // The public names of `io` in kilograd/node: those of memory, and files, pictures, charts and reports.
 export { barChart, confusionMatrix, lineChart } from "./charts.js";
 export { prepareOutputFolder, writeFileAtomic, writeJson } from "./files.js";
+export { encodeGif, type GifFrame, type GifOptions } from "./gif.js";
 export * from "./index.js";
 export { encodeGrayPng, encodeRgbPng, type GridCell, type GridOptions, type PngOptions, pictureGrid } from "./png.js";
 export { Report, Section } from "./report.js";

@@ -1,5 +1,6 @@
 // One table of every operation: a function of tensors, and random inputs for it. Finite differences, the comparison of
 // devices and the check that nothing is missing all iterate over it. Elementwise rows come from the kernels' tables.
+import { affineSample } from "../../src/autograd/ops/affine-sample.js";
 import { batchNorm } from "../../src/autograd/ops/batchnorm.js";
 import { convTranspose2d } from "../../src/autograd/ops/conv-transpose.js";
 import { avgPool1d, conv1d, maxPool1d } from "../../src/autograd/ops/conv1d.js";
@@ -956,6 +957,25 @@ const structural: Operation[] = [
       },
     }),
   ),
+  {
+    op: "affineSample",
+    spreads: true,
+    draw: (random) => {
+      const shape = [random.size(2, 4), random.size(4, 30), random.size(4, 30), random.size(3, 5)];
+      const [angle, scale] = [6 * random.stream.uniform(), 0.4 + 2 * random.stream.uniform()];
+      const [sine, cosine] = [Math.sin(angle) / scale, Math.cos(angle) / scale];
+      const shifts = [3 * random.stream.uniform() - 1.5, 3 * random.stream.uniform() - 1.5];
+      const matrix = random.pick([
+        [cosine, sine, shifts[0]!, -sine, cosine, shifts[1]!],
+        [cosine, 0.3, 0.2, sine, 0.9, -0.1],
+        [1, 0, 1, 0, 1, -1],
+        // Without an inverse: every row of the result is the same one of the source.
+        [0, 0, 0.25, 0, 1, 0],
+      ]);
+      const fn = (x?: Tensor) => affineSample(x!, tensor(x!.device, matrix));
+      return { fn, inputs: [random.normal(shape)], note: JSON.stringify(matrix) };
+    },
+  },
   {
     op: "softmaxCrossEntropy",
     form: "with class ids",
