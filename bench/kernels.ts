@@ -14,7 +14,7 @@ import { conv2dInputGradientKernel, conv2dKernel, conv2dKernelGradientKernel } f
 import { dropoutKernel } from "../src/kernels/dropout.js";
 import { binaryKernels, unaryKernels } from "../src/kernels/elementwise.js";
 import { matmulKernel } from "../src/kernels/matmul.js";
-import { adamKernel, sgdKernel } from "../src/kernels/optimizer.js";
+import { adamKernel, sgdKernel } from "../src/kernels/optimizer-rules.js";
 import { pool2dGradientKernel, pool2dKernel, winnerSpec } from "../src/kernels/pool2d.js";
 import { randomNormalKernel } from "../src/kernels/random.js";
 import { reduceKernel } from "../src/kernels/reduce.js";

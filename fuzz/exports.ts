@@ -130,7 +130,14 @@ const training = () => ({
   maxSteps: new Fixed(2),
   shuffle: true,
 });
-const evaluation = () => ({ loss: K.loss.crossEntropy, batchSize: 2, metrics: ["accuracy"] });
+const evaluation = () => ({
+  loss: K.loss.crossEntropy,
+  batchSize: 2,
+  metrics: [
+    ...["accuracy", K.metric.topK({ k: 1 }), K.metric.auc({ thresholds: 5 })],
+    { name: "own", statistics: (x: Tensor) => usersOwn(x).sum(), result: ([total]: number[]) => total },
+  ],
+});
 
 /** Right arguments of what is called. */
 type Right = (t: Trial) => readonly unknown[];
@@ -151,6 +158,17 @@ const forGrad: Right = () => [scalar];
 const layerOptions: Right = () => [{ name: "a", trainable: true }];
 const windows: Right = () => [pick<unknown>(pickless, [2, { poolSize: 2, strides: [1, 2], padding: "same" }])];
 const data: Right = () => [{ dataDir: "nowhere", cacheDir: "cache", attempts: 1 }];
+/** Losses with their mean, their values per sample and, where they have options, `with`. */
+const ofLosses = (names: string, right: Right, options?: object): Record<string, Right> =>
+  Object.fromEntries(
+    names
+      .split(" ")
+      .flatMap((name) => [
+        [`loss.${name}`, right],
+        [`loss.${name}.perSample`, right],
+        ...(options === undefined ? [] : [[`loss.${name}.with`, () => [options]] as [string, Right]]),
+      ]),
+  );
 const named = (names: string, right: Right) => Object.fromEntries(names.split(" ").map((name) => [name, right]));
 
 /** Where no trial is at hand. */
@@ -166,11 +184,23 @@ const rights: Readonly<Record<string, Right>> = {
   ...named("zeros ones", (t) => [t.device, [2, 3], "f32"]),
   ...named("grad valueAndGrad", forGrad),
   ...named("scope noGrad", (t) => [() => t.f32()]),
-  ...named("loss.crossEntropy loss.crossEntropy.perSample", classLoss),
-  ...named("loss.crossEntropyFromProbabilities loss.crossEntropyFromProbabilities.perSample", classLoss),
-  ...named("loss.binaryCrossEntropy loss.binaryCrossEntropy.perSample", elementLoss),
-  ...named("loss.binaryCrossEntropyFromLogits loss.binaryCrossEntropyFromLogits.perSample", elementLoss),
-  ...named("loss.meanSquaredError loss.meanSquaredError.perSample", elementLoss),
+  ...ofLosses("crossEntropy crossEntropyFromProbabilities", classLoss, { labelSmoothing: 0.1 }),
+  ...ofLosses("focalCrossEntropy focalCrossEntropyFromProbabilities", classLoss, { gamma: 1, alpha: [1, 1, 2] }),
+  ...ofLosses("binaryCrossEntropy binaryCrossEntropyFromLogits", elementLoss, { labelSmoothing: 0.1 }),
+  ...ofLosses("binaryFocalCrossEntropy binaryFocalCrossEntropyFromLogits", elementLoss, {
+    ...{ gamma: 1, alpha: 0.5, applyClassBalancing: true, labelSmoothing: 0.1 },
+  }),
+  ...ofLosses("huber", elementLoss, { delta: 2 }),
+  ...ofLosses("categoricalHinge", classLoss),
+  ...ofLosses(
+    "meanSquaredError meanAbsoluteError logCosh klDivergence cosineSimilarity hinge squaredHinge",
+    elementLoss,
+  ),
+  "metric.topK": () => [{ k: 2, name: "top2" }],
+  ...named("metric.precision metric.recall", () => [{ threshold: 0.3, classId: 1, name: "a" }]),
+  "metric.f1Score": () => [{ average: "micro", threshold: 0.3, name: "a" }],
+  "metric.auc": () => [{ curve: "pr", thresholds: 20, name: "a" }],
+  ...named("metric.meanAbsoluteError metric.meanSquaredError", () => [{ name: "a" }]),
   ...named("nn.flatten nn.globalAvgPool2d nn.batchNorm", layerOptions),
   ...named("nn.maxPool2d nn.avgPool2d", windows),
   ...named("nn.glorotUniform nn.glorotNormal nn.heUniform nn.heNormal nn.lecunUniform nn.lecunNormal", none),
@@ -386,7 +416,12 @@ const rights: Readonly<Record<string, Right>> = {
   "nn.reshape": () => [[1, 3], { name: "a" }],
   "optim.adam": () => [{ learningRate: 0.1, beta1: 0.9, beta2: 0.999, epsilon: 1e-7, emaMomentum: 0.9 }],
   "optim.adamW": () => [{ learningRate: K.optim.constantRate(0.1), weightDecay: 0.1 }],
-  "optim.sgd": () => [{ learningRate: 0.1, momentum: 0.9, nesterov: true, weightDecay: 0.1 }],
+  "optim.sgd": () => [{ learningRate: 0.1, momentum: 0.9, nesterov: true, weightDecay: 0.1, clipNorm: 1 }],
+  "optim.rmsprop": () => [{ rho: 0.9, momentum: 0.5, epsilon: 1e-7, centered: true, clipValue: 1 }],
+  "optim.adagrad": () => [{ initialAccumulator: 0.1, epsilon: 1e-7, globalClipNorm: 1 }],
+  "optim.adadelta": () => [{ rho: 0.9, epsilon: 1e-7, weightDecay: 0.1 }],
+  "optim.lion": () => [{ beta1: 0.9, beta2: 0.99, gradientAccumulationSteps: 2 }],
+  ...named("optim.adamax optim.nadam", () => [{ beta1: 0.9, beta2: 0.99, epsilon: 1e-7, weightDecay: 0.1 }]),
   "optim.constantRate": () => [0.1],
   "optim.cosineDecay": () => [{ learningRate: 0.1, decaySteps: 10, finalShare: 0.1, warmupSteps: 2 }],
   "optim.exponentialDecay": () => [{ learningRate: 0.1, decaySteps: 10, decayRate: 0.5 }],
@@ -495,7 +530,8 @@ const rights: Readonly<Record<string, Right>> = {
   "StepPlan#dispose": none,
   ...named("RandomStream#bits RandomStream#uniform RandomStream#normal", none),
   "RandomStream#integer": () => [10],
-  ...named("LossScaler#state LossScaler#report LossScaler#dispose", none),
+  "LossScaler#state": () => [K.optim.sgd({ gradientAccumulationSteps: 2 })],
+  ...named("LossScaler#report LossScaler#dispose", none),
   "LossScaler#step": (t) => [K.optim.sgd(), [t.parameter()], [t.f32()]],
   "Optimizer#step": (t) => [[t.parameter()], [t.f32()]],
   "Optimizer#swapAverages": (t) => [[t.parameter()]],
@@ -543,7 +579,7 @@ const left: Readonly<Record<string, string>> = {
     ].map((name) => [name, "private"]),
   ),
   ...Object.fromEntries(
-    ["StepPlan#drop", "StepPlan#outputsOf", "Section#append", "Optimizer#update", "Optimizer#meet"].map((name) => [
+    ["StepPlan#drop", "StepPlan#outputsOf", "Section#append", "Optimizer#change", "Optimizer#meet"].map((name) => [
       name,
       "private",
     ]),
@@ -560,7 +596,7 @@ const instances: Readonly<Record<string, (t: Trial) => object>> = {
   StepPlan: (t) => new K.StepPlan(t.device, (x) => [usersOwn(x).mul(2)]),
   RandomStream: () => new K.RandomStream(1),
   LossScaler: (t) => new K.nn.LossScaler(t.device),
-  Optimizer: () => K.optim.adam({ emaMomentum: 0.5 }),
+  Optimizer: () => K.optim.adam({ emaMomentum: 0.5, clipNorm: 1, gradientAccumulationSteps: 2 }),
   Schedule: () => K.optim.cosineDecay({ learningRate: 0.1, decaySteps: 10 }),
   Report: () => new K.io.Report({ title: "t" }),
   Section: () => new K.io.Section([]),

@@ -71,6 +71,7 @@ export * as data from "./data/index.js";
 export * as io from "./io/index.js";
 export * as nn from "./nn/index.js";
 export * as loss from "./nn/losses.js";
+export * as metric from "./nn/metrics/index.js";
 export * as optim from "./nn/optim.js";
 export type { Axes, AxesOptions } from "./tensor/axes.js";
 export type { CpuDevice } from "./tensor/cpu.js";

@@ -1,5 +1,6 @@
 // Copies bit for bit, of any dtype: whole tensors (snapshots of weights) and rows of a table.
 import { defineKernel } from "../tensor/kernel.js";
+import { GRID_INDEX, gridOf } from "../webgpu/program.js";
 import { stream } from "./stream.js";
 
 /** Inputs [x], outputs [y]. */
@@ -17,28 +18,40 @@ export const copyKernel = defineKernel<Record<never, never>>({
     }),
 });
 
+export interface StoreRowParams {
+  readonly row: number;
+  /** Columns of the table; by default as many as x has elements. */
+  readonly columns?: number;
+  /** Column that x begins at; default 0. */
+  readonly first?: number;
+}
+
 /**
- * table[row, :] = x, bit for bit: what steps leave to be read together later. Inputs [x, n elements], outputs
- * [table, rows of n elements], of one dtype.
+ * table[row, first + i] = x[i], bit for bit: what steps leave to be read together later. Inputs [x, n elements], outputs
+ * [table [rows, columns]], of one dtype.
  */
-export const storeRowKernel = defineKernel<{ readonly row: number }>({
+export const storeRowKernel = defineKernel<StoreRowParams>({
   name: "storeRow",
-  cpu: ({ inputs: [x], outputs: [table], params: { row } }) => table!.data.set(x!.data, row * x!.size),
-  webgpu: ({ inputs: [x], outputs: [table], params: { row }, profile, dispatch }) => {
+  cpu: ({ inputs: [x], outputs: [table], params: { row, columns = x!.size, first = 0 } }) =>
+    table!.data.set(x!.data, row * columns + first),
+  webgpu: ({ inputs: [x], outputs: [table], params, profile, dispatch }) => {
+    const { row, columns = x!.size, first = 0 } = params;
     // On software adapters every kernel has workgroups of one subgroup: a recorded step merges only equal ones.
     const lanes = profile.family === "software" ? 8 : 64;
     dispatch({
       key: "",
       program: () => ({
         workgroupSize: [lanes],
-        body: "if (global.x < u.columns) { table[u.row * u.columns + global.x] = x[global.x]; }",
+        body: /* wgsl */ `
+  let i = ${GRID_INDEX} * ${lanes}u + lane;
+  if (i < u.count) { table[u.start + i] = x[i]; }`,
       }),
       bindings: [
         { name: "x", view: x!, type: "u32" },
         { name: "table", view: table!, type: "u32", access: "read_write" },
       ],
-      sizes: { row, columns: x!.size },
-      workgroups: [Math.ceil(x!.size / lanes)],
+      sizes: { start: row * columns + first, count: x!.size },
+      workgroups: gridOf(Math.ceil(x!.size / lanes)),
     });
   },
 });

@@ -8,8 +8,8 @@ import { rolledSegments, slices } from "./rolled.js";
 const MOST_TENSORS = 32;
 
 /**
- * Inputs: gradients, f32 of any shapes. Output nonFinite [1], u32: set to 1 where any element is infinite or NaN, else
- * left.
+ * Inputs: gradients, f32 of any shapes. Output nonFinite [1], f32 or u32: set to what is not 0, of f32 to 1, where any
+ * element is infinite or NaN, else left.
  */
 export const findNonFiniteKernel = defineKernel<Record<never, never>>({
   name: "findNonFinite",
@@ -39,7 +39,7 @@ export const findNonFiniteKernel = defineKernel<Record<never, never>>({
     let special = (g${k}[i] & vec4u(0x7f800000u)) == vec4u(0x7f800000u);
     found |= any(special & (4u * i + vec4u(0u, 1u, 2u, 3u) < vec4u(u.size${k})));`,
   )}
-  if (found) { atomicStore(&nonFinite[0], 1u); }`,
+  if (found) { atomicStore(&nonFinite[0], bitcast<u32>(1f)); }`,
         }),
         bindings: [
           { name: "nonFinite", view: nonFinite!, type: "atomic<u32>", access: "read_write" },
@@ -61,15 +61,22 @@ export interface AdjustScaleParams {
   /** The scale stays within. */
   readonly least: number;
   readonly most: number;
+  /**
+   * Of gradients that are gathered over several steps: whether this is the last of them. Before it nothing changes, and
+   * nonFinite stays. Given where it is not every time.
+   */
+  readonly due?: boolean;
 }
 
 /**
  * Outputs, read and written: scale [], steps [2] = (finite steps since the scale changed, steps left out so far),
- * nonFinite [1], u32, which becomes 0 again.
+ * nonFinite [1], which becomes 0 again.
  */
 export const adjustScaleKernel = defineKernel<AdjustScaleParams>({
   name: "adjustScale",
-  cpu: ({ outputs: [scale, steps, nonFinite], params: { growth, interval, backoff, least, most } }) => {
+  cpu: ({ outputs: [scale, steps, nonFinite], params }) => {
+    const { growth, interval, backoff, least, most, due = true } = params;
+    if (!due) return;
     const found = nonFinite!.data[0] !== 0;
     const inARow = found ? 0 : steps!.data[0]! + 1;
     const grows = inARow >= interval;
@@ -79,12 +86,14 @@ export const adjustScaleKernel = defineKernel<AdjustScaleParams>({
     if (found) steps!.data[1]! += 1;
     nonFinite!.data[0] = 0;
   },
-  webgpu: ({ outputs: [scale, steps, nonFinite], params: { growth, interval, backoff, least, most }, dispatch }) => {
+  webgpu: ({ outputs: [scale, steps, nonFinite], params, dispatch }) => {
+    const { growth, interval, backoff, least, most, due } = params;
     dispatch({
       key: "",
       program: () => ({
         workgroupSize: [1],
         body: /* wgsl */ `
+  ${due === undefined ? "" : "if (u.due == 0f) { return; }"}
   let found = nonFinite[0] != 0u;
   let inARow = select(steps[0] + 1f, 0f, found);
   let grows = inARow >= u.interval;
@@ -99,7 +108,7 @@ export const adjustScaleKernel = defineKernel<AdjustScaleParams>({
         { name: "steps", view: steps!, type: "f32", access: "read_write" },
         { name: "nonFinite", view: nonFinite!, type: "u32", access: "read_write" },
       ],
-      numbers: { growth, interval, backoff, least, most },
+      numbers: { growth, interval, backoff, least, most, ...(due !== undefined && { due: Number(due) }) },
       workgroups: [1],
     });
   },

@@ -1,13 +1,15 @@
 // Optimizer steps in place on parameters w and their slots, several tensors a dispatch: as many as one may bind. A
 // parameter, its gradient g and its slots have one shape, f32; a parameter larger than a binding takes a dispatch per
 // window. What changes from step to step arrives as numbers: nothing recompiles. Inputs are the gradients [g, g, ...],
-// outputs [w, ...slots, w, ...slots, ...], all read and written, no tensor twice. With `scaled` params two more inputs
-// follow, [scale f32, nonFinite u32] of a loss scaling (loss-scaling.ts): gradients are divided by the scale, and where
-// nonFinite is not 0 nothing changes. With `newAverage` the last slot is the parameters' moving average over the steps,
-// which begins as NOT_BEGUN: what a step changes first, it begins with.
-// Formulas and defaults as Keras 3: weight decay is decoupled from the gradient, w -= w learningRate weightDecay.
-import { type CpuCall, defineKernel } from "../tensor/kernel.js";
+// outputs [w, ...slots, w, ...slots, ...], all read and written, no tensor twice. The rules are in optimizer-rules.ts.
+// - Of a loss scaling (loss-scaling.ts) [scale f32, nonFinite] follow the gradients: they are divided by the scale, and
+//   where nonFinite is not 0 nothing changes. Gradients without a scale have [nonFinite] alone.
+// - With `newAverage` the last slot is the parameters' moving average over the steps, which begins as NOT_BEGUN: what a
+//   step changes first, it begins with.
+// - Of gradients that are gathered over several steps, all but the last of them are not `due`: nothing changes.
+import { type CpuCall, defineKernel, type Kernel } from "../tensor/kernel.js";
 import { type Binding, follows, type GpuCall, type GpuView, positionOf } from "../webgpu/program.js";
+import { typed, unlessNan } from "./ieee.js";
 import { bindableGroups, rolledSegments } from "./rolled.js";
 
 /**
@@ -19,9 +21,13 @@ export const NOT_BEGUN = (2 - 2 ** -23) * 2 ** 127;
 /** A gradient with the parameter and slots that it changes. */
 type Update<View> = readonly [gradient: View, parameter: View, ...slots: View[]];
 
-interface StepParams {
-  /** Whether gradients carry a loss scaling's factor. Default false. */
-  readonly scaled?: boolean;
+export interface StepParams {
+  /** What of a loss scaling follows the gradients; by default nothing. */
+  readonly scaling?: "scale" | "guard";
+  /** Whether the step is taken; given where it is not every time. */
+  readonly due?: boolean;
+  /** Gradients are limited to [-clipValue, clipValue]; by default not. */
+  readonly clipValue?: number;
   /**
    * Share of the parameters after this step in their average once it has begun, (0, 1]; without it there is no average.
    */
@@ -29,10 +35,13 @@ interface StepParams {
 }
 
 /** The inputs without those of a loss scaling, and its. */
-function partsOf<View>(inputs: readonly View[], { scaled }: StepParams) {
-  return scaled
-    ? { gradients: inputs.slice(0, -2), scale: inputs.at(-2), nonFinite: inputs.at(-1) }
-    : { gradients: inputs };
+function partsOf<View>(inputs: readonly View[], { scaling }: StepParams) {
+  const others = scaling === undefined ? 0 : scaling === "scale" ? 2 : 1;
+  return {
+    gradients: inputs.slice(0, inputs.length - others),
+    nonFinite: others === 0 ? undefined : inputs.at(-1),
+    scale: others < 2 ? undefined : inputs.at(-2),
+  };
 }
 
 function updatesOf<View>(gradients: readonly View[], state: readonly View[]): Update<View>[] {
@@ -44,21 +53,20 @@ function updatesOf<View>(gradients: readonly View[], state: readonly View[]): Up
 
 type CpuView = CpuCall<StepParams>["outputs"][number];
 
+/** Changes the slots at i, and gives the parameter after the step. */
+type CpuUpdate = (w: number, gradient: number, slots: readonly CpuView[], i: number) => number;
+
 /** Updates every element on the CPU, unless a gradient was not finite. */
-function cpuUpdateAll(
-  { inputs, outputs, params }: CpuCall<StepParams>,
-  /** Gives the parameter after the step. */
-  update: (w: number, gradient: number, slots: readonly CpuView[], i: number) => number,
-): void {
+function cpuUpdateAll({ inputs, outputs, params }: CpuCall<StepParams>, update: CpuUpdate): void {
   const { gradients, scale, nonFinite } = partsOf(inputs, params);
-  const { newAverage } = params;
-  if (nonFinite?.data[0]) return;
+  const { newAverage, due = true, clipValue = Number.POSITIVE_INFINITY } = params;
+  if (nonFinite?.data[0] || !due) return;
   const factor = scale === undefined ? 1 : 1 / scale.data[0]!;
   for (const [g, w, ...rest] of updatesOf(gradients, outputs)) {
     const slots = newAverage === undefined ? rest : rest.slice(0, -1);
     const average = newAverage === undefined ? undefined : rest.at(-1)!.data;
     for (let i = 0; i < w.size; i++) {
-      w.data[i] = update(w.data[i]!, g.data[i]! * factor, slots, i);
+      w.data[i] = update(w.data[i]!, Math.min(Math.max(g.data[i]! * factor, -clipValue), clipValue), slots, i);
       if (average === undefined) continue;
       const before = average[i]!;
       average[i] = before === NOT_BEGUN ? w.data[i]! : before + (w.data[i]! - before) * newAverage!;
@@ -84,7 +92,8 @@ function joinedUpdates({ joined }: GpuCall<StepParams>, updates: readonly Update
   });
 }
 
-interface UpdateText {
+/** A rule in WGSL. */
+export interface UpdateText {
   readonly key: string;
   /** Names of the vec4s that the statement reads and changes: parameter, slots. */
   readonly state: readonly string[];
@@ -101,19 +110,30 @@ const averaged = ({ key, state, statement, numbers }: UpdateText, newAverage: nu
   numbers: { ...numbers, newAverage },
 });
 
+const clipped = ({ key, state, statement, numbers }: UpdateText, clipValue: number): UpdateText => ({
+  key: `${key} clipped`,
+  state,
+  statement: `g = ${typed(unlessNan("clamp(g, T(-u.clipValue), T(u.clipValue))", "g"), "vec4f")};
+      ${statement}`,
+  numbers: { ...numbers, clipValue },
+});
+
 /** Runs a statement on every vec4 of all parameters. */
 function updateAll(call: GpuCall<StepParams>, text: UpdateText): void {
-  const { key, state, statement, numbers } =
-    call.params.newAverage === undefined ? text : averaged(text, call.params.newAverage);
+  const { newAverage, clipValue, due } = call.params;
+  const limited = clipValue === undefined ? text : clipped(text, clipValue);
+  const { key, state, statement, numbers } = newAverage === undefined ? limited : averaged(limited, newAverage);
   const names = ["g", ...state];
   const { gradients, scale, nonFinite } = partsOf(call.inputs, call.params);
-  const scaling: Binding[] =
-    scale === undefined || nonFinite === undefined
-      ? []
-      : [
-          { name: "scale", view: scale, type: "f32" },
-          { name: "nonFinite", view: nonFinite, type: "u32" },
-        ];
+  const scaling: Binding[] = [
+    ...(scale === undefined ? [] : [{ name: "scale", view: scale, type: "f32" }]),
+    ...(nonFinite === undefined ? [] : [{ name: "nonFinite", view: nonFinite, type: "u32" }]),
+  ];
+  const before = [
+    ...(due === undefined ? [] : ["if (u.due == 0f) { return; }"]),
+    ...(nonFinite === undefined ? [] : ["if (nonFinite[0] != 0u) { return; }"]),
+    ...(scale === undefined ? [] : ["let unscale = 1f / scale[0];"]),
+  ].join("\n  ");
   // The first layer's gradients are the last to be there: theirs is the smaller group, which may join what made them.
   const updates = joinedUpdates(call, updatesOf(gradients, call.outputs)).toReversed();
   for (const group of bindableGroups(call.profile, updates, scaling.length)) {
@@ -125,9 +145,9 @@ function updateAll(call: GpuCall<StepParams>, text: UpdateText): void {
       key: `${key} ${group.length}`,
       program: () => ({
         workgroupSize: loop.workgroupSize,
-        body: `${scaling.length === 0 ? "" : "if (nonFinite[0] != 0u) { return; }\n  let unscale = 1f / scale[0];"}${loop.body(
+        body: `${before}${loop.body(
           (k) => /* wgsl */ `
-      let g = g${k}[i]${scaling.length === 0 ? "" : " * unscale"};
+      ${clipValue === undefined ? "let" : "var"} g = g${k}[i]${scale === undefined ? "" : " * unscale"};
       ${state.map((name) => `var ${name} = ${name}${k}[i];`).join(" ")}
       ${statement}
       ${state.map((name) => `${name}${k}[i] = ${name};`).join(" ")}`,
@@ -147,100 +167,42 @@ function updateAll(call: GpuCall<StepParams>, text: UpdateText): void {
         ),
       ],
       sizes: loop.sizes,
-      numbers,
+      numbers: due === undefined ? numbers : { ...numbers, due: Number(due) },
       workgroups: loop.workgroups,
     });
   }
 }
 
-export interface SgdParams extends StepParams {
-  readonly learningRate: number;
-  /** Without momentum there is no slot. */
-  readonly momentum?: number;
-  readonly nesterov?: boolean;
-  readonly weightDecay?: number;
+/** The kernel of a rule: its float64 definition, and its WGSL with the numbers that this reads as `u.NAME`. */
+export function defineUpdate<Params extends StepParams>(
+  name: string,
+  cpu: (params: Params) => CpuUpdate,
+  webgpu: (params: Params) => UpdateText,
+): Kernel<Params> {
+  return defineKernel<Params>({
+    name,
+    cpu: (call) => cpuUpdateAll(call, cpu(call.params)),
+    webgpu: (call) => updateAll(call, webgpu(call.params)),
+  });
 }
 
-/**
- * w -= learningRate g; with momentum m <- momentum m - learningRate g, w += m (Nesterov: w += momentum m - learningRate
- * g). Slots: none or, with momentum, [m].
- */
-export const sgdKernel = defineKernel<SgdParams>({
-  name: "sgd",
-  cpu: (call) => {
-    const { learningRate, momentum = 0, nesterov, weightDecay = 0 } = call.params;
-    cpuUpdateAll(call, (w, gradient, [m], i) => {
-      const step = -learningRate * gradient;
-      const decayed = w * (1 - learningRate * weightDecay);
-      if (m !== undefined) m.data[i] = momentum * m.data[i]! + step;
-      const velocity = m?.data[i] ?? step;
-      return decayed + (nesterov && m !== undefined ? momentum * velocity + step : velocity);
-    });
-  },
-  webgpu: (call) => {
-    const { learningRate, momentum = 0, nesterov, weightDecay = 0 } = call.params;
-    const plain = momentum === 0;
-    const kind = plain ? "plain" : nesterov ? "nesterov" : "momentum";
-    updateAll(call, {
-      key: kind,
-      state: plain ? ["w"] : ["w", "m"],
-      statement: /* wgsl */ `let step = -u.learningRate * g;
-      ${plain ? "" : "m = u.momentum * m + step;"}
-      w = w * u.keep + ${{ plain: "step", momentum: "m", nesterov: "(u.momentum * m + step)" }[kind]};`,
-      numbers: { learningRate, momentum, keep: 1 - learningRate * weightDecay },
-    });
-  },
-});
-
-export interface AdamParams extends StepParams {
-  readonly learningRate: number;
-  /** Number of this step, from 1. */
-  readonly step: number;
-  readonly beta1: number;
-  readonly beta2: number;
-  readonly epsilon: number;
-  /** AdamW where it is not 0. */
-  readonly weightDecay: number;
+export interface AccumulateParams extends StepParams {
+  /** Whether what was gathered before is used up. */
+  readonly first: boolean;
+  /** Factor of the gradients. */
+  readonly share: number;
 }
 
-/** Step size with both bias corrections, in float64. */
-function adamRate({ learningRate, step, beta1, beta2 }: AdamParams): number {
-  return (learningRate * Math.sqrt(1 - beta2 ** step)) / (1 - beta1 ** step);
-}
-
-/**
- * Adam (Kingma, Ba, 2015, section 2, last paragraph): m += (g - m)(1 - beta1), v += (g^2 - v)(1 - beta2),
- * w -= rate m / (sqrt(v) + epsilon), rate = learningRate sqrt(1 - beta2^step) / (1 - beta1^step).
- * Slots: [m, v].
- */
-export const adamKernel = defineKernel<AdamParams>({
-  name: "adam",
-  cpu: (call) => {
-    const rate = adamRate(call.params);
-    const { learningRate, beta1, beta2, epsilon, weightDecay } = call.params;
-    cpuUpdateAll(call, (w, gradient, [m, v], i) => {
-      const mean = m!.data[i]! + (gradient - m!.data[i]!) * (1 - beta1);
-      const square = v!.data[i]! + (gradient * gradient - v!.data[i]!) * (1 - beta2);
-      m!.data[i] = mean;
-      v!.data[i] = square;
-      return w * (1 - learningRate * weightDecay) - (rate * mean) / (Math.sqrt(square) + epsilon);
-    });
-  },
-  webgpu: (call) => {
-    const { learningRate, beta1, beta2, epsilon, weightDecay } = call.params;
-    updateAll(call, {
-      key: "",
-      state: ["w", "m", "v"],
-      statement: /* wgsl */ `m += (g - m) * u.newMean;
-      v += (g * g - v) * u.newSquare;
-      w = w * u.keep - u.rate * m / (sqrt(v) + u.epsilon);`,
-      numbers: {
-        newMean: 1 - beta1,
-        newSquare: 1 - beta2,
-        rate: adamRate(call.params),
-        epsilon,
-        keep: 1 - learningRate * weightDecay,
-      },
-    });
-  },
-});
+/** sum <- sum + g share, or g share if it is the first. Outputs are the sums, one for each gradient. */
+export const accumulateKernel = defineUpdate<AccumulateParams>(
+  "accumulate",
+  ({ first, share }) =>
+    (sum, gradient) =>
+      first ? gradient * share : sum + gradient * share,
+  ({ first, share }) => ({
+    key: "",
+    state: ["sum"],
+    statement: "sum = select(sum + g * u.share, g * u.share, u.first != 0f);",
+    numbers: { first: Number(first), share },
+  }),
+);

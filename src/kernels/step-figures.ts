@@ -6,7 +6,7 @@ import { isNan, typed } from "./ieee.js";
 
 /** Invocations that share the samples, and counts per row. */
 export const COUNT_LANES = 64;
-/** Columns of the table: the loss, then the counts. */
+/** Columns of the table that the step's figures take: the loss, then the counts. */
 export const FIGURE_COLUMNS = 1 + COUNT_LANES;
 
 const nan = (x: string) => typed(isNan(x), "f32");
@@ -14,6 +14,8 @@ const nan = (x: string) => typed(isNan(x), "f32");
 export interface StepFiguresParams {
   /** Row to write. */
   readonly row: number;
+  /** Columns of the table, of which the first are written; default FIGURE_COLUMNS. */
+  readonly columns?: number;
   /**
    * What counts as correct: "classes": the first maximum of prediction [N, C] is the class id (target i32 [N]) or the
    * first maximum of the target (f32 [N, C]); "binary": prediction [N, 1] > threshold as target > 1/2; "none": nothing.
@@ -33,11 +35,12 @@ function firstMaximum(data: ArrayLike<number>, start: number, columns: number): 
   return best;
 }
 
-/** Inputs [loss f32 scalar] and, unless accuracy is "none", prediction and target; outputs [table f32 [rows, 65]]. */
+/** Inputs [loss f32 scalar] and, unless accuracy is "none", prediction and target; outputs [table f32 [rows, columns]]. */
 export const stepFiguresKernel = defineKernel<StepFiguresParams>({
   name: "stepFigures",
-  cpu: ({ inputs: [loss, prediction, target], outputs: [table], params: { row, accuracy, threshold } }) => {
-    const start = row * FIGURE_COLUMNS;
+  cpu: ({ inputs: [loss, prediction, target], outputs: [table], params }) => {
+    const { row, columns: pitch = FIGURE_COLUMNS, accuracy, threshold } = params;
+    const start = row * pitch;
     table!.data.fill(0, start, start + FIGURE_COLUMNS);
     table!.data[start] = loss!.data[0]!;
     if (accuracy === "none") return;
@@ -58,7 +61,7 @@ export const stepFiguresKernel = defineKernel<StepFiguresParams>({
   webgpu: ({ inputs: [loss, prediction, target], outputs: [table], params, profile, dispatch }) => {
     // On software adapters every kernel has workgroups of one subgroup: a recorded step merges only equal ones.
     const lanes = profile.family === "software" ? 8 : COUNT_LANES;
-    const { row, accuracy, threshold } = params;
+    const { row, columns: pitch = FIGURE_COLUMNS, accuracy, threshold } = params;
     const rows = accuracy === "none" ? 0 : prediction!.shape[0]!;
     const soft = target?.dtype === "f32";
     const correct = {
@@ -89,7 +92,7 @@ fn sameClass(found: i32, goal: i32) -> bool { return found >= 0 && found == goal
   let counter = group.x * ${lanes}u + lane;
   var count = 0.0;
   for (var n = counter; n < u.rows; n += ${COUNT_LANES}u) { if (${correct}) { count += 1.0; } }
-  let start = u.row * ${FIGURE_COLUMNS}u;
+  let start = u.start;
   table[start + 1u + counter] = count;
   if (counter == 0u) { table[start] = loss[0]; }`,
       }),
@@ -103,7 +106,7 @@ fn sameClass(found: i32, goal: i32) -> bool { return found >= 0 && found == goal
               { name: "goal", view: target!, type: target!.dtype },
             ]),
       ],
-      sizes: { row, rows, columns: rows === 0 ? 0 : prediction!.size / rows },
+      sizes: { start: row * pitch, rows, columns: rows === 0 ? 0 : prediction!.size / rows },
       numbers: { threshold },
       workgroups: [COUNT_LANES / lanes],
     });

@@ -5,7 +5,7 @@ import { findNonFiniteKernel } from "../kernels/loss-scaling.js";
 import { KilogradError } from "../tensor/errors.js";
 import { keep, scope } from "../tensor/scope.js";
 import { runInto, type Tensor } from "../tensor/tensor.js";
-import type { Loss } from "./losses.js";
+import type { LossFunction } from "./loss.js";
 import type { Model } from "./model.js";
 import { lossOf } from "./train-step.js";
 
@@ -60,7 +60,7 @@ export async function requireFiniteState(
  */
 export async function findNonFinite(
   model: Model,
-  loss: Loss,
+  loss: LossFunction,
   x: Tensor,
   y: Tensor,
   step: number,

@@ -6,8 +6,9 @@ import { scope } from "../tensor/scope.js";
 import { type Shape, sizeOf } from "../tensor/shape.js";
 import { StepPlan } from "../tensor/step-plan.js";
 import { requireResult } from "../tensor/tensor.js";
-import { addFigures, type FigureSums, FigureTable, type Metric, MOST_UNREAD, meansOf, metricsRule } from "./figures.js";
-import { type Loss, lossRule } from "./losses.js";
+import { type Figures, FigureTable } from "./figures.js";
+import { asLoss, type LossFunction, lossRule } from "./loss.js";
+import { type MetricOption, metricsRule } from "./metrics/metric.js";
 import type { Model } from "./model.js";
 import { batchSizeRule, type InputData, InputSet, type LabelledData, SampleSet } from "./samples.js";
 import { lossInput } from "./train-step.js";
@@ -16,11 +17,12 @@ import { lossInput } from "./train-step.js";
 const DEFAULT_BATCH = 128;
 
 export interface EvaluateOptions {
-  readonly loss: Loss;
+  /** A loss of `loss`, or any function of prediction and target, see `LossFunction`. */
+  readonly loss: LossFunction;
   /** Default 128; a matter of memory and speed only. */
   readonly batchSize?: number;
   /** Default: accuracy where the loss is one of classes. */
-  readonly metrics?: readonly Metric[];
+  readonly metrics?: readonly MetricOption[];
   /** Ends the evaluation early with the signal's reason. */
   readonly signal?: AbortSignal;
 }
@@ -37,6 +39,8 @@ export interface Evaluation {
   readonly loss: number;
   /** Share of samples classified correctly, where it is counted. */
   readonly accuracy?: number;
+  /** Of metrics, by name. */
+  readonly [figure: string]: number | undefined;
 }
 
 export async function evaluate(model: Model, data: LabelledData, options: EvaluateOptions): Promise<Evaluation> {
@@ -45,8 +49,9 @@ export async function evaluate(model: Model, data: LabelledData, options: Evalua
 }
 
 /** @throws the signal's reason when it is raised before the end */
-export async function evaluateSet(model: Model, set: SampleSet, options: EvaluateOptions): Promise<Evaluation> {
-  const { loss, batchSize = DEFAULT_BATCH, metrics, signal } = options;
+export async function evaluateSet(model: Model, set: SampleSet, options: EvaluateOptions): Promise<Figures> {
+  const { batchSize = DEFAULT_BATCH, metrics, signal } = options;
+  const loss = asLoss(options.loss);
   const table = new FigureTable(model, loss, metrics);
   const penalty = noGrad(() => scope(() => model.penalty()));
   const step = new StepPlan(model.device, (x, target) =>
@@ -58,20 +63,20 @@ export async function evaluateSet(model: Model, set: SampleSet, options: Evaluat
       return [];
     }),
   );
-  const sums: FigureSums = { loss: 0, correct: 0, samples: 0 };
+  const sums = table.noSums();
   try {
     for (let start = 0; start < set.count; ) {
       const sizes: number[] = [];
-      for (; start < set.count && sizes.length < MOST_UNREAD; start += batchSize) {
+      for (; start < set.count && sizes.length < table.mostUnread; start += batchSize) {
         const end = Math.min(start + batchSize, set.count);
         step.run(set.inputRange(start, end), set.targetRange(start, end));
         sizes.push(end - start);
       }
-      for (const [i, figures] of (await table.read()).entries()) addFigures(sums, figures, sizes[i]!);
+      for (const [i, figures] of (await table.read()).entries()) table.add(sums, figures, sizes[i]!);
       signal?.throwIfAborted();
     }
-    const means = meansOf(sums, table.accuracy !== "none");
-    return penalty === undefined ? means : { ...means, loss: means.loss + (await penalty.item()) };
+    const figures = table.figuresOf(sums);
+    return penalty === undefined ? figures : { ...figures, loss: figures.loss + (await penalty.item()) };
   } finally {
     step.dispose();
     table.dispose();

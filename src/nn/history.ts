@@ -3,7 +3,7 @@
 export interface History {
   /** Numbers of the epochs, from 0. */
   readonly epoch: number[];
-  /** One value per epoch: loss, accuracy, val_loss, val_accuracy, learning_rate. */
+  /** One value per epoch: loss, accuracy, metrics by name, each also as val_NAME, and learning_rate. */
   readonly history: Record<string, number[]>;
   timing: Timing;
   /** Optimizer steps since the start of training, those before a resumed run included. */

@@ -31,7 +31,7 @@ export {
   type TrainingState,
 } from "./checkpoint.js";
 export type { EvaluateOptions, Evaluation, Predictions, PredictOptions } from "./evaluate.js";
-export type { BatchFigures, Metric } from "./figures.js";
+export type { BatchFigures } from "./figures.js";
 export { encodeKerasModel, type SaveKerasOptions, saveKerasModel } from "./formats/keras-h5.js";
 export { type GraphInput, type GraphNode, type InputOptions, input } from "./graph.js";
 export type { History, Timing } from "./history.js";
@@ -57,7 +57,9 @@ export { activation, type DropoutOptions, dropout, flatten, reshape } from "./la
 export { type DenseOptions, dense, type KernelOptions } from "./layers/dense.js";
 export { add, average, type ConcatenateOptions, concatenate, maximum, multiply } from "./layers/merging.js";
 export { avgPool2d, globalAvgPool2d, maxPool2d, type Pool2dOptions } from "./layers/pooling.js";
+export type { LossFunction } from "./loss.js";
 export { LossScaler, type LossScalingOptions } from "./loss-scaling.js";
+export type { Metric, MetricOption } from "./metrics/metric.js";
 export {
   type ApplyOptions,
   BoundLayer,

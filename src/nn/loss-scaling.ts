@@ -52,12 +52,13 @@ export class LossScaler {
     const { initialScale } = this.options;
     this.scale = keep(full(device, [], initialScale));
     this.steps = keep(zeros(device, [2]));
-    this.nonFinite = keep(zeros(device, [1], "u32"));
+    this.nonFinite = keep(zeros(device, [1]));
   }
 
   /**
    * A step of the optimizer by gradients that carry the scale, unless one of them is infinite or NaN; then adjusts the
-   * scale. Adam's bias corrections count steps that were left out.
+   * scale. Adam's bias corrections count steps that were left out. Where the optimizer gathers gradients over several
+   * steps, the scale stays until the last of them, which is left out if one of the gradients is not finite.
    */
   step(optimizer: Optimizer, parameters: readonly Tensor[], gradients?: readonly Tensor[]): void {
     check("lossScaling", "optimizer", optimizer, optimizerRule);
@@ -66,20 +67,22 @@ export class LossScaler {
       check: (found) => runInto(findNonFiniteKernel, found, [this.nonFinite], {}),
     });
     const { growth, backoff, interval } = this.options;
-    runInto(adjustScaleKernel, [], [this.scale, this.steps, this.nonFinite], {
-      growth,
-      backoff,
-      interval,
-      least: LEAST,
-      most: MOST,
-    });
+    const limits = { growth, backoff, interval, least: LEAST, most: MOST };
+    const state = [this.scale, this.steps, this.nonFinite];
+    // The optimizer has counted the step.
+    const params =
+      optimizer.gradientAccumulationSteps > 1 ? () => ({ ...limits, due: optimizer.gathered === 0 }) : limits;
+    runInto(adjustScaleKernel, [], state, params);
   }
 
-  /** What a checkpoint must hold for a training to go on to the same bits. */
-  state(): (readonly [string, Tensor])[] {
+  /** What a checkpoint must hold for a training with this optimizer to go on to the same bits. */
+  state(optimizer: Optimizer): (readonly [string, Tensor])[] {
+    check("lossScaling", "optimizer", optimizer, optimizerRule);
     return [
       ["loss_scaling/scale", this.scale],
       ["loss_scaling/steps", this.steps],
+      // Between two steps it is 0 but where gradients are gathered.
+      ...(optimizer.gradientAccumulationSteps > 1 ? [["loss_scaling/non_finite", this.nonFinite] as const] : []),
     ];
   }
 

@@ -32,10 +32,13 @@ export interface TrainingState {
   readonly epoch: number;
   readonly stepInEpoch: number;
   /** Figures of the finished steps of that epoch. */
-  readonly sums: FigureSums;
+  readonly sums: Omit<FigureSums, "metrics"> & Partial<Pick<FigureSums, "metrics">>;
   readonly optimizer: OptimizerConfig;
   readonly learningRate: number;
+  /** Changes of the weights, see Optimizer. */
   readonly iterations: number;
+  /** Steps whose gradients wait for the next change. */
+  readonly gathered?: number;
   /** Why a callback ended the training, where one did. */
   readonly stopReason?: string;
   readonly epochs: readonly number[];

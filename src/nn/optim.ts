@@ -1,14 +1,26 @@
 // The public names of `optim`: optimizers and learning rate schedules.
 export {
+  type AdadeltaOptions,
+  type AdagradOptions,
   type AdamOptions,
+  type AdamVariantOptions,
   type AdamWOptions,
+  adadelta,
+  adagrad,
   adam,
+  adamax,
   adamW,
+  type LionOptions,
+  lion,
+  nadam,
   type Optimizer,
   type OptimizerConfig,
   type OptimizerOptions,
+  type RmspropOptions,
+  rmsprop,
   type SgdOptions,
   sgd,
+  type WeightDecayOptions,
 } from "./optimizers.js";
 export {
   type CosineDecayOptions,

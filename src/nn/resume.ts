@@ -9,7 +9,7 @@ import { trainingState } from "./formats/safetensors.js";
 import type { LossScaler } from "./loss-scaling.js";
 import type { Model } from "./model.js";
 import { assignWeights, type ModelFile, saveModel, type TrainingState } from "./model-file.js";
-import type { Optimizer } from "./optimizers.js";
+import type { Optimizer, OptimizerConfig } from "./optimizer.js";
 
 /** What has a state of its own in a training. */
 export interface TrainingParts {
@@ -36,7 +36,7 @@ export function slotsOf({ model, optimizer, scaler }: TrainingParts): (readonly 
     .flatMap(({ name, tensor: parameter }) =>
       optimizer.slotTensors(parameter).map((slot) => [`${name}/${slot.name}`, slot.tensor] as const),
     );
-  return [...slots, ...(scaler?.state() ?? [])];
+  return [...slots, ...(scaler?.state(optimizer) ?? [])];
 }
 
 /** Writes model, optimizer, callbacks and position, atomically. */
@@ -62,6 +62,7 @@ export async function saveTraining(
       optimizer: optimizer.config(),
       learningRate: optimizer.learningRate,
       iterations: optimizer.iterations,
+      ...(optimizer.gathered > 0 && { gathered: optimizer.gathered }),
       callbacks: Object.fromEntries(states.map(({ name, values }) => [name, values])),
     },
     slots: slotsOf(parts),
@@ -93,7 +94,7 @@ export function restoreTraining(file: ModelFile, parts: TrainingParts, settings:
     ["batchSize", settings.batchSize, state.batchSize],
     ["the number of training samples", settings.sampleCount, state.sampleCount],
     ["shuffle", settings.shuffle, state.shuffle],
-    ["the optimizer", JSON.stringify(optimizer.config()), JSON.stringify(state.optimizer)],
+    ["the optimizer", settingsText(optimizer.config()), settingsText(state.optimizer)],
   ];
   for (const [name, given, stored] of same) {
     if (given === stored) continue;
@@ -114,7 +115,8 @@ export function restoreTraining(file: ModelFile, parts: TrainingParts, settings:
     }
     slot.assign(stored.data);
   }
-  optimizer.resumeAt(state.iterations, state.learningRate);
+  const { iterations, gathered = 0 } = state;
+  optimizer.resumeAt(iterations * optimizer.gradientAccumulationSteps + gathered, state.learningRate);
   for (const callback of callbacks) {
     const values = state.callbacks[callback.name];
     if (values === undefined) continue;
@@ -129,6 +131,10 @@ export function restoreTraining(file: ModelFile, parts: TrainingParts, settings:
     }
   }
 }
+
+/** Settings as text, whatever order they were given in. */
+const settingsText = (config: OptimizerConfig) =>
+  JSON.stringify(Object.fromEntries(Object.entries(config).sort(([a], [b]) => (a < b ? -1 : 1))));
 
 function callbackTensors(file: ModelFile, callback: string, model: Model): Map<string, Tensor> {
   const { device } = model;

@@ -4,14 +4,15 @@ import { backward, detach, toDifferentiate } from "../autograd/tape.js";
 import { UsageError } from "../tensor/errors.js";
 import { instanceOf, type Rules } from "../tensor/options.js";
 import { requireResult, type Tensor } from "../tensor/tensor.js";
+import { asLoss, type LossFunction, lossRule } from "./loss.js";
 import { LossScaler } from "./loss-scaling.js";
-import { type Loss, lossRule } from "./losses.js";
 import type { CallOptions, Model, ModelInput } from "./model.js";
 import { type Optimizer, optimizerRule } from "./optimizers.js";
 
 export interface TrainStepOptions {
   readonly optimizer: Optimizer;
-  readonly loss: Loss;
+  /** A loss of `loss`, or any function of prediction and target, see `LossFunction`. */
+  readonly loss: LossFunction;
   /**
    * Scales the gradients: for devices of mixed precision, whose float16 has no numbers as small as many gradients are.
    */
@@ -28,8 +29,8 @@ export const trainStepRules: Rules<TrainStepOptions> = {
  * What the loss is computed of: logits where the activation of the model's outputs is part of the loss.
  * @throws UsageError where that activation would be applied to probabilities
  */
-export function lossInput(model: Model, loss: Loss, x: ModelInput, options: CallOptions = {}): Tensor {
-  const { includes, lossName } = loss;
+export function lossInput(model: Model, loss: LossFunction, x: ModelInput, options: CallOptions = {}): Tensor {
+  const { includes, lossName } = asLoss(loss);
   const { layer, activation, obstacle } = model.head;
   if (includes === undefined || (activation !== "softmax" && activation !== "sigmoid")) return model.call(x, options);
   if (includes === activation && obstacle === undefined) return model.logits(x, options);
@@ -44,7 +45,8 @@ export function lossInput(model: Model, loss: Loss, x: ModelInput, options: Call
 }
 
 /** Loss of a batch with the layers' penalties, and what it was computed of. */
-export function lossOf(model: Model, loss: Loss, x: ModelInput, y: Tensor, options: CallOptions = {}) {
+export function lossOf(model: Model, given: LossFunction, x: ModelInput, y: Tensor, options: CallOptions = {}) {
+  const loss = asLoss(given);
   const prediction = lossInput(model, loss, x, options);
   const value = loss(prediction, y);
   requireResult(loss.lossName, value, "the loss");
@@ -54,7 +56,7 @@ export function lossOf(model: Model, loss: Loss, x: ModelInput, y: Tensor, optio
 
 /** Changes the model's trainable weights by one step. x [N, ...inputShape], y the targets. */
 export function trainStep(model: Model, x: ModelInput, y: Tensor, { optimizer, loss, scaler }: TrainStepOptions) {
-  const step = toDifferentiate(() => lossOf(model, loss, x, y, { training: true, step: () => optimizer.iterations }));
+  const step = toDifferentiate(() => lossOf(model, loss, x, y, { training: true, step: () => optimizer.steps }));
   if (scaler === undefined) {
     backward(step.loss);
     optimizer.step(model.parameters());

@@ -1,7 +1,7 @@
 // Optimizer steps: golden values, GPU against the float64 reference over many steps, windows, no recompilation.
 import { describe, expect, it, vi } from "vitest";
 import { zerosLike } from "../../src/autograd/ops/create.js";
-import { type AdamParams, adamKernel, type SgdParams, sgdKernel } from "../../src/kernels/optimizer.js";
+import { type AdamParams, adamKernel, type SgdParams, sgdKernel } from "../../src/kernels/optimizer-rules.js";
 import type { Device } from "../../src/tensor/device.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import { runInto, tensor } from "../../src/tensor/tensor.js";

@@ -242,7 +242,7 @@ test.each<[string, Partial<FitOptions>, string]>([
     "each a callback with a name, whose methods are functions",
   ],
   ["every 0 epochs", { checkpoint: { path: "a", everyEpochs: 0 } }, "everyEpochs must be a whole number from 1, got 0"],
-  ["unknown metrics", { metrics: ["auc"] } as unknown as FitOptions, 'each one of "accuracy"'],
+  ["unknown metrics", { metrics: ["auc"] } as unknown as FitOptions, 'each "accuracy", a metric such as metric.topK()'],
   ["both", { validationSplit: 0.1, validationData: data }, "takes validationSplit or validationData, got both"],
   ["epochs", { epochs: 1.5 }, "epochs must be a whole number from 0, got 1.5"],
   ["two callbacks of one name", { callbacks: [{ name: "a" }, { name: "a" }] }, 'two callbacks have the name "a"'],

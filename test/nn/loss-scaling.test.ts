@@ -124,7 +124,7 @@ describeProfiles((device) => {
 
   it("looks at every element of gradients, many of them and larger than a binding", async () => {
     for (const d of [device(), withSmallBindings(device(), 1024)]) {
-      const found = tensor(d, [0], { dtype: "u32" });
+      const found = tensor(d, [0]);
       const gradients = Array.from({ length: 40 }, (_, k) => tensor(d, new Float32Array(20 * k + 1)));
       runInto(findNonFiniteKernel, gradients, [found], {});
       expect([...(await found.data())]).toEqual([0]);

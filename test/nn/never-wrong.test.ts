@@ -676,7 +676,7 @@ describe("options are checked", () => {
     expect(() => {
       optimizer.learningRate = nan;
     }).toThrow("sgd: learningRate must be a finite number from 0, got NaN");
-    expect(() => optimizer.resumeAt(nan, 0.1)).toThrow("sgd: iterations must be a whole number from 0, got NaN");
+    expect(() => optimizer.resumeAt(nan, 0.1)).toThrow("sgd: steps must be a whole number from 0, got NaN");
     const schedule: Schedule = { name: "broken", config: {}, at: (step) => (step < 1 ? 0.1 : nan) };
     const scheduled = sgd({ learningRate: schedule });
     scheduled.iterations = 1;

@@ -1,16 +1,21 @@
 // Optimizers against figures from NumPy in float64: four steps from w = [1, -2, 0.5] with g = w^2 k / 10 + [0.1, -0.2,
 // 0.3] in step k. Momentum: v = m v - r g, w += v (Nesterov: m v - r g). Adam: m = b1 m + (1 - b1) g, v = b2 v + (1 -
 // b2) g^2, w -= r sqrt(1 - b2^k) / (1 - b1^k) m / (sqrt(v) + 1e-7). Weight decay first: w -= r decay w.
-import { expect, test } from "vitest";
-import { mul, sub } from "../../src/autograd/ops/elementwise.js";
+// And against Keras's: training.json, which training.py writes.
+import { readFileSync } from "node:fs";
+import { describe, expect, test } from "vitest";
+import { add, mul, sub } from "../../src/autograd/ops/elementwise.js";
 import { sum } from "../../src/autograd/ops/reduce.js";
-import { adam, adamW, type Optimizer, sgd } from "../../src/nn/optimizers.js";
+import * as optim from "../../src/nn/optim.js";
+import { adam, adamW, lion, type Optimizer, type OptimizerOptions, sgd } from "../../src/nn/optimizers.js";
 import { constantRate, cosineDecay, exponentialDecay, stepDecay } from "../../src/nn/schedules.js";
+import type { Device } from "../../src/tensor/device.js";
 import { ShapeError, UsageError } from "../../src/tensor/errors.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import { sizeOf } from "../../src/tensor/shape.js";
 import { StepPlan } from "../../src/tensor/step-plan.js";
-import { tensor } from "../../src/tensor/tensor.js";
+import { type NestedArray, type Tensor, tensor } from "../../src/tensor/tensor.js";
+import { cpu, describeProfiles, expectClose } from "../support.js";
 import { describeDevices } from "./small.js";
 
 const cases: [name: string, make: () => Optimizer, expected: number[]][] = [
@@ -250,4 +255,200 @@ test("a rate can be set unless a schedule sets it", () => {
   expect(() => {
     scheduled.learningRate = 1;
   }).toThrow("follows the schedule stepDecay");
+});
+
+interface GoldenOptimizer {
+  readonly optimizer: string;
+  readonly options: OptimizerOptions;
+  readonly iterations: number;
+  readonly after: NestedArray[];
+}
+const golden = JSON.parse(readFileSync(new URL("training.json", import.meta.url), "utf8")) as {
+  readonly starts: readonly NestedArray[];
+  readonly offsets: readonly NestedArray[];
+  readonly optimizers: readonly GoldenOptimizer[];
+};
+const schedules = ["constantRate", "stepDecay", "exponentialDecay", "cosineDecay"];
+const makers = Object.fromEntries(Object.entries(optim).filter(([name]) => !schedules.includes(name))) as Readonly<
+  Record<string, (options: OptimizerOptions) => Optimizer>
+>;
+const titled = golden.optimizers.map((each) => [`${each.optimizer} ${JSON.stringify(each.options)}`, each] as const);
+
+/** Of every optimizer; Keras's are made with one of them only. */
+const COMMON = ["learningRate", "emaMomentum", "clipNorm", "globalClipNorm", "clipValue", "gradientAccumulationSteps"];
+
+test("every optimizer is compared with Keras's, with each of its options", () => {
+  expect(new Set(golden.optimizers.map(({ optimizer }) => optimizer))).toEqual(new Set(Object.keys(makers)));
+  const all = new Set(golden.optimizers.flatMap(({ options }) => Object.keys(options)));
+  for (const name of COMMON) if (name !== "emaMomentum") expect(all, name).toContain(name);
+  for (const [name, make] of Object.entries(makers)) {
+    let message = "";
+    try {
+      make({ never: 1 } as OptimizerOptions);
+    } catch (error) {
+      message = (error as Error).message;
+    }
+    const [, known] = /options are ([\w, ]+)/.exec(message)!;
+    const given = golden.optimizers.filter(({ optimizer }) => optimizer === name);
+    const used = new Set(given.flatMap(({ options }) => Object.keys(options)));
+    // Those that stand above are compared with NumPy.
+    for (const option of ["adam", "adamW"].includes(name) ? [] : known!.split(", ")) {
+      if (!COMMON.includes(option)) expect(used, `${name}: ${option}`).toContain(option);
+    }
+  }
+});
+
+/** The parameters after six steps, in which their gradients are w^2 k / 8 + offset. */
+async function stepped(device: Device, optimizer: Optimizer, recorded: boolean): Promise<number[][]> {
+  const parameters = golden.starts.map((start) => tensor(device, start));
+  const offsets = golden.offsets.map((offset) => tensor(device, offset));
+  const step = (k: Tensor) => {
+    const gradients = parameters.map((w, i) => add(mul(mul(w, w), k), offsets[i]!));
+    optimizer.step(parameters, gradients);
+    return [];
+  };
+  const plan = new StepPlan(device, (k) => step(k!), { eager: !recorded });
+  for (let k = 1; k <= 6; k++) plan.run({ values: Float32Array.of(k / 8), shape: [] });
+  const after: number[][] = [];
+  for (const parameter of parameters) after.push(Array.from(await parameter.data()));
+  plan.dispose();
+  for (const t of [...parameters, ...offsets]) t.dispose();
+  return after;
+}
+
+const onEachDevice = (body: (device: () => Device, rtol: number) => void) => {
+  describe("reference", () => body(() => cpu, 1e-9));
+  describeProfiles((device) => body(device, 3e-6));
+};
+
+onEachDevice((device, rtol) => {
+  test.each(titled)(
+    "%s is Keras's, recorded and not",
+    async (label, { optimizer: name, options, iterations, after }) => {
+      const optimizer = makers[name]!(options);
+      const found = await stepped(device(), optimizer, false);
+      for (const [i, values] of after.entries()) {
+        expectClose(found[i]!, (values as number[]).flat(2), { rtol, label: `${label}, parameter ${i}` });
+      }
+      expect([optimizer.iterations, optimizer.steps]).toEqual([iterations, 6]);
+      const again = makers[name]!(options);
+      expect(await stepped(device(), again, true)).toEqual(found);
+      for (const each of [optimizer, again]) each.dispose();
+    },
+  );
+
+  test.each(Object.keys(makers))("%s does not hide a NaN", async (name) => {
+    for (const options of [{}, { clipValue: 1 }, { clipNorm: 1 }, { globalClipNorm: 1 }]) {
+      for (const bad of [Number.NaN, Number.POSITIVE_INFINITY]) {
+        const optimizer = makers[name]!({ ...options, gradientAccumulationSteps: 2 });
+        const w = tensor(device(), [1, 2, 3]);
+        for (const values of [
+          [bad, 0.1, 0.1],
+          [0.1, 0.1, 0.1],
+          [0.1, 0.1, 0.1],
+          [0.1, 0.1, 0.1],
+        ]) {
+          const g = tensor(device(), values);
+          optimizer.step([w], [g]);
+          g.dispose();
+        }
+        const found = await w.data();
+        const limited = bad > 0 && ("clipValue" in options || name === "lion");
+        // An infinite gradient is as large as the limit, or has a sign. A norm makes of it whatever it limits NaN.
+        if (limited && !("clipNorm" in options || "globalClipNorm" in options)) expect(found[0]).not.toBeNaN();
+        else expect(found[0], `${JSON.stringify(options)} ${bad}`).toSatisfy((x: number) => !Number.isFinite(x));
+        expect(Number.isFinite(found[1]), JSON.stringify(options)).toBe(
+          !("clipNorm" in options || "globalClipNorm" in options),
+        );
+        w.dispose();
+        optimizer.dispose();
+      }
+    }
+  });
+
+  test("gathers gradients: nothing changes until they are due, recorded or not", async () => {
+    for (const eager of [true, false]) {
+      const optimizer = sgd({ learningRate: 1, gradientAccumulationSteps: 3 });
+      const w = tensor(device(), [0, 0]);
+      const plan = new StepPlan(
+        device(),
+        (g) => {
+          optimizer.step([w], [g!]);
+          return [];
+        },
+        { eager },
+      );
+      const seen: number[][] = [];
+      for (let k = 1; k <= 7; k++) {
+        plan.run({ values: Float32Array.of(3 * k, -3), shape: [2] });
+        seen.push(Array.from(await w.data()));
+      }
+      // Means of 3, 6, 9 and of 12, 15, 18.
+      expect(seen).toEqual(
+        [
+          [0, 0],
+          [0, 0],
+          [-6, 3],
+          [-6, 3],
+          [-6, 3],
+          [-21, 6],
+          [-21, 6],
+        ].map((each) => each.map((x) => expect.closeTo(x, 5))),
+      );
+      expect([optimizer.steps, optimizer.iterations, optimizer.gathered]).toEqual([7, 2, 1]);
+      plan.dispose();
+      w.dispose();
+      optimizer.dispose();
+    }
+  });
+
+  test("limits many gradients as one by one, and together", async () => {
+    const random = new RandomStream(3, "clip");
+    const sizes = [1, 5000, 64, 7, 300, 4097, 2, 129, 33, 8, 1000, 16, 3, 3, 90, 70, 11, 500];
+    const values = sizes.map((size) => Float32Array.from({ length: size }, () => random.normal()));
+    const norm = (all: readonly Float32Array[]) =>
+      Math.sqrt(all.reduce((sum, g) => sum + g.reduce((a, x) => a + x * x, 0), 0));
+    for (const options of [{ clipNorm: 10 }, { globalClipNorm: 10 }, { clipNorm: 1e4 }]) {
+      const optimizer = sgd({ learningRate: 1, ...options });
+      const parameters = sizes.map((size) => tensor(device(), new Float32Array(size)));
+      optimizer.step(
+        parameters,
+        values.map((g) => tensor(device(), g)),
+      );
+      for (const [k, parameter] of parameters.entries()) {
+        const all = "globalClipNorm" in options ? norm(values) : norm([values[k]!]);
+        const most = Object.values(options)[0]!;
+        const expected = values[k]!.map((g) => (-g * most) / Math.max(all, most));
+        expectClose(await parameter.data(), expected, { rtol: 1e-6, label: `${JSON.stringify(options)}, ${k}` });
+      }
+      for (const parameter of parameters) parameter.dispose();
+    }
+  });
+
+  test("without elements and without gradients there is nothing to limit", async () => {
+    const optimizer = lion({ globalClipNorm: 1, gradientAccumulationSteps: 2 });
+    const [none, zero] = [tensor(device(), [], { shape: [0, 3] }), tensor(device(), [1, 2])];
+    for (let k = 0; k < 2; k++) {
+      optimizer.step([none, zero], [tensor(device(), [], { shape: [0, 3] }), tensor(device(), [0, 0])]);
+    }
+    expect(Array.from(await zero.data())).toEqual([1, 2]);
+    optimizer.dispose();
+  });
+});
+
+test("limits exclude each other, and options are checked", () => {
+  expect(() => adam({ clipNorm: 1, clipValue: 1 })).toThrow(UsageError);
+  expect(() => adam({ clipNorm: 1, clipValue: 1 })).toThrow(
+    "adam: takes one of clipNorm, globalClipNorm and clipValue, got clipNorm and clipValue",
+  );
+  expect(() => sgd({ clipNorm: 0 })).toThrow("sgd: clipNorm must be a finite number above 0, got 0");
+  expect(() => sgd({ gradientAccumulationSteps: 1.5 })).toThrow("must be a whole number from 1, got 1.5");
+  const optimizer = sgd({ gradientAccumulationSteps: 4 });
+  optimizer.steps = 7;
+  expect([optimizer.iterations, optimizer.gathered]).toEqual([1, 3]);
+  optimizer.iterations = 2;
+  expect(optimizer.steps).toBe(8);
+  expect(() => {
+    optimizer.steps = -1;
+  }).toThrow("sgd: steps must be a whole number from 0, got -1");
 });

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { add, exp, mul, relu, sub, tanh } from "../../src/autograd/ops/elementwise.js";
 import { matmul } from "../../src/autograd/ops/matmul.js";
 import { sum } from "../../src/autograd/ops/reduce.js";
-import { sgdKernel } from "../../src/kernels/optimizer.js";
+import { sgdKernel } from "../../src/kernels/optimizer-rules.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import { StepPlan } from "../../src/tensor/step-plan.js";
 import { runInto, type Tensor, tensor } from "../../src/tensor/tensor.js";

@@ -8,7 +8,7 @@ import type { History } from "../history.js";
 import type { Model } from "../model.js";
 import type { Optimizer } from "../optimizers.js";
 
-/** Figures of an epoch: loss, accuracy, val_loss, val_accuracy, learning_rate. */
+/** Figures of an epoch: loss, accuracy, metrics by name, each also as val_NAME, and learning_rate. */
 export type EpochLogs = Readonly<Record<string, number>>;
 
 /** Figures of a step. */
@@ -16,13 +16,15 @@ export interface StepLogs {
   readonly epoch: number;
   /** From 0 in each epoch. */
   readonly stepInEpoch: number;
-  /** Finished optimizer steps, this one included. */
+  /** Finished steps, one a batch, this one included. */
   readonly step: number;
   readonly loss: number;
   /** Running mean of the epoch so far. */
   readonly meanLoss: number;
   /** Running mean of the epoch so far, where accuracy is counted. */
   readonly meanAccuracy?: number;
+  /** Other metrics of the epoch so far, by name. */
+  readonly metrics: Readonly<Record<string, number>>;
 }
 
 /** The training that a callback belongs to. */
@@ -69,7 +71,7 @@ export type MonitorMode = "min" | "max" | "auto";
 export interface MonitorOptions {
   /** Figure to watch; default "val_loss". */
   readonly monitor?: string;
-  /** "auto" (default) knows figures that end in loss or accuracy. */
+  /** "auto" (default) knows losses and the metrics of `metric`, by how the figure's name ends. */
   readonly mode?: MonitorMode;
 }
 
@@ -97,10 +99,14 @@ export const callbackRule: Rule = {
 
 export const monitorRules: Rules<MonitorOptions> = { monitor: text, mode: oneOf("min", "max", "auto") };
 
+/** Ends of names of figures that should fall, and of those that should rise. */
+const FALLING = /(loss|error)$/i;
+const RISING = /(accuracy|precision|recall|f1Score|auc)$/i;
+
 /** +1 where larger is better, -1 where smaller is. */
 export function monitorSign(owner: string, monitor: string, mode: MonitorMode): 1 | -1 {
-  if (mode === "min" || (mode === "auto" && monitor.endsWith("loss"))) return -1;
-  if (mode === "max" || (mode === "auto" && monitor.endsWith("accuracy"))) return 1;
+  if (mode === "min" || (mode === "auto" && FALLING.test(monitor))) return -1;
+  if (mode === "max" || (mode === "auto" && RISING.test(monitor))) return 1;
   throw new UsageError(`${owner}: cannot tell whether "${monitor}" should rise or fall; give mode "min" or "max"`);
 }
 

@@ -31,8 +31,8 @@ const figures = (logs: EpochLogs) =>
   Object.entries(logs)
     .map(([name, value]) => figure(name, value))
     .join("  ");
-const runningFigures = ({ meanLoss, meanAccuracy }: StepLogs) =>
-  figures({ loss: meanLoss, ...(meanAccuracy !== undefined && { accuracy: meanAccuracy }) });
+const runningFigures = ({ meanLoss, meanAccuracy, metrics }: StepLogs) =>
+  figures({ loss: meanLoss, ...(meanAccuracy !== undefined && { accuracy: meanAccuracy }), ...metrics });
 
 const BAR_WIDTH = 20;
 /** A bar is drawn at most so often. */

@@ -31,10 +31,17 @@ export const trainingState: GenericSchema<unknown, TrainingState> = pipe(
       shuffle: ruled<boolean>(boolean),
       epoch: count,
       stepInEpoch: count,
-      sums: object({ loss: anyNumber, correct: count, samples: count }, "an object"),
+      sums: object(
+        {
+          ...{ loss: anyNumber, correct: count, samples: count },
+          metrics: exactOptional(recordOf(array(anyNumber, "a list of numbers"))),
+        },
+        "an object",
+      ),
       optimizer: ruled<OptimizerConfig>(objectRule),
       learningRate: ruled<number>(number({ from: 0 })),
       iterations: count,
+      gathered: exactOptional(count),
       stopReason: exactOptional(text),
       epochs: array(count, "a list of whole numbers"),
       history: recordOf(array(anyNumber, "a list of numbers")),

@@ -5,7 +5,7 @@ import { checkOptions } from "../../tensor/options.js";
 import { atOnce, type Callback, type StepLogs, type TrainingContext } from "../callbacks/callback.js";
 import { nonFiniteState } from "../diagnose.js";
 import { evaluateSet } from "../evaluate.js";
-import { addFigures, type BatchFigures, type FigureSums, meansOf } from "../figures.js";
+import type { BatchFigures, FigureSums } from "../figures.js";
 import { appendEpoch, emptyHistory, type History } from "../history.js";
 import { LossScaler, lossScalingRules } from "../loss-scaling.js";
 import type { Model } from "../model.js";
@@ -58,7 +58,7 @@ class Training {
   private readonly parts: TrainingParts;
   private epoch: number;
   private stepInEpoch = 0;
-  private sums: FigureSums = { loss: 0, correct: 0, samples: 0 };
+  private sums: FigureSums;
   private stateFinite = true;
   /** When the figures of the last run came. */
   private lastRead = 0;
@@ -85,7 +85,7 @@ class Training {
     this.epochs = epochs;
     this.epoch = initialEpoch;
     this.optimizer = options.optimizer;
-    this.doneSteps = this.optimizer.iterations;
+    this.doneSteps = this.optimizer.steps;
     this.callbacks = options.callbacks ?? [];
     const names = this.callbacks.map(({ name }) => name);
     const twice = names.find((name, i) => names.indexOf(name) !== i);
@@ -99,6 +99,7 @@ class Training {
       batchSize: Math.min(batchSize, this.set.count),
       seed: options.seed ?? model.seed,
     });
+    this.sums = this.pipeline.table.noSums();
     this.context = {
       model,
       optimizer: this.optimizer,
@@ -136,11 +137,11 @@ class Training {
       for (const callback of callbacks) await callback.onEpochEnd?.(this.epoch, logs, context);
       this.epoch++;
       this.stepInEpoch = 0;
-      this.sums = { loss: 0, correct: 0, samples: 0 };
+      this.sums = this.pipeline.table.noSums();
       const due = this.epoch % (options.checkpoint?.everyEpochs ?? 1) === 0;
       if (due || this.ended || this.epoch === this.epochs) await this.save();
     }
-    history.steps = this.optimizer.iterations;
+    history.steps = this.optimizer.steps;
     history.interrupted = this.aborted && this.epoch < this.epochs;
     history.timing = this.pipeline.timer.report();
     if (this.pipeline.limitReached) history.stopReason ??= `the limit of ${options.maxSteps} steps was reached`;
@@ -207,7 +208,7 @@ class Training {
     if (found === undefined) return;
     this.stateFinite = false;
     this.context.stop(
-      `${found} is infinite or NaN after step ${this.optimizer.iterations}; terminateOnNaN() ends before that and finds where it began`,
+      `${found} is infinite or NaN after step ${this.optimizer.steps}; terminateOnNaN() ends before that and finds where it began`,
     );
   }
 
@@ -215,8 +216,9 @@ class Training {
   private account({ iterations, before }: Run, figures: readonly BatchFigures[]): number | undefined {
     for (const [i, batch] of figures.entries()) {
       if (before !== undefined && !Number.isFinite(batch.loss)) return i;
-      addFigures(this.sums, batch, this.pipeline.samplesIn(this.stepInEpoch));
-      const { loss: meanLoss, accuracy } = meansOf(this.sums, this.pipeline.table.accuracy !== "none");
+      const { table } = this.pipeline;
+      table.add(this.sums, batch, this.pipeline.samplesIn(this.stepInEpoch));
+      const { loss: meanLoss, accuracy, ...metrics } = table.figuresOf(this.sums);
       const logs: StepLogs = {
         epoch: this.epoch,
         stepInEpoch: this.stepInEpoch++,
@@ -224,6 +226,7 @@ class Training {
         loss: batch.loss,
         meanLoss,
         ...(accuracy !== undefined && { meanAccuracy: accuracy }),
+        metrics,
       };
       for (const callback of this.callbacks) {
         atOnce(callback, "onStepEnd", callback.onStepEnd?.(logs, this.context));
@@ -243,7 +246,7 @@ class Training {
   private async epochLogs(): Promise<Record<string, number> | undefined> {
     const { loss, metrics, signal } = this.options;
     if (this.aborted) return undefined;
-    const logs: Record<string, number> = { ...meansOf(this.sums, this.pipeline.table.accuracy !== "none") };
+    const logs: Record<string, number> = this.pipeline.table.figuresOf(this.sums);
     if (this.validation !== undefined) {
       try {
         const figures = await evaluateSet(this.model, this.validation, {
@@ -268,7 +271,7 @@ class Training {
     const { epoch, stepInEpoch, sums } = this;
     const position = { epoch, stepInEpoch, sums, epochs, history, ...(stopReason !== undefined && { stopReason }) };
     await saveTraining(checkpoint.path, this.parts, { ...this.settings, ...position }, checkpoint.notes);
-    this.savedStep = this.optimizer.iterations;
+    this.savedStep = this.optimizer.steps;
   }
 
   /** Goes on where a checkpoint was written. */
@@ -279,11 +282,11 @@ class Training {
     restoreTraining(file, this.parts, this.settings);
     this.epoch = state.epoch;
     this.stepInEpoch = state.stepInEpoch;
-    this.sums = { ...state.sums };
+    this.sums = this.pipeline.table.resumed(state.sums, file.path);
     for (const epoch of state.epochs) this.history.epoch.push(epoch);
     for (const [name, values] of Object.entries(state.history)) this.history.history[name] = [...values];
     if (state.stopReason !== undefined) this.history.stopReason = state.stopReason;
-    this.doneSteps = this.savedStep = state.iterations;
+    this.doneSteps = this.savedStep = this.optimizer.steps;
   }
 
   private get settings(): TrainingSettings {

@@ -17,9 +17,9 @@ import type { RandomStream } from "../../tensor/random.js";
 import type { Shape } from "../../tensor/shape.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import { type Callback, callbackRule } from "../callbacks/callback.js";
-import { type Metric, metricsRule } from "../figures.js";
+import { type LossFunction, lossRule } from "../loss.js";
 import type { LossScalingOptions } from "../loss-scaling.js";
-import { type Loss, lossRule } from "../losses.js";
+import { type MetricOption, metricsRule } from "../metrics/metric.js";
 import type { Model } from "../model.js";
 import type { ModelFile } from "../model-file.js";
 import { type Optimizer, optimizerRule } from "../optimizers.js";
@@ -62,7 +62,8 @@ export type Perturb = (x: Tensor, y: Tensor, context: PerturbContext) => Tensor;
 
 export interface FitOptions {
   readonly optimizer: Optimizer;
-  readonly loss: Loss;
+  /** A loss of `loss`, or any function of prediction and target, see `LossFunction`. */
+  readonly loss: LossFunction;
   /** Epochs in all, those before a resumed run included; default 1. */
   readonly epochs?: number;
   /** Default 32; fewer samples are one batch. */
@@ -80,7 +81,7 @@ export interface FitOptions {
   /** Ends training after this many optimizer steps in all, those before a resumed run included. */
   readonly maxSteps?: number;
   /** Default: accuracy where the loss is one of classes. */
-  readonly metrics?: readonly Metric[];
+  readonly metrics?: readonly MetricOption[];
   /** Changes a batch of inputs in place before it is uploaded. */
   readonly augment?: (inputs: Float32Array, context: AugmentContext) => void;
   /** Changes a batch of inputs on the device, such as into adversarial examples for the weights as they are. */

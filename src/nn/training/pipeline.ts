@@ -7,7 +7,7 @@ import { RandomStream } from "../../tensor/random.js";
 import { refusePromise } from "../../tensor/scope.js";
 import { type HostTensor, StepPlan } from "../../tensor/step-plan.js";
 import { requireResult, type Tensor } from "../../tensor/tensor.js";
-import { FigureTable, MOST_UNREAD } from "../figures.js";
+import { FigureTable } from "../figures.js";
 import { StepTimer } from "../history.js";
 import { slotsOf, type TrainingParts } from "../resume.js";
 import type { SampleSet } from "../samples.js";
@@ -83,12 +83,12 @@ export class StepPipeline {
 
   /** Whether the steps submitted so far are all that there shall be. */
   get limitReached(): boolean {
-    return this.parts.optimizer.iterations >= (this.options.maxSteps ?? Number.POSITIVE_INFINITY);
+    return this.parts.optimizer.steps >= (this.options.maxSteps ?? Number.POSITIVE_INFINITY);
   }
 
   /** Whether a checkpoint follows the steps submitted so far. */
   get saves(): boolean {
-    return this.parts.optimizer.iterations % this.everySteps === 0;
+    return this.parts.optimizer.steps % this.everySteps === 0;
   }
 
   private get everySteps(): number {
@@ -106,7 +106,7 @@ export class StepPipeline {
   /** Submits the steps from this one of the epoch on, which are not waited for. */
   submit(stepInEpoch: number): Run {
     const count = this.nextRunLength(stepInEpoch);
-    const { iterations } = this.parts.optimizer;
+    const { steps: iterations } = this.parts.optimizer;
     const before = this.snapshots?.[this.runs++ % 2];
     before?.take(this.stateTensors());
     const begun = performance.now();
@@ -122,13 +122,13 @@ export class StepPipeline {
 
   /** Steps until the next read: what fits into READ_EVERY_MS, but not past a limit or a checkpoint. */
   private nextRunLength(stepInEpoch: number): number {
-    const { iterations } = this.parts.optimizer;
+    const { steps: iterations } = this.parts.optimizer;
     const { everySteps } = this;
     const { maxSteps = Number.POSITIVE_INFINITY } = this.options;
     const { recentStepMs } = this.timer;
     const inTime = recentStepMs === undefined ? 1 : Math.max(1, Math.round(READ_EVERY_MS / recentStepMs));
     const toSave = Number.isFinite(everySteps) ? everySteps - (iterations % everySteps) : everySteps;
-    return Math.min(inTime, MOST_UNREAD, this.stepsPerEpoch - stepInEpoch, maxSteps - iterations, toSave);
+    return Math.min(inTime, this.table.mostUnread, this.stepsPerEpoch - stepInEpoch, maxSteps - iterations, toSave);
   }
 
   /** A step of this epoch, which is not waited for. */
@@ -153,7 +153,7 @@ export class StepPipeline {
     const { seed, options } = this;
     const { model, optimizer } = this.parts;
     if (options.perturb === undefined) return detach(x);
-    const changed: unknown = options.perturb(x, y, { model, seed, step: () => optimizer.iterations });
+    const changed: unknown = options.perturb(x, y, { model, seed, step: () => optimizer.steps });
     requireResult("fit", changed, "perturb");
     return detach(changed);
   }
@@ -176,7 +176,7 @@ export class StepPipeline {
       const done = augment?.(values, {
         count: indices.length,
         shape: model.inputShape,
-        random: new RandomStream(this.seed, `augment/${optimizer.iterations}`),
+        random: new RandomStream(this.seed, `augment/${optimizer.steps}`),
       });
       refusePromise("fit", done, "augment", "prepare before fit what has to be awaited");
     };

@@ -2,7 +2,7 @@
 import { scope } from "../../tensor/scope.js";
 import { tensor } from "../../tensor/tensor.js";
 import { findNonFinite, nonFiniteState } from "../diagnose.js";
-import type { Loss } from "../losses.js";
+import type { LossFunction } from "../loss.js";
 import { slotsOf } from "../resume.js";
 import { Snapshot } from "../snapshot.js";
 import type { Run, StepPipeline } from "./pipeline.js";
@@ -21,14 +21,14 @@ export interface Failure {
 export async function rewind(
   pipeline: StepPipeline,
   run: Run,
-  loss: Loss,
+  loss: LossFunction,
   failure?: Failure,
 ): Promise<{ readonly reason: string | undefined; readonly stepInEpoch: number }> {
   const { optimizer, model } = pipeline.parts;
   const before = run.before!;
   const state = pipeline.stateTensors();
   before.restore(state);
-  optimizer.iterations = run.iterations;
+  optimizer.steps = run.iterations;
   const looked = failure === undefined ? 0 : failure.index - 1;
   let { stepInEpoch } = run;
   for (let i = 0; i < run.count; i++, stepInEpoch++) {
@@ -44,14 +44,14 @@ export async function rewind(
     const after = i >= looked ? await nonFiniteState(model, slotsOf(pipeline.parts)) : undefined;
     if (where === undefined && after === undefined) continue;
     before.restore(state);
-    optimizer.iterations = step - 1;
+    optimizer.steps = step - 1;
     return { reason: `first not finite: ${where ?? `${after} after its update`} in step ${step}`, stepInEpoch };
   }
   return { reason: undefined, stepInEpoch };
 }
 
 /** What is not finite first in a step that is next. It changes nothing, running statistics included. */
-async function diagnose(pipeline: StepPipeline, stepInEpoch: number, loss: Loss): Promise<string | undefined> {
+async function diagnose(pipeline: StepPipeline, stepInEpoch: number, loss: LossFunction): Promise<string | undefined> {
   const before = new Snapshot();
   const weights = pipeline.parts.model.namedTensors();
   before.take(weights);
@@ -63,13 +63,13 @@ async function diagnose(pipeline: StepPipeline, stepInEpoch: number, loss: Loss)
   }
 }
 
-async function inStep(pipeline: StepPipeline, stepInEpoch: number, loss: Loss): Promise<string | undefined> {
+async function inStep(pipeline: StepPipeline, stepInEpoch: number, loss: LossFunction): Promise<string | undefined> {
   const { model, optimizer } = pipeline.parts;
   const [x, y] = pipeline.batch(stepInEpoch).map(({ values, shape }) => tensor(model.device, values, { shape }));
   try {
     const inputs = scope(() => pipeline.perturbed(x!, y!));
     try {
-      return await findNonFinite(model, loss, inputs, y!, optimizer.iterations);
+      return await findNonFinite(model, loss, inputs, y!, optimizer.steps);
     } finally {
       inputs.dispose();
     }
