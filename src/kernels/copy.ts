@@ -27,8 +27,8 @@ export interface StoreRowParams {
 }
 
 /**
- * table[row, first + i] = x[i], bit for bit: what steps leave to be read together later. Inputs [x, n elements], outputs
- * [table [rows, columns]], of one dtype.
+ * table[row, first + i] = x[i], bit for bit: what steps leave to be read together later. Inputs [x, n elements],
+ * outputs [table [rows, columns]], of one dtype.
  */
 export const storeRowKernel = defineKernel<StoreRowParams>({
   name: "storeRow",

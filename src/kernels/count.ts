@@ -1,5 +1,5 @@
-// How often each value occurs among integers: bins of histograms, cells of confusion matrices. Counts are whole numbers,
-// so that the order in which invocations add to them does not matter.
+// How often each value occurs among integers: bins of histograms, cells of confusion matrices. Counts are whole
+// numbers, so that the order in which invocations add to them does not matter.
 import { defineKernel } from "../tensor/kernel.js";
 import { fillKernel } from "./fill.js";
 import { stream } from "./stream.js";

@@ -35,7 +35,9 @@ function firstMaximum(data: ArrayLike<number>, start: number, columns: number): 
   return best;
 }
 
-/** Inputs [loss f32 scalar] and, unless accuracy is "none", prediction and target; outputs [table f32 [rows, columns]]. */
+/**
+ * Inputs [loss f32 scalar] and, unless accuracy is "none", prediction and target; outputs [table f32 [rows, columns]].
+ */
 export const stepFiguresKernel = defineKernel<StepFiguresParams>({
   name: "stepFigures",
   cpu: ({ inputs: [loss, prediction, target], outputs: [table], params }) => {

@@ -57,7 +57,9 @@ export interface CategoricalFocalOptions extends FocalOptions {
 }
 
 export interface BinaryFocalOptions extends FocalOptions {
-  /** Weight of targets of 1, from 0 to 1; of those of 0 it is 1 - alpha. Only with `applyClassBalancing`; default 0.25. */
+  /**
+   * Weight of targets of 1, from 0 to 1; of those of 0 it is 1 - alpha. Only with `applyClassBalancing`; default 0.25.
+   */
   readonly alpha?: number;
   /** Default false. */
   readonly applyClassBalancing?: boolean;
@@ -110,7 +112,9 @@ function meanOfElements<Options>(
   };
 }
 
-/** x within [EPSILON, most]. Not clip, which lets no gradient through where x is NaN: that must not look like certainty. */
+/**
+ * x within [EPSILON, most]. Not clip, which lets no gradient through where x is NaN: that must not look like certainty.
+ */
 const within = (x: Tensor, most = 1 - EPSILON) => maximum(minimum(x, most), EPSILON);
 
 /** Probabilities, rescaled to sum 1 and kept away from 0 and 1. */
@@ -189,7 +193,9 @@ export const focalCrossEntropy = defineLossWithOptions("focalCrossEntropy", cate
   },
 });
 
-/** Focal loss of probabilities [N, C], which are rescaled and kept within limits as in `crossEntropyFromProbabilities`. */
+/**
+ * Focal loss of probabilities [N, C], which are rescaled and kept within limits as in `crossEntropyFromProbabilities`.
+ */
 export const focalCrossEntropyFromProbabilities = defineLossWithOptions(
   "focalCrossEntropyFromProbabilities",
   categoricalFocalRules,

@@ -1,6 +1,6 @@
 // What an optimizer is: it changes parameters in place from their gradients and keeps slots (momenta) of the same shape
-// per parameter. Gradients may be clipped, and gathered over several steps. optimizers.ts has those that there are; their
-// arithmetic is in kernels/optimizer-rules.ts.
+// per parameter. Gradients may be clipped, and gathered over several steps. optimizers.ts has those that there are;
+// their arithmetic is in kernels/optimizer-rules.ts.
 import { full } from "../autograd/ops/create.js";
 import { equal, where } from "../autograd/ops/elementwise.js";
 import { noGrad } from "../autograd/tape.js";
@@ -193,9 +193,9 @@ export class Optimizer {
   }
 
   /**
-   * One step: changes each parameter in place, or gathers gradients for that. Without `gradients`, those that backward()
-   * left in `.grad` are used and cleared; parameters without one stay as they are. With `scaling`, gradients are divided
-   * by its scale, and nothing changes where one is not finite.
+   * One step: changes each parameter in place, or gathers gradients for that. Without `gradients`, those that
+   * backward() left in `.grad` are used and cleared; parameters without one stay as they are. With `scaling`, gradients
+   * are divided by its scale, and nothing changes where one is not finite.
    * @throws UsageError when no parameter has a gradient, and where one holds its average
    */
   step(parameters: readonly Tensor[], gradients?: readonly Tensor[], scaling?: StepScaling): void {

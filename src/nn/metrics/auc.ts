@@ -25,8 +25,8 @@ const rules: Rules<AucOptions> = {
 
 /**
  * Area under the curve of probabilities in [0, 1], as a sum over thresholds: 0.5 for guesses (ROC), 1 where a threshold
- * separates all. Predictions [N, ..., C] with class ids [N, ...] or targets of their shape, of which all but 0 are true;
- * all elements are one set. A NaN among them makes it NaN. Figure `auc`.
+ * separates all. Predictions [N, ..., C] with class ids [N, ...] or targets of their shape, of which all but 0 are
+ * true; all elements are one set. A NaN among them makes it NaN. Figure `auc`.
  */
 export function auc(options: AucOptions = {}): Metric {
   const { curve = "roc", thresholds = 200, name = "auc" } = checkOptions("auc", options, rules);
