@@ -109,6 +109,7 @@ class LinkNode implements TapeNode {
     this.op = original.node?.op ?? "alias";
     this.inputs = [original];
     this.version = original.node?.version;
+    register(this);
   }
 
   dispose(): void {}
@@ -383,8 +384,9 @@ export function backpropagate(
     }
     dy.dispose();
   }
-  // Of what is not needed the pass took nothing: it is somebody else's.
-  if (!retainTape) for (const t of order) if (needed.has(t) && !isTarget(t)) t.node?.dispose();
+  // What leads to no target of one's own is somebody else's.
+  const frees = (t: Tensor) => targets === "leaves" || (needed.has(t) && !targets.has(t));
+  if (!retainTape) for (const t of order) if (frees(t)) t.node?.dispose();
   for (const t of order) if (isTarget(t) && !result.has(t)) result.set(t, zerosFor(t));
   return result;
 }

@@ -51,7 +51,7 @@ export function scope<T>(fn: () => T): T {
   }
   frames.pop();
   const survivors = new Set<Scoped>();
-  collect(result, survivors);
+  collect(result, survivors, frame.members);
   for (const member of frame.members) {
     if (survivors.has(member)) register(member);
     else member.dispose();
@@ -73,14 +73,14 @@ export function refusePromise(
 }
 
 /** Tensors inside a returned value, and the tape nodes they need for a later backward(). */
-function collect(returned: unknown, into: Set<Scoped>): void {
+function collect(returned: unknown, into: Set<Scoped>, members: ReadonlySet<Scoped>): void {
   const seen = new Set<unknown>();
   const values = [returned];
   while (values.length > 0) {
     const value = values.pop();
     if (value === null || typeof value !== "object" || seen.has(value)) continue;
     seen.add(value);
-    if (isTensor(value)) collectTensor(value, into);
+    if (isTensor(value)) collectTensor(value, into, members);
     else if (Array.isArray(value) || value instanceof Set) for (const entry of value) values.push(entry);
     else if (value instanceof Map) for (const entry of value.values()) values.push(entry);
     else if (Object.getPrototypeOf(value) === Object.prototype) {
@@ -89,13 +89,14 @@ function collect(returned: unknown, into: Set<Scoped>): void {
   }
 }
 
-function collectTensor(tensor: Tensor, into: Set<Scoped>): void {
+/** Nodes that are no members are older than the scope, and so is what they came of. */
+function collectTensor(tensor: Tensor, into: Set<Scoped>, members: ReadonlySet<Scoped>): void {
   into.add(tensor);
   if (tensor.grad !== null) into.add(tensor.grad);
   const stack = tensor.node === null ? [] : [tensor.node];
   while (stack.length > 0) {
     const node = stack.pop()!;
-    if (into.has(node)) continue;
+    if (into.has(node) || !members.has(node)) continue;
     into.add(node);
     for (const input of node.inputs) if (input.node !== null) stack.push(input.node);
   }
