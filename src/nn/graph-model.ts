@@ -1,5 +1,6 @@
 // Models: layers bound to weights, called in the order of their graph. It computes, names and counts; training is in
 // training/, prediction over data sets in evaluate.ts, files in checkpoint.ts.
+import { runsAgain } from "../autograd/draws.js";
 import { l2Penalty } from "../autograd/ops/penalty.js";
 import { type Device, valueNow } from "../tensor/device.js";
 import { ShapeError, UsageError } from "../tensor/errors.js";
@@ -223,8 +224,11 @@ export class GraphModel implements Model {
     const values: (Tensor | undefined)[] = this.checkedInputs(x);
     let now = 0;
     if (training) {
+      // What is run again for its gradient (recompute) is the same call.
+      const calls = runsAgain() ? 0 : 1;
       this.device.everyTime(() => {
-        now = step === undefined ? this.trainingCalls++ : valueNow(step);
+        now = step === undefined ? this.trainingCalls : valueNow(step);
+        this.trainingCalls += step === undefined ? calls : 0;
       });
     }
     const offset = this.inputs.length;

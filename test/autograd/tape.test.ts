@@ -508,6 +508,16 @@ describe("derivatives of derivatives", () => {
     expect(liveCount).toBe(3);
   });
 
+  it("and without a scope, when the results are disposed of", () => {
+    const [x, w] = [tensor(device, [1, 2]), leaf([3, 4])];
+    const slope = grad((v: Tensor) => sum(mul(tanh(mul(exp(v), w)), v)), { createGraph: true })(x);
+    const squares = square(slope);
+    const loss = sum(squares);
+    backward(loss);
+    for (const t of [slope, squares, loss]) t.dispose();
+    expect(device.memory().liveCount).toBe(3);
+  });
+
   it("a gradient that is not recorded leaves other tapes alone", async () => {
     const x = tensor(device, [2]);
     const slope = grad((v: Tensor) => {
