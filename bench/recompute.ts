@@ -1,5 +1,5 @@
-// What recompute saves and costs: training steps of alexnet-plus in four blocks, whose results are kept, or computed again
-// in the backward pass. Each variant on a device of its own; memory is the most that it took.
+// What recompute saves and costs: training steps of alexnet-plus in four blocks, whose results are kept, or computed
+// again in the backward pass. Each variant on a device of its own; memory is the most that it took.
 // npm run bench:recompute -- --batch 64 --steps 5
 import { parseArgs } from "node:util";
 import { zooModel } from "../src/experiments/lib/training/models.js";
