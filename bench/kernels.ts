@@ -13,13 +13,23 @@ import { type Conv2dOptions, conv2dGeometry, outputShape, windowAxis } from "../
 import { conv2dInputGradientKernel, conv2dKernel, conv2dKernelGradientKernel } from "../src/kernels/conv2d.js";
 import { dropoutKernel } from "../src/kernels/dropout.js";
 import { binaryKernels, unaryKernels } from "../src/kernels/elementwise.js";
+import {
+  type GroupedConv2dParams,
+  groupedConv2dKernel,
+  groupedInputGradientKernel,
+  groupedKernelGradientKernel,
+} from "../src/kernels/grouped-conv2d.js";
 import { matmulKernel } from "../src/kernels/matmul.js";
 import { adamKernel, sgdKernel } from "../src/kernels/optimizer-rules.js";
 import { pool2dGradientKernel, pool2dKernel, winnerSpec } from "../src/kernels/pool2d.js";
 import { randomNormalKernel } from "../src/kernels/random.js";
 import { reduceKernel } from "../src/kernels/reduce.js";
+import { INTERPOLATIONS, resizeGradientKernel, resizeKernel } from "../src/kernels/resize.js";
+import { cumsumKernel } from "../src/kernels/scan.js";
 import { softmaxCrossEntropyKernel, softmaxGradientKernel, softmaxKernel } from "../src/kernels/softmax.js";
+import { argsortKernel } from "../src/kernels/sort.js";
 import { stridedCopyKernel } from "../src/kernels/transform.js";
+import type { Kernel } from "../src/tensor/kernel.js";
 import { randomKey } from "../src/tensor/random.js";
 import {
   type KernelCase,
@@ -100,6 +110,79 @@ function convolutions(
       flops,
     }),
   ];
+}
+
+/** A depthwise convolution of square images with its gradients. */
+function depthwise([batch, size, channels]: readonly [number, number, number], stride = 1): KernelCase[] {
+  const [x, kernel] = [
+    [batch, size, size, channels],
+    [3, 3, 1, channels],
+  ];
+  const geometry = conv2dGeometry(x, kernel, { padding: "same", strides: stride }, { groups: channels });
+  const y = outputShape(geometry);
+  const flops = 2 * y.reduce((a, b) => a * b) * 9;
+  const name = `${channels} channels, ${size} x ${size}, stride ${stride}, b${batch}`;
+  const params = { geometry, groups: channels };
+  const shapes = { x, kernel, y };
+  const pass = (title: string, pass: Kernel<GroupedConv2dParams>, inputs: readonly ("x" | "kernel" | "y")[]) => {
+    const output = (["x", "kernel", "y"] as const).find((side) => !inputs.includes(side))!;
+    return kernelCase("depthwise", `depthwise ${title}${name}`, {
+      kernel: pass,
+      inputs: inputs.map((side) => shapes[side]),
+      outputs: [shapes[output]],
+      params,
+      flops,
+    });
+  };
+  return [
+    pass("", groupedConv2dKernel, ["x", "kernel"]),
+    pass("dx ", groupedInputGradientKernel, ["y", "kernel"]),
+    pass("dw ", groupedKernelGradientKernel, ["x", "y"]),
+  ];
+}
+
+/** What runs along rows: order, the first five of it, and cumulative sums. */
+function rowKernels(rows: number, columns: number): KernelCase[] {
+  const x = [rows, columns];
+  const at = `[${rows}, ${columns}]`;
+  return [
+    kernelCase("rows", `argsort ${at}`, {
+      kernel: argsortKernel,
+      inputs: [x],
+      outputs: [{ shape: x, dtype: "i32" }],
+      params: { descending: false },
+    }),
+    kernelCase("rows", `top 5 ${at}`, {
+      kernel: argsortKernel,
+      inputs: [x],
+      outputs: [{ shape: [rows, 5], dtype: "i32" }],
+      params: { descending: true },
+    }),
+    kernelCase("rows", `cumsum ${at}`, {
+      kernel: cumsumKernel,
+      inputs: [x],
+      outputs: [x],
+      params: { axis: 1, exclusive: false, reverse: false },
+    }),
+  ];
+}
+
+function resizes(x: readonly [number, number, number, number], size: number): KernelCase[] {
+  const y = [x[0], size, size, x[3]];
+  const axes = { y: { input: x[1], output: size }, x: { input: x[2], output: size } };
+  return INTERPOLATIONS.flatMap((interpolation) => {
+    const params = { ...axes, interpolation };
+    const name = `${interpolation} ${x[1]} to ${size}, ${x[3]} channels, b${x[0]}`;
+    return [
+      kernelCase("resize", `resize ${name}`, { kernel: resizeKernel, inputs: [x], outputs: [y], params }),
+      kernelCase("resize", `resize gradient ${name}`, {
+        kernel: resizeGradientKernel,
+        inputs: [y],
+        outputs: [x],
+        params,
+      }),
+    ];
+  });
 }
 
 function pools(
@@ -313,9 +396,14 @@ const cases: readonly KernelCase[] = [
   ...pools("small-cnn", "max", [32, 11, 11, 36]),
   ...pools("alexnet-plus", "max", [16, 7, 7, 256], 1),
   ...pools("", "mean", [128, 26, 26, 32]),
+  ...depthwise([16, 56, 64]),
+  ...depthwise([16, 28, 96], 2),
+  ...resizes([16, 28, 28, 32], 56),
   ...batchNorms([16, 28, 28, 96]),
   ...softmaxes(128, 10),
   ...softmaxes(1024, 1000),
+  ...rowKernels(128, 1000),
+  ...rowKernels(1, 100_000),
   ...elementwise(),
   ...optimizers(MILLION, "1 M"),
 ];

@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import { gradcheck } from "../../src/autograd/gradcheck.js";
 import { mul, square, tanh } from "../../src/autograd/ops/elementwise.js";
 import { detach, record } from "../../src/autograd/tape.js";
+import * as K from "../../src/index.js";
 import { KilogradError } from "../../src/tensor/errors.js";
 import type { Tensor } from "../../src/tensor/tensor.js";
 import { cpu } from "../support.js";
@@ -35,6 +36,33 @@ it("every exported operation is in the table or left out for a reason", async ()
   }
   const known = [...new Set(operations.map(({ op }) => op)), ...Object.keys(leftOut)];
   expect(known.sort()).toEqual([...exported].sort());
+});
+
+/** What the package exports beside operations. */
+const others: Readonly<Record<string, string>> = {
+  ...Object.fromEntries(
+    ["openDevice", "tensor", "Tensor", "randomKey", "RandomStream", "StepPlan", "keep", "scope"].map((name) => [
+      name,
+      "of devices, memory and random numbers",
+    ]),
+  ),
+  ...Object.fromEntries(
+    [
+      ...["backward", "detach", "grad", "isRecording", "noGrad", "valueAndGrad", "customGradient", "recompute"],
+      ...["vjp", "hvp", "jacobian", "hessian", "gradcheck", "gradgradcheck"],
+    ].map((name) => [name, "of the tape"]),
+  ),
+  ...Object.fromEntries(
+    Object.keys(K)
+      .filter((name) => name.endsWith("Error"))
+      .map((name) => [name, "an error"]),
+  ),
+};
+
+it("every function that the package exports is in the table, or is no operation", () => {
+  const exported = Object.entries(K).flatMap(([name, value]) => (typeof value === "function" ? [name] : []));
+  const table = new Set([...operations.map(({ op }) => op), ...Object.keys(leftOut)]);
+  expect(exported.filter((name) => !table.has(name)).sort()).toEqual(Object.keys(others).sort());
 });
 
 describe("the checker", () => {
