@@ -91,6 +91,8 @@ function usersOwn(x: Tensor | undefined): Tensor {
   return x;
 }
 
+const normalized = (t: Trial) =>
+  K.nn.sequential({ device: t.device, inputShape: [3] }, [K.nn.normalization(), K.nn.dense({ units: 2 })]);
 const rows4 = () => Float32Array.from({ length: 12 }, (_, i) => Math.sin(i));
 const samples = () => ({ inputs: rows4(), targets: Int32Array.of(0, 1, 1, 0) });
 const images = () => ({
@@ -201,8 +203,13 @@ const rights: Readonly<Record<string, Right>> = {
   "metric.f1Score": () => [{ average: "micro", threshold: 0.3, name: "a" }],
   "metric.auc": () => [{ curve: "pr", thresholds: 20, name: "a" }],
   ...named("metric.meanAbsoluteError metric.meanSquaredError", () => [{ name: "a" }]),
-  ...named("nn.flatten nn.globalAvgPool2d nn.batchNorm", layerOptions),
+  ...named("nn.flatten nn.batchNorm nn.layerNorm nn.groupNorm nn.instanceNorm nn.normalization", layerOptions),
+  ...named("nn.globalAvgPool1d nn.globalAvgPool2d nn.globalMaxPool1d nn.globalMaxPool2d", layerOptions),
   ...named("nn.maxPool2d nn.avgPool2d", windows),
+  ...named("nn.maxPool1d nn.avgPool1d", () => [{ poolSize: 2, strides: 1, padding: "same" }]),
+  ...named("nn.zeroPadding1d nn.zeroPadding2d", () => [{ padding: [1, 2] }]),
+  ...named("nn.cropping1d nn.cropping2d", () => [{ cropping: [1, 2] }]),
+  ...named("nn.spatialDropout1d nn.spatialDropout2d nn.gaussianDropout", () => [{ rate: 0.5, name: "a" }]),
   ...named("nn.glorotUniform nn.glorotNormal nn.heUniform nn.heNormal nn.lecunUniform nn.lecunNormal", none),
   ...named("nn.zeros nn.ones nn.terminateOnNaN isRecording", none),
   ...named("data.loadMnist data.loadCifar10", data),
@@ -384,7 +391,29 @@ const rights: Readonly<Record<string, Right>> = {
     const x = K.nn.input({ shape: [3] });
     return [{ inputs: x, outputs: [K.nn.dense({ units: 2 })(x)], name: "a", device: t.device, seed: 1 }];
   },
-  ...named("nn.add nn.multiply nn.average nn.maximum", () => [{ name: "a" }]),
+  ...named("nn.add nn.subtract nn.multiply nn.average nn.maximum nn.minimum", () => [{ name: "a" }]),
+  "nn.dot": () => [{ axes: [1, -1], normalize: true }],
+  "nn.multiHeadAttention": () => [{ numHeads: 2, keyDim: 3, valueDim: 2, dropout: 0.1, outputDim: 4 }],
+  "nn.embedding": () => [{ inputDim: 5, outputDim: 2, embeddingsInitializer: "uniform" }],
+  "nn.gaussianNoise": () => [{ stddev: 0.5 }],
+  "nn.rescaling": () => [{ scale: 0.5, offset: 1 }],
+  "nn.permute": () => [[2, 1], { name: "a" }],
+  "nn.repeatVector": () => [3, { name: "a" }],
+  "nn.relu": () => [{ maxValue: 6, negativeSlope: 0.1, threshold: 0 }],
+  "nn.leakyRelu": () => [{ negativeSlope: 0.1 }],
+  "nn.elu": () => [{ alpha: 0.5 }],
+  "nn.prelu": () => [{ alphaInitializer: "zeros", sharedAxes: [1] }],
+  "nn.softmax": () => [{ axis: -1 }],
+  "nn.adapt": (t) => [normalized(t), samples(), { batchSize: 2 }],
+  "nn.defineLayer": () => [
+    {
+      className: "Fuzzed",
+      options: { start: { expected: "a number", accepts: Number.isFinite } },
+      required: [],
+      make: () => ({ config: { start: 1 }, call: usersOwn }),
+      keras: {},
+    },
+  ],
   "nn.concatenate": () => [{ axis: 1, name: "a" }],
   "nn.sequential": (t) => [{ inputShape: [3], name: "a", device: t.device, seed: 1 }, t.layers()],
   "nn.compose": (t) => [[t.model()], { name: "a" }],

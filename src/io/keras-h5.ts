@@ -10,6 +10,7 @@
 // in another way:
 //
 //   /layers/CLASS[_n]/vars/i CLASS in snake case, n counts a class's layers from the second on, i a layer's weights
+//   /layers/CLASS[_n]/PART/vars/i   weights of a layer within the layer
 import { DataError, UsageError } from "../tensor/errors.js";
 import { encodeH5, type H5Array, type H5Group, readH5, writeH5 } from "./h5-files.js";
 import { jsonText } from "./json.js";
@@ -38,6 +39,8 @@ export interface KerasH5 {
   readonly layers: readonly KerasLayerWeights[];
   /** What Keras computed with. */
   readonly backend?: string;
+  /** Keras's version. */
+  readonly version?: string;
 }
 
 /**
@@ -45,7 +48,13 @@ export interface KerasH5 {
  */
 export type KerasWeights =
   | { readonly kind: "layers"; readonly layers: readonly KerasLayerWeights[]; readonly backend?: string | undefined }
-  | { readonly kind: "places"; readonly places: ReadonlyMap<string, readonly KerasWeight[]> };
+  | { readonly kind: "places"; readonly places: ReadonlyMap<string, KerasPlace> };
+
+/** Weights of a layer, and those of layers within it, by their names there. */
+export interface KerasPlace {
+  readonly weights: readonly KerasWeight[];
+  readonly parts: ReadonlyMap<string, readonly KerasWeight[]>;
+}
 
 /** The version whose layout is written: names with ":0", as tf.keras wrote them and every later version reads. */
 const KERAS_VERSION = "2.15.0";
@@ -56,18 +65,18 @@ const SKIPPED = ["optimizer_weights", "optimizer"];
  * Writes a file of a model, whole or not at all: it is built in memory first.
  * @throws UsageError as {@link encodeKerasH5}, KilogradError `FILE_WRITE`; an existing file is then as it was
  */
-export async function writeKerasH5(path: string, content: Omit<KerasH5, "backend">): Promise<void> {
+export async function writeKerasH5(path: string, content: Omit<KerasH5, "backend" | "version">): Promise<void> {
   await writeH5(path, treeOf(content));
 }
 
 /**
  * The bytes of a file of a model. @throws UsageError for tensors that are not f32 and names that HDF5 has no place for
  */
-export async function encodeKerasH5(content: Omit<KerasH5, "backend">): Promise<Uint8Array> {
+export async function encodeKerasH5(content: Omit<KerasH5, "backend" | "version">): Promise<Uint8Array> {
   return encodeH5(treeOf(content), "encodeKerasModel");
 }
 
-function treeOf(content: Omit<KerasH5, "backend">): H5Group {
+function treeOf(content: Omit<KerasH5, "backend" | "version">): H5Group {
   const { modelConfig, trainingConfig, kilograd, layers } = content;
   const root = emptyGroup();
   const weights = childOf(root, "model_weights");
@@ -138,12 +147,14 @@ export function modelIn(root: H5Group, path: string): KerasH5 {
   const trainingConfig = optionalJson(root, "training_config");
   const kilograd = jsonOf(root, "kilograd", path);
   const backend = textOf(root, "backend");
+  const version = textOf(root, "keras_version");
   return {
     modelConfig,
     layers: layersIn(group, path),
     ...(trainingConfig !== undefined && { trainingConfig }),
     ...(kilograd !== undefined && { kilograd }),
     ...(backend !== undefined && { backend }),
+    ...(version !== undefined && { version }),
   };
 }
 
@@ -173,10 +184,16 @@ function weightsIn(root: H5Group, path: string): KerasWeights | undefined {
   // tf.keras 2.12 and 2.13 had another name for the group.
   const layers = root.groups["layers"] ?? root.groups["_layer_checkpoint_dependencies"];
   if (layers === undefined) return undefined;
-  const places = Object.entries(layers.groups).map(([place, group]) => {
+  const varsOf = (place: string, group: H5Group): KerasWeight[] => {
     const arrays = group.groups["vars"]?.arrays ?? {};
     const names = Object.keys(arrays).sort((a, b) => Number(a) - Number(b));
-    return [place, names.map((name) => tensorOf(arrays[name]!, `${place}/vars/${name}`, path))] as const;
+    return names.map((name) => tensorOf(arrays[name]!, `${place}/vars/${name}`, path));
+  };
+  const places = Object.entries(layers.groups).map(([place, group]): [string, KerasPlace] => {
+    // States of random generators are no weights.
+    const parts = Object.entries(group.groups).filter(([name]) => name !== "vars" && name !== "seed_generator");
+    const weights = varsOf(place, group);
+    return [place, { weights, parts: new Map(parts.map(([name, part]) => [name, varsOf(`${place}/${name}`, part)])) }];
   });
   return { kind: "places", places: new Map(places) };
 }
@@ -256,10 +273,11 @@ function parsePythonJson(text: string): unknown {
   return JSON.parse(text.replace(/"(?:[^"\\]|\\.)*"|\bNaN\b|-?\bInfinity\b/g, (part) => words[part] ?? part));
 }
 
-/** Floats of 16, 32 and 64 bits. */
+/** Floats of 16, 32 and 64 bits, and signed integers of 32 and 64, such as counts. */
 function tensorOf({ kind, bits, shape, bytes }: H5Array, name: string, path: string): KerasWeight {
   const elements = shape.reduce((product, size) => product * size, 1);
-  if (kind !== "float" || !(bits === 16 || bits === 32 || bits === 64)) {
+  const integers = kind === "int" && (bits === 32 || bits === 64);
+  if (!integers && !(kind === "float" && (bits === 16 || bits === 32 || bits === 64))) {
     throw new DataError(
       `${path}: "${name}" must be an array of float16, float32 or float64, is of ${kind === "other" ? "another kind" : `${kind}${bits}`}`,
     );
@@ -270,6 +288,10 @@ function tensorOf({ kind, bits, shape, bytes }: H5Array, name: string, path: str
     );
   }
   const { buffer } = Uint8Array.from(bytes); // Aligned.
+  if (integers) {
+    const data = bits === 32 ? new Int32Array(buffer) : Int32Array.from(new BigInt64Array(buffer), Number);
+    return { name, dtype: "I32", shape, data };
+  }
   if (bits === 64) return { name, dtype: "F64", shape, data: new Float64Array(buffer) };
   const data = bits === 32 ? new Float32Array(buffer) : Float32Array.from(new Uint16Array(buffer), halfToNumber);
   return { name, dtype: "F32", shape, data };

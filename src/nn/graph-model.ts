@@ -248,6 +248,11 @@ export class GraphModel implements Model {
         inputs,
       });
       requireTensor(this.name, `the output of layer "${name}"`, output);
+      if (output.rank === 0 || !sameShape(output.shape.slice(1), call.shape)) {
+        throw new ShapeError(
+          `${this.name}: layer "${name}" (${placed.layer.className}) must give [N, ${call.shape.join(", ")}], as its outputShape says, gave ${formatShape(output.shape)}`,
+        );
+      }
       values[offset + index] = output;
     }
     return values;
@@ -305,7 +310,7 @@ export class GraphModel implements Model {
   }
 
   get trainable(): boolean {
-    return this.layers.some(({ trainable, placed }) => trainable && placed.weights.length > 0);
+    return this.layers.some((layer) => layer.trainable && layer.placed.weights.some(({ trainable }) => trainable));
   }
 
   set trainable(value: boolean) {

@@ -49,7 +49,9 @@ export function headOf({ inputs, layers, calls, outputs }: Calls, output: number
         if (activation === "softmax" && next === "log") return;
         // Softmax runs over the last axis: one distribution, or several that are then in one row.
         const several = activation === "softmax" && index < last && call.shape.slice(0, -1).some((size) => size !== 1);
-        const whole = several ? { layer: name, atInference: true } : undefined;
+        const { softmaxAxis = -1 } = layer;
+        const lastAxis = softmaxAxis === -1 || softmaxAxis === call.shape.length;
+        const whole = several || !lastAxis ? { layer: name, atInference: true } : undefined;
         head = { index, layer: name, activation, obstacle: obstacle ?? whole };
       }
       if (activation !== "linear") {

@@ -1,6 +1,7 @@
 // The public names of `nn`: layers, initialisers, models, callbacks, files. Losses and optimizers have namespaces of
 // their own (`loss`, `optim`).
 export type { ActivationName } from "./activations.js";
+export { type AdaptOptions, adapt } from "./adapt.js";
 export {
   Architecture,
   type ArchitectureOptions,
@@ -33,6 +34,7 @@ export {
 export type { EvaluateOptions, Evaluation, Predictions, PredictOptions } from "./evaluate.js";
 export type { BatchFigures } from "./figures.js";
 export { encodeKerasModel, type SaveKerasOptions, saveKerasModel } from "./formats/keras-h5.js";
+export type { KerasSetting, KerasWords } from "./formats/keras-words.js";
 export { type GraphInput, type GraphNode, type InputOptions, input } from "./graph.js";
 export type { History, Timing } from "./history.js";
 export {
@@ -50,13 +52,86 @@ export {
   uniform,
   zeros,
 } from "./initializers.js";
-export type { CallableLayer, CallContext, Layer, LayerConfig, LayerOptions, WeightSpec } from "./layer.js";
+export {
+  type CallableLayer,
+  type CallContext,
+  defineLayer,
+  type Layer,
+  type LayerClass,
+  type LayerConfig,
+  type LayerDefinition,
+  type LayerOptions,
+  type LayerParts,
+  type WeightOptions,
+  type WeightSpec,
+} from "./layer.js";
+export {
+  type EluOptions,
+  elu,
+  type LeakyReluOptions,
+  leakyRelu,
+  type PreluOptions,
+  prelu,
+  type ReluOptions,
+  relu,
+  type SoftmaxOptions,
+  softmax,
+} from "./layers/advanced-activations.js";
+export { type MultiHeadAttentionOptions, multiHeadAttention } from "./layers/attention.js";
 export { type BatchNormOptions, batchNorm } from "./layers/batch-norm.js";
 export { type Conv2dOptions, conv2d } from "./layers/conv2d.js";
-export { activation, type DropoutOptions, dropout, flatten, reshape } from "./layers/core.js";
+export { activation, type DropoutOptions, dropout, flatten, permute, repeatVector, reshape } from "./layers/core.js";
 export { type DenseOptions, dense, type KernelOptions } from "./layers/dense.js";
-export { add, average, type ConcatenateOptions, concatenate, maximum, multiply } from "./layers/merging.js";
-export { avgPool2d, globalAvgPool2d, maxPool2d, type Pool2dOptions } from "./layers/pooling.js";
+export { type EmbeddingOptions, embedding } from "./layers/embedding.js";
+export { type GroupNormOptions, groupNorm, instanceNorm } from "./layers/group-norm.js";
+export { type LayerNormOptions, layerNorm } from "./layers/layer-norm.js";
+export {
+  add,
+  average,
+  type ConcatenateOptions,
+  concatenate,
+  type DotOptions,
+  dot,
+  maximum,
+  minimum,
+  multiply,
+  subtract,
+} from "./layers/merging.js";
+export {
+  type GaussianNoiseOptions,
+  gaussianDropout,
+  gaussianNoise,
+  type RateOptions,
+  spatialDropout1d,
+  spatialDropout2d,
+} from "./layers/noise.js";
+export {
+  type Cropping1dOptions,
+  type Cropping2dOptions,
+  cropping1d,
+  cropping2d,
+  type Sides,
+  type Sides2d,
+  type ZeroPadding1dOptions,
+  type ZeroPadding2dOptions,
+  zeroPadding1d,
+  zeroPadding2d,
+} from "./layers/padding.js";
+export {
+  avgPool1d,
+  avgPool2d,
+  type GlobalPoolOptions,
+  globalAvgPool1d,
+  globalAvgPool2d,
+  globalMaxPool1d,
+  globalMaxPool2d,
+  maxPool1d,
+  maxPool2d,
+  type Pool1dOptions,
+  type Pool2dOptions,
+} from "./layers/pooling.js";
+export { type NormalizationOptions, normalization, type RescalingOptions, rescaling } from "./layers/preprocessing.js";
+export type { ScaleOptions } from "./layers/standardize.js";
 export type { LossFunction } from "./loss.js";
 export { LossScaler, type LossScalingOptions } from "./loss-scaling.js";
 export type { Metric, MetricOption } from "./metrics/metric.js";

@@ -1,14 +1,29 @@
 // What a layer is: a description that knows shapes, weights and how to compute, but owns no tensor. A model binds it to
 // weights (model.ts); the same description can be built any number of times.
+import { jsonText } from "../io/json.js";
 import { UsageError } from "../tensor/errors.js";
-import { boolean, check, object, type Rule, type Rules, text } from "../tensor/options.js";
+import {
+  boolean,
+  callable,
+  check,
+  checkOptions,
+  describe,
+  integer,
+  listOf,
+  number,
+  object,
+  oneOf,
+  type Rule,
+  type Rules,
+  text,
+} from "../tensor/options.js";
 import type { RandomKey } from "../tensor/random.js";
-import type { Shape } from "../tensor/shape.js";
+import { checkShape, type Shape } from "../tensor/shape.js";
 import type { Tensor } from "../tensor/tensor.js";
-import type { ActivationName } from "./activations.js";
+import { type ActivationName, activationRule } from "./activations.js";
 import type { KerasWords } from "./formats/keras-words.js";
 import { applyLayer, type GraphNode } from "./graph.js";
-import type { Initializer } from "./initializers.js";
+import { type Initializer, type InitializerOption, initializerOf, initializerRule } from "./initializers.js";
 
 /** One weight of a layer. */
 export interface WeightSpec {
@@ -61,10 +76,13 @@ export interface Layer {
   readonly takesSeveral?: boolean;
   /**
    * What the outputs are, apart from the activation, where layers without weights give numbers of the same kind: the
-   * inputs' elements, in order; elements, but zeros in place of some while training; or means, maxima and sums of
-   * elements.
+   * inputs' elements, in order; elements, but changed at random while training; or what is made of elements, such as
+   * means, maxima and sums, or elements in another order. A loss looks for a softmax behind such layers, and is refused
+   * where what they give is no softmax any more.
    */
   readonly gives?: "elements" | "survivors" | "summaries";
+  /** Axis of its softmax, where that may not be the last; the batch is axis 0. */
+  readonly softmaxAxis?: number;
   /** @throws ShapeError when the inputs do not fit */
   outputShape(inputShape: Shape, ...others: Shape[]): Shape;
   weights(inputShape: Shape, ...others: Shape[]): readonly WeightSpec[];
@@ -86,60 +104,194 @@ export interface CallableLayer extends Layer {
   (x: GraphNode | readonly GraphNode[]): GraphNode;
 }
 
-/** What a layer says of itself; the rest is filled in. */
-export type LayerParts = Pick<Layer, "config" | "outputShape" | "call"> & Partial<Omit<Layer, "className">>;
+/** A weight as a layer asks for it. */
+export interface WeightOptions {
+  /** Within the layer: "kernel", "bias", "gamma", ... */
+  readonly name: string;
+  readonly shape: Shape;
+  /** Default "zeros". */
+  readonly initializer?: InitializerOption;
+  /** Whether an optimizer changes it; default true. */
+  readonly trainable?: boolean;
+  /** Adds l2 * sum(w^2) to the training loss; default 0. */
+  readonly l2?: number;
+}
 
-/** A layer of one class, which fills in what many do without: an activation, weights. */
-function layerOf(className: string, parts: LayerParts): CallableLayer {
+/** What a layer says of itself; the rest is filled in. Shapes are of one sample, without the batch axis. */
+export interface LayerParts
+  extends Partial<Omit<Layer, "className" | "config" | "outputShape" | "weights" | "call" | "bound">> {
+  /** What its definition makes the same layer of, as JSON; default the options as they were given. */
+  readonly config?: Readonly<Record<string, unknown>>;
+  /** Default: as the input. @throws ShapeError when the inputs do not fit; its message goes on after the layer's name */
+  outputShape?(inputShape: Shape, ...others: Shape[]): Shape;
+  /** Default none. */
+  weights?(inputShape: Shape, ...others: Shape[]): readonly WeightOptions[];
+  /** x [N, ...inputShape] to [N, ...outputShape]; `weights` by their names. Further inputs are in the context. */
+  call(x: Tensor, weights: Readonly<Record<string, Tensor>>, context: CallContext): Tensor;
+}
+
+const weightRules: Rules<WeightOptions> = {
+  name: {
+    expected: "a string without slashes that is not empty",
+    accepts: (v) => text.accepts(v) && !`${v}`.includes("/"),
+  },
+  shape: { expected: "a list of whole numbers", accepts: Array.isArray },
+  initializer: initializerRule,
+  trainable: boolean,
+  l2: number({ from: 0 }),
+};
+
+/** Weights with defaults filled in. @throws UsageError naming what is no weight, or is there twice */
+function weightsOf(className: string, given: readonly WeightOptions[]): WeightSpec[] {
+  check(className, "what weights gives", given, { expected: "an array of weights", accepts: Array.isArray });
+  const names = new Set<string>();
+  return given.map((each, i) => {
+    const options = checkOptions(`${className}: weights[${i}]`, each, weightRules, ["name", "shape"]);
+    const { name, shape, initializer = "zeros", trainable = true, l2 = 0 } = options;
+    checkShape(`${className}: the weight ${name}`, shape);
+    if (names.has(name)) throw new UsageError(`${className}: two weights have the name "${name}"`);
+    names.add(name);
+    return { name, shape, initializer: initializerOf(initializer), trainable, l2 };
+  });
+}
+
+/** A layer that can be called on nodes. */
+function callableLayer(parts: Layer): CallableLayer {
   const onNodes = (x: GraphNode | readonly GraphNode[]): GraphNode => applyLayer(layer, x);
-  const rest = { activation: "linear" as const, weights: () => [], ...parts };
-  const layer: CallableLayer = Object.assign(onNodes, { className, ...rest });
+  const layer: CallableLayer = Object.assign(onNodes, parts);
   return layer;
 }
 
 /** The same layer with other parts. */
-export const withParts = (layer: Layer, parts: Partial<Layer>): CallableLayer =>
-  layerOf(layer.className, { ...layer, ...parts });
+export const withParts = (layer: Layer, parts: Partial<Layer>): CallableLayer => callableLayer({ ...layer, ...parts });
 
-/** A kind of layer: how one is made, and how other formats say it. */
-export interface LayerClass<Options> {
+/** A kind of layer: makes layers of their options, or of their own configuration. */
+export interface LayerClass<Options extends LayerOptions = LayerOptions> {
+  /** @throws UsageError for options that it does not have */
+  (...options: Record<string, never> extends Options ? [options?: Options] : [options: Options]): CallableLayer;
   readonly className: string;
-  /** A layer of its options, or of its own configuration. @throws UsageError for options that it does not have */
-  readonly make: (options: Options) => CallableLayer;
   /** Undefined where Keras has no such layer. */
   readonly keras: KerasWords | undefined;
 }
 
+/** What {@link defineLayer} takes. */
+export interface LayerDefinition<Options extends LayerOptions> {
+  /** Unique; stored models name it. */
+  readonly className: string;
+  /**
+   * What each option may be, besides name and trainable: `{ rate: { expected: "a number", accepts: Number.isFinite } }`.
+   * Default: there are no others.
+   */
+  readonly options?: Rules<Omit<Options, keyof LayerOptions>>;
+  /** Names of options without a default. */
+  readonly required?: readonly (keyof Options & string)[];
+  /** What a layer of these options is. */
+  readonly make: (options: Options) => LayerParts;
+  /** Keras's words for it. Without them `.h5` files refuse the layer by name. */
+  readonly keras?: KerasWords;
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: each class has its own options, checked by the class itself.
+type AnyLayerClass = LayerClass<any>;
+
+/** Classes of layers by name: the library's, and what users define. */
+const classes = new Map<string, AnyLayerClass>();
+/** Names of the library's own. */
+const reserved = new Set<string>();
+
+/** Keeps the names of the library's layers from being defined anew. */
+export function reserveNames(own: readonly { readonly className: string }[]): void {
+  for (const { className } of own) reserved.add(className);
+}
+
+/** The class of a name, if there is one. */
+export const layerClassOf = (className: string): AnyLayerClass | undefined => classes.get(className);
+
+/** All classes that there are. */
+export const definedClasses = (): readonly AnyLayerClass[] => [...classes.values()];
+
+const rulesRule: Rule = {
+  expected: "an object of rules { expected, accepts }",
+  accepts: (value) =>
+    object.accepts(value) &&
+    Object.values(value as object).every((rule) => text.accepts(rule?.expected) && callable.accepts(rule?.accepts)),
+};
+// biome-ignore lint/suspicious/noExplicitAny: of any options.
+const definitionRules: Rules<LayerDefinition<any>> = {
+  className: text,
+  options: rulesRule,
+  required: listOf(text),
+  make: callable,
+  keras: object,
+};
+const partsRules: Rules<LayerParts> = {
+  config: object,
+  activation: activationRule,
+  takesSeveral: boolean,
+  gives: oneOf("elements", "survivors", "summaries"),
+  softmaxAxis: integer(),
+  outputShape: callable,
+  weights: callable,
+  multiplyAdds: callable,
+  call: callable,
+  fuse: callable,
+};
+
 /**
- * Defines a kind of layer. `make` checks the options and says what a layer of them is: its configuration, shape rule,
- * weights, multiply-adds and call. layers/registry.ts lists the classes, by which stored models find them.
+ * Defines a kind of layer: what it computes, its shape rule, weights, and how it is stored. What comes back makes
+ * layers of options; stored models find it by its name, once this has run. A later definition of a name replaces the
+ * one before. The library's own layers are made by this, too.
+ * @throws UsageError for the name of a layer of the library, and what is no definition
  * @example
- * export const Doubling = defineLayerClass({
- *   className: "Doubling",
- *   make: (options: LayerOptions) => ({
- *     config: commonConfig(checkOptions("Doubling", options, layerRules)),
- *     outputShape: (shape) => shape,
- *     call: (x) => mul(x, 2),
+ * const scaling = nn.defineLayer({
+ *   className: "Scaling",
+ *   options: { start: { expected: "a number", accepts: Number.isFinite } },
+ *   make: ({ start = 1 }) => ({
+ *     weights: (shape) => [{ name: "scale", shape: shape.slice(-1), initializer: nn.constant(start) }],
+ *     call: (x, { scale }) => mul(x, scale),
  *   }),
  * });
+ * const model = nn.sequential({ device, inputShape: [4] }, [scaling({ start: 2 }), nn.dense({ units: 2 })]);
  */
-export function defineLayerClass<Options>(definition: {
-  readonly className: string;
-  readonly make: (options: Options) => LayerParts;
-  readonly keras?: KerasWords;
-}): LayerClass<Options> {
-  const { className, make, keras } = definition;
-  return { className, make: (options) => layerOf(className, make(options)), keras };
+export function defineLayer<Options extends LayerOptions = LayerOptions>(
+  definition: LayerDefinition<Options>,
+): LayerClass<Options> {
+  const given = checkOptions("defineLayer", definition, definitionRules, ["className", "make"]);
+  const { className, options: own = {}, required = [], make, keras } = given as LayerDefinition<Options>;
+  if (reserved.has(className)) {
+    throw new UsageError(`defineLayer: className must be one that Kilograd has no layer of, got "${className}"`);
+  }
+  const rules = { ...own, ...layerRules } as Rules<Options>;
+  const made = (given: Options = {} as Options): CallableLayer => {
+    const options = checkOptions(className, given, rules, required);
+    const parts = checkOptions(`${className}: what make returns`, make(options), partsRules, ["call"]);
+    const { name, trainable } = options;
+    const { weights, ...rest } = parts;
+    const config: Readonly<Record<string, unknown>> = parts.config ?? ({ ...options } as Record<string, unknown>);
+    requireJson(className, config);
+    return callableLayer({
+      activation: "linear",
+      outputShape: (shape) => shape,
+      ...rest,
+      className,
+      config: { ...config, ...(name !== undefined && { name }), ...(trainable !== undefined && { trainable }) },
+      weights: (...shapes) => (weights === undefined ? [] : weightsOf(className, weights.call(parts, ...shapes))),
+    });
+  };
+  const defined = Object.assign(made, { className, keras }) as LayerClass<Options>;
+  classes.set(className, defined as AnyLayerClass);
+  return defined;
 }
 
-/** The configuration of what every layer has: name and trainable flag, where given. */
-export function commonConfig({ name, trainable }: LayerOptions): LayerConfig {
-  return { ...(name !== undefined && { name }), ...(trainable !== undefined && { trainable }) };
-}
-
-/** A weight; without more it is trained, starts at zero and has no penalty. */
-export function weight(spec: Pick<WeightSpec, "name" | "shape"> & Partial<WeightSpec>): WeightSpec {
-  return { initializer: { name: "constant", value: 0 }, trainable: true, l2: 0, ...spec };
+/** @throws UsageError for what files could not keep: functions, numbers that are not finite, typed arrays */
+function requireJson(className: string, config: object): void {
+  jsonText(`${className}: config`, config, (name, value) => {
+    if (typeof value === "function" || typeof value === "symbol" || ArrayBuffer.isView(value)) {
+      throw new UsageError(`${name} is ${describe(value)}`);
+    }
+    if (typeof value === "number" && !Number.isFinite(value)) throw new UsageError(`${name} is ${value}`);
+    return value;
+  });
 }
 
 const layerRule: Rule = {

@@ -57,9 +57,9 @@ export function batchNorm(x: Tensor, options: BatchNormOptions): Tensor {
     "training",
   ]);
   const { gamma, beta, runningMean, runningVariance, training, momentum = 0.99, epsilon = 1e-3 } = given;
-  if (x.dtype !== "f32" || x.rank < 2 || x.size === 0) {
+  if (x.dtype !== "f32" || x.rank < 2 || (training && x.size === 0)) {
     throw new ShapeError(
-      `batchNorm: needs f32 [..., C] of rank 2 or more and not empty, got ${x.dtype} ${formatShape(x.shape)}`,
+      `batchNorm: needs f32 [..., C] of rank 2 or more${training ? " and not empty" : ""}, got ${x.dtype} ${formatShape(x.shape)}`,
     );
   }
   const channels = x.shape.slice(-1);

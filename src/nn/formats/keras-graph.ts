@@ -3,12 +3,15 @@
 import { DataError } from "../../tensor/errors.js";
 import { describe } from "../../tensor/options.js";
 import type { GraphInput } from "../graph.js";
+import { layerClassOf } from "../layer.js";
 import type { FunctionalConfig } from "../model-config.js";
 import type { Json, KerasObject } from "./keras-words.js";
 
 /** A layer of a functional model as Keras writes it. */
 export interface KerasEntry extends KerasObject {
   readonly name?: unknown;
+  /** Of a class that a user registered: "Package>Name". */
+  readonly registered_name?: unknown;
   readonly inbound_nodes?: unknown;
 }
 
@@ -17,15 +20,21 @@ type Reference = readonly [layer: string, call: number, output: number];
 
 /**
  * For each layer its calls, and the names of inputs and outputs, as tf.keras wrote them and every later version reads.
+ * Calls on several arguments are in the form of Keras 3, which does not read the older one.
  */
-export function toKerasCalls({ inputs, calls, outputs }: FunctionalConfig) {
+export function toKerasCalls({ inputs, layers, calls, outputs }: FunctionalConfig) {
+  const classes = new Map(layers.map(({ className, config }) => [config.name, className]));
   const counts = new Map<string, number>();
   const references: Reference[] = inputs.map(({ name }) => [name, 0, 0]);
   const inbound = new Map<string, unknown[]>();
   for (const { layer, inputs: from } of calls) {
     const count = counts.get(layer) ?? 0;
     counts.set(layer, count + 1);
-    inbound.set(layer, [...(inbound.get(layer) ?? []), from.map((value) => [...references[value]!, {}])]);
+    const given = from.map((value) => references[value]!);
+    const names = argumentsOf(classes.get(layer));
+    const call =
+      names === undefined ? given.map((each) => [...each, {}]) : { args: given.map(kerasTensor), kwargs: {} };
+    inbound.set(layer, [...(inbound.get(layer) ?? []), call]);
     references.push([layer, count, 0]);
   }
   return { inbound, inputLayers: references.slice(0, inputs.length), outputLayers: outputs.map((v) => references[v]!) };
@@ -76,6 +85,15 @@ export function fromKerasCalls(
   return { inputs, calls, outputs };
 }
 
+/** Names of the inputs of a class whose layers are called on several arguments. */
+const argumentsOf = (className: unknown) => layerClassOf(String(className))?.keras?.inputs;
+
+/** Keras 3 looks at where a tensor comes from; its shape is found anew. */
+const kerasTensor = (history: Reference) => ({
+  class_name: "__keras_tensor__",
+  config: { shape: [null], dtype: "float32", keras_history: history },
+});
+
 const keyOf = ([layer, call, output]: Reference) => JSON.stringify([layer, call, output]);
 
 function inputOf(entry: KerasEntry | undefined, name: string, source: string): GraphInput {
@@ -102,27 +120,52 @@ function referenceOf(value: unknown, owner: string): Reference {
 }
 
 /** What each call of a layer is called on. */
-function callsOf({ inbound_nodes: nodes }: KerasEntry, owner: string): { readonly from: Reference[] }[] {
+function callsOf(entry: KerasEntry, owner: string): { readonly from: Reference[] }[] {
+  const { inbound_nodes: nodes, class_name: className } = entry;
   if (!Array.isArray(nodes) || nodes.length === 0) {
     throw new DataError(`${owner}: inbound_nodes must be a list of calls, is ${describe(nodes)}`);
   }
+  const names = argumentsOf(className) ?? [];
+  /** Inputs that are named, in their order behind those that are not; whatever else is named must be nothing. */
+  const named = (before: number, given: unknown): Reference[] => {
+    const { values, rest } = split(given, names);
+    checkArguments(rest, owner);
+    const places = names.slice(before);
+    const last = places.findLastIndex((name) => values[name] !== undefined);
+    return places.slice(0, last + 1).map((name) => oneReference(values[name], `${owner}: its ${name}`));
+  };
   return nodes.map((node) => {
     if (Array.isArray(node)) {
-      for (const part of node) checkArguments(Array.isArray(part) ? part[3] : undefined, owner);
-      return { from: node.map((part) => referenceOf(part, owner)) };
+      const parts = node.map((part) => referenceOf(part, owner));
+      const words = node.map((part) => (Array.isArray(part) ? part[3] : undefined));
+      return { from: [...parts, ...words.flatMap((given) => named(parts.length, given))] };
     }
     const { args, kwargs } = Object(node) as { args?: unknown; kwargs?: unknown };
-    checkArguments(kwargs, owner);
-    const from = tensorsIn(args, owner);
+    const positional = tensorsIn(args ?? [], owner);
+    const from = [...positional, ...named(positional.length, kwargs)];
     if (from.length > 0) return { from };
     throw new DataError(`${owner}: must be called on other layers, is called on ${JSON.stringify(args)?.slice(0, 80)}`);
   });
 }
 
-/** Arguments of a call besides tensors: none, but that it is no training and masks nothing. */
+/** Members of these names that are not null, and all others. */
+function split(given: unknown, names: readonly string[]) {
+  const entries = Object.entries(Object(given) as Json).filter(([, value]) => value !== null);
+  const [values, rest] = [true, false].map((wanted) =>
+    Object.fromEntries(entries.filter(([name]) => names.includes(name) === wanted)),
+  );
+  return { values: values!, rest: rest! };
+}
+
+/** A tensor as Keras 3 writes it, or a list as Keras 2 does. */
+function oneReference(value: unknown, owner: string): Reference {
+  return Array.isArray(value) ? referenceOf(value, owner) : tensorsIn([value], owner)[0]!;
+}
+
+/** Arguments of a call besides tensors: none, but what it is not or does not do, such as training and masks. */
 function checkArguments(given: unknown, owner: string): void {
   for (const [name, value] of Object.entries(Object(given))) {
-    if (value === null || (name === "training" && value === false)) continue;
+    if (value === null || value === false) continue;
     throw new DataError(
       `${owner}: is called with ${name} of ${JSON.stringify(value)?.slice(0, 80)}, which is not known`,
     );

@@ -81,10 +81,13 @@ async function contentOf(model: Model, { training, notes }: Pick<SaveKerasOption
   const layers: KerasLayerWeights[] = [];
   for (const layer of model.layers) {
     const weights: KerasLayerWeights["weights"][number][] = [];
-    const names = layerClassOf(layer.placed.layer.className)?.keras?.weights ?? {};
+    const { weights: names = {}, besides = {} } = layerClassOf(layer.placed.layer.className)?.keras ?? {};
     for (const [name, tensor] of Object.entries(layer.weights)) {
       const data = Float32Array.from(await tensor.data());
       weights.push({ name: `${layer.name}/${names[name] ?? name}:0`, dtype: "F32", shape: tensor.shape, data });
+    }
+    for (const [name, value] of weights.length === 0 ? [] : Object.entries(besides)) {
+      weights.push({ name: `${layer.name}/${name}:0`, dtype: "F32", shape: [], data: Float32Array.of(value) });
     }
     layers.push({ name: layer.name, weights });
   }
@@ -108,10 +111,13 @@ export async function readKerasModel(source: FileSource): Promise<ModelFile> {
 
 /** What a file holds as a model file. @throws DataError as {@link readKerasModel} */
 export function fromKerasH5(content: KerasH5, path: string): ModelFile {
-  const { modelConfig, kilograd, layers: groups, backend } = content;
+  const { modelConfig, kilograd, layers: groups, backend, version } = content;
   const own = parse(kilogradWords, kilograd ?? {}, `${path}: its kilograd`);
   const remarks = new Remarks(path);
-  const config = checkedModelConfig(fromKerasConfig(modelConfig, path, remarks), `${path}: its model`);
+  const config = checkedModelConfig(
+    fromKerasConfig(modelConfig, path, remarks, kilograd === undefined ? version : undefined),
+    `${path}: its model`,
+  );
   const { layers } = storedShape(config, path);
   checkPlaces(modelConfig, layers, path);
   return {
@@ -145,16 +151,21 @@ export async function readKerasWeightsFor(model: Model, source: FileSource): Pro
   const weights = new Map<string, StoredTensor>();
   const unclaimed = new Map(found.places);
   const counts = new Map<string, number>();
-  for (const { name, layer, weights: specs } of layers) {
-    const base = snakeCase(layer.className);
+  for (const placed of layers) {
+    const { layer } = placed;
+    const { keras } = layerClassOf(layer.className) ?? {};
+    // Of a class that a user registered the name without the package.
+    const base = snakeCase((keras?.className ?? layer.className).split(">").at(-1)!);
     const count = counts.get(base) ?? 0;
     counts.set(base, count + 1);
     const place = count === 0 ? base : `${base}_${count}`;
-    const stored = unclaimed.get(place) ?? [];
+    const stored = unclaimed.get(place);
     unclaimed.delete(place);
-    addWeights(weights, name, specs, stored, path);
+    const parts = keras?.parts ?? [];
+    const found = [...(stored?.weights ?? []), ...parts.flatMap((part) => stored?.parts.get(part) ?? [])];
+    addWeights(weights, placed, found, path);
   }
-  const extra = [...unclaimed].find(([, stored]) => stored.length > 0);
+  const extra = [...unclaimed].find(([, stored]) => stored.weights.length > 0);
   if (extra !== undefined) throw new DataError(`${path}: has weights of ${extra[0]}, which the model does not have`);
   return weights;
 }
@@ -176,29 +187,36 @@ function placedInOrder(
   const byName = new Map(stored.map((group) => [group.name, group]));
   const named = own && weighted.every(({ name }) => byName.has(name));
   const weights = new Map<string, StoredTensor>();
-  for (const [i, { name, layer, weights: specs }] of weighted.entries()) {
+  for (const [i, placed] of weighted.entries()) {
+    const { name, layer } = placed;
     const found = (named ? byName.get(name)! : stored[i]!).weights;
     // Theano's convolution turns the kernel around.
     const turned = backend === "theano" && layerClassOf(layer.className)?.keras?.turnedByTheano === true;
-    addWeights(weights, name, specs, turned ? found.map(turnedKernel) : found, path);
+    addWeights(weights, placed, turned ? found.map(turnedKernel) : found, path);
   }
   return weights;
 }
 
 function addWeights(
   to: Map<string, StoredTensor>,
-  layer: string,
-  specs: PlacedLayer["weights"],
+  { name: owner, layer, weights: specs }: PlacedLayer,
   found: readonly KerasWeight[],
   path: string,
 ): void {
-  if (found.length !== specs.length) {
+  const besides = Object.keys(layerClassOf(layer.className)?.keras?.besides ?? {}).length;
+  if (found.length !== specs.length && !(specs.length > 0 && found.length === specs.length + besides)) {
     throw new DataError(
-      `${path}: layer "${layer}" must have ${specs.length} weights (${specs.map((spec) => spec.name).join(", ")}), ` +
+      `${path}: layer "${owner}" must have ${specs.length} weights (${specs.map((spec) => spec.name).join(", ")}), ` +
         `has ${found.length} (${found.map((weight) => `${weight.name} ${formatShape(weight.shape)}`).join(", ")})`,
     );
   }
-  for (const [j, { name: _, ...tensor }] of found.entries()) to.set(`${layer}/${specs[j]!.name}`, tensor);
+  for (const [j, { name }] of specs.entries()) {
+    const { name: theirs, ...tensor } = found[j]!;
+    if (tensor.dtype === "I32") {
+      throw new DataError(`${path}: "${theirs}" must be an array of float16, float32 or float64, is of integers`);
+    }
+    to.set(`${owner}/${name}`, tensor);
+  }
 }
 
 /** A kernel [height, width, in, out] with both first axes reversed; biases stay. */

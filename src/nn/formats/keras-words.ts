@@ -20,27 +20,41 @@ export interface FromKeras {
   readonly where: string;
   readonly layer: string;
   readonly remarks: Remarks;
+  /** Of Keras, where it wrote the file. */
+  readonly version: string | undefined;
 }
 
 /** A setting whose values Keras writes in another way. */
 export interface KerasSetting {
   readonly name: string;
+  /** Its name in files of Keras 1 and 2, where that is another. */
+  readonly formerly?: string;
   /** @throws UsageError for what Keras has no words for */
   readonly to: (value: unknown, where: string) => unknown;
   /** undefined: the layer's default. @throws DataError for what cannot be computed */
   readonly from: (value: unknown, context: FromKeras) => unknown;
 }
 
-/** A layer in Keras's words. Its class has the same name in both. */
+/** A layer in Keras's words. */
 export interface KerasWords {
+  /** Keras's name of the class, where it is another, such as "Package>Name" of a class that a user registered. */
+  readonly className?: string;
   /** Keras's names of the settings, by the layer's. */
   readonly settings?: Readonly<Record<string, string | KerasSetting>>;
   /** What Keras writes and Kilograd has one value of. Another value in a file would compute something else. */
   readonly fixed?: Json;
+  /** As `fixed`, of settings that only some versions know: they are not written. */
+  readonly fixedIfGiven?: Json;
   /** What Keras writes besides. */
   readonly written?: Json;
   /** Keras's names of weights, where they are others. */
   readonly weights?: Readonly<Record<string, string>>;
+  /** Scalars without a part in what it computes that Keras has behind its weights, and what is written for them. */
+  readonly besides?: Readonly<Record<string, number>>;
+  /** For layers made of layers: groups of weights in a file of weights alone, as Keras 3 writes it, in their order. */
+  readonly parts?: readonly string[];
+  /** Names of its inputs, where they are arguments of a call, one by one, instead of a list. */
+  readonly inputs?: readonly string[];
   /** Whether Theano, a backend of Keras 1 and 2, turns its kernel around. */
   readonly turnedByTheano?: boolean;
   /** What a file says of the layer, given its place. @throws DataError, beginning with `where`, for another function */
@@ -79,7 +93,7 @@ export class Remarks {
   }
 }
 
-// Names that mean the same function in both. (Keras's leaky_relu and elu have other slopes by default.)
+// Names that mean the same function in both. (Keras's leaky_relu has another slope by default.)
 const activations: readonly (readonly [ActivationName, string])[] = [
   ["linear", "linear"],
   ["softmax", "softmax"],
@@ -89,21 +103,40 @@ const activations: readonly (readonly [ActivationName, string])[] = [
   ["softplus", "softplus"],
   ["gelu", "gelu"],
   ["exp", "exponential"],
+  ["elu", "elu"],
+  ["selu", "selu"],
+  ["swish", "silu"],
+  ["hardSwish", "hard_silu"],
+  ["hardSigmoid", "hard_sigmoid"],
 ];
+/** Other names of Keras's. */
+const aliases: Readonly<Record<string, string>> = { swish: "silu", hard_swish: "hard_silu" };
 
-function translated(where: string, name: unknown, direction: "toKeras" | "fromKeras"): string {
-  const [from, to] = direction === "toKeras" ? ([0, 1] as const) : ([1, 0] as const);
-  const pair = activations.find((candidate) => candidate[from] === name);
-  if (pair !== undefined) return pair[to];
-  const message = `${where}: activation must be one of ${activations.map((p) => p[from]).join(", ")}, is ${JSON.stringify(name)}`;
-  throw direction === "toKeras" ? new UsageError(message) : new DataError(message);
+function unknownActivation(where: string, name: unknown, column: 0 | 1): string {
+  const known = activations.map((pair) => pair[column]).join(", ");
+  return `${where}: activation must be one of ${known}, is ${JSON.stringify(name)}`;
 }
 
 /** Activations that are objects in the file have names that are not known here. */
 export const activationSetting: KerasSetting = {
   name: "activation",
-  to: (value, where) => translated(where, value, "toKeras"),
-  from: (value, { where }) => (value === undefined ? undefined : translated(where, value ?? "linear", "fromKeras")),
+  to(value, where) {
+    const pair = activations.find(([ours]) => ours === value);
+    if (pair !== undefined) return pair[1];
+    throw new UsageError(unknownActivation(where, value, 0));
+  },
+  from(value, { where, version }) {
+    if (value === undefined) return undefined;
+    const name = value ?? "linear";
+    const pair = activations.find(([, theirs]) => theirs === (aliases[String(name)] ?? name));
+    if (pair === undefined) throw new DataError(unknownActivation(where, value, 1));
+    if (pair[1] === "hard_sigmoid" && /^[12]\./.test(version ?? "")) {
+      throw new DataError(
+        `${where}: activation hard_sigmoid of Keras ${version} is 0.2 x + 0.5, not x / 6 + 0.5 as here`,
+      );
+    }
+    return pair[0];
+  },
 };
 
 /** Keras has no words for numbers of cells. */
@@ -116,6 +149,13 @@ export const paddingSetting: KerasSetting = {
   from: (value) => value ?? undefined,
 };
 
+/** One number, which Keras writes as a list. */
+export const onlySize = (name: string): KerasSetting => ({
+  name,
+  to: (value) => [value],
+  from: (value) => (Array.isArray(value) && value.length === 1 ? value[0] : (value ?? undefined)),
+});
+
 const capitalized = (name: string) => name[0]!.toUpperCase() + name.slice(1);
 
 export const classNameOf = (value: unknown): string => {
@@ -123,8 +163,16 @@ export const classNameOf = (value: unknown): string => {
   return typeof name === "string" ? name : "of its own";
 };
 
+/** For normalisations: of another axis than the last each is another function. tf.keras wrote a list. */
+export function lastAxisOnly({ axis: given }: Json, { inputShape }: PlacedLayer, where: string): void {
+  // Keras counts the batch axis.
+  const axes = [given ?? -1].flat();
+  if (axes.length === 1 && (axes[0] === -1 || axes[0] === inputShape.length)) return;
+  throw new DataError(`${where}: axis must be the last, -1 or ${inputShape.length}, is ${axes.join(", ")}`);
+}
+
 /** An initialiser; one that is not known is told, since only training would need it. */
-const initializerSetting = (name: string): KerasSetting => ({
+export const initializerSetting = (name: string): KerasSetting => ({
   name,
   to: (value) => toKerasInitializer(value as Initializer),
   from(value, { layer, remarks }) {
@@ -136,19 +184,19 @@ const initializerSetting = (name: string): KerasSetting => ({
 });
 
 /** The penalty on squares; one on magnitudes is told. */
-const penaltySetting: KerasSetting = {
-  name: "kernel_regularizer",
+export const penaltySetting = (name: string): KerasSetting => ({
+  name,
   to: (value) => (value ? { class_name: "L2", config: { l2: value } } : null),
   from(value, { layer, remarks }) {
     if (!value) return undefined;
     const { config } = value as { config?: { l1?: unknown; l2?: unknown } | null };
     const [l1 = 0, l2 = 0] = [config?.l1, config?.l2];
     const known = /^(L2|L1L2)$/.test(classNameOf(value)) && Number.isFinite(l2) && (l2 as number) >= 0;
-    if (!known) remarks.lacks(layer, `kernel_regularizer ${classNameOf(value)}`);
-    else if (l1) remarks.lacks(layer, `kernel_regularizer's l1 of ${l1}`);
+    if (!known) remarks.lacks(layer, `${name} ${classNameOf(value)}`);
+    else if (l1) remarks.lacks(layer, `${name}'s l1 of ${l1}`);
     return known ? l2 : undefined;
   },
-};
+});
 
 /** Settings of layers with a kernel. */
 export const kernelSettings: KerasWords["settings"] = {
@@ -156,7 +204,7 @@ export const kernelSettings: KerasWords["settings"] = {
   useBias: "use_bias",
   kernelInitializer: initializerSetting("kernel_initializer"),
   biasInitializer: initializerSetting("bias_initializer"),
-  kernelL2: penaltySetting,
+  kernelL2: penaltySetting("kernel_regularizer"),
 };
 
 /** What Keras writes of layers with a kernel, and Kilograd has none of. */

@@ -5,11 +5,11 @@ import { anyObject, parse, text } from "../../io/json.js";
 import { DataError, UsageError } from "../../tensor/errors.js";
 import { describe } from "../../tensor/options.js";
 import type { Shape } from "../../tensor/shape.js";
-import { layerClasses, layerClassOf } from "../layers/registry.js";
+import { allClasses, layerClassOf } from "../layers/registry.js";
 import type { ModelConfig, StoredLayer } from "../model-config.js";
 import type { PlacedLayer } from "../model-shape.js";
 import { fromKerasCalls, type KerasEntry, toKerasCalls } from "./keras-graph.js";
-import { classNameOf, type Json, type KerasObject, Remarks } from "./keras-words.js";
+import { classNameOf, type Json, type KerasObject, type KerasSetting, Remarks } from "./keras-words.js";
 
 const kerasLayer = looseObject({ class_name: text, config: anyObject }, "an object");
 const kerasLayerList = array(kerasLayer, "a list");
@@ -54,27 +54,36 @@ const inputLayer = (name: string, shape: Shape): KerasObject => ({
   config: { batch_input_shape: [null, ...shape], dtype: "float32", sparse: false, ragged: false, name },
 });
 
+/** A setting whose values are the same in both. */
+const plainSetting = (name: string): KerasSetting => ({ name, to: (value) => value, from: (value) => value });
+
 /** A layer in Keras's words. @throws UsageError naming it, where Keras has none */
 function toKerasLayer({ className, config }: StoredLayer): KerasObject {
   const where = `keras: layer "${config.name}" (${className})`;
   const words = layerClassOf(className)?.keras;
   if (words === undefined) throw new UsageError(`${where}: Keras has no such layer`);
-  const settings = Object.entries(words.settings ?? {}).map(([ours, theirs]) =>
-    typeof theirs === "string" ? [theirs, config[ours]] : [theirs.name, theirs.to(config[ours], where)],
-  );
+  const settings = Object.entries(words.settings ?? {}).map(([ours, theirs]) => {
+    const { name, to } = typeof theirs === "string" ? plainSetting(theirs) : theirs;
+    return [name, to(config[ours], where)];
+  });
   const common = { name: config.name, trainable: config.trainable ?? true, dtype: "float32" };
   return {
-    class_name: className,
+    class_name: words.className ?? className,
     config: { ...common, ...Object.fromEntries(settings), ...words.fixed, ...words.written },
   };
 }
 
 /**
  * Keras's configuration of a model as Kilograd's. What only training needs is left out and told to
- * `remarks`.
+ * `remarks`. `version` is Keras's, where it wrote the file.
  * @throws DataError naming `source` and the layer
  */
-export function fromKerasConfig(model: unknown, source: string, remarks = new Remarks(source)): ModelConfig {
+export function fromKerasConfig(
+  model: unknown,
+  source: string,
+  remarks = new Remarks(source),
+  version?: string,
+): ModelConfig {
   const layers = kerasLayers(model, source);
   const { config } = model as KerasObject;
   if (layers.length === 0) throw new DataError(`${source}: its model has no layers`);
@@ -82,7 +91,7 @@ export function fromKerasConfig(model: unknown, source: string, remarks = new Re
     typeof config["name"] === "string" && config["name"] !== "" ? config["name"] : standard;
   const translated = layers
     .filter((layer) => layer.class_name !== "InputLayer")
-    .map((layer) => fromKerasLayer(source, layer, remarks));
+    .map((layer) => fromKerasLayer(source, layer, remarks, version));
   if (FUNCTIONAL.includes((model as KerasObject).class_name)) {
     const graph = fromKerasCalls(layers, config, source);
     return { className: "Functional", name: name("functional"), layers: translated, ...graph };
@@ -99,27 +108,34 @@ export function fromKerasConfig(model: unknown, source: string, remarks = new Re
 /** A layer of Keras's words. @throws DataError naming the file and the layer, where it cannot be computed */
 function fromKerasLayer(
   source: string,
-  { class_name: className, config: given }: KerasObject,
+  { class_name: theirs, registered_name: registered, config: given }: KerasEntry,
   remarks: Remarks,
+  version: string | undefined,
 ): StoredLayer {
-  const name = typeof given["name"] === "string" ? given["name"] : className;
-  const where = `${source}: layer "${name}" (${className})`;
-  const words = layerClassOf(className)?.keras;
-  if (words === undefined) {
-    const known = layerClasses.filter(({ keras }) => keras !== undefined).map((each) => each.className);
-    throw new DataError(`${where}: the class must be one of ${known.join(", ")}`);
+  const name = typeof given["name"] === "string" ? given["name"] : theirs;
+  const where = `${source}: layer "${name}" (${theirs})`;
+  const kerasName = ({ className, keras }: ReturnType<typeof allClasses>[number]) => keras?.className ?? className;
+  const known = allClasses().filter(({ keras }) => keras !== undefined);
+  const found = known.find((each) => kerasName(each) === theirs || kerasName(each) === registered);
+  if (found === undefined) {
+    throw new DataError(
+      `${where}: the class must be one of ${known.map(kerasName).join(", ")}, or one of nn.defineLayer with Keras's words`,
+    );
   }
-  for (const [key, value] of Object.entries(words.fixed ?? {})) {
+  const { className } = found;
+  const words = found.keras!;
+  for (const [key, value] of Object.entries({ ...words.fixed, ...words.fixedIfGiven })) {
     if (given[key] === undefined || given[key] === value) continue;
     throw new DataError(`${where}: ${key} must be ${JSON.stringify(value)}, is ${JSON.stringify(given[key])}`);
   }
   const policy = policyOf(given["dtype"]);
   if (policy !== undefined && policy !== "float32") remarks.computes(name, policy);
   const read = new Set<string>();
-  const settings = Object.entries(words.settings ?? {}).flatMap(([ours, theirs]) => {
-    const key = typeof theirs === "string" ? theirs : theirs.name;
+  const settings = Object.entries(words.settings ?? {}).flatMap(([ours, setting]) => {
+    const { name: current, formerly, from } = typeof setting === "string" ? plainSetting(setting) : setting;
+    const key = formerly !== undefined && given[current] === undefined ? formerly : current;
     read.add(key);
-    const value = typeof theirs === "string" ? given[key] : theirs.from(given[key], { where, layer: name, remarks });
+    const value = from(given[key], { where, layer: name, remarks, version });
     return value === undefined || value === null ? [] : [[ours, value] as const];
   });
   for (const [key, value] of Object.entries(given).sort(([a], [b]) => (a < b ? -1 : 1))) {

@@ -2,12 +2,12 @@
 import { conv2d as conv2dOp } from "../../autograd/ops/conv2d.js";
 import { conv2dMaxPool2d } from "../../autograd/ops/conv2d-pool.js";
 import { conv2dRules, pairRule } from "../../kernels/conv2d/geometry.js";
-import { checkOptions, integer, type Rules } from "../../tensor/options.js";
+import { integer } from "../../tensor/options.js";
 import { sizeOf } from "../../tensor/shape.js";
 import { activate, splitActivation } from "../activations.js";
 import { kernelSettings, kernelWritten, paddingSetting } from "../formats/keras-words.js";
-import { type CallableLayer, defineLayerClass, weight } from "../layer.js";
-import { type KernelOptions, kernelConfig, kernelRules } from "./dense.js";
+import { type CallableLayer, defineLayer } from "../layer.js";
+import { type KernelOptions, kernelConfig, kernelRules, kernelWeights } from "./dense.js";
 import { type Padding, type Pair, pairOf, slide, windowsOf } from "./window.js";
 
 export interface Conv2dOptions extends KernelOptions {
@@ -22,17 +22,11 @@ export interface Conv2dOptions extends KernelOptions {
   readonly dilations?: Pair;
 }
 
-const rules: Rules<Conv2dOptions> = {
-  ...kernelRules,
-  ...conv2dRules,
-  filters: integer({ from: 1 }),
-  kernelSize: pairRule,
-};
-
-export const Conv2D = defineLayerClass({
+export const Conv2D = defineLayer<Conv2dOptions>({
   className: "Conv2D",
-  make(given: Conv2dOptions) {
-    const options = checkOptions("Conv2D", given, rules, ["filters", "kernelSize"]);
+  options: { ...kernelRules, ...conv2dRules, filters: integer({ from: 1 }), kernelSize: pairRule },
+  required: ["filters", "kernelSize"],
+  make(options) {
     const { filters, padding = "valid" } = options;
     const kernelSize = pairOf(options.kernelSize);
     const strides = pairOf(options.strides ?? 1);
@@ -43,15 +37,7 @@ export const Conv2D = defineLayerClass({
       config: { filters, kernelSize, strides, padding, dilations, ...config },
       activation: config.activation,
       outputShape: (shape) => [...slide(shape, { size: kernelSize, strides, padding, dilations }), filters],
-      weights: (shape) => [
-        weight({
-          name: "kernel",
-          shape: [...kernelSize, shape[2]!, filters],
-          initializer: config.kernelInitializer,
-          l2: config.kernelL2,
-        }),
-        ...(config.useBias ? [weight({ name: "bias", shape: [filters], initializer: config.biasInitializer })] : []),
-      ],
+      weights: (shape) => kernelWeights(config, [...kernelSize, shape[2]!, filters]),
       // Each value of the output takes a window of all input channels.
       multiplyAdds: (output, input) => sizeOf(output) * sizeOf(kernelSize) * input[2]!,
       call(x, { kernel, bias }, { omitActivation }) {
@@ -81,4 +67,4 @@ export const Conv2D = defineLayerClass({
 });
 
 /** Convolution of [N, height, width, channels]. */
-export const conv2d = (options: Conv2dOptions): CallableLayer => Conv2D.make(options);
+export const conv2d = (options: Conv2dOptions): CallableLayer => Conv2D(options);

@@ -1,55 +1,50 @@
-// Layers without weights: dropout, activation, flatten, reshape.
+// Layers without weights: dropout, activation, flatten, reshape, permute, repeat.
+import { ones } from "../../autograd/ops/create.js";
 import { dropout as dropoutOp } from "../../autograd/ops/dropout.js";
+import { mul } from "../../autograd/ops/elementwise.js";
 import { maxPool2d } from "../../autograd/ops/pool2d.js";
-import { reshape as reshapeOp } from "../../autograd/ops/transform.js";
+import { reshape as reshapeOp, transpose } from "../../autograd/ops/transform.js";
 import { ShapeError, UsageError } from "../../tensor/errors.js";
-import { check, checkOptions, integer, listOf, number, object, type Rules } from "../../tensor/options.js";
+import { check, integer, listOf, number, object } from "../../tensor/options.js";
 import { formatShape, type Shape, sizeOf } from "../../tensor/shape.js";
 import { type ActivationName, activate, activationRule, splitActivation } from "../activations.js";
 import { activationSetting } from "../formats/keras-words.js";
-import { type CallableLayer, commonConfig, defineLayerClass, type LayerOptions, layerRules } from "../layer.js";
-import { windowsOf } from "./window.js";
+import { type CallableLayer, defineLayer, type LayerOptions } from "../layer.js";
+import { shortFor, windowsOf } from "./window.js";
 
 export interface DropoutOptions extends LayerOptions {
   /** Share of elements set to 0 while training, in [0, 1); the others grow by 1 / (1 - rate). */
   readonly rate: number;
 }
 
-const dropoutRules: Rules<DropoutOptions> = { ...layerRules, rate: number({ from: 0, below: 1 }) };
-
-export const Dropout = defineLayerClass({
+export const Dropout = defineLayer<DropoutOptions>({
   className: "Dropout",
-  make(given: DropoutOptions) {
-    const options = checkOptions("Dropout", given, dropoutRules, ["rate"]);
-    const { rate } = options;
-    return {
-      config: { rate, ...commonConfig(options) },
-      gives: rate === 0 ? "elements" : "survivors",
-      outputShape: (shape) => shape,
-      call: (x, _, { training, key }) => (training && rate > 0 ? dropoutOp(x, { rate, key }) : x),
-    };
-  },
+  options: { rate: number({ from: 0, below: 1 }) },
+  required: ["rate"],
+  make: ({ rate }) => ({
+    config: { rate },
+    gives: rate === 0 ? "elements" : "survivors",
+    call: (x, _, { training, key }) => (training && rate > 0 ? dropoutOp(x, { rate, key }) : x),
+  }),
   keras: { settings: { rate: "rate" } },
 });
 
 /** Drops elements while training; `dropout(0.5)` is short for `dropout({ rate: 0.5 })`. */
-export function dropout(options: number | DropoutOptions): CallableLayer {
-  return Dropout.make((object.accepts(options) ? options : { rate: options }) as DropoutOptions);
-}
+export const dropout = (options: number | DropoutOptions): CallableLayer => Dropout(shortFor("rate", options));
 
 interface ActivationOptions extends LayerOptions {
   readonly activation: ActivationName;
 }
 
-export const Activation = defineLayerClass({
+export const Activation = defineLayer<ActivationOptions>({
   className: "Activation",
-  make({ activation: name, ...options }: ActivationOptions) {
-    check("Activation", "activation", name, activationRule);
+  options: { activation: activationRule },
+  required: ["activation"],
+  make({ activation: name }) {
     return {
-      config: { activation: name, ...commonConfig(checkOptions("Activation", options, layerRules)) },
+      config: { activation: name },
       activation: name,
       gives: "elements",
-      outputShape: (shape) => shape,
       call: (x, _, { omitActivation }) => (omitActivation ? x : activate(x, name)),
       fuse(next) {
         // The pooling commutes with the fused activations, which increase, and leaves them less to do.
@@ -66,13 +61,12 @@ export const Activation = defineLayerClass({
 /** An activation as a layer of its own. */
 export function activation(name: ActivationName, options: LayerOptions = {}): CallableLayer {
   check("Activation", "options", options, object);
-  return Activation.make({ ...options, activation: name });
+  return Activation({ ...options, activation: name });
 }
 
-export const Flatten = defineLayerClass({
+export const Flatten = defineLayer({
   className: "Flatten",
-  make: (options: LayerOptions) => ({
-    config: commonConfig(checkOptions("Flatten", options, layerRules)),
+  make: () => ({
     gives: "elements",
     outputShape: (shape) => [sizeOf(shape)],
     call: (x) => reshapeOp(x, [x.shape[0]!, sizeOf(x.shape.slice(1))]),
@@ -81,16 +75,17 @@ export const Flatten = defineLayerClass({
 });
 
 /** [N, ...] to [N, product of the rest]. */
-export const flatten = (options: LayerOptions = {}): CallableLayer => Flatten.make(options);
+export const flatten = (options: LayerOptions = {}): CallableLayer => Flatten(options);
 
 interface ReshapeOptions extends LayerOptions {
   readonly targetShape: Shape;
 }
 
-export const Reshape = defineLayerClass({
+export const Reshape = defineLayer<ReshapeOptions>({
   className: "Reshape",
-  make({ targetShape, ...options }: ReshapeOptions) {
-    check("Reshape", "targetShape", targetShape, listOf(integer({ from: -1 })));
+  options: { targetShape: listOf(integer({ from: -1 })) },
+  required: ["targetShape"],
+  make({ targetShape }) {
     const known = sizeOf(targetShape.filter((size) => size !== -1));
     const resolved = (shape: Shape): Shape =>
       targetShape.map((size) => (size === -1 && known > 0 ? sizeOf(shape) / known : size));
@@ -98,7 +93,7 @@ export const Reshape = defineLayerClass({
       throw new UsageError(`Reshape: at most one size of the target shape may be -1, got ${formatShape(targetShape)}`);
     }
     return {
-      config: { targetShape, ...commonConfig(checkOptions("Reshape", options, layerRules)) },
+      config: { targetShape },
       gives: "elements",
       outputShape(shape) {
         const target = resolved(shape);
@@ -118,5 +113,62 @@ export const Reshape = defineLayerClass({
 /** [N, ...] to [N, ...targetShape] of the same size. One of its sizes may be -1: it is what remains. */
 export function reshape(targetShape: Shape, options: LayerOptions = {}): CallableLayer {
   check("Reshape", "options", options, object);
-  return Reshape.make({ ...options, targetShape });
+  return Reshape({ ...options, targetShape });
+}
+
+interface PermuteOptions extends LayerOptions {
+  readonly dims: readonly number[];
+}
+
+export const Permute = defineLayer<PermuteOptions>({
+  className: "Permute",
+  options: { dims: listOf(integer({ from: 1 }), { from: 1 }) },
+  required: ["dims"],
+  make({ dims }) {
+    if ([...dims].sort((a, b) => a - b).some((axis, i) => axis !== i + 1)) {
+      throw new UsageError(`Permute: dims must be the numbers 1 to ${dims.length} in any order, got [${dims}]`);
+    }
+    return {
+      config: { dims },
+      gives: "summaries",
+      outputShape(shape) {
+        if (shape.length === dims.length) return dims.map((axis) => shape[axis - 1]!);
+        throw new ShapeError(`needs inputs of ${dims.length} axes, got ${formatShape(shape)}`);
+      },
+      call: (x) => transpose(x, [0, ...dims]),
+    };
+  },
+  keras: { settings: { dims: "dims" } },
+});
+
+/** Axis k of the result is axis dims[k - 1] of [N, ...], counted from 1 behind the batch: `permute([2, 1])`. */
+export function permute(dims: readonly number[], options: LayerOptions = {}): CallableLayer {
+  check("Permute", "options", options, object);
+  return Permute({ ...options, dims });
+}
+
+interface RepeatVectorOptions extends LayerOptions {
+  readonly n: number;
+}
+
+export const RepeatVector = defineLayer<RepeatVectorOptions>({
+  className: "RepeatVector",
+  options: { n: integer({ from: 1 }) },
+  required: ["n"],
+  make: ({ n }) => ({
+    config: { n },
+    gives: "summaries",
+    outputShape(shape) {
+      if (shape.length === 1) return [n, shape[0]!];
+      throw new ShapeError(`needs inputs of one axis, got ${formatShape(shape)}`);
+    },
+    call: (x) => mul(reshapeOp(x, [x.shape[0]!, 1, x.shape[1]!]), ones(x.device, [n, 1])),
+  }),
+  keras: { settings: { n: "n" } },
+});
+
+/** [N, C] to [N, n, C], n times the same. */
+export function repeatVector(n: number, options: LayerOptions = {}): CallableLayer {
+  check("RepeatVector", "options", options, object);
+  return RepeatVector({ ...options, n });
 }

@@ -1,12 +1,13 @@
-// Fully connected layer: y = activation(x kernel + bias), x [N, in], kernel [in, units], bias [units].
+// Fully connected layer: y = activation(x kernel + bias), x [N, ..., in], kernel [in, units], bias [units].
 import { matmul } from "../../autograd/ops/matmul.js";
+import { reshape } from "../../autograd/ops/transform.js";
 import { ShapeError } from "../../tensor/errors.js";
-import { boolean, checkOptions, integer, number, type Rules } from "../../tensor/options.js";
-import { formatShape } from "../../tensor/shape.js";
+import { boolean, integer, number, type Rules } from "../../tensor/options.js";
+import { type Shape, sizeOf } from "../../tensor/shape.js";
 import { type ActivationName, activate, activationRule, splitActivation } from "../activations.js";
 import { kernelSettings, kernelWritten } from "../formats/keras-words.js";
 import { type InitializerOption, initializerOf, initializerRule } from "../initializers.js";
-import { type CallableLayer, commonConfig, defineLayerClass, type LayerOptions, layerRules, weight } from "../layer.js";
+import { type CallableLayer, defineLayer, type LayerOptions, type WeightOptions } from "../layer.js";
 
 /** Options of layers with a kernel; Keras's defaults. */
 export interface KernelOptions extends LayerOptions {
@@ -23,8 +24,7 @@ export interface KernelOptions extends LayerOptions {
 }
 
 /** Rules of the options of layers with a kernel. */
-export const kernelRules: Rules<KernelOptions> = {
-  ...layerRules,
+export const kernelRules: Rules<Omit<KernelOptions, keyof LayerOptions>> = {
   activation: activationRule,
   useBias: boolean,
   kernelInitializer: initializerRule,
@@ -41,8 +41,16 @@ export function kernelConfig(options: KernelOptions) {
     kernelInitializer: initializerOf(options.kernelInitializer ?? "glorotUniform"),
     biasInitializer: initializerOf(options.biasInitializer ?? "zeros"),
     kernelL2,
-    ...commonConfig(options),
   };
+}
+
+/** A kernel of this shape, and a bias along its last axis where there is one. */
+export function kernelWeights(config: ReturnType<typeof kernelConfig>, shape: Shape): WeightOptions[] {
+  const { useBias, kernelInitializer, biasInitializer, kernelL2 } = config;
+  return [
+    { name: "kernel", shape, initializer: kernelInitializer, l2: kernelL2 },
+    ...(useBias ? [{ name: "bias", shape: shape.slice(-1), initializer: biasInitializer }] : []),
+  ];
 }
 
 export interface DenseOptions extends KernelOptions {
@@ -50,12 +58,11 @@ export interface DenseOptions extends KernelOptions {
   readonly units: number;
 }
 
-const rules: Rules<DenseOptions> = { ...kernelRules, units: integer({ from: 1 }) };
-
-export const Dense = defineLayerClass({
+export const Dense = defineLayer<DenseOptions>({
   className: "Dense",
-  make(given: DenseOptions) {
-    const options = checkOptions("Dense", given, rules, ["units"]);
+  options: { ...kernelRules, units: integer({ from: 1 }) },
+  required: ["units"],
+  make(options) {
     const { units } = options;
     const config = kernelConfig(options);
     const { fused, after } = splitActivation(config.activation);
@@ -63,18 +70,16 @@ export const Dense = defineLayerClass({
       config: { units, ...config },
       activation: config.activation,
       outputShape(shape) {
-        if (shape.length !== 1) {
-          throw new ShapeError(`needs inputs of one axis, got ${formatShape(shape)}; put nn.flatten() before it`);
-        }
-        return [units];
+        if (shape.length === 0) throw new ShapeError("needs inputs of one axis or more, got []");
+        return [...shape.slice(0, -1), units];
       },
-      weights: ([size]) => [
-        weight({ name: "kernel", shape: [size!, units], initializer: config.kernelInitializer, l2: config.kernelL2 }),
-        ...(config.useBias ? [weight({ name: "bias", shape: [units], initializer: config.biasInitializer })] : []),
-      ],
-      multiplyAdds: (_, [size]) => size! * units,
+      weights: (shape) => kernelWeights(config, [shape.at(-1)!, units]),
+      multiplyAdds: (output, input) => sizeOf(output) * input.at(-1)!,
       call(x, { kernel, bias }, { omitActivation }) {
-        const y = matmul(x, kernel!, { ...(bias && { bias }), activation: omitActivation ? "linear" : fused });
+        // All axes but the last are one: a row of the product each.
+        const rows = x.rank === 2 ? x : reshape(x, [sizeOf(x.shape.slice(0, -1)), x.shape.at(-1)!]);
+        const product = matmul(rows, kernel!, { ...(bias && { bias }), activation: omitActivation ? "linear" : fused });
+        const y = x.rank === 2 ? product : reshape(product, x.shape.with(-1, units));
         return omitActivation ? y : activate(y, after);
       },
     };
@@ -82,5 +87,5 @@ export const Dense = defineLayerClass({
   keras: { settings: { units: "units", ...kernelSettings }, written: kernelWritten },
 });
 
-/** Fully connected layer on [N, in]. */
-export const dense = (options: DenseOptions): CallableLayer => Dense.make(options);
+/** Fully connected layer along the last axis: [N, ..., in] to [N, ..., units]. */
+export const dense = (options: DenseOptions): CallableLayer => Dense(options);
