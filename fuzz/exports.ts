@@ -437,6 +437,14 @@ const rights: Readonly<Record<string, Right>> = {
   "nn.conv2d": () => [
     { filters: 2, kernelSize: 3, strides: 1, padding: "same", dilations: [1, 1], kernelInitializer: "heNormal" },
   ],
+  "nn.conv1d": () => [{ filters: 2, kernelSize: 3, strides: 1, padding: "causal", dilations: 1, groups: 1 }],
+  "nn.depthwiseConv2d": () => [
+    { kernelSize: 3, depthMultiplier: 2, padding: "same", depthwiseInitializer: "heNormal" },
+  ],
+  "nn.separableConv2d": () => [{ filters: 2, kernelSize: [2, 1], strides: [1, 2], pointwiseL2: 0.1 }],
+  "nn.upSampling1d": () => [{ size: 2 }],
+  "nn.upSampling2d": () => [{ size: [2, 3], interpolation: "bilinear" }],
+  "nn.resizing": () => [{ height: 3, width: 4, interpolation: "nearest" }],
   "nn.dense": () => [
     { units: 2, activation: "relu", useBias: true, kernelInitializer: K.nn.uniform(), kernelL2: 0.1, name: "a" },
   ],

@@ -79,9 +79,16 @@ export {
 } from "./layers/advanced-activations.js";
 export { type MultiHeadAttentionOptions, multiHeadAttention } from "./layers/attention.js";
 export { type BatchNormOptions, batchNorm } from "./layers/batch-norm.js";
+export { type Conv1dOptions, conv1d } from "./layers/conv1d.js";
 export { type Conv2dOptions, conv2d } from "./layers/conv2d.js";
 export { activation, type DropoutOptions, dropout, flatten, permute, repeatVector, reshape } from "./layers/core.js";
 export { type DenseOptions, dense, type KernelOptions } from "./layers/dense.js";
+export {
+  type DepthwiseConv2dOptions,
+  depthwiseConv2d,
+  type SeparableConv2dOptions,
+  separableConv2d,
+} from "./layers/depthwise-conv2d.js";
 export { type EmbeddingOptions, embedding } from "./layers/embedding.js";
 export { type GroupNormOptions, groupNorm, instanceNorm } from "./layers/group-norm.js";
 export { type LayerNormOptions, layerNorm } from "./layers/layer-norm.js";
@@ -131,6 +138,14 @@ export {
   type Pool2dOptions,
 } from "./layers/pooling.js";
 export { type NormalizationOptions, normalization, type RescalingOptions, rescaling } from "./layers/preprocessing.js";
+export {
+  type ResizingOptions,
+  resizing,
+  type UpSampling1dOptions,
+  type UpSampling2dOptions,
+  upSampling1d,
+  upSampling2d,
+} from "./layers/resizing.js";
 export type { ScaleOptions } from "./layers/standardize.js";
 export type { LossFunction } from "./loss.js";
 export { LossScaler, type LossScalingOptions } from "./loss-scaling.js";

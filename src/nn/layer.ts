@@ -122,7 +122,7 @@ export interface LayerParts
   extends Partial<Omit<Layer, "className" | "config" | "outputShape" | "weights" | "call" | "bound">> {
   /** What its definition makes the same layer of, as JSON; default the options as they were given. */
   readonly config?: Readonly<Record<string, unknown>>;
-  /** Default: as the input. @throws ShapeError when the inputs do not fit; its message goes on after the layer's name */
+  /** Default: that of the input. @throws ShapeError when the inputs do not fit; the layer's name is put before it */
   outputShape?(inputShape: Shape, ...others: Shape[]): Shape;
   /** Default none. */
   weights?(inputShape: Shape, ...others: Shape[]): readonly WeightOptions[];
@@ -179,8 +179,8 @@ export interface LayerDefinition<Options extends LayerOptions> {
   /** Unique; stored models name it. */
   readonly className: string;
   /**
-   * What each option may be, besides name and trainable: `{ rate: { expected: "a number", accepts: Number.isFinite } }`.
-   * Default: there are no others.
+   * What each option may be, besides name and trainable, as `{ rate: { expected: "a number", accepts: Number.isFinite }
+   * }`. Default: there are no others.
    */
   readonly options?: Rules<Omit<Options, keyof LayerOptions>>;
   /** Names of options without a default. */

@@ -279,7 +279,6 @@ describe("an .h5 file that is not what it should be", () => {
       { data_format: "channels_first" },
       /layer "conv2d" \(Conv2D\): data_format must be "channels_last"/,
     ],
-    ["groups", { groups: 2 }, /groups must be 1, is 2/],
     ["an unknown activation", { activation: "swoosh" }, /activation must be one of .*, is "swoosh"/],
     ["an activation of its own", { activation: { class_name: "Custom" } }, /is {"class_name":"Custom"}/],
   ])("is refused for what would be computed otherwise: %s", (_, change, message) => {

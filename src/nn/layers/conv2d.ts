@@ -1,7 +1,8 @@
-// Convolution of images: y = activation(x * kernel + bias), x [N, H, W, Cin], kernel [kh, kw, Cin, filters].
+// Convolution of images: y = activation(x * kernel + bias), x [N, H, W, Cin], kernel [kh, kw, Cin / groups, filters].
 import { conv2d as conv2dOp } from "../../autograd/ops/conv2d.js";
 import { conv2dMaxPool2d } from "../../autograd/ops/conv2d-pool.js";
 import { conv2dRules, pairRule } from "../../kernels/conv2d/geometry.js";
+import { ShapeError } from "../../tensor/errors.js";
 import { integer } from "../../tensor/options.js";
 import { sizeOf } from "../../tensor/shape.js";
 import { activate, splitActivation } from "../activations.js";
@@ -20,34 +21,52 @@ export interface Conv2dOptions extends KernelOptions {
   readonly padding?: Padding;
   /** Default 1. */
   readonly dilations?: Pair;
+  /** Groups of channels that see only themselves; divides both the inputs' and the filters. Default 1. */
+  readonly groups?: number;
+}
+
+/** @throws ShapeError unless groups divide the channels on both sides */
+export function requireGroups(groups: number, channels: number, filters: number): void {
+  if (channels % groups === 0 && filters % groups === 0) return;
+  throw new ShapeError(`needs channels and filters that ${groups} groups divide, got ${channels} and ${filters}`);
 }
 
 export const Conv2D = defineLayer<Conv2dOptions>({
   className: "Conv2D",
-  options: { ...kernelRules, ...conv2dRules, filters: integer({ from: 1 }), kernelSize: pairRule },
+  options: {
+    ...kernelRules,
+    ...conv2dRules,
+    filters: integer({ from: 1 }),
+    kernelSize: pairRule,
+    groups: integer({ from: 1 }),
+  },
   required: ["filters", "kernelSize"],
   make(options) {
-    const { filters, padding = "valid" } = options;
+    const { filters, padding = "valid", groups = 1 } = options;
     const kernelSize = pairOf(options.kernelSize);
     const strides = pairOf(options.strides ?? 1);
     const dilations = pairOf(options.dilations ?? 1);
     const config = kernelConfig(options);
     const { fused, after } = splitActivation(config.activation);
     return {
-      config: { filters, kernelSize, strides, padding, dilations, ...config },
+      config: { filters, kernelSize, strides, padding, dilations, groups, ...config },
       activation: config.activation,
-      outputShape: (shape) => [...slide(shape, { size: kernelSize, strides, padding, dilations }), filters],
-      weights: (shape) => kernelWeights(config, [...kernelSize, shape[2]!, filters]),
-      // Each value of the output takes a window of all input channels.
-      multiplyAdds: (output, input) => sizeOf(output) * sizeOf(kernelSize) * input[2]!,
+      outputShape(shape) {
+        const [height, width] = slide(shape, { size: kernelSize, strides, padding, dilations });
+        requireGroups(groups, shape[2]!, filters);
+        return [height, width, filters];
+      },
+      weights: (shape) => kernelWeights(config, [...kernelSize, shape[2]! / groups, filters]),
+      // Each value of the output takes a window of all input channels of its group.
+      multiplyAdds: (output, input) => (sizeOf(output) * sizeOf(kernelSize) * input[2]!) / groups,
       call(x, { kernel, bias }, { omitActivation }) {
         const activation = omitActivation ? "linear" : fused;
-        const y = conv2dOp(x, kernel!, { strides, padding, dilations, ...(bias && { bias }), activation });
+        const y = conv2dOp(x, kernel!, { strides, padding, dilations, groups, ...(bias && { bias }), activation });
         return omitActivation ? y : activate(y, after);
       },
       fuse(next) {
         // The pooling commutes with the fused activations, which increase.
-        if (next.className !== "MaxPooling2D" || after !== "linear") return undefined;
+        if (next.className !== "MaxPooling2D" || after !== "linear" || groups > 1) return undefined;
         const pool = windowsOf(next.config);
         return (x, { kernel, bias }) =>
           conv2dMaxPool2d(x, kernel!, { strides, padding, dilations, ...(bias && { bias }), activation: fused, pool });
@@ -57,10 +76,10 @@ export const Conv2D = defineLayer<Conv2dOptions>({
   keras: {
     settings: {
       ...{ filters: "filters", kernelSize: "kernel_size", dilations: "dilation_rate" },
-      ...{ strides: "strides", padding: paddingSetting },
+      ...{ strides: "strides", padding: paddingSetting, groups: "groups" },
       ...kernelSettings,
     },
-    fixed: { data_format: "channels_last", groups: 1 },
+    fixed: { data_format: "channels_last" },
     written: kernelWritten,
     turnedByTheano: true,
   },

@@ -56,8 +56,8 @@ export const Embedding = defineLayer<EmbeddingOptions>({
 });
 
 /**
- * A row of weights for each id, 0 to inputDim - 1: [N, ...] to [N, ..., outputDim]. Ids may be floats, as models' inputs
- * are. An id that there is none of gives NaN.
+ * A row of weights for each id, 0 to inputDim - 1: [N, ...] to [N, ..., outputDim]. Ids may be floats, as inputs of
+ * models are. An id that there is none of gives NaN.
  * @example
  * nn.sequential({ device, inputShape: [20] }, [nn.embedding({ inputDim: 1000, outputDim: 16 }), nn.globalAvgPool1d()]);
  */

@@ -58,7 +58,7 @@ const axisRule: Rule = {
   accepts: (value) => value === null || anyOf(integer(), listOf(integer())).accepts(value),
 };
 
-/** Axes of [N, ...shape] with statistics of their own, and their sizes. @throws ShapeError for axes that there are not */
+/** Axes of [N, ...shape] with statistics of their own, and their sizes. @throws ShapeError for others */
 export function statisticsAxes(axis: number | readonly number[] | null, shape: Shape) {
   const axes = [...normalizeAxes("axis", axis === null ? [] : [axis].flat(), shape.length + 1)].sort((a, b) => a - b);
   if (axes[0] === 0) {
@@ -123,7 +123,8 @@ export const rescaling = (options: RescalingOptions): CallableLayer => Rescaling
  * (x - mean) / sqrt(variance), with a mean and a variance for each channel, or for other axes. They are given, or
  * weights that `nn.adapt(model, data)` finds and no training changes.
  * @example
- * const model = nn.sequential({ device, inputShape: [28, 28, 1] }, [nn.normalization(), nn.flatten(), nn.dense({ units: 10 })]);
+ * const layers = [nn.normalization(), nn.flatten(), nn.dense({ units: 10 })];
+ * const model = nn.sequential({ device, inputShape: [28, 28, 1] }, layers);
  * await nn.adapt(model, train);
  */
 export const normalization = (options: NormalizationOptions = {}): CallableLayer => Normalization(options);

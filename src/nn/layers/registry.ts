@@ -11,9 +11,11 @@ import {
 import { ELU, LeakyReLU, PReLU, ReLU, Softmax } from "./advanced-activations.js";
 import { MultiHeadAttention } from "./attention.js";
 import { BatchNormalization } from "./batch-norm.js";
+import { Conv1D } from "./conv1d.js";
 import { Conv2D } from "./conv2d.js";
 import { Activation, Dropout, Flatten, Permute, RepeatVector, Reshape } from "./core.js";
 import { Dense } from "./dense.js";
+import { DepthwiseConv2D, SeparableConv2D } from "./depthwise-conv2d.js";
 import { Embedding } from "./embedding.js";
 import { GroupNormalization } from "./group-norm.js";
 import { LayerNormalization } from "./layer-norm.js";
@@ -31,16 +33,17 @@ import {
   MaxPooling2D,
 } from "./pooling.js";
 import { Normalization, Rescaling } from "./preprocessing.js";
+import { Resizing, UpSampling1D, UpSampling2D } from "./resizing.js";
 
 export { layerClassOf } from "../layer.js";
 
 /** The library's classes of layers. */
 // biome-ignore lint/suspicious/noExplicitAny: each class has its own options, checked by the class itself.
 export const layerClasses: readonly LayerClass<any>[] = [
-  ...[Dense, Embedding, Conv2D],
+  ...[Dense, Conv2D, Conv1D, DepthwiseConv2D, SeparableConv2D, Embedding],
   ...[MaxPooling1D, MaxPooling2D, AveragePooling1D, AveragePooling2D],
   ...[GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalAveragePooling1D, GlobalAveragePooling2D],
-  ...[ZeroPadding1D, ZeroPadding2D, Cropping1D, Cropping2D],
+  ...[ZeroPadding1D, ZeroPadding2D, Cropping1D, Cropping2D, UpSampling1D, UpSampling2D, Resizing],
   ...[BatchNormalization, LayerNormalization, GroupNormalization, Normalization, Rescaling],
   ...[Add, Subtract, Multiply, Average, Maximum, Minimum, Concatenate, Dot, MultiHeadAttention],
   ...[Dropout, SpatialDropout1D, SpatialDropout2D, GaussianNoise, GaussianDropout],
