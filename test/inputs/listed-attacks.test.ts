@@ -1,10 +1,16 @@
 // Every listed attack, and the one of CONTRIBUTING: within its ball, repeatable, and at no gradient of a weight.
+import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { ones } from "../../src/autograd/ops/create.js";
 import { add, maximum, minimum, neg, sub } from "../../src/autograd/ops/elementwise.js";
 import { type Attack, epsilonRule, radiusOf, type StepAttack, stepAttack } from "../../src/inputs/attacks/attack.js";
 import { attackImages } from "../../src/inputs/attacks/attack-images.js";
 import * as attacks from "../../src/inputs/attacks/index.js";
+import * as attributions from "../../src/inputs/attribution/index.js";
+import * as objectives from "../../src/inputs/objective.js";
+import * as parametrizations from "../../src/inputs/parametrisation.js";
+import * as regularizers from "../../src/inputs/regularisers.js";
+import * as transforms from "../../src/inputs/transforms.js";
 import { sequential } from "../../src/nn/architecture.js";
 import { conv2d } from "../../src/nn/layers/conv2d.js";
 import { flatten } from "../../src/nn/layers/core.js";
@@ -64,6 +70,14 @@ const recipe: Readonly<Record<string, readonly Attack[]>> = { "CONTRIBUTING's": 
 
 test("every listed attack is made here", () => {
   expect(Object.keys(made).sort()).toEqual(Object.keys(attacks).sort());
+});
+
+test("the page on inputs has a word on everything that is listed", () => {
+  const page = readFileSync("docs/inputs.md", "utf8");
+  const parts = { attacks, attributions, objectives, parametrizations, regularizers, transforms };
+  for (const [part, names] of Object.entries(parts)) {
+    for (const name of Object.keys(names)) expect(page, `${part}.${name}`).toMatch(new RegExp(`\\b${name}\\b`));
+  }
 });
 
 const random = new RandomStream(5, "images");

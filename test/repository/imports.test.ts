@@ -66,7 +66,7 @@ describe.each(
   });
 });
 
-test("kilograd/node loads neither echarts nor h5wasm nor Dawn before they are used", () => {
+test("kilograd/node loads neither echarts nor h5wasm nor gifenc nor Dawn before they are used", () => {
   expect([...reachedFrom("dist/index.js").keys()]).toEqual(["valibot"]);
   expect([...reachedFrom("dist/node.js").keys()]).toEqual(expect.arrayContaining(["node:fs", "webgpu", "h5wasm"]));
   const script = `
@@ -74,7 +74,7 @@ test("kilograd/node loads neither echarts nor h5wasm nor Dawn before they are us
     await import("./dist/node.js");
     const shared = process.report.getReport().sharedObjects.filter((path) => path.endsWith(".node"));
     const loaded = [...Object.keys(createRequire(import.meta.url).cache), ...shared];
-    console.log(JSON.stringify(loaded.filter((path) => /echarts|h5wasm|webgpu|dawn/.test(path))));`;
+    console.log(JSON.stringify(loaded.filter((path) => /echarts|h5wasm|gifenc|webgpu|dawn/.test(path))));`;
   const { stdout, stderr } = spawnSync(process.execPath, ["--input-type=module", "-e", script], { encoding: "utf8" });
   expect(stderr).toBe("");
   expect(JSON.parse(stdout)).toEqual([]);

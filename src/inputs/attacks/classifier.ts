@@ -3,7 +3,7 @@
 import { add, div, mul, sub } from "../../autograd/ops/elementwise.js";
 import { oneHot } from "../../autograd/ops/gather.js";
 import { argmax, logSumExp, max, sum } from "../../autograd/ops/reduce.js";
-import { reshape } from "../../autograd/ops/transform.js";
+import { concat, reshape } from "../../autograd/ops/transform.js";
 import { noGrad, valueAndGrad } from "../../autograd/tape.js";
 import { KilogradError } from "../../tensor/errors.js";
 import { keep } from "../../tensor/scope.js";
@@ -92,23 +92,30 @@ export class Classifier {
   ): Promise<{ readonly losses: Float32Array; readonly gradients: Float32Array; readonly logits: Float64Array }> {
     const plan = this.planOf(loss, (x, y, t) => {
       const [hot, other] = [oneHot(y!, this.classes), oneHot(t!, this.classes)];
-      let [logits, losses]: (Tensor | undefined)[] = [];
+      let answers: Tensor | undefined;
       const { grad } = valueAndGrad((images: Tensor) => {
-        const rows = this.rows(images);
-        const each = loss(rows, hot, other);
-        [logits, losses] = [keep(rows.alias()), keep(each.alias())];
+        const logits = this.rows(images);
+        const each = loss(logits, hot, other);
+        answers = keep(noGrad(() => concat([reshape(each, [each.size, 1]), logits], 1)));
         return sum(each);
       })(x!);
-      return [losses!, grad, logits!];
+      // One tensor, so that a step is waited for once.
+      const all = concat([answers!, reshape(grad, [grad.shape[0]!, this.size])], 1);
+      answers!.dispose();
+      return [all];
     });
-    const ids = (values: Int32Array) => ({ values, shape: [values.length] });
-    const found = plan.run(this.batch(images), ids(labels), ids(others));
-    const [losses, gradients, logits] = found as [Tensor, Tensor, Tensor];
-    return {
-      losses: Float32Array.from(await losses.data()),
-      gradients: Float32Array.from(await gradients.data()),
-      logits: this.checked(Float64Array.from(await logits.data())),
-    };
+    const count = labels.length;
+    const ids = (values: Int32Array) => ({ values, shape: [count] });
+    const found = await plan.run(this.batch(images), ids(labels), ids(others))[0]!.data();
+    const { classes, size } = this;
+    const [losses, gradients] = [new Float32Array(count), new Float32Array(count * size)];
+    const logits = new Float64Array(count * classes);
+    for (let i = 0, at = 0; i < count; i++, at += 1 + classes + size) {
+      losses[i] = found[at]!;
+      logits.set(found.subarray(at + 1, at + 1 + classes), i * classes);
+      gradients.set(found.subarray(at + 1 + classes, at + 1 + classes + size), i * size);
+    }
+    return { losses, gradients, logits: this.checked(logits) };
   }
 
   /** Whether the model gives each image another class than its own; of equal logits the first counts. */
