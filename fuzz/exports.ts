@@ -442,6 +442,9 @@ const rights: Readonly<Record<string, Right>> = {
     { kernelSize: 3, depthMultiplier: 2, padding: "same", depthwiseInitializer: "heNormal" },
   ],
   "nn.separableConv2d": () => [{ filters: 2, kernelSize: [2, 1], strides: [1, 2], pointwiseL2: 0.1 }],
+  "nn.conv2dTranspose": () => [
+    { filters: 2, kernelSize: 3, strides: [2, 1], padding: "same", outputPadding: [1, 0], dilations: 1 },
+  ],
   "nn.upSampling1d": () => [{ size: 2 }],
   "nn.upSampling2d": () => [{ size: [2, 3], interpolation: "bilinear" }],
   "nn.resizing": () => [{ height: 3, width: 4, interpolation: "nearest" }],

@@ -81,6 +81,7 @@ export { type MultiHeadAttentionOptions, multiHeadAttention } from "./layers/att
 export { type BatchNormOptions, batchNorm } from "./layers/batch-norm.js";
 export { type Conv1dOptions, conv1d } from "./layers/conv1d.js";
 export { type Conv2dOptions, conv2d } from "./layers/conv2d.js";
+export { type Conv2dTransposeOptions, conv2dTranspose } from "./layers/conv2d-transpose.js";
 export { activation, type DropoutOptions, dropout, flatten, permute, repeatVector, reshape } from "./layers/core.js";
 export { type DenseOptions, dense, type KernelOptions } from "./layers/dense.js";
 export {

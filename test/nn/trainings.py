@@ -38,7 +38,7 @@ def train(name, x, y, optimizer, loss="crossEntropy", count=None):
         model.zero_grad()
         value = fn(keras.ops.convert_to_tensor(targets), model(keras.ops.convert_to_tensor(inputs), training=True))
         value.backward()
-        losses.append(float(value))
+        losses.append(value.item())
         with torch.no_grad():
             optimizer.apply([v.value.grad for v in model.trainable_variables], model.trainable_variables)
     trainings.append({
@@ -80,10 +80,10 @@ a = L.MaxPooling2D(2)(L.ELU()(L.SeparableConv2D(4, 3, padding="same")(x)))
 a = L.SeparableConv2D(5, 2, strides=2, depth_multiplier=2, activation="silu")(a)
 train("separable", x, dense(L.Flatten()(a)), sgd(0.05))
 
-x = keras.Input((8, 8, 1))
+x = keras.Input((8, 8, 2))
 a = L.Conv2D(3, 3, strides=2, padding="same", activation="relu")(x)
 a = L.Conv2DTranspose(3, 3, strides=2, padding="same", activation="relu")(L.UpSampling2D(2)(L.MaxPooling2D(2)(a)))
-train("autoencoder", x, L.Conv2D(1, 3, padding="same", activation="sigmoid")(a), adam(), "meanSquaredError")
+train("autoencoder", x, L.Conv2D(2, 3, padding="same", activation="sigmoid")(a), adam(), "meanSquaredError")
 
 x = keras.Input((5, 4))
 a = L.LayerNormalization()(x)
@@ -103,7 +103,7 @@ train("batch normalisation", x, dense(L.Flatten()(a)), sgd(0.05))
 x = keras.Input((4, 4, 6))
 a = L.Activation("hard_silu")(L.GroupNormalization(2)(L.Conv2D(6, 3, padding="same", groups=3)(x)))
 a = L.Activation("selu")(L.LayerNormalization(axis=[1, 2, 3])(a))
-train("layer and group normalisation", x, dense(L.Flatten()(a)), sgd(0.02))
+train("layer and group normalisation", x, dense(L.Flatten()(a)), sgd(0.003))
 
 x = keras.Input((9, 2))
 a = L.MaxPooling1D(2)(L.Conv1D(4, 3, padding="causal", activation="relu")(x))

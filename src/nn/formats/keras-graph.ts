@@ -126,10 +126,11 @@ function callsOf(entry: KerasEntry, owner: string): { readonly from: Reference[]
     throw new DataError(`${owner}: inbound_nodes must be a list of calls, is ${describe(nodes)}`);
   }
   const names = argumentsOf(className) ?? [];
+  const passedOver = layerClassOf(String(className))?.keras?.passedOver ?? [];
   /** Inputs that are named, in their order behind those that are not; whatever else is named must be nothing. */
   const named = (before: number, given: unknown): Reference[] => {
     const { values, rest } = split(given, names);
-    checkArguments(rest, owner);
+    checkArguments(split(rest, passedOver).rest, owner);
     const places = names.slice(before);
     const last = places.findLastIndex((name) => values[name] !== undefined);
     return places.slice(0, last + 1).map((name) => oneReference(values[name], `${owner}: its ${name}`));

@@ -55,6 +55,8 @@ export interface KerasWords {
   readonly parts?: readonly string[];
   /** Names of its inputs, where they are arguments of a call, one by one, instead of a list. */
   readonly inputs?: readonly string[];
+  /** Arguments of a call that change nothing. */
+  readonly passedOver?: readonly string[];
   /** Whether Theano, a backend of Keras 1 and 2, turns its kernel around. */
   readonly turnedByTheano?: boolean;
   /** What a file says of the layer, given its place. @throws DataError, beginning with `where`, for another function */

@@ -13,6 +13,7 @@ import { MultiHeadAttention } from "./attention.js";
 import { BatchNormalization } from "./batch-norm.js";
 import { Conv1D } from "./conv1d.js";
 import { Conv2D } from "./conv2d.js";
+import { Conv2DTranspose } from "./conv2d-transpose.js";
 import { Activation, Dropout, Flatten, Permute, RepeatVector, Reshape } from "./core.js";
 import { Dense } from "./dense.js";
 import { DepthwiseConv2D, SeparableConv2D } from "./depthwise-conv2d.js";
@@ -40,7 +41,7 @@ export { layerClassOf } from "../layer.js";
 /** The library's classes of layers. */
 // biome-ignore lint/suspicious/noExplicitAny: each class has its own options, checked by the class itself.
 export const layerClasses: readonly LayerClass<any>[] = [
-  ...[Dense, Conv2D, Conv1D, DepthwiseConv2D, SeparableConv2D, Embedding],
+  ...[Dense, Conv2D, Conv1D, DepthwiseConv2D, SeparableConv2D, Conv2DTranspose, Embedding],
   ...[MaxPooling1D, MaxPooling2D, AveragePooling1D, AveragePooling2D],
   ...[GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalAveragePooling1D, GlobalAveragePooling2D],
   ...[ZeroPadding1D, ZeroPadding2D, Cropping1D, Cropping2D, UpSampling1D, UpSampling2D, Resizing],

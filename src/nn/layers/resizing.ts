@@ -86,6 +86,7 @@ export const Resizing = defineLayer<ResizingOptions>({
     settings: { height: "height", width: "width", interpolation: "interpolation" },
     fixed: { crop_to_aspect_ratio: false },
     fixedIfGiven: { data_format: "channels_last", pad_to_aspect_ratio: false, antialias: false },
+    passedOver: ["training"],
   },
 });
 
