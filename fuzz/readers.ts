@@ -245,7 +245,7 @@ export const allReaders: readonly Reader[] = [
     async trial(random, sources) {
       const { training } = await readModelFile(fileIn(sources, "file", damagedMetadata(random, sources.checkpoint)));
       if (training === undefined) return;
-      const { epoch, stepInEpoch, iterations, sampleCount, batchSize } = training;
+      const { epoch, stepInEpoch, iterations, sampleCount = Number.MAX_SAFE_INTEGER, batchSize = 1 } = training;
       const counts = [epoch, stepInEpoch, iterations, sampleCount, batchSize].every(
         (n) => Number.isSafeInteger(n) && n >= 0,
       );

@@ -81,7 +81,13 @@ export { DataError, DeviceError, DisposedError, KilogradError, ShapeError, Usage
 export { type RandomKey, RandomStream, randomKey } from "./tensor/random.js";
 export { keep, scope } from "./tensor/scope.js";
 export type { Shape } from "./tensor/shape.js";
-export { type HostTensor, StepPlan, type StepPlanOptions } from "./tensor/step-plan.js";
+export {
+  type FilledTensor,
+  type HostTensor,
+  type StepInput,
+  StepPlan,
+  type StepPlanOptions,
+} from "./tensor/step-plan.js";
 export { type NestedArray, Tensor, type TensorOptions, tensor } from "./tensor/tensor.js";
 export type { WebGpuDevice } from "./webgpu/device.js";
 export { type DeviceKind, type OpenDeviceOptions, openDevice } from "./webgpu/open-device.js";

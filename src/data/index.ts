@@ -1,4 +1,5 @@
 // The public names of `data` that need nothing but memory; node.ts adds files and downloads.
+export type { BatchSource } from "./batch-source.js";
 export { gatherRows, shuffledIndices } from "./batches.js";
 export { cifar10Classes, decodeCifar10 } from "./cifar10-format.js";
 export {

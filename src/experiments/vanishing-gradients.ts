@@ -17,6 +17,7 @@ import { flatten } from "../nn/layers/core.js";
 import { dense } from "../nn/layers/dense.js";
 import { crossEntropy } from "../nn/losses.js";
 import type { Model } from "../nn/model.js";
+import { objectiveOf } from "../nn/objective.js";
 import { sgd } from "../nn/optimizers.js";
 import { lossOf } from "../nn/train-step.js";
 import { scope } from "../tensor/scope.js";
@@ -93,7 +94,8 @@ async function gradientSizes(model: Model, batch: LabelledImages): Promise<numbe
   const sizes = scope(() => {
     const x = tensor(model.device, batch.images, { shape: [batch.count, ...batch.imageShape] });
     const y = tensor(model.device, batch.labels);
-    backward(lossOf(model, crossEntropy, x, y).loss);
+    const objective = objectiveOf("vanishing-gradients", model, { loss: crossEntropy });
+    backward(lossOf(model, objective, { x: [x], y: [y], weights: [] }).loss);
     const kernels = model.weights().filter(({ name }) => name.endsWith("/kernel"));
     const largest = kernels.map(({ tensor: { grad: gradient } }) => reshape(max(abs(gradient!)), [1]));
     for (const weight of model.parameters()) {

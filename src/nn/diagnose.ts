@@ -5,8 +5,8 @@ import { findNonFiniteKernel } from "../kernels/loss-scaling.js";
 import { KilogradError } from "../tensor/errors.js";
 import { keep, scope } from "../tensor/scope.js";
 import { runInto, type Tensor } from "../tensor/tensor.js";
-import type { LossFunction } from "./loss.js";
 import type { Model } from "./model.js";
+import type { Objective, StepBatch } from "./objective.js";
 import { lossOf } from "./train-step.js";
 
 async function allFinite(tensor: Tensor): Promise<boolean> {
@@ -60,12 +60,16 @@ export async function requireFiniteState(
  */
 export async function findNonFinite(
   model: Model,
-  loss: LossFunction,
-  x: Tensor,
-  y: Tensor,
+  objective: Objective,
+  batch: StepBatch,
   step: number,
 ): Promise<string | undefined> {
-  if (!(await allFinite(x))) return "the batch's inputs";
+  const { x, weights } = batch;
+  for (const [i, input] of x.entries()) {
+    if (!(await allFinite(input)))
+      return x.length === 1 ? "the batch's inputs" : `the batch's "${model.inputs[i]!.name}"`;
+  }
+  for (const each of weights) if (!(await allFinite(each))) return "the weights of the batch's samples";
   const outputs = model.layerOutputs(x, { training: true, step });
   try {
     for (const { name, output } of outputs) {
@@ -79,7 +83,7 @@ export async function findNonFinite(
     for (const { output } of outputs) output.dispose();
   }
   const value = scope(() => {
-    const { loss: value } = toDifferentiate(() => lossOf(model, loss, x, y, { training: true, step }));
+    const { loss: value } = toDifferentiate(() => lossOf(model, objective, batch, { training: true, step }));
     backward(value);
     return value.alias();
   });

@@ -1,41 +1,53 @@
-// Loss, accuracy and outputs of a model over a data set, batch by batch. Nothing is recorded for gradients.
+// Losses, metrics and outputs of a model over a data set, batch by batch. Nothing is recorded for gradients.
 import { noGrad } from "../autograd/tape.js";
 import type { TypedArray } from "../tensor/dtype.js";
-import { checkOptions, instanceOf, type Rules } from "../tensor/options.js";
+import { UsageError } from "../tensor/errors.js";
+import { checkOptions, instanceOf, integer, type Rules } from "../tensor/options.js";
 import { scope } from "../tensor/scope.js";
 import { type Shape, sizeOf } from "../tensor/shape.js";
-import { StepPlan } from "../tensor/step-plan.js";
-import { requireResult } from "../tensor/tensor.js";
-import { type Figures, FigureTable } from "./figures.js";
-import { asLoss, type LossFunction, lossRule } from "./loss.js";
-import { type MetricOption, metricsRule } from "./metrics/metric.js";
+import { type StepInput, StepPlan } from "../tensor/step-plan.js";
+import type { Tensor } from "../tensor/tensor.js";
+import { type Batches, EpochBatches, isBatches } from "./batches.js";
+import type { Figures } from "./figures.js";
 import type { Model } from "./model.js";
-import { batchSizeRule, type InputData, InputSet, type LabelledData, SampleSet } from "./samples.js";
-import { lossInput } from "./train-step.js";
+import { lossesOf, type Objective, type ObjectiveOptions, objectiveOf, objectiveRules } from "./objective.js";
+import { OutputFigures } from "./output-figures.js";
+import {
+  batchSizeRule,
+  type InputBatch,
+  type InputData,
+  InputSet,
+  type LabelledBatch,
+  type LabelledData,
+  SampleSet,
+  type StepValues,
+} from "./samples.js";
 
 /** Samples at a time; what comes out does not depend on it, apart from rounding. */
 const DEFAULT_BATCH = 128;
 
-export interface EvaluateOptions {
-  /** A loss of `loss`, or any function of prediction and target, see `LossFunction`. */
-  readonly loss: LossFunction;
-  /** Default 128; a matter of memory and speed only. */
+/** Bytes of batches from an iterable that may be on their way to the device at once. */
+const MOST_BYTES_UNREAD = 2 ** 26;
+
+export interface EvaluateOptions extends ObjectiveOptions {
+  /** Default 128; a matter of memory and speed only. For data in memory. */
   readonly batchSize?: number;
-  /** Default: accuracy where the loss is one of classes. */
-  readonly metrics?: readonly MetricOption[];
+  /** Takes no more than so many batches of an iterable. */
+  readonly steps?: number;
   /** Ends the evaluation early with the signal's reason. */
   readonly signal?: AbortSignal;
 }
 
 const evaluateRules: Rules<EvaluateOptions> = {
-  loss: lossRule,
+  ...objectiveRules,
   batchSize: batchSizeRule,
-  metrics: metricsRule,
+  steps: integer({ from: 1 }),
   signal: instanceOf(AbortSignal, "an AbortSignal"),
 };
 
+/** Of a model of several outputs, also the figures of each: "price_loss", "kind_accuracy". */
 export interface Evaluation {
-  /** Mean per sample, with the layers' L2 penalties, as Keras. */
+  /** Mean per sample, with the layers' L2 penalties, as Keras. Of several outputs the weighted sum of their losses. */
   readonly loss: number;
   /** Share of samples classified correctly, where it is counted. */
   readonly accuracy?: number;
@@ -43,50 +55,130 @@ export interface Evaluation {
   readonly [figure: string]: number | undefined;
 }
 
-export async function evaluate(model: Model, data: LabelledData, options: EvaluateOptions): Promise<Evaluation> {
+export async function evaluate(
+  model: Model,
+  data: LabelledData | Batches<LabelledBatch>,
+  options: EvaluateOptions,
+): Promise<Evaluation> {
   const given = checkOptions("evaluate", options, evaluateRules, ["loss"]);
-  return evaluateSet(model, new SampleSet(model, data), given);
+  const objective = objectiveOf("evaluate", model, given);
+  requireFor("evaluate", isBatches(model, data), given);
+  return evaluateData(
+    model,
+    isBatches(model, data) ? data : new SampleSet(model, data, objective.terms),
+    objective,
+    given,
+  );
+}
+
+/** @throws UsageError for an option that the data has no use for */
+function requireFor(
+  owner: string,
+  batches: boolean,
+  { batchSize, steps }: Pick<EvaluateOptions, "batchSize" | "steps">,
+) {
+  if (batches && batchSize !== undefined) {
+    throw new UsageError(`${owner}: batchSize is for data in memory, these batches are made already; leave it out`);
+  }
+  if (!batches && steps !== undefined) {
+    throw new UsageError(`${owner}: steps is for batches from an iterable; limit the data itself`);
+  }
 }
 
 /** @throws the signal's reason when it is raised before the end */
-export async function evaluateSet(model: Model, set: SampleSet, options: EvaluateOptions): Promise<Figures> {
-  const { batchSize = DEFAULT_BATCH, metrics, signal } = options;
-  const loss = asLoss(options.loss);
-  const table = new FigureTable(model, loss, metrics);
+export async function evaluateData(
+  model: Model,
+  data: SampleSet | Batches<LabelledBatch>,
+  objective: Objective,
+  options: Pick<EvaluateOptions, "batchSize" | "steps" | "signal">,
+): Promise<Figures> {
+  const { signal } = options;
+  const figures = new OutputFigures(model, objective);
   const penalty = noGrad(() => scope(() => model.penalty()));
-  const step = new StepPlan(model.device, (x, target) =>
+  const { inputs } = model;
+  const step = new StepPlan(model.device, (...given) =>
     noGrad(() => {
-      const prediction = lossInput(model, loss, x!);
-      const value = loss(prediction, target!);
-      requireResult(loss.lossName, value, "the loss");
-      table.record(value, prediction, target!);
+      const [x, rest] = [given.slice(0, inputs.length), given.slice(inputs.length)];
+      const { length } = objective.terms;
+      const batch = { x, y: rest.slice(0, length), weights: rest.slice(length) };
+      figures.record(lossesOf(model, objective, batch), batch.y);
       return [];
     }),
   );
-  const sums = table.noSums();
+  const sums = figures.noSums();
+  let sizes: number[] = [];
+  const read = async () => {
+    for (const [i, batch] of (await figures.read()).entries()) figures.add(sums, batch, sizes[i]!);
+    sizes = [];
+    signal?.throwIfAborted();
+  };
   try {
-    for (let start = 0; start < set.count; ) {
-      const sizes: number[] = [];
-      for (; start < set.count && sizes.length < table.mostUnread; start += batchSize) {
-        const end = Math.min(start + batchSize, set.count);
-        step.run(set.inputRange(start, end), set.targetRange(start, end));
-        sizes.push(end - start);
-      }
-      for (const [i, figures] of (await table.read()).entries()) table.add(sums, figures, sizes[i]!);
-      signal?.throwIfAborted();
+    let bytes = 0;
+    for await (const { count, x, y, weights } of stepsOf(model, data, objective, options)) {
+      step.run(...x, ...y, ...weights);
+      sizes.push(count);
+      if (!(data instanceof SampleSet)) bytes += bytesOf(x);
+      if (sizes.length < figures.mostUnread && bytes < MOST_BYTES_UNREAD) continue;
+      await read();
+      bytes = 0;
     }
-    const figures = table.figuresOf(sums);
-    return penalty === undefined ? figures : { ...figures, loss: figures.loss + (await penalty.item()) };
+    if (sizes.length > 0) await read();
+    const found = figures.figuresOf(sums);
+    return penalty === undefined ? found : { ...found, loss: found.loss + (await penalty.item()) };
   } finally {
     step.dispose();
-    table.dispose();
+    figures.dispose();
     penalty?.dispose();
   }
 }
 
+const bytesOf = (inputs: readonly StepInput[]): number => inputs.reduce((sum, { shape }) => sum + 4 * sizeOf(shape), 0);
+
+/** Batches of data in memory, or of an iterable. */
+async function* stepsOf(
+  model: Model,
+  data: SampleSet | Batches<LabelledBatch>,
+  { terms }: Objective,
+  { batchSize = DEFAULT_BATCH, steps }: Pick<EvaluateOptions, "batchSize" | "steps">,
+): AsyncGenerator<StepValues> {
+  if (data instanceof SampleSet) {
+    for (let start = 0; start < data.count; start += batchSize) {
+      yield data.range(start, Math.min(start + batchSize, data.count));
+    }
+    return;
+  }
+  for await (const [batch, owner] of batchesOf("evaluate", model, data, steps)) {
+    const set = new SampleSet(model, batch, terms, owner);
+    yield set.range(0, set.count);
+  }
+}
+
+/** The batches of an iterable, each with what begins messages about it. */
+async function* batchesOf<T>(
+  op: string,
+  model: Model,
+  data: Batches<T>,
+  steps = Number.POSITIVE_INFINITY,
+): AsyncGenerator<readonly [T, string]> {
+  const batches = new EpochBatches(`${op}: the data of "${model.name}"`, data);
+  await batches.begin(0);
+  try {
+    for (let index = 0; index < steps; index++) {
+      const batch = await batches.next();
+      if (batch === undefined) break;
+      yield [batch, `${model.name}: batch ${index}`];
+    }
+    batches.requireSome();
+  } finally {
+    await batches.end();
+  }
+}
+
 export interface PredictOptions {
-  /** Default 128; a matter of memory and speed only. */
+  /** Default 128; a matter of memory and speed only. For data in memory. */
   readonly batchSize?: number;
+  /** Takes no more than so many batches of an iterable. */
+  readonly steps?: number;
 }
 
 /** A model's outputs, row-major. */
@@ -96,20 +188,62 @@ export interface Predictions {
   readonly shape: Shape;
 }
 
-export async function predict(model: Model, data: InputData, options: PredictOptions = {}): Promise<Predictions> {
-  const { batchSize = DEFAULT_BATCH } = checkOptions("predict", options, { batchSize: batchSizeRule });
-  const set = new InputSet(model, data);
-  const outputSize = sizeOf(model.outputShape);
-  const size = set.count * outputSize;
-  const all = model.device.kind === "cpu" ? new Float64Array(size) : new Float32Array(size);
-  const step = new StepPlan(model.device, (x) => noGrad(() => [model.call(x!)]));
+/** The outputs of a model for data, in the order of the outputs. */
+export async function predictAll(
+  model: Model,
+  data: InputData | Batches<InputBatch>,
+  options: PredictOptions = {},
+): Promise<Predictions[]> {
+  const rules = { batchSize: batchSizeRule, steps: integer({ from: 1 }) };
+  const { batchSize = DEFAULT_BATCH, ...given } = checkOptions("predict", options, rules);
+  const inBatches = isBatches(model, data);
+  requireFor("predict", inBatches, options);
+  // An output that is an input is the plan's already.
+  const outputsOf = (x: readonly Tensor[]) => model.callAll(x).map((y) => (x.includes(y) ? y.alias() : y));
+  const step = new StepPlan(model.device, (...x) => noGrad(() => outputsOf(x)));
+  const run = (inputs: readonly StepInput[]) => Promise.all(step.run(...inputs).map((output) => output.data()));
+  const shapesOf = (count: number) => model.outputShapes.map((shape) => [count, ...shape]);
+  const arraysOf = (count: number) =>
+    shapesOf(count).map((shape) => new (model.device.kind === "cpu" ? Float64Array : Float32Array)(sizeOf(shape)));
   try {
-    for (let start = 0; start < set.count; start += batchSize) {
-      const [output] = step.run(set.inputRange(start, Math.min(start + batchSize, set.count)));
-      all.set(await output!.data(), start * outputSize);
+    if (!inBatches) {
+      const set = new InputSet(model, data);
+      const all = arraysOf(set.count);
+      for (let start = 0; start < set.count; start += batchSize) {
+        const parts = await run(set.inputsIn(start, Math.min(start + batchSize, set.count)));
+        for (const [i, part] of parts.entries()) all[i]!.set(part, (start * all[i]!.length) / set.count);
+      }
+      return shapesOf(set.count).map((shape, i) => ({ data: all[i]!, shape }));
     }
+    const batches: TypedArray[][] = [];
+    let count = 0;
+    for await (const [batch, owner] of batchesOf("predict", model, data, given.steps)) {
+      const set = new InputSet(model, batch, owner);
+      batches.push(await run(set.inputsIn(0, set.count)));
+      count += set.count;
+    }
+    const all = arraysOf(count);
+    for (const [i, values] of all.entries()) {
+      let start = 0;
+      for (const parts of batches) {
+        values.set(parts[i]!, start);
+        start += parts[i]!.length;
+      }
+    }
+    return shapesOf(count).map((shape, i) => ({ data: all[i]!, shape }));
   } finally {
     step.dispose();
   }
-  return { data: all, shape: [set.count, ...model.outputShape] };
+}
+
+/** The only output of a model for data. @throws UsageError for a model of several */
+export async function predict(
+  model: Model,
+  data: InputData | Batches<InputBatch>,
+  options?: PredictOptions,
+): Promise<Predictions> {
+  if (model.outputs.length > 1) {
+    throw new UsageError(`predict: "${model.name}" has ${model.outputs.length} outputs; use predictAll`);
+  }
+  return (await predictAll(model, data, options))[0]!;
 }

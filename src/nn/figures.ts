@@ -7,12 +7,13 @@ import { storeRowKernel } from "../kernels/copy.js";
 import { fillKernel } from "../kernels/fill.js";
 import { findNonFiniteKernel } from "../kernels/loss-scaling.js";
 import { COUNT_LANES, FIGURE_COLUMNS, type StepFiguresParams, stepFiguresKernel } from "../kernels/step-figures.js";
+import type { Device } from "../tensor/device.js";
 import { ShapeError, UsageError } from "../tensor/errors.js";
 import { keep, scope } from "../tensor/scope.js";
+import type { Shape } from "../tensor/shape.js";
 import { empty, runInto, type Tensor } from "../tensor/tensor.js";
 import { asLoss, type LossFunction } from "./loss.js";
 import { type MetricOption, MetricSet, type MetricTotals } from "./metrics/metric.js";
-import type { Model } from "./model.js";
 
 /** What a batch came to. */
 export interface BatchFigures {
@@ -56,19 +57,20 @@ export class FigureTable {
   private readonly nonFinite: Tensor;
   private rows = 0;
 
-  /** By default accuracy is counted where the loss is one of classes. */
+  /** Of an output of a model. By default accuracy is counted where the loss is one of classes. */
   constructor(
-    private readonly model: Model,
+    private readonly device: Device,
+    outputShape: Shape,
     given: LossFunction,
     metrics?: readonly MetricOption[],
   ) {
     const loss = asLoss(given);
-    const binary = model.outputShape.length === 1 && model.outputShape[0] === 1;
+    const binary = outputShape.length === 1 && outputShape[0] === 1;
     const wanted = metrics?.includes("accuracy") ?? (loss.classifies || (binary && loss.lossName.startsWith("binary")));
     this.accuracy = wanted ? (binary ? "binary" : "classes") : "none";
     this.threshold = loss.includes === "sigmoid" ? 0 : 0.5;
     this.metrics = new MetricSet(metrics ?? [], loss.includes);
-    this.nonFinite = keep(zeros(model.device, [1], "u32"));
+    this.nonFinite = keep(zeros(device, [1], "u32"));
   }
 
   /** Batches recorded since the last read. */
@@ -110,7 +112,7 @@ export class FigureTable {
       this.sizes = sizes;
       this.columns = sizes.reduce((total, size) => total + size, FIGURE_COLUMNS);
       this.capacity = Math.max(1, Math.min(MOST_UNREAD, Math.floor(MOST_ELEMENTS / this.columns)));
-      this.table = keep(empty(this.model.device, [this.capacity + 1, this.columns]));
+      this.table = keep(empty(this.device, [this.capacity + 1, this.columns]));
     }
     const other = sizes.findIndex((size, i) => size !== this.sizes![i]);
     if (other < 0) return this.table!;
@@ -119,12 +121,13 @@ export class FigureTable {
     );
   }
 
-  /** Looks whether tensors are finite, for the next `readInspected`. Nothing is waited for. After a batch. */
+  /** Looks whether tensors are finite, for the next `readInspected`. Nothing is waited for. Before a batch, none. */
   inspect(tensors: readonly Tensor[]): void {
-    const { capacity: row, columns } = this;
+    const { capacity: row, columns, table } = this;
+    if (table === undefined) return;
     runInto(fillKernel, [], [this.nonFinite], { value: 0 });
     runInto(findNonFiniteKernel, tensors, [this.nonFinite], {});
-    runInto(storeRowKernel, [this.nonFinite], [this.table!], { row, columns });
+    runInto(storeRowKernel, [this.nonFinite], [table], { row, columns });
   }
 
   /** Waits for the batches recorded so far and gives their figures, in order; others may be recorded meanwhile. */

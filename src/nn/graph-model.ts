@@ -4,12 +4,24 @@ import { runsAgain } from "../autograd/draws.js";
 import { l2Penalty } from "../autograd/ops/penalty.js";
 import { type Device, valueNow } from "../tensor/device.js";
 import { ShapeError, UsageError } from "../tensor/errors.js";
-import { anyOf, boolean, callable, check, checkOptions, integer, type Rules, string, text } from "../tensor/options.js";
+import {
+  anyOf,
+  boolean,
+  callable,
+  check,
+  checkOptions,
+  integer,
+  listOf,
+  type Rules,
+  string,
+  text,
+} from "../tensor/options.js";
 import { randomKey } from "../tensor/random.js";
 import { scope } from "../tensor/scope.js";
 import { formatShape, type Shape, sameShape } from "../tensor/shape.js";
 import { requireTensor, type Tensor } from "../tensor/tensor.js";
 import type { ActivationName } from "./activations.js";
+import type { Batches } from "./batches.js";
 import {
   type EvaluateOptions,
   type Evaluation,
@@ -17,21 +29,34 @@ import {
   type Predictions,
   type PredictOptions,
   predict,
+  predictAll,
 } from "./evaluate.js";
 import { applyLayer, type GraphInput, type GraphNode, nodesOf } from "./graph.js";
 import { type Head, headOf } from "./head.js";
 import type { History } from "./history.js";
 import { type Layer, withParts } from "./layer.js";
-import type { ApplyOptions, BoundLayer, CallOptions, LayerOutput, Model, ModelInput, ModelWeight } from "./model.js";
+import type {
+  ApplyOptions,
+  BoundLayer,
+  CallAllOptions,
+  CallOptions,
+  LayerOutput,
+  Model,
+  ModelInput,
+  ModelWeight,
+} from "./model.js";
 import { configOf, type ModelConfig } from "./model-config.js";
 import type { PlacedCall } from "./model-shape.js";
-import type { InputData, LabelledData } from "./samples.js";
+import { objectiveOf } from "./objective.js";
+import type { InputBatch, InputData, LabelledBatch, LabelledData } from "./samples.js";
 import { countParameters, formatSummary, type ParameterCount, summaryRows } from "./summary.js";
 import { type TrainStepOptions, trainStep, trainStepRules } from "./train-step.js";
 import { train } from "./training/loop.js";
 import type { FitOptions } from "./training/options.js";
 
 const callRules: Rules<CallOptions> = { training: boolean, step: anyOf(integer({ from: 0 }), callable) };
+
+const callAllRules: Rules<CallAllOptions> = { ...callRules, logits: listOf(boolean) };
 
 const applyRules: Rules<ApplyOptions> = { name: text };
 
@@ -53,6 +78,13 @@ interface Step {
   readonly call: number;
   readonly first?: number;
   readonly together?: NonNullable<ReturnType<NonNullable<Layer["fuse"]>>>;
+}
+
+/** How a model is called. */
+interface Mode {
+  readonly training: boolean;
+  /** Number of the training step. */
+  readonly now: () => number;
 }
 
 /** A model of any graph of layers. */
@@ -98,8 +130,23 @@ export class GraphModel implements Model {
     return this.shapeOf(this.outputs[0]!);
   }
 
+  get outputNames(): readonly string[] {
+    const names: string[] = [];
+    for (const value of this.outputs) {
+      const first = this.inputs[value]?.name ?? this.layerOf(value - this.inputs.length).name;
+      let name = first;
+      for (let i = 1; names.includes(name); i++) name = `${first}_${i}`;
+      names.push(name);
+    }
+    return names;
+  }
+
+  get heads(): readonly Head[] {
+    return this.outputs.map((_, output) => headOf(this, output));
+  }
+
   get head(): Head {
-    this.requireOneOutput("head", "layers");
+    this.requireOneOutput("head", "heads");
     return headOf(this, 0);
   }
 
@@ -109,31 +156,78 @@ export class GraphModel implements Model {
 
   call(x: ModelInput, options: CallOptions = {}): Tensor {
     this.requireOneOutput("call", "callAll");
-    return this.callAll(x, options)[0]!;
+    return scope(() => this.outputsOf(x, options, [])[0]!);
   }
 
-  callAll(x: ModelInput, options: CallOptions = {}): Tensor[] {
-    return scope(() => {
-      const values = this.walk(x, options, this.steps);
-      return this.outputs.map((value) => values[value]!);
-    });
+  callAll(x: ModelInput, options: CallAllOptions = {}): Tensor[] {
+    const { logits = [], ...rest } = checkOptions(this.name, options, callAllRules);
+    if (logits.length > this.outputs.length) {
+      throw new UsageError(
+        `${this.name}: logits must be one for each of ${this.outputs.length} outputs, got ${logits.length}`,
+      );
+    }
+    return scope(() => this.outputsOf(x, rest, logits));
   }
 
   logits(x: ModelInput, options: CallOptions = {}): Tensor {
     this.requireOneOutput("logits", "callAll");
-    const { index, layer, activation, obstacle } = this.head;
-    if (obstacle !== undefined && (obstacle.atInference || options.training)) {
-      throw new UsageError(
-        `${this.name}: its outputs have no logits: layer "${layer}" applies ${activation}, and "${obstacle.layer}" makes other values of that; put ${activation} last`,
+    return scope(() => this.outputsOf(x, options, [true])[0]!);
+  }
+
+  /** All outputs, those that `logits` names without their softmax or sigmoid. */
+  private outputsOf(x: ModelInput, options: CallOptions, logits: readonly boolean[]): Tensor[] {
+    const mode = this.modeOf(options);
+    const wanted = logits
+      .flatMap((bare, output) => (bare ? [{ output, head: headOf(this, output) }] : []))
+      .filter(({ head }) => head.index >= 0);
+    const bare = new Set<number>();
+    /** Of outputs whose softmax others need. */
+    const apart: typeof wanted = [];
+    for (const each of wanted) {
+      const { index, layer, activation, obstacle } = each.head;
+      if (obstacle !== undefined && (obstacle.atInference || mode.training)) {
+        throw new UsageError(
+          `${this.name}: its outputs have no logits: layer "${layer}" applies ${activation}, and "${obstacle.layer}" makes other values of that; put ${activation} last`,
+        );
+      }
+      const reached = this.after(index);
+      const alone = this.outputs.every(
+        (value, output) =>
+          !reached.has(value) || wanted.some((other) => other.output === output && other.head.index === index),
       );
+      if (alone) bare.add(index);
+      else apart.push(each);
     }
-    return scope(() => this.walk(x, options, this.steps, index)[this.outputs[0]!]!);
+    const values = this.walk(x, mode, this.steps, bare);
+    const outputs = this.outputs.map((value) => values[value]!);
+    for (const { output, head } of apart) outputs[output] = this.again(values, head.index, output, mode);
+    return outputs;
+  }
+
+  /** The value of a call, and those that are computed of it. */
+  private after(call: number): Set<number> {
+    const offset = this.inputs.length;
+    const reached = new Set([offset + call]);
+    for (let next = call + 1; next < this.calls.length; next++) {
+      if (this.calls[next]!.inputs.some((value) => reached.has(value))) reached.add(offset + next);
+    }
+    return reached;
+  }
+
+  /** An output once more, from a call on, which leaves out its activation. */
+  private again(values: readonly (Tensor | undefined)[], from: number, output: number, mode: Mode): Tensor {
+    const offset = this.inputs.length;
+    const [reached, own] = [this.after(from), [...values]];
+    for (let call = from; call <= this.outputs[output]! - offset; call++) {
+      if (reached.has(offset + call)) own[offset + call] = this.compute(call, own, mode, call === from);
+    }
+    return own[this.outputs[output]!]!;
   }
 
   layerOutputs(x: ModelInput, options: CallOptions = {}): LayerOutput[] {
     return scope(() => {
       const unfused = this.calls.map((_, call) => ({ call }));
-      const values = this.walk(x, options, unfused).slice(this.inputs.length);
+      const values = this.walk(x, this.modeOf(options), unfused).slice(this.inputs.length);
       return values.map((output, call) => ({ name: this.layerOf(call).name, output: output! }));
     });
   }
@@ -218,10 +312,8 @@ export class GraphModel implements Model {
     return steps;
   }
 
-  /** All values: inputs first, then what each call gives. The call `bare` leaves out its activation. */
-  private walk(x: ModelInput, options: CallOptions, steps: readonly Step[], bare?: number): (Tensor | undefined)[] {
+  private modeOf(options: CallOptions): Mode {
     const { training = false, step } = checkOptions(this.name, options, callRules);
-    const values: (Tensor | undefined)[] = this.checkedInputs(x);
     let now = 0;
     if (training) {
       // What is run again for its gradient (recompute) is the same call.
@@ -231,31 +323,42 @@ export class GraphModel implements Model {
         this.trainingCalls += step === undefined ? calls : 0;
       });
     }
+    return { training, now: () => now };
+  }
+
+  /** All values: inputs first, then what each call gives. The calls `bare` leave out their activation. */
+  private walk(x: ModelInput, mode: Mode, steps: readonly Step[], bare?: ReadonlySet<number>): (Tensor | undefined)[] {
+    const values: (Tensor | undefined)[] = this.checkedInputs(x);
     const offset = this.inputs.length;
-    for (const { call: index, first, together } of steps) {
-      const call = this.calls[index]!;
+    for (const { call, first, together } of steps) {
       if (together !== undefined) {
         const before = this.calls[first!]!;
-        values[offset + index] = together(values[before.inputs[0]!]!, this.layers[before.layer]!.weights);
-        continue;
+        values[offset + call] = together(values[before.inputs[0]!]!, this.layers[before.layer]!.weights);
+      } else {
+        values[offset + call] = this.compute(call, values, mode, bare?.has(call) ?? false);
       }
-      const { name, placed, weights, trainable } = this.layers[call.layer]!;
-      const inputs = call.inputs.map((value) => values[value]!);
-      const output = placed.layer.call(inputs[0]!, weights, {
-        training: training && trainable,
-        key: () => randomKey(this.seed, `${name}${call.repeat === 0 ? "" : `:${call.repeat}`}/${now}`),
-        omitActivation: index === bare,
-        inputs,
-      });
-      requireTensor(this.name, `the output of layer "${name}"`, output);
-      if (output.rank === 0 || !sameShape(output.shape.slice(1), call.shape)) {
-        throw new ShapeError(
-          `${this.name}: layer "${name}" (${placed.layer.className}) must give [N, ${call.shape.join(", ")}], as its outputShape says, gave ${formatShape(output.shape)}`,
-        );
-      }
-      values[offset + index] = output;
     }
     return values;
+  }
+
+  /** What a call gives. */
+  private compute(index: number, values: readonly (Tensor | undefined)[], mode: Mode, omitActivation: boolean): Tensor {
+    const call = this.calls[index]!;
+    const { name, placed, weights, trainable } = this.layers[call.layer]!;
+    const inputs = call.inputs.map((value) => values[value]!);
+    const output = placed.layer.call(inputs[0]!, weights, {
+      training: mode.training && trainable,
+      key: () => randomKey(this.seed, `${name}${call.repeat === 0 ? "" : `:${call.repeat}`}/${mode.now()}`),
+      omitActivation,
+      inputs,
+    });
+    requireTensor(this.name, `the output of layer "${name}"`, output);
+    if (output.rank === 0 || !sameShape(output.shape.slice(1), call.shape)) {
+      throw new ShapeError(
+        `${this.name}: layer "${name}" (${placed.layer.className}) must give [N, ${call.shape.join(", ")}], as its outputShape says, gave ${formatShape(output.shape)}`,
+      );
+    }
+    return output;
   }
 
   private checkedInputs(x: ModelInput): Tensor[] {
@@ -351,21 +454,36 @@ export class GraphModel implements Model {
     });
   }
 
-  fit(data: LabelledData, options: FitOptions): Promise<History> {
+  fit(data: LabelledData | Batches<LabelledBatch>, options: FitOptions): Promise<History> {
     return train(this, data, options);
   }
 
-  trainStep(x: ModelInput, y: Tensor, options: TrainStepOptions): Tensor {
-    const given = checkOptions("trainStep", options, trainStepRules, ["optimizer", "loss"]);
-    return scope(() => trainStep(this, x, y, given).loss);
+  trainStep(x: ModelInput, y: Tensor | readonly Tensor[], options: TrainStepOptions): Tensor {
+    const { optimizer, scaler, ...rest } = checkOptions("trainStep", options, trainStepRules, ["optimizer", "loss"]);
+    const objective = objectiveOf("trainStep", this, rest);
+    const batch = { x: this.checkedInputs(x), y: Array.isArray(y) ? y : [y as Tensor], weights: [] };
+    if (batch.y.length !== objective.terms.length) {
+      throw new UsageError(
+        `trainStep: y must be targets of ${objective.terms.map(({ name }) => name).join(", ")}, got ${batch.y.length}`,
+      );
+    }
+    return scope(() => trainStep(this, batch, { optimizer, objective, scaler }).loss);
   }
 
-  evaluate(data: LabelledData, options: EvaluateOptions): Promise<Evaluation> {
+  evaluate(data: LabelledData | Batches<LabelledBatch>, options: EvaluateOptions): Promise<Evaluation> {
     return evaluate(this, data, options);
   }
 
-  predict(data: InputData, options?: PredictOptions): Promise<Predictions> {
+  predict(data: InputData | Batches<InputBatch>, options?: PredictOptions): Promise<Predictions> {
     return predict(this, data, options);
+  }
+
+  async predictAll(
+    data: InputData | Batches<InputBatch>,
+    options?: PredictOptions,
+  ): Promise<Record<string, Predictions>> {
+    const found = await predictAll(this, data, options);
+    return Object.fromEntries(this.outputNames.map((name, i) => [name, found[i]!]));
   }
 
   dispose(): void {

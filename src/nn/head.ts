@@ -6,7 +6,7 @@ import type { PlacedCall } from "./model-shape.js";
 
 /** Where the activation of an output is. */
 export interface Head {
-  /** Of the call that applies it. */
+  /** Of the call that applies it; -1 for an output that is an input. */
   readonly index: number;
   readonly layer: string;
   readonly activation: ActivationName;
@@ -16,7 +16,7 @@ export interface Head {
 
 /** What `headOf` looks at of a model. */
 interface Calls {
-  readonly inputs: readonly unknown[];
+  readonly inputs: readonly { readonly name: string }[];
   readonly layers: readonly BoundLayer[];
   readonly calls: readonly PlacedCall[];
   readonly outputs: readonly number[];
@@ -28,6 +28,9 @@ interface Calls {
  */
 export function headOf({ inputs, layers, calls, outputs }: Calls, output: number): Head {
   const last = outputs[output]! - inputs.length;
+  if (last < 0) {
+    return { index: -1, layer: inputs[outputs[output]!]!.name, activation: "linear", obstacle: undefined };
+  }
   const lastLayer = layers[calls[last]!.layer]!;
   let head: Head = {
     index: last,

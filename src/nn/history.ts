@@ -21,10 +21,18 @@ export interface Timing {
   readonly stepMsMedian: number | undefined;
   /** Steps of this run. */
   readonly steps: number;
+  /**
+   * Milliseconds for which the next batch of an iterable was waited for, and of these, for which the device had nothing
+   * left to do meanwhile. 0 for data in memory.
+   */
+  readonly waitedMs: number;
+  readonly idleMs: number;
+  /** Share of the steps' wall time in which the device waited for data: idleMs against all of it. */
+  readonly idleShare: number;
 }
 
 export function emptyHistory(): History {
-  const timing = { firstStepMs: undefined, stepMsMedian: undefined, steps: 0 };
+  const timing = new StepTimer().report();
   return { epoch: [], history: {}, timing, steps: 0, interrupted: false };
 }
 
@@ -38,13 +46,27 @@ export function appendEpoch(history: History, epoch: number, logs: Readonly<Reco
 export class StepTimer implements Timing {
   firstStepMs: number | undefined;
   steps = 0;
+  waitedMs = 0;
+  idleMs = 0;
+  private allMs = 0;
   private readonly runs: { readonly ms: number; readonly steps: number }[] = [];
 
   /** `steps` steps took `ms` milliseconds in all. */
   add(ms: number, steps: number): void {
     this.steps += steps;
+    this.allMs += ms;
     if (this.firstStepMs === undefined) this.firstStepMs = ms / steps;
     else this.runs.push({ ms: ms / steps, steps });
+  }
+
+  /** A batch came `ms` after it was asked for; for `idleMs` of them the device had nothing to do. */
+  waited(ms: number, idleMs: number): void {
+    this.waitedMs += ms;
+    this.idleMs += idleMs;
+  }
+
+  get idleShare(): number {
+    return this.allMs === 0 ? 0 : Math.min(1, this.idleMs / this.allMs);
   }
 
   /** Time of a step lately, without hiccups: the shortest of the last runs. The first step does not count. */
@@ -61,6 +83,7 @@ export class StepTimer implements Timing {
 
   /** As plain data. */
   report(): Timing {
-    return { firstStepMs: this.firstStepMs, stepMsMedian: this.stepMsMedian, steps: this.steps };
+    const { firstStepMs, stepMsMedian, steps, waitedMs, idleMs, idleShare } = this;
+    return { firstStepMs, stepMsMedian, steps, waitedMs, idleMs, idleShare };
   }
 }

@@ -19,6 +19,7 @@ export {
   type SequentialConfig,
   sequential,
 } from "./architecture.js";
+export type { AnyIterable, Batches } from "./batches.js";
 export * from "./callbacks/index.js";
 export {
   encodeModel,
@@ -154,12 +155,24 @@ export type { Metric, MetricOption } from "./metrics/metric.js";
 export {
   type ApplyOptions,
   BoundLayer,
+  type CallAllOptions,
   type CallOptions,
   type LayerOutput,
   type Model,
   type ModelWeight,
 } from "./model.js";
-export type { InputData, LabelledData, Samples } from "./samples.js";
+export type { ObjectiveOptions, PerOutput } from "./objective.js";
+export type {
+  InputBatch,
+  InputData,
+  IntegerArray,
+  LabelledBatch,
+  LabelledData,
+  PerPart,
+  Rows,
+  Samples,
+  XY,
+} from "./samples.js";
 export { Sequential, type SequentialOptions } from "./sequential.js";
 export type { ParameterCount } from "./summary.js";
 export type { AugmentContext, CheckpointOptions, FitOptions, Perturb, PerturbContext } from "./training/options.js";

@@ -2,6 +2,7 @@
 // models of them.
 import type { StoredTensor } from "../io/safetensors.js";
 import { type FileSource, nameOf, sourceRule } from "../io/source.js";
+import type { Precision } from "../tensor/device.js";
 import { UsageError } from "../tensor/errors.js";
 import {
   boolean,
@@ -22,17 +23,27 @@ import { type Model, requireModel } from "./model.js";
 import type { ModelConfig } from "./model-config.js";
 import type { OptimizerConfig } from "./optimizers.js";
 
+/** Sums as files have them: those of earlier versions without metrics. */
+export type StoredSums = Omit<FigureSums, "metrics"> & Partial<Pick<FigureSums, "metrics">>;
+
 /** Where a training stands, besides its tensors. */
 export interface TrainingState {
   readonly seed: number;
-  readonly batchSize: number;
-  readonly sampleCount: number;
+  /** Of data in memory. */
+  readonly batchSize?: number;
+  readonly sampleCount?: number;
+  /** Of batches from an iterable, what its `identity` says. */
+  readonly source?: string;
   readonly shuffle: boolean;
+  /** Of the device; not in files of earlier versions. */
+  readonly precision?: Precision;
   /** Epoch in progress, from 0, and its finished steps. */
   readonly epoch: number;
   readonly stepInEpoch: number;
   /** Figures of the finished steps of that epoch. */
-  readonly sums: Omit<FigureSums, "metrics"> & Partial<Pick<FigureSums, "metrics">>;
+  readonly sums: StoredSums;
+  /** Those of each output with a loss, where there are several. */
+  readonly outputSums?: readonly StoredSums[];
   readonly optimizer: OptimizerConfig;
   readonly learningRate: number;
   /** Changes of the weights, see Optimizer. */

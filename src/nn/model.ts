@@ -5,13 +5,14 @@ import { check, object, type Rule } from "../tensor/options.js";
 import type { Shape } from "../tensor/shape.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { ActivationName } from "./activations.js";
+import type { Batches } from "./batches.js";
 import type { EvaluateOptions, Evaluation, Predictions, PredictOptions } from "./evaluate.js";
 import type { GraphInput, GraphNode } from "./graph.js";
 import type { Head } from "./head.js";
 import type { History } from "./history.js";
 import type { ModelConfig } from "./model-config.js";
 import type { PlacedCall, PlacedLayer } from "./model-shape.js";
-import type { InputData, LabelledData } from "./samples.js";
+import type { InputBatch, InputData, LabelledBatch, LabelledData } from "./samples.js";
 import type { ParameterCount } from "./summary.js";
 import type { TrainStepOptions } from "./train-step.js";
 import type { FitOptions } from "./training/options.js";
@@ -67,6 +68,14 @@ export interface CallOptions {
   readonly step?: Changing<number>;
 }
 
+export interface CallAllOptions extends CallOptions {
+  /**
+   * Which outputs are given without the softmax or sigmoid that they come from, in the order of the outputs; default
+   * none. One whose softmax another output needs is computed both ways from there on.
+   */
+  readonly logits?: readonly boolean[];
+}
+
 export interface ApplyOptions {
   /** Begins the names of the layers in the other graph: "encoder/dense"; default the model's name. */
   readonly name?: string;
@@ -100,6 +109,10 @@ export interface Model {
   readonly calls: readonly PlacedCall[];
   /** Which values are outputs; see `Graph`. */
   readonly outputs: readonly number[];
+  /** Names of the outputs: of the layers that give them, numbered where one gives several. */
+  readonly outputNames: readonly string[];
+  /** Where the activation of each output is. */
+  readonly heads: readonly Head[];
   /** Where the activation of the only output is. */
   readonly head: Head;
   /** Activation of the only output, "linear" where there is none. */
@@ -113,8 +126,8 @@ export interface Model {
    * @throws UsageError for a model of several outputs, ShapeError for inputs that do not fit
    */
   call(x: ModelInput, options?: CallOptions): Tensor;
-  /** All outputs, in order. */
-  callAll(x: ModelInput, options?: CallOptions): Tensor[];
+  /** All outputs, in order. @throws UsageError where logits are asked for that do not exist, as `logits` does */
+  callAll(x: ModelInput, options?: CallAllOptions): Tensor[];
   /**
    * As `call`, without the activation of the last layer: what a softmax is taken of. A softmax or sigmoid is also found
    * where layers behind it only arrange elements, or drop them while training.
@@ -146,16 +159,24 @@ export interface Model {
   config(): ModelConfig;
 
   /**
-   * Trains the model; see `FitOptions`. One training at a time; `evaluate` and `predict` may run meanwhile, each batch
-   * with the weights of its moment.
+   * Trains the model; see `FitOptions`. Data is in memory, or comes in batches; see `Batches`. One training at a time;
+   * `evaluate` and `predict` may run meanwhile, each batch with the weights of its moment.
    */
-  fit(data: LabelledData, options: FitOptions): Promise<History>;
-  /** One training step on a batch; gives its loss, on the device. */
-  trainStep(x: ModelInput, y: Tensor, options: TrainStepOptions): Tensor;
-  /** Loss and accuracy over a data set. */
-  evaluate(data: LabelledData, options: EvaluateOptions): Promise<Evaluation>;
-  /** Outputs for a data set, batch by batch. */
-  predict(data: InputData, options?: PredictOptions): Promise<Predictions>;
+  fit(data: LabelledData | Batches<LabelledBatch>, options: FitOptions): Promise<History>;
+  /**
+   * One training step on a batch; gives its loss, on the device. For several outputs `y` is a list of the targets of
+   * those that have a loss.
+   */
+  trainStep(x: ModelInput, y: Tensor | readonly Tensor[], options: TrainStepOptions): Tensor;
+  /** Losses and metrics over a data set. */
+  evaluate(data: LabelledData | Batches<LabelledBatch>, options: EvaluateOptions): Promise<Evaluation>;
+  /**
+   * The only output for a data set, batch by batch.
+   * @throws UsageError for a model of several outputs
+   */
+  predict(data: InputData | Batches<InputBatch>, options?: PredictOptions): Promise<Predictions>;
+  /** All outputs for a data set by their names, batch by batch. */
+  predictAll(data: InputData | Batches<InputBatch>, options?: PredictOptions): Promise<Record<string, Predictions>>;
   /** Frees the weights. */
   dispose(): void;
   [Symbol.dispose](): void;

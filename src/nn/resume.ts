@@ -20,12 +20,15 @@ export interface TrainingParts {
 }
 
 /** What must be as it was for a training to go on to the same bits. */
-export type TrainingSettings = Pick<TrainingState, "seed" | "batchSize" | "sampleCount" | "shuffle">;
+export type TrainingSettings = Pick<
+  TrainingState,
+  "seed" | "batchSize" | "sampleCount" | "source" | "shuffle" | "precision"
+>;
 
 /** Where it stands. */
 export type TrainingPosition = Pick<
   TrainingState,
-  "epoch" | "stepInEpoch" | "sums" | "epochs" | "history" | "stopReason"
+  "epoch" | "stepInEpoch" | "sums" | "outputSums" | "epochs" | "history" | "stopReason"
 >;
 
 /** An optimizer's slots for the trained weights of a model, by "WEIGHT/SLOT", and the state of a loss scaling. */
@@ -88,20 +91,35 @@ export function restoreTraining(file: ModelFile, parts: TrainingParts, settings:
   const { model, optimizer, callbacks } = parts;
   const { path } = file;
   const state = trainingOf(file);
+  const kindOf = ({ sampleCount }: TrainingSettings) =>
+    sampleCount === undefined ? "batches of an iterable" : "samples in memory";
+  const sourceOf = ({ source }: TrainingSettings) => source ?? "one without an identity";
   const same: [name: string, given: unknown, stored: unknown][] = [
+    ["the data", kindOf(settings), kindOf(state)],
+    ["the source of batches", sourceOf(settings), sourceOf(state)],
     ["the model's seed", model.seed, file.seed],
     ["seed", settings.seed, state.seed],
     ["batchSize", settings.batchSize, state.batchSize],
     ["the number of training samples", settings.sampleCount, state.sampleCount],
     ["shuffle", settings.shuffle, state.shuffle],
+    // Files of earlier versions do not say it.
+    ["the device's precision", settings.precision, state.precision ?? settings.precision],
     ["the optimizer", settingsText(optimizer.config()), settingsText(state.optimizer)],
   ];
   for (const [name, given, stored] of same) {
     if (given === stored) continue;
     throw new UsageError(`${path}: to resume it, ${name} must be as before, ${stored}, got ${given}`);
   }
+  const slots = slotsOf(parts);
+  const names = new Set(slots.map(([name]) => name));
+  const besides = [...file.slots.keys()].find((name) => !names.has(name));
+  if (besides !== undefined) {
+    throw new UsageError(
+      `${path}: holds the optimizer's "${besides}", which this training has no use for; resume with the same layers trainable, and the same lossScaling`,
+    );
+  }
   assignWeights(model, file);
-  for (const [name, slot] of slotsOf(parts)) {
+  for (const [name, slot] of slots) {
     const stored = file.slots.get(name);
     if (stored === undefined) {
       throw new UsageError(

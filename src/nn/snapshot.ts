@@ -3,6 +3,9 @@ import { copyKernel } from "../kernels/copy.js";
 import { keep } from "../tensor/scope.js";
 import { empty, runInto, type Tensor } from "../tensor/tensor.js";
 
+/** Overwrites `target` with `source`, of the same shape and dtype. */
+export const copyInto = (source: Tensor, target: Tensor): void => runInto(copyKernel, [source], [target], {});
+
 /** Copies of named tensors as they were when it was taken, or taken again. */
 export class Snapshot {
   readonly copies = new Map<string, Tensor>();
@@ -15,7 +18,7 @@ export class Snapshot {
         copy = keep(empty(tensor.device, tensor.shape, tensor.dtype));
         this.copies.set(name, copy);
       }
-      runInto(copyKernel, [tensor], [copy], {});
+      copyInto(tensor, copy);
     }
   }
 
@@ -23,7 +26,7 @@ export class Snapshot {
   restore(tensors: Iterable<readonly [string, Tensor]>): void {
     for (const [name, tensor] of tensors) {
       const copy = this.copies.get(name);
-      if (copy !== undefined) runInto(copyKernel, [copy], [tensor], {});
+      if (copy !== undefined) copyInto(copy, tensor);
     }
   }
 

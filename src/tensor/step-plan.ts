@@ -14,6 +14,17 @@ export interface HostTensor {
   readonly shape: Shape;
 }
 
+/** Values that come to a step in another way than from the host. */
+export interface FilledTensor {
+  readonly shape: Shape;
+  readonly dtype: DType;
+  /** Overwrites the tensor, of this shape and dtype, that the step takes. */
+  readonly fill: (input: Tensor) => void;
+}
+
+/** What a step takes. */
+export type StepInput = HostTensor | FilledTensor;
+
 export interface StepPlanOptions {
   /** Runs the function every time, without recording it. Default false. */
   readonly eager?: boolean;
@@ -34,11 +45,13 @@ const hostTensor: Rule = {
   },
 };
 
+const isFilled = (value: StepInput): value is FilledTensor => typeof Object(value).fill === "function";
+
 /** @throws UsageError, ShapeError unless the values are what the shape says */
-function checkHostTensor(value: HostTensor, i: number): void {
-  check("StepPlan", `input ${i}`, value, hostTensor);
+function checkInput(value: StepInput, i: number): void {
+  if (!isFilled(value)) check("StepPlan", `input ${i}`, value, hostTensor);
   checkShape("StepPlan", value.shape);
-  if (sizeOf(value.shape) === value.values.length) return;
+  if (isFilled(value) || sizeOf(value.shape) === value.values.length) return;
   throw new ShapeError(
     `StepPlan: input ${i} of shape ${formatShape(value.shape)} needs ${sizeOf(value.shape)} values, got ${value.values.length}`,
   );
@@ -53,8 +66,10 @@ interface Recording {
   step: RecordedStep | undefined;
 }
 
-const dtypeOf = ({ values }: HostTensor): DType =>
-  values instanceof Float32Array ? "f32" : values instanceof Int32Array ? "i32" : "u32";
+function dtypeOf(value: StepInput): DType {
+  if (isFilled(value)) return value.dtype;
+  return value.values instanceof Float32Array ? "f32" : value.values instanceof Int32Array ? "i32" : "u32";
+}
 
 /**
  * Runs `fn` on inputs that the host gives anew each time. `fn` may read and change tensors made before it, must keep no
@@ -75,13 +90,18 @@ export class StepPlan {
   }
 
   /** One step. The tensors it gives belong to the plan and are overwritten by the next. */
-  run(...values: readonly HostTensor[]): readonly Tensor[] {
-    values.forEach(checkHostTensor);
+  run(...values: readonly StepInput[]): readonly Tensor[] {
+    for (const [i, value] of values.entries()) checkInput(value, i);
     const recording = this.recordingOf(values);
-    recording.inputs.forEach((input, i) => {
-      this.device.write(input.storage, values[i]!.values);
-      input.storage.changed("StepPlan.run");
-    });
+    for (const [i, input] of recording.inputs.entries()) {
+      const value = values[i]!;
+      if (isFilled(value)) {
+        value.fill(input);
+      } else {
+        this.device.write(input.storage, value.values);
+        input.storage.changed("StepPlan.run");
+      }
+    }
     if (recording.step?.valid === false) {
       recording.step.dispose();
       recording.step = undefined;
@@ -106,7 +126,7 @@ export class StepPlan {
     return outputs;
   }
 
-  private recordingOf(values: readonly HostTensor[]): Recording {
+  private recordingOf(values: readonly StepInput[]): Recording {
     const shapes = values.map((value) => `${dtypeOf(value)}[${value.shape.join(",")}]`);
     const key = [...shapes, this.options.variant?.()].join(" ");
     let recording = this.recordings.get(key);

@@ -3,9 +3,10 @@
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { makeTask, workloads } from "../../bench/workloads.js";
 import { fromConfig } from "../../src/nn/architecture.js";
-import { FigureTable } from "../../src/nn/figures.js";
 import { binaryCrossEntropyFromLogits, crossEntropy } from "../../src/nn/losses.js";
+import { objectiveOf } from "../../src/nn/objective.js";
 import { adam, sgd } from "../../src/nn/optimizers.js";
+import { OutputFigures } from "../../src/nn/output-figures.js";
 import { trainStep } from "../../src/nn/train-step.js";
 import { StepPlan } from "../../src/tensor/step-plan.js";
 import type { WebGpuDevice } from "../../src/webgpu/device.js";
@@ -34,10 +35,11 @@ test.each([
   const model = fromConfig(spec.model, { device, seed: 1 });
   const optimizer = (spec.optimizer.name === "adam" ? adam : sgd)();
   const loss = spec.loss === "softmax" ? crossEntropy : binaryCrossEntropyFromLogits;
-  const table = new FigureTable(model, loss);
+  const objective = objectiveOf("test", model, { loss });
+  const table = new OutputFigures(model, objective);
   const plan = new StepPlan(device, (x, y) => {
-    const step = trainStep(model, x!, y!, { optimizer, loss, scaler: undefined });
-    table.record(step.loss, step.prediction, y!);
+    const batch = { x: [x!], y: [y!], weights: [] };
+    table.record(trainStep(model, batch, { optimizer, objective, scaler: undefined }), batch.y);
     return [];
   });
   const counts: number[] = [];

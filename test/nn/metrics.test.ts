@@ -6,6 +6,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import "../../src/autograd/methods.js";
 import { abs, sub } from "../../src/autograd/ops/elementwise.js";
 import { max, mean } from "../../src/autograd/ops/reduce.js";
 import { storeRowKernel } from "../../src/kernels/copy.js";
@@ -279,7 +280,7 @@ describeDevices((device, kind) => {
 
   test("wide statistics are read more often", async () => {
     const model = plain().build({ device: device(), seed: 5 });
-    const table = new FigureTable(model, loss.crossEntropy, [
+    const table = new FigureTable(model.device, model.outputShape, loss.crossEntropy, [
       { name: "wide", statistics: () => tensor(device(), new Float32Array(400_000)), result: () => 1 },
     ]);
     table.record(tensor(device(), 1), tensor(device(), [[1, 0, 0, 0]]), tensor(device(), Int32Array.of(1)));

@@ -32,8 +32,10 @@ export interface TrainingContext {
   readonly model: Model;
   readonly optimizer: Optimizer;
   readonly epochs: number;
-  readonly stepsPerEpoch: number;
-  readonly batchSize: number;
+  /** Undefined while it is not known how many batches an iterable gives. */
+  readonly stepsPerEpoch: number | undefined;
+  /** Of data in memory; undefined where batches come from an iterable. */
+  readonly batchSize: number | undefined;
   readonly history: History;
   /** Ends training after the current epoch's (or step's) callbacks, with a reason for the history. */
   stop(reason: string): void;

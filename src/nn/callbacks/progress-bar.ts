@@ -45,14 +45,17 @@ export function progressBar(options: ProgressBarOptions = {}): Callback {
   let title = "";
   let begun = 0;
   let lastDrawn = 0;
+  let steps = 0;
   /** What stands on the terminal's last line. */
   let bar: string | undefined;
   const seconds = () => ((performance.now() - begun) / 1000).toFixed(1);
-  const draw = (done: number, all: number, text: string) => {
-    const full = Math.round((BAR_WIDTH * done) / all);
-    const line = `${title} [${"=".repeat(full).padEnd(BAR_WIDTH, "-")}] ${done}/${all}  ${seconds()} s  ${text}`;
+  /** Of so many steps, which an iterable does not tell. */
+  const share = (done: number, all: number | undefined) => (all === undefined ? `${done}` : `${done}/${all}`);
+  const draw = (done: number, all: number | undefined, text: string) => {
+    const full = all === undefined ? 0 : Math.round((BAR_WIDTH * done) / all);
+    const line = `${title} [${"=".repeat(full).padEnd(BAR_WIDTH, "-")}] ${share(done, all)}  ${seconds()} s  ${text}`;
     bar = line.slice(0, (stream?.columns ?? 80) - 1);
-    if (done < all && performance.now() - lastDrawn < FRAME_MS) return;
+    if (done !== all && performance.now() - lastDrawn < FRAME_MS) return;
     lastDrawn = performance.now();
     stream?.write(`\r${bar}${CLEAR_TO_END}`);
   };
@@ -74,15 +77,15 @@ export function progressBar(options: ProgressBarOptions = {}): Callback {
       if (stream?.isTTY) draw(0, stepsPerEpoch, "");
     },
     onStepEnd(logs, { stepsPerEpoch }) {
-      const done = logs.stepInEpoch + 1;
+      const done = (steps = logs.stepInEpoch + 1);
       if (stream?.isTTY) return draw(done, stepsPerEpoch, runningFigures(logs));
       if (performance.now() - lastDrawn < everySeconds * 1000) return;
       lastDrawn = performance.now();
-      stream?.write(`${title}  ${done}/${stepsPerEpoch}  ${runningFigures(logs)}\n`);
+      stream?.write(`${title}  ${share(done, stepsPerEpoch)}  ${runningFigures(logs)}\n`);
     },
-    onEpochEnd(_, logs, { stepsPerEpoch }) {
+    onEpochEnd(_, logs) {
       endBar();
-      stream?.write(`${title}  ${stepsPerEpoch}/${stepsPerEpoch}  ${seconds()} s  ${figures(logs)}\n`);
+      stream?.write(`${title}  ${steps}/${steps}  ${seconds()} s  ${figures(logs)}\n`);
     },
     onTrainEnd({ stopReason }) {
       endBar();

@@ -5,8 +5,9 @@ import { anyNumber, anyObject, count, jsonText, parse, recordOf, ruled, text } f
 import { type DeferredTensor, encodeSafetensors, type StoredTensor } from "../../io/safetensors.js";
 import { readSafetensors, writeSafetensors } from "../../io/safetensors-file.js";
 import { type FileSource, nameOf } from "../../io/source.js";
+import type { Precision } from "../../tensor/device.js";
 import { DataError } from "../../tensor/errors.js";
-import { boolean, integer, number, object as objectRule } from "../../tensor/options.js";
+import { boolean, integer, number, object as objectRule, oneOf } from "../../tensor/options.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import type { Model } from "../model.js";
 import type { ModelFile, TrainingState } from "../model-file.js";
@@ -22,22 +23,26 @@ const CALLBACK_PREFIX = "callback:";
 const HEADER_START = 8;
 
 const positive = ruled<number>(integer({ from: 1 }));
+const sums = object(
+  {
+    ...{ loss: anyNumber, correct: count, samples: count },
+    metrics: exactOptional(recordOf(array(anyNumber, "a list of numbers"))),
+  },
+  "an object",
+);
 export const trainingState: GenericSchema<unknown, TrainingState> = pipe(
   object(
     {
       seed: ruled<number>(number()),
-      batchSize: positive,
-      sampleCount: positive,
+      batchSize: exactOptional(positive),
+      sampleCount: exactOptional(positive),
+      source: exactOptional(text),
       shuffle: ruled<boolean>(boolean),
+      precision: exactOptional(ruled<Precision>(oneOf("float32", "mixed"))),
       epoch: count,
       stepInEpoch: count,
-      sums: object(
-        {
-          ...{ loss: anyNumber, correct: count, samples: count },
-          metrics: exactOptional(recordOf(array(anyNumber, "a list of numbers"))),
-        },
-        "an object",
-      ),
+      sums,
+      outputSums: exactOptional(array(sums, "a list of objects")),
       optimizer: ruled<OptimizerConfig>(objectRule),
       learningRate: ruled<number>(number({ from: 0 })),
       iterations: count,
@@ -50,10 +55,14 @@ export const trainingState: GenericSchema<unknown, TrainingState> = pipe(
     "an object",
   ),
   check(
-    ({ stepInEpoch, sampleCount, batchSize }) => stepInEpoch <= Math.ceil(sampleCount / batchSize),
+    ({ stepInEpoch, sampleCount = Number.POSITIVE_INFINITY, batchSize = 1 }) =>
+      stepInEpoch <= Math.ceil(sampleCount / batchSize),
     "a state whose stepInEpoch is at most sampleCount / batchSize",
   ),
-  check(({ sums, sampleCount }) => sums.samples <= sampleCount, "a state whose sums.samples are at most sampleCount"),
+  check(
+    ({ sums, sampleCount = Number.POSITIVE_INFINITY }) => sums.samples <= sampleCount,
+    "a state whose sums.samples are at most sampleCount",
+  ),
 );
 
 function partsOf(model: Model, { training, slots, callbackTensors, notes }: ModelContent) {

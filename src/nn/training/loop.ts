@@ -1,16 +1,19 @@
 // Training over a data set: epochs, validation, callbacks, checkpoints. Steps are taken by pipeline.ts. A resumed
 // training ends with the same bits.
 import { DeviceError, UsageError } from "../../tensor/errors.js";
-import { checkOptions } from "../../tensor/options.js";
+import { check, checkOptions, number } from "../../tensor/options.js";
+import { type Batches, isBatches } from "../batches.js";
 import { atOnce, type Callback, type StepLogs, type TrainingContext } from "../callbacks/callback.js";
 import { nonFiniteState } from "../diagnose.js";
-import { evaluateSet } from "../evaluate.js";
-import type { BatchFigures, FigureSums } from "../figures.js";
+import { evaluateData } from "../evaluate.js";
+import type { FigureSums } from "../figures.js";
 import { appendEpoch, emptyHistory, type History } from "../history.js";
 import { LossScaler, lossScalingRules } from "../loss-scaling.js";
 import type { Model } from "../model.js";
 import { type ModelFile, readModelFile } from "../model-file.js";
+import { type Objective, objectiveOf } from "../objective.js";
 import type { Optimizer } from "../optimizers.js";
+import type { OutputBatchFigures } from "../output-figures.js";
 import {
   restoreTraining,
   saveTraining,
@@ -19,13 +22,17 @@ import {
   type TrainingSettings,
   trainingOf,
 } from "../resume.js";
-import { type LabelledData, SampleSet, splitSamples } from "../samples.js";
+import { type LabelledBatch, type LabelledData, SampleSet } from "../samples.js";
 import { checkpointRules, type FitOptions, fitRules } from "./options.js";
 import { type Run, StepPipeline } from "./pipeline.js";
 import { reserve } from "./reserve.js";
 import { type Failure, rewind } from "./rewind.js";
+import { IterableSource, RowSource, type StepSource } from "./step-source.js";
 
-export async function train(model: Model, data: LabelledData, given: FitOptions): Promise<History> {
+/** What a model is trained on. */
+export type TrainingData = LabelledData | Batches<LabelledBatch>;
+
+export async function train(model: Model, data: TrainingData, given: FitOptions): Promise<History> {
   const options = checkOptions("fit", given, fitRules, ["optimizer", "loss"]);
   const { checkpoint, lossScaling = false } = options;
   if (checkpoint !== undefined) checkOptions("fit: checkpoint", checkpoint, checkpointRules, ["path"]);
@@ -47,8 +54,8 @@ export async function train(model: Model, data: LabelledData, given: FitOptions)
 }
 
 class Training {
-  private readonly set: SampleSet;
-  private readonly validation: SampleSet | undefined;
+  private readonly objective: Objective;
+  private readonly validation: SampleSet | Batches<LabelledBatch> | undefined;
   private readonly epochs: number;
   private readonly callbacks: readonly Callback[];
   private readonly pipeline: StepPipeline;
@@ -58,7 +65,7 @@ class Training {
   private readonly parts: TrainingParts;
   private epoch: number;
   private stepInEpoch = 0;
-  private sums: FigureSums;
+  private sums: FigureSums[];
   private stateFinite = true;
   /** When the figures of the last run came. */
   private lastRead = 0;
@@ -68,19 +75,24 @@ class Training {
 
   constructor(
     private readonly model: Model,
-    data: LabelledData,
+    data: TrainingData,
     private readonly options: FitOptions,
   ) {
-    const { validationSplit, validationData, initialEpoch = 0, epochs = 1, batchSize = 32 } = options;
+    const { validationSplit, validationData, initialEpoch = 0, epochs = 1 } = options;
     if (validationSplit !== undefined && validationData !== undefined) {
       throw new UsageError("fit: takes validationSplit or validationData, got both");
     }
-    const [training, held] =
-      validationSplit === undefined ? [data, validationData] : splitSamples(model, data, validationSplit);
-    this.set = new SampleSet(model, training);
-    this.validation = held && new SampleSet(model, held);
+    this.objective = objectiveOf("fit", model, options);
+    const [source, held] = isBatches(model, data) ? [this.iterable(data), undefined] : this.rows(data);
+    this.validation = held ?? this.validationOf(validationData);
     if (model.parameters().length === 0) {
       throw new UsageError(`fit: "${model.name}" has no trainable weights; set trainable = true on a layer`);
+    }
+    if (options.perturb !== undefined && (model.inputs.length > 1 || this.objective.terms.length > 1)) {
+      throw new UsageError("fit: perturb is for models of one input and output; let a layer change the inputs");
+    }
+    if (options.augment !== undefined && model.inputs.length > 1) {
+      throw new UsageError("fit: augment is for models of one input; change batches where they are made");
     }
     this.epochs = epochs;
     this.epoch = initialEpoch;
@@ -94,23 +106,76 @@ class Training {
     const scaled = model.device.precision === "mixed" && lossScaling !== false;
     const scaler = scaled ? new LossScaler(model.device, lossScaling) : undefined;
     this.parts = { model, optimizer: this.optimizer, callbacks: this.callbacks, scaler };
+    const { objective } = this;
     this.pipeline = new StepPipeline({
-      ...{ parts: this.parts, set: this.set, options },
-      batchSize: Math.min(batchSize, this.set.count),
+      parts: this.parts,
+      objective,
+      source,
+      options,
       seed: options.seed ?? model.seed,
     });
     this.sums = this.pipeline.table.noSums();
+    const { history, optimizer } = this;
     this.context = {
-      model,
-      optimizer: this.optimizer,
-      epochs,
-      batchSize: this.pipeline.batchSize,
-      stepsPerEpoch: this.pipeline.stepsPerEpoch,
-      history: this.history,
+      ...{ model, optimizer, epochs, history },
+      batchSize: source.settings.batchSize,
+      get stepsPerEpoch() {
+        return Number.isFinite(source.stepsPerEpoch) ? source.stepsPerEpoch : undefined;
+      },
       stop: (reason) => {
-        this.history.stopReason ??= reason;
+        history.stopReason ??= reason;
       },
     };
+  }
+
+  /** Samples in memory, and those of them that are held out. */
+  private rows(data: LabelledData): [StepSource, SampleSet | undefined] {
+    const { batchSize = 32, validationSplit, shuffle = true, stepsPerEpoch } = this.options;
+    if (stepsPerEpoch !== undefined) {
+      throw new UsageError(
+        "fit: stepsPerEpoch is for batches from an iterable; of data in memory an epoch is all of it",
+      );
+    }
+    const whole = new SampleSet(this.model, data, this.objective.terms);
+    const [set, held] = validationSplit === undefined ? [whole, undefined] : whole.split(validationSplit);
+    const weights = this.classWeights;
+    return [new RowSource(weights === undefined ? set : set.weigh(weights), batchSize, shuffle), held];
+  }
+
+  private iterable(data: Batches<LabelledBatch>): StepSource {
+    const { model, options, classWeights } = this;
+    const { batchSize, shuffle, validationSplit, stepsPerEpoch, callbacks = [], resume } = options;
+    for (const [name, value] of Object.entries({ batchSize, shuffle: shuffle || undefined, validationSplit })) {
+      if (value === undefined) continue;
+      throw new UsageError(`fit: ${name} is for data in memory, these batches are made already; leave it out`);
+    }
+    const keeps = callbacks.some((callback) => callback.stopsOnNonFinite);
+    const { terms } = this.objective;
+    const source = new IterableSource(data, { model, terms, classWeights, stepsPerEpoch, keeps });
+    if (resume !== undefined) source.requireResumable();
+    return source;
+  }
+
+  /** Weights of classes by their numbers. */
+  private get classWeights(): ReadonlyMap<number, number> | undefined {
+    const { classWeight } = this.options;
+    if (classWeight === undefined) return undefined;
+    const { terms } = this.objective;
+    const outputs = this.model.outputShapes[terms[0]!.output]!.at(-1) ?? 1;
+    const classes = Math.max(2, outputs);
+    return new Map(
+      Object.entries(classWeight).map(([name, weight]) => {
+        check("fit", `classWeight of ${name}`, weight, number());
+        const label = Number(name);
+        if (Number.isInteger(label) && label >= 0 && label < classes) return [label, weight];
+        throw new UsageError(`fit: classWeight must name classes from 0 to ${classes - 1}, names ${name}`);
+      }),
+    );
+  }
+
+  private validationOf(data: TrainingData | undefined): SampleSet | Batches<LabelledBatch> | undefined {
+    if (data === undefined || isBatches(this.model, data)) return data;
+    return new SampleSet(this.model, data, this.objective.terms);
   }
 
   async run(): Promise<History> {
@@ -118,13 +183,13 @@ class Training {
     for (const callback of callbacks) await callback.onTrainBegin?.(context);
     if (options.resume !== undefined) await this.resume(options.resume);
     while (this.epoch < this.epochs && !this.ended) {
-      this.pipeline.beginEpoch(this.epoch);
+      await this.pipeline.beginEpoch(this.epoch, this.stepInEpoch);
       for (const callback of callbacks) await callback.onEpochBegin?.(this.epoch, context);
       await this.runSteps();
-      if (this.stepInEpoch < this.pipeline.stepsPerEpoch) {
+      if (!this.pipeline.source.endsAt(this.stepInEpoch)) {
         // Cut short. A resumed training finishes this epoch, so the file knows nothing of its figures so far.
         await this.save();
-        const logs = this.sums.samples === 0 ? undefined : await this.epochLogs();
+        const logs = this.sums[0]!.samples === 0 ? undefined : await this.epochLogs();
         if (logs !== undefined) appendEpoch(history, this.epoch, logs);
         break;
       }
@@ -167,9 +232,9 @@ class Training {
     let last: Run | undefined;
     for (;;) {
       let next: Run | undefined;
-      if (submitted < pipeline.stepsPerEpoch && !this.ended) {
-        next = pipeline.submit(submitted);
-        submitted += next.count;
+      if (!pipeline.source.endsAt(submitted) && !this.ended) {
+        next = await pipeline.submit(submitted);
+        submitted += next.samples.length;
       }
       if (last !== undefined && !(await this.finish(last, next))) return;
       last = next;
@@ -187,18 +252,21 @@ class Training {
   private async finish(run: Run, next?: Run): Promise<boolean> {
     const { figures, finite } = await run.read;
     const now = performance.now();
-    this.pipeline.timer.add(now - Math.max(run.begun, this.lastRead), run.count);
+    if (run.samples.length > 0) this.pipeline.timer.add(now - Math.max(run.begun, this.lastRead), run.samples.length);
     this.lastRead = now;
     const failed = this.account(run, figures);
     if (failed === undefined) {
-      if (finite || !run.inspected) return true;
+      if (finite || !run.inspected) {
+        this.pipeline.source.release(run.stepInEpoch + run.samples.length);
+        return true;
+      }
       await next?.read;
       if (run.before === undefined) await this.endOnNonFiniteState();
       else await this.rewind(run);
       return run.before === undefined;
     }
     await next?.read;
-    await this.rewind(run, { index: failed, loss: figures[failed]!.loss });
+    await this.rewind(run, { index: failed, loss: figures[failed]![0]!.loss });
     return false;
   }
 
@@ -213,17 +281,18 @@ class Training {
   }
 
   /** Takes the figures of a run into the epoch's, up to a loss that is not finite, if that matters: gives which. */
-  private account({ iterations, before }: Run, figures: readonly BatchFigures[]): number | undefined {
+  private account({ iterations, before, samples }: Run, figures: readonly OutputBatchFigures[]): number | undefined {
+    const { table } = this.pipeline;
     for (const [i, batch] of figures.entries()) {
-      if (before !== undefined && !Number.isFinite(batch.loss)) return i;
-      const { table } = this.pipeline;
-      table.add(this.sums, batch, this.pipeline.samplesIn(this.stepInEpoch));
+      const { loss } = batch[0]!;
+      if (before !== undefined && !Number.isFinite(loss)) return i;
+      table.add(this.sums, batch, samples[i]!);
       const { loss: meanLoss, accuracy, ...metrics } = table.figuresOf(this.sums);
       const logs: StepLogs = {
         epoch: this.epoch,
         stepInEpoch: this.stepInEpoch++,
         step: (this.doneSteps = iterations + i + 1),
-        loss: batch.loss,
+        loss,
         meanLoss,
         ...(accuracy !== undefined && { meanAccuracy: accuracy }),
         metrics,
@@ -237,23 +306,20 @@ class Training {
 
   /** Goes back to where numbers were finite, and ends with the reason. */
   private async rewind(run: Run, failure?: Failure): Promise<void> {
-    const { reason, stepInEpoch } = await rewind(this.pipeline, run, this.options.loss, failure);
+    const { reason, stepInEpoch } = await rewind(this.pipeline, run, failure);
     this.stepInEpoch = stepInEpoch;
     if (reason !== undefined) this.context.stop(reason);
   }
 
   /** Figures of the epoch with validation; undefined when the training is aborted meanwhile. */
   private async epochLogs(): Promise<Record<string, number> | undefined> {
-    const { loss, metrics, signal } = this.options;
+    const { signal, validationSteps: steps } = this.options;
     if (this.aborted) return undefined;
-    const logs: Record<string, number> = this.pipeline.table.figuresOf(this.sums);
+    const logs: Record<string, number> = { ...this.pipeline.table.figuresOf(this.sums) };
     if (this.validation !== undefined) {
       try {
-        const figures = await evaluateSet(this.model, this.validation, {
-          loss,
-          ...(metrics && { metrics }),
-          ...(signal && { signal }),
-        });
+        const options = { ...(signal && { signal }), ...(steps !== undefined && { steps }) };
+        const figures = await evaluateData(this.model, this.validation, this.objective, options);
         for (const [name, value] of Object.entries(figures)) logs[`val_${name}`] = value;
       } catch (error) {
         if (this.aborted && error === signal?.reason) return undefined;
@@ -268,8 +334,13 @@ class Training {
     const { checkpoint } = this.options;
     if (checkpoint === undefined || !this.stateFinite) return;
     const { epoch: epochs, history, stopReason } = this.history;
-    const { epoch, stepInEpoch, sums } = this;
-    const position = { epoch, stepInEpoch, sums, epochs, history, ...(stopReason !== undefined && { stopReason }) };
+    const { epoch, stepInEpoch } = this;
+    const [sums, ...outputSums] = this.sums;
+    const position = {
+      ...{ epoch, stepInEpoch, sums: sums!, epochs, history },
+      ...(outputSums.length > 0 && { outputSums }),
+      ...(stopReason !== undefined && { stopReason }),
+    };
     await saveTraining(checkpoint.path, this.parts, { ...this.settings, ...position }, checkpoint.notes);
     this.savedStep = this.optimizer.steps;
   }
@@ -282,7 +353,7 @@ class Training {
     restoreTraining(file, this.parts, this.settings);
     this.epoch = state.epoch;
     this.stepInEpoch = state.stepInEpoch;
-    this.sums = this.pipeline.table.resumed(state.sums, file.path);
+    this.sums = this.pipeline.table.resumed([state.sums, ...(state.outputSums ?? [])], file.path);
     for (const epoch of state.epochs) this.history.epoch.push(epoch);
     for (const [name, values] of Object.entries(state.history)) this.history.history[name] = [...values];
     if (state.stopReason !== undefined) this.history.stopReason = state.stopReason;
@@ -290,8 +361,9 @@ class Training {
   }
 
   private get settings(): TrainingSettings {
-    const { seed, batchSize } = this.pipeline;
-    return { seed, batchSize, sampleCount: this.set.count, shuffle: this.options.shuffle ?? true };
+    const { seed, source } = this.pipeline;
+    const shuffle = source instanceof RowSource && (this.options.shuffle ?? true);
+    return { seed, ...source.settings, shuffle, precision: this.model.device.precision };
   }
 
   /** A lost device is reported with the step, and with what is saved. */
@@ -310,8 +382,11 @@ class Training {
   }
 
   async dispose(): Promise<void> {
-    this.pipeline.dispose();
-    this.parts.scaler?.dispose();
-    for (const callback of this.callbacks) await callback.dispose?.();
+    try {
+      await this.pipeline.dispose();
+    } finally {
+      this.parts.scaler?.dispose();
+      for (const callback of this.callbacks) await callback.dispose?.();
+    }
   }
 }

@@ -1,6 +1,7 @@
 // What `fit` is told: the data's order, changes of batches, callbacks, checkpoints, limits.
 import {
   anyOf,
+  array,
   boolean,
   callable,
   instanceOf,
@@ -16,14 +17,14 @@ import {
 import type { RandomStream } from "../../tensor/random.js";
 import type { Shape } from "../../tensor/shape.js";
 import type { Tensor } from "../../tensor/tensor.js";
+import type { Batches } from "../batches.js";
 import { type Callback, callbackRule } from "../callbacks/callback.js";
-import { type LossFunction, lossRule } from "../loss.js";
 import type { LossScalingOptions } from "../loss-scaling.js";
-import { type MetricOption, metricsRule } from "../metrics/metric.js";
 import type { Model } from "../model.js";
 import type { ModelFile } from "../model-file.js";
+import { type ObjectiveOptions, objectiveRules } from "../objective.js";
 import { type Optimizer, optimizerRule } from "../optimizers.js";
-import { batchSizeRule, type LabelledData } from "../samples.js";
+import { batchSizeRule, type LabelledBatch, type LabelledData } from "../samples.js";
 
 /** Where and how often a training is saved. */
 export interface CheckpointOptions {
@@ -60,19 +61,27 @@ export interface PerturbContext {
  */
 export type Perturb = (x: Tensor, y: Tensor, context: PerturbContext) => Tensor;
 
-export interface FitOptions {
+export interface FitOptions extends ObjectiveOptions {
   readonly optimizer: Optimizer;
-  /** A loss of `loss`, or any function of prediction and target, see `LossFunction`. */
-  readonly loss: LossFunction;
   /** Epochs in all, those before a resumed run included; default 1. */
   readonly epochs?: number;
-  /** Default 32; fewer samples are one batch. */
+  /** Of data in memory. Default 32; fewer samples are one batch, and so is what is left at the end. */
   readonly batchSize?: number;
-  /** Share of the data, its last part, that is held out for validation. */
+  /** Batches of an iterable that are an epoch; by default an epoch ends with the iterable. */
+  readonly stepsPerEpoch?: number;
+  /** Share of data in memory, its last part, that is held out for validation. */
   readonly validationSplit?: number;
-  readonly validationData?: LabelledData;
-  /** A new order in every epoch; default true. */
+  /** In memory or in batches. An iterable of them begins anew with every epoch, a function is told epoch 0. */
+  readonly validationData?: LabelledData | Batches<LabelledBatch>;
+  /** Takes no more than so many batches of an iterable of validation data. */
+  readonly validationSteps?: number;
+  /** A new order of data in memory in every epoch; default true. */
   readonly shuffle?: boolean;
+  /**
+   * Factors of the losses of samples by their class, as `{ 0: 1, 1: 5 }`, or a list; those that are not named count
+   * once. As in Keras not together with sampleWeight, and not for validation data.
+   */
+  readonly classWeight?: Readonly<Record<number, number>> | readonly number[];
   /** Of the order and the augmentation; by default the model's. */
   readonly seed?: number;
   readonly callbacks?: readonly Callback[];
@@ -80,8 +89,6 @@ export interface FitOptions {
   readonly initialEpoch?: number;
   /** Ends training after this many optimizer steps in all, those before a resumed run included. */
   readonly maxSteps?: number;
-  /** Default: accuracy where the loss is one of classes. */
-  readonly metrics?: readonly MetricOption[];
   /** Changes a batch of inputs in place before it is uploaded. */
   readonly augment?: (inputs: Float32Array, context: AugmentContext) => void;
   /** Changes a batch of inputs on the device, such as into adversarial examples for the weights as they are. */
@@ -91,7 +98,10 @@ export interface FitOptions {
    */
   readonly lossScaling?: LossScalingOptions | false;
   readonly checkpoint?: CheckpointOptions;
-  /** Checkpoint to go on from: a path, or the file as read. */
+  /**
+   * Checkpoint to go on from: a path, or the file as read. In the middle of an epoch of batches from an iterable, those
+   * that are done are taken from it again and left out.
+   */
   readonly resume?: string | ModelFile;
   /** Ends training after the steps on their way, with a checkpoint, when it is aborted. */
   readonly signal?: AbortSignal;
@@ -113,18 +123,20 @@ const modelFileRule: Rule = {
 };
 
 export const fitRules: Rules<FitOptions> = {
+  ...objectiveRules,
   optimizer: optimizerRule,
-  loss: lossRule,
   epochs: integer({ from: 0 }),
   batchSize: batchSizeRule,
+  stepsPerEpoch: integer({ from: 1 }),
   validationSplit: number({ above: 0, below: 1 }),
-  validationData: object,
+  validationData: anyOf(object, array, callable),
+  validationSteps: integer({ from: 1 }),
+  classWeight: anyOf(object, listOf(number())),
   shuffle: boolean,
   seed: number(),
   callbacks: listOf(callbackRule),
   initialEpoch: integer({ from: 0 }),
   maxSteps: integer({ from: 0 }),
-  metrics: metricsRule,
   augment: callable,
   perturb: callable,
   lossScaling: anyOf(oneOf(false), object),

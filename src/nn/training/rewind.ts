@@ -1,8 +1,7 @@
 // Where numbers stopped being finite in a run of steps: they are taken again one by one, from the state before the run.
 import { scope } from "../../tensor/scope.js";
-import { tensor } from "../../tensor/tensor.js";
+import { empty, type Tensor, tensor } from "../../tensor/tensor.js";
 import { findNonFinite, nonFiniteState } from "../diagnose.js";
-import type { LossFunction } from "../loss.js";
 import { slotsOf } from "../resume.js";
 import { Snapshot } from "../snapshot.js";
 import type { Run, StepPipeline } from "./pipeline.js";
@@ -21,7 +20,6 @@ export interface Failure {
 export async function rewind(
   pipeline: StepPipeline,
   run: Run,
-  loss: LossFunction,
   failure?: Failure,
 ): Promise<{ readonly reason: string | undefined; readonly stepInEpoch: number }> {
   const { optimizer, model } = pipeline.parts;
@@ -31,9 +29,9 @@ export async function rewind(
   optimizer.steps = run.iterations;
   const looked = failure === undefined ? 0 : failure.index - 1;
   let { stepInEpoch } = run;
-  for (let i = 0; i < run.count; i++, stepInEpoch++) {
+  for (let i = 0; i < run.samples.length; i++, stepInEpoch++) {
     const step = run.iterations + i + 1;
-    const where = i >= looked ? await diagnose(pipeline, stepInEpoch, loss) : undefined;
+    const where = i >= looked ? await diagnose(pipeline, stepInEpoch) : undefined;
     if (i === failure?.index) {
       const first = where === undefined ? "" : `; first not finite: ${where} in step ${step}`;
       return { reason: `the loss became ${failure.loss} in step ${step}${first}`, stepInEpoch };
@@ -51,30 +49,35 @@ export async function rewind(
 }
 
 /** What is not finite first in a step that is next. It changes nothing, running statistics included. */
-async function diagnose(pipeline: StepPipeline, stepInEpoch: number, loss: LossFunction): Promise<string | undefined> {
+async function diagnose(pipeline: StepPipeline, stepInEpoch: number): Promise<string | undefined> {
   const before = new Snapshot();
   const weights = pipeline.parts.model.namedTensors();
   before.take(weights);
   try {
-    return await inStep(pipeline, stepInEpoch, loss);
+    return await inStep(pipeline, stepInEpoch);
   } finally {
     before.restore(weights);
     before.dispose();
   }
 }
 
-async function inStep(pipeline: StepPipeline, stepInEpoch: number, loss: LossFunction): Promise<string | undefined> {
+async function inStep(pipeline: StepPipeline, stepInEpoch: number): Promise<string | undefined> {
   const { model, optimizer } = pipeline.parts;
-  const [x, y] = pipeline.batch(stepInEpoch).map(({ values, shape }) => tensor(model.device, values, { shape }));
+  const { x, y, weights } = pipeline.again(stepInEpoch);
+  const inputs = [...x, ...y, ...weights].map((input): Tensor => {
+    if (!("fill" in input)) return tensor(model.device, input.values, { shape: input.shape });
+    const copy = empty(model.device, input.shape, input.dtype);
+    input.fill(copy);
+    return copy;
+  });
   try {
-    const inputs = scope(() => pipeline.perturbed(x!, y!));
+    const batch = scope(() => pipeline.perturbed(pipeline.batchOf(inputs)));
     try {
-      return await findNonFinite(model, loss, inputs, y!, optimizer.steps);
+      return await findNonFinite(model, pipeline.objective, batch, optimizer.steps);
     } finally {
-      inputs.dispose();
+      for (const input of batch.x) input.dispose();
     }
   } finally {
-    x!.dispose();
-    y!.dispose();
+    for (const input of inputs) input.dispose();
   }
 }
