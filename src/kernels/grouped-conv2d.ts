@@ -6,9 +6,11 @@
 //   dkernel[ky, kx, ci, co] = sum_{n, oy, ox} x[n, iy, ix, g I + ci] * dy[n, oy, ox, co]
 // Depthwise: I = 1, and Keras's kernel [kh, kw, C, multiplier] has the memory of [kh, kw, 1, C multiplier].
 //
-// There is little to compute for what is loaded, so that nothing is tiled: an invocation has one result, or four
-// channels of it as a vec4f where they see the same inputs (O % 4 = 0) or each its own (I = O = 1, C % 4 = 0). A
-// kernel's gradient sums over all pixels: it is cut into splits of rows (n, oy), which a second pass adds in order.
+// There is little to compute for what is loaded, so that channels are not tiled: an invocation has one of them, or four
+// as a vec4f where they see the same inputs (O % 4 = 0) or each its own (I = O = 1, C % 4 = 0). It has four
+// neighbouring pixels, which share what it loads of the kernel: five loads for four products, and a quarter of the index
+// arithmetic. A kernel's gradient sums over all pixels: it is cut into splits of rows (n, oy), which a second pass adds
+// in order.
 import { defineKernel } from "../tensor/kernel.js";
 import type { GpuView } from "../webgpu/program.js";
 import { boxLoop } from "./box.js";
@@ -16,6 +18,7 @@ import { type Conv2dGeometry, convolutionFlops, windowSizes } from "./conv2d/geo
 import { splitRows } from "./conv2d/kernel-sums.js";
 import { longSum, ONE } from "./long-sums.js";
 import { dispatchReduce } from "./reduce.js";
+import { repeat } from "./subgroup-tile.js";
 
 export interface GroupedConv2dParams {
   /** `inputs` are those of a group, `outputs` those of all. */
@@ -83,6 +86,12 @@ function layoutOf(params: GroupedConv2dParams) {
   };
 }
 
+/** Neighbouring pixels of an invocation. */
+const PIXELS = 4;
+
+/** WGSL for each of them. */
+const eachPixel = (emit: (s: number) => string) => repeat(PIXELS, emit);
+
 /** WGSL: the first channel in x of what output `co` sees. */
 const FIRST = "co / u.groupOutputs * u.groupInputs";
 
@@ -102,7 +111,8 @@ export const groupedConv2dKernel = defineKernel<GroupedConv2dParams>({
     const y = call.outputs[0]!;
     const { geometry } = call.params;
     const { form, xType, yType, outputs, sizes } = layoutOf(call.params);
-    const loop = boxLoop(call.profile, [geometry.batch, geometry.y.output, geometry.x.output, outputs]);
+    const strips = Math.ceil(geometry.x.output / PIXELS);
+    const loop = boxLoop(call.profile, [geometry.batch, geometry.y.output, strips, outputs]);
     call.dispatch({
       key: form,
       program: () => ({
@@ -110,22 +120,27 @@ export const groupedConv2dKernel = defineKernel<GroupedConv2dParams>({
         body: loop.body(/* wgsl */ `
     let co = c3;
     let first = ${FIRST};
-    var total = ${yType}(0.0);
+    let column = c2 * ${PIXELS}u;
+    ${eachPixel((s) => `var total${s} = ${yType}(0.0);`)}
     for (var ky = 0u; ky < u.kernelHeight; ky++) {
       // u32 arithmetic wraps: a negative position is a huge one.
       let iy = c1 * u.strideY + ky * u.dilationY - u.paddingY;
       if (iy < u.inputHeight) {
+        let row = (c0 * u.inputHeight + iy) * u.inputWidth;
         for (var kx = 0u; kx < u.kernelWidth; kx++) {
-          let ix = c2 * u.strideX + kx * u.dilationX - u.paddingX;
-          if (ix < u.inputWidth) {
-            let at = ((c0 * u.inputHeight + iy) * u.inputWidth + ix) * u.channels + first;
-            let weight = (ky * u.kernelWidth + kx) * u.groupInputs * u.outputs + co;
-            for (var ci = 0u; ci < u.groupInputs; ci++) { total += x[at + ci] * kernel[weight + ci * u.outputs]; }
+          let ix0 = column * u.strideX + kx * u.dilationX - u.paddingX;
+          ${repeat(PIXELS - 1, (s) => `let ix${s + 1} = ix${s} + u.strideX;`)}
+          ${eachPixel((s) => `let at${s} = (row + ix${s}) * u.channels + first;`)}
+          let weight = (ky * u.kernelWidth + kx) * u.groupInputs * u.outputs + co;
+          for (var ci = 0u; ci < u.groupInputs; ci++) {
+            let w = kernel[weight + ci * u.outputs];
+            ${eachPixel((s) => `total${s} = select(total${s}, total${s} + x[at${s} + ci] * w, ix${s} < u.inputWidth);`)}
           }
         }
       }
     }
-    y[i] = total;`),
+    let to = ((c0 * u.outputHeight + c1) * u.outputWidth + column) * u.outputs + co;
+    ${eachPixel((s) => `if (column + ${s}u < u.outputWidth) { y[to + ${s}u * u.outputs] = total${s}; }`)}`),
       }),
       bindings: [
         { name: "x", view: x, type: xType },
@@ -154,32 +169,43 @@ export const groupedInputGradientKernel = defineKernel<GroupedConv2dParams>({
     const dx = call.outputs[0]!;
     const { geometry } = call.params;
     const { form, xType, yType, sizes } = layoutOf(call.params);
-    const loop = boxLoop(call.profile, [geometry.batch, geometry.y.input, geometry.x.input, sizes.channels]);
-    const product = form === "vector" ? "dot(dy[at + co], kernel[weight + co])" : "dy[at + co] * kernel[weight + co]";
+    const strips = Math.ceil(geometry.x.input / PIXELS);
+    const loop = boxLoop(call.profile, [geometry.batch, geometry.y.input, strips, sizes.channels]);
+    const strided = geometry.y.stride * geometry.x.stride > 1;
+    const product = (dy: string) => (form === "vector" ? `dot(${dy}, w)` : `${dy} * w`);
+    const ox = (s: number) =>
+      strided
+        ? `let ox${s} = spanX${s} / u.strideX; let ok${s} = ox${s} < u.outputWidth && ox${s} * u.strideX == spanX${s};`
+        : `let ox${s} = spanX${s}; let ok${s} = ox${s} < u.outputWidth;`;
     call.dispatch({
-      key: form,
+      key: `${form} ${strided}`,
       program: () => ({
         workgroupSize: loop.workgroupSize,
         body: loop.body(/* wgsl */ `
     let first = c3 / u.groupInputs * u.groupOutputs;
-    var total = ${xType}(0.0);
+    let column = c2 * ${PIXELS}u;
+    ${eachPixel((s) => `var total${s} = ${xType}(0.0);`)}
     for (var ky = 0u; ky < u.kernelHeight; ky++) {
       // u32 arithmetic wraps: what lies before the first window is huge.
       let spanY = c1 + u.paddingY - ky * u.dilationY;
-      let oy = spanY / u.strideY;
-      if (oy < u.outputHeight && oy * u.strideY == spanY) {
+      let oy = spanY${strided ? " / u.strideY" : ""};
+      if (oy < u.outputHeight${strided ? " && oy * u.strideY == spanY" : ""}) {
+        let row = (c0 * u.outputHeight + oy) * u.outputWidth;
         for (var kx = 0u; kx < u.kernelWidth; kx++) {
-          let spanX = c2 + u.paddingX - kx * u.dilationX;
-          let ox = spanX / u.strideX;
-          if (ox < u.outputWidth && ox * u.strideX == spanX) {
-            let at = ((c0 * u.outputHeight + oy) * u.outputWidth + ox) * u.outputs + first;
-            let weight = ((ky * u.kernelWidth + kx) * u.groupInputs + c3 % u.groupInputs) * u.outputs + first;
-            for (var co = 0u; co < u.groupOutputs; co++) { total += ${product}; }
+          let spanX0 = column + u.paddingX - kx * u.dilationX;
+          ${repeat(PIXELS - 1, (s) => `let spanX${s + 1} = spanX0 + ${s + 1}u;`)}
+          ${eachPixel(ox)}
+          ${eachPixel((s) => `let at${s} = (row + ox${s}) * u.outputs + first;`)}
+          let weight = ((ky * u.kernelWidth + kx) * u.groupInputs + c3 % u.groupInputs) * u.outputs + first;
+          for (var co = 0u; co < u.groupOutputs; co++) {
+            let w = kernel[weight + co];
+            ${eachPixel((s) => `total${s} = select(total${s}, total${s} + ${product(`dy[at${s} + co]`)}, ok${s});`)}
           }
         }
       }
     }
-    dx[i] = total;`),
+    let to = ((c0 * u.inputHeight + c1) * u.inputWidth + column) * u.channels + c3;
+    ${eachPixel((s) => `if (column + ${s}u < u.inputWidth) { dx[to + ${s}u * u.channels] = total${s}; }`)}`),
       }),
       bindings: [
         { name: "dy", view: dy, type: yType },
