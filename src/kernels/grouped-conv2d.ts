@@ -8,9 +8,10 @@
 //
 // There is little to compute for what is loaded, so that channels are not tiled: an invocation has one of them, or four
 // as a vec4f where they see the same inputs (O % 4 = 0) or each its own (I = O = 1, C % 4 = 0). It has four
-// neighbouring pixels, which share what it loads of the kernel: five loads for four products, and a quarter of the index
-// arithmetic. A kernel's gradient sums over all pixels: it is cut into splits of rows (n, oy), which a second pass adds
-// in order.
+// neighbouring pixels, which share what it loads of the kernel: five loads for four products, and a quarter of the
+// index arithmetic.
+//
+// A kernel's gradient sums over all pixels: it is cut into splits of rows (n, oy), which a second pass adds in order.
 import { defineKernel } from "../tensor/kernel.js";
 import type { GpuView } from "../webgpu/program.js";
 import { boxLoop } from "./box.js";
