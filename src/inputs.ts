@@ -27,6 +27,7 @@ export {
   trainGenerators,
 } from "./inputs/generators.js";
 export { type NoiseOptions, noiseImages } from "./inputs/images.js";
+export { type LbfgsOptions, lbfgs, type Minimum } from "./inputs/lbfgs.js";
 export type { Model } from "./inputs/model.js";
 export * as objectives from "./inputs/objective.js";
 export {

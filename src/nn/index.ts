@@ -32,6 +32,7 @@ export {
   saveModel,
   type TrainingState,
 } from "./checkpoint.js";
+export { type ConfusionMatrixOptions, confusionMatrix } from "./confusion-matrix.js";
 export type { EvaluateOptions, Evaluation, Predictions, PredictOptions } from "./evaluate.js";
 export type { BatchFigures } from "./figures.js";
 export { encodeKerasModel, type SaveKerasOptions, saveKerasModel } from "./formats/keras-h5.js";

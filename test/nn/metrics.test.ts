@@ -13,6 +13,7 @@ import { storeRowKernel } from "../../src/kernels/copy.js";
 import { countKernel } from "../../src/kernels/count.js";
 import { sequential } from "../../src/nn/architecture.js";
 import { earlyStopping } from "../../src/nn/callbacks/index.js";
+import { confusionMatrix } from "../../src/nn/confusion-matrix.js";
 import { FigureTable } from "../../src/nn/figures.js";
 import { dense } from "../../src/nn/layers/dense.js";
 import * as loss from "../../src/nn/losses.js";
@@ -276,6 +277,39 @@ describeDevices((device, kind) => {
     const figures = await model.evaluate({ inputs, targets }, options);
     expect(figures["largest"]).toBeCloseTo(1 / (1 + Math.exp(-Math.max(...logits))), 5);
     model.dispose();
+  });
+
+  test("a confusion matrix counts which class is taken for which", async () => {
+    const model = plain().build({ device: device(), seed: 5 });
+    const { data: probabilities } = await model.predict(data.inputs);
+    const expected = [0, 1, 2, 3].map(() => [0, 0, 0, 0]);
+    for (const [n, target] of data.targets.entries()) {
+      const row = Array.from(probabilities.slice(4 * n, 4 * n + 4));
+      expected[target]![row.indexOf(Math.max(...row))]! += 1;
+    }
+    expect(await confusionMatrix(model, data, { batchSize: 7 })).toEqual(expected);
+    const soft = Float32Array.from({ length: 400 }, (_, i) => (data.targets[i >> 2] === i % 4 ? 0.7 : 0.1));
+    expect(await confusionMatrix(model, { inputs: data.inputs, targets: soft })).toEqual(expected);
+    const bad = { inputs: data.inputs.with(0, Number.NaN), targets: data.targets };
+    await expect(confusionMatrix(model, bad)).rejects.toThrow("confusionMatrix: 4 outputs and targets are NaN");
+    model.dispose();
+    const binary = sequential({ device: device(), inputShape: [1], seed: 1 }, [dense({ units: 1 })]);
+    binary.layers[0]!.weights["kernel"]!.assign([1]);
+    const points = { inputs: [-1, 0.2, 0.7, 2], targets: [0, 1, 0, 1] };
+    expect(await confusionMatrix(binary, points)).toEqual([
+      [1, 1],
+      [1, 1],
+    ]);
+    expect(await confusionMatrix(binary, points, { threshold: 0 })).toEqual([
+      [1, 1],
+      [0, 2],
+    ]);
+    binary.dispose();
+    const images = sequential({ device: device(), inputShape: [2, 2], seed: 1 }, [dense({ units: 3 })]);
+    await expect(confusionMatrix(images, data)).rejects.toThrow(
+      "needs a model of one row of classes, got outputs of [2, 3]",
+    );
+    images.dispose();
   });
 
   test("wide statistics are read more often", async () => {
