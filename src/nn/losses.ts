@@ -26,6 +26,7 @@ import {
 import { oneHot } from "../autograd/ops/gather.js";
 import { max, mean, sum } from "../autograd/ops/reduce.js";
 import { logSoftmax, softmaxCrossEntropy } from "../autograd/ops/softmax.js";
+import { detach } from "../autograd/tape.js";
 import { ShapeError } from "../tensor/errors.js";
 import { anyOf, boolean, listOf, number, type Rules } from "../tensor/options.js";
 import { formatShape, sameShape } from "../tensor/shape.js";
@@ -332,9 +333,15 @@ export const klDivergence = defineLoss(
   }),
 );
 
-/** x / max(|x|, 1e-7) along the last axis. */
-const normalized = (x: Tensor) =>
-  div(x, sqrt(maximum(sum(square(x), { axes: -1, keepDims: true }), EPSILON * EPSILON)));
+/**
+ * x / max(|x|, 1e-7) along the last axis. A common factor does not change that, and is taken out: squares overflow.
+ */
+function normalized(x: Tensor): Tensor {
+  const along = { axes: -1, keepDims: true } as const;
+  const largest = detach(maximum(max(abs(x), along), EPSILON));
+  const scaled = div(x, largest);
+  return div(scaled, sqrt(maximum(sum(square(scaled), along), square(div(EPSILON, largest)))));
+}
 
 /**
  * Minus the cosine of the angle between prediction and target [N, ..., C], along the last axis: -1 where they point the
