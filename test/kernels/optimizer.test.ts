@@ -57,7 +57,7 @@ const optimizers: Record<string, { slots: number; step: (t: number) => Step }> =
 
 /** Runs the kernel that the params are for. */
 function runRule(step: Step, gradients: readonly Tensor[], state: readonly Tensor[]): void {
-  const [[name, params]] = Object.entries(step) as [[string, rules.RuleParams]];
+  const [name, params] = Object.entries(step)[0]!;
   const kernels = rules as unknown as Readonly<Record<string, Kernel<rules.RuleParams>>>;
   runInto(kernels[`${name}Kernel`]!, gradients, state, params);
 }
