@@ -11,6 +11,7 @@ import { conv2dMaxPool2d } from "../../src/autograd/ops/conv2d-pool.js";
 import { add, exp, gelu, mul, pow, softplus, sqrt, square, sub, tanh } from "../../src/autograd/ops/elementwise.js";
 import { binary, unary } from "../../src/autograd/ops/elementwise-rows.js";
 import { matmul } from "../../src/autograd/ops/matmul.js";
+import { maxPool2d } from "../../src/autograd/ops/pool2d.js";
 import { mean, sum } from "../../src/autograd/ops/reduce.js";
 import { softmaxCrossEntropy } from "../../src/autograd/ops/softmax.js";
 import { reshape } from "../../src/autograd/ops/transform.js";
@@ -65,6 +66,34 @@ describeProfiles((device) => {
     await eachRound(operation, operation.slow ? 1 : 2, (fn, inputs) =>
       gradgradcheck(fn, inputs, { against: device(), rtol: 2e-3, atol: 1e-4 }),
     );
+  });
+
+  it.each([
+    [[2, 7, 6, 8], { poolSize: 3, strides: 2, padding: "same" }],
+    [[1, 9, 8, 4], { poolSize: [2, 3], strides: [1, 2], activation: "tanh" }],
+    [[2, 6, 6, 12], { poolSize: 2, activation: "sigmoid" }],
+    [[1, 20, 20, 3], { poolSize: 17, strides: 1 }],
+  ] as const)("maxPool2d of %j with %j", async (shape, options) => {
+    const { values } = new Draw(1, "pools", true).distinct(shape);
+    const fn = (x: Tensor) => square(maxPool2d(x, options));
+    await gradgradcheck(fn, [{ shape, values }], { against: device(), rtol: 2e-3, atol: 1e-4 });
+  });
+
+  it("convolutions that take other routes: Winograd's, products, one pass with pooling", async () => {
+    const random = new Draw(1, "routes", true);
+    const pool = { poolSize: 2 };
+    const cases: [Shape, Shape, (x: Tensor, kernel: Tensor) => Tensor][] = [
+      [[2, 12, 12, 16], [3, 3, 16, 32], (x, kernel) => conv2d(x, kernel, { padding: "same", activation: "tanh" })],
+      [[2, 9, 9, 8], [5, 5, 8, 16], (x, kernel) => conv2d(x, kernel, { strides: 2 })],
+      [[2, 10, 10, 16], [3, 3, 16, 16], (x, kernel) => conv2dMaxPool2d(x, kernel, { pool, activation: "tanh" })],
+      [[2, 14, 14, 1], [5, 5, 1, 8], (x, kernel) => conv2dMaxPool2d(x, kernel, { pool, activation: "sigmoid" })],
+    ];
+    for (const [x, kernel, apply] of cases) {
+      const weights = random.normal(kernel);
+      const small = { ...weights, values: Float32Array.from(weights.values, (v) => 0.2 * v) };
+      const fn = (...t: Tensor[]) => square(apply(t[0]!, t[1]!));
+      await gradgradcheck(fn, [random.normal(x), small], { against: device(), rtol: 2e-3, atol: 1e-3 });
+    }
   });
 });
 
