@@ -101,7 +101,11 @@ export function maxPool1d(x: Tensor, options: Pool1dOptions): Tensor {
   return pool("maxPool1d", maxPool2d, x, options);
 }
 
-/** Mean over windows along an axis: x f32 [N, L, C] -> [N, OL, C]. Padded elements are not counted, as in Keras. */
+/**
+ * Mean over windows along an axis: x f32 [N, L, C] -> [N, OL, C]. Padded elements are not counted, as in Keras on
+ * TensorFlow.
+ * @example avgPool1d(signal, { poolSize: 3, strides: 1, padding: "same" })
+ */
 export function avgPool1d(x: Tensor, options: Pool1dOptions): Tensor {
   return pool("avgPool1d", avgPool2d, x, options);
 }

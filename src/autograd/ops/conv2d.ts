@@ -63,7 +63,8 @@ const FEW_CHANNELS = 16;
 /**
  * Cross-correlation with zero padding: x [N, H, W, Cin], kernel [kh, kw, Cin, Cout] -> [N, OH, OW, Cout],
  * y[n, oy, ox, co] = activation(bias[co] + sum of x[n, oy s + ky d - p, ox s + kx d - p, ci] kernel[ky, kx, ci, co])
- * with strides s, dilations d and the padding p before the first row and column, as in Keras.
+ * with strides s, dilations d and the padding p before the first row and column, as in Keras. With groups, the kernel
+ * is [kh, kw, Cin / groups, Cout], and ci are the channels of the group of co; see depthwiseConv2d.
  *
  * Backward, with dz = dy * activation'(z): dx is the transposed convolution of dz, dkernel the correlation of x with
  * dz, dbias the sum of dz over all axes but the last; each is computed only where it is needed.

@@ -9,13 +9,19 @@ import { full } from "./create.js";
 import { abs, equal, less, notEqual } from "./elementwise.js";
 import { max, min, type ReduceOptions } from "./reduce.js";
 
-/** 1 where x is NaN, else 0: u32 of x's shape. Integers are none. */
+/**
+ * 1 where x is NaN, else 0: u32 of x's shape. Integers are none.
+ * @example any(isNan(x))
+ */
 export function isNan(x: Tensor): Tensor {
   requireTensor("isNan", "x", x);
   return notEqual(x, x);
 }
 
-/** 1 where x is neither NaN nor infinite, else 0: u32 of x's shape. Integers are finite. */
+/**
+ * 1 where x is neither NaN nor infinite, else 0: u32 of x's shape. Integers are finite.
+ * @example where(isFinite(x), x, zerosLike(x))
+ */
 function finite(x: Tensor): Tensor {
   requireTensor("isFinite", "x", x);
   return x.dtype === "f32" ? noGrad(() => scope(() => less(abs(x), Number.POSITIVE_INFINITY))) : equal(x, x);
@@ -33,7 +39,11 @@ export function any(x: Tensor, axes?: Axes | ReduceOptions, options?: ReduceOpti
   return overAxes("any", x, axes, options);
 }
 
-/** Whether no element is 0, over axes: u32, 1 or 0. A NaN is not 0, as in PyTorch; of no elements none is 0. */
+/**
+ * Whether no element is 0, over axes: u32, 1 or 0. A NaN is not 0, as in PyTorch; of no elements none is 0.
+ *
+ * @example all(isFinite(x)), all(x, { axis: 1, keepDims: true })
+ */
 export function all(x: Tensor, axes?: Axes | ReduceOptions, options?: ReduceOptions): Tensor {
   return overAxes("all", x, axes, options);
 }

@@ -34,7 +34,11 @@ export function variance(x: Tensor, axes?: Axes | VarianceOptions, options?: Var
   return scope(() => varianceOf("variance", x, axes, options));
 }
 
-/** Square root of the variance over axes; see there. Where that is 0, the gradient is 0, as in PyTorch. f32. */
+/**
+ * Square root of the variance over axes; see there. Where that is 0, the gradient is 0, as in PyTorch. f32.
+ *
+ * @example std(x, -1), std(x, { axes: [0, 1], correction: 1 })
+ */
 export function std(x: Tensor, axes?: Axes | VarianceOptions, options?: VarianceOptions): Tensor {
   return scope(() => rootOf(varianceOf("std", x, axes, options)));
 }

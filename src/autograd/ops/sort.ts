@@ -33,7 +33,11 @@ export function sort(x: Tensor, axis?: number | SortOptions, options?: SortOptio
   return alongLast(x, given.axis, (rows) => take("sort", rows, order(rows, rows.shape.at(-1)!, given.descending)));
 }
 
-/** Indices (i32) that sort x along an axis, by default the last; see sort. */
+/**
+ * Indices (i32) that sort x along an axis, by default the last; see sort.
+ *
+ * @example argsort(scores, { descending: true })
+ */
 export function argsort(x: Tensor, axis?: number | SortOptions, options?: SortOptions): Tensor {
   const given = sortArguments("argsort", x, axis, options);
   return alongLast(x, given.axis, (rows) => order(rows, rows.shape.at(-1)!, given.descending));
