@@ -17,12 +17,19 @@ export const scheduleRule: Rule = {
 };
 
 const rate = number({ from: 0 });
+
+/** The rate after a number of steps, which is checked. */
+const rateAfter = (name: string, rateAt: (step: number) => number) => (step: number) => {
+  check(name, "step", step, rate);
+  return rateAt(step);
+};
+
 const steps = integer({ from: 1 });
 
 /** The same rate throughout. */
 export function constantRate(learningRate: number): Schedule {
   check("constantRate", "learningRate", learningRate, rate);
-  return { name: "constant", config: { learningRate }, at: () => learningRate };
+  return { name: "constant", config: { learningRate }, at: rateAfter("constantRate", () => learningRate) };
 }
 
 export interface StepDecayOptions {
@@ -45,7 +52,7 @@ export function stepDecay(options: StepDecayOptions): Schedule {
   return {
     name: "stepDecay",
     config: { learningRate, everySteps, factor },
-    at: (step) => learningRate * factor ** Math.floor(step / everySteps),
+    at: rateAfter("stepDecay", (step) => learningRate * factor ** Math.floor(step / everySteps)),
   };
 }
 
@@ -72,7 +79,7 @@ export function exponentialDecay(options: ExponentialDecayOptions): Schedule {
   return {
     name: "exponentialDecay",
     config: { learningRate, decaySteps, decayRate },
-    at: (step) => learningRate * decayRate ** (step / decaySteps),
+    at: rateAfter("exponentialDecay", (step) => learningRate * decayRate ** (step / decaySteps)),
   };
 }
 
@@ -104,10 +111,10 @@ export function cosineDecay(options: CosineDecayOptions): Schedule {
   return {
     name: "cosineDecay",
     config: { learningRate, decaySteps, finalShare, warmupSteps },
-    at(step) {
+    at: rateAfter("cosineDecay", (step) => {
       if (step < warmupSteps) return (learningRate * step) / warmupSteps;
       const done = Math.min(1, (step - warmupSteps) / decaySteps);
       return learningRate * ((1 - finalShare) * 0.5 * (1 + Math.cos(Math.PI * done)) + finalShare);
-    },
+    }),
   };
 }

@@ -47,6 +47,8 @@ export interface KerasWords {
   readonly fixedIfGiven?: Json;
   /** What Keras writes besides. */
   readonly written?: Json;
+  /** What every layer has, and Keras's class does not take. */
+  readonly refused?: readonly string[];
   /** Keras's names of weights, where they are others. */
   readonly weights?: Readonly<Record<string, string>>;
   /** Scalars without a part in what it computes that Keras has behind its weights, and what is written for them. */

@@ -67,10 +67,9 @@ function toKerasLayer({ className, config }: StoredLayer): KerasObject {
     return [name, to(config[ours], where)];
   });
   const common = { name: config.name, trainable: config.trainable ?? true, dtype: "float32" };
-  return {
-    class_name: words.className ?? className,
-    config: { ...common, ...Object.fromEntries(settings), ...words.fixed, ...words.written },
-  };
+  const written = { ...common, ...Object.fromEntries(settings), ...words.fixed, ...words.written };
+  const taken = Object.entries(written).filter(([name]) => !words.refused?.includes(name));
+  return { class_name: words.className ?? className, config: Object.fromEntries(taken) };
 }
 
 /**

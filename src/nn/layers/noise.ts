@@ -69,7 +69,11 @@ const spatialDropout = (className: string, axes: number) =>
         return mul(x, dropout(ones(x.device, channels), { rate, key }));
       },
     }),
-    keras: { settings: { rate: "rate" }, fixedIfGiven: { data_format: "channels_last" } },
+    keras: {
+      settings: { rate: "rate" },
+      fixedIfGiven: { data_format: "channels_last" },
+      refused: ["trainable"],
+    },
   });
 
 export const SpatialDropout1D = spatialDropout("SpatialDropout1D", 1);
