@@ -4,10 +4,13 @@ import { UsageError } from "../tensor/errors.js";
 import { checkOptions } from "../tensor/options.js";
 import { scope } from "../tensor/scope.js";
 import { type Shape, sizeOf, stridesOf } from "../tensor/shape.js";
-import { tensor } from "../tensor/tensor.js";
+import type { StepInput } from "../tensor/step-plan.js";
+import { empty, tensor } from "../tensor/tensor.js";
+import { type Batches, isBatches } from "./batches.js";
+import { batchesOf } from "./evaluate.js";
 import { Normalization, type NormalizationOptions, statisticsAxes } from "./layers/preprocessing.js";
 import { type Model, requireModel } from "./model.js";
-import { batchSizeRule, type InputData, InputSet } from "./samples.js";
+import { batchSizeRule, type InputBatch, type InputData, InputSet } from "./samples.js";
 
 export interface AdaptOptions {
   /** Default 128; a matter of memory and speed only. */
@@ -65,16 +68,18 @@ function positionsOf(shape: Shape, axes: readonly number[], sizes: readonly numb
 
 /**
  * Gives the model's normalisation layers mean and variance of what goes into them for this data, one layer after the
- * other, as `adapt` of Keras's layer does. Labels are not looked at.
+ * other, as `adapt` of Keras's layer does. Labels are not looked at. Batches are gone through once for each layer.
  * @throws UsageError where there is no such layer or no data, ShapeError where the data does not fit the model
  * @example
  * await nn.adapt(model, train);
  */
-export async function adapt(model: Model, data: InputData, options: AdaptOptions = {}): Promise<void> {
+export async function adapt(
+  model: Model,
+  data: InputData | Batches<InputBatch>,
+  options: AdaptOptions = {},
+): Promise<void> {
   requireModel("adapt", model);
   const { batchSize = DEFAULT_BATCH } = checkOptions("adapt", options, { batchSize: batchSizeRule });
-  const set = new InputSet(model, data);
-  if (set.count === 0) throw new UsageError("adapt: needs at least one sample, got none");
   const layers = model.layers.flatMap((layer, index) =>
     layer.placed.layer.className === Normalization.className && layer.placed.weights.length > 0
       ? [{ index, ...layer.placed, tensors: layer.weights }]
@@ -85,22 +90,49 @@ export async function adapt(model: Model, data: InputData, options: AdaptOptions
     const { axis = -1 } = layer.config as NormalizationOptions;
     const { axes, sizes } = statisticsAxes(axis, inputShape);
     const statistics = new Statistics(positionsOf(inputShape, axes, sizes), sizeOf(sizes));
-    const inputs = model.calls.flatMap((call) => (call.layer === index ? [call.inputs[0]!] : []));
-    for (let start = 0; start < set.count; start += batchSize) {
-      const { values, shape } = set.inputRange(start, Math.min(start + batchSize, set.count));
-      for (const value of inputs) {
-        statistics.add(value < model.inputs.length ? values : await outputOf(model, value, values, shape));
-      }
+    const wanted = model.calls.flatMap((call) => (call.layer === index ? [call.inputs[0]!] : []));
+    for await (const inputs of inputsOf(model, data, batchSize)) {
+      for (const value of wanted) statistics.add(await valueOf(model, value, inputs));
     }
     tensors["mean"]!.assign(statistics.mean);
     tensors["variance"]!.assign(statistics.variance);
   }
 }
 
-/** A value within the model, for a batch of its only input. */
-async function outputOf(model: Model, value: number, values: ArrayLike<number>, shape: Shape) {
+/** All inputs of one batch after the other. @throws UsageError where there is no sample */
+async function* inputsOf(
+  model: Model,
+  data: InputData | Batches<InputBatch>,
+  batchSize: number,
+): AsyncGenerator<readonly StepInput[]> {
+  if (isBatches<InputBatch, InputData>(model, data)) {
+    for await (const [batch, owner] of batchesOf("adapt", model, data)) {
+      const set = new InputSet(model, batch, owner);
+      yield set.inputsIn(0, set.count);
+    }
+    return;
+  }
+  const set = new InputSet(model, data, "adapt");
+  if (set.count === 0) throw new UsageError("adapt: needs at least one sample, got none");
+  for (let start = 0; start < set.count; start += batchSize) {
+    yield set.inputsIn(start, Math.min(start + batchSize, set.count));
+  }
+}
+
+/** A value within the model, for a batch of its inputs. */
+async function valueOf(model: Model, value: number, inputs: readonly StepInput[]): Promise<ArrayLike<number>> {
+  const input = inputs[value];
+  if (input !== undefined && "values" in input) return input.values;
   const output = scope(() =>
-    noGrad(() => model.layerOutputs(tensor(model.device, values, { shape }))[value - model.inputs.length]!.output),
+    noGrad(() => {
+      const x = inputs.map((each) => {
+        if ("values" in each) return tensor(model.device, each.values, { shape: each.shape });
+        const filled = empty(model.device, each.shape, each.dtype);
+        each.fill(filled);
+        return filled;
+      });
+      return x[value] ?? model.layerOutputs(x)[value - model.inputs.length]!.output;
+    }),
   );
   const found = await output.data();
   output.dispose();

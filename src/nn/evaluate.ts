@@ -154,7 +154,7 @@ async function* stepsOf(
 }
 
 /** The batches of an iterable, each with what begins messages about it. */
-async function* batchesOf<T>(
+export async function* batchesOf<T>(
   op: string,
   model: Model,
   data: Batches<T>,
@@ -198,9 +198,7 @@ export async function predictAll(
   const { batchSize = DEFAULT_BATCH, ...given } = checkOptions("predict", options, rules);
   const inBatches = isBatches(model, data);
   requireFor("predict", inBatches, options);
-  // An output that is an input is the plan's already.
-  const outputsOf = (x: readonly Tensor[]) => model.callAll(x).map((y) => (x.includes(y) ? y.alias() : y));
-  const step = new StepPlan(model.device, (...x) => noGrad(() => outputsOf(x)));
+  const step = new StepPlan(model.device, (...x) => noGrad(() => model.callAll(x)));
   const run = (inputs: readonly StepInput[]) => Promise.all(step.run(...inputs).map((output) => output.data()));
   const shapesOf = (count: number) => model.outputShapes.map((shape) => [count, ...shape]);
   const arraysOf = (count: number) =>

@@ -2,6 +2,7 @@
 // training/, prediction over data sets in evaluate.ts, files in checkpoint.ts.
 import { runsAgain } from "../autograd/draws.js";
 import { l2Penalty } from "../autograd/ops/penalty.js";
+import { reshape } from "../autograd/ops/transform.js";
 import { type Device, valueNow } from "../tensor/device.js";
 import { ShapeError, UsageError } from "../tensor/errors.js";
 import {
@@ -199,7 +200,12 @@ export class GraphModel implements Model {
       else apart.push(each);
     }
     const values = this.walk(x, mode, this.steps, bare);
-    const outputs = this.outputs.map((value) => values[value]!);
+    // What layers hand on as it is would be the caller's own tensor, and freed by whoever frees the output.
+    const given = new Set<Tensor | undefined>(values.slice(0, this.inputs.length));
+    const outputs = this.outputs.map((value) => {
+      const output = values[value]!;
+      return given.has(output) ? reshape(output, output.shape) : output;
+    });
     for (const { output, head } of apart) outputs[output] = this.again(values, head.index, output, mode);
     return outputs;
   }
