@@ -92,7 +92,7 @@ export async function adapt(
     const statistics = new Statistics(positionsOf(inputShape, axes, sizes), sizeOf(sizes));
     const wanted = model.calls.flatMap((call) => (call.layer === index ? [call.inputs[0]!] : []));
     for await (const inputs of inputsOf(model, data, batchSize)) {
-      for (const value of wanted) statistics.add(await valueOf(model, value, inputs));
+      for (const value of wanted) statistics.add(await valuesIn(model, value, inputs));
     }
     tensors["mean"]!.assign(statistics.mean);
     tensors["variance"]!.assign(statistics.variance);
@@ -120,7 +120,7 @@ async function* inputsOf(
 }
 
 /** A value within the model, for a batch of its inputs. */
-async function valueOf(model: Model, value: number, inputs: readonly StepInput[]): Promise<ArrayLike<number>> {
+async function valuesIn(model: Model, value: number, inputs: readonly StepInput[]): Promise<ArrayLike<number>> {
   const input = inputs[value];
   if (input !== undefined && "values" in input) return input.values;
   const output = scope(() =>

@@ -6,7 +6,6 @@ import { checkOptions, instanceOf, integer, type Rules } from "../tensor/options
 import { scope } from "../tensor/scope.js";
 import { type Shape, sizeOf } from "../tensor/shape.js";
 import { type StepInput, StepPlan } from "../tensor/step-plan.js";
-import type { Tensor } from "../tensor/tensor.js";
 import { type Batches, EpochBatches, isBatches } from "./batches.js";
 import type { Figures } from "./figures.js";
 import type { Model } from "./model.js";

@@ -1,10 +1,12 @@
 // Layers of a user's own, written with the package's public names alone: trained, saved, loaded, frozen, summarised, in
 // graphs, with Keras's words and without, and what their definitions get wrong.
+import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import {
   add,
   type Device,
   gradcheck,
+  KilogradError,
   loss,
   mul,
   nn,
@@ -220,5 +222,39 @@ test("a later definition of a name is the one that files find", async () => {
   const twice = nn.sequential({ device, inputShape: [1] }, [own({ make: () => ({ call: (x) => mul(x, 3) }) })()]);
   const loaded = await nn.loadModel(await nn.encodeModel(twice), { device });
   expect(Array.from(await loaded.call(tensor(device, [[1]])).data())).toEqual([3]);
+  device.destroy();
+});
+
+test("the README names every layer, and its example of an own one runs", async () => {
+  const section = readFileSync("README.md", "utf8").split("## Layers\n")[1]!.split("\n## ")[0]!;
+  // Calls give layers; a layer may need options.
+  const options = [undefined, 2, "relu", [1], { rate: 0.5 }, { filters: 1, kernelSize: 1 }, { kernelSize: 1 }];
+  const more = [{ units: 1 }, { scale: 1 }, { axes: 1 }, { height: 1, width: 1 }, { numHeads: 1, keyDim: 1 }];
+  const isLayer = (value: unknown) => {
+    for (const each of [...options, ...more, { inputDim: 1, outputDim: 1 }, { stddev: 1 }, { n: 2 }]) {
+      try {
+        const made = (value as (given: unknown) => unknown)(each);
+        if (typeof Object(made).outputShape === "function") return true;
+      } catch (error) {
+        if (!(error instanceof KilogradError)) throw error;
+      }
+    }
+    return false;
+  };
+  const names = Object.entries(nn).flatMap(([name, value]) =>
+    typeof value === "function" &&
+    /^[a-z]/.test(name) &&
+    !/^(en|load|save|read|define|adapt|from|arch)/.test(name) &&
+    isLayer(value)
+      ? [name]
+      : [],
+  );
+  expect(names.length).toBeGreaterThan(45);
+  expect(names.filter((name) => !section.includes(`\`${name}`))).toEqual([]);
+  const code = /^```js\n(.*?)^```$/ms.exec(section)![1]!;
+  const AsyncFunction = (async () => {}).constructor as FunctionConstructor;
+  const device = await openDevice("cpu");
+  const again = (await AsyncFunction("nn", "device", `${code}\nreturn again;`)(nn, device)) as nn.Model;
+  expect(Array.from(await again.layer("scaling").weights["scale"]!.data())).toEqual([2, 2, 2, 2]);
   device.destroy();
 });
