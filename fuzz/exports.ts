@@ -121,7 +121,14 @@ const optimized = () => ({
   regularizers: [regularizers.l2(0.1)],
   seed: 1,
 });
-const cell = () => ({ pixels: [0, 0.5, 1, 0], width: 2, height: 2, caption: ["a"], highlight: "good" });
+const cell = () => ({
+  pixels: [0, 0.5, 1, 0],
+  width: 2,
+  height: 2,
+  caption: ["a"],
+  highlight: "good",
+  figures: { a: 1 },
+});
 const stored = () => new Map([["a", { dtype: "F32", shape: [2], data: Float32Array.of(1, 2) }]]);
 const scalar = (x: Tensor) => x.mul(x).sum();
 const training = () => ({
@@ -602,6 +609,7 @@ const rights: Readonly<Record<string, Right>> = {
   ],
   "Section#chart": () => ["<svg></svg>", "caption"],
   "Section#picture": () => [K.io.encodeGrayPng([0], { width: 1, height: 1 }), { alt: "a", caption: "c", zoom: 2 }],
+  "Section#grid": () => [[[cell(), null], [cell()]], { alt: "a", caption: "c", rowLabels: ["r"], columnLabels: ["c"] }],
   "Section#properties": () => [{ a: 1, b: { c: [1, 2] } }],
   "Section#row": () => [(row: K.io.Section) => row.text("a")],
   "Section#details": () => ["title", (section: K.io.Section) => section.text("a")],

@@ -193,7 +193,7 @@ async function examplesOf(run: ExperimentRun, settings: Settings, subject: Subje
       subtitle: subject.subtitle(percent(classification.accuracy), counted(plan.data.count, "image")),
       footer: run.footer,
     });
-    addExampleSections(report, findings, pictures);
+    addExampleSections(report, findings);
     return {
       ...{ report, pictures },
       figures: [

@@ -2,7 +2,7 @@
 // the amount of noise, and what digits random codes are decoded into.
 import { type LabelledImages, limitImages } from "../data/dataset.js";
 import { lineChart } from "../io/charts.js";
-import { type GridCell, pictureGrid } from "../io/png.js";
+import type { GridCell } from "../io/grid.js";
 import { type KeyFigure, Report, type TableCell } from "../io/report.js";
 import { binaryCrossEntropyFromLogits } from "../nn/losses.js";
 import type { Model } from "../nn/model.js";
@@ -10,6 +10,7 @@ import { Sequential } from "../nn/sequential.js";
 import { UsageError } from "../tensor/errors.js";
 import { defineExperiment } from "./lib/frame/experiment.js";
 import { type DrawnCodes, drawCodes, drawings } from "./lib/inputs/random-codes.js";
+import { type Grid, gridFiles } from "./lib/report/grids.js";
 import { counted, listed, lossText, milliseconds, percent, points } from "./lib/report/text.js";
 import { imageAt } from "./lib/report/train-report.js";
 import { answersFor, classify } from "./lib/training/classify.js";
@@ -284,7 +285,8 @@ export const experiment = defineExperiment<DenoisingSettings>({
             }),
           }),
         );
-        section.picture(digitsPicture, {
+        section.grid(digitsPicture.cells, {
+          ...digitsPicture.options,
           alt: "Digits with noise from 0 to 0.9, and what the autoencoder makes of them",
           caption: `Of the training part ${listed(digits.map((at) => `a ${train.labels[at]}`))}; above with noise, below denoised. Green: ${zoo.name} takes it for the right digit; red: for another. ${shownRemark(train, digits, shown)}`,
         });
@@ -341,7 +343,8 @@ export const experiment = defineExperiment<DenoisingSettings>({
             `Between its halves the autoencoder has a code of ${used.layers[ENCODER_LAYERS - 1]!.placed.outputShape[0]} values, none below 0. Random codes are drawn in four ways and decoded: naively, standard normal; unit by unit, each with the value that it has in some real code, independently of the others; normal with mean and covariance of real codes, cut off at 0; and the same of the codes of one digit only. Real codes are those of ${counted(Math.min(CODED_IMAGES, train.count), "training image")} with noise ${level}.`,
           )
           .text(codesRemark(codes));
-        section.picture(codesPicture, {
+        section.grid(codesPicture.cells, {
+          ...codesPicture.options,
           alt: "Digits decoded from random codes, by the way the codes were drawn",
           caption: `The first of each kind; below each what ${zoo.name} takes it for, and its probability.`,
         });
@@ -394,10 +397,7 @@ export const experiment = defineExperiment<DenoisingSettings>({
       return {
         report,
         figures,
-        pictures: new Map([
-          ["digits.png", digitsPicture],
-          ["codes.png", codesPicture],
-        ]),
+        pictures: gridFiles({ "digits.svg": digitsPicture, "codes.svg": codesPicture }),
         metrics: {
           dataSource: dataset.source,
           ...{ trainImages: all.count, validationImages: validation.count, testImages: test.count },
@@ -472,33 +472,36 @@ function digitsGrid(
   images: LabelledImages,
   places: readonly number[],
   shown: { readonly noisy: Shown; readonly denoised: Shown },
-): Uint8Array {
+): Grid {
   const rows = places.flatMap((at, i) =>
     [shown.noisy, shown.denoised].map(({ pixels, predicted }) =>
-      shownLevels.map((_, k): GridCell => {
+      shownLevels.map((level, k): GridCell => {
         const place = i * shownLevels.length + k;
         const right = predicted[place] === images.labels[at];
-        return { ...imageAt({ ...images, images: pixels }, place), highlight: right ? "good" : "bad" };
+        return {
+          ...imageAt({ ...images, images: pixels }, place),
+          highlight: right ? "good" : "bad",
+          figures: { noise: level, answer: String(predicted[place]), is: String(images.labels[at]) },
+        };
       }),
     ),
   );
-  return pictureGrid(rows, {
-    scale: 2,
-    columnLabels: shownLevels.map((level) => level.toFixed(1)),
-    rowLabels: places.flatMap((at) => [`${images.labels[at]}, noisy`, "denoised"]),
-  });
+  const columnLabels = shownLevels.map((level) => level.toFixed(1));
+  const rowLabels = places.flatMap((at) => [`${images.labels[at]}, noisy`, "denoised"]);
+  return { cells: rows, options: { scale: 2, columnLabels, rowLabels } };
 }
 
-function codesGrid(codes: readonly Decoded[], images: LabelledImages): Uint8Array {
+function codesGrid(codes: readonly Decoded[], images: LabelledImages): Grid {
   const rows = codes.map(({ pixels, predicted, confidence }) =>
     Array.from({ length: Math.min(CODES_SHOWN, predicted.length) }, (_, i): GridCell => {
       return {
         ...imageAt({ ...images, images: pixels }, i),
         caption: [`${predicted[i]}  ${percent(confidence[i]!, 0)}`],
+        figures: { answer: String(predicted[i]), confidence: confidence[i]! },
       };
     }),
   );
-  return pictureGrid(rows, { scale: 2, rowLabels: codes.map(({ kind }) => kind) });
+  return { cells: rows, options: { scale: 2, rowLabels: codes.map(({ kind }) => kind) } };
 }
 
 function shownRemark(

@@ -248,9 +248,9 @@ export const experiment = defineExperiment<DigitsSettings>({
       const title = "Accuracy on the test part, or the held-out part, by epoch";
       section.chart(lineChart({ title, width: 900, series, x: { label: "epoch" }, y: { percent: true } }));
     });
-    const pictures = new Map<string, Uint8Array>();
+    const pictures = new Map<string, Uint8Array | string>();
     for (const trained of runs) {
-      for (const [file, png] of trainingPictures(trained)) pictures.set(`${trained.zoo.name}-${file}`, png);
+      for (const [file, svg] of trainingPictures(trained)) pictures.set(`${trained.zoo.name}-${file}`, svg);
       report.section(trained.zoo.name, (section) => {
         if (trained.slow) section.note(slowRemark(trained));
         const open = ["Result", "Training"];

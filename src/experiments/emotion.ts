@@ -6,7 +6,7 @@ import { loadCifar10 } from "../data/cifar10.js";
 import { type ImageDataset, type LabelledImages, limitImages } from "../data/dataset.js";
 import { fer2013Classes, loadFer2013, type RepeatedFaces } from "../data/fer2013.js";
 import { confusionMatrix, lineChart } from "../io/charts.js";
-import { type GridCell, pictureGrid } from "../io/png.js";
+import type { GridCell } from "../io/grid.js";
 import { Report, type TableCell } from "../io/report.js";
 import { loadModel } from "../nn/checkpoint.js";
 import { saveKerasModel } from "../nn/formats/keras-h5.js";
@@ -25,6 +25,7 @@ import {
   standardizedFaces,
 } from "./lib/faces/faces.js";
 import { defineExperiment, type ExperimentRun } from "./lib/frame/experiment.js";
+import { type Grid, gridFiles } from "./lib/report/grids.js";
 import { counted, listed, milliseconds, percent, points } from "./lib/report/text.js";
 import { imageAt } from "./lib/report/train-report.js";
 import { type Classification, classify } from "./lib/training/classify.js";
@@ -232,10 +233,7 @@ export const experiment = defineExperiment<typeof reference>({
       const error = Math.sqrt((test.accuracy * (1 - test.accuracy)) / test.count);
       const once = onlyHere(test, data.repeated);
       const { right, wrong } = examples(faces.test, test);
-      const pictures = new Map([
-        ["right.png", right],
-        ["wrong.png", wrong],
-      ]);
+      const pictures = gridFiles({ "right.svg": right, "wrong.svg": wrong });
       const report = new Report({
         title: "Emotions from faces",
         subtitle: `${counted(architecture.countParameters().total, "parameter")}, trained on ${counted(faces.train.count, "face")} of FER2013 for ${counted(settings.epochs, "epoch")}`,
@@ -284,11 +282,13 @@ export const experiment = defineExperiment<typeof reference>({
       report.section("Faces", (section) => {
         section
           .text(mistakesRemark(test))
-          .picture(right, {
+          .grid(right.cells, {
+            ...right.options,
             alt: "Faces that are recognised, by emotion",
             caption: "Recognised, the surest of each emotion.",
           })
-          .picture(wrong, {
+          .grid(wrong.cells, {
+            ...wrong.options,
             alt: "Faces that are not recognised, by emotion",
             caption: "Not recognised, the surest of each emotion: what they were taken for.",
           });
@@ -471,7 +471,7 @@ function finderRemark({ found, falseAlarms, milliseconds: time }: FinderFigures)
 const share = (value: number): TableCell => (Number.isNaN(value) ? null : { text: percent(value, 1), numeric: true });
 
 /** Grids with a row per emotion: the surest right answers, and the surest wrong ones. */
-function examples(faces: LabelledImages, test: Answered): { right: Uint8Array; wrong: Uint8Array } {
+function examples(faces: LabelledImages, test: Answered): { right: Grid; wrong: Grid } {
   const order = Array.from({ length: test.count }, (_, i) => i).sort(
     (a, b) => test.confidence[b]! - test.confidence[a]!,
   );
@@ -482,10 +482,12 @@ function examples(faces: LabelledImages, test: Answered): { right: Uint8Array; w
         .slice(0, SHOWN)
         .map((i): GridCell => {
           const caption = `${fer2013Classes[test.predicted[i]!]!} ${percent(test.confidence[i]!, 0)}`;
-          return { ...imageAt(faces, i), caption: [caption], highlight: wanted ? "good" : "bad" };
+          const answer = fer2013Classes[test.predicted[i]!]!;
+          const figures = { answer, is: fer2013Classes[label]!, confidence: test.confidence[i]!, "test face": i };
+          return { ...imageAt(faces, i), caption: [caption], highlight: wanted ? "good" : "bad", figures };
         }),
     );
-    return pictureGrid(rows, { scale: 2, rowLabels: fer2013Classes });
+    return { cells: rows, options: { scale: 2, rowLabels: fer2013Classes } };
   };
   return { right: grid(true), wrong: grid(false) };
 }

@@ -25,6 +25,7 @@ import {
 } from "./lib/adversarial/generated-examples.js";
 import { defineExperiment, type ExperimentRun } from "./lib/frame/experiment.js";
 import { exampleGrid, figure, sweepChart, sweepTable, withoutGradientRemark } from "./lib/report/example-report.js";
+import { gridFiles } from "./lib/report/grids.js";
 import { counted, listed, milliseconds, percent, points } from "./lib/report/text.js";
 import { shiftedAndMirrored } from "./lib/training/augment.js";
 import { classify } from "./lib/training/classify.js";
@@ -245,7 +246,7 @@ export const experiment = defineExperiment<RobustSettings>({
       subtitle: `Plain and adversarial training on ${listed(studies.map(({ name }) => name))}, under FGSM, PGD and generator networks`,
       footer: run.footer,
     });
-    const pictures = new Map<string, Uint8Array>();
+    const pictures = new Map<string, Uint8Array | string>();
     for (const findings of all) addStudy(report, findings, pictures);
     report.section("The defence", (section) => {
       const { attack } = studies[0]!;
@@ -331,7 +332,7 @@ function generators(settings: RobustSettings): GeneratorSettings {
 
 // ---- What a report tells
 
-function addStudy(report: Report, findings: Findings, pictures: Map<string, Uint8Array>): void {
+function addStudy(report: Report, findings: Findings, pictures: Map<string, Uint8Array | string>): void {
   const { study, samples, plain, robust } = findings;
   const { name, classNames, test, attacked, attack, published, goal, judged, plan } = study;
   const slug = name.toLowerCase().replace(/[^a-z0-9]+/g, "");
@@ -389,10 +390,11 @@ function addStudy(report: Report, findings: Findings, pictures: Map<string, Uint
       caption: `Generators for ${counted(samples.length, "sample")} and every other class, with the same settings for both classifiers. A success is an answer with the class at ${percent(study.generators.confidence, 0)} or more; distances are means over the successes.`,
     });
     for (const { name: kind, found } of [plain, robust]) {
-      const file = `${slug}-${kind}.png`;
-      const shape = { imageShape: test.imageShape, classNames, scale: 2 };
-      pictures.set(file, exampleGrid(found, samples, shape));
-      section.picture(pictures.get(file)!, {
+      const file = `${slug}-${kind}.svg`;
+      const grid = exampleGrid(found, samples, { imageShape: test.imageShape, classNames, scale: 2 });
+      for (const [name, svg] of gridFiles({ [file]: grid })) pictures.set(name, svg);
+      section.grid(grid.cells, {
+        ...grid.options,
         alt: `adversarial examples for the ${kind} classifier`,
         caption: `${kind === "plain" ? "Plain" : "Robust"} classifier: left the original, then the closest image answered with the class above; red where there is none.`,
       });

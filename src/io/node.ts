@@ -2,7 +2,8 @@
 export { barChart, confusionMatrix, lineChart } from "./charts.js";
 export { prepareOutputFolder, writeFileAtomic, writeJson } from "./files.js";
 export { encodeGif, type GifFrame, type GifOptions } from "./gif.js";
+export { type GridCell, type GridCells, type GridOptions, pictureGrid } from "./grid.js";
 export * from "./index.js";
-export { encodeGrayPng, encodeRgbPng, type GridCell, type GridOptions, type PngOptions, pictureGrid } from "./png.js";
-export { Report, Section } from "./report.js";
+export { encodeGrayPng, encodeRgbPng, type PngOptions } from "./png.js";
+export { Report, type ReportGridOptions, Section } from "./report.js";
 export { readSafetensors, writeSafetensors } from "./safetensors-file.js";

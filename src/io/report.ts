@@ -1,7 +1,7 @@
 /**
- * Builds a report as one HTML file that needs nothing else: no network, no scripts, pictures and charts inside. It
- * follows the reader's light or dark scheme and prints well. All text is escaped. What the report says is the caller's
- * matter.
+ * Builds a report as one HTML file that needs nothing else: no network, pictures and charts inside. It follows the
+ * reader's light or dark scheme and prints well. Its one script sorts and enlarges pictures; without scripts everything
+ * can be read. All text is escaped. What the report says is the caller's matter.
  */
 import { UsageError } from "../tensor/errors.js";
 import {
@@ -21,6 +21,10 @@ import {
   string,
 } from "../tensor/options.js";
 import { refusePromise } from "../tensor/scope.js";
+import { type GridCells, type GridOptions, gridMarkup, gridRules } from "./grid.js";
+import { classes, html, Markup, shown } from "./markup.js";
+import { digestOf, reportScript } from "./report-script.js";
+import { reportStyle } from "./report-style.js";
 
 /** What stands at the head and the foot of a report. */
 export interface ReportOptions {
@@ -78,6 +82,13 @@ export interface PictureOptions {
   readonly zoom?: number;
 }
 
+/** How a grid of pictures is shown. */
+export interface ReportGridOptions extends GridOptions {
+  /** What is to be seen, for those who do not see it. */
+  readonly alt: string;
+  readonly caption?: string;
+}
+
 const shownRule: Rule = {
   expected: "a string or a number",
   accepts: (value) => typeof value === "string" || typeof value === "number",
@@ -88,32 +99,8 @@ const figureRules: Rules<KeyFigure> = { label: string, value: shownRule, note: s
 const tableRules: Rules<Table> = { columns: array, rows: listOf(array), caption: string };
 const columnRules: Rules<TableColumn> = { label: string, reference: boolean };
 const cellRules: Rules<CellObject> = { text: shownRule, tone: toneRule, numeric: boolean, href: string };
+const reportGridRules: Rules<ReportGridOptions> = { ...gridRules, alt: string, caption: string };
 const pictureRules: Rules<PictureOptions> = { alt: string, caption: string, zoom: number({ above: 0, to: 1000 }) };
-
-/** Text that is HTML already. Made by {@link html} only, so that nothing gets into a page unescaped by accident. */
-class Markup {
-  constructor(readonly text: string) {}
-}
-type Insert = string | number | Markup | readonly Markup[] | undefined;
-
-const entities: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
-
-/** Joins a template, escaping whatever is no {@link Markup}; `undefined` becomes nothing. */
-function html(parts: TemplateStringsArray, ...inserts: Insert[]): Markup {
-  const written = (insert: Insert): string => {
-    if (insert === undefined) return "";
-    if (insert instanceof Markup) return insert.text;
-    if (typeof insert === "object") return insert.map(({ text }) => text).join("\n");
-    return String(insert).replace(/[&<>"']/g, (character) => entities[character]!);
-  };
-  return new Markup(parts.map((part, index) => part + written(inserts[index])).join(""));
-}
-
-/** A class attribute, or nothing where all names are absent. */
-function classes(...names: (string | undefined | false)[]): Markup | undefined {
-  const present = names.filter((name) => name);
-  return present.length > 0 ? html` class="${present.join(" ")}"` : undefined;
-}
 
 const caption = (text: string | undefined) => (text ? html`<figcaption>${text}</figcaption>` : undefined);
 
@@ -208,6 +195,16 @@ export class Section {
     return this.append(html`<figure class="picture"><div class="scroll">${image}</div>${caption(text)}</figure>`);
   }
 
+  /**
+   * Pictures in rows and columns. The reader sorts them by their figures and opens each.
+   * @throws UsageError for pictures whose pixels do not fit their size
+   */
+  grid(cells: GridCells, options: ReportGridOptions): this {
+    const { alt, caption: text, ...rest } = checkOptions("report: grid", options, reportGridRules, ["alt"]);
+    const pictures = gridMarkup("report: grid", cells, rest);
+    return this.append(html`<figure class="grid" aria-label="${alt}">${pictures}${caption(text)}</figure>`);
+  }
+
   /** Names and values, e.g. a configuration or a machine; nested ones as `outer.inner`. */
   properties(record: Readonly<Record<string, unknown>>): this {
     check("report", "properties", record, object);
@@ -285,9 +282,9 @@ ${section.content}
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src ${digestOf(reportScript)}">
 <title>${title}</title>
-<style>${new Markup(styleSheet)}</style>
+<style>${new Markup(reportStyle)}</style>
 </head>
 <body>
 <header>
@@ -300,6 +297,7 @@ ${cards.length > 0 ? html`<div class="cards">${cards}</div>` : undefined}
 ${sections}
 </main>
 ${footer ? html`<footer>${footer}</footer>` : undefined}
+<script>${new Markup(reportScript)}</script>
 </body>
 </html>
 `.text;
@@ -318,16 +316,6 @@ function isNumeric(cell: TableCell): boolean {
   return numeric;
 }
 
-/** Whole numbers with separators of thousands, others with four significant digits; texts as they are. */
-function shown(value: string | number): string {
-  if (typeof value === "string") return value;
-  if (!Number.isFinite(value)) return String(value);
-  if (Number.isInteger(value)) return value.toLocaleString("en-US");
-  const size = Math.abs(value);
-  if (size < 1e-4) return value.toExponential(2);
-  return value.toLocaleString("en-US", size < 1000 ? { maximumSignificantDigits: 4 } : { maximumFractionDigits: 0 });
-}
-
 /** Names may be nested this deep; an object that contains itself is deeper. */
 const MOST_NESTED = 8;
 
@@ -344,81 +332,3 @@ function flat(record: Readonly<Record<string, unknown>>, path: readonly string[]
 
 /** A property's value in words. */
 const plain = (value: unknown): string => (typeof value === "object" ? describe(value) : String(value));
-
-const styleSheet = `
-:root {
-  --page: #f6f7f9; --surface: #ffffff; --ink: #1f2328; --pale: #5b646e; --line: #dfe3e8;
-  --accent: #2563c9; --good: #168a55; --bad: #d63031; --tint: #f0f4fa;
-}
-@media screen and (prefers-color-scheme: dark) {
-  :root {
-    --page: #0f1216; --surface: #171b21; --ink: #e4e8ed; --pale: #99a3ae; --line: #2b323a;
-    --accent: #6ea8fe; --good: #4cc38a; --bad: #ff7b7b; --tint: #1d2530;
-  }
-  .picture .scroll { filter: brightness(0.88); }
-}
-* { box-sizing: border-box; }
-html { scroll-behavior: smooth; }
-body {
-  margin: 0 auto; padding: 48px 24px 32px; max-width: 1120px; background: var(--page); color: var(--ink);
-  font: 16px/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif;
-}
-h1 { margin: 0; font-size: 2.1rem; line-height: 1.2; letter-spacing: -0.02em; }
-h2 { margin: 0 0 12px; font-size: 1.3rem; letter-spacing: -0.01em; }
-p, ul { margin: 0 0 14px; max-width: 46em; }
-.subtitle { margin: 8px 0 0; color: var(--pale); font-size: 1.08rem; }
-nav { display: flex; flex-wrap: wrap; gap: 6px 18px; margin-top: 18px; font-size: 0.94rem; }
-a { color: var(--accent); text-decoration: none; }
-a:hover { text-decoration: underline; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)); gap: 14px; margin-top: 28px; }
-.card, section { background: var(--surface); border: 1px solid var(--line); border-radius: 12px; }
-.card { padding: 14px 18px 13px; }
-.card .label, .card .remark { color: var(--pale); font-size: 0.86rem; line-height: 1.4; }
-.card .value { margin: 2px 0; font-size: 1.6rem; font-weight: 650; line-height: 1.25; letter-spacing: -0.02em; }
-.good .value, td.good { color: var(--good); }
-.bad .value, td.bad { color: var(--bad); }
-section { margin-top: 22px; padding: 24px 28px 26px; scroll-margin-top: 12px; }
-section > :last-child { margin-bottom: 0; }
-figure { margin: 0 0 20px; min-width: 0; }
-figcaption { color: var(--pale); font-size: 0.9rem; line-height: 1.45; }
-.chart svg { display: block; max-width: 100%; height: auto; }
-.chart figcaption, .picture figcaption { margin-top: 8px; }
-.row { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 24px 32px; margin-bottom: 20px; }
-.row > * { margin-bottom: 0; }
-.scroll { overflow-x: auto; }
-img { display: block; image-rendering: pixelated; border-radius: 8px; }
-.table { overflow-x: auto; }
-.table figcaption { margin-bottom: 6px; }
-table { border-collapse: collapse; font-size: 0.94rem; line-height: 1.4; font-variant-numeric: tabular-nums; }
-th, td { padding: 7px 16px 7px 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
-th { color: var(--pale); font-weight: 600; font-size: 0.86rem; vertical-align: bottom; }
-th + th, td + td { padding-left: 16px; }
-tbody tr:last-child td { border-bottom: 0; }
-.number { text-align: right; white-space: nowrap; }
-.reference { color: var(--pale); background: var(--tint); }
-td.good, td.bad { font-weight: 600; }
-dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); gap: 0 32px; margin: 0 0 14px; font-size: 0.94rem; }
-dl div { display: flex; justify-content: space-between; gap: 16px; padding: 5px 0; border-bottom: 1px solid var(--line); }
-dt { color: var(--pale); }
-dd { margin: 0; text-align: right; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
-pre {
-  margin: 0 0 16px; padding: 14px 18px; overflow-x: auto; background: var(--tint); border-radius: 8px;
-  font: 0.84rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace;
-}
-.note { max-width: none; padding: 10px 16px; background: var(--tint); border-left: 4px solid var(--accent); border-radius: 4px 8px 8px 4px; }
-summary { cursor: pointer; color: var(--accent); margin-bottom: 10px; }
-footer { margin-top: 28px; color: var(--pale); font-size: 0.88rem; }
-@media (max-width: 600px) { body { padding: 28px 14px; } section { padding: 18px 16px; } h1 { font-size: 1.7rem; } }
-@media print {
-  :root { --page: #ffffff; }
-  body { padding: 0; max-width: none; font-size: 13px; }
-  nav { display: none; }
-  section { border: 0; padding: 0; }
-  .row { grid-template-columns: 1fr 1fr; gap: 16px; }
-  .card, figure, dl div, h2 { break-inside: avoid; }
-  h2 { break-after: avoid; }
-  img { max-width: 100%; height: auto; }
-  * { print-color-adjust: exact; }
-}
-@page { margin: 15mm; }
-`;

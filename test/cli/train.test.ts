@@ -38,9 +38,9 @@ describe("train, then optimize", () => {
   test("train leaves model, checkpoint, figures, pictures and a report", async () => {
     expect(readdirSync(at("model")).sort()).toEqual([
       "checkpoint.safetensors",
-      "digits.png",
+      "digits.svg",
       "metrics.json",
-      "mistakes.png",
+      "mistakes.svg",
       "model.safetensors",
       "report.html",
     ]);

@@ -56,7 +56,7 @@ test("digits: five digits as ten classes, beside FGSM and PGD; an interrupted ru
   expect(of("pgd", 0.3)).toBeLessThanOrEqual(of("fgsm", 0.1));
   expect(of("pgd", 0.3)).toBeLessThan(metrics.attacks.clean);
   expect(metrics.attacks.smallestEpsilons).toHaveLength(4);
-  expect(metrics.images.map(({ file }: { file: string }) => file)).toEqual(["examples.png", "changes.png"]);
+  expect(metrics.images.map(({ file }: { file: string }) => file)).toEqual(["examples.svg", "changes.svg"]);
   expect(report.match(/<svg/g)).toHaveLength(4);
   expect(report).toContain("Adversarial digits");
   expect(summary).toMatch(/of 45 generators fool the classifier/);

@@ -43,7 +43,7 @@ test("learns to take noise out, judged by level, and decodes codes", { timeout: 
     expect(predicted.reduce((a: number, b: number) => a + b)).toBe(20);
     expect(confidence).toBeGreaterThan(0.1);
   }
-  expect(metrics.images.map(({ file }: { file: string }) => file)).toEqual(["digits.png", "codes.png"]);
+  expect(metrics.images.map(({ file }: { file: string }) => file)).toEqual(["digits.svg", "codes.svg"]);
   expect(report.match(/<svg/g)).toHaveLength(2);
   expect(report).toContain("The reference figures are those of MNIST");
   // Pictures are random letters, "NaN" among them now and then.

@@ -28,7 +28,7 @@ test("models beside their references, each with curves, confusion and pictures",
   expect(summary).toMatch(
     /small-cnn .*test [\d.]+ % ± [\d.]+ \(2\), loss [\d.]+ {2}averaged weights [\d.]+ % ± [\d.]+ \(2\) .*reference 98\.79 %/,
   );
-  const pictures = ["small-cnn-digits.png", "small-cnn-mistakes.png", "mlp-64-digits.png", "mlp-64-mistakes.png"];
+  const pictures = ["small-cnn-digits.svg", "small-cnn-mistakes.svg", "mlp-64-digits.svg", "mlp-64-mistakes.svg"];
   expect(readdirSync(out)).toEqual(expect.arrayContaining(pictures));
   expect(report).toContain("conv2d (Conv2D)");
   expect(/\bNaN\b/.test(report.replace(/base64,[^"]*/g, ""))).toBe(false);

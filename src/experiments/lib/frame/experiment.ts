@@ -13,6 +13,7 @@ import type { Precision } from "../../../tensor/device.js";
 import { UsageError } from "../../../tensor/errors.js";
 import { check, describe, meantHint } from "../../../tensor/options.js";
 import type { WebGpuDevice } from "../../../webgpu/device.js";
+import type { Pictures } from "../report/grids.js";
 import { commandText, counted, duration } from "../report/text.js";
 import { checkDataName, loadData } from "./data.js";
 import { ExperimentProgress, type PartProgress } from "./experiment-progress.js";
@@ -42,7 +43,7 @@ export interface ExperimentResult {
   /** The cards at the top of the report; the first one also stands in the index of `run all`. */
   readonly figures: readonly KeyFigure[];
   /** By file name. */
-  readonly pictures?: ReadonlyMap<string, Uint8Array>;
+  readonly pictures?: Pictures;
   /** What goes into metrics.json besides what every run has. */
   readonly metrics: Readonly<Record<string, unknown>>;
   /** Lines for the terminal. */

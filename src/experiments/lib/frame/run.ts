@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { readTextIfAny, writeFileAtomic, writeJson } from "../../../io/files.js";
 import type { WebGpuDevice } from "../../../webgpu/device.js";
 import type { OpenDeviceOptions } from "../../../webgpu/open-device.js";
+import type { Pictures } from "../report/grids.js";
 import type { CommandOptions } from "../report/text.js";
 
 /** What a run is given by the command line. */
@@ -70,7 +71,7 @@ export function machineText(device: WebGpuDevice): string {
 /** What a run leaves in its folder, besides what it wrote before. */
 export interface RunResults {
   /** By file name. */
-  readonly pictures: ReadonlyMap<string, Uint8Array>;
+  readonly pictures: Pictures;
   readonly report: string;
   readonly metrics: Readonly<Record<string, unknown>>;
 }
@@ -82,7 +83,7 @@ export interface RunResults {
 export async function writeResults(folder: string, { pictures, report, metrics }: RunResults): Promise<void> {
   const metricsPath = join(folder, "metrics.json");
   const stale = (await picturesOf(metricsPath)).filter((name) => !pictures.has(name));
-  for (const [name, png] of pictures) await writeFileAtomic(join(folder, name), png);
+  for (const [name, content] of pictures) await writeFileAtomic(join(folder, name), content);
   await writeFileAtomic(join(folder, "report.html"), report);
   await writeJson(metricsPath, metrics);
   for (const name of stale) await rm(join(folder, name), { force: true });
@@ -93,7 +94,7 @@ async function picturesOf(metricsPath: string): Promise<string[]> {
   const images: unknown = parsed((await readTextIfAny(metricsPath)) ?? "")?.["images"];
   if (!Array.isArray(images)) return [];
   // Only names that a run gives: nothing outside of the folder, whatever the file says.
-  return images.flatMap((image) => (/^[\w+-]+\.png$/.test(String(image?.file)) ? [String(image.file)] : []));
+  return images.flatMap((image) => (/^[\w+-]+\.(png|svg)$/.test(String(image?.file)) ? [String(image.file)] : []));
 }
 
 function parsed(text: string): Record<string, unknown> | undefined {

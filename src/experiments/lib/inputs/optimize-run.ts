@@ -196,7 +196,7 @@ function foundImage(wish: Wish, index: number, course: TargetCourse): FoundImage
 }
 
 /** The found images as 28 x 28 PNG, by file name. */
-export function picturesOf({ images }: Pick<OptimizeRun, "images">): Map<string, Uint8Array> {
+export function picturesOf({ images }: Pick<OptimizeRun, "images">): Map<string, Uint8Array | string> {
   return new Map(images.map(({ file, pixels }) => [file, encodeGrayPng(pixels, { width: 28, height: 28 })]));
 }
 

@@ -1,7 +1,8 @@
 // Digits from pure noise that are to be readable: what each prior on images adds to gradient descent, for a plain and
 // for a robust classifier, measured by transfer to judges; and the report of it.
-import { type GridCell, pictureGrid } from "../../../io/png.js";
+import type { GridCell } from "../../../io/grid.js";
 import type { Report, Section, TableCell } from "../../../io/report.js";
+import type { Grid } from "../report/grids.js";
 import { addCourse, addSnapshots, methodText, onePerTarget } from "../report/optimize-report.js";
 import { counted, listed, lossText, percent } from "../report/text.js";
 import { rowsOf } from "../report/train-report.js";
@@ -75,39 +76,45 @@ function ownRate({ images }: OptimizeRun): number {
 }
 
 /** The found images, targets across and starts down: green where all judges see the digit, red where none does. */
-export function variantPicture({ run, verdicts }: VariantOutcome, rows = Number.POSITIVE_INFINITY): Uint8Array {
+export function variantPicture({ run, verdicts }: VariantOutcome, rows = Number.POSITIVE_INFINITY): Grid {
   const { images } = run;
   const starts = [...new Set(images.map(({ start }) => start.label))].slice(0, rows);
-  const judges = Object.values(verdicts);
+  const judges = Object.entries(verdicts);
   const cells = starts.map((label) =>
     digits.map((digit): GridCell => {
       const index = images.findIndex(({ target, start }) => target.likeliest === digit && start.label === label);
-      const seen = judges.filter((predicted) => convinced(images, predicted, index)).length;
+      const { pixels, loss, probabilities } = images[index]!;
+      const seen = judges.filter(([, predicted]) => convinced(images, predicted, index)).length;
       return {
-        ...{ pixels: images[index]!.pixels, width: 28, height: 28 },
+        ...{ pixels, width: 28, height: 28 },
         ...(seen === judges.length && { highlight: "good" as const }),
         ...(seen === 0 && { highlight: "bad" as const }),
-        caption: [judges.map((predicted) => predicted[index]).join(", ")],
+        caption: [judges.map(([, predicted]) => predicted[index]).join(", ")],
+        figures: {
+          ...{ loss, "classifier's probability": probabilities[digit]!, "judges who see it": seen },
+          ...Object.fromEntries(judges.map(([name, predicted]) => [name, String(predicted[index])])),
+        },
       };
     }),
   );
-  return pictureGrid(cells, { scale: 2, columnLabels: digits.map(String), rowLabels: starts });
+  return { cells, options: { scale: 2, columnLabels: digits.map(String), rowLabels: starts } };
 }
 
 /** Of each digit the found image with the lowest loss, large. */
-export function largePicture({ run }: VariantOutcome): Uint8Array {
+export function largePicture({ run }: VariantOutcome): Grid {
   const best = digits.map((digit) =>
     indicesOf(run, digit)
       .map((index) => run.images[index]!)
       .reduce((a, b) => (b.loss < a.loss ? b : a)),
   );
   const cells = best.map(
-    ({ pixels, target, probabilities }): GridCell => ({
+    ({ pixels, target, probabilities, loss }): GridCell => ({
       ...{ pixels, width: 28, height: 28 },
       caption: [`${target.label}  ${percent(probabilities[target.likeliest]!, 1)}`],
+      figures: { loss, "classifier's probability": probabilities[target.likeliest]! },
     }),
   );
-  return pictureGrid(rowsOf(cells, 5), { scale: 5 });
+  return { cells: rowsOf(cells, 5), options: { scale: 5 } };
 }
 
 /** Appends the comparison and the images. The first outcome is the baseline, the last the best combination. */
@@ -139,11 +146,14 @@ export function addReadableDigits(report: Report, outcomes: readonly VariantOutc
       }),
       caption: `Transfer: the share of ${counted(every.length, "image")} that a judge takes for the digit they were found for; green from ${percent(TRANSFER_BAR, 0)}. Hardest digit: by the lower of the judges' shares. ${counted(best.run.settings.steps, "step")} each.`,
     });
-    section.picture(largePicture(best), {
+    const [large, all] = [largePicture(best), variantPicture(best)];
+    section.grid(large.cells, {
+      ...large.options,
       alt: "A readable digit of each class",
       caption: `${variantTitle(best.variant)}: of each digit the image with the lowest loss, and the classifier's probability of it.`,
     });
-    section.picture(variantPicture(best), {
+    section.grid(all.cells, {
+      ...all.options,
       alt: `Digits from noise: ${variantTitle(best.variant)}`,
       caption: pictureText,
     });
@@ -153,7 +163,9 @@ export function addReadableDigits(report: Report, outcomes: readonly VariantOutc
     addDigits(section, best);
     for (const outcome of outcomes.slice(0, -1)) {
       section.details(variantTitle(outcome.variant), (details) => {
-        details.picture(variantPicture(outcome, SHOWN_STARTS), {
+        const { cells, options } = variantPicture(outcome, SHOWN_STARTS);
+        details.grid(cells, {
+          ...options,
           ...{ alt: `Digits from noise: ${variantTitle(outcome.variant)}`, caption: pictureText },
         });
       });

@@ -3,7 +3,7 @@
 import type { Norm } from "../../../inputs/attacks/attack.js";
 import { TEMPERATURE } from "../../../inputs/generators.js";
 import { lineChart } from "../../../io/charts.js";
-import { type GridCell, pictureGrid } from "../../../io/png.js";
+import type { GridCell } from "../../../io/grid.js";
 import type { KeyFigure, Report, TableCell } from "../../../io/report.js";
 import {
   type AttackFigure,
@@ -16,6 +16,7 @@ import {
   type Sample,
   type SmallestEpsilons,
 } from "../adversarial/generated-examples.js";
+import { type Grid, gridFiles } from "./grids.js";
 import { counted, duration, listed, percent } from "./text.js";
 
 /** A row per sample: the original, then the example of each class. Green borders: answered with the target. */
@@ -23,7 +24,7 @@ export function exampleGrid(
   { examples }: Examples,
   samples: readonly Sample[],
   { imageShape, classNames, scale }: GridShape,
-): Uint8Array {
+): Grid {
   const [height, width, channels] = imageShape as [number, number, 1 | 3];
   const cell = (pixels: Float32Array) => ({ pixels, width, height, channels });
   const rows = samples.map((original, row): GridCell[] => [
@@ -32,11 +33,12 @@ export function exampleGrid(
       .filter(({ sample }) => sample === row)
       .map(({ pixels, fooled, confidence, l2, linf }) => ({
         ...cell(pixels),
-        caption: [percent(confidence, 1), `L2 ${l2.toFixed(2)}`, `L-inf ${linf.toFixed(2)}`],
+        caption: [percent(confidence, 1), `L2 ${l2.toFixed(2)}`, `L∞ ${linf.toFixed(2)}`],
+        figures: { confidence, L2: l2, "L∞": linf },
         highlight: fooled ? ("good" as const) : ("bad" as const),
       })),
   ]);
-  return pictureGrid(rows, { scale, columnLabels: ["", ...classNames.map((name) => `as ${name}`)] });
+  return { cells: rows, options: { scale, columnLabels: ["", ...classNames.map((name) => `as ${name}`)] } };
 }
 
 export interface GridShape {
@@ -51,21 +53,18 @@ function changeGrid(
   samples: readonly Sample[],
   { imageShape, classNames, scale }: GridShape,
   strength: number,
-): Uint8Array {
+): Grid {
   const [height, width, channels] = imageShape as [number, number, 1 | 3];
   const rows = samples.map((original, row) =>
     examples
       .filter(({ sample }) => sample === row)
-      .map(({ pixels }): GridCell => {
+      .map(({ pixels, confidence, l2, linf }): GridCell => {
         const change = pixels.map((value, i) => 0.5 + (strength * (value - original.pixels[i]!)) / 2);
-        return { pixels: change, width, height, channels };
+        return { pixels: change, width, height, channels, figures: { confidence, L2: l2, "L∞": linf } };
       }),
   );
-  return pictureGrid(rows, {
-    scale,
-    rowLabels: samples.map(({ label }) => classNames[label]!),
-    columnLabels: classNames.map((name) => `as ${name}`),
-  });
+  const columnLabels = classNames.map((name) => `as ${name}`);
+  return { cells: rows, options: { scale, rowLabels: samples.map(({ label }) => classNames[label]!), columnLabels } };
 }
 
 /** One classifier's accuracy over epsilon. */
@@ -154,13 +153,16 @@ export interface ExampleFindings {
 /** Enlarges changes in pictures. */
 const CHANGE_STRENGTH = 2;
 
-/** The pictures of a run: `examples.png` and `changes.png`. */
-export function examplePictures({ found, samples, shape }: ExampleFindings): Map<string, Uint8Array> {
-  return new Map([
-    ["examples.png", exampleGrid(found, samples, shape)],
-    ["changes.png", changeGrid(found, samples, shape, CHANGE_STRENGTH)],
-  ]);
+/** The pictures of a run: `examples.svg` and `changes.svg`. */
+export function examplePictures(findings: ExampleFindings): Map<string, Uint8Array | string> {
+  const { examples, changes } = gridsOf(findings);
+  return gridFiles({ "examples.svg": examples, "changes.svg": changes });
 }
+
+const gridsOf = ({ found, samples, shape }: ExampleFindings) => ({
+  examples: exampleGrid(found, samples, shape),
+  changes: changeGrid(found, samples, shape, CHANGE_STRENGTH),
+});
 
 /** The cards at the top: the wish is that every generator for another class succeeds. */
 export function exampleCards({ found, samples, settings }: ExampleFindings): KeyFigure[] {
@@ -203,21 +205,20 @@ export function exampleSummary({ found, samples, sweep }: ExampleFindings): stri
 }
 
 /** Appends what the generators found, FGSM and PGD for comparison, and how it is done. */
-export function addExampleSections(
-  report: Report,
-  findings: ExampleFindings,
-  pictures: ReadonlyMap<string, Uint8Array>,
-): void {
+export function addExampleSections(report: Report, findings: ExampleFindings): void {
   const { samples, found, settings, shape, sweep, sweepImages, smallest } = findings;
   const { classNames } = shape;
   const pairs = counted(found.examples.length, "generator");
   report.section("Examples", (section) => {
     section.text(examplesRemark(findings));
-    section.picture(pictures.get("examples.png")!, {
+    const { examples, changes } = gridsOf(findings);
+    section.grid(examples.cells, {
+      ...examples.options,
       alt: "originals and their adversarial examples for all classes",
       caption: `Left the original, then the image of each generator, under it the classifier's confidence in the class above the column, and how far the image is from the original. Green: answered so, with ${percent(settings.confidence, 0)} or more.`,
     });
-    section.picture(pictures.get("changes.png")!, {
+    section.grid(changes.cells, {
+      ...changes.options,
       alt: "the change of every pixel",
       caption: `What was changed, ${CHANGE_STRENGTH} times as strong: grey is no change, white is brighter, black is darker.`,
     });

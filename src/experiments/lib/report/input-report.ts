@@ -34,6 +34,7 @@ import { targetText } from "../inputs/target.js";
 import { leastTransfer, transferRate, type Verdicts } from "../inputs/transfer.js";
 import type { TrainingNotes } from "../training/experiment-training.js";
 import { zooModel } from "../training/models.js";
+import { gridFiles } from "./grids.js";
 import {
   type AnswersToNoise,
   correlation,
@@ -478,8 +479,8 @@ export function inputResults(outcome: InputOutcome) {
         note: "by small-cnn; reference almost all",
       },
     ],
-    pictures: new Map([
-      ["readable-digits.png", variantPicture(best)],
+    pictures: new Map<string, Uint8Array | string>([
+      ...gridFiles({ "readable-digits.svg": variantPicture(best) }),
       ...picturesOf({ images: [...chosen(long, single), ...settled.images] }),
     ]),
     metrics: {

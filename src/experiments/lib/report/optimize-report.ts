@@ -1,7 +1,7 @@
 // What a report tells of an input optimisation: the found images, how they came about, how much the start matters, and
 // remarks that follow from the figures of the run.
 import { lineChart } from "../../../io/charts.js";
-import { type GridCell, pictureGrid } from "../../../io/png.js";
+import type { GridCell } from "../../../io/grid.js";
 import type { KeyFigure, Report, Section, TableCell } from "../../../io/report.js";
 import {
   type FoundImage,
@@ -12,6 +12,7 @@ import {
   type OptimizeRun,
 } from "../inputs/optimize-run.js";
 import { targetText } from "../inputs/target.js";
+import type { Grid } from "./grids.js";
 import { counted, duration, lossText, milliseconds, percent } from "./text.js";
 import { rowsOf } from "./train-report.js";
 
@@ -187,35 +188,48 @@ export function addFoundImages(section: Section, { images }: OptimizeRun, indice
     height: 28,
     caption,
     highlight: image.met ? "good" : "bad",
+    figures: imageFigures(image),
   });
-  const picture =
+  const grid: Grid =
     isTable && complete
-      ? pictureGrid(
-          starts.map((label) =>
+      ? {
+          cells: starts.map((label) =>
             targets.map((group) => {
               const image = group.find(({ start }) => start.label === label)!;
               return cell(image, shareTexts(image));
             }),
           ),
-          {
+          options: {
             scale: 2,
             columnLabels: targets.map((group) => targetText(group[0]!.target)),
             rowLabels: starts.map((label) => (/^\d+$/.test(label) ? `image ${label}` : label)),
           },
-        )
-      : pictureGrid(
-          rowsOf(
+        }
+      : {
+          cells: rowsOf(
             chosen.map((image) =>
               cell(image, [`${targetText(image.target)} from ${image.start.shortText}`, ...shareTexts(image)]),
             ),
             FEW,
           ),
-          { scale: 4 },
-        );
-  section.picture(picture, {
+          options: { scale: 4 },
+        };
+  section.grid(grid.cells, {
+    ...grid.options,
     alt: "Found images with the model's answers",
     caption: `Under each image the model's probability of what was asked; green where that is ${percent(ONE_HOT_BAR, 0)} or, for several digits, within ${MIXED_BAR} of each share.`,
   });
+}
+
+/** What is known of a found image, to sort by and to look up. */
+function imageFigures(image: FoundImage): Record<string, number | string> {
+  const { target, start, predicted, confidence, loss, stepsTo99: steps } = image;
+  return {
+    ...{ target: targetText(target), start: start.shortText, answer: String(predicted), confidence, loss },
+    "largest miss": largestMiss(image),
+    ...(steps !== undefined && { "steps to 99 %": steps ?? "not reached" }),
+    "change of a pixel": changeOf(image),
+  };
 }
 
 /** The probability of every asked digit. */
@@ -243,27 +257,27 @@ export function addSnapshots(section: Section, { images, course }: OptimizeRun, 
     shown.map((snapshot): GridCell => {
       const probabilities = Array.from(snapshot.probabilities.subarray(index * 10, (index + 1) * 10));
       const confidence = Math.max(...probabilities);
+      const answer = probabilities.indexOf(confidence);
       return {
         pixels: snapshot.images.subarray(index * size, (index + 1) * size),
         width: 28,
         height: 28,
-        caption: [
-          `${probabilities.indexOf(confidence)}  ${percent(confidence, 1)}`,
-          `loss ${lossText(snapshot.loss[index]!)}`,
-        ],
+        caption: [`${answer}  ${percent(confidence, 1)}`, `loss ${lossText(snapshot.loss[index]!)}`],
+        figures: { step: snapshot.step, answer: String(answer), confidence, loss: snapshot.loss[index]! },
       };
     }),
   );
   const steps = shown.map(({ step }) => `step ${step}`);
   const names = chosen.map((index) => `${targetText(images[index]!.target)} from ${images[index]!.start.shortText}`);
   const few = chosen.length <= FEW;
-  const picture = few
-    ? pictureGrid(cells, { columnLabels: steps, rowLabels: names })
-    : pictureGrid(
-        shown.map((_, step) => cells.map((ofImage) => ofImage[step]!)),
-        { scale: 2, columnLabels: chosen.map((index) => targetText(images[index]!.target)), rowLabels: steps },
-      );
-  section.picture(picture, {
+  const grid: Grid = few
+    ? { cells, options: { columnLabels: steps, rowLabels: names } }
+    : {
+        cells: shown.map((_, step) => cells.map((ofImage) => ofImage[step]!)),
+        options: { scale: 2, columnLabels: chosen.map((index) => targetText(images[index]!.target)), rowLabels: steps },
+      };
+  section.grid(grid.cells, {
+    ...grid.options,
     alt: "Snapshots of images during the optimisation",
     caption:
       `${few ? "A row for each image, steps from left to right." : "A column for each target, steps from top to bottom."} Under each snapshot the likeliest digit with its probability, and the loss.` +

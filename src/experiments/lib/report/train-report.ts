@@ -2,12 +2,13 @@
 // from the figures of the run.
 import type { LabelledImages } from "../../../data/dataset.js";
 import { confusionMatrix, lineChart } from "../../../io/charts.js";
-import { type GridCell, pictureGrid } from "../../../io/png.js";
+import type { GridCell } from "../../../io/grid.js";
 import type { KeyFigure, Report, TableCell } from "../../../io/report.js";
 import type { WebGpuDevice } from "../../../webgpu/device.js";
 import { describeAdapter } from "../frame/run.js";
 import type { Classification } from "../training/classify.js";
 import { optimizerText, type TrainRun } from "../training/train-run.js";
+import { type Grid, gridFiles } from "./grids.js";
 import { counted, duration, listed, lossText, mebibytes, milliseconds, percent, points } from "./text.js";
 
 const DIGITS = Array.from({ length: 10 }, (_, digit) => String(digit));
@@ -59,17 +60,19 @@ export function standardError({ accuracy, count }: Pick<Classification, "accurac
 }
 
 /** The pictures of a training by file name. */
-export function trainingPictures({ test }: TrainRun): Map<string, Uint8Array> {
+export function trainingPictures({ test }: TrainRun): Map<string, Uint8Array | string> {
+  const { digits, mistakes } = answerGrids(test);
+  return gridFiles({ "digits.svg": digits, ...(test.mistakes.length > 0 && { "mistakes.svg": mistakes }) });
+}
+
+/** The first test images, and the surest mistakes. */
+function answerGrids(test: Classification): { readonly digits: Grid; readonly mistakes: Grid } {
   const first = Array.from({ length: Math.min(DIGITS_SHOWN, test.count) }, (_, i) => i);
-  const pictures = new Map([["digits.png", answersGrid(test, first)]]);
-  if (test.mistakes.length > 0) {
-    pictures.set("mistakes.png", answersGrid(test, test.mistakes.slice(0, MISTAKES_SHOWN)));
-  }
-  return pictures;
+  return { digits: answersGrid(test, first), mistakes: answersGrid(test, test.mistakes.slice(0, MISTAKES_SHOWN)) };
 }
 
 /** Images with what the model took them for. */
-function answersGrid(test: Classification, indices: readonly number[]): Uint8Array {
+function answersGrid(test: Classification, indices: readonly number[]): Grid {
   const cells = indices.map((index): GridCell => {
     const label = test.images.labels[index]!;
     const right = test.predicted[index] === label;
@@ -77,9 +80,13 @@ function answersGrid(test: Classification, indices: readonly number[]): Uint8Arr
       ...imageAt(test.images, index),
       caption: [`${test.predicted[index]}  ${percent(test.confidence[index]!, 0)}`, ...(right ? [] : [`is ${label}`])],
       highlight: right ? "good" : "bad",
+      figures: {
+        ...{ answer: String(test.predicted[index]), is: String(label) },
+        ...{ confidence: test.confidence[index]!, "test image": index },
+      },
     };
   });
-  return pictureGrid(rowsOf(cells, GRID_COLUMNS), { scale: 2 });
+  return { cells: rowsOf(cells, GRID_COLUMNS), options: { scale: 2 } };
 }
 
 /** Image `index` as a cell of a grid. */
@@ -97,7 +104,7 @@ export function rowsOf<T>(cells: readonly T[], columns: number): T[][] {
 /** Appends everything that is to be told of a training, to a report or to what takes sections like one. */
 export function addTrainingSections(report: Pick<Report, "section">, run: TrainRun, device: WebGpuDevice): void {
   const { zoo, test, history, config, dataset, architecture, sets } = run;
-  const pictures = trainingPictures(run);
+  const grids = answerGrids(test);
   report.section("Result", (section) => {
     section.text(resultRemark(run)).table(comparison(run));
   });
@@ -142,16 +149,17 @@ export function addTrainingSections(report: Pick<Report, "section">, run: TrainR
         confusionMatrix({ labels: DIGITS, counts: test.confusion }),
         "Rows: what a digit is. Columns: what it was taken for.",
       )
-      .picture(pictures.get("digits.png")!, {
+      .grid(grids.digits.cells, {
+        ...grids.digits.options,
         alt: "Test digits with the model's answers",
         caption: `The first ${Math.min(DIGITS_SHOWN, test.count)} test digits: the model's answer and its probability.`,
       });
   });
   report.section("Misclassified", (section) => {
     section.text(mistakesRemark(test));
-    const picture = pictures.get("mistakes.png");
-    if (picture === undefined) return;
-    section.picture(picture, {
+    if (test.mistakes.length === 0) return;
+    section.grid(grids.mistakes.cells, {
+      ...grids.mistakes.options,
       alt: "Misclassified test digits, the surest first",
       caption:
         test.mistakes.length > MISTAKES_SHOWN

@@ -1,0 +1,101 @@
+// The script of reports, as text: picture grids are sorted and their pictures opened. A report is whole without it.
+// It asks for nothing from outside, and the page's policy admits it by its digest alone.
+import { createHash } from "node:crypto";
+
+export const reportScript = `
+"use strict";
+// ---- Sorting: cells move into a list that flows, and back to their places.
+for (const grid of document.querySelectorAll(".pictures")) {
+  const cells = [...grid.querySelectorAll(".cell")];
+  const figures = new Map(cells.map((cell) => [cell, JSON.parse(cell.dataset.figures)]));
+  const homes = cells.map((cell) => cell.parentElement);
+  const names = JSON.parse(grid.dataset.sorts);
+  if (cells.length > 1 && names.length > 0) {
+    const arranged = grid.firstElementChild;
+    const list = document.createElement("div");
+    list.className = "cells sorted";
+    list.hidden = true;
+    const widest = Math.max(...cells.map((cell) => cell.querySelector("img").width));
+    list.style.setProperty("--picture", widest + "px");
+    list.style.setProperty("--columns", 1000);
+    grid.append(list);
+    const label = document.createElement("label");
+    label.className = "sort";
+    const select = document.createElement("select");
+    const option = (text, name = "", sign = 0) => {
+      const made = new Option(text);
+      made.dataset.name = name;
+      made.dataset.sign = sign;
+      return made;
+    };
+    select.append(option("as arranged"));
+    for (const name of names) select.append(option(name + ", highest first", name, -1), option(name + ", lowest first", name, 1));
+    label.append("Sort ", select);
+    grid.prepend(label);
+    select.addEventListener("change", () => {
+      const { name, sign } = select.selectedOptions[0].dataset;
+      if (name === "") cells.forEach((cell, i) => homes[i].append(cell));
+      else {
+        const value = (cell) => {
+          const given = figures.get(cell)[name];
+          return typeof given === "number" ? sign * given : Infinity;
+        };
+        list.append(...cells.toSorted((a, b) => value(a) - value(b) || cells.indexOf(a) - cells.indexOf(b)));
+      }
+      arranged.hidden = name !== "";
+      list.hidden = name === "";
+    });
+  }
+}
+// ---- Opening: a large view with the figures; arrow keys go on in the order on the page.
+const dialog = document.createElement("dialog");
+dialog.className = "zoom";
+dialog.innerHTML =
+  '<img alt=""><div><h3></h3><p></p><dl></dl><nav><button type="button">Previous</button>' +
+  '<button type="button">Next</button><button type="button">Close</button></nav></div>';
+document.body.append(dialog);
+let open;
+const show = (cell) => {
+  open = cell;
+  const picture = cell.querySelector("img");
+  const [large, title, text, list] = ["img", "h3", "p", "dl"].map((name) => dialog.querySelector(name));
+  large.src = picture.src;
+  large.alt = picture.alt;
+  large.style.aspectRatio = picture.width + " / " + picture.height;
+  const words = [cell.querySelector(".place"), ...cell.querySelectorAll(".lines > *")].flatMap((each) => (each ? [each.textContent] : []));
+  title.textContent = words[0] ?? "";
+  text.textContent = words.slice(1).join(" · ");
+  list.replaceChildren(
+    ...Object.entries(JSON.parse(cell.dataset.figures)).map(([name, value]) => {
+      const pair = document.createElement("div");
+      const [term, told] = [document.createElement("dt"), document.createElement("dd")];
+      term.textContent = name;
+      told.textContent = typeof value === "number" ? value.toLocaleString("en-US", { maximumSignificantDigits: 6 }) : value;
+      pair.append(term, told);
+      return pair;
+    }),
+  );
+  if (!dialog.open) dialog.showModal();
+};
+const step = (by) => {
+  const all = [...open.closest(".pictures").querySelectorAll(".cell")];
+  show(all[(all.indexOf(open) + by + all.length) % all.length]);
+};
+document.addEventListener("click", (event) => {
+  const cell = event.target.closest(".cell button")?.closest(".cell");
+  if (cell) show(cell);
+  else if (event.target === dialog) dialog.close();
+});
+const [previous, next, close] = dialog.querySelectorAll("button");
+previous.addEventListener("click", () => step(-1));
+next.addEventListener("click", () => step(1));
+close.addEventListener("click", () => dialog.close());
+dialog.addEventListener("keydown", ({ key }) => {
+  if (key === "ArrowLeft") step(-1);
+  if (key === "ArrowRight") step(1);
+});
+dialog.addEventListener("close", () => open.querySelector("button").focus());
+`;
+
+/** As a page's policy names a script that it admits. */
+export const digestOf = (script: string): string => `'sha256-${createHash("sha256").update(script).digest("base64")}'`;
