@@ -76,7 +76,7 @@ test("learns what can be learned, and leaves both models for the camera", { time
   expect(metrics.finder).toMatchObject({ scenes: 4 });
   expect(metrics.timing.facesPerSecond).toBeGreaterThan(0);
   expect(report).toContain("Read back from .h5");
-  expect(report.match(/<img/g)!.length).toBe(2);
+  expect(report.match(/<figure class="grid"/g)!.length).toBe(2);
   const file = await readModelFile(join(folder, "emotion.h5"));
   expect(file.notes).toMatchObject({ pixels: STANDARDIZED, classNames: expect.arrayContaining(["angry", "neutral"]) });
   expect((await readModelFile(join(folder, "face-finder.h5"))).config).toMatchObject({ inputShape: [24, 24, 1] });
