@@ -364,8 +364,8 @@ function addStudy(report: Report, findings: Findings, pictures: Map<string, Uint
       caption: `Accuracy on the whole test part. PGD as Foolbox does it: 40 steps of 1/30 epsilon from a random start.${published ? ` Published: ${PUBLISHED.source}, with PGD of 50 steps and 10 restarts.` : ""}`,
     });
     section.row((row) => {
-      row.chart(sweepChart(curves, "linf", "Accuracy within a ball in L∞"));
-      row.chart(sweepChart(curves, "l2", "Accuracy within a ball in L2, not trained for"));
+      row.chart(sweepChart(curves, "linf", `${name}: accuracy within a ball in L∞`));
+      row.chart(sweepChart(curves, "l2", `${name}: accuracy within a ball in L2, not trained for`));
     });
     for (const norm of ["linf", "l2"] as const) {
       section.table({
@@ -406,21 +406,22 @@ function addStudy(report: Report, findings: Findings, pictures: Map<string, Uint
     section.row((row) => {
       row.chart(
         lineChart({
-          title: "Accuracy by epoch",
+          title: `${name}: accuracy by epoch`,
           series: [
-            { name: "robust, training images under attack", y: history["accuracy"]! },
-            { name: "robust, test images as they are", y: history["val_accuracy"]! },
-            { name: "plain, test images as they are", y: plain.notes.history["val_accuracy"]!, dashed: true },
+            { name: "robust, attacked", y: history["accuracy"]! },
+            { name: "robust", y: history["val_accuracy"]! },
+            { name: "plain", y: plain.notes.history["val_accuracy"]!, dashed: true },
           ],
           x: { label: "epoch" },
           y: { percent: true },
         }),
+        "Attacked: the training images as they are attacked during the epoch. Else test images as they are.",
       );
       row.chart(
         lineChart({
-          title: "Loss by epoch",
+          title: `${name}: training loss by epoch`,
           series: [
-            { name: "robust, under attack", y: history["loss"]! },
+            { name: "robust, attacked", y: history["loss"]! },
             { name: "plain", y: plain.notes.history["loss"]!, dashed: true, colour: 2 },
           ],
           x: { label: "epoch" },

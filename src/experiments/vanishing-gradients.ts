@@ -274,7 +274,7 @@ export const experiment = defineExperiment<VanishingSettings>({
           for (const depth of settings.depths) {
             row.chart(
               lineChart({
-                title: `${depth} hidden layers`,
+                title: `Gradients ${when}, ${depth} hidden layers`,
                 series: activations.map((activation) => ({ name: titles[activation], y: of(depth, activation)[key] })),
                 x: { label: "layer, from the image to the output" },
                 y: { label: "max |gradient|", scale: "log" },
@@ -302,7 +302,12 @@ export const experiment = defineExperiment<VanishingSettings>({
             return { name: titles[activation], x: y.map((_, i) => (i + 1) * CURVE_STEPS), y };
           });
           row.chart(
-            lineChart({ title: `${depth} hidden layers`, series, x: { label: "step" }, y: { label: "training loss" } }),
+            lineChart({
+              title: `Learning with ${depth} hidden layers`,
+              series,
+              x: { label: "step" },
+              y: { label: "training loss" },
+            }),
           );
         }
       });

@@ -221,8 +221,8 @@ export const experiment = defineExperiment<WeightDecaySettings>({
       });
       section.row((row) => {
         for (const [name, title, isShare] of [
-          ["loss", "Loss", false],
-          ["accuracy", "Accuracy", true],
+          ["loss", `Training loss of ${small.name}`, false],
+          ["accuracy", `Training accuracy of ${small.name}`, true],
         ] as const) {
           row.chart(
             lineChart({
@@ -262,7 +262,7 @@ export const experiment = defineExperiment<WeightDecaySettings>({
           .chart(charts.maximum)
           .chart(
             lineChart({
-              title: "All three",
+              title: "Final, mean and maximum validation accuracy",
               series: (["final", "mean", "maximum"] as const).map((summary) => seriesOf(byFactor, summary)),
               x: { label: "L2 factor", scale: "log" },
               y: { percent: true },

@@ -41,7 +41,7 @@ export function logarithmicSteps(steps: number, count = 8): number[] {
  * @throws ShapeError where the inputs are no images of one or three channels, UsageError for an image that is not there
  * @example
  * const found = await optimizeInputs(model, { objective, steps, snapshotSteps: logarithmicSteps(steps) });
- * const png = io.pictureGrid([filmStrip(found)]);
+ * const svg = io.pictureGrid([filmStrip(found)]);
  * const gif = await io.encodeGif(filmStrip(found));
  */
 export function filmStrip(

@@ -1,6 +1,7 @@
 /**
  * Charts as SVG text, drawn by echarts without a browser: line charts, bar charts, confusion matrices. The background
- * is transparent and the colours follow the reader's light or dark scheme, within a page and as a file. What is to be
+ * is transparent and the colours follow the reader's light or dark scheme, within a page and as a file. Each chart is
+ * drawn twice, for wide and for narrow screens, with text of the same size; the reader's window decides. What is to be
  * shown is decided by the caller: nothing is smoothed or averaged here.
  */
 import { createRequire } from "node:module";
@@ -166,19 +167,24 @@ const palette = {
   text: ["#57606a", "#a3adb8"],
   grid: ["#e1e5ea", "#30363e"],
   axis: ["#8c959f", "#6a737d"],
-  wrong: ["#d63031", "#ff6b6b"],
-  "series-0": ["#2563c9", "#6ea8fe"],
-  "series-1": ["#d9640b", "#ff9d5c"],
-  "series-2": ["#1a8f5c", "#4cc38a"],
-  "series-3": ["#8250df", "#b794f6"],
-  "series-4": ["#bf3989", "#f283bd"],
-  "series-5": ["#0e8a9a", "#4fc7d6"],
-  "series-6": ["#8a7500", "#d4b83a"],
-  "series-7": ["#64707d", "#b3bcc6"],
-  "series-8": ["#9a5b3c", "#d19a7d"],
-  "series-9": ["#5c8a0e", "#9bd34a"],
+  wrong: ["#d55e00", "#ff7f4d"],
+  // Okabe and Ito's, darkened to a contrast of 3 with the page.
+  "series-0": ["#0072b2", "#5b9bff"],
+  "series-1": ["#d55e00", "#ff7f4d"],
+  "series-2": ["#009e73", "#3fd6a0"],
+  "series-3": ["#b0508a", "#f0a0cc"],
+  "series-4": ["#3c434b", "#f0f3f6"],
+  // From here on lines are dashed, so that these need to differ from each other only.
+  "series-5": ["#b87a00", "#f0c040"],
+  "series-6": ["#00707a", "#2aa5b5"],
+  "series-7": ["#a61c2c", "#e8566a"],
+  "series-8": ["#4a2a7a", "#7a6aff"],
+  "series-9": ["#9a6fd0", "#dcc6ff"],
 } as const;
 const seriesColours = 10;
+const solidColours = 5;
+/** Marks of points, by colour. */
+const symbols = ["circle", "rect", "triangle", "diamond", "path://M4,0H6V4H10V6H6V10H4V6H0V4H4Z"];
 const colour = (name: keyof typeof palette) => `var(--${name})`;
 const seriesColour = (index: number) => colour(`series-${index % seriesColours}` as keyof typeof palette);
 
@@ -186,9 +192,19 @@ const variables = (scheme: 0 | 1) =>
   Object.entries(palette)
     .map(([name, pair]) => `--${name}:${pair[scheme]}`)
     .join(";");
+/** In CSS pixels: what a phone has room for. */
+const NARROW_WIDTH = 330;
+const NARROW_HEIGHT = 300;
+/** Charts side by side on paper are narrow, too. */
+const narrow =
+  ".kilograd-chart{width:var(--narrow-width);aspect-ratio:var(--narrow-ratio)}" +
+  ".kilograd-chart>.wide{display:none}.kilograd-chart>.narrow{display:inline}";
 const styleSheet =
-  `<style>.kilograd-chart{${variables(0)};font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",sans-serif}` +
-  `@media screen and (prefers-color-scheme:dark){.kilograd-chart{${variables(1)}}}</style>`;
+  `<style>.kilograd-chart{${variables(0)};font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",sans-serif;` +
+  "width:var(--wide-width);aspect-ratio:var(--wide-ratio);max-width:100%;height:auto}.kilograd-chart>.narrow{display:none}" +
+  `@media screen and (prefers-color-scheme:dark){.kilograd-chart{${variables(1)}}}` +
+  `@media screen and (max-width:520px){${narrow}}` +
+  `@media print{${narrow.replaceAll(".kilograd-chart", ".row .kilograd-chart")}}</style>`;
 
 /** Curves over a common axis of numbers, as SVG. @throws UsageError where a series' lists differ in length */
 export function lineChart(options: LineChartOptions): string {
@@ -204,7 +220,9 @@ export function lineChart(options: LineChartOptions): string {
     sameLength(name, y, { x, errors });
     const place = (i: number) => axisValue(x ? x[i]! : i + 1, xAxis);
     const points = Array.from(y, (value, i) => [place(i), axisValue(value, yAxis)]);
-    const ink = seriesColour(which ?? index);
+    const kind = (which ?? index) % seriesColours;
+    const ink = seriesColour(kind);
+    const stroke = dashed ? "dashed" : kind < solidColours || which !== undefined ? "solid" : [7, 3];
     const bars = Array.from(errors ?? [], (half, i) => [
       place(i),
       axisValue(y[i]! - half, yAxis) ?? y[i]!,
@@ -216,10 +234,12 @@ export function lineChart(options: LineChartOptions): string {
         name,
         data: points,
         showSymbol: points.length <= 30,
-        symbol: "circle",
-        symbolSize: 5,
+        symbol: symbols[kind % symbols.length],
+        symbolSize: 6,
         color: ink,
-        lineStyle: { width: 2, type: dashed ? "dashed" : "solid" },
+        lineStyle: { width: 2, type: stroke },
+        endLabel: { show: false, formatter: name.replace(/[{}]/g, ""), color: ink, distance: 6, textBorderWidth: 0 },
+        labelLayout: { moveOverlap: "shiftY" },
         silent: true,
       },
       ...(bars.length > 0 ? [errorBars(bars, ink)] : []),
@@ -229,20 +249,20 @@ export function lineChart(options: LineChartOptions): string {
   // Where places are counted from 1, the axis begins and ends with them, not at round numbers.
   const last = series.every(({ x }) => x === undefined) ? Math.max(...series.map(({ y }) => y.length)) : 1;
   const ends = last > 1 ? { min: 1, max: last } : {};
-  return render(
-    {
-      ...frame(
-        options,
-        series.map(({ name }) => name),
-        "line",
-      ),
+  const names = series.map(({ name }) => name);
+  return render(options, (size) => {
+    const direct = labelledDirectly(names, size);
+    return {
+      ...frame(size, direct ? [] : names, "line", direct ? widestOf(names) : 0),
       // Epochs and steps are counted: no marks between them.
       xAxis: { ...numberAxis({ ...ends, ...xAxis }, "x"), ...(counted && { minInterval: 1 }) },
       yAxis: numberAxis(yAxis, "y"),
-      series: [...drawn, ...referenceLines.map(({ axis = "y", ...line }) => referenceLine(line, axis))],
-    },
-    options,
-  );
+      series: [
+        ...drawn.map((line) => ("endLabel" in line ? { ...line, endLabel: { ...line.endLabel, show: direct } } : line)),
+        ...referenceLines.map(({ axis = "y", ...line }) => referenceLine(line, axis)),
+      ],
+    };
+  });
 }
 
 /** Groups of vertical bars, as SVG. @throws UsageError where a series has not one value per category */
@@ -273,24 +293,22 @@ export function barChart(options: BarChartOptions): string {
           textBorderWidth: 0,
           formatter: ({ value }: { value: number }) => numberText(value, axis),
         },
+        labelLayout: { hideOverlap: true },
         silent: true,
       },
       ...(bars.length > 0 ? [errorBars(bars, colour("text"), { index, count: series.length })] : []),
     ];
   });
-  return render(
-    {
-      ...frame(
-        options,
-        series.map(({ name }) => name),
-        "bar",
-      ),
-      xAxis: { ...categoryAxis(categories), ...axisName(categoryLabel, "x") },
-      yAxis: { ...numberAxis(axis, "y"), scale: false },
-      series: [...drawn, ...referenceLines.map((line) => referenceLine(line, "y", categories[0]))],
-    },
-    options,
-  );
+  return render(options, (size) => ({
+    ...frame(
+      size,
+      series.map(({ name }) => name),
+      "bar",
+    ),
+    xAxis: { ...categoryAxis(categories), ...axisName(categoryLabel, "x") },
+    yAxis: { ...numberAxis(axis, "y"), scale: false },
+    series: [...drawn, ...referenceLines.map((line) => referenceLine(line, "y", categories[0]))],
+  }));
 }
 
 /**
@@ -325,7 +343,8 @@ export function confusionMatrix(options: ConfusionMatrixOptions): string {
           style: {
             text: count > 0 ? String(count) : "",
             fill: "currentColor",
-            font: `${right ? 600 : 400} 12px inherit`,
+            ...{ fontFamily: "inherit", fontWeight: right ? 600 : 400 },
+            fontSize: Math.min(13, Math.floor(width / 2.3)),
             align: "center",
             verticalAlign: "middle",
           },
@@ -334,10 +353,10 @@ export function confusionMatrix(options: ConfusionMatrixOptions): string {
     };
   };
   const shares = counts.map((row, t) => (total(row) > 0 ? `${((100 * row[t]!) / total(row)).toFixed(1)} %` : ""));
-  const { width = 560, height = 460 } = options;
   return render(
-    {
-      ...frame(options, [], "bar"),
+    options,
+    (size) => ({
+      ...frame(size, [], "bar"),
       xAxis: { ...categoryAxis(labels), ...axisName("predicted", "x"), axisLine: { show: false } },
       yAxis: [
         { ...categoryAxis(labels), ...axisName("true", "y"), inverse: true, axisLine: { show: false } },
@@ -353,8 +372,8 @@ export function confusionMatrix(options: ConfusionMatrixOptions): string {
         },
       ],
       series: [{ type: "custom", renderItem, data: cells, encode: { x: 0, y: 1 }, silent: true }],
-    },
-    { ...options, width, height },
+    }),
+    460,
   );
 }
 
@@ -411,13 +430,38 @@ function referenceLine({ value, label }: ReferenceLine, axis: "x" | "y", categor
   };
 }
 
-/** Title, legend and the room that they need above the plot. */
-function frame({ title, width = 560 }: ChartOptions, names: readonly string[], kind: "line" | "bar") {
-  const legendTop = title ? 26 : 0;
+/** A chart with its size decided. */
+type Size = ChartOptions & Required<Pick<ChartOptions, "width" | "height">>;
+
+/** About as wide as names are, at 12 pixels. */
+const widestOf = (names: readonly string[]) => Math.max(...names.map((name) => 6.6 * [...name].length));
+
+/** Most lines that have their names at their ends instead of a legend. */
+const MOST_DIRECT = 10;
+
+const labelledDirectly = (names: readonly string[], { width }: Size) =>
+  names.length > 1 && names.length <= MOST_DIRECT && widestOf(names) < 0.3 * width;
+
+/** A title in lines that fit, of 14 bold pixels. */
+function titleLines(title: string, width: number): string[] {
+  const most = Math.floor(width / 8);
+  const lines = [""];
+  for (const word of title.split(" ")) {
+    const longer = [lines.at(-1), word].filter(Boolean).join(" ");
+    if (longer.length <= most || lines.at(-1) === "") lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return lines;
+}
+
+/** Title, legend and the room that they need above the plot, and `right` pixels for labels beside it. */
+function frame({ title, width }: Size, names: readonly string[], kind: "line" | "bar", right = 0) {
+  const heading = title ? titleLines(title, width) : [];
+  const legendTop = heading.length > 0 ? 8 + 18 * heading.length : 0;
   let [rows, used] = [0, Number.POSITIVE_INFINITY];
   if (names.length > 1) {
     for (const name of names) {
-      const wide = 45 + 7 * name.length;
+      const wide = 53 + 7 * name.length;
       if (used + wide > width) [rows, used] = [rows + 1, 0];
       used += wide;
     }
@@ -426,7 +470,10 @@ function frame({ title, width = 560 }: ChartOptions, names: readonly string[], k
     animation: false,
     textStyle: { fontFamily: "inherit" },
     ...(title && {
-      title: { text: title, left: 0, top: 0, padding: 0, textStyle: { color: "currentColor", fontSize: 14 } },
+      title: {
+        ...{ text: heading.join("\n"), left: 0, top: 0, padding: 0 },
+        textStyle: { color: "currentColor", fontSize: 14, lineHeight: 18 },
+      },
     }),
     ...(rows > 0 && {
       legend: {
@@ -434,7 +481,7 @@ function frame({ title, width = 560 }: ChartOptions, names: readonly string[], k
         left: 0,
         top: legendTop,
         padding: 0,
-        itemGap: 16,
+        itemGap: 24,
         itemWidth: 22,
         itemHeight: 9,
         itemStyle: { opacity: kind === "line" ? 0 : 1 }, // Marks would hide whether a line is dashed.
@@ -442,7 +489,7 @@ function frame({ title, width = 560 }: ChartOptions, names: readonly string[], k
         silent: true,
       },
     }),
-    grid: { left: 8, right: 14, top: legendTop + 22 * rows + 10, bottom: 6, outerBoundsMode: "same" },
+    grid: { left: 8, right: 14 + right, top: legendTop + 22 * rows + 10, bottom: 6, outerBoundsMode: "same" },
   };
 }
 
@@ -506,18 +553,36 @@ function sameLength(
   }
 }
 
-function render(option: ECharts.EChartsCoreOption, { title, width = 560, height = 340 }: ChartOptions): string {
-  const { init, format } = echarts();
-  const chart = init(null, null, { renderer: "svg", ssr: true, width, height });
+/** Draws a chart in both sizes and puts them into one SVG, of which a style sheet shows one. */
+function render(options: ChartOptions, draw: (size: Size) => ECharts.EChartsCoreOption, usualHeight = 340): string {
+  const { title, width = 560, height = usualHeight } = options;
+  const wide = { ...options, width, height };
+  const narrow = {
+    ...options,
+    width: Math.min(width, NARROW_WIDTH),
+    height: Math.min(height, usualHeight, NARROW_HEIGHT + (usualHeight > 340 ? 60 : 0)),
+  };
+  const label = title ? ` aria-label="${echarts().format.encodeHTML(title)}"` : "";
+  const sizes = Object.entries({ wide, narrow }).map(
+    ([name, size]) => `--${name}-width:${size.width}px;--${name}-ratio:${size.width}/${size.height}`,
+  );
+  return (
+    `<svg class="kilograd-chart" role="img"${label} width="${width}" height="${height}" style="${sizes.join(";")}" ` +
+    `xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">${styleSheet}` +
+    `${drawing("wide", draw(wide), wide)}${drawing("narrow", draw(narrow), narrow)}</svg>`
+  );
+}
+
+function drawing(name: string, option: ECharts.EChartsCoreOption, { width, height }: Size): string {
+  const chart = echarts().init(null, null, { renderer: "svg", ssr: true, width, height });
   try {
     chart.setOption(option);
     // Its own style sheet and classes only serve hovering; ours bring the colours.
-    const svg = chart
+    return chart
       .renderToSVGString()
       .replace(/<style >.*?<\/style>/s, "")
-      .replace(/ (class="zr[^"]*"|ecmeta_\w+="[^"]*")/g, "");
-    const label = title ? ` aria-label="${format.encodeHTML(title)}"` : "";
-    return svg.replace("<svg ", `<svg class="kilograd-chart" role="img"${label} `).replace(">", `>${styleSheet}`);
+      .replace(/ (class="zr[^"]*"|ecmeta_\w+="[^"]*")/g, "")
+      .replace(/^<svg [^>]*>/, `<svg class="${name}" width="100%" height="100%" viewBox="0 0 ${width} ${height}">`);
   } finally {
     chart.dispose(); // Otherwise a timer keeps the process alive.
   }

@@ -35,7 +35,7 @@ section { margin-top: 22px; padding: 24px 28px 26px; scroll-margin-top: 12px; }
 section > :last-child { margin-bottom: 0; }
 figure { margin: 0 0 20px; min-width: 0; }
 figcaption { color: var(--pale); font-size: 0.9rem; line-height: 1.45; }
-.chart svg { display: block; max-width: 100%; height: auto; }
+.chart > svg { display: block; }
 .chart figcaption, .picture figcaption, .grid figcaption { margin-top: 8px; }
 .row { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 24px 32px; margin-bottom: 20px; }
 .row > * { margin-bottom: 0; }

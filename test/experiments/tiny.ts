@@ -2,7 +2,7 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll } from "vitest";
+import { afterAll, beforeAll, expect } from "vitest";
 import {
   type Experiment,
   type ExperimentOptions,
@@ -49,6 +49,10 @@ export function tinyRuns() {
       const asked = { out: join(folder, "out"), ...options };
       const results = await runExperiment("tiny", experiment as unknown as Experiment, asked, context);
       const report = readFileSync(join(results.folder, "report.html"), "utf8");
+      const titles = [...report.matchAll(/<svg class="kilograd-chart" role="img" aria-label="([^"]*)"/g)].map(
+        (m) => m[1],
+      );
+      expect(new Set(titles).size, `titles of charts differ: ${titles.join("; ")}`).toBe(titles.length);
       const metrics = JSON.parse(readFileSync(join(results.folder, "metrics.json"), "utf8"));
       return { ...results, report, metrics, said: said.join("\n") };
     },

@@ -159,7 +159,7 @@ export function addReadableDigits(report: Report, outcomes: readonly VariantOutc
     });
     section.text(methodText(best.run));
     addSnapshots(section, best.run, onePerTarget(best.run, every));
-    addCourse(section, best.run, every);
+    addCourse(section, best.run, every, "readable digits");
     addDigits(section, best);
     for (const outcome of outcomes.slice(0, -1)) {
       section.details(variantTitle(outcome.variant), (details) => {

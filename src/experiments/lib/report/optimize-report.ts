@@ -1,5 +1,6 @@
 // What a report tells of an input optimisation: the found images, how they came about, how much the start matters, and
 // remarks that follow from the figures of the run.
+import { logarithmicSteps } from "../../../inputs/film.js";
 import { lineChart } from "../../../io/charts.js";
 import type { GridCell } from "../../../io/grid.js";
 import type { KeyFigure, Report, Section, TableCell } from "../../../io/report.js";
@@ -13,7 +14,7 @@ import {
 } from "../inputs/optimize-run.js";
 import { targetText } from "../inputs/target.js";
 import type { Grid } from "./grids.js";
-import { counted, duration, lossText, milliseconds, percent } from "./text.js";
+import { counted, duration, listed, lossText, milliseconds, percent } from "./text.js";
 import { rowsOf } from "./train-report.js";
 
 /** Most columns of a snapshot grid. */
@@ -285,11 +286,26 @@ export function addSnapshots(section: Section, { images, course }: OptimizeRun, 
   });
 }
 
-/** Cross-entropy over the steps, a curve for each target. */
-export function addCourse(section: Section, { images, course }: OptimizeRun, indices: readonly number[]): void {
+/** What an image began with, of several together. */
+const startsText = ({ start }: FoundImage) =>
+  start.shortText.startsWith("noisy") ? "noisy digits" : start.shortText === "noise" ? "noise" : "real digits";
+
+/** Points of a curve at most. */
+const COURSE_POINTS = 250;
+
+/**
+ * Cross-entropy over the steps, a curve for each target. Most happens in the first steps, so they are spread.
+ * @param what names the images in the title; by default what they began with
+ */
+export function addCourse(
+  section: Section,
+  { images, course, settings }: OptimizeRun,
+  indices: readonly number[],
+  what = `from ${listed([...new Set(indices.map((index) => startsText(images[index]!)))])}`,
+): void {
   const groups = groupedByTarget(indices.map((index) => images[index]!)).slice(0, MOST_TARGETS);
-  const every = Math.max(1, Math.floor(course.crossEntropy.length / 250));
-  const steps = course.crossEntropy.flatMap((_, step) => (step % every === 0 ? [step] : []));
+  const last = course.crossEntropy.length - 1;
+  const steps = last > 0 ? logarithmicSteps(last, COURSE_POINTS) : [0];
   const series = groups.map((group) => {
     const places = group.map((image) => images.indexOf(image));
     const { probabilities } = group[0]!.target;
@@ -297,7 +313,7 @@ export function addCourse(section: Section, { images, course }: OptimizeRun, ind
     const floor = -probabilities.reduce((sum, p) => sum + (p > 0 ? p * Math.log(p) : 0), 0);
     return {
       name: targetText(group[0]!.target),
-      x: steps,
+      x: steps.map((step) => step + 1),
       y: steps.map((step) => {
         const total = places.reduce((sum, place) => sum + course.crossEntropy[step]![place]!, 0);
         return Math.max(total / places.length - floor, 1e-7);
@@ -306,10 +322,10 @@ export function addCourse(section: Section, { images, course }: OptimizeRun, ind
   });
   section.chart(
     lineChart({
-      title: "Distance to the target",
+      title: `Distance to the target, ${what}, at rate ${settings.learningRate}`,
       width: 900,
       series,
-      x: { label: "step" },
+      x: { label: "images from the start (1) to the last step, logarithmic", scale: "log" },
       y: { label: "cross-entropy above the least possible", scale: "log" },
     }),
     "Mean over the starts of each target.",

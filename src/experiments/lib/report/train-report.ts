@@ -111,8 +111,8 @@ export function addTrainingSections(report: Pick<Report, "section">, run: TrainR
   report.section("Training", (section) => {
     section.text(curvesRemark(run)).row((row) => {
       for (const [name, title, percentage] of [
-        ["loss", "Loss", false],
-        ["accuracy", "Accuracy", true],
+        ["loss", `Loss of ${zoo.name}`, false],
+        ["accuracy", `Accuracy of ${zoo.name}`, true],
       ] as const) {
         const watchedName = sets.validation === undefined ? "test part" : "validation";
         const x = history.epoch.map((epoch) => epoch + 1);
@@ -146,7 +146,7 @@ export function addTrainingSections(report: Pick<Report, "section">, run: TrainR
     section
       .text(confusionRemark(test))
       .chart(
-        confusionMatrix({ labels: DIGITS, counts: test.confusion }),
+        confusionMatrix({ title: `Answers of ${zoo.name}`, labels: DIGITS, counts: test.confusion }),
         "Rows: what a digit is. Columns: what it was taken for.",
       )
       .grid(grids.digits.cells, {
@@ -185,13 +185,13 @@ export function addTrainingSections(report: Pick<Report, "section">, run: TrainR
 const STEP_POINTS = 200;
 
 /** Training loss over the steps of this run, means of groups of steps. */
-function stepLossChart({ stepLosses, history }: TrainRun): string {
+function stepLossChart({ stepLosses, history, zoo }: TrainRun): string {
   const group = Math.ceil(stepLosses.length / STEP_POINTS);
   const first = history.steps - stepLosses.length;
   const groups = rowsOf(stepLosses, group);
   const average = group > 1 ? `, mean of every ${group} steps` : "";
   return lineChart({
-    title: `Training loss by step${average}`,
+    title: `Training loss of ${zoo.name} by step${average}`,
     width: 900,
     height: 260,
     series: [
