@@ -9,3 +9,4 @@ provideRuntime(nodeRuntime);
 export * as data from "./data/node.js";
 export * from "./index.js";
 export * as io from "./io/node.js";
+export * as nn from "./nn/node.js";
