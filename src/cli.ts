@@ -40,12 +40,38 @@ const GRACE_MS = 2000;
 /** Of an output that failed, whatever the command comes to. */
 let outputExitCode: number | undefined;
 
+interface RunningOptions {
+  readonly profile?: boolean;
+  readonly precision?: Precision | undefined;
+  /** Serves the growing report: at this port, or at any. */
+  readonly live?: number | boolean | undefined;
+}
+
+/** Starts serving the growing report, and says where. */
+async function liveServer(port: number | boolean) {
+  const { LiveServer } = await import("./experiments/lib/frame/live.js");
+  const server = await LiveServer.start(
+    `kilograd ${process.argv.slice(2).join(" ")}`,
+    port === true ? 0 : Number(port),
+  );
+  stderr(`Live report: ${server.address}`);
+  return server;
+}
+
+/** The page that a command wrote, of its results; undefined where it wrote none. */
+async function writtenPage(result: unknown): Promise<string | undefined> {
+  const { readTextIfAny } = await import("./io/files.js");
+  const { folder } = (result ?? {}) as { readonly folder?: string };
+  if (folder === undefined) return undefined;
+  return (await readTextIfAny(`${folder}/report.html`)) ?? readTextIfAny(`${folder}/index.html`);
+}
+
 /**
  * Runs an experiment with a device that is opened when asked for and destroyed at the end, and signals that abort it.
  */
 async function running<T>(
   experiment: (context: RunContext) => Promise<T>,
-  { profile = false, precision }: { readonly profile?: boolean; readonly precision?: Precision | undefined } = {},
+  { profile = false, precision, live }: RunningOptions = {},
 ): Promise<T> {
   const { startWithAdapter } = await import("./driver/launch.js");
   await startWithAdapter();
@@ -73,6 +99,7 @@ async function running<T>(
   };
   process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
   const opening = new Map<boolean, Promise<WebGpuDevice>>();
+  const server = live === undefined || live === false ? undefined : await liveServer(live);
   try {
     const context: RunContext = {
       openDevice({ tinyDispatches = false } = {}) {
@@ -86,10 +113,18 @@ async function running<T>(
       savable(is) {
         savable = is;
       },
-      say: stderr,
+      say(message) {
+        stderr(message);
+        server?.state.said(message);
+      },
+      ...(server && { live: server.state }),
     };
-    return await experiment(context);
+    const result = await experiment(context);
+    const page = server && (await writtenPage(result));
+    if (page !== undefined) await server?.finish(page);
+    return result;
   } finally {
+    await server?.close();
     process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
     // A device that did not open needs no end; its error was thrown where it was awaited.
     for (const device of opening.values()) (await device.catch(() => undefined))?.destroy();
@@ -131,8 +166,19 @@ const options = {
   ).choices(["float32", "mixed"]),
   seed: option("--seed <n>", "seed of everything random", wholeNumber(0, 2 ** 32 - 1)),
   out: option("--out <folder>", "where results are written"),
+  live: option(
+    "--live [port]",
+    "serve the growing report on this machine while the run goes on, at this port or any free one",
+    wholeNumber(1, 65_535),
+  ),
   profile: option("--profile", "afterwards, list the kernels of a step by time (stderr, and in the JSON)"),
 };
+
+/** How a command's results are shown. */
+interface Shown {
+  readonly json?: boolean;
+  readonly live?: number | boolean;
+}
 
 const program = new Command("kilograd")
   .description("Train CNNs and optimise their inputs on a WebGPU engine written from scratch.")
@@ -207,11 +253,13 @@ program
       (text: string, before: string[] = []) => [...before, text],
     ),
   )
+  .addOption(options.live)
   .addOption(options.json)
-  .action(async (name: string, { json, ...given }: ExperimentOptions & { json?: boolean }) => {
+  .action(async (name: string, { json, live, ...given }: ExperimentOptions & Shown) => {
     const { run, runAll } = await import("./experiments/run.js");
-    if (name !== "all") return printResult(await running((context) => run(name, given, context), given), json);
-    const { failed, ...result } = await running((context) => runAll(given, context), given);
+    const how = { precision: given.precision, live };
+    if (name !== "all") return printResult(await running((context) => run(name, given, context), how), json);
+    const { failed, ...result } = await running((context) => runAll(given, context), how);
     printResult(result, json, "index.html");
     if (failed.length > 0) process.exitCode = 1;
   });
@@ -256,11 +304,19 @@ program
   .addOption(option("--resume <file>", "go on from a checkpoint, with its settings where none are given"))
   .addOption(options.profile)
   .addOption(options.out)
+  .addOption(options.live)
   .addOption(options.json)
-  .action(async (model: string, options: Omit<TrainOptions, "model"> & { json?: boolean; precision?: Precision }) => {
-    const { json, precision, ...given } = options;
+  .action(async (model: string, options: Omit<TrainOptions, "model"> & Shown & { precision?: Precision }) => {
+    const { json, precision, live, ...given } = options;
     const { train } = await import("./experiments/train.js");
-    printResult(await running((context) => train({ model, ...given }, context), { ...given, precision }), json);
+    printResult(
+      await running((context) => train({ model, ...given }, context), {
+        profile: given.profile ?? false,
+        precision,
+        live,
+      }),
+      json,
+    );
   });
 
 program
@@ -294,10 +350,14 @@ program
   .addOption(options.dataDir)
   .addOption(options.precision)
   .addOption(options.out)
+  .addOption(options.live)
   .addOption(options.json)
-  .action(async ({ json, precision, ...given }: OptimizeOptions & { json?: boolean; precision?: Precision }) => {
+  .action(async ({ json, precision, live, ...given }: OptimizeOptions & Shown & { precision?: Precision }) => {
     const { optimize } = await import("./experiments/optimize.js");
-    printResult(await running((context) => optimize(given, context), { ...given, precision }), json);
+    printResult(
+      await running((context) => optimize(given, context), { profile: given.profile ?? false, precision, live }),
+      json,
+    );
   });
 
 program
@@ -313,10 +373,11 @@ program
   .addOption(options.seed)
   .addOption(options.precision)
   .addOption(options.out)
+  .addOption(options.live)
   .addOption(options.json)
-  .action(async ({ json, precision, ...given }: StartOptions & { json?: boolean; precision?: Precision }) => {
+  .action(async ({ json, precision, live, ...given }: StartOptions & Shown & { precision?: Precision }) => {
     const { start } = await import("./experiments/start.js");
-    printResult(await running((context) => start(given, context), { precision }), json);
+    printResult(await running((context) => start(given, context), { precision, live }), json);
   });
 
 program

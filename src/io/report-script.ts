@@ -38,7 +38,7 @@ for (const grid of document.querySelectorAll(".pictures")) {
       else {
         const value = (cell) => {
           const given = figures.get(cell)[name];
-          return typeof given === "number" ? sign * given : Infinity;
+          return typeof given === "number" ? sign * given : Number.MAX_VALUE;
         };
         list.append(...cells.toSorted((a, b) => value(a) - value(b) || cells.indexOf(a) - cells.indexOf(b)));
       }
@@ -95,6 +95,31 @@ dialog.addEventListener("keydown", ({ key }) => {
   if (key === "ArrowRight") step(1);
 });
 dialog.addEventListener("close", () => open.querySelector("button").focus());
+`;
+
+/** The script of a page that is loaded anew whenever its server says so, but not under the eyes of who has opened a picture. */
+export const reloadScript = `
+"use strict";
+const source = new EventSource(document.documentElement.dataset.reload);
+let stale = false;
+const reload = () => {
+  if (stale && !document.hidden && !document.querySelector("dialog[open]")) location.reload();
+};
+source.addEventListener("message", ({ data }) => {
+  stale = true;
+  if (data === "ended") location.reload();
+  else reload();
+});
+document.addEventListener("visibilitychange", reload);
+document.addEventListener("close", reload, true);
+source.addEventListener("error", () => {
+  source.close();
+  stale = false;
+  const note = document.createElement("p");
+  note.className = "note";
+  note.textContent = "The run has ended. This is the last that was seen of it.";
+  document.querySelector("main").prepend(note);
+});
 `;
 
 /** As a page's policy names a script that it admits. */

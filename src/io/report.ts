@@ -23,7 +23,7 @@ import {
 import { refusePromise } from "../tensor/scope.js";
 import { type GridCells, type GridOptions, gridMarkup, gridRules } from "./grid.js";
 import { classes, html, Markup, shown } from "./markup.js";
-import { digestOf, reportScript } from "./report-script.js";
+import { digestOf, reloadScript, reportScript } from "./report-script.js";
 import { reportStyle } from "./report-style.js";
 
 /** What stands at the head and the foot of a report. */
@@ -33,6 +33,8 @@ export interface ReportOptions {
   readonly subtitle?: string;
   /** Last line, e.g. version, date and command. */
   readonly footer?: string;
+  /** Path of server-sent events of the page's own server, on each of which the page loads itself anew. */
+  readonly reloadOn?: string;
 }
 
 /** A number worth a card at the top. */
@@ -94,7 +96,7 @@ const shownRule: Rule = {
   accepts: (value) => typeof value === "string" || typeof value === "number",
 };
 const toneRule = oneOf("good", "bad");
-const reportRules: Rules<ReportOptions> = { title: string, subtitle: string, footer: string };
+const reportRules: Rules<ReportOptions> = { title: string, subtitle: string, footer: string, reloadOn: string };
 const figureRules: Rules<KeyFigure> = { label: string, value: shownRule, note: string, tone: toneRule };
 const tableRules: Rules<Table> = { columns: array, rows: listOf(array), caption: string };
 const columnRules: Rules<TableColumn> = { label: string, reference: boolean };
@@ -263,7 +265,8 @@ export class Report {
 
   /** The whole page. */
   html(): string {
-    const { title, subtitle, footer } = this.options;
+    const { title, subtitle, footer, reloadOn } = this.options;
+    const scripts = reloadOn === undefined ? [reportScript] : [reportScript, reloadScript];
     const cards = this.cards.map(
       ({ label, value, note, tone }) => html`<div${classes("card", tone)}>
 <div class="label">${label}</div><div class="value">${shown(value)}</div>${note ? html`<div class="remark">${note}</div>` : undefined}
@@ -277,12 +280,12 @@ ${section.content}
 </section>`,
     );
     return html`<!doctype html>
-<html lang="en">
+<html lang="en"${reloadOn === undefined ? undefined : html` data-reload="${reloadOn}"`}>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src ${digestOf(reportScript)}">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src ${scripts.map(digestOf).join(" ")}${reloadOn === undefined ? "" : "; connect-src 'self'"}">
 <title>${title}</title>
 <style>${new Markup(reportStyle)}</style>
 </head>
@@ -297,7 +300,7 @@ ${cards.length > 0 ? html`<div class="cards">${cards}</div>` : undefined}
 ${sections}
 </main>
 ${footer ? html`<footer>${footer}</footer>` : undefined}
-<script>${new Markup(reportScript)}</script>
+${scripts.map((script) => html`<script>${new Markup(script)}</script>`)}
 </body>
 </html>
 `.text;

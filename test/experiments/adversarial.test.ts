@@ -57,7 +57,7 @@ test("digits: five digits as ten classes, beside FGSM and PGD; an interrupted ru
   expect(of("pgd", 0.3)).toBeLessThan(metrics.attacks.clean);
   expect(metrics.attacks.smallestEpsilons).toHaveLength(4);
   expect(metrics.images.map(({ file }: { file: string }) => file)).toEqual(["examples.svg", "changes.svg"]);
-  expect(report.match(/<svg/g)).toHaveLength(4);
+  expect(report.match(/<svg class="kilograd-chart"/g)).toHaveLength(4);
   expect(report).toContain("Adversarial digits");
   expect(summary).toMatch(/of 45 generators fool the classifier/);
   for (const each of metrics.attacks.figures) expect(each.withoutGradient).toBe(0);
@@ -127,7 +127,7 @@ test("robust: the defence raises the accuracy under PGD on both data sets", { ti
   // Goals and published figures are those of MNIST at epsilon 0.3.
   expect(report).not.toContain("at least 85 %");
   expect(report).toContain("published, robust");
-  expect(report.match(/<svg/g)).toHaveLength(8);
+  expect(report.match(/<svg class="kilograd-chart"/g)).toHaveLength(8);
   expect(summary).toMatch(/CIFAR-10, robust: .* under PGD-40 at 8\/255/);
 });
 

@@ -46,5 +46,5 @@ test("figures of every network, and a report that speaks of them", { timeout: 12
     expect(largest[i]).toBeCloseTo(value, 5);
   });
   expect(report).toContain("dE/dW_l");
-  expect(report.match(/<svg/g)).toHaveLength(6);
+  expect(report.match(/<svg class="kilograd-chart"/g)).toHaveLength(6);
 });

@@ -44,7 +44,7 @@ test("every factor with its replicates, and what they come to", { timeout: 120_0
   expect(report).toContain(
     "--set data=digits --set smallEpochs=2 --set &#39;factors=[0.000001,0.1]&#39; --set epochs=2 --set trainImages=512",
   );
-  expect(report.match(/<svg/g)).toHaveLength(7);
+  expect(report.match(/<svg class="kilograd-chart"/g)).toHaveLength(7);
 });
 
 test("one image cannot be trained on and held out as well", async () => {

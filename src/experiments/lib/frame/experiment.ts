@@ -98,6 +98,11 @@ export class ExperimentRun<S extends Settings = Settings> {
     this.context.say(message);
   }
 
+  /** Where a browser looks on. */
+  get live(): RunContext["live"] {
+    return this.context.live;
+  }
+
   /** Says whether there is something that an interrupt would save: see RunContext. */
   savable(is: boolean): void {
     this.context.savable?.(is);
@@ -211,8 +216,15 @@ export class ExperimentRun<S extends Settings = Settings> {
     this.computed = true;
     const begun = performance.now();
     try {
-      const value = await compute(this.progress.begin(name));
-      this.progress.end(name, (performance.now() - begun) / 1000);
+      const told = this.progress.begin(name);
+      this.live?.progress(name, 0);
+      const value = await compute((share, text) => {
+        told(share, text);
+        this.live?.progress(name, share, text);
+      });
+      const seconds = (performance.now() - begun) / 1000;
+      this.progress.end(name, seconds);
+      this.live?.finished(name, seconds);
       await this.work.note(this.seconds);
       return value;
     } finally {

@@ -8,6 +8,7 @@ import type { WebGpuDevice } from "../../../webgpu/device.js";
 import type { OpenDeviceOptions } from "../../../webgpu/open-device.js";
 import type { Pictures } from "../report/grids.js";
 import type { CommandOptions } from "../report/text.js";
+import type { LiveState } from "./live.js";
 
 /** What a run is given by the command line. */
 export interface RunContext {
@@ -19,6 +20,8 @@ export interface RunContext {
   readonly savable?: (is: boolean) => void;
   /** Tells the user something while the run goes on; never part of the results. */
   readonly say: (message: string) => void;
+  /** Where a browser looks on. */
+  readonly live?: LiveState;
 }
 
 /** A classifier's figures over a set of images. */

@@ -127,7 +127,7 @@ export async function runOptimization(
   model: Model,
   wishes: readonly Wish[],
   settings: OptimizeSettings,
-  { signal, say }: RunContext,
+  { signal, say, live }: RunContext,
 ): Promise<OptimizeRun> {
   const { steps } = settings;
   say(`${counted(wishes.length, "image")} for ${targetsText(wishes)}: ${counted(steps, "step")} in one batch`);
@@ -135,9 +135,14 @@ export async function runOptimization(
   try {
     const run = await findImages(model, wishes, settings, {
       signal,
-      onProgress: ({ step, loss }) => progress.update(step, `loss ${lossText(loss)}`),
+      onProgress: ({ step, loss }) => {
+        progress.update(step, `loss ${lossText(loss)}`);
+        live?.point("Loss of the images", "loss", step, loss);
+        live?.progress("images", step / steps, `loss ${lossText(loss)}`);
+      },
     });
     progress.end(`${counted(steps, "step")}, ${metText(run)}`);
+    live?.finished("images", run.seconds);
     return run;
   } finally {
     progress.end();

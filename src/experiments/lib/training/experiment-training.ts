@@ -16,6 +16,7 @@ import { KilogradError, UsageError } from "../../../tensor/errors.js";
 import { number } from "../../../tensor/options.js";
 import type { ExperimentRun } from "../frame/experiment.js";
 import type { PartProgress } from "../frame/experiment-progress.js";
+import { liveCurves } from "../frame/live-curves.js";
 import { checkMemory } from "../frame/memory-limit.js";
 import { checkSteps } from "../frame/setting-rules.js";
 import { lossText, percent } from "../report/text.js";
@@ -148,7 +149,7 @@ export function trainPart<Kept = undefined>(
       try {
         const { history, steps, timing, interrupted, stopReason } = await model.fit(plan.data, {
           ...fitOptions(plan, optimizer),
-          callbacks: [toldProgress(run, progress, stepsOf(plan)), clock.callback, ...(plan.callbacks ?? [])],
+          callbacks: [toldProgress(run, name, progress, stepsOf(plan)), clock.callback, ...(plan.callbacks ?? [])],
           checkpoint: { path: checkpoint, ...(plan.checkpointSteps && { everySteps: plan.checkpointSteps }) },
           ...(started && { resume: checkpoint }),
           signal: run.signal,
@@ -223,10 +224,13 @@ function fitOptions(
 }
 
 /** Tells how far a training is, and ends it at a loss that is not finite. */
-function toldProgress(run: ExperimentRun, progress: PartProgress, steps: number): Callback {
+function toldProgress(run: ExperimentRun, name: string, progress: PartProgress, steps: number): Callback {
+  const curves = liveCurves(run.live, `Loss of ${name}`);
   return {
     name: "toldProgress",
+    onEpochEnd: curves.onEpochEnd,
     onStepEnd({ step, epoch, loss, meanLoss, meanAccuracy }, { epochs, stop }) {
+      curves.onStepEnd(step, loss);
       run.savable(true);
       if (!Number.isFinite(loss)) stop(`the loss became ${loss} in step ${step}`);
       const accuracy = meanAccuracy === undefined ? "" : `, accuracy ${percent(meanAccuracy, 1)}`;

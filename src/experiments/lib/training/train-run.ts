@@ -11,6 +11,7 @@ import type { Model } from "../../../nn/model.js";
 import type { Optimizer } from "../../../nn/optimizers.js";
 import { KilogradError, UsageError } from "../../../tensor/errors.js";
 import type { WebGpuDevice } from "../../../webgpu/device.js";
+import { liveCurves } from "../frame/live-curves.js";
 import { showProgress } from "../frame/progress.js";
 import { describeAdapter, type Figures, type RunContext, versions } from "../frame/run.js";
 import { checkSteps } from "../frame/setting-rules.js";
@@ -150,7 +151,7 @@ export interface TrainingSetup {
 }
 
 /** Trains and measures. @throws the signal's reason, with a checkpoint written, when it is aborted */
-export async function runTraining(setup: TrainingSetup, { signal, savable, say }: RunContext): Promise<TrainRun> {
+export async function runTraining(setup: TrainingSetup, { signal, savable, say, live }: RunContext): Promise<TrainRun> {
   const { model, zoo, config, dataset, sets, folder, resume, goOnWith } = setup;
   const clock = trainingClock();
   const architecture = zooArchitecture(zoo);
@@ -160,10 +161,13 @@ export async function runTraining(setup: TrainingSetup, { signal, savable, say }
       `${counted(config.epochs, "epoch")}, batch ${config.batch}, ${optimizerText(zoo, config)}`,
   );
   const stepLosses: number[] = [];
+  const curves = liveCurves(live, `Loss of ${zoo.name}`);
   const recorder: Callback = {
     name: "stepLosses",
-    onStepEnd({ loss }) {
+    onEpochEnd: curves.onEpochEnd,
+    onStepEnd({ loss, step }) {
       stepLosses.push(loss);
+      curves.onStepEnd(step, loss);
       savable?.(true);
     },
   };
