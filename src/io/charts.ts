@@ -239,7 +239,6 @@ export function lineChart(options: LineChartOptions): string {
         color: ink,
         lineStyle: { width: 2, type: stroke },
         endLabel: { show: false, formatter: name.replace(/[{}]/g, ""), color: ink, distance: 6, textBorderWidth: 0 },
-        labelLayout: { moveOverlap: "shiftY" },
         silent: true,
       },
       ...(bars.length > 0 ? [errorBars(bars, ink)] : []),
@@ -577,6 +576,8 @@ function drawing(name: string, option: ECharts.EChartsCoreOption, { width, heigh
   const chart = echarts().init(null, null, { renderer: "svg", ssr: true, width, height });
   try {
     chart.setOption(option);
+    const apart = labelsApart(option, chart, height);
+    if (apart !== undefined) chart.setOption(apart, true);
     // Its own style sheet and classes only serve hovering; ours bring the colours.
     return chart
       .renderToSVGString()
@@ -586,4 +587,43 @@ function drawing(name: string, option: ECharts.EChartsCoreOption, { width, heigh
   } finally {
     chart.dispose(); // Otherwise a timer keeps the process alive.
   }
+}
+
+/** Pixels from one name at the end of a line to the next, and what axis and its name take below the plot. */
+const LABEL_HEIGHT = 13;
+const BELOW_PLOT = 44;
+
+/** The same chart with the names at the ends of its lines moved apart, within the plot; undefined where it has none. */
+function labelsApart(
+  option: ECharts.EChartsCoreOption,
+  chart: ECharts.ECharts,
+  height: number,
+): ECharts.EChartsCoreOption | undefined {
+  const series = option["series"] as readonly LabelledSeries[];
+  const labels = series.flatMap(({ data, endLabel }, seriesIndex) => {
+    const end = endLabel?.show ? data.findLast(([x, y]) => x !== null && y !== null) : undefined;
+    if (end === undefined) return [];
+    return [{ seriesIndex, y: (chart.convertToPixel({ seriesIndex }, end as number[]) as number[])[1]! }];
+  });
+  if (labels.length === 0) return undefined;
+  labels.sort((a, b) => a.y - b.y);
+  // Downwards each below the one before, then upwards from the bottom of the plot.
+  for (const [i, label] of labels.entries()) {
+    if (i > 0) label.y = Math.max(label.y, labels[i - 1]!.y + LABEL_HEIGHT);
+  }
+  let lowest = height - BELOW_PLOT;
+  for (const label of labels.toReversed()) {
+    label.y = Math.min(label.y, lowest);
+    lowest = label.y - LABEL_HEIGHT;
+  }
+  const places = new Map(labels.map(({ seriesIndex, y }) => [seriesIndex, y]));
+  return {
+    ...option,
+    series: series.map((one, i) => (places.has(i) ? { ...one, labelLayout: { y: places.get(i) } } : one)),
+  };
+}
+
+interface LabelledSeries {
+  readonly data: readonly (readonly (number | null)[])[];
+  readonly endLabel?: { readonly show: boolean };
 }

@@ -117,6 +117,9 @@ function drawn(op: string, given: GridCells, options: GridOptions): DrawnGrid {
 const figureLines = ({ figures }: DrawnCell) =>
   Object.entries(figures).map(([name, value]) => `${name}: ${shown(value)}`);
 
+/** Labels of so many characters at most stay on one line. */
+const UNBROKEN = 14;
+
 /** What a picture is, in words, for those who do not see it. */
 const inWords = ({ place, caption }: DrawnCell) => [place, ...caption].filter(Boolean).join(", ");
 
@@ -150,14 +153,16 @@ ${one.place ? html`<div class="place">${one.place}</div>` : undefined}${lines.le
     const style = `--columns: ${columns}; --picture: ${widest}px`;
     return html`<div class="pictures"${sorts}><div class="cells" style="${style}">${rows.flatMap((row) => row.flatMap((one) => (one ? [cell(one)] : [])))}</div></div>`;
   }
-  const heads = Array.from({ length: columns }, (_, c) => html`<th scope="col">${columnLabels[c] ?? ""}</th>`);
+  const head = (scope: string, label = "") =>
+    html`<th${classes(label.length <= UNBROKEN && "short")} scope="${scope}">${label}</th>`;
+  const heads = Array.from({ length: columns }, (_, c) => head("col", columnLabels[c]));
   const corner = rowLabels.length > 0 ? html`<td></td>` : undefined;
-  const head = columnLabels.length > 0 ? html`<thead><tr>${corner}${heads}</tr></thead>` : undefined;
+  const headRow = columnLabels.length > 0 ? html`<thead><tr>${corner}${heads}</tr></thead>` : undefined;
   const body = rows.map((row, r) => {
-    const label = rowLabels.length > 0 ? html`<th scope="row">${rowLabels[r] ?? ""}</th>` : undefined;
+    const label = rowLabels.length > 0 ? head("row", rowLabels[r]) : undefined;
     return html`<tr>${label}${row.map((one) => html`<td>${one && cell(one)}</td>`)}</tr>`;
   });
-  return html`<div class="pictures"${sorts}><div class="scroll"><table>${head}<tbody>${body}</tbody></table></div></div>`;
+  return html`<div class="pictures"${sorts}><div class="scroll"><table>${headRow}<tbody>${body}</tbody></table></div></div>`;
 }
 
 const margin = 10;

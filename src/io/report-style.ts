@@ -48,7 +48,8 @@ select, .zoom button { padding: 4px 8px; color: var(--ink); background: var(--ti
 .pictures th, .pictures td { padding: 5px 6px; border: 0; }
 .pictures th { color: var(--ink); text-align: center; vertical-align: bottom; }
 .pictures th[scope="row"] { position: sticky; left: 0; min-width: 4rem; max-width: 9rem; padding-right: 10px; background: var(--surface); text-align: right; vertical-align: middle; }
-.pictures .scroll .lines { white-space: nowrap; }
+.pictures .scroll .lines, .pictures th.short { white-space: nowrap; }
+.pictures .scroll img { max-width: none; }
 .pictures td { text-align: center; }
 .cells { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, max(var(--picture), 4.4rem)), max-content)); gap: 14px 10px; max-width: calc(var(--columns) * (max(var(--picture), 4.4rem) + 10px)); }
 .cells.sorted { grid-template-columns: repeat(auto-fill, minmax(min(100%, max(var(--picture), 6.2rem)), 1fr)); max-width: none; }
@@ -108,6 +109,11 @@ footer { margin-top: 28px; color: var(--pale); font-size: 0.88rem; }
   .pictures th, .pictures td { padding: 3px; }
   .pictures th[scope="row"] { position: static; width: 5.5rem; min-width: 0; }
   .pictures .scroll .lines { white-space: normal; }
+  .pictures .scroll img { max-width: 100%; }
+  .table { overflow: visible; }
+  .table table { font-size: 10px; }
+  .table th, .table td, .table th + th, .table td + td { padding: 4px 6px 4px 0; }
+  .table .number { white-space: normal; }
   .pictures tr, .cell { break-inside: avoid; }
   .cell { font-size: 8.5px; }
   * { print-color-adjust: exact; }

@@ -98,7 +98,7 @@ describe("in a report", () => {
 
   test("without labels flows, with labels is a table", () => {
     expect(gridMarkup("grid", cells, {}).text).not.toContain("<table");
-    expect(gridMarkup("grid", cells, { columnLabels: ["a"] }).text).toContain(`<th scope="col">a</th>`);
+    expect(gridMarkup("grid", cells, { columnLabels: ["a"] }).text).toContain(`<th class="short" scope="col">a</th>`);
   });
 
   test("every picture is a button with a description", () => {

@@ -325,7 +325,7 @@ export function addCourse(
       title: `Distance to the target, ${what}, at rate ${settings.learningRate}`,
       width: 900,
       series,
-      x: { label: "images from the start (1) to the last step, logarithmic", scale: "log" },
+      x: { label: "step (1 is the start)", scale: "log" },
       y: { label: "cross-entropy above the least possible", scale: "log" },
     }),
     "Mean over the starts of each target.",

@@ -161,13 +161,15 @@ export async function runTraining(setup: TrainingSetup, { signal, savable, say, 
       `${counted(config.epochs, "epoch")}, batch ${config.batch}, ${optimizerText(zoo, config)}`,
   );
   const stepLosses: number[] = [];
-  const curves = liveCurves(live, `Loss of ${zoo.name}`);
+  const curves = liveCurves(live, `Loss of ${zoo.name}`, sets.validation === undefined ? "test part" : "validation");
   const recorder: Callback = {
     name: "stepLosses",
     onEpochEnd: curves.onEpochEnd,
-    onStepEnd({ loss, step }) {
+    onStepEnd({ loss, step, epoch }, { epochs, stepsPerEpoch }) {
       stepLosses.push(loss);
       curves.onStepEnd(step, loss);
+      const steps = Math.min(config.steps ?? Number.POSITIVE_INFINITY, epochs * stepsPerEpoch);
+      live?.progress(`training ${zoo.name}`, step / steps, `epoch ${epoch + 1} of ${epochs}`);
       savable?.(true);
     },
   };
@@ -207,6 +209,7 @@ export async function runTraining(setup: TrainingSetup, { signal, savable, say, 
   if (history.stopReason !== undefined && history.steps !== config.steps) {
     throw new KilogradError("DIVERGED", `train: ${history.stopReason}; use a smaller --lr than ${config.lr}`);
   }
+  live?.finished(`training ${zoo.name}`, clock.seconds());
   const last = (name: string) => history.history[name]?.at(-1) ?? Number.NaN;
   const watched = { loss: last("val_loss"), accuracy: last("val_accuracy") };
   const train = await evaluatedOn(model, limited(sets.train, stepsCount(config)), "Training images", signal);
