@@ -3,7 +3,8 @@
 //   record  = length (u64)  masked CRC-32C of the length (u32)  bytes  masked CRC-32C of the bytes (u32), little-endian
 //   message = fields, each a varint 8 * number + wire type and its value; only the fields below are ever written
 //
-// https://github.com/tensorflow/tensorboard: compat/proto/event.proto, summary.proto; tensorflow/core/lib/io/record_writer.h
+// https://github.com/tensorflow/tensorboard: tensorboard/compat/proto/event.proto and summary.proto
+// https://github.com/tensorflow/tensorflow: tensorflow/core/lib/io/record_writer.h
 import { closeSync, openSync, writeSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
@@ -33,7 +34,7 @@ export interface Histogram {
   readonly counts: readonly number[];
 }
 
-/** An event: values by tag, or the beginning of a session, after which TensorBoard forgets later steps of earlier ones. */
+/** Values by tag, or the beginning of a session, after which TensorBoard forgets later steps of earlier ones. */
 export interface LoggedEvent {
   /** Seconds since 1970. */
   readonly time: number;

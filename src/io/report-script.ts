@@ -97,7 +97,7 @@ dialog.addEventListener("keydown", ({ key }) => {
 dialog.addEventListener("close", () => open.querySelector("button").focus());
 `;
 
-/** The script of a page that is loaded anew whenever its server says so, but not under the eyes of who has opened a picture. */
+/** The script of a page that is loaded anew whenever its server says so, but not while a picture is open. */
 export const reloadScript = `
 "use strict";
 const source = new EventSource(document.documentElement.dataset.reload);
