@@ -162,14 +162,17 @@ export async function runTraining(setup: TrainingSetup, { signal, savable, say, 
   );
   const stepLosses: number[] = [];
   const curves = liveCurves(live, `Loss of ${zoo.name}`, sets.validation === undefined ? "test part" : "validation");
+  const allSteps = Math.min(
+    config.steps ?? Number.POSITIVE_INFINITY,
+    config.epochs * Math.ceil(sets.train.count / config.batch),
+  );
   const recorder: Callback = {
     name: "stepLosses",
     onEpochEnd: curves.onEpochEnd,
-    onStepEnd({ loss, step, epoch }, { epochs, stepsPerEpoch }) {
+    onStepEnd({ loss, step, epoch }, { epochs }) {
       stepLosses.push(loss);
       curves.onStepEnd(step, loss);
-      const steps = Math.min(config.steps ?? Number.POSITIVE_INFINITY, epochs * stepsPerEpoch);
-      live?.progress(`training ${zoo.name}`, step / steps, `epoch ${epoch + 1} of ${epochs}`);
+      live?.progress(`training ${zoo.name}`, step / allSteps, `epoch ${epoch + 1} of ${epochs}`);
       savable?.(true);
     },
   };
