@@ -170,9 +170,9 @@ export async function optimizeInputs(model: Model, options: OptimizeInputsOption
   const starts = startsOf(model, given);
   const count = starts.length / sizeOf(model.inputShape);
   const shape = [count, ...model.inputShape];
-  if (optimizer.iterations !== 0) {
+  if (optimizer.steps !== 0) {
     throw new UsageError(
-      `optimizeInputs: the optimizer must be a new one, got one after ${optimizer.iterations} steps; make one for each optimisation`,
+      `optimizeInputs: the optimizer must be a new one, got one after ${optimizer.steps} steps; make one for each optimisation`,
     );
   }
   const { device } = model;

@@ -209,6 +209,19 @@ onEachDevice((device, rtol) => {
     expect(await fn(prediction, targetOn(device(), each)).item()).toBeNaN();
   });
 
+  test.each(titled.filter(([, { ids }]) => ids))(
+    "%s: an id that is no class makes its sample's loss NaN",
+    async (_, each) => {
+      const fn = lossOf(each);
+      const classes = (each.prediction as number[][])[0]!.length;
+      for (const id of [-1, classes, 2 ** 31 - 1]) {
+        const target = tensor(device(), [id, ...(each.target as number[]).slice(1)], { dtype: "i32" });
+        const found = await fn.perSample(tensor(device(), each.prediction), target).data();
+        expect(Array.from(found, Number.isNaN)).toEqual([true, ...each.perSample.slice(1).map(() => false)]);
+      }
+    },
+  );
+
   test.each(titled)("%s of no samples: none per sample, and no mean", async (_, each) => {
     const fn = lossOf(each);
     const [, ...sample] = tensor(device(), each.prediction).shape;
