@@ -341,6 +341,12 @@ const rights: Readonly<Record<string, Right>> = {
     const [images, labels] = [idx([1, 28, 28]), idx([1])];
     return [{ trainImages: images, trainLabels: labels, testImages: images, testLabels: labels }];
   },
+  "data.fromFolder": (t) => [
+    t.file("pictures"),
+    { size: [4, 4], channels: 1, batchSize: 2, shuffle: true, seed: 1, onError: "skip", prefetch: 1, threads: 1 },
+  ],
+  "data.fromIdx": (t) => [t.file("images"), t.file("labels"), { batchSize: 2, shuffle: true, seed: 1 }],
+  "data.fromCifar10": (t) => [[t.file("batch.bin")], { batchSize: 2, shuffle: true, seed: 1 }],
   "data.decodeCifar10": () => [new Uint8Array(1024)],
   "data.decodeFer2013": () => [new TextEncoder().encode("emotion,pixels,Usage\n0,1 2,Training\n")],
   "data.digits": () => [{ seed: 1, trainCount: 2, testCount: 1 }],
@@ -573,7 +579,10 @@ const rights: Readonly<Record<string, Right>> = {
   ...named("Sequential#apply Sequential#applyAll", () => [K.nn.input({ shape: [3] }), { name: "a" }]),
   "Sequential#fit": () => [samples(), training()],
   "Sequential#evaluate": () => [samples(), evaluation()],
-  "Sequential#predict": () => [pick<unknown>(pickless, [rows4(), samples()]), { batchSize: 2 }],
+  ...named("Sequential#predict Sequential#predictAll", () => [
+    pick<unknown>(pickless, [rows4(), samples()]),
+    { batchSize: 2 },
+  ]),
   "Sequential#trainStep": (t) => [t.f32(), t.ids(), { optimizer: K.optim.sgd(), loss: K.loss.crossEntropy }],
   ...named("Architecture#countParameters Architecture#multiplyAdds Architecture#summary Architecture#config", none),
   "Architecture#hasTinyDispatches": () => [32],
@@ -630,6 +639,7 @@ const left: Readonly<Record<string, string>> = {
       ...["walk", "rows", "lend", "requireOneOutput", "layerOf", "shapeOf", "fused", "checkedInputs"].map(
         (name) => `Sequential#${name}`,
       ),
+      ...["outputsOf", "after", "again", "modeOf", "compute"].map((name) => `Sequential#${name}`),
       ...["Architecture#rows", "Architecture#bind", "Architecture#multiplyAddsOf", "StepPlan#recordingOf"],
     ].map((name) => [name, "private"]),
   ),

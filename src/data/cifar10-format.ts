@@ -26,10 +26,10 @@ export const TRAINING = [1, 2, 3, 4, 5].map((number) => `data_batch_${number}.bi
 const SIDE = 32;
 const PLANE = SIDE * SIDE;
 /** A label, then the red, the green and the blue plane, each row by row. */
-const RECORD = 1 + 3 * PLANE;
+export const CIFAR10_RECORD = 1 + 3 * PLANE;
 
 /** Six batches of 10,000 images, and room for what else is in the archive. */
-export const MOST_BYTES = 6 * 10_000 * RECORD + 2 ** 20;
+export const MOST_BYTES = 6 * 10_000 * CIFAR10_RECORD + 2 ** 20;
 
 /**
  * CIFAR-10 out of the bytes of `cifar-10-binary.tar.gz`, or of the archive that it holds.
@@ -89,31 +89,35 @@ function checkClassNames(list: Uint8Array | undefined, path: string): void {
 /** The records of batches one after the other: planes [3, 32, 32] to pixels [32, 32, 3]. */
 function labelledImages(parts: readonly { name: string; bytes: Uint8Array }[], path: string): LabelledImages {
   for (const { name, bytes } of parts) {
-    if (bytes.length > 0 && bytes.length % RECORD === 0) continue;
+    if (bytes.length > 0 && bytes.length % CIFAR10_RECORD === 0) continue;
     throw new DataError(
-      `cifar-10: ${name} of ${path} must have a multiple of ${RECORD} bytes, one label and ${RECORD - 1} pixels an image; ` +
-        `it has ${bytes.length}: ${Math.floor(bytes.length / RECORD)} images and ${bytes.length % RECORD} bytes; fetch it again`,
+      `cifar-10: ${name} of ${path} must have a multiple of ${CIFAR10_RECORD} bytes, one label and ${CIFAR10_RECORD - 1} pixels an image; ` +
+        `it has ${bytes.length}: ${Math.floor(bytes.length / CIFAR10_RECORD)} images and ${bytes.length % CIFAR10_RECORD} bytes; fetch it again`,
     );
   }
-  const count = parts.reduce((total, { bytes }) => total + bytes.length / RECORD, 0);
+  const count = parts.reduce((total, { bytes }) => total + bytes.length / CIFAR10_RECORD, 0);
   const pixels = new Uint8Array(count * 3 * PLANE);
   const labels = new Int32Array(count);
   let image = 0;
   for (const { name, bytes } of parts) {
-    for (let at = 0; at < bytes.length; at += RECORD, image++) {
+    for (let at = 0; at < bytes.length; at += CIFAR10_RECORD, image++) {
       const label = bytes[at]!;
       if (label >= cifar10Classes.length) {
         throw new DataError(
-          `cifar-10: ${name} of ${path} must hold labels 0 to 9, that of image ${at / RECORD} is ${label}`,
+          `cifar-10: ${name} of ${path} must hold labels 0 to 9, that of image ${at / CIFAR10_RECORD} is ${label}`,
         );
       }
       labels[image] = label;
-      const target = pixels.subarray(image * 3 * PLANE);
-      for (let channel = 0; channel < 3; channel++) {
-        const plane = at + 1 + channel * PLANE;
-        for (let i = 0; i < PLANE; i++) target[3 * i + channel] = bytes[plane + i]!;
-      }
+      cifar10Pixels(bytes, at + 1, pixels.subarray(image * 3 * PLANE));
     }
   }
   return { images: unitInterval(pixels), labels, count, imageShape: [SIDE, SIDE, 3] };
+}
+
+/** The planes [3, 32, 32] from byte `start` on as pixels [32, 32, 3], at the beginning of `target`. */
+export function cifar10Pixels(bytes: Uint8Array, start: number, target: Uint8Array): void {
+  for (let channel = 0; channel < 3; channel++) {
+    const plane = start + channel * PLANE;
+    for (let i = 0; i < PLANE; i++) target[3 * i + channel] = bytes[plane + i]!;
+  }
 }

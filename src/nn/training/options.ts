@@ -72,7 +72,7 @@ export interface FitOptions extends ObjectiveOptions {
   /** Share of data in memory, its last part, that is held out for validation. */
   readonly validationSplit?: number;
   /** In memory or in batches. An iterable of them begins anew with every epoch, a function is told epoch 0. */
-  readonly validationData?: LabelledData | Batches<LabelledBatch>;
+  readonly validationData?: LabelledData | Batches<LabelledBatch> | undefined;
   /** Takes no more than so many batches of an iterable of validation data. */
   readonly validationSteps?: number;
   /** A new order of data in memory in every epoch; default true. */
