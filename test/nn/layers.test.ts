@@ -1,7 +1,7 @@
 // Every layer, by the table of layer-cases.ts: Keras's numbers, gradients by finite differences, the same on both
 // devices and both families of kernels, NaN and empty batches, files, freezing, summaries, and Keras's words.
 import { afterAll, describe, expect, test } from "vitest";
-import { gradcheck } from "../../src/autograd/gradcheck.js";
+import { gradcheck, gradgradcheck } from "../../src/autograd/gradcheck.js";
 import { sum } from "../../src/autograd/ops/reduce.js";
 import { backward, noGrad } from "../../src/autograd/tape.js";
 import { architectureFromConfig, fromConfig } from "../../src/nn/architecture.js";
@@ -96,6 +96,18 @@ describe("on the reference", () => {
         given.map(({ shape, values: numbers }) => ({ shape, values: numbers })),
       );
     }
+  });
+
+  test.each(layerCases)("gradients of gradients of $title", async (layerCase) => {
+    const leaves = drawn(layerCase);
+    const fixed = layerCase.ids === undefined ? 0 : layerCase.inputs.length;
+    const constants = leaves.slice(0, fixed);
+    const fn = asFunction(layerCase, false);
+    await gradgradcheck(
+      (...tensors) =>
+        fn(...constants.map(({ values: ids, shape }) => tensor(tensors[0]!.device, ids, { shape })), ...tensors),
+      leaves.slice(fixed).map(({ shape, values: numbers }) => ({ shape, values: numbers })),
+    );
   });
 
   test.each(layerCases)("$title has Keras's words", ({ config, model, layer }) => {
