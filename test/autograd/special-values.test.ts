@@ -464,8 +464,11 @@ describeProfiles((device) => {
         const random = new Draw(5, `${name} ${kind.name} ${target}`, false);
         const given = [random.normal([37]), random.normal([37])] as const;
         const [w, g] = given.map((input, k) => (k === target ? planted(random, input, kind) : input)) as [Input, Input];
-        const [found, expected] = [await trained(device(), make(), w, g), await trained(cpu, make(), w, g)];
-        const message = difference(found, [expected], { kind, spreads: false, rtol: 1e-3 });
+        const found = await trained(device(), make(), w, g);
+        // Adapters may take subnormal numbers for 0, which have no sign.
+        const [w0, g0] = [withReading(w, () => 0), withReading(g, () => 0)];
+        const readings = [await trained(cpu, make(), w, g), await trained(cpu, make(), w0, g0)];
+        const message = difference(found, readings, { kind, spreads: false, rtol: 1e-3 });
         expect(message, `${kind.name} in ${target === 0 ? "parameters" : "gradients"}`).toBeUndefined();
       }
     }
