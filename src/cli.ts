@@ -150,6 +150,9 @@ const numberOf = (rule: Rule) => (text: string) => {
 const wholeNumber = (from: number, to: number) => numberOf(integer({ from, to }));
 const decimalNumber = (bounds: Bounds) => numberOf(number(bounds));
 
+/** Of the strength of a penalty. */
+const penalty = { from: 0, to: MOST_RATE };
+
 const option = (flags: string, description: string, parse?: (text: string) => unknown) => {
   const made = new Option(flags, description);
   return parse === undefined ? made : made.argParser(parse);
@@ -330,20 +333,32 @@ program
     ),
   )
   .addOption(option("--count <k>", "starts per target", wholeNumber(1, 1000)).default(1))
-  .addOption(option("--steps <n>", "optimisation steps; default 500", wholeNumber(1, 100_000)))
-  .addOption(option("--lr <x>", "learning rate of Adam; default 0.05", decimalNumber({ above: 0, to: MOST_RATE })))
   .addOption(
-    option("--l2 <x>", "penalty on the sum of squared pixels; default 1e-4", decimalNumber({ from: 0, to: MOST_RATE })),
+    option("--readable", "by the priors that make images readable, not only convincing; default: for robust models"),
   )
-  .addOption(option("--tv <x>", "penalty on the total variation; default 0", decimalNumber({ from: 0, to: MOST_RATE })))
+  .addOption(
+    option(
+      "--for <kind>",
+      "plain, or robust: trained on adversarial examples; default: what the model's file says",
+    ).choices(["plain", "robust"]),
+  )
+  .addOption(option("--steps <n>", "optimisation steps; default 500, readable 300", wholeNumber(1, 100_000)))
+  .addOption(option("--lr <x>", "learning rate of Adam; default 0.05", decimalNumber({ above: 0, to: MOST_RATE })))
+  .addOption(option("--l1 <x>", "penalty on the sum of pixels; default 0, readable 0.006", decimalNumber(penalty)))
+  .addOption(
+    option("--l2 <x>", "penalty on the sum of squared pixels; default 1e-4, readable 0.01", decimalNumber(penalty)),
+  )
+  .addOption(option("--tv <x>", "penalty on the total variation; default 0, readable 0.006", decimalNumber(penalty)))
   .addOption(
     option(
       "--blur <x>",
-      "Gaussian blur in pixels that the image is seen through; default 0",
+      "Gaussian blur in pixels that the image is seen through; default 0, readable 0.7",
       decimalNumber({ from: 0, to: MOST_BLUR }),
     ),
   )
-  .addOption(option("--jitter <n>", "largest random shift in pixels at every step; default 0", wholeNumber(0, 14)))
+  .addOption(
+    option("--jitter <n>", "largest random shift in pixels at every step; default 0, readable 2", wholeNumber(0, 14)),
+  )
   .addOption(options.seed)
   .addOption(option("--data <name>", "data set of real starts; default: the model's own"))
   .addOption(options.profile)

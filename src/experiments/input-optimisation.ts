@@ -3,14 +3,15 @@
 // changed.
 import { type LabelledImages, limitImages } from "../data/dataset.js";
 import { attackImages } from "../inputs/attacks/attack-images.js";
-import { pgd } from "../inputs/attacks/pgd.js";
 import { noiseImages } from "../inputs/images.js";
 import { Report } from "../io/report.js";
 import type { Model } from "../nn/model.js";
 import { adam } from "../nn/optimizers.js";
 import { cosineDecay } from "../nn/schedules.js";
+import { warmCosineAdam } from "./lib/adversarial/adversarial-models.js";
 import { adversarialPlan } from "./lib/adversarial/adversarial-training.js";
 import { defineExperiment, type ExperimentRun } from "./lib/frame/experiment.js";
+import { judgeArchitectures } from "./lib/inputs/judges.js";
 import {
   findImages,
   type OptimizeRun,
@@ -32,9 +33,11 @@ import {
   type Trained,
 } from "./lib/report/input-report.js";
 import { counted, listed, lossText, milliseconds } from "./lib/report/text.js";
+import { distort } from "./lib/training/augment.js";
 import { answersFor, classify } from "./lib/training/classify.js";
 import { measureStep, type TrainingPlan, trainingSeconds, trainPart } from "./lib/training/experiment-training.js";
 import { zooArchitecture, zooModel } from "./lib/training/models.js";
+import { l2Attack } from "./lib/training/train-run.js";
 
 /** A gradient for the images takes two of the three matrix products of a training step. */
 const INPUT_SHARE = 2 / 3;
@@ -55,6 +58,10 @@ export const experiment = defineExperiment<InputSettings>({
         optimizer: (steps) => zoo.optimizer({ learningRate: zoo.learningRate }, steps),
       };
     };
+    const judgeOf = (name: keyof typeof judgeArchitectures, seed: number): TrainingPlan => ({
+      ...{ architecture: judgeArchitectures[name](), data: train, epochs: settings.judgeEpochs, batchSize: 128 },
+      ...{ optimizer: warmCosineAdam(settings.judgeRate), augment: distort, seed: run.seed + seed },
+    });
     // The first is the one that images are found for; judges are of other architectures and have no part in it.
     const plans = {
       "small-cnn": planOf("small-cnn", settings.epochs, 0),
@@ -62,8 +69,9 @@ export const experiment = defineExperiment<InputSettings>({
       "mlp-64": planOf("mlp-64", settings.mlpEpochs, 2),
       "sgd-cnn": planOf("sgd-cnn", settings.cnnEpochs, 3),
       [ROBUST]: robustPlanOf(settings, train, run.seed + 4),
+      "judge CNN": judgeOf("judge CNN", 105),
+      "judge MLP": judgeOf("judge MLP", 106),
     };
-    const judgeNames = ["mlp-64", "sgd-cnn"] as const;
 
     await tellTime(run, plans);
     const parts: Omit<Trained, "accuracy" | "underAttack">[] = [];
@@ -78,12 +86,14 @@ export const experiment = defineExperiment<InputSettings>({
       );
       const { model } = trained[0]!;
       const robust = trained.find(({ name }) => name === ROBUST)!;
-      const judges = trained.filter(({ name }) => (judgeNames as readonly string[]).includes(name));
+      const named = (...names: readonly string[]) => trained.filter(({ name }) => names.includes(name));
+      const judges = named("mlp-64", "sgd-cnn");
+      const judgesOfReadable = named(...Object.keys(judgeArchitectures));
 
       const { wishes, groups } = wishesOf(settings, test, known.predicted, run.seed);
       const common: OptimizeSettings = {
         ...{ steps: settings.steps, learningRate: settings.learningRate, settling: false, seed: run.seed },
-        regularizers: { l2: settings.l2, totalVariation: 0, blur: 0, jitter: 0 },
+        regularizers: { l1: 0, l2: settings.l2, totalVariation: 0, blur: 0, jitter: 0 },
       };
       const long = await findPart(run, "many steps", { model, wishes, settings: common });
       const short = await findPart(run, "few steps", {
@@ -107,7 +117,9 @@ export const experiment = defineExperiment<InputSettings>({
       for (const variant of variants) {
         readable.push({
           variant,
-          ...(await findReadable(run, variant, { classifier: variant.robust ? robust.model : model, judges })),
+          ...(await findReadable(run, variant, {
+            ...{ classifier: variant.robust ? robust.model : model, judges: judgesOfReadable },
+          })),
         });
       }
 
@@ -138,9 +150,7 @@ function robustPlanOf(settings: InputSettings, train: LabelledImages, seed: numb
   return adversarialPlan(plan, { attack: attackOf(settings), warmupEpochs: epochs / 2 });
 }
 
-/** Steps that are twice the radius in all: enough for the other side of the ball. */
-const attackOf = ({ attackRadius: epsilon, attackSteps: steps }: InputSettings) =>
-  pgd({ norm: "l2", epsilon, steps, relativeStep: 2 / steps, randomStart: true });
+const attackOf = ({ attackRadius: epsilon, attackSteps: steps }: InputSettings) => l2Attack({ epsilon, steps });
 
 /** Accuracy of every network, with and without an attack, and what the first one says of each image. */
 async function answersToTest(
@@ -175,7 +185,7 @@ function findReadable(
   return run.part(variantTitle(variant), async (progress) => {
     const found = await findImages(
       ...([classifier, wishes] as const),
-      { steps, learningRate, seed, regularizers: variant.regularizers },
+      { steps, learningRate, seed, regularizers: variant.regularizers, objective: variant.objective },
       { signal, onProgress: ({ step, loss }) => progress(step / steps, `step ${step}, loss ${lossText(loss)}`) },
     );
     return { run: found, verdicts: await verdictsOn(pixelsOf(found), judges, run) };

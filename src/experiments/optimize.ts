@@ -26,6 +26,7 @@ import {
   optimizationSummary,
   picturesOf,
   profileOptimization,
+  readableSettings,
   runOptimization,
   targetsText,
   wishesFor,
@@ -47,6 +48,11 @@ export interface OptimizeOptions {
   readonly count?: number;
   readonly steps?: number;
   readonly lr?: number;
+  /** By the priors that make images readable, whose strengths are then the defaults; default: for robust models. */
+  readonly readable?: boolean;
+  /** As which kind of classifier the model is taken; default: what its file says. */
+  readonly for?: "plain" | "robust";
+  readonly l1?: number;
   readonly l2?: number;
   readonly tv?: number;
   readonly blur?: number;
@@ -66,7 +72,7 @@ export async function optimize(options: OptimizeOptions, context: RunContext) {
   const startKind = parseStart(options.start ?? "noise");
   const file = await readModelFile(options.model);
   for (const remark of file.remarks) context.say(remark);
-  const notes = file.notes as { config?: { data?: string } } & Partial<
+  const notes = file.notes as { config?: { data?: string }; robust?: unknown } & Partial<
     Record<"train" | "validation" | "test", Figures>
   >;
   const data = options.data ?? notes.config?.data ?? "mnist";
@@ -75,17 +81,25 @@ export async function optimize(options: OptimizeOptions, context: RunContext) {
     startKind === "noise"
       ? undefined
       : await loadData(data, { dataDir: options.dataDir, trainCount: 1, signal: context.signal, say: context.say });
-  const { regularizers } = defaultSettings;
+  const kind = options.for ?? (notes.robust === undefined ? "plain" : "robust");
+  const readable = options.readable ?? kind === "robust";
+  const basis = readable ? readableSettings : defaultSettings;
+  if (readable && kind === "plain") {
+    context.say(`${options.model} was not trained on adversarial examples: what it asks for may not be readable`);
+  }
+  const { regularizers } = basis;
   const settings: OptimizeSettings = {
-    steps: options.steps ?? defaultSettings.steps,
-    learningRate: options.lr ?? defaultSettings.learningRate,
+    ...basis,
+    steps: options.steps ?? basis.steps,
+    learningRate: options.lr ?? basis.learningRate,
     regularizers: {
+      l1: options.l1 ?? regularizers.l1,
       l2: options.l2 ?? regularizers.l2,
       totalVariation: options.tv ?? regularizers.totalVariation,
       blur: options.blur ?? regularizers.blur,
       jitter: options.jitter ?? regularizers.jitter,
     },
-    seed: options.seed ?? defaultSettings.seed,
+    seed: options.seed ?? basis.seed,
   };
   const count = options.count ?? 1;
   const architecture = architectureFromConfig(file.config);
@@ -106,7 +120,7 @@ export async function optimize(options: OptimizeOptions, context: RunContext) {
         model: options.model,
         target: options.target,
         start: startKind,
-        count,
+        ...{ count, readable },
         ...optimizationConfig(settings),
         data: real === undefined ? null : data,
       };
@@ -143,15 +157,17 @@ function commandOf(
     target,
     count,
     data: name,
-  }: Pick<OptimizeOptions, "model" | "target" | "count"> & { readonly data: string | null },
+    readable,
+  }: Pick<OptimizeOptions, "model" | "target" | "count" | "readable"> & { readonly data: string | null },
   start: StartKind,
   settings: OptimizeSettings,
   surroundings: CommandOptions,
 ): string {
-  const { steps, learningRate: lr, l2, totalVariation: tv, blur, jitter } = { ...settings, ...settings.regularizers };
+  const { steps, learningRate: lr, seed, regularizers } = settings;
+  const { l1, l2, totalVariation: tv, blur, jitter } = regularizers;
   const data = name ?? undefined;
   return commandText(["optimize"], {
-    ...{ model, target, start, count, steps, lr, l2, tv, blur, jitter, seed: settings.seed, data, ...surroundings },
+    ...{ model, target, start, count, readable, steps, lr, l1, l2, tv, blur, jitter, seed, data, ...surroundings },
   });
 }
 

@@ -1,5 +1,6 @@
 // `kilograd start`, the main job: trains small-cnn, measures it, freezes it, and finds images that make it answer each
-// digit, mixtures of digits, and other digits than real ones show. One report tells all of it.
+// digit, mixtures of digits, and other digits than real ones show. Then the same network is trained on adversarial
+// examples, and gives digits from noise that a person can read. One report tells all of it.
 
 import { join } from "node:path";
 import type { LabelledImages } from "../data/dataset.js";
@@ -19,10 +20,17 @@ import {
   type Wish,
   wishesFor,
 } from "./lib/inputs/optimize-run.js";
+import { robustDigits, robustMetrics } from "./lib/inputs/robust-digits.js";
 import { imageStart, recognisedPlaces } from "./lib/inputs/starts.js";
 import { oneHot, parseTargets } from "./lib/inputs/target.js";
 import { optimizationCards } from "./lib/report/optimize-report.js";
-import { addStartSections, noiseFigures, type WishGroups } from "./lib/report/start-report.js";
+import {
+  addStartSections,
+  noiseFigures,
+  readableCards,
+  readableSummary,
+  type WishGroups,
+} from "./lib/report/start-report.js";
 import { commandText, counted, duration } from "./lib/report/text.js";
 import { addTrainingSections, trainingCards, trainingPictures } from "./lib/report/train-report.js";
 import { answersFor, type Classification } from "./lib/training/classify.js";
@@ -112,6 +120,14 @@ export async function start(options: StartOptions, context: RunContext) {
       const settings = { ...defaultSettings, steps: preset.steps, seed: config.seed };
       const optimization = await runOptimization(model, wishes, settings, context);
 
+      const readable = await robustDigits(
+        {
+          ...{ device, dataset, folder, seed: config.seed, starts: preset.starts, goOnWith: surroundings },
+          ...{ plain: model, plainImages: groups.noise.map((index) => optimization.images[index]!) },
+        },
+        context,
+      );
+
       const seconds = (performance.now() - begun) / 1000;
       const { images, targetsMet, history, timing } = optimizationMetrics(optimization);
       const trained = trainingMetrics(training, device);
@@ -124,7 +140,8 @@ export async function start(options: StartOptions, context: RunContext) {
         ...(fallbackReason !== undefined && { fallbackReason }),
         noise: noiseFigures(onNoise),
         optimization: { targetsMet, history, timing },
-        images,
+        readable: { ...robustMetrics(readable), optimization: optimizationConfig(readable.run.settings) },
+        images: [...images, ...optimizationMetrics(readable.run).images],
       };
       const report = new Report({
         title: `A CNN for ${dataset.name === "mnist" ? "handwritten" : "built-in"} digits, and the images it asks for`,
@@ -132,19 +149,25 @@ export async function start(options: StartOptions, context: RunContext) {
         footer: `${machineText(device)}. ${commandText(["start"], again)}`,
       });
       report.figures([
+        ...readableCards(readable),
         ...pickCards(trainingCards(training), ["Test accuracy", "Training step"]),
         ...pickCards(optimizationCards(optimization), ["Targets met", "Steps to 99 %", "Shares missed by"]),
       ]);
       addStartSections(report, {
-        ...{ optimization, groups, onNoise, fallbackReason },
+        ...{ optimization, groups, onNoise, readable, fallbackReason },
         addTraining: () => addTrainingSections(report, training, device),
       });
-      const pictures = new Map([...trainingPictures(training), ...picturesOf(optimization)]);
+      const pictures = new Map([
+        ...trainingPictures(training),
+        ...picturesOf(optimization),
+        ...picturesOf(readable.run),
+      ]);
       await writeResults(folder, { pictures, report: report.html(), metrics });
       const summary = [
         `Data: ${dataset.source}${fallbackReason === undefined ? "" : ", because MNIST cannot be had"}`,
         trainingSummary(training),
         optimizationSummary(optimization),
+        readableSummary(readable),
         `${duration(seconds)} in all`,
       ].join("\n");
       return { folder, metrics, summary };

@@ -4,7 +4,7 @@
 import { add, div, maximum, mul, neg, pow, sqrt, square, sub } from "../autograd/ops/elementwise.js";
 import { oneHot } from "../autograd/ops/gather.js";
 import { matmul } from "../autograd/ops/matmul.js";
-import { mean, sum, sumSquares } from "../autograd/ops/reduce.js";
+import { logSumExp, mean, sum, sumSquares } from "../autograd/ops/reduce.js";
 import { concat, reshape, slice } from "../autograd/ops/transform.js";
 import { noGrad } from "../autograd/tape.js";
 import { crossEntropy } from "../nn/losses.js";
@@ -28,40 +28,112 @@ import { Activations, type Objective, type ObjectiveContext, objectiveRule } fro
 /** How far from 1 the sum of a row of probabilities may lie. */
 const SUM_TOLERANCE = 1e-3;
 
+/** What the classes of each image are wanted for: numbers for all classes, or for those of each image. */
+type Targets = Float32Array | readonly number[];
+
+function checkTargets(op: string, targets: Targets): void {
+  check(op, "targets", targets, anyOf(instanceOf(Float32Array, "a Float32Array"), listOf(number())));
+}
+
+/**
+ * Target probabilities of `count` images, [count, classes].
+ * @throws ShapeError where they do not fit the model and the images, UsageError for rows that are no probabilities
+ */
+function targetRows(op: string, targets: Targets, { model, count }: ObjectiveContext): Float32Array {
+  const classes = sizeOf(model.outputShape);
+  if (targets.length !== classes && targets.length !== count * classes) {
+    throw new ShapeError(
+      `${op}: needs [${classes}] values, or [${count}, ${classes}] for ${count} images, got ${targets.length}; the model gives ${formatShape(model.outputShape)}`,
+    );
+  }
+  const rows = new Float32Array(count * classes);
+  for (let at = 0; at < rows.length; at += targets.length) rows.set(targets, at);
+  for (let row = 0; row < count; row++) {
+    const values = rows.subarray(row * classes, (row + 1) * classes);
+    const total = values.reduce((a, b) => a + b, 0);
+    if (values.every((value) => value >= 0) && Math.abs(total - 1) <= SUM_TOLERANCE) continue;
+    throw new UsageError(`${op}: row ${row} must be numbers from 0 with sum 1, got ${Array.from(values).join(", ")}`);
+  }
+  const { finalActivation } = model;
+  if (finalActivation !== "softmax" && finalActivation !== "linear") {
+    throw new UsageError(
+      `${op}: needs a model that ends in softmax or in logits, "${model.name}" ends in ${finalActivation}`,
+    );
+  }
+  return rows;
+}
+
 /**
  * Cross-entropy of the model's softmax to given probabilities.
  * @param targets [N, classes], or [classes] for all images; each row not negative with sum 1
  * @throws ShapeError where they do not fit the model and the images, UsageError for rows that are no probabilities
  */
 export function targetProbabilities(targets: Float32Array | readonly number[]): Objective {
-  check("targetProbabilities", "targets", targets, anyOf(instanceOf(Float32Array, "a Float32Array"), listOf(number())));
+  checkTargets("targetProbabilities", targets);
   return {
     name: "target probabilities",
-    prepare({ model, count, constant }) {
-      const classes = sizeOf(model.outputShape);
-      if (targets.length !== classes && targets.length !== count * classes) {
-        throw new ShapeError(
-          `targetProbabilities: needs [${classes}] values, or [${count}, ${classes}] for ${count} images, got ${targets.length}; the model gives ${formatShape(model.outputShape)}`,
-        );
-      }
-      const rows = new Float32Array(count * classes);
-      for (let at = 0; at < rows.length; at += targets.length) rows.set(targets, at);
-      for (let row = 0; row < count; row++) {
-        const values = rows.subarray(row * classes, (row + 1) * classes);
-        const total = values.reduce((a, b) => a + b, 0);
-        if (values.every((value) => value >= 0) && Math.abs(total - 1) <= SUM_TOLERANCE) continue;
-        throw new UsageError(
-          `targetProbabilities: row ${row} must be numbers from 0 with sum 1, got ${Array.from(values).join(", ")}`,
-        );
-      }
-      const { finalActivation } = model;
-      if (finalActivation !== "softmax" && finalActivation !== "linear") {
-        throw new UsageError(
-          `targetProbabilities: needs a model that ends in softmax or in logits, "${model.name}" ends in ${finalActivation}`,
-        );
-      }
-      const target = constant(rows, [count, classes]);
+    prepare(context) {
+      const rows = targetRows("targetProbabilities", targets, context);
+      const target = context.constant(rows, [context.count, rows.length / context.count]);
       return (seen) => crossEntropy.perSample(seen.logits(), target);
+    },
+  };
+}
+
+/** Options of {@link logOdds}. */
+export interface LogOddsOptions {
+  /** What the soft maximum of the classes that are not asked for counts; default 1, of which it is the log-odds. */
+  readonly rivals?: number;
+  /** What a deviation from the shares of several classes counts; default 10. */
+  readonly balance?: number;
+}
+
+const logOddsRules: Rules<LogOddsOptions> = { rivals: number({ from: 0 }), balance: number({ from: 0 }) };
+
+/** Beyond any logit; a logit less this is one that no exponential is left of. */
+const OUT_OF_REACH = 1e30;
+
+/**
+ * The log-odds of the asked classes grow: sum of p z over the asked classes, less `rivals` times logSumExp of the
+ * others' logits z, less `balance` times the cross-entropy of the asked classes among each other to their shares p.
+ * Unlike a cross-entropy it does not end where the model is sure: evidence for the class still grows.
+ * @param targets [N, classes], or [classes] for all images; each row not negative with sum 1
+ * @throws ShapeError where they do not fit the model and the images, UsageError for rows that are no probabilities
+ */
+export function logOdds(targets: Float32Array | readonly number[], options: LogOddsOptions = {}): Objective {
+  checkTargets("logOdds", targets);
+  const { rivals = 1, balance = 10 } = checkOptions("logOdds", options, logOddsRules);
+  return {
+    name: "log-odds",
+    prepare(context) {
+      const { count, constant } = context;
+      const rows = targetRows("logOdds", targets, context);
+      const classes = rows.length / count;
+      const asked = rows.map((share) => (share > 0 ? 1 : 0));
+      const shares = constant(rows, [count, classes]);
+      const maskOf = (present: 0 | 1) =>
+        constant(
+          asked.map((is) => (is === present ? 0 : OUT_OF_REACH)),
+          [count, classes],
+        );
+      // Nobody rivals an image that all classes are asked of.
+      const factors = Float32Array.from({ length: count }, (_, row) =>
+        asked.subarray(row * classes, (row + 1) * classes).includes(0) ? rivals : 0,
+      );
+      const others = factors.some((factor) => factor > 0) && {
+        mask: maskOf(0),
+        factor: constant(factors, [count]),
+      };
+      const several = asked.some((_, at) => rows[at]! > 0 && rows[at]! < 1) && { mask: maskOf(1) };
+      const along = { axes: [1] };
+      return (seen) => {
+        const logits = reshape(seen.logits(), [count, classes]);
+        const own = sum(mul(logits, shares), along);
+        const parts = [neg(own)];
+        if (others) parts.push(mul(logSumExp(sub(logits, others.mask), along), others.factor));
+        if (several) parts.push(mul(sub(logSumExp(sub(logits, several.mask), along), own), balance));
+        return parts.reduce((a, b) => add(a, b));
+      };
     },
   };
 }

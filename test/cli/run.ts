@@ -21,11 +21,13 @@ export interface Outcome {
 export interface RunOptions {
   readonly env?: Record<string, string>;
   readonly cwd?: string;
+  /** Milliseconds after which it is killed; default 100 s. */
+  readonly timeout?: number;
   /** Called with everything that stderr has held so far, whenever something comes. */
   readonly onStderr?: (text: string, child: ChildProcess) => void;
 }
 
-/** `kilograd ...args` to its end, without data of the user's; killed after 100 s. */
+/** `kilograd ...args` to its end, without data of the user's; killed after its time. */
 export const kilograd = (args: readonly string[], options?: RunOptions): Promise<Outcome> =>
   run("dist/cli.js", args, options);
 
@@ -42,13 +44,17 @@ export async function kilogradSeveral(
   return JSON.parse(stdout);
 }
 
-function run(script: string, args: readonly string[], { env = {}, cwd, onStderr }: RunOptions = {}): Promise<Outcome> {
+function run(
+  script: string,
+  args: readonly string[],
+  { env = {}, cwd, onStderr, timeout = 100_000 }: RunOptions = {},
+): Promise<Outcome> {
   return new Promise((done, failed) => {
     const child = spawn(process.execPath, [resolve(script), ...args], {
       cwd,
       env: { ...process.env, KILOGRAD_DATA_DIR: "", ...env },
       stdio: ["ignore", "pipe", "pipe"],
-      timeout: 100_000,
+      timeout,
     });
     let [stdout, stderr] = ["", ""];
     child.stdout.setEncoding("utf8").on("data", (text: string) => {

@@ -273,13 +273,20 @@ test("Ctrl-C keeps a checkpoint and exits with 130; the training can be resumed"
   expect(json(at("resumed/metrics.json")).steps).toBe(iterations + 5);
 });
 
-test("start tells from which data, and meets all its targets", async () => {
-  const outcome = await kilograd(["start", "--data", "digits", "--out", at("start")]);
+test("start tells from which data, and meets all its targets", { timeout: 600_000 }, async () => {
+  const outcome = await kilograd(["start", "--data", "digits", "--out", at("start")], { timeout: 600_000 });
   expectSuccess(outcome);
   const metrics = json(at("start/metrics.json"));
   expect(metrics).toMatchObject({ config: { preset: "quick", data: "digits" }, optimization: { targetsMet: 26 } });
   expect(metrics.test.accuracy).toBeGreaterThan(0.97);
-  expect(metrics.images).toHaveLength(26);
+  // Ten more are from the network of adversarial training, and another that had no part sees the digits.
+  expect(metrics.images).toHaveLength(36);
+  const { readable } = metrics;
+  expect(readable).toMatchObject({ model: "robust-cnn", adversary: { epsilon: 2.5, steps: 3 }, images: 10 });
+  expect(readable.test.accuracy).toBeGreaterThan(0.9);
+  expect(readable.takenForByPlain).toBeGreaterThanOrEqual(8);
+  const { metadata } = await readSafetensors(at("start/robust.safetensors"));
+  expect(JSON.parse(metadata["notes"]!).robust).toMatchObject({ norm: "l2", epsilon: 2.5 });
   for (const { file } of metrics.images) expect(existsSync(join(at("start"), file))).toBe(true);
   const lines = outcome.stdout.trim().split("\n");
   expect(lines.at(-1)).toBe(`Report: ${at("start")}/report.html`);

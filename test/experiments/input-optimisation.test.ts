@@ -9,12 +9,14 @@ const runs = tinyRuns();
 const common = [
   ...["data=digits", "trainImages=1500", "testImages=200", "epochs=2", "mlpEpochs=2", "cnnEpochs=1"],
   ...["starts=2", "steps=60", "shortSteps=4", "noiseImages=50"],
-  ...["robustEpochs=4", "attackSteps=2", "attackRadius=1.5", "readableStarts=2", "readableSteps=15"],
+  ...["robustEpochs=4", "judgeEpochs=1", "attackSteps=2", "attackRadius=1.5", "readableStarts=2", "readableSteps=15"],
 ];
 
 test("targets from every start, in few steps and many, and judged", { timeout: 240_000 }, async () => {
   const { metrics, report, said } = await runs.run(experiment, { set: common });
-  expect(said).toMatch(/small-cnn .* a step, mlp-64 .*, sgd-cnn .* and robust small-cnn .* a step/);
+  expect(said).toMatch(
+    /small-cnn .* a step, mlp-64 .*, sgd-cnn .*, robust small-cnn .*, judge CNN .* and judge MLP .* a step/,
+  );
   // Ten digits from noise and from real ones, four changes; two mixed targets from noise and from a real 8; two starts
   // each.
   expect(metrics.single).toHaveLength(48);
@@ -37,19 +39,19 @@ test("targets from every start, in few steps and many, and judged", { timeout: 2
     expect(shares.reduce((a: number, b: number) => a + b)).toBeCloseTo(1, 10);
     expect(shares[favourite]).toBe(favouriteShare);
   }
-  expect(metrics.onNoise).toHaveLength(5);
+  expect(metrics.onNoise).toHaveLength(7);
   expect(metrics.images).toHaveLength(57);
 
-  // Six priors, for the plain and the robust classifier; the baseline first, the best combination last.
-  expect(metrics.readable).toHaveLength(12);
+  // Eight ways, for the plain and the robust classifier; the baseline first, the best combination last.
+  expect(metrics.readable).toHaveLength(16);
   expect(metrics.readable[0]).toMatchObject({
     robust: false,
-    regularizers: { l2: 0, totalVariation: 0, blur: 0, jitter: 0 },
+    regularizers: { l1: 0, l2: 0, totalVariation: 0, blur: 0, jitter: 0 },
   });
   expect(metrics.readable.at(-1).robust).toBe(true);
   for (const { transfer, byDigit, images } of metrics.readable) {
     expect(images).toBe(20);
-    for (const judge of ["mlp-64", "sgd-cnn"]) {
+    for (const judge of ["judge CNN", "judge MLP"]) {
       const mean = byDigit[judge].reduce((a: number, b: number) => a + b) / 10;
       expect(transfer[judge]).toBeCloseTo(mean, 10);
     }

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parseTargets } from "../../src/experiments/lib/inputs/target.js";
 import { gaussianKernel, noiseImages } from "../../src/inputs/images.js";
-import { channel, logit, neuron, scaled, sumOf, targetProbabilities } from "../../src/inputs/objective.js";
+import { channel, logit, logOdds, neuron, scaled, sumOf, targetProbabilities } from "../../src/inputs/objective.js";
 import { type OptimizeInputsOptions, optimizeInputs, settlingRate } from "../../src/inputs/optimise.js";
 import { blurred, pixels } from "../../src/inputs/parametrisation.js";
 import type { Objective, Parametrization, Regularizer, Transform } from "../../src/inputs/parts.js";
@@ -225,9 +225,42 @@ describe("parts", () => {
     expectClose(both, [2 * logits[4]! + means[0]!, 2 * logits[14]! + means[1]!], { rtol: 1e-5 });
   });
 
+  test("log-odds weigh the asked classes against the others, and several against each other", async () => {
+    const own = smallModel(cpu);
+    const images = noiseImages({ count: 3, shape: [28, 28, 1] });
+    const logits = Array.from(await own.logits(tensor(cpu, images, { shape: [3, 28, 28, 1] })).data());
+    const logSumExp = (values: readonly number[]) => Math.log(values.reduce((total, z) => total + Math.exp(z), 0));
+    const expected = (row: number, shares: readonly number[], rivals: number, balance: number) => {
+      const z = logits.slice(10 * row, 10 * row + 10);
+      const own = shares.reduce((total, share, k) => total + share * z[k]!, 0);
+      const others = z.filter((_, k) => shares[k] === 0);
+      const asked = logSumExp(z.filter((_, k) => shares[k]! > 0));
+      return (others.length === 0 ? 0 : rivals * logSumExp(others)) - own + balance * (asked - own);
+    };
+    const one = [0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    const two = [0.25, 0, 0, 0, 0, 0, 0.75, 0, 0, 0];
+    const all = new Array<number>(10).fill(0.1);
+    const targets = Float32Array.from([...one, ...two, ...all]);
+    for (const [options, rivals, balance] of [
+      [{}, 1, 10],
+      [{ rivals: 0.5, balance: 3 }, 0.5, 3],
+      [{ rivals: 0 }, 0, 10],
+    ] as const) {
+      const objective = logOdds(targets, options);
+      const { objective: rows } = await optimizeInputs(own, { objective, starts: images, steps: 1 });
+      const wanted = [one, two, all].map((shares, row) => expected(row, shares, rivals, balance));
+      expectClose(rows[0]!, wanted, { rtol: 1e-6 });
+    }
+    // Of one class it is minus its log-odds, log((1 - p) / p).
+    const probabilities = await own.call(tensor(cpu, images, { shape: [3, 28, 28, 1] })).data();
+    const { objective: rows } = await optimizeInputs(own, { objective: logOdds(one), starts: images, steps: 1 });
+    const odds = [0, 1, 2].map((row) => Math.log((1 - probabilities[10 * row + 3]!) / probabilities[10 * row + 3]!));
+    expectClose(rows[0]!, odds, { rtol: 1e-5 });
+  });
+
   test("every objective is reached further with more steps", async () => {
     const layer = model.layers[0]!.name;
-    for (const objective of [logit(3), channel(layer, 2), neuron(layer, 2)]) {
+    for (const objective of [logit(3), logOdds([0, 0, 0, 1, 0, 0, 0, 0, 0, 0]), channel(layer, 2), neuron(layer, 2)]) {
       const { objective: rows, snapshots } = await optimizeInputs(model, { objective, count: 2, steps: 30 });
       for (const image of [0, 1]) expect(rows.at(-1)![image], objective.name).toBeLessThan(rows[0]![image]!);
       expect(snapshots).toHaveLength(2);
@@ -300,6 +333,8 @@ test("what does not fit is refused", async () => {
   await refused({ objective: neuron(model.layers[0]!.name, [1, 2]) }).toThrow("has no position 1, 2");
   await refused({ objective: targetProbabilities([0.5, 0.5]) }).toThrow("got 2; the model gives [10]");
   await refused({ objective: targetProbabilities(new Array(10).fill(0.2)) }).toThrow("numbers from 0 with sum 1");
+  await refused({ objective: logOdds([0.5, 0.5]) }).toThrow("logOdds: needs [10] values");
+  expect(() => logOdds([1], { rivals: -1 })).toThrow(/rivals must be/);
   await refused({ objective: { name: "scalar", prepare: () => (seen) => seen.images.mean() } }).toThrow(
     'what objective "scalar" gives must be f32 [1], got f32 []',
   );

@@ -33,6 +33,9 @@ export const reference = {
   robustBatch: 128,
   attackRadius: 2.5,
   attackSteps: 4,
+  /** Of the judges of readable digits, which learn from distorted ones. */
+  judgeEpochs: 12,
+  judgeRate: 3e-3,
   /** Readable digits: starts per digit. */
   readableStarts: 10,
   readableSteps: 300,
@@ -46,6 +49,7 @@ export const quick: InputSettings = {
   mlpEpochs: 5,
   cnnEpochs: 5,
   robustEpochs: 3,
+  judgeEpochs: 3,
   readableSteps: 200,
 };
 

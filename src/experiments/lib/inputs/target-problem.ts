@@ -1,9 +1,9 @@
 // Input optimisation as experiments and the command line ask for it: target probabilities, and a few numbers.
 import type { Model } from "../../../inputs/model.js";
-import { targetProbabilities } from "../../../inputs/objective.js";
+import { logOdds, targetProbabilities } from "../../../inputs/objective.js";
 import { type InputSnapshot, type OptimizedInputs, optimizeInputs, settlingRate } from "../../../inputs/optimise.js";
 import { blurred, pixels } from "../../../inputs/parametrisation.js";
-import { l2, totalVariation } from "../../../inputs/regularisers.js";
+import { l1, l2, totalVariation } from "../../../inputs/regularisers.js";
 import { jitter } from "../../../inputs/transforms.js";
 import { adam } from "../../../nn/optimizers.js";
 import { sizeOf } from "../../../tensor/shape.js";
@@ -11,6 +11,8 @@ import { softmaxRow } from "../training/classify.js";
 
 /** Strengths of the priors on images; each is off at 0. */
 export interface Regularizers {
+  /** Factor of the sum of pixels. */
+  readonly l1: number;
   /** Factor of the sum of squared pixels. */
   readonly l2: number;
   /** Factor of the total variation. */
@@ -30,6 +32,8 @@ export interface TargetProblem {
   readonly steps: number;
   readonly learningRate: number;
   readonly regularizers: Regularizers;
+  /** What falls besides penalties: the cross-entropy to the target (default), or minus its log-odds. */
+  readonly objective?: "cross-entropy" | "log-odds";
   readonly seed: number;
   /** Whether pixels are clipped to [0, 1] after every step; default true. */
   readonly clipped?: boolean;
@@ -49,20 +53,25 @@ export interface TargetSnapshot extends Pick<InputSnapshot, "step" | "images" | 
 /** How the images came about. */
 export interface TargetCourse extends Pick<OptimizedInputs, "loss" | "timing"> {
   readonly snapshots: readonly TargetSnapshot[];
-  /** Before each step, [steps][N]. */
-  readonly crossEntropy: readonly Float32Array[];
+  /** Before each step, [steps][N]; absent where it is not the objective. */
+  readonly crossEntropy?: readonly Float32Array[];
 }
+
+/** Below 1, what speaks for a digit is to grow more than what speaks for others is to go: strokes become whole. */
+const RIVALS = 0.35;
 
 /** Finds them. The model ends in softmax, or in logits. */
 export async function optimizeForTargets(model: Model, problem: TargetProblem): Promise<TargetCourse> {
-  const { targets, learningRate, regularizers, clipped = true, settling = true, ...rest } = problem;
+  const { targets, learningRate, regularizers, objective: asked, clipped = true, settling = true, ...rest } = problem;
+  const odds = asked === "log-odds";
   const values = pixels({ limits: clipped && [0, 1] });
   const { snapshots, objective, loss, timing } = await optimizeInputs(model, {
     ...rest,
-    objective: targetProbabilities(targets),
+    objective: odds ? logOdds(targets, { rivals: RIVALS }) : targetProbabilities(targets),
     parametrization: regularizers.blur > 0 ? blurred(values, { sigma: regularizers.blur }) : values,
     transforms: regularizers.jitter > 0 ? [jitter(regularizers.jitter)] : [],
     regularizers: [
+      ...(regularizers.l1 > 0 ? [l1(regularizers.l1)] : []),
       ...(regularizers.l2 > 0 ? [l2(regularizers.l2)] : []),
       ...(regularizers.totalVariation > 0 ? [totalVariation(regularizers.totalVariation)] : []),
     ],
@@ -75,7 +84,7 @@ export async function optimizeForTargets(model: Model, problem: TargetProblem): 
       ...snapshot,
       probabilities: isSoftmax ? outputs : softmaxOfRows(outputs, classes),
     })),
-    crossEntropy: objective,
+    ...(!odds && { crossEntropy: objective }),
     ...{ loss, timing },
   };
 }

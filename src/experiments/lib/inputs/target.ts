@@ -12,6 +12,9 @@ export interface Target {
   readonly likeliest: number;
 }
 
+/** Whether one class is asked for, and no mixture. */
+export const isSingle = ({ probabilities, likeliest }: Target): boolean => probabilities[likeliest] === 1;
+
 /** How far from 1 a sum may lie through decimal rounding, as in `0:0.333333,1:0.333333,2:0.333334`. */
 const SUM_TOLERANCE = 1e-6;
 

@@ -5,6 +5,7 @@ import type { LabelledImages } from "../../../data/dataset.js";
 import { barChart } from "../../../io/charts.js";
 import type { Report, Section, TableCell } from "../../../io/report.js";
 import type { Model } from "../../../nn/model.js";
+import { judgeArchitectures } from "../inputs/judges.js";
 import {
   type FoundImage,
   groupedByTarget,
@@ -198,7 +199,7 @@ function structureText({ settings, groups, long, test }: InputOutcome): string {
     return { before: correlation(start.image, clean), after: correlation(pixels, clean) };
   });
   const probability = (step: number) =>
-    mean(indices.map((index) => Math.exp(-long.course.crossEntropy[step]![index]!)));
+    mean(indices.map((index) => Math.exp(-long.course.crossEntropy![step]![index]!)));
   return structureRemark({
     probability: { before: probability(0), after: probability(settings.steps - 1) },
     likeness: { before: mean(likeness.map((of) => of.before)), after: mean(likeness.map((of) => of.after)) },
@@ -419,7 +420,8 @@ function addModels(section: Section, { settings, trained, test }: InputOutcome):
       "training step, median",
     ],
     rows: trained.map(({ name, model, notes, accuracy, underAttack }) => {
-      const known = name === ROBUST ? undefined : zooModel(model.name).reference;
+      const known =
+        name === ROBUST || Object.hasOwn(judgeArchitectures, name) ? undefined : zooModel(model.name).reference;
       return [
         unbroken(name),
         model.countParameters().total,

@@ -5,14 +5,14 @@ import { lineChart } from "../../../io/charts.js";
 import type { GridCell } from "../../../io/grid.js";
 import type { KeyFigure, Report, Section, TableCell } from "../../../io/report.js";
 import {
+  barsOf,
+  barsText,
   type FoundImage,
   groupedByTarget,
-  MIXED_BAR,
   metText,
-  ONE_HOT_BAR,
   type OptimizeRun,
 } from "../inputs/optimize-run.js";
-import { targetText } from "../inputs/target.js";
+import { isSingle, targetText } from "../inputs/target.js";
 import type { Grid } from "./grids.js";
 import { counted, duration, listed, lossText, milliseconds, percent } from "./text.js";
 import { rowsOf } from "./train-report.js";
@@ -29,13 +29,13 @@ const MOST_TARGETS = 10;
 export function optimizationCards(run: OptimizeRun): KeyFigure[] {
   const { images, course, seconds } = run;
   const met = images.filter((image) => image.met).length;
-  const singles = images.filter(({ stepsTo99 }) => stepsTo99 !== undefined);
-  const mixed = images.filter(({ stepsTo99 }) => stepsTo99 === undefined);
+  const singles = images.filter(({ target }) => isSingle(target));
+  const mixed = images.filter(({ target }) => !isSingle(target));
   const cards: KeyFigure[] = [
     {
       label: "Targets met",
       value: `${met} of ${images.length}`,
-      note: "99 %, or within 0.01 of each share",
+      note: barsText(run.settings),
       tone: met === images.length ? "good" : "bad",
     },
   ];
@@ -102,14 +102,15 @@ const given = (config: Readonly<Record<string, unknown>>) =>
 
 /** How the images were found. */
 export function methodText({ settings }: OptimizeRun): string {
-  const { clipped = true, settling = true, regularizers } = settings;
-  const { l2, totalVariation, blur, jitter } = regularizers;
+  const { clipped = true, settling = true, regularizers, objective } = settings;
+  const { l1, l2, totalVariation, blur, jitter } = regularizers;
   const priors = [
+    ...(l1 > 0 ? [`${l1} times the sum of the pixels`] : []),
     ...(l2 > 0 ? [`${l2} times the sum of squared pixels`] : []),
     ...(totalVariation > 0 ? [`${totalVariation} times the total variation`] : []),
   ];
   return (
-    `The model is frozen. Each pixel follows the gradient of the cross-entropy to the target${priors.map((prior) => ` + ${prior}`).join("")}: ` +
+    `The model is frozen. Each pixel follows the gradient of ${objective === "log-odds" ? "minus the log-odds of the target" : "the cross-entropy to the target"}${priors.map((prior) => ` + ${prior}`).join("")}: ` +
     (settling
       ? `Adam, learning rate ${settings.learningRate} over the first 60 % of ${counted(settings.steps, "step")}, then falling to almost 0 so that shares such as 0.5 and 0.5 settle; `
       : `Adam, learning rate ${settings.learningRate} throughout, ${counted(settings.steps, "step")}; `) +
@@ -128,7 +129,7 @@ export function methodText({ settings }: OptimizeRun): string {
 /** Whether images met their targets, and how soon. */
 export function answersRemark({ images }: OptimizeRun, indices: readonly number[]): string {
   const chosen = indices.map((index) => images[index]!);
-  const mixed = chosen.filter(({ stepsTo99: steps }) => steps === undefined);
+  const mixed = chosen.filter(({ target }) => !isSingle(target));
   const missed =
     mixed.length === 0
       ? ""
@@ -148,7 +149,7 @@ export function meanChange({ images }: Pick<OptimizeRun, "images">, indices: rea
 
 /** How soon single digits are answered with 99 %. */
 function firstStepsRemark(images: readonly FoundImage[]): string {
-  const singles = images.filter((image) => image.stepsTo99 !== undefined);
+  const singles = images.filter(({ target }) => isSingle(target));
   const steps = median(stepsTo99(singles));
   if (steps === undefined) return "";
   const atOnce = singles.filter((image) => image.stepsTo99 === 0).length;
@@ -164,7 +165,7 @@ function firstStepsRemark(images: readonly FoundImage[]): string {
 export function lateStepsRemark({ course }: OptimizeRun, indices: readonly number[]): string {
   const { snapshots, loss, crossEntropy } = course;
   const early = snapshots[1];
-  if (snapshots.length < 3 || early === undefined || early.step >= loss.length) return "";
+  if (crossEntropy === undefined || snapshots.length < 3 || early === undefined || early.step >= loss.length) return "";
   const mean = (values: Float32Array) => indices.reduce((sum, index) => sum + values[index]!, 0) / indices.length;
   const at = (step: number) => ({
     entropy: mean(crossEntropy[step]!),
@@ -177,7 +178,7 @@ export function lateStepsRemark({ course }: OptimizeRun, indices: readonly numbe
 }
 
 /** The final images: targets across and starts down where there are several of both, else large ones in rows. */
-export function addFoundImages(section: Section, { images }: OptimizeRun, indices: readonly number[]): void {
+export function addFoundImages(section: Section, { images, settings }: OptimizeRun, indices: readonly number[]): void {
   const chosen = indices.map((index) => images[index]!);
   const targets = groupedByTarget(chosen);
   const starts = [...new Set(chosen.map(({ start }) => start.label))];
@@ -218,7 +219,7 @@ export function addFoundImages(section: Section, { images }: OptimizeRun, indice
   section.grid(grid.cells, {
     ...grid.options,
     alt: "Found images with the model's answers",
-    caption: `Under each image the model's probability of what was asked; green where that is ${percent(ONE_HOT_BAR, 0)} or, for several digits, within ${MIXED_BAR} of each share.`,
+    caption: `Under each image the model's probability of what was asked; green where that is ${percent(barsOf(settings).single, 0)} or, for several digits, within ${barsOf(settings).mixed} of each share.`,
   });
 }
 
@@ -295,6 +296,7 @@ const COURSE_POINTS = 250;
 
 /**
  * Cross-entropy over the steps, a curve for each target. Most happens in the first steps, so they are spread.
+ * Nothing where it was not the objective.
  * @param what names the images in the title; by default what they began with
  */
 export function addCourse(
@@ -303,8 +305,10 @@ export function addCourse(
   indices: readonly number[],
   what = `from ${listed([...new Set(indices.map((index) => startsText(images[index]!)))])}`,
 ): void {
+  const { crossEntropy } = course;
+  if (crossEntropy === undefined) return;
   const groups = groupedByTarget(indices.map((index) => images[index]!)).slice(0, MOST_TARGETS);
-  const last = course.crossEntropy.length - 1;
+  const last = crossEntropy.length - 1;
   const steps = last > 0 ? logarithmicSteps(last, COURSE_POINTS) : [0];
   const series = groups.map((group) => {
     const places = group.map((image) => images.indexOf(image));
@@ -315,7 +319,7 @@ export function addCourse(
       name: targetText(group[0]!.target),
       x: steps.map((step) => step + 1),
       y: steps.map((step) => {
-        const total = places.reduce((sum, place) => sum + course.crossEntropy[step]![place]!, 0);
+        const total = places.reduce((sum, place) => sum + crossEntropy[step]![place]!, 0);
         return Math.max(total / places.length - floor, 1e-7);
       }),
     };

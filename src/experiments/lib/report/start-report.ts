@@ -1,8 +1,11 @@
 // What the main job's report tells besides the training: found images in the groups of its questions, and how the model
 // takes noise.
 import { barChart } from "../../../io/charts.js";
-import type { Report } from "../../../io/report.js";
-import type { OptimizeRun } from "../inputs/optimize-run.js";
+import type { GridCell } from "../../../io/grid.js";
+import type { KeyFigure, Report, Section } from "../../../io/report.js";
+import type { FoundImage, OptimizeRun } from "../inputs/optimize-run.js";
+import { type Opinion, type RobustDigits, takenFor } from "../inputs/robust-digits.js";
+import { targetText } from "../inputs/target.js";
 import type { Answers } from "../training/classify.js";
 import {
   addCourse,
@@ -17,6 +20,7 @@ import {
   onePerTarget,
 } from "./optimize-report.js";
 import { counted, percent } from "./text.js";
+import { rowsOf } from "./train-report.js";
 
 /** The wishes by what they are to show; indices into one batch. */
 export interface WishGroups {
@@ -30,10 +34,80 @@ export interface StartFindings {
   readonly optimization: OptimizeRun;
   readonly groups: WishGroups;
   readonly onNoise: Answers;
+  readonly readable: RobustDigits;
   /** Why the built-in digits stand in for MNIST, where they do. */
   readonly fallbackReason: string | undefined;
   /** Appends the sections of the training. */
   readonly addTraining: () => void;
+}
+
+/** What the images of the robust network came to, as a card. */
+export function readableCards({ run, plainOnReadable }: RobustDigits): KeyFigure[] {
+  const { images } = run;
+  const taken = takenFor(images, plainOnReadable);
+  return [
+    {
+      label: "Readable digits",
+      value: `${taken} of ${images.length}`,
+      note: "from noise, seen by a network that had no part",
+      tone: taken === images.length ? "good" : "bad",
+    },
+  ];
+}
+
+/** The last line in the terminal. */
+export function readableSummary({ run, training, plainOnReadable }: RobustDigits): string {
+  const { images } = run;
+  return `${counted(images.length, "digit")} from noise by ${training.zoo.name}: the plain network, which had no part, takes ${takenFor(images, plainOnReadable)} for what they were found for`;
+}
+
+/** The digits that can be read, and beside them those that only convince. */
+function addReadable(report: Report, readable: RobustDigits): void {
+  const { training, run, plainOnReadable, robustOnPlain, plainImages } = readable;
+  const { epsilon, steps } = training.zoo.adversary!;
+  report.section("Ten digits from pure noise", (section) => {
+    section.text(
+      `Each began as uniform noise and followed the gradient of ${training.zoo.name}: the network of this report, trained on adversarial examples. ` +
+        `Every training image was first changed against the network, by ${counted(steps, "step")} of PGD within an L2 distance of ${epsilon}. ` +
+        `It is right on ${percent(training.test.accuracy)} of the test images. The plain network had no part in these images, and takes ${takenFor(run.images, plainOnReadable)} of ${run.images.length} for what they were found for.`,
+    );
+    addOpinions(section, run.images, plainOnReadable, "plain");
+    section.text(methodText(run));
+    addSnapshots(section, run, onePerTarget(run, [...run.images.keys()]));
+  });
+  report.section("Sure, but not seeing", (section) => {
+    const least = Math.min(...plainImages.map(({ target, probabilities }) => probabilities[target.likeliest]!));
+    section.text(
+      `The plain network's own images from the same noise. It gives each of its digits at least ${percent(least)}. The robust network takes ${takenFor(plainImages, robustOnPlain)} of ${plainImages.length} for them, and is ${percent(mean(robustOnPlain.confidence), 0)} sure of its answers in the mean.`,
+    );
+    addOpinions(section, plainImages, robustOnPlain, "robust");
+  });
+}
+
+const mean = (values: ArrayLike<number>) => Array.from(values).reduce((a, b) => a + b, 0) / values.length;
+
+/** Images with the probability of their digit, and the answer of another network. */
+function addOpinions(section: Section, images: readonly FoundImage[], opinion: Opinion, other: string): void {
+  const cells = images.map(
+    ({ pixels, target, probabilities }, index): GridCell => ({
+      ...{ pixels, width: 28, height: 28 },
+      highlight: opinion.predicted[index] === target.likeliest ? "good" : "bad",
+      caption: [
+        `${targetText(target)}: ${percent(probabilities[target.likeliest]!, 1)}`,
+        `${other}: ${opinion.predicted[index]}, ${percent(opinion.confidence[index]!, 1)}`,
+      ],
+      figures: {
+        "probability of the digit": probabilities[target.likeliest]!,
+        [`${other} network says`]: String(opinion.predicted[index]),
+        [`${other} network's confidence`]: opinion.confidence[index]!,
+      },
+    }),
+  );
+  section.grid(rowsOf(cells, 5), {
+    scale: 4,
+    alt: "Digits from noise with what both networks say",
+    caption: `Under each image the asked digit with its probability, and the ${other} network's answer; green where that is the digit.`,
+  });
 }
 
 /** How a model answers to noise: how often each digit, and how sure it is of it. */
@@ -53,7 +127,7 @@ export function noiseFigures({ predicted, confidence, count, classCount }: Answe
 
 /** Appends everything. */
 export function addStartSections(report: Report, findings: StartFindings): void {
-  const { optimization: run, groups, onNoise, fallbackReason, addTraining } = findings;
+  const { optimization: run, groups, onNoise, readable, fallbackReason, addTraining } = findings;
   if (fallbackReason !== undefined) {
     report.section("Data", (section) => {
       section.note(
@@ -61,6 +135,7 @@ export function addStartSections(report: Report, findings: StartFindings): void 
       );
     });
   }
+  addReadable(report, readable);
   report.section("Digits from noise", (section) => {
     section.text(
       `${answersRemark(run, groups.noise)} ${changeRemark(run, groups.noise)} ${lateStepsRemark(run, groups.noise)}`,

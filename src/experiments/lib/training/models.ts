@@ -49,7 +49,18 @@ export interface ZooModel {
   readonly validationSplit?: number;
   /** Whether batches are distorted at random, see augment.ts. */
   readonly augmented?: boolean;
+  /** Whom every batch is handed to before it is trained on: adversarial training. */
+  readonly adversary?: ZooAdversary;
   readonly reference?: ReferenceFigures;
+}
+
+/** PGD in the L2 ball from a random start, in steps that are twice the radius in all. */
+export interface ZooAdversary {
+  /** Radius, for pixels in [0, 1]. */
+  readonly epsilon: number;
+  readonly steps: number;
+  /** Share of the training over which the radius grows from 0: at once, a network learns nothing. */
+  readonly warmup: number;
 }
 
 const withAdam = {
@@ -59,6 +70,19 @@ const withAdam = {
 const withSgd = {
   optimizer: (options: ZooOptimizerOptions) => sgd(options),
   optimizerText: (learningRate: number) => `SGD, learning rate ${learningRate}`,
+};
+
+/** Adam, its rate growing over a twentieth of the steps, then falling as a cosine. */
+const withWarmCosine = {
+  optimizer: ({ learningRate, ...options }: ZooOptimizerOptions, steps: number) => {
+    const warmupSteps = Math.floor(steps / 20);
+    return adam({
+      ...options,
+      learningRate: cosineDecay({ learningRate, warmupSteps, decaySteps: Math.max(1, steps - warmupSteps) }),
+    });
+  },
+  optimizerText: (learningRate: number) =>
+    `Adam, learning rate ${learningRate} after a warm-up, then falling as a cosine`,
 };
 
 const relu = { activation: "relu" } as const;
@@ -74,21 +98,17 @@ const normalizedConv = (filters: number, options: Partial<Conv2dOptions> = {}) =
   activation("relu"),
 ];
 
+const smallCnn = () => [
+  ...[conv(24), maxPool2d(2), conv(36), maxPool2d(2), conv(64)],
+  ...[flatten(), dense({ units: 64, ...relu }), output()],
+];
+
 /** In the order of `kilograd list`. */
 export const zoo: readonly ZooModel[] = [
   {
     name: "small-cnn",
     description: "three convolutions, the model of `npm start`",
-    layers: () => [
-      conv(24),
-      maxPool2d(2),
-      conv(36),
-      maxPool2d(2),
-      conv(64),
-      flatten(),
-      dense({ units: 64, ...relu }),
-      output(),
-    ],
+    layers: smallCnn,
     epochs: 5,
     batchSize: 32,
     learningRate: 1e-3,
@@ -166,15 +186,18 @@ export const zoo: readonly ZooModel[] = [
     epochs: 12,
     batchSize: 128,
     learningRate: 3e-3,
-    optimizer: ({ learningRate, ...options }, steps) => {
-      const warmupSteps = Math.floor(steps / 20);
-      return adam({
-        ...options,
-        learningRate: cosineDecay({ learningRate, warmupSteps, decaySteps: Math.max(1, steps - warmupSteps) }),
-      });
-    },
-    optimizerText: (learningRate) => `Adam, learning rate ${learningRate} after a warm-up, then falling as a cosine`,
+    ...withWarmCosine,
     augmented: true,
+  },
+  {
+    name: "robust-cnn",
+    description: "small-cnn, trained on adversarial examples: its images from noise can be read",
+    layers: smallCnn,
+    epochs: 2,
+    batchSize: 128,
+    learningRate: 2e-3,
+    ...withWarmCosine,
+    adversary: { epsilon: 2.5, steps: 3, warmup: 0.5 },
   },
 ];
 

@@ -2,6 +2,9 @@
 // figures and text. Where settings come from and where results go is up to the commands.
 import { join } from "node:path";
 import { type ImageDataset, type LabelledImages, limitImages, splitImages } from "../../../data/dataset.js";
+import { adversary } from "../../../inputs/attacks/adversary.js";
+import type { StepAttack } from "../../../inputs/attacks/attack.js";
+import { pgd } from "../../../inputs/attacks/pgd.js";
 import type { Architecture } from "../../../nn/architecture.js";
 import { type Callback, progressBar, terminateOnNaN } from "../../../nn/callbacks/index.js";
 import type { ModelFile } from "../../../nn/checkpoint.js";
@@ -9,6 +12,7 @@ import type { History } from "../../../nn/history.js";
 import { crossEntropy } from "../../../nn/losses.js";
 import type { Model } from "../../../nn/model.js";
 import type { Optimizer } from "../../../nn/optimizers.js";
+import type { Perturb } from "../../../nn/training/options.js";
 import { KilogradError, UsageError } from "../../../tensor/errors.js";
 import type { WebGpuDevice } from "../../../webgpu/device.js";
 import { liveCurves } from "../frame/live-curves.js";
@@ -27,7 +31,7 @@ import {
 import { distort } from "./augment.js";
 import { type Classification, classify } from "./classify.js";
 import { trainingClock } from "./experiment-training.js";
-import { type ZooModel, zooArchitecture } from "./models.js";
+import { type ZooAdversary, type ZooModel, zooArchitecture } from "./models.js";
 import { measureCeilings, profiledSteps, profileSteps } from "./profile.js";
 
 /** Everything that fixes a training; `metrics.json` has it as `config`. */
@@ -143,8 +147,9 @@ export interface TrainingSetup {
   readonly config: TrainConfig;
   readonly dataset: ImageDataset;
   readonly sets: TrainSets;
-  /** Where the checkpoint is kept. */
+  /** Where the checkpoint is kept, and its name there; default "checkpoint.safetensors". */
   readonly folder: string;
+  readonly checkpointName?: string;
   readonly resume?: ModelFile;
   /** Options of `kilograd train` besides --resume that go on with this training; the checkpoint has the others. */
   readonly goOnWith?: CommandOptions;
@@ -153,6 +158,7 @@ export interface TrainingSetup {
 /** Trains and measures. @throws the signal's reason, with a checkpoint written, when it is aborted */
 export async function runTraining(setup: TrainingSetup, { signal, savable, say, live }: RunContext): Promise<TrainRun> {
   const { model, zoo, config, dataset, sets, folder, resume, goOnWith } = setup;
+  const { checkpointName = "checkpoint.safetensors" } = setup;
   const clock = trainingClock();
   const architecture = zooArchitecture(zoo);
   const parameters = architecture.countParameters().total;
@@ -176,8 +182,9 @@ export async function runTraining(setup: TrainingSetup, { signal, savable, say, 
       savable?.(true);
     },
   };
-  const checkpoint = join(folder, "checkpoint.safetensors");
-  const optimizer = optimizerOf(zoo, config, config.epochs * Math.ceil(sets.train.count / config.batch));
+  const checkpoint = join(folder, checkpointName);
+  const steps = config.epochs * Math.ceil(sets.train.count / config.batch);
+  const optimizer = optimizerOf(zoo, config, steps);
   const history = await model
     .fit(sets.train, {
       optimizer,
@@ -191,6 +198,7 @@ export async function runTraining(setup: TrainingSetup, { signal, savable, say, 
         parameters > MOST_GUARDED_PARAMETERS ? stopOnNonFinite() : terminateOnNaN(),
       ],
       ...(zoo.augmented && { augment: distort }),
+      ...(zoo.adversary && { perturb: adversaryOf(zoo.adversary, steps) }),
       checkpoint: { path: checkpoint, everySteps: CHECKPOINT_EVERY, notes: { config } },
       ...(resume && { resume }),
       signal,
@@ -260,6 +268,15 @@ function optimizerOf(zoo: ZooModel, { lr, ema }: TrainConfig, steps: number): Op
   return zoo.optimizer({ learningRate: lr, ...(ema !== undefined && { emaMomentum: ema }) }, steps);
 }
 
+/** @param steps of the whole training */
+export function adversaryOf({ epsilon, steps: attackSteps, warmup }: ZooAdversary, steps: number): Perturb {
+  return adversary({ attack: l2Attack({ epsilon, steps: attackSteps }), warmupSteps: Math.round(warmup * steps) });
+}
+
+/** Steps that are twice the radius in all: enough for the other side of the ball. */
+export const l2Attack = ({ epsilon, steps }: Pick<ZooAdversary, "epsilon" | "steps">): StepAttack =>
+  pgd({ norm: "l2", epsilon, steps, relativeStep: 2 / steps, randomStart: true });
+
 /** The optimizer and its settings, for lists and reports. */
 export function optimizerText(zoo: ZooModel, { lr, ema }: TrainConfig): string {
   return `${zoo.optimizerText(lr)}${ema === undefined ? "" : `, weights averaged with momentum ${ema}`}`;
@@ -273,6 +290,7 @@ export async function profileTraining({ model, zoo, config, sets, history }: Tra
       .fit(sets.train, {
         ...{ optimizer, loss: crossEntropy, batchSize: config.batch, epochs: Number.MAX_SAFE_INTEGER, maxSteps: count },
         ...(zoo.augmented && { augment: distort }),
+        ...(zoo.adversary && { perturb: adversaryOf(zoo.adversary, count) }),
       })
       .finally(() => optimizer.dispose());
   };
@@ -295,7 +313,11 @@ const figuresOf = ({ loss, accuracy }: Figures): Figures => ({ loss, accuracy })
 /** What a model file says of its training; `optimize` reads it. */
 export function modelNotes(run: TrainRun): Record<string, unknown> {
   const { config, train, validation, test } = run;
-  return { config, train: figuresOf(train), validation: validation ?? null, test: figuresOf(test) };
+  const { adversary } = run.zoo;
+  return {
+    ...{ config, train: figuresOf(train), validation: validation ?? null, test: figuresOf(test) },
+    ...(adversary && { robust: { attack: "PGD", norm: "l2", ...adversary } }),
+  };
 }
 
 /** Curves by what they are of: without a validation part, what Keras would call val_accuracy is the test part's. */
@@ -323,6 +345,7 @@ export function trainingMetrics(run: TrainRun, device: WebGpuDevice) {
       ...config,
       optimizer: optimizerText(zoo, config),
       augmented: zoo.augmented ?? false,
+      adversary: zoo.adversary ?? null,
       dataSource: dataset.source,
       trainImages: sets.train.count,
       validationImages: sets.validation?.count ?? 0,
