@@ -535,6 +535,7 @@ const rights: Readonly<Record<string, Right>> = {
     ]),
   ],
   "inputs.objectives.targetProbabilities": () => [[0.5, 0.5]],
+  "inputs.objectives.logOdds": ({ random }) => [[0.5, 0.5], pick(random, [{}, { rivals: 0.5, balance: 2 }])],
   "inputs.objectives.outputs": () => [[0.5, 0.5]],
   "inputs.objectives.logit": () => [pick<unknown>(pickless, [1, [0, 1]])],
   "inputs.objectives.channel": () => ["maps", 1],

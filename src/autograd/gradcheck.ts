@@ -71,7 +71,8 @@ export interface GradcheckReport {
 }
 
 function toTensor(device: Device, input: GradcheckInput): Tensor {
-  if (typeof input === "object" && "shape" in input) return tensor(device, input.values, { shape: input.shape });
+  if (typeof input === "object" && input !== null && "shape" in input)
+    return tensor(device, input.values, { shape: input.shape });
   return tensor(device, input as NestedArray);
 }
 

@@ -38,6 +38,7 @@ export function recompute<Inputs extends readonly Tensor[]>(
     return output;
   };
   return (...inputs) => {
+    if (inputs.length === 0) throw new UsageError("recompute: needs at least one input, got none");
     inputs.forEach((input, i) => {
       requireTensor("recompute", `input ${i}`, input);
     });

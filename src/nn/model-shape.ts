@@ -169,6 +169,7 @@ export class ModelShape {
    * cores.
    */
   hasTinyDispatches(batchSize: number): boolean {
+    check("hasTinyDispatches", "batchSize", batchSize, integer({ from: 1 }));
     const computing = this.calls.filter((call) => this.multiplyAddsOf(call) > 0);
     return this.multiplyAdds() * batchSize < 1e6 * computing.length;
   }

@@ -47,12 +47,14 @@ const settingRules = {
   ...{ smallEpochs: count(MOST_EPOCHS, 1), mlpEpochs: count(MOST_EPOCHS, 1), cnnEpochs: count(MOST_EPOCHS, 1) },
   ...{
     robustEpochs: count(MOST_EPOCHS, 1),
+    judgeEpochs: count(MOST_EPOCHS, 1),
     classifierEpochs: count(MOST_EPOCHS, 1),
     finderEpochs: count(MOST_EPOCHS, 1),
   },
   ...{ photographPlainEpochs: count(MOST_EPOCHS, 1), photographEpochs: count(MOST_EPOCHS, 1) },
   ...{ photographWarmupEpochs: number({ from: 0, to: MOST_EPOCHS }), gradientEpoch: count(MOST_EPOCHS, 1) },
   ...{ learningRate: number({ above: 0, to: MOST_RATE }), shortLearningRate: number({ above: 0, to: MOST_RATE }) },
+  judgeRate: number({ above: 0, to: MOST_RATE }),
   ...{ robustLearningRate: number({ above: 0, to: MOST_RATE }), photographRate: number({ above: 0, to: MOST_RATE }) },
   ...{
     generatorRate: number({ above: 0, to: MOST_RATE }),
