@@ -25,6 +25,7 @@ const isQuick = Boolean(process.env["KILOGRAD_TEST_QUICK"]);
 export default defineConfig({
   test: {
     pool: "forks",
+    execArgv: ["--expose-gc"],
     // A software adapter uses every core by itself; the second process fills the time in which a file works on the CPU
     // alone.
     maxWorkers: 2,
@@ -34,7 +35,10 @@ export default defineConfig({
     projects: isQuick
       ? [{ extends: true, test: { name: "quick", include: quickFiles() } }]
       : [
-          { extends: true, test: { name: "shared", include: shared, isolate: false } },
+          {
+            extends: true,
+            test: { name: "shared", include: shared, isolate: false, setupFiles: ["test/collect-garbage.ts"] },
+          },
           { extends: true, test: { name: "alone", include: ["test/**/*.test.ts"], exclude: shared } },
         ],
   },

@@ -21,6 +21,11 @@ import type { SharedGpu } from "./shared.js";
 
 /** Bind groups kept per program; beyond that the program's cache starts anew. */
 const BIND_GROUPS_PER_PROGRAM = 512;
+/**
+ * Bind groups kept for all programs together; beyond that all caches start anew. lavapipe maps a page for each, and
+ * Linux gives a process 65,530 maps.
+ */
+const MOST_BIND_GROUPS = 8192;
 
 /** What the programs of a device are compiled with. */
 export interface ProgramsOptions {
@@ -36,6 +41,7 @@ export class Programs {
   private readonly layouts: Map<string, GPUBindGroupLayout>;
   private readonly parameterLayout: GPUBindGroupLayout;
   private readonly compileAhead: CompileAhead | undefined;
+  private cachedBindGroups = 0;
   private readonly reportsLater: boolean;
 
   constructor(
@@ -73,11 +79,20 @@ export class Programs {
     const { program, bound } = command;
     let bindGroup = program.bindGroups.get(bound);
     if (bindGroup === undefined) {
-      if (program.bindGroups.size >= BIND_GROUPS_PER_PROGRAM) program.bindGroups.clear();
+      if (program.bindGroups.size >= BIND_GROUPS_PER_PROGRAM) this.forgetBindGroups([program]);
+      if (this.cachedBindGroups >= MOST_BIND_GROUPS) this.forgetBindGroups(this.known.values());
       bindGroup = this.bindGroupOf(command);
       program.bindGroups.set(bound, bindGroup);
+      this.cachedBindGroups++;
     }
     return bindGroup;
+  }
+
+  private forgetBindGroups(programs: Iterable<Program>): void {
+    for (const { bindGroups } of programs) {
+      this.cachedBindGroups -= bindGroups.size;
+      bindGroups.clear();
+    }
   }
 
   private bindGroupOf({ call, program, dispatch }: DispatchCommand): GPUBindGroup {
