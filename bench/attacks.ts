@@ -1,6 +1,10 @@
-// Robust accuracy under this library's attacks, for attacks.py to compare with Foolbox's and AutoAttack's on the same
-// weights and images: npm run bench:attacks -- OUT, then python3 bench/attacks.py OUT. Takes MNIST where it is found,
-// otherwise built-in digits. OUT gets weights.safetensors, images.safetensors and ours.json.
+// Robust accuracy under this library's attacks. attacks.py compares it with Foolbox's and AutoAttack's on the same
+// weights and images.
+//
+// npm run bench:attacks -- OUT, then python3 bench/attacks.py OUT
+//
+// Takes MNIST where it is found, otherwise built-in digits. OUT gets weights.safetensors, images.safetensors and
+// ours.json.
 import { join } from "node:path";
 import { adversary, attackImages, attacks, type Norm } from "../src/inputs.js";
 import { data, io, loss, nn, openDevice, optim } from "../src/node.js";

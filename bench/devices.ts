@@ -1,5 +1,6 @@
 // What a process keeps that opens and destroys devices again and again: threads, handles and memory, as Linux has them,
 // after garbage is collected.
+//
 // npm run bench:devices -- --cycles 300 --idle    (--idle: without work in between)
 import { readdirSync, readFileSync } from "node:fs";
 import { parseArgs } from "node:util";

@@ -1,5 +1,7 @@
-// Trains one epoch over a folder of small PNGs that it makes in a temporary folder, and watches the process's memory
-// and the share of time in which the device waits for pictures: npm run bench:folder -- --pictures 100000
+// Trains one epoch over a folder of small PNGs that it makes in a temporary folder. It watches the process's memory and
+// the share of time in which the device waits for pictures.
+//
+// npm run bench:folder -- --pictures 100000
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

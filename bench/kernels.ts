@@ -1,6 +1,6 @@
-// `npm run bench`: every kind of kernel at the shapes of the experiments, with its rate and the share of what the
-// adapter reaches at all: the better of its ceiling right before and right after (with `--quick`, at the beginning).
-// `-- --filter conv --quick` for some of them.
+// `npm run bench`: every kind of kernel at the shapes of the experiments, with its rate. Beside it stands its share of
+// what the adapter reaches at all. That is the better of its ceiling right before and right after (with `--quick`, at
+// the beginning). `-- --filter conv --quick` for some of them.
 
 import { measureCeilings, onSoftware } from "../src/experiments/lib/training/profile.js";
 import {

@@ -1,5 +1,5 @@
-// How bench:peers talks to a contender, which is a process of its own: requests come as lines of JSON on standard
-// input, answers go as lines that begin with "@" on standard output, where Dawn and others print what they like.
+// How bench:peers talks to a contender, which is a process of its own. Requests come as lines of JSON on standard
+// input. Answers go as lines that begin with "@" on standard output, where Dawn and others print what they like.
 import { writeFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import type { Contender } from "./subject.js";

@@ -1,6 +1,6 @@
-// `npm run bench:steps`: whole training steps, as `fit` takes them (batch gathered and uploaded, forward, loss,
-// gradients, optimizer, figures read every so often), and steps of input optimisation, as `kilograd optimize` takes
-// them. With `-- --profile`, the kernels of each, too.
+// `npm run bench:steps`: whole training steps, as `fit` takes them, and steps of input optimisation, as
+// `kilograd optimize` takes them. A training step is: batch gathered and uploaded, forward, loss, gradients, optimizer,
+// figures read every so often. With `-- --profile`, the kernels of each, too.
 //
 // Plain runs, timed by the clock, take turns with runs that measure what of a step is not kernels (measureOverhead),
 // per step

@@ -1,5 +1,5 @@
-// What bench:steps and bench:peers run: models with their batches, and input optimisation, as plain data that every
-// contender can be given: layers, weights, inputs and targets in files. Nothing here computes.
+// What bench:steps and bench:peers run: models with their batches, and input optimisation. All of it is plain data that
+// every contender can be given: layers, weights, inputs and targets in files. Nothing here computes.
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { digits } from "../src/data/digits.js";

@@ -1,6 +1,6 @@
-// Random command lines over all commands, each in a process of its own: options that exist and that do not, values in
-// and out of range, arguments of every kind. It ends by itself or when it is asked to, with exit code 0, 1 or 2,
-// without a stack trace; a refusal is one line on stderr and nothing on stdout.
+// Random command lines over all commands, each in a process of its own. They have options that exist and that do not,
+// values in and out of range, and arguments of every kind. A process ends by itself or when it is asked to, with exit
+// code 0, 1 or 2, without a stack trace. A refusal is one line on stderr and nothing on stdout.
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,5 +1,6 @@
-// `npm run soak -- [--steps N]`: trains small-cnn for many steps and watches memory: the adapter's must not change once
-// steps are replayed, the process's grow by at most 10 MiB over the second half. Exit code 1 where one does.
+// `npm run soak -- [--steps N]`: trains small-cnn for many steps and watches memory. The adapter's must not change once
+// steps are replayed. The process's may grow by at most 10 MiB over the second half. Exit code 1 where one does not
+// hold.
 import { parseArgs } from "node:util";
 import { digits } from "../src/data/digits.js";
 import { zooArchitecture, zooModel } from "../src/experiments/lib/training/models.js";

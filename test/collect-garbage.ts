@@ -1,5 +1,5 @@
-// Collects garbage now and then in a process of many test files: bind groups that nobody has any more come back only
-// so, lavapipe maps a page for each, and Linux gives a process 65,530 maps.
+// Collects garbage now and then in a process of many test files. Bind groups that nobody has any more come back only
+// so. lavapipe maps a page for each, and Linux gives a process 65,530 maps.
 import { afterEach } from "vitest";
 
 const EVERY = 100;

@@ -12,8 +12,8 @@ export interface CustomResult {
   /** The result of the operation. */
   readonly value: Tensor;
   /**
-   * From the gradient of `value`, of its shape, those of the inputs: a tensor for one input, else an array with one for
-   * each, null where there is none. It is called with `saved` behind that.
+   * From the gradient of `value`, of its shape, those of the inputs. For one input it gives a tensor, else an array
+   * with one for each, null where there is none. It is called with `saved` behind that.
    */
   readonly gradient: (dy: Tensor, ...saved: Tensor[]) => Tensor | readonly (Tensor | null)[];
   /** Tensors that `gradient` reads; kept until the backward pass, and refused there if they changed. Default none. */

@@ -1,5 +1,5 @@
-// Proving gradients, and gradients of gradients: analytic ones against central differences in float64 on the CPU
-// reference, and those of a WebGPU device against those of the reference.
+// Proving gradients, and gradients of gradients. Analytic ones are compared with central differences in float64 on the
+// CPU reference, and those of a WebGPU device with those of the reference.
 import { CpuDevice } from "../tensor/cpu.js";
 import { type Device, deviceRule } from "../tensor/device.js";
 import { KilogradError, UsageError } from "../tensor/errors.js";
@@ -98,8 +98,8 @@ export async function gradcheck(
 }
 
 /**
- * Checks the gradients of the gradients of `fn`, as gradcheck does those of `fn`: the derivatives of all its gradients
- * with respect to its inputs, and to the gradient of its result, which is the last input in reports.
+ * Checks the gradients of the gradients of `fn`, as gradcheck does those of `fn`. These are the derivatives of all its
+ * gradients with respect to its inputs, and to the gradient of its result. That gradient is the last input in reports.
  *
  * @example await gradgradcheck((x) => tanh(x), [[0.1, -0.4]]);
  * @throws KilogradError "GRADCHECK" naming the worst element, unless `raise` is false; "NO_GRADIENT" for an operation

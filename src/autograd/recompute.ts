@@ -1,5 +1,5 @@
-// Checkpointing: a part of a model whose results between input and output are not kept for the backward pass but
-// computed again there (Chen et al. 2016, "Training deep nets with sublinear memory cost").
+// Checkpointing of a part of a model (Chen et al. 2016, "Training deep nets with sublinear memory cost"). Its results
+// between input and output are not kept for the backward pass but computed again there.
 import { UsageError } from "../tensor/errors.js";
 import { callable, check } from "../tensor/options.js";
 import { scope } from "../tensor/scope.js";
@@ -20,7 +20,7 @@ import {
 } from "./tape.js";
 
 /**
- * `recompute(fn)(...inputs)` gives what `fn` gives, and the same gradients, but keeps only the inputs for the backward
+ * `recompute(fn)(...inputs)` gives what `fn` gives, and the same gradients. It keeps only the inputs for the backward
  * pass, which runs `fn` again: a forward pass more for less memory. Gradients reach the inputs and every weight that
  * `fn` uses. `fn` must do the same again, with tensors that are still there. Random numbers are those of the first
  * time, keys given as functions included. The running statistics of batchNorm change once.

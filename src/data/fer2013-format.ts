@@ -136,7 +136,7 @@ interface Field {
 }
 
 /**
- * Parses the bytes of a `fer2013.csv`: a header that names emotion, pixels and Usage in any order, then a row per face
+ * Parses the bytes of a `fer2013.csv`. A header names emotion, pixels and Usage in any order. Then comes a row per face
  * with 48 x 48 pixels from 0 to 255 separated by single spaces. Fields may be quoted; blank lines may follow the last
  * row.
  *

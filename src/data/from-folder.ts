@@ -91,8 +91,8 @@ export interface FolderData {
  * for a name each.
  *
  * Pictures are read as they lie in the file: an orientation that a camera noted in a JPEG is not applied.
- * @throws DataError for a folder that cannot be read or has no pictures, a list of labels that is malformed, and, while
- * batches are taken, a picture that cannot be read
+ * @throws DataError for a folder that cannot be read or has no pictures, and a list of labels that is malformed
+ * @throws DataError, while batches are taken, for a picture that cannot be read
  * @example
  * const { train, validation, classNames } = await data.fromFolder("flowers", { size: [64, 64], validationSplit: 0.2 });
  * await model.fit(train, { optimizer, loss: loss.crossEntropy, validationData: validation, epochs: 10 });

@@ -1,4 +1,4 @@
-// Data sets in files of records of one length, IDX and CIFAR-10's, as batches that are read by ranges: a file is never
+// Data sets in files of records of one length, IDX and CIFAR-10's, as batches that are read by ranges. A file is never
 // held as a whole, whatever its size.
 import { type FileHandle, open, stat } from "node:fs/promises";
 import { DataError, UsageError } from "../tensor/errors.js";

@@ -59,8 +59,8 @@ function text(header: Uint8Array, start: number, length: number): string {
 }
 
 /**
- * A number from 0: octal digits, with spaces before and spaces or zero bytes behind; or, where the highest bit is set,
- * the rest of the field as big-endian bytes, as GNU tar writes sizes from 8 GiB. undefined for anything else.
+ * A number from 0: octal digits, with spaces before and spaces or zero bytes behind. Where the highest bit is set, it
+ * is the rest of the field as big-endian bytes. GNU tar writes sizes from 8 GiB so. undefined for anything else.
  */
 function number(header: Uint8Array, start: number, length: number): number | undefined {
   const field = header.subarray(start, start + length);

@@ -1,5 +1,6 @@
-// Adversarial examples from generator networks, beside FGSM and PGD: five handwritten digits, each made to be answered
-// as each of the ten classes, and a photograph of CIFAR-10. Two rows of one experiment, which is the same for both.
+// Adversarial examples from generator networks, beside FGSM and PGD. They are of five handwritten digits, each made to
+// be answered as each of the ten classes, and of a photograph of CIFAR-10. Two rows of one experiment, which is the
+// same for both.
 import { loadCifar10 } from "../data/cifar10.js";
 import { type ImageDataset, limitImages } from "../data/dataset.js";
 import { Report } from "../io/report.js";

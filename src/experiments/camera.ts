@@ -1,5 +1,5 @@
-// `kilograd camera`: what a model says of the face in every frame of a camera, a video or a folder of pictures, as they
-// come, with frames per second and latency.
+// `kilograd camera`: what a model says of the face in every frame of a camera, a video or a folder of pictures. It says
+// so as frames come, with frames per second and latency.
 
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";

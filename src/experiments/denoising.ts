@@ -1,5 +1,5 @@
-// Taking salt-and-pepper noise out of digits with an autoencoder: how a classifier reads noisy and denoised digits by
-// the amount of noise, and what digits random codes are decoded into.
+// Taking salt-and-pepper noise out of digits with an autoencoder. The experiment shows how a classifier reads noisy and
+// denoised digits by the amount of noise, and what digits random codes are decoded into.
 import { type LabelledImages, limitImages } from "../data/dataset.js";
 import { lineChart } from "../io/charts.js";
 import type { GridCell } from "../io/grid.js";

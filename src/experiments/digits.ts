@@ -31,8 +31,9 @@ const reference = {
   /** Trainings of each model that has a reference, which is one training's figure. */
   replicates: 3,
   /**
-   * Models of whose weights a moving average is measured beside the last step's weights: those trained at a constant
-   * rate, without batch normalisation, whose statistics belong to the last weights. Its momentum.
+   * Models of whose weights a moving average is measured beside the last step's weights. They are trained at a constant
+   * rate, without batch normalisation, whose statistics belong to the last weights. `emaMomentum` is the average's
+   * momentum.
    */
   averaged: ["small-cnn", "sgd-cnn"] as readonly string[],
   emaMomentum: 0.999,

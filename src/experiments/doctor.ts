@@ -67,8 +67,8 @@ export async function doctor(context: RunContext) {
 }
 
 /**
- * One training step of a small CNN on the device and on the float64 reference, from the same weights: convolution,
- * pooling, dense layers, softmax, all gradients and the optimizer must agree.
+ * One training step of a small CNN on the device and on the float64 reference, from the same weights. All must agree:
+ * convolution, pooling, dense layers, softmax, all gradients and the optimizer.
  */
 export async function selfTest(device: WebGpuDevice): Promise<SelfTest> {
   // float16 operands have 11 bits, float32 24.

@@ -1,5 +1,6 @@
-// Emotions from faces: a small convolutional network on FER2013, what it gets right and wrong by class, its speed for
-// one face at a time, and the model as Keras's .h5, which `kilograd camera` takes.
+// Emotions from faces: a small convolutional network on FER2013. The experiment shows what the network gets right and
+// wrong by class, and its speed for one face at a time. The model is saved as Keras's .h5, which `kilograd camera`
+// takes.
 
 import { join } from "node:path";
 import { loadCifar10 } from "../data/cifar10.js";

@@ -1,5 +1,5 @@
-// Classifiers that resist adversarial examples: the same networks trained as usual and by adversarial training, on
-// digits and on CIFAR-10, under FGSM, PGD and the generators of adversarial-mnist, before and after.
+// Classifiers that resist adversarial examples. The same networks are trained as usual and by adversarial training, on
+// digits and on CIFAR-10. They are measured under FGSM, PGD and the generators of adversarial-mnist, before and after.
 import { loadCifar10 } from "../data/cifar10.js";
 import { type LabelledImages, limitImages } from "../data/dataset.js";
 import { type PgdOptions, pgd } from "../inputs/attacks/pgd.js";

@@ -1,6 +1,6 @@
-// `kilograd start`, the main job: trains small-cnn, measures it, freezes it, and finds images that make it answer each
-// digit, mixtures of digits, and other digits than real ones show. Then the same network is trained on adversarial
-// examples, and gives digits from noise that a person can read. One report tells all of it.
+// `kilograd start`, the main job: trains small-cnn, measures it, freezes it, and finds images for it. The images make
+// it answer each digit, mixtures of digits, and other digits than real ones show. Then the same network is trained on
+// adversarial examples, and gives digits from noise that a person can read. One report tells all of it.
 
 import { join } from "node:path";
 import type { LabelledImages } from "../data/dataset.js";

@@ -1,6 +1,7 @@
-// Plain fully connected networks on digits: a small one against its reference, then weight decay: the same network with
-// L2 penalties of five strengths, several replicates each, by final, mean and best validation accuracy. Validation
-// images are held out of the training images; the test part is looked at once, after the last step.
+// Plain fully connected networks on digits: a small one against its reference, then weight decay. Weight decay takes
+// the same network with L2 penalties of five strengths, several replicates each. They are compared by final, mean and
+// best validation accuracy. Validation images are held out of the training images; the test part is looked at once,
+// after the last step.
 import { limitImages } from "../data/dataset.js";
 import { lineChart } from "../io/charts.js";
 import { Report, type TableCell } from "../io/report.js";

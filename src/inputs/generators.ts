@@ -89,7 +89,7 @@ export interface GeneratedImages {
 
 /**
  * Adam for `steps` steps. Squared error behind a softmax that is sure of its answer has a gradient near 0, many powers
- * of ten below that on the border of two classes. So epsilon is far below any gradient, and beta2 is 0.9: with 0.999,
+ * of ten below that on the border of two classes. So epsilon is far below any gradient, and beta2 is 0.9. With 0.999,
  * Adam would remember the large gradients of a border for a thousand steps, and stand still on the plateau behind it.
  */
 export function generatorAdam(rate: number, steps: number): Optimizer {
@@ -98,7 +98,7 @@ export function generatorAdam(rate: number, steps: number): Optimizer {
 
 /**
  * In the first half of the rounds, (b) takes the classifier's logits divided by this. Where a classifier is sure of a
- * third class, squared error leads to the border of that class and the next, and stays there: the target's share of the
+ * third class, squared error leads to the border of that class and the next, and stays there. The target's share of the
  * gradient is as small as its probability. With a softer softmax every class has its share.
  */
 export const TEMPERATURE = 10;
@@ -109,7 +109,7 @@ const START_RATE = 0.05;
 /**
  * Trains N generators side by side. With one input neuron that is 1, the weights of all are one tensor [N, pixels],
  * whose rows are the outputs. The losses are added, so a row's gradient is that of its own generator, and Adam works on
- * every element for itself: this is exactly N networks, each trained alone, in one batch for the classifier. After
+ * every element for itself. This is exactly N networks, each trained alone, in one batch for the classifier. After
  * every step weights are limited to [0, 1], as pixels are.
  *
  * In (b) a generator whose image the classifier answers with the target, surely enough, rests; in (a) one whose is not.

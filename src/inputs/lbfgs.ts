@@ -1,8 +1,8 @@
 // L-BFGS: a quasi-Newton method for functions without noise, such as "which image gives exactly these activations".
-// After PyTorch's LBFGS with line_search_fn="strong_wolfe": directions by the two-loop recursion (Nocedal and Wright,
-// Numerical Optimization, algorithm 7.4), steps that fulfil the strong Wolfe conditions (algorithms 3.5 and 3.6), the
-// same defaults and ends. Vectors stay on the device; what the line search needs to know are a few numbers of each
-// evaluation, in one read.
+// After PyTorch's LBFGS with line_search_fn="strong_wolfe", with the same defaults and ends. Directions come by the
+// two-loop recursion (Nocedal and Wright, Numerical Optimization, algorithm 7.4). Steps fulfil the strong Wolfe
+// conditions (algorithms 3.5 and 3.6). Vectors stay on the device; what the line search needs to know are a few numbers
+// of each evaluation, in one read.
 import { zeros } from "../autograd/ops/create.js";
 import { abs, add, mul, neg, sub } from "../autograd/ops/elementwise.js";
 import { max, sum } from "../autograd/ops/reduce.js";
@@ -287,8 +287,8 @@ async function numbersOf(fn: () => Tensor[]): Promise<number[]> {
 }
 
 /**
- * A point that fulfils the strong Wolfe conditions, or the best of `most` evaluations: first lengths are tried until
- * two of them have such a point between them, then what is between gets smaller.
+ * A point that fulfils the strong Wolfe conditions, or the best of `most` evaluations. First lengths are tried until
+ * two of them have such a point between them. Then what is between gets smaller.
  */
 async function lineSearch(
   search: Search,

@@ -94,9 +94,12 @@ const logOddsRules: Rules<LogOddsOptions> = { rivals: number({ from: 0 }), balan
 const OUT_OF_REACH = 1e30;
 
 /**
- * The log-odds of the asked classes grow: sum of p z over the asked classes, less `rivals` times logSumExp of the
- * others' logits z, less `balance` times the cross-entropy of the asked classes among each other to their shares p.
- * Unlike a cross-entropy it does not end where the model is sure: evidence for the class still grows.
+ * The log-odds of the asked classes grow. They are
+ * - the sum of p z over the asked classes, with logits z and shares p,
+ * - less `rivals` times logSumExp of the others' logits,
+ * - less `balance` times the cross-entropy of the asked classes among each other to their shares p.
+ *
+ * Unlike a cross-entropy, the objective does not end where the model is sure: evidence for the class still grows.
  * @param targets [N, classes], or [classes] for all images; each row not negative with sum 1
  * @throws ShapeError where they do not fit the model and the images, UsageError for rows that are no probabilities
  */

@@ -145,8 +145,10 @@ export function settlingRate(learningRate: number, steps: number): Schedule {
 /**
  * Changes images so that the sum of an objective and of penalties falls. The model is in inference mode and frozen:
  * gradients flow to the images only, no kernel computes those of weights. The same options give the same bits.
- * @throws ShapeError where starts or targets do not fit the model, UsageError for options out of range, KilogradError
- * `NON_FINITE` where a loss is infinite or NaN, the signal's reason when it is aborted
+ * @throws ShapeError where starts or targets do not fit the model
+ * @throws UsageError for options out of range
+ * @throws KilogradError `NON_FINITE` where a loss is infinite or NaN
+ * @throws the signal's reason when it is aborted
  * @example
  * const { images } = await optimizeInputs(model, {
  *   objective: objectives.logit(3), transforms: [transforms.jitter(2)], regularizers: [regularizers.l2(1e-3)],

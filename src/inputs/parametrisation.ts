@@ -1,6 +1,10 @@
-// What is optimised instead of an image, and how an image is made of it: the pixels themselves, pixels that are seen
-// through a blur, a spectrum (fourier.ts), a pyramid (pyramid.ts). Gradient descent finds other images where it moves
-// other parameters.
+// What is optimised instead of an image, and how an image is made of it:
+// - the pixels themselves,
+// - pixels that are seen through a blur,
+// - a spectrum (fourier.ts),
+// - a pyramid (pyramid.ts).
+//
+// Gradient descent finds other images where it moves other parameters.
 import { conv2d } from "../autograd/ops/conv2d.js";
 import { clip } from "../autograd/ops/elementwise.js";
 import { copyKernel } from "../kernels/copy.js";

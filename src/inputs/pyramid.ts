@@ -1,5 +1,5 @@
-// Images as sums of levels, each half as large as the one before and enlarged to the image's size, as in a Laplacian
-// pyramid (Burt and Adelson, 1983). What coarse levels hold is smooth, and a step moves many pixels at once.
+// Images as sums of levels, as in a Laplacian pyramid (Burt and Adelson, 1983). Each level is half as large as the one
+// before and enlarged to the image's size. What coarse levels hold is smooth, and a step moves many pixels at once.
 import { add } from "../autograd/ops/elementwise.js";
 import { checkOptions, integer, type Rules } from "../tensor/options.js";
 import { sizeOf } from "../tensor/shape.js";

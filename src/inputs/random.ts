@@ -1,5 +1,5 @@
-// Random numbers of what is done to inputs: others for every image, the same for one in batches of any size, and other
-// ones in every run of a recorded step.
+// Random numbers of what is done to inputs. They are others for every image, the same for one in batches of any size,
+// and other ones in every run of a recorded step.
 import { randomCounters } from "../autograd/ops/random.js";
 import { randomNormalKernel, randomUniformKernel } from "../kernels/random.js";
 import { type Changing, type Device, valueNow } from "../tensor/device.js";

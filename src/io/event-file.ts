@@ -159,8 +159,8 @@ export const encodeRecord = (event: LoggedEvent): Uint8Array => record(encodeEve
 // ---- Files
 
 /**
- * A new file of events in a folder. Each write is one call of the system with whole records, so that a killed process
- * leaves whole records and at most one that is cut off, which readers wait for or leave out.
+ * A new file of events in a folder. Each write is one call of the system with whole records. So a killed process leaves
+ * whole records and at most one that is cut off, which readers wait for or leave out.
  */
 export class EventFile {
   private readonly descriptor: number;

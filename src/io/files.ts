@@ -19,9 +19,9 @@ const fileContent: Rule = {
 };
 
 /**
- * Writes `content` to `path` so that other processes, and a later run after a crash, see the old file or the new one
- * and nothing between: a temporary file in the same folder, fsync, rename. Whatever goes wrong, an existing file stays
- * as it was and the temporary one goes. Temporary files that killed processes left of the same path are removed.
+ * Writes `content` to `path` by a temporary file in the same folder, fsync, rename. So other processes, and a later run
+ * after a crash, see the old file or the new one and nothing between. Whatever goes wrong, an existing file stays as it
+ * was and the temporary one goes. Temporary files that killed processes left of the same path are removed.
  * @throws KilogradError `FILE_WRITE` where the system refuses. Errors thrown by an iterable `content` pass through.
  */
 export async function writeFileAtomic(path: string, content: FileContent): Promise<void> {

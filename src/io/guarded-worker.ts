@@ -1,5 +1,5 @@
-// One task in a worker thread, with a deadline and a memory limit: for libraries that read what comes from outside and
-// may never return, or take all memory. The thread that asks stays free, and signals are handled as ever.
+// One task in a worker thread, with a deadline and a memory limit. It is for libraries that read what comes from
+// outside and may never return, or take all memory. The thread that asks stays free, and signals are handled as ever.
 import { Worker } from "node:worker_threads";
 import { DataError } from "../tensor/errors.js";
 

@@ -1,5 +1,5 @@
-// Keras's HDF5 layouts (h5-files.ts reads and writes the files): the configuration as JSON in attributes of the root,
-// one group per layer below /model_weights with the names of its weights. Knows nothing of layers or models; see
+// Keras's HDF5 layouts (h5-files.ts reads and writes the files). The configuration is JSON in attributes of the root.
+// Below /model_weights is one group per layer with the names of its weights. Knows nothing of layers or models; see
 // nn/formats/keras.ts.
 //
 //   /                        attributes model_config, training_config (optional), keras_version, backend: JSON and text

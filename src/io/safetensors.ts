@@ -1,8 +1,11 @@
 /**
- * The safetensors format in memory: a little-endian u64 header length, a JSON header
- * `{name: {dtype, shape, data_offsets: [begin, end]}, "__metadata__": {text: text}}`, then the tensors' bytes,
- * row-major, little-endian, without holes or overlaps. Runs in Node and in a browser; files on disk are the matter of
- * safetensors-file.ts. Host memory is taken as little-endian, as is every platform with WebGPU.
+ * The safetensors format in memory:
+ * - a little-endian u64 header length,
+ * - a JSON header `{name: {dtype, shape, data_offsets: [begin, end]}, "__metadata__": {text: text}}`,
+ * - then the tensors' bytes, row-major, little-endian, without holes or overlaps.
+ *
+ * Runs in Node and in a browser; files on disk are the matter of safetensors-file.ts. Host memory is taken as
+ * little-endian, as is every platform with WebGPU.
  */
 import { DataError, UsageError } from "../tensor/errors.js";
 import {

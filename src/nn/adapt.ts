@@ -67,8 +67,9 @@ function positionsOf(shape: Shape, axes: readonly number[], sizes: readonly numb
 }
 
 /**
- * Gives the model's normalisation layers mean and variance of what goes into them for this data, one layer after the
- * other, as `adapt` of Keras's layer does. Labels are not looked at. Batches are gone through once for each layer.
+ * Gives the model's normalisation layers mean and variance of what goes into them for this data. It goes one layer
+ * after the other, as `adapt` of Keras's layer does. Labels are not looked at. Batches are gone through once for each
+ * layer.
  * @throws UsageError where there is no such layer or no data, ShapeError where the data does not fit the model
  * @example
  * await nn.adapt(model, train);

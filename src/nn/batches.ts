@@ -1,5 +1,5 @@
-// Batches as fit, evaluate and predict take them in place of data in memory: any iterable or async iterable, a function
-// that gives one for each epoch, or a BatchSource.
+// Batches as fit, evaluate and predict take them in place of data in memory. They are any iterable or async iterable, a
+// function that gives one for each epoch, or a BatchSource.
 import type { BatchSource } from "../data/batch-source.js";
 import { UsageError } from "../tensor/errors.js";
 import { callable, describe } from "../tensor/options.js";

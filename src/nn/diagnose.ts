@@ -55,8 +55,8 @@ export async function requireFiniteState(
 }
 
 /**
- * Names what is not finite first: the input, a layer's weights or output, the loss, or (from the last layer back) the
- * gradient of a weight. undefined when everything is finite.
+ * Names what is not finite first. It is the input, a layer's weights or output, the loss, or (from the last layer back)
+ * the gradient of a weight. undefined when everything is finite.
  */
 export async function findNonFinite(
   model: Model,

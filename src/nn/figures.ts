@@ -1,5 +1,5 @@
-// Loss, accuracy and metrics of steps, kept on the device in a small table and read many steps at a time: the read is
-// what makes the host wait for the device.
+// Loss, accuracy and metrics of steps. They are kept on the device in a small table and read many steps at a time. The
+// read is what makes the host wait for the device.
 
 import { zeros } from "../autograd/ops/create.js";
 import { noGrad } from "../autograd/tape.js";

@@ -131,8 +131,9 @@ export function isChain({ inputs, layers, calls, outputs }: Omit<Graph, "layers"
 }
 
 /**
- * What lies between inputs and outputs, in the order that Keras gives layers: those farthest from the outputs first,
- * and those equally far as a walk from the outputs back meets them. `order` has the layers as they were first called.
+ * What lies between inputs and outputs, in the order that Keras gives layers. Those farthest from the outputs come
+ * first. Those equally far come as a walk from the outputs back meets them. `order` has the layers as they were first
+ * called.
  * @throws UsageError where an output depends on an input that is not among `inputs`
  */
 export function trace(

@@ -22,8 +22,8 @@ export interface Timing {
   /** Steps of this run. */
   readonly steps: number;
   /**
-   * Milliseconds for which the next batch of an iterable was waited for, and of these, for which the device had nothing
-   * left to do meanwhile. 0 for data in memory.
+   * Milliseconds for which the next batch of an iterable was waited for (`waitedMs`). Of these, those for which the
+   * device had nothing left to do meanwhile (`idleMs`). 0 for data in memory.
    */
   readonly waitedMs: number;
   readonly idleMs: number;

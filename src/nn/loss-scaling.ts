@@ -1,7 +1,8 @@
 // Dynamic loss scaling for training in mixed precision (Micikevicius et al., ICLR 2018). float16 has no numbers below
-// 6e-8, where many gradients are: the loss's gradient begins at a large scale, which the optimizer divides out again. A
-// step whose gradients are not all finite is left out and the scale halved; after many good steps it is doubled. All of
-// it happens on the device, so that steps need not be waited for. Defaults are those of PyTorch's GradScaler.
+// 6e-8, where many gradients are. So the loss's gradient begins at a large scale, which the optimizer divides out
+// again. A step whose gradients are not all finite is left out and the scale halved; after many good steps it is
+// doubled. All of it happens on the device, so that steps need not be waited for. Defaults are those of PyTorch's
+// GradScaler.
 import { full, zeros } from "../autograd/ops/create.js";
 import { adjustScaleKernel, findNonFiniteKernel } from "../kernels/loss-scaling.js";
 import { type Device, deviceRule } from "../tensor/device.js";
@@ -58,7 +59,7 @@ export class LossScaler {
   /**
    * A step of the optimizer by gradients that carry the scale, unless one of them is infinite or NaN; then adjusts the
    * scale. Adam's bias corrections count steps that were left out. Where the optimizer gathers gradients over several
-   * steps, the scale stays until the last of them, which is left out if one of the gradients is not finite.
+   * steps, the scale stays until the last of them. That step is left out if one of the gradients is not finite.
    */
   step(optimizer: Optimizer, parameters: readonly Tensor[], gradients?: readonly Tensor[]): void {
     check("lossScaling", "optimizer", optimizer, optimizerRule);

@@ -154,8 +154,11 @@ export async function readModelFile(source: FileSource): Promise<ModelFile> {
 }
 
 /**
- * Gives a model the weights of a file, or of its bytes: of a model that Kilograd or Keras saved, of weights alone as
- * Keras saves them (`model.save_weights`, every version), or of a safetensors file with the model's names and shapes.
+ * Gives a model the weights of a file, or of its bytes. The file is one of these:
+ * - a model that Kilograd or Keras saved,
+ * - weights alone as Keras saves them (`model.save_weights`, every version),
+ * - a safetensors file with the model's names and shapes.
+ *
  * Keras's layers are matched in their order, as it does itself.
  * @throws DataError for a file that is missing, damaged or of another layout, UsageError naming the first tensor that
  * differs

@@ -1,5 +1,5 @@
-// Training data as the loops of fit, evaluate and predict see it: host arrays with a row per sample, or tensors of a
-// batch, for each input and output of a model, checked against it once.
+// Training data as the loops of fit, evaluate and predict see it. It is host arrays with a row per sample, or tensors
+// of a batch, for each input and output of a model. It is checked against the model once.
 
 import { gatherRows } from "../data/batches.js";
 import type { LabelledImages } from "../data/dataset.js";

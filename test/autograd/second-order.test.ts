@@ -1,5 +1,8 @@
-// Derivatives of derivatives: every operation against central differences of its gradients and against the reference,
-// figures of PyTorch, derivatives of third order against formulas, and what is recorded, kept and refused.
+// Derivatives of derivatives:
+// - every operation against central differences of its gradients and against the reference,
+// - figures of PyTorch,
+// - derivatives of third order against formulas,
+// - what is recorded, kept and refused.
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import "../../src/autograd/methods.js";

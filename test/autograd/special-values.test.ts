@@ -1,6 +1,7 @@
 // Special values: NaN, infinities, zeros of both signs, subnormal and the largest numbers. The elementwise rows on the
-// reference against PyTorch; then every operation, loss and optimizer, with some such values among regular ones, on
-// WebGPU against the reference, forward and backward: what is NaN or infinite there must be so here, and nothing else.
+// reference are compared with PyTorch. Then every operation, loss and optimizer, with some such values among regular
+// ones, is compared on WebGPU with the reference, forward and backward. What is NaN or infinite there must be so here,
+// and nothing else.
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import "../../src/autograd/methods.js";

@@ -1,5 +1,7 @@
-// What bench:steps and bench:peers rest on: tasks survive their way through files, our side takes the steps that it
-// says, and weights arranged for other libraries come back as they were.
+// What bench:steps and bench:peers rest on:
+// - tasks survive their way through files,
+// - our side takes the steps that it says,
+// - weights arranged for other libraries come back as they were.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

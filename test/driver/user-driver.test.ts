@@ -1,6 +1,10 @@
-// A driver of the user's own, without fetching one: what is taken for installed, which way is taken to an adapter, what
-// is remembered, and that a program is started anew with the environment it takes. scripts/test-user-driver fetches and
-// uses a real one.
+// A driver of the user's own, without fetching one:
+// - what is taken for installed,
+// - which way is taken to an adapter,
+// - what is remembered,
+// - that a program is started anew with the environment it takes.
+//
+// scripts/test-user-driver fetches and uses a real one.
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";

@@ -1,5 +1,5 @@
-// The experiment on emotions, with tiny settings on drawn faces: figures, report, the files for the camera, and what
-// happens without pictures for the face finder.
+// The experiment on emotions, with tiny settings on drawn faces. Looked at are figures, report, the files for the
+// camera, and what happens without pictures for the face finder.
 
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,5 +1,5 @@
-// Training and input optimisation replay recorded steps: the same bits as running every step's JavaScript, for every
-// model, and so do steps whose small dispatches were merged.
+// Training and input optimisation replay recorded steps. They give the same bits as running every step's JavaScript,
+// for every model, and so do steps whose small dispatches were merged.
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { zoo, zooArchitecture } from "../../src/experiments/lib/training/models.js";
 import { crossEntropy } from "../../src/nn/losses.js";

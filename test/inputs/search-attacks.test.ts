@@ -1,5 +1,8 @@
-// Attacks that search: they are as strong as the simple ones at least, find the nearest point where it is known, count
-// images without a gradient, and do not depend on how large a classifier's logits are.
+// Attacks that search
+// - are as strong as the simple ones at least,
+// - find the nearest point where it is known,
+// - count images without a gradient,
+// - do not depend on how large a classifier's logits are.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { limitImages } from "../../src/data/dataset.js";
 import { attackImages } from "../../src/inputs/attacks/attack-images.js";

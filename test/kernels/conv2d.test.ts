@@ -101,8 +101,8 @@ const CASES: readonly Case[] = [
   { x: [2, 12, 10, 3], kernel: [5, 5, 3, 16], options: { padding: "same", strides: 2, activation: "tanh" } },
   { x: [3, 9, 9, 8], kernel: [1, 1, 8, 12], options: { strides: 2 } },
   { x: [1, 1, 1, 1], kernel: [1, 1, 1, 1], options: { activation: "sigmoid" } },
-  // By Winograd on software adapters (see choice.test.ts): tiles of 2 and of 4 that do and do not divide the output,
-  // every side of padding, a cropped input, a batch of 1, channels that fill no vector.
+  // By Winograd on software adapters (see choice.test.ts). Tiles of 2 and of 4 do and do not divide the output. There
+  // are every side of padding, a cropped input, a batch of 1, and channels that fill no vector.
   { x: [11, 14, 15, 32], kernel: [3, 3, 32, 64], options: { activation: "relu" } },
   { x: [1, 28, 28, 64], kernel: [3, 3, 64, 68], options: { padding: "same", activation: "relu" } },
   {
@@ -117,8 +117,12 @@ const CASES: readonly Case[] = [
     bias: false,
   },
   { x: [3, 9, 9, 132], kernel: [3, 3, 132, 64], options: { padding: "same" } },
-  // By products over windows on software adapters: strides, kernels that are no square, rows and columns left over,
-  // numbers of windows that no tile divides, more elements or outputs than a panel is deep.
+  // By products over windows on software adapters:
+  // - strides,
+  // - kernels that are no square,
+  // - rows and columns left over,
+  // - numbers of windows that no tile divides,
+  // - more elements or outputs than a panel is deep.
   { x: [37, 9, 8, 20], kernel: [3, 2, 20, 36], options: { strides: [2, 1], activation: "relu" } },
   { x: [33, 6, 7, 16], kernel: [4, 4, 16, 68], options: { strides: [1, 3] }, bias: false },
   { x: [131, 4, 4, 60], kernel: [4, 4, 60, 32], options: { activation: "tanh" } },

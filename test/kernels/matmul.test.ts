@@ -1,5 +1,6 @@
-// Matrix products on every profile against the float64 reference: shapes that fit no tile, every transposition,
-// batches, bias and activation, pieces of k, operands larger than a binding, gradients, and equal bits on every run.
+// Matrix products on every profile against the float64 reference. The products cover shapes that fit no tile, every
+// transposition, batches, bias and activation, pieces of k, and operands larger than a binding. Gradients are compared,
+// too, and bits are equal on every run.
 import { describe, expect, it } from "vitest";
 import { gradcheck } from "../../src/autograd/gradcheck.js";
 import { type MatmulOptions, matmul } from "../../src/autograd/ops/matmul.js";

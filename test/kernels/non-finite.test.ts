@@ -1,4 +1,4 @@
-// NaN and infinities in the inputs of matrix products and convolutions, in every way that these are computed: they
+// NaN and infinities in the inputs of matrix products and convolutions, in every way that these are computed. They
 // reach the results that depend on them, as numbers that are not finite, and no others. Only Winograd's filtering mixes
 // the pixels of a tile: there, NaN may stand in a whole tile's results.
 import { expect, it } from "vitest";

@@ -1,5 +1,5 @@
-// Training, evaluation and prediction over batches of iterables: the same bits as data in memory in the same batches,
-// whatever gives them, and whatever interrupts them.
+// Training, evaluation and prediction over batches of iterables. They give the same bits as data in memory in the same
+// batches, whatever gives the batches, and whatever interrupts them.
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,5 +1,5 @@
-// How many dispatches the training steps of the benchmarked models take, recorded and merged: what fuses, merges and is
-// left out is decided while a step is recorded, and a lost decision shows here, not in a time.
+// How many dispatches the training steps of the benchmarked models take, recorded and merged. What fuses, merges and is
+// left out is decided while a step is recorded. A lost decision shows here, not in a time.
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { makeTask, workloads } from "../../bench/workloads.js";
 import { fromConfig } from "../../src/nn/architecture.js";

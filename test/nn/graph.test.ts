@@ -1,5 +1,5 @@
-// Models as graphs: branches, several inputs and outputs, shared layers, merging layers, models within models, and what
-// is fused, stored and refused. merging.json and the orders and tables here are Keras 3.15.1's.
+// Models as graphs: branches, several inputs and outputs, shared layers, merging layers, models within models. Also,
+// what is fused, stored and refused. merging.json and the orders and tables here are Keras 3.15.1's.
 import { readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";

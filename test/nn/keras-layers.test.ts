@@ -1,5 +1,9 @@
-// Files that Keras 3.15.1 wrote of a model with many kinds of layers: attention, whose weights lie in groups within its
-// own, statistics with a count beside them, arguments of calls by name. keras-layers.py makes them.
+// Files that Keras 3.15.1 wrote of a model with many kinds of layers:
+// - attention, whose weights lie in groups within its own,
+// - statistics with a count beside them,
+// - arguments of calls by name.
+//
+// keras-layers.py makes them.
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { expect, test } from "vitest";

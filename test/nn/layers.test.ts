@@ -1,5 +1,9 @@
-// Every layer, by the table of layer-cases.ts: Keras's numbers, gradients by finite differences, the same on both
-// devices and both families of kernels, NaN and empty batches, files, freezing, summaries, and Keras's words.
+// Every layer, by the table of layer-cases.ts:
+// - Keras's numbers,
+// - gradients by finite differences,
+// - the same on both devices and both families of kernels,
+// - NaN and empty batches,
+// - files, freezing, summaries, and Keras's words.
 import { afterAll, describe, expect, test } from "vitest";
 import { gradcheck, gradgradcheck } from "../../src/autograd/gradcheck.js";
 import { sum } from "../../src/autograd/ops/reduce.js";

@@ -1,5 +1,5 @@
-// Loss scaling: it changes no bit of a training that needs none, leaves out steps whose gradients are not finite, and
-// adjusts its scale, all without reading anything; `fit` uses it on devices of mixed precision.
+// Loss scaling changes no bit of a training that needs none. It leaves out steps whose gradients are not finite, and
+// adjusts its scale, all without reading anything. `fit` uses it on devices of mixed precision.
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,5 +1,10 @@
-// What must not go wrong without a word while training: weights that are no numbers, averages, softmax taken twice, two
-// trainings at once, memory of optimizers, and the first steps of a user.
+// What must not go wrong without a word while training:
+// - weights that are no numbers,
+// - averages,
+// - softmax taken twice,
+// - two trainings at once,
+// - memory of optimizers,
+// - the first steps of a user.
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,5 +1,5 @@
-// Layers of a user's own, written with the package's public names alone: trained, saved, loaded, frozen, summarised, in
-// graphs, with Keras's words and without, and what their definitions get wrong.
+// Layers of a user's own, written with the package's public names alone. They are trained, saved, loaded, frozen,
+// summarised, in graphs, with Keras's words and without. Also, what their definitions get wrong.
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import {

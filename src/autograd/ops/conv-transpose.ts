@@ -25,9 +25,9 @@ export interface ConvTranspose2dOptions {
    */
   readonly padding?: Padding;
   /**
-   * Rows and columns that the result has more at the bottom and right than (H - 1) s + d (k - 1) + 1 less the padding,
-   * with "same" than (H - 1) s + 1 (for an even kernel one less), as in Keras and PyTorch. By default 0, or what makes
-   * up the sizes of "valid" and "same".
+   * Rows and columns that the result has more at the bottom and right than usual, as in Keras and PyTorch. Usual is
+   * (H - 1) s + d (k - 1) + 1 less the padding, with "same" (H - 1) s + 1 (for an even kernel one less). By default 0,
+   * or what makes up the sizes of "valid" and "same".
    */
   readonly outputPadding?: Pair;
   /** Distance between kernel elements, default 1. */

@@ -48,8 +48,11 @@ const alongWidth = <Value>(value: Value): readonly [1, Value] => [1, value];
 
 /**
  * Cross-correlation along an axis with zero padding: x f32 [N, L, Cin], kernel f32 [k, Cin, Cout] -> [N, OL, Cout],
- * y[n, o, co] = activation(bias[co] + sum of x[n, o s + j d - p, ci] kernel[j, ci, co]), with stride s, dilation d and
- * the padding p before the first element, as in Keras. With groups, the kernel is [k, Cin / groups, Cout].
+ *
+ * y[n, o, co] = activation(bias[co] + sum of x[n, o s + j d - p, ci] kernel[j, ci, co]),
+ *
+ * with stride s, dilation d and the padding p before the first element, as in Keras. With groups, the kernel is
+ * [k, Cin / groups, Cout].
  *
  * @example conv1d(signal, kernel, { padding: "causal", dilations: 2 })
  * @throws ShapeError when ranks or channels do not fit, or the kernel is larger than the padded input

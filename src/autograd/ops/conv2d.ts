@@ -1,5 +1,6 @@
-// Differentiable two-dimensional convolution with optional bias and activation. y is linear in x and in the kernel, and
-// so are both gradients in what they are made of: the three passes are each other's derivatives.
+// Differentiable two-dimensional convolution with optional bias and activation. y is linear in x and in the kernel. So
+// are both gradients in what they are made of. The three passes are each other's derivatives.
+//
 //   y = conv(x, k)         dx = IG(dy, k)    dk = KG(x, dy)
 //   IG(dz, k) for gradient g:   of dz conv(g, k),   of k KG(g, dz)
 //   KG(x, dz) for gradient g:   of x IG(dz, g),     of dz conv(x, g)
@@ -40,7 +41,7 @@ import { concat } from "./transform.js";
 
 export interface Conv2dOptions extends WindowOptions {
   /**
-   * Groups of channels that see only themselves, default 1: the kernel is [kh, kw, Cin / groups, Cout], and its output
+   * Groups of channels that see only themselves, default 1. The kernel is [kh, kw, Cin / groups, Cout]. Its output
    * channels are those of the first group, then the second, as in Keras and PyTorch.
    */
   readonly groups?: number;
@@ -62,12 +63,16 @@ const FEW_CHANNELS = 16;
 
 /**
  * Cross-correlation with zero padding: x [N, H, W, Cin], kernel [kh, kw, Cin, Cout] -> [N, OH, OW, Cout],
+ *
  * y[n, oy, ox, co] = activation(bias[co] + sum of x[n, oy s + ky d - p, ox s + kx d - p, ci] kernel[ky, kx, ci, co])
+ *
  * with strides s, dilations d and the padding p before the first row and column, as in Keras. With groups, the kernel
  * is [kh, kw, Cin / groups, Cout], and ci are the channels of the group of co; see depthwiseConv2d.
  *
- * Backward, with dz = dy * activation'(z): dx is the transposed convolution of dz, dkernel the correlation of x with
- * dz, dbias the sum of dz over all axes but the last; each is computed only where it is needed.
+ * Backward, with dz = dy * activation'(z), each of these is computed only where it is needed:
+ * - dx is the transposed convolution of dz,
+ * - dkernel the correlation of x with dz,
+ * - dbias the sum of dz over all axes but the last.
  *
  * @example conv2d(x, kernel, { padding: "same", bias, activation: "relu" })
  * @throws ShapeError when ranks or channels do not fit, or the kernel is larger than the padded input
@@ -186,7 +191,7 @@ export function convolutionKernelGradient(x: Tensor, dz: Tensor, geometry: Conv2
 }
 
 /**
- * Runs a convolution, or one with pooling, whose further outputs are what it keeps for its gradients: the kernel's
+ * Runs a convolution, or one with pooling. Its further outputs are what it keeps for its gradients. The kernel's
  * gradient asks for what became of x, that of x for what became of the kernel. Inputs: x, kernel, perhaps a bias.
  */
 export function runKeeping<Params extends Conv2dParams>(

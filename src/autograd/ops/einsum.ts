@@ -115,8 +115,8 @@ function product(a: Labelled, b: Labelled, kept: ReadonlySet<string>): Labelled 
 }
 
 /**
- * Sums of products of tensors, told by the names of their axes: a letter that several operands have walks them
- * together, one that the result lacks is summed over, one that an operand has twice takes its diagonal. "..." stands
+ * Sums of products of tensors, told by the names of their axes. A letter that several operands have walks them
+ * together. One that the result lacks is summed over. One that an operand has twice takes its diagonal. "..." stands
  * for any axes in front of, behind or between the named ones, which broadcast. Without "->" the result has the letters
  * that occur once, in alphabetic order. Operands are multiplied from left to right, by matrix products. f32.
  *

@@ -1,5 +1,6 @@
 // How a row of the tables in kernels/elementwise-table.ts becomes a differentiable operation, and its gradient another
-// one: dx = dy f'(v) is linear in dy, so that its own gradients are g f'(v), by the same kernel, and g dy f''(v).
+// one. That gradient, dx = dy f'(v), is linear in dy. So its own gradients are g f'(v), by the same kernel, and
+// g dy f''(v).
 import type { FusedActivation } from "../../kernels/activation.js";
 import {
   binaryKernels,

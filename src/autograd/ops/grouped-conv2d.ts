@@ -77,8 +77,11 @@ const rules: Rules<DepthwiseConv2dOptions> = { ...conv2dRules, bias: tensorRule,
 
 /**
  * Convolution of every channel by itself: x [N, H, W, C], kernel [kh, kw, C, multiplier] -> [N, OH, OW, C multiplier],
+ *
  * y[n, oy, ox, c multiplier + m] = activation(bias + sum of x[n, oy s + ky d - p, ox s + kx d - p, c] kernel[ky, kx, c,
- * m]), with strides s, dilations d and the padding p as in conv2d, and kernels as Keras's.
+ * m]),
+ *
+ * with strides s, dilations d and the padding p as in conv2d, and kernels as Keras's.
  *
  * @example depthwiseConv2d(images, kernel, { padding: "same" }) // f32 [N, 32, 32, 16] and [3, 3, 16, 1]
  * @throws ShapeError when ranks or channels do not fit, or the kernel is larger than the padded input

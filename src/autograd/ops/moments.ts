@@ -16,8 +16,9 @@ export type VarianceOptions = AxesOptions & {
   /** Keeps reduced axes with size 1; default false. */
   readonly keepDims?: boolean;
   /**
-   * What the number of elements is reduced by, as a divisor: 0 (default, as in NumPy, Keras and TensorFlow) is the
-   * variance of the elements, 1 (PyTorch's default) an unbiased estimate of what they were drawn from.
+   * What the number of elements is reduced by, as a divisor:
+   * - 0 (default, as in NumPy, Keras and TensorFlow) gives the variance of the elements,
+   * - 1 (PyTorch's default) gives an unbiased estimate of the variance of what they were drawn from.
    */
   readonly correction?: number;
 };

@@ -1,5 +1,5 @@
-// Differentiable pooling over windows of images. Both gradients are linear: that of a mean has the mean for its own
-// gradient, and where a maximum hands dy to the cell that won, the gradient of that takes it from there.
+// Differentiable pooling over windows of images. Both gradients are linear. That of a mean has the mean for its own
+// gradient. Where a maximum hands dy to the cell that won, the gradient of that takes it from there.
 import { type FusedActivation, fusedActivationRule, isLinear } from "../../kernels/activation.js";
 import {
   type Pool2dOptions,

@@ -51,8 +51,8 @@ export function tile(x: Tensor, repeats: readonly number[]): Tensor {
 const partsRule = anyOf(integer({ from: 1 }), counts);
 
 /**
- * x in parts along an axis, by default the first: so many of equal size, as in NumPy and Keras, or parts of the sizes
- * given, as in PyTorch. Any dtype.
+ * x in parts along an axis, by default the first. They are so many of equal size, as in NumPy and Keras, or parts of
+ * the sizes given, as in PyTorch. Any dtype.
  *
  * @example split(x, 3, -1), split(x, [1, 2, 5])
  * @throws ShapeError where the parts are not equal, or the sizes do not add up

@@ -1,5 +1,5 @@
-// APGD, PGD that chooses its steps (Croce and Hein, ICML 2020): steps begin at twice the radius, have momentum, and
-// halve where the loss does not rise; the search then goes on from the best point. As AutoAttack has it.
+// APGD, PGD that chooses its steps (Croce and Hein, ICML 2020). Steps begin at twice the radius, have momentum, and
+// halve where the loss does not rise. The search then goes on from the best point. As AutoAttack has it.
 import { checkOptions, integer, oneOf, type Rules } from "../../tensor/options.js";
 import { RandomStream } from "../../tensor/random.js";
 import { epsilonRule, type Norm, normRule } from "./attack.js";

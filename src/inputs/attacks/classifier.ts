@@ -1,4 +1,4 @@
-// A classifier as attacks see it that decide on the host, image by image, what to do next: logits of images, and
+// A classifier for attacks that decide on the host, image by image, what to do next. They see logits of images, and
 // gradients of losses of the logits. What is computed on the device is one recorded step for each loss.
 import { add, div, mul, sub } from "../../autograd/ops/elementwise.js";
 import { oneHot } from "../../autograd/ops/gather.js";
@@ -27,8 +27,8 @@ const at = (logits: Tensor, hot: Tensor) => sum(mul(logits, hot), alongClasses);
 
 /**
  * log((1 - p) / p) of the probability p of each image's class: the largest of the other logits, softly, less its own.
- * It rises with the cross-entropy -log p, and its gradient is that of the cross-entropy over 1 - p, the same direction,
- * so that it is still there where a classifier is so sure that 1 - p is 0 in float32.
+ * It rises with the cross-entropy -log p. Its gradient is that of the cross-entropy over 1 - p, the same direction. So
+ * it is still there where a classifier is so sure that 1 - p is 0 in float32.
  */
 export const oddsAgainst: AttackLoss = (logits, hot) =>
   sub(logSumExp(without(logits, hot), alongClasses), at(logits, hot));

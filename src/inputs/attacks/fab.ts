@@ -1,4 +1,4 @@
-// FAB, the fast adaptive boundary attack (Croce and Hein, ICML 2020), targeted: it looks for the nearest point beyond
+// FAB, the fast adaptive boundary attack (Croce and Hein, ICML 2020), targeted. It looks for the nearest point beyond
 // the boundary to each of the most probable other classes. As AutoAttack has it.
 import { checkOptions, integer, type Rules } from "../../tensor/options.js";
 import { otherClasses, remaining } from "./apgd.js";
@@ -30,8 +30,8 @@ const [MOST_BIAS, OVERSHOOT, BACKWARD] = [0.1, 1.05, 0.9];
 const LEAST_LENGTH = 1e-8;
 
 /**
- * At each step the difference of two logits is taken for linear, and a point of the plane where it is 0 is found: the
- * nearest to where the search is, and the nearest to the image, in [0, 1]; the next point is between. Images for which
+ * At each step the difference of two logits is taken for linear. Two points in [0, 1] of the plane where it is 0 are
+ * found: the nearest to where the search is, and the nearest to the image. The next point is between. Images for which
  * nothing is found within `epsilon` stay as they are.
  * @throws UsageError naming the option that is out of range
  */
@@ -115,7 +115,7 @@ const MOST_ROUNDS = 100;
  * The shortest way `d` from t to the plane {z: w z = b} that stays in [0, 1], or as far towards it as there is room.
  *
  * Along each value it goes against w's sign by min(m, room) in the L-infinity norm, by min(m |w|, room) in L2, for one
- * m. What w d comes to is concave and linear in pieces as a function of m, so Newton's method from 0 finds the m that
+ * m. What w d comes to is concave and linear in pieces as a function of m. So Newton's method from 0 finds the m that
  * is asked for after finitely many rounds.
  */
 export function toPlane(norm: Norm, t: Float32Array, w: Float32Array, b: number, d: Float64Array): void {

@@ -66,8 +66,8 @@ const defaults = {
 } as const;
 
 /**
- * Projected gradient descent: each step takes the gradient, its sign (L-infinity) or direction (L2), goes along it,
- * projects to the ball around the image and then to [0, 1].
+ * Projected gradient descent. Each step takes the gradient, its sign (L-infinity) or direction (L2), and goes along it.
+ * Then it projects to the ball around the image, and then to [0, 1].
  * @throws UsageError naming the option that is out of range
  */
 export function pgd(options: PgdOptions): StepAttack {

@@ -25,8 +25,9 @@ const gradCamRules: Rules<GradCamOptions> = { ...attributionRules, layer: text, 
  * Sum over channels c of A_c mean(d answer / d A_c), for a layer's output A [N, ..., C]: values [N, ..., 1].
  * `attributions.interpolate` enlarges them to the inputs' size.
  * @param inputs [N, ...inputShape] in a row, or a set of images
- * @throws UsageError for options out of range and a layer that is not there, ShapeError for inputs that do not fit the
- * model, KilogradError `NO_GRADIENT` for a layer that the answer does not go through
+ * @throws UsageError for options out of range and a layer that is not there
+ * @throws ShapeError for inputs that do not fit the model
+ * @throws KilogradError `NO_GRADIENT` for a layer that the answer does not go through
  * @example const { values } = await attributions.gradCam(model, image, { target: 3, layer: "conv2d_1" });
  */
 export async function gradCam(model: Model, inputs: InputData, options: GradCamOptions): Promise<Attribution> {

@@ -39,8 +39,8 @@ const occlusionRules: Rules<OcclusionOptions> = {
  * F(x) - F(x under the window), for each value the mean over the windows that cover it. There are as many passes
  * forward as windows.
  * @param inputs [N, ...inputShape] in a row, or a set of images
- * @throws UsageError for options out of range and for strides that leave values uncovered, ShapeError for inputs,
- * baselines or windows that do not fit the model
+ * @throws UsageError for options out of range and for strides that leave values uncovered
+ * @throws ShapeError for inputs, baselines or windows that do not fit the model
  * @example await attributions.occlusion(model, image, { target: 3, slidingWindowShape: [4, 4, 1], strides: 2 });
  */
 export async function occlusion(model: Model, inputs: InputData, options: OcclusionOptions): Promise<Attribution> {

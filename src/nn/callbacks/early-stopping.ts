@@ -1,5 +1,5 @@
-// Ends training when a figure no longer improves. Keras's EarlyStopping, also in its corners: the best weights come
-// back at the end of training even when patience lasted, and training never stops after the very first epoch.
+// Ends training when a figure no longer improves. It is Keras's EarlyStopping, also in its corners. The best weights
+// come back at the end of training even when patience lasted. Training never stops after the very first epoch.
 import { object, optional } from "valibot";
 import { anyNumber, count, parse } from "../../io/json.js";
 import { boolean, checkOptions, integer, number, type Rules } from "../../tensor/options.js";

@@ -1,5 +1,5 @@
 // Ends training at the first step whose loss is not finite, and names the layer where it began. fit rewinds to just
-// before that step, so the model is left with finite weights.
+// before that step. So the model is left with finite weights.
 import type { Callback } from "./callback.js";
 
 export function terminateOnNaN(): Callback {

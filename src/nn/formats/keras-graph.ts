@@ -1,5 +1,6 @@
-// Calls of layers in Keras's words: which layers a layer is called on, in the form of Keras 1 and 2 (lists) and of
-// Keras 3 (args with tensors that tell where they come from). Models within models are refused: they would be layers.
+// Calls of layers in Keras's words: which layers a layer is called on. They have the form of Keras 1 and 2 (lists) and
+// of Keras 3 (args with tensors that tell where they come from). Models within models are refused: they would be
+// layers.
 import { DataError } from "../../tensor/errors.js";
 import { describe } from "../../tensor/options.js";
 import type { GraphInput } from "../graph.js";

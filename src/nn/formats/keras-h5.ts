@@ -139,8 +139,8 @@ const kilogradWords = object(
 );
 
 /**
- * The weights of an `.h5` file, under the names that they have in a model: of a whole model or of weights alone, in the
- * layouts of Keras 1, 2 and 3.
+ * The weights of an `.h5` file, under the names that they have in a model. The file is of a whole model or of weights
+ * alone, in the layouts of Keras 1, 2 and 3.
  * @throws DataError for a file that cannot be read, or whose layers are not as many as the model's
  */
 export async function readKerasWeightsFor(model: Model, source: FileSource): Promise<Map<string, StoredTensor>> {

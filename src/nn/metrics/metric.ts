@@ -1,6 +1,6 @@
-// What a metric is: numbers of each batch, on the device, which add up over an epoch on the host, and the figure that
-// comes of them. So a figure is that of all samples, and no mean of the batches' figures. The numbers are read together
-// with the losses, and totals are float64: a training that is resumed goes on with the same ones.
+// What a metric is: numbers of each batch, on the device, and the figure that comes of them. The numbers add up over an
+// epoch on the host. So a figure is that of all samples, and no mean of the batches' figures. The numbers are read
+// together with the losses, and totals are float64: a training that is resumed goes on with the same ones.
 import { mul, sigmoid } from "../../autograd/ops/elementwise.js";
 import { sum } from "../../autograd/ops/reduce.js";
 import { softmax } from "../../autograd/ops/softmax.js";
@@ -41,8 +41,8 @@ export interface Metric {
 }
 
 /**
- * "accuracy", a metric of `metric`, a loss, or any function of prediction and target that gives a number per sample,
- * [N], or the batch's mean, []: its mean over all samples is a figure of the function's name.
+ * "accuracy", a metric of `metric`, a loss, or any function of prediction and target. Such a function gives a number
+ * per sample, [N], or the batch's mean, []. Its mean over all samples is a figure of the function's name.
  */
 export type MetricOption = "accuracy" | Metric | LossFunction;
 

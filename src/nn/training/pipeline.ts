@@ -1,4 +1,4 @@
-// Steps on their way: batches are gathered, steps are submitted in runs without waiting, and their figures stay on the
+// Steps on their way. Batches are gathered, and steps are submitted in runs without waiting. Their figures stay on the
 // device and are read every so often, which also keeps the host from running far ahead of the device. What a step does
 // depends on (seed, epoch, step) alone.
 import { detach } from "../../autograd/tape.js";

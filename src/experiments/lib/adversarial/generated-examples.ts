@@ -1,5 +1,9 @@
-// What the experiments on adversarial examples share: samples that a classifier knows, the generators' examples for
-// every sample and class, FGSM and PGD over a range of epsilon. How reports show them is in example-report.ts.
+// What the experiments on adversarial examples share:
+// - samples that a classifier knows,
+// - the generators' examples for every sample and class,
+// - FGSM and PGD over a range of epsilon.
+//
+// How reports show them is in example-report.ts.
 import type { LabelledImages } from "../../../data/dataset.js";
 import type { Norm } from "../../../inputs/attacks/attack.js";
 import { attackImages } from "../../../inputs/attacks/attack-images.js";

@@ -1,5 +1,5 @@
-// Squares and rectangles cut out of grey frames, brought to a size: means over the area that each new pixel covers,
-// with bilinear interpolation where a cut-out is enlarged.
+// Squares and rectangles cut out of grey frames, brought to a size. A new pixel is the mean over the area that it
+// covers; where a cut-out is enlarged, it is interpolated bilinearly.
 
 import { UsageError } from "../../../tensor/errors.js";
 

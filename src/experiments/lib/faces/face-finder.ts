@@ -1,6 +1,6 @@
-// Finding the face in a frame: a small network says of square windows of all places and sizes whether they show a face
-// as FER2013 frames it (upright, from the front); the windows that agree most make the box. Faces smaller than a third
-// of the frame's shorter side are not looked for, and one face only is given.
+// Finding the face in a frame. A small network looks at square windows of all places and sizes. It says whether they
+// show a face as FER2013 frames it (upright, from the front). The windows that agree most make the box. Faces smaller
+// than a third of the frame's shorter side are not looked for, and one face only is given.
 
 import { noGrad } from "../../../autograd/tape.js";
 import { type Architecture, architecture } from "../../../nn/architecture.js";

@@ -1,6 +1,6 @@
-// Pictures to train and test a face finder on, where nobody has photographs with marked faces: collages of CIFAR-10
-// pictures in grey, with a face of FER2013 laid in softly. What is measured on them says nothing certain about real
-// rooms.
+// Pictures to train and test a face finder on, where nobody has photographs with marked faces. They are collages of
+// CIFAR-10 pictures in grey, with a face of FER2013 laid in softly. What is measured on them says nothing certain about
+// real rooms.
 
 import type { LabelledImages } from "../../../data/dataset.js";
 import { RandomStream } from "../../../tensor/random.js";
@@ -81,8 +81,8 @@ const WINDOWS_EACH = 2;
 const MOST_MISSED = 0.35;
 
 /**
- * Windows [24, 24], standardised, with label 1 where they frame a face: of each collage some of anything, and with each
- * face on it as many that frame it as that miss it but show a part of it.
+ * Windows [24, 24], standardised, with label 1 where they frame a face. Of each collage there are some of anything.
+ * Each face on it has as many that frame it as that miss it but show a part of it.
  */
 export function finderWindows(
   faces: LabelledImages,

@@ -1,4 +1,4 @@
-// Frames from a camera, a video file or a folder of pictures, in grey, through the program ffmpeg: it writes PGM
+// Frames from a camera, a video file or a folder of pictures, in grey, through the program ffmpeg. It writes PGM
 // pictures to its standard output, which say their size themselves. What the frames show is nobody's business here.
 
 import { type ChildProcessByStdio, spawn } from "node:child_process";
@@ -65,8 +65,9 @@ export function inputArguments(source: FrameSource, platform: NodeJS.Platform = 
  * The frames of a source, one after the other. Of a camera, frames that nobody took in time are passed over; of files
  * every one comes.
  *
- * @throws UsageError for a source that is not there, DataError for a file that cannot be read, naming frame or file,
- * KilogradError `NO_FFMPEG` where the program is missing, `CAMERA_LOST` where a camera ends by itself
+ * @throws UsageError for a source that is not there
+ * @throws DataError for a file that cannot be read, naming frame or file
+ * @throws KilogradError `NO_FFMPEG` where the program is missing, `CAMERA_LOST` where a camera ends by itself
  */
 export function frames(source: FrameSource, options: FrameOptions): AsyncGenerator<Frame> {
   checkSource(source);

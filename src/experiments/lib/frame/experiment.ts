@@ -1,6 +1,6 @@
-// What an experiment is, and a run of it: settings from a preset, parts that are kept when a run is interrupted, time
-// told at the start and on the way, results written at the end. The experiments themselves are the scripts in
-// experiments/.
+// What an experiment is, and a run of it. A run has settings from a preset, and parts that are kept when it is
+// interrupted. Time is told at the start and on the way, and results are written at the end. The experiments themselves
+// are the scripts in experiments/.
 import { existsSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";

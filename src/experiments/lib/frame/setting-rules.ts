@@ -1,5 +1,5 @@
-// What the settings of experiments may be. Every number has an upper bound: what is kept of each epoch, step or image
-// lies in memory, and a typing error of three digits must not end in a run out of memory hours later.
+// What the settings of experiments may be. Every number has an upper bound, for what is kept of each epoch, step or
+// image lies in memory. A typing error of three digits must not end in a run out of memory hours later.
 import { UsageError } from "../../../tensor/errors.js";
 import { boolean, integer, listOf, number, oneOf, type Rule, string } from "../../../tensor/options.js";
 

@@ -1,6 +1,6 @@
 // The folder of an experiment's run: which run it belongs to, and the finished parts of it, so that an interrupted run
-// can go on. A part is one safetensors file in parts/: typed arrays as tensors, everything else as JSON in its
-// metadata, with a digest of both: what is read back is what the same version of the program wrote.
+// can go on. A part is one safetensors file in parts/. Typed arrays are tensors; everything else is JSON in its
+// metadata, with a digest of both. So what is read back is what the same version of the program wrote.
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { mkdir, readdir, rm } from "node:fs/promises";
@@ -69,8 +69,9 @@ export class WorkFolder {
 
   /**
    * Takes a folder for a run. What is in it stays as it is until the run begins.
-   * @throws UsageError for a folder that another process writes, that holds other results, an unfinished run that would
-   * be lost, or, with `resume`, nothing to go on with or a run of other settings
+   * @throws UsageError for a folder that another process writes, that holds other results, or an unfinished run that
+   * would be lost
+   * @throws UsageError, with `resume`, for nothing to go on with or a run of other settings
    */
   static async open(path: string, identity: RunIdentity, options: { readonly resume: boolean }): Promise<WorkFolder> {
     await refuseLocked(path);

@@ -1,5 +1,5 @@
-// Networks that say whether an image looks like a digit: of other architectures than those that images are found for,
-// with batch normalisation, and trained on distorted digits. They have no part in finding an image.
+// Networks that say whether an image looks like a digit. They are of other architectures than those that images are
+// found for, with batch normalisation, and trained on distorted digits. They have no part in finding an image.
 import { type Architecture, architecture } from "../../../nn/architecture.js";
 import { batchNorm } from "../../../nn/layers/batch-norm.js";
 import { conv2d } from "../../../nn/layers/conv2d.js";

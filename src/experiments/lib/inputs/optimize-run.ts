@@ -1,5 +1,5 @@
-// An input optimisation as a run of its own: the wishes (target and start of every image), finding them in one batch,
-// and what came out, as figures, pictures and text.
+// An input optimisation as a run of its own. It has wishes (target and start of every image), finds the images in one
+// batch, and tells what came out, as figures, pictures and text.
 import type { LabelledImages } from "../../../data/dataset.js";
 import { encodeGrayPng } from "../../../io/png.js";
 import type { Model } from "../../../nn/model.js";

@@ -46,8 +46,11 @@ export const drawings: Readonly<Record<string, Drawing>> = {
 };
 
 /**
- * Normal codes [count, units] with the mean and the covariance of real ones: mean + sum over i of n_i (row_i - mean) /
- * sqrt(N) with standard normal n_i has just that covariance. What falls below 0 becomes 0, as after a rectifier.
+ * Normal codes [count, units] with the mean and the covariance of real ones. With standard normal n_i,
+ *
+ * mean + sum over i of n_i (row_i - mean) / sqrt(N)
+ *
+ * has just that covariance. What falls below 0 becomes 0, as after a rectifier.
  */
 export function normalCodes(rows: readonly Float32Array[], count: number, random: RandomStream): Float32Array {
   const units = rows[0]!.length;

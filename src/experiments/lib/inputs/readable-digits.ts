@@ -1,5 +1,5 @@
-// Digits from pure noise that are to be readable: what each prior on images adds to gradient descent, for a plain and
-// for a robust classifier, measured by transfer to judges; and the report of it.
+// Digits from pure noise that are to be readable, and the report of them. They show what each prior on images adds to
+// gradient descent, for a plain and for a robust classifier. That is measured by transfer to judges.
 import type { GridCell } from "../../../io/grid.js";
 import type { Report, Section, TableCell } from "../../../io/report.js";
 import type { Grid } from "../report/grids.js";

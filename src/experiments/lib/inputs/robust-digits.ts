@@ -1,5 +1,5 @@
-// Digits from pure noise that a person can read, as the main job ends: the same network trained on adversarial
-// examples, the images that it asks for, and what either network says of the other's.
+// Digits from pure noise that a person can read, as the main job ends. The same network is trained on adversarial
+// examples. Shown are the images that it asks for, and what either network says of the other's.
 import { join } from "node:path";
 import type { ImageDataset } from "../../../data/dataset.js";
 import { saveModel } from "../../../nn/checkpoint.js";

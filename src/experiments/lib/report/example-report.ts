@@ -1,5 +1,8 @@
-// How reports show adversarial examples: grids of them beside their originals, tables of distances, accuracy over
-// epsilon, and remarks that follow from the figures of the run.
+// How reports show adversarial examples:
+// - grids of them beside their originals,
+// - tables of distances,
+// - accuracy over epsilon,
+// - remarks that follow from the figures of the run.
 import type { Norm } from "../../../inputs/attacks/attack.js";
 import { TEMPERATURE } from "../../../inputs/generators.js";
 import { lineChart } from "../../../io/charts.js";

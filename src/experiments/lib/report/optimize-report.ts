@@ -1,5 +1,8 @@
-// What a report tells of an input optimisation: the found images, how they came about, how much the start matters, and
-// remarks that follow from the figures of the run.
+// What a report tells of an input optimisation:
+// - the found images,
+// - how they came about,
+// - how much the start matters,
+// - remarks that follow from the figures of the run.
 import { logarithmicSteps } from "../../../inputs/film.js";
 import { lineChart } from "../../../io/charts.js";
 import type { GridCell } from "../../../io/grid.js";

@@ -1,5 +1,6 @@
-// Random distortions of training images, drawn on the host while the adapter works on the step before: rotation,
-// scaling, shear, shift, and a smooth elastic displacement (Simard, Steinkraus, Platt, ICDAR 2003) from a coarse grid.
+// Random distortions of training images, drawn on the host while the adapter works on the step before. They are
+// rotation, scaling, shear, shift, and a smooth elastic displacement from a coarse grid (Simard, Steinkraus, Platt,
+// ICDAR 2003).
 import type { AugmentContext } from "../../../nn/training/options.js";
 import type { RandomStream } from "../../../tensor/random.js";
 
@@ -103,8 +104,9 @@ function bilinear(source: Float32Array, height: number, width: number, y: number
 }
 
 /**
- * A function that shifts each image of a batch [count, height, width, channels] by up to `shift` whole pixels each way,
- * 0 where nothing comes in, and mirrors half of them: for photographs, which stay as sharp as they were.
+ * A function that shifts each image of a batch [count, height, width, channels], and mirrors half of them. It shifts by
+ * up to `shift` whole pixels each way; 0 comes in where nothing else does. That is for photographs, which stay as sharp
+ * as they were.
  */
 export function shiftedAndMirrored(shift: number): (images: Float32Array, context: AugmentContext) => void {
   return (images, { count, shape, random }) => {

@@ -1,5 +1,5 @@
-// Training as the experiments do it: a measured step to estimate from, and a model as a part of a run, trained with
-// fit, its progress told and its checkpoint kept when the run is interrupted.
+// Training as the experiments do it: a measured step to estimate from, and a model as a part of a run. The model is
+// trained with fit. Its progress is told, and its checkpoint kept when the run is interrupted.
 import { object } from "valibot";
 import { type LabelledImages, splitImages } from "../../../data/dataset.js";
 import { parse, ruled } from "../../../io/json.js";

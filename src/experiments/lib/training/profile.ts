@@ -1,5 +1,5 @@
-// Where the time of a step goes: its kernels by time, with their rates and what share that is of the adapter's
-// ceilings, which are measured here, too. By timestamp queries, so not of the CPU device.
+// Where the time of a step goes: its kernels by time, with their rates and their shares of the adapter's ceilings. The
+// ceilings are measured here, too. By timestamp queries, so not of the CPU device.
 
 import { defineKernel, type Kernel } from "../../../tensor/kernel.js";
 import { scope } from "../../../tensor/scope.js";
@@ -132,10 +132,10 @@ export interface Overhead {
 
 /**
  * Measures what of a step is not kernels. `run` as in profileSteps. Timestamps stand at the begin and the end of passes
- * only, and what lies between them is taken off the clock's time of the same run, so that the adapter's speed may
- * change from run to run. On llvmpipe a pass's timestamps themselves take 50 to 100 us: they rasterise, which wakes
- * threads. What they take within a pass, where passes are put between all of a step's dispatches, is taken off once a
- * step; as much as that again remains.
+ * only. What lies between them is taken off the clock's time of the same run, so that the adapter's speed may change
+ * from run to run. On llvmpipe a pass's timestamps themselves take 50 to 100 us: they rasterise, which wakes threads.
+ * What they take within a pass, where passes are put between all of a step's dispatches, is taken off once a step. As
+ * much as that again remains.
  */
 export async function measureOverhead(
   device: WebGpuDevice,
