@@ -1,6 +1,7 @@
-// Installing a software Vulkan driver where there is no adapter. The user's own: apt resolves, fetches and checks the
-// packages as this user, with lists, archives and locks of its own in the cache folder, and they are unpacked there.
-// The system's: apt as root, on request.
+// Installing a software Vulkan driver where there is no adapter.
+// - The user's own: apt resolves, fetches and checks the packages as this user. It has lists, archives and locks of its
+//   own in the cache folder, and the packages are unpacked there.
+// - The system's: apt as root, on request.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {

@@ -1,4 +1,4 @@
-// Starting a program anew with the environment that its adapter takes: the linker reads LD_LIBRARY_PATH as a process
+// Starting a program anew with the environment that its adapter takes. The linker reads LD_LIBRARY_PATH as a process
 // starts, and Dawn looks for the Vulkan loader by name.
 import { spawn } from "node:child_process";
 import { adapterVariables } from "./choose.js";

@@ -102,8 +102,10 @@ export function parseAptSources({ path, text }: TextFile): AptEntry[] {
 /**
  * The deb822 text that adds Debian's backports from the mirror this machine already uses for `codename`. "configured"
  * when a source has them already; undefined when no source is recognised as Debian's archive. Other vendors use
- * Debian's suite names too, so an entry counts when Debian's keyring signs it, when it also carries the -updates suite,
- * or when it is unsigned and its path is Debian's.
+ * Debian's suite names too, so an entry counts in three cases:
+ * - Debian's keyring signs it.
+ * - It also carries the -updates suite.
+ * - It is unsigned and its path is Debian's.
  */
 export function backportsSource(files: readonly TextFile[], codename: string): string | undefined {
   const entries = files.flatMap(parseAptSources);

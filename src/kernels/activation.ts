@@ -1,6 +1,6 @@
-// Activations that matrix products apply to their sums before storing them, and the step back through them: rows of the
-// elementwise table whose derivative is known from the output, y = act(z), dz = dy * act'(z) written with y. Other
-// activations are elementwise operations.
+// Activations that matrix products apply to their sums before storing them, and the step back through them. They are
+// rows of the elementwise table whose derivative is known from the output: y = act(z), dz = dy * act'(z) written with
+// y. Other activations are elementwise operations.
 import { defineKernel } from "../tensor/kernel.js";
 import { oneOf } from "../tensor/options.js";
 import type { GpuView } from "../webgpu/program.js";

@@ -93,9 +93,9 @@ fn pixel(n: u32, p: i32, q: i32, c: u32) -> f32 {
 });
 
 /**
- * dx from dy: each pixel of the source looks for those of the result that it went into, in the box that the inverse map
- * makes of its neighbourhood. No atomics: the same bits every time. Inputs [dy f32 [N, H, W, C], matrix f32 [6]],
- * outputs [dx like dy].
+ * dx from dy. Each pixel of the source looks for those of the result that it went into. It looks in the box that the
+ * inverse map makes of its neighbourhood. No atomics: the same bits every time. Inputs [dy f32 [N, H, W, C], matrix f32
+ * [6]], outputs [dx like dy].
  */
 export const affineSampleGradientKernel = defineKernel<None>({
   name: "affineSampleGradient",

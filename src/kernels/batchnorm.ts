@@ -1,13 +1,15 @@
 // Batch normalisation over all axes but the last. x is seen as [rows, C]; per channel c:
+//
 //   mean = sum_r x / rows,  variance = sum_r (x - mean)^2 / rows (biased),  s = 1 / sqrt(variance + epsilon)
 //   y = (x - mean) s gamma + beta
+//
 //   dbeta = sum_r dy,  dgamma = sum_r dy (x - mean) s
 //   dx = gamma s (dy - dbeta / rows - (x - mean) s dgamma / rows)      with statistics of the batch
 //   dx = gamma s dy                                                    with frozen statistics
 //
-// Statistics stay right for |mean| >> sqrt(variance): a part of the rows sums differences from its own first row, and
-// parts are merged by their means and squared deviations (Chan, Golub, LeVeque 1983), never by sums of squares. Sums of
-// many rows are made as long-sums.ts has it.
+// Statistics stay right for |mean| >> sqrt(variance): a part of the rows sums differences from its own first row. Parts
+// are merged by their means and squared deviations (Chan, Golub, LeVeque 1983), never by sums of squares. Sums of many
+// rows are made as long-sums.ts has it.
 //
 // Every pass walks down columns (vec4 along C where C % 4 = 0), so that a channel's parameters are read once per
 // invocation. On profile "software" an invocation owns a column of a part; on "hardware" a workgroup of 256 owns a tile

@@ -1,6 +1,6 @@
 // Walks of many-dimensional boxes: a rolled loop whose linear index `i` comes with its coordinates `c0`, `c1`, ...
 // (row-major, the last fastest). Coordinates are divided out once per invocation and then advanced like an odometer,
-// because integer division is slow: on lavapipe, flipping [350, 32, 32, 3] takes 1.7 ns an element so, 4.6 with
+// because integer division is slow. On lavapipe, flipping [350, 32, 32, 3] takes 1.7 ns an element so, 4.6 with
 // divisions.
 import type { TuningProfile } from "../webgpu/family.js";
 import { GRID_INDEX } from "../webgpu/program.js";

@@ -1,10 +1,13 @@
 // Convolution, bias, maximum of 2 x 2 windows and activation, and its gradients.
 //
-//   z[n, oy, ox, co] = bias[co] + (x * kernel)[n, oy, ox, co], as in conv2d.ts
-//   y[n, py, px, co] = act(max over the cells (cy, cx) of z[n, 2 py + cy, 2 px + cx, co]), compared before the bias is
-//   added winner[n, py, px, co / 4]: which cell 2 cy + cx was the first maximum or a NaN, two bits for each of four
-//   channels dz[n, oy, ox, co] = dy[n, py, px, co] * act'(y) in the cell that won, 0 in the others; dx, dkernel, dbias
-//   as in conv2d.ts
+//   z[n, oy, ox, co] = bias[co] + (x * kernel)[n, oy, ox, co]
+//   y[n, py, px, co] = act(max over the cells (cy, cx) of z[n, 2 py + cy, 2 px + cx, co])
+//
+//   dz[n, oy, ox, co] = dy[n, py, px, co] * act'(y) in the cell that won, 0 in the others
+//
+// Maxima are compared before the bias is added. `winner[n, py, px, co / 4]` tells which cell 2 cy + cx was the first
+// maximum or a NaN, in two bits for each of four channels. The convolution and the gradients dx, dkernel and dbias are
+// as in conv2d.ts.
 //
 // x [N, H, W, Cin], kernel [kh, kw, Cin, Cout], Cout % 4 = 0; y, dy [N, PH, PW, Cout]. In one of three ways:
 // - Winograd: the pooling and its gradient are part of the transforms (conv2d/winograd.ts).

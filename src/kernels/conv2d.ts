@@ -1,12 +1,15 @@
 // Two-dimensional convolution (cross-correlation, as in every deep learning library) of NHWC activations with HWIO
 // kernels, and its two gradients. With iy = oy * stride - padding + ky * dilation, likewise ix:
+//
 //   y[n, oy, ox, co]       = act(bias[co] + sum_{ky, kx, ci} x[n, iy, ix, ci] * kernel[ky, kx, ci, co])
 //   dx[n, iy, ix, ci]      = sum_{ky, kx, co} dz[n, oy, ox, co] * kernel[ky, kx, ci, co]
 //   dkernel[ky, kx, ci, co] = sum_{n, oy, ox} x[n, iy, ix, ci] * dz[n, oy, ox, co],   dbias[co] = sum dz
-// The reference is in conv2d/reference.ts. On WebGPU the three passes take a route (conv2d/routes.ts): Winograd's
-// minimal filtering (conv2d/winograd.ts, on hardware conv2d/winograd-hardware.ts), matrix products that read the
-// windows where they lie (conv2d/products.ts), or gathers, where the forward pass and the input gradient are one kernel
-// with two index maps (conv2d/geometry.ts, Gather).
+//
+// The reference is in conv2d/reference.ts. On WebGPU the three passes take a route (conv2d/routes.ts):
+// - Winograd's minimal filtering (conv2d/winograd.ts, on hardware conv2d/winograd-hardware.ts).
+// - Matrix products that read the windows where they lie (conv2d/products.ts).
+// - Gathers, where the forward pass and the input gradient are one kernel with two index maps (conv2d/geometry.ts,
+//   Gather).
 import type { Device } from "../tensor/device.js";
 import { defineKernel } from "../tensor/kernel.js";
 import { type Shape, sizeOf } from "../tensor/shape.js";

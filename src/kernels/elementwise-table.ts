@@ -115,10 +115,12 @@ const SIGN = unlessNan("sign(x)", "x");
 const SIGMOID = unlessNan("T(1) / (T(1) + exp(-x))", "x");
 
 /**
- * WGSL functions that rows may call, beside those of ieee.ts. ordered: neither operand is NaN. erf, atan, expm1 and
- * log1p are as precise near 0, relative to their value, as elsewhere; WGSL promises log(1 + x) an absolute error of
- * 2^-21 there, and atan 4096 units in the last place. quotientSlope: -dy a / b², also where b² overflows. power: C's
- * pow, of |a| first, then the sign.
+ * WGSL functions that rows may call, beside those of ieee.ts.
+ * - ordered: neither operand is NaN.
+ * - erf, atan, expm1 and log1p: as precise near 0, relative to their value, as elsewhere. WGSL promises log(1 + x) an
+ *   absolute error of 2^-21 there, and atan 4096 units in the last place.
+ * - quotientSlope: -dy a / b², also where b² overflows.
+ * - power: C's pow, of |a| first, then the sign.
  */
 export const ELEMENTWISE_FUNCTIONS = /* wgsl */ `
 fn ordered(a: T, b: T) -> B { return max(magnitude(a), magnitude(b)) <= U(0x7f800000u); }
@@ -486,7 +488,7 @@ export interface BinaryRow {
 
 /**
  * A second derivative of y; null where that is zero almost everywhere. It may read what the first derivative reads that
- * it is one of: for aa that of a, for ab what those of a and b have in common.
+ * it is one of. For aa that is what the one of a reads, for ab what those of a and b have in common.
  */
 export type BinaryCurvature = (<V>(o: Arithmetic<V>, a: Value<V>, b: Value<V>) => Value<V>) | null;
 

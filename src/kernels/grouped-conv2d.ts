@@ -1,15 +1,17 @@
 // Convolution in groups of few channels, depthwise convolution among them, and its two gradients: every output channel
 // sees only the input channels of its group. With I input and O output channels a group, output channel co of group
 // g = floor(co / O), and iy = oy * stride - padding + ky * dilation, likewise ix:
+//
 //   y[n, oy, ox, co]        = sum_{ky, kx, ci < I} x[n, iy, ix, g I + ci] * kernel[ky, kx, ci, co]
 //   dx[n, iy, ix, g I + ci] = sum_{ky, kx, co of g} dy[n, oy, ox, co] * kernel[ky, kx, ci, co]
 //   dkernel[ky, kx, ci, co] = sum_{n, oy, ox} x[n, iy, ix, g I + ci] * dy[n, oy, ox, co]
+//
 // Depthwise: I = 1, and Keras's kernel [kh, kw, C, multiplier] has the memory of [kh, kw, 1, C multiplier].
 //
-// There is little to compute for what is loaded, so that channels are not tiled: an invocation has one of them, or four
-// as a vec4f where they see the same inputs (O % 4 = 0) or each its own (I = O = 1, C % 4 = 0). It has four
-// neighbouring pixels, which share what it loads of the kernel: five loads for four products, and a quarter of the
-// index arithmetic.
+// There is little to compute for what is loaded, so that channels are not tiled. An invocation has one of them, or four
+// as a vec4f. It has four where they see the same inputs (O % 4 = 0) or each its own (I = O = 1, C % 4 = 0). An
+// invocation has four neighbouring pixels, which share what it loads of the kernel: five loads for four products, and a
+// quarter of the index arithmetic.
 //
 // A kernel's gradient sums over all pixels: it is cut into splits of rows (n, oy), which a second pass adds in order.
 import { defineKernel } from "../tensor/kernel.js";

@@ -1,7 +1,7 @@
-// Sums of very many float32 numbers. A chain of n additions may be off by n 2^-24 of the sum of magnitudes, of equal
-// numbers, whose rounding errors are equal too, by a quarter of that: 1e-4 after ten thousand. So chains are short, and
-// their sums are added with what rounding loses kept apart (Knuth's two-sum): the error of the whole is that of one
-// chain.
+// Sums of very many float32 numbers. A chain of n additions may be off by n 2^-24 of the sum of magnitudes. One of
+// equal numbers, whose rounding errors are equal too, may be off by a quarter of that: 1e-4 after ten thousand. So
+// chains are short, and their sums are added with what rounding loses kept apart (Knuth's two-sum). The error of the
+// whole is then that of one chain.
 //
 // A compiler that takes floats for real numbers would find that nothing is ever lost. Where it matters, the formula
 // therefore multiplies by the parameter `u.one`, of which only the caller knows that it is 1.

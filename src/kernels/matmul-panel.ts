@@ -1,17 +1,17 @@
-// Matrix products of the software profile for tall A: a panel of B, `depth` k by 32 or 64 columns, stays in the
+// Matrix products of the software profile for tall A. A panel of B, `depth` k by 32 or 64 columns, stays in the
 // subgroup's private memory while the rows of A go by, one row per trip.
 //
 //   trip m:  C[m, 0..31] += sum over depth k of A[m, k] B[k, 0..31],  lane l holds the columns 4 l + {0, 1, 2, 3},
 //            and of a wide panel the columns 32 further on, too
 //
-// Why it is fast on lavapipe: a value carried around a loop costs a load, a select and a store per trip, so here the
+// Why it is fast on lavapipe: a value carried around a loop costs a load, a select and a store per trip. So here the
 // sums of a row begin and end within one trip. An array that is indexed dynamically anywhere stays in memory as one
-// register per element, and an element with a constant index is then an operand of the multiplication: one
-// multiplication, one addition, nothing else. Per row and 32 k it takes one load; filling the panel costs as much as
-// some 100 multiply-adds an element, which enough rows pay for. A row has eight sums, for latency: of a narrow panel's
-// columns each has two, of even and of odd k. A wide panel halves the loads of A, and has twice the text to compile.
+// register per element. An element with a constant index is then an operand of the multiplication: one multiplication,
+// one addition, nothing else. Per row and 32 k it takes one load; filling the panel costs as much as some 100
+// multiply-adds an element, which enough rows pay for. A row has eight sums, for latency: of a narrow panel's columns
+// each has two, of even and of odd k. A wide panel halves the loads of A, and has twice the text to compile.
 //
-// Loads stand before all arithmetic, and all sums go into the first vec4 store: where basic blocks lie between them,
+// Loads stand before all arithmetic, and all sums go into the first vec4 store. Where basic blocks lie between them,
 // the compiler moves additions past those and spills every product. An activation outside of a branch has that effect,
 // too.
 
@@ -35,8 +35,8 @@ import { inWindow, NEXT_WINDOW, startWindows } from "./window-rows.js";
 /** Columns of a vector, of which a panel has one or two. */
 export const PANEL_COLUMNS = 32;
 /**
- * How products with many rows of A [M, K] are computed: in panels of at most so many k by so many columns (of 128 by
- * 64: 32 KiB, most of a first-level cache), or in tiles. Wide panels only where they pay.
+ * How products with many rows of A [M, K] are computed: in panels of at most so many k by so many columns, or in tiles.
+ * A panel of 128 by 64 is 32 KiB, most of a first-level cache. Wide panels only where they pay.
  */
 export const TALL_FORM: Choice<"panels of 128 by 64" | "panels of 128 by 32" | "panels of 64 by 32" | "tiles"> = {
   name: "matmul, A [M, K]",
@@ -259,8 +259,8 @@ interface PanelRows extends Matrix {
 }
 
 /**
- * Elements of A, more than a core's caches hold, and columns of C from which copying A [M, K] pays: a row's part of a
- * panel is short and a page or more away from the next row's, so that nothing is fetched before it is asked for.
+ * Elements of A, more than a core's caches hold, and columns of C from which copying A [M, K] pays. A row's part of a
+ * panel is short and a page or more away from the next row's. So nothing is fetched before it is asked for.
  */
 const ELEMENTS_TO_PACK = 2 ** 19;
 const COLUMNS_TO_PACK = 256;

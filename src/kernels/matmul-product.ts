@@ -1,4 +1,4 @@
-// What one dispatch of a matrix product is, between the planning in matmul.ts and the two families of WGSL
+// What one dispatch of a matrix product is. It stands between the planning in matmul.ts and the two families of WGSL
 // (matmul-subgroup.ts for the software profile, matmul-shared.ts for hardware).
 import type { TuningProfile } from "../webgpu/family.js";
 import type { Binding, GpuCall, GpuView } from "../webgpu/program.js";

@@ -1,5 +1,5 @@
-// Matrix products of the hardware profile: tiles whose operands are staged in workgroup memory (tiled-product.ts), in
-// float32 or, on a device of mixed precision, on matrix units.
+// Matrix products of the hardware profile, in tiles whose operands are staged in workgroup memory (tiled-product.ts).
+// They run in float32 or, on a device of mixed precision, on matrix units.
 import type { GpuCall } from "../webgpu/program.js";
 import { activationWgsl } from "./activation.js";
 import {

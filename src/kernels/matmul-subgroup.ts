@@ -1,5 +1,5 @@
-// Matrix products of the software profile: one subgroup of eight lanes per workgroup holds a register tile of C (see
-// subgroup-tile.ts), reads A and B straight from their buffers and stores the tile once. No shared memory.
+// Matrix products of the software profile. One subgroup of eight lanes per workgroup holds a register tile of C (see
+// subgroup-tile.ts). It reads A and B straight from their buffers and stores the tile once. No shared memory.
 //
 // Loads are the cost, so each storage order has its own way of filling the registers:
 //   A [K, M]: one vec4 per 32 rows and k.  A [M, K]: one vec4 per 8 rows and 4 k, rotated.
@@ -175,7 +175,7 @@ ${body}
 
 /**
  * Stores what lies inside C, after bias and activation. The sums pass through an array, so that one row's code serves
- * all: stores are by far the longest code on lavapipe, and a copy for every row takes seconds to compile. Of a loop
+ * all. Stores are by far the longest code on lavapipe, and a copy for every row takes seconds to compile. Of a loop
  * that counts from 0 to at most the tile's rows the driver would make such copies.
  */
 function epilogue(

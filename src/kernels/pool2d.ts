@@ -1,13 +1,16 @@
 // Two-dimensional pooling: maxima or means over sliding windows, and their gradients.
 //
-// x [N, H, W, C], y [N, OH, OW, C]: y[n, oy, ox, c] = max or mean of x[n, oy sh - top + ky, ox sw - left + kx, c] over
-// the window's cells (ky, kx) that lie inside the image; padding never takes part. The first maximum in row-major order
-// of the window gets the gradient. A NaN is larger than all that is none, and of several NaNs the last wins, as in
-// PyTorch. Windows and strides are part of the code, sizes are parameters; vec4 along C where C % 4 = 0. A maximum may
-// be activated before it is stored, which is the same as activating x, as activations increase.
+// With x [N, H, W, C] and y [N, OH, OW, C], over the window's cells (ky, kx) that lie inside the image:
 //
-// Where a gradient will be wanted, the pass that finds the maxima also writes which cell of each window it was, so that
-// the gradient reads neither x nor its maxima again: `winner`, a byte a window where C % 4 = 0. Gradients gather for
+//   y[n, oy, ox, c] = max or mean of x[n, oy sh - top + ky, ox sw - left + kx, c]
+//
+// Padding never takes part. The first maximum in row-major order of the window gets the gradient. A NaN is larger than
+// all that is none, and of several NaNs the last wins, as in PyTorch. Windows and strides are part of the code, sizes
+// are parameters; vec4 along C where C % 4 = 0. A maximum may be activated before it is stored, which is the same as
+// activating x, as activations increase.
+//
+// Where a gradient will be wanted, the pass that finds the maxima also writes which cell of each window it was:
+// `winner`, a byte a window where C % 4 = 0. So the gradient reads neither x nor its maxima again. Gradients gather for
 // every input cell from the windows that contain it; windows that tile the image (stride = window) write their cells
 // instead.
 import type { Spec } from "../tensor/dtype.js";

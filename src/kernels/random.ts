@@ -189,8 +189,8 @@ let cachedTable: Uint32Array | undefined;
 const sharedNormalTable = () => (cachedTable ??= normalTable());
 
 /**
- * The standard normal number of 32 random bits, as an integer multiple of 2^-21. The first bit is the sign; the others
- * with a 1 behind them are q, and p = q 2^-33 in (0, 1/2) is the probability beyond: the leading zeros of q are the
+ * The standard normal number of 32 random bits, as an integer multiple of 2^-21. The first bit is the sign. The others
+ * with a 1 behind them are q, and p = q 2^-33 in (0, 1/2) is the probability beyond. Of q, the leading zeros are the
  * octave, the next 7 bits the segment, the next 16 the place within.
  */
 function normalFixed(bits: number, table: Uint32Array): number {

@@ -2,8 +2,8 @@
 //
 // Adjacent axes of one kind collapse, so that a pass sees x [outer, reduce, inner] -> y [outer, inner]; reduced axes
 // that are not adjacent take one pass each, innermost first. A long reduced axis with few results is split into `parts`
-// chunks, each summed by other invocations, and a second pass reduces their partial results [outer, parts, inner].
-// The order of additions depends only on the shape and the profile: no atomics. A NaN is the maximum and the minimum of
+// chunks, each summed by other invocations. A second pass reduces their partial results [outer, parts, inner]. The
+// order of additions depends only on the shape and the profile: no atomics. A NaN is the maximum and the minimum of
 // whatever it is among, and the first one is argmax's; WGSL's max and min, which may drop it, go along with its bits.
 //
 // Two code shapes:
@@ -82,8 +82,9 @@ const IDENTITY: Record<Exclude<Combiner, "squares">, Record<DType, number>> = {
 };
 
 /**
- * y = sum, sum of squares (f32 only), mean (f32 only), max or min of x over axes. x: any shape, y: the kept axes
- * (whether with or without the reduced ones as 1 is the caller's choice). dtypes f32, i32, u32; integer sums wrap.
+ * y = sum, sum of squares (f32 only), mean (f32 only), max or min of x over axes. The shape of x is any, that of y the
+ * kept axes (whether with or without the reduced ones as 1 is the caller's choice). The dtypes are f32, i32, u32;
+ * integer sums wrap.
  */
 export const reduceKernel = defineKernel<ReduceParams>({
   name: "reduce",

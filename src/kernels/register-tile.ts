@@ -1,10 +1,10 @@
-// Float32 tiles of the hardware profile: every invocation keeps a block of sums (8 x 8, 8 x 4 or 4 x 4) in registers
-// and per k reads as many elements of L and R from workgroup memory. No subgroups, so it is right on every adapter.
+// Float32 tiles of the hardware profile. Every invocation keeps a block of sums (8 x 8, 8 x 4 or 4 x 4) in registers.
+// Per k it reads as many elements of L and R from workgroup memory. No subgroups, so it is right on every adapter.
 //
 // Both operands are staged k-major, [depth][lines] f32 rows of vec4s that are padded by a vec4. Per k an invocation of
-// the largest tile reads 4 vec4s for 64 multiply-adds. 32 neighbouring invocations form a block of 8 x 4 sums' corners:
-// their reads are 8 vec4s side by side of R and 4 of L that several share, one pass over the banks each. An operand
-// whose vec4s run along k is scattered over four staged rows.
+// the largest tile reads 4 vec4s for 64 multiply-adds. Every 32 neighbouring invocations form a block of 8 x 4 sums'
+// corners. Their reads are 8 vec4s side by side of R and 4 of L that several share, one pass over the banks each. An
+// operand whose vec4s run along k is scattered over four staged rows.
 import { repeat } from "./subgroup-tile.js";
 import { kLoop, staging, type Tile, type TiledProduct } from "./tiled-product.js";
 

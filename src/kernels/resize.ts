@@ -3,8 +3,10 @@
 // Pixels are squares: the centre of output pixel o lies at p = (o + 1/2) input / output - 1/2 of the input, counted in
 // input pixels. "nearest" takes the pixel that p lies in, "bilinear" weights the two (in two dimensions, four) next to
 // it by their distance; beyond the first and last centre there is one. As Keras and PyTorch (align_corners=False,
-// nearest-exact), without antialiasing. p is a fraction of integers, so both devices round alike:
+// nearest-exact), without antialiasing. The position p is a fraction of integers, so both devices round alike:
+//
 //   p = ((2 o + 1) input - output) / (2 output),   y[o] = (1 - w) x[floor p] + w x[floor p + 1],   w = p - floor p
+//
 // A neighbour of weight 0 has no part: its NaN goes nowhere. The adjoint gathers: an input pixel asks the outputs
 // within one input pixel of it for its weight. vec4 along C where C % 4 = 0.
 import { type CpuView, defineKernel } from "../tensor/kernel.js";

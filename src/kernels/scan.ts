@@ -3,8 +3,8 @@
 // exclusive: over k < j; reverse: over k >= j (k > j). f32, i32, u32; integer sums wrap.
 //
 // An invocation adds up a row, one element after the other, where there are rows enough or they are short. A long row
-// is cut into chunks of about sqrt(n): their sums, the sums of those before each chunk, and then each chunk from there
-// on, so that rounding errors grow with sqrt(n), too.
+// is cut into chunks of about sqrt(n). First come their sums, next the sums of those before each chunk, and then each
+// chunk from there on. So rounding errors grow with sqrt(n), too.
 import { type CpuView, defineKernel } from "../tensor/kernel.js";
 import { sizeOf } from "../tensor/shape.js";
 import type { GpuCall, GpuView } from "../webgpu/program.js";

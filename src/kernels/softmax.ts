@@ -1,15 +1,17 @@
 // Softmax and logSoftmax along an axis, and softmax cross-entropy, with their gradients.
 //
 // x [outer, R, inner]; with top = max_j x_j and total = sum_j exp(x_j - top):
+//
 //   softmax     y_j = exp(x_j - top) / total          dx_j = y_j (dy_j - sum_k y_k dy_k)
 //   logSoftmax  y_j = x_j - top - log(total)          dx_j = dy_j - exp(y_j) sum_k dy_k
+//
 //   cross-entropy of logits x [N, C] with targets t:  loss = sum_j t_j (log(total) - (x_j - top))
 //                                                     dx_j = (exp(x_j - top) / total * sum_k t_k - t_j) dy
+//
 // No exponent is positive, so nothing overflows. A NaN or +Infinity among a row's x makes all of the row NaN; -Infinity
 // has the probability 0, and with class ids its loss counts only where it is the target (0 times infinity is no term).
 // Cross-entropy writes its gradient in the same pass, for dy = 1: both come from the same top and total. The mean or
-// sum over a small batch is part of that pass, too.
-// Who works on a row is in rows.ts.
+// sum over a small batch is part of that pass, too. Who works on a row is in rows.ts.
 import { defineKernel } from "../tensor/kernel.js";
 import type { GpuView } from "../webgpu/program.js";
 import { typed, unlessNan } from "./ieee.js";
@@ -117,7 +119,7 @@ function targetSums(soft: boolean, { each, across }: RowText): string {
 }
 
 /**
- * Inputs [logits [N, C], targets: class ids i32 or u32 [N] or distributions f32 [N, C]], outputs [loss [N] or, for mean
+ * Inputs [logits [N, C], targets: class ids i32 or u32 [N] or distributions f32 [N, C]]. Outputs [loss [N] or, for mean
  * and sum, one element] and, where it is needed, the gradient for dy = 1 [N, C]. An id that is no class gives NaN.
  */
 export const softmaxCrossEntropyKernel = defineKernel<CrossEntropyParams>({

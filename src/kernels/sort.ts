@@ -6,9 +6,9 @@
 // in their order, ascending and descending.
 //
 // Runs of 32 elements are sorted by counting: an element's place is the number of those before it. Then runs are merged
-// by pairs: an element's place is its own, and the number of the other run's elements before it, which a binary search
-// finds. Where only the first k are asked for, no run is longer than k: what lies behind cannot be among them.
-// Distinct elements write distinct places, so no order of invocations shows.
+// by pairs. An element's place is its own, and the number of the other run's elements before it, which a binary search
+// finds. Where only the first k are asked for, no run is longer than k: what lies behind cannot be among them. Distinct
+// elements write distinct places, so no order of invocations shows.
 import { type CpuView, defineKernel } from "../tensor/kernel.js";
 import { sizeOf } from "../tensor/shape.js";
 import type { GpuCall, GpuView } from "../webgpu/program.js";

@@ -1,5 +1,5 @@
-// What a training step leaves for the host: its loss and how many samples it classified correctly, in one row of a
-// small table that is read every so many steps. Correct samples are counted per invocation, without atomics or
+// What a training step leaves for the host: its loss and how many samples it classified correctly. They stand in one
+// row of a small table that is read every so many steps. Correct samples are counted per invocation, without atomics or
 // barriers: the host adds the counts.
 import { defineKernel } from "../tensor/kernel.js";
 import { isNan, typed } from "./ieee.js";

@@ -1,6 +1,6 @@
-// What a device of mixed precision must prove before it is handed out: every tile on matrix units, every way its
-// operands are staged, against the float64 reference. The extension is experimental, and drivers have had float16 wrong
-// before. Registered with openDevice on import (autograd/ops/matmul.ts imports it).
+// What a device of mixed precision must prove before it is handed out. Every tile on matrix units, with every way its
+// operands are staged, is checked against the float64 reference. The extension is experimental, and drivers have had
+// float16 wrong before. Registered with openDevice on import (autograd/ops/matmul.ts imports it).
 import { CpuDevice } from "../tensor/cpu.js";
 import type { Device } from "../tensor/device.js";
 import { DeviceError } from "../tensor/errors.js";

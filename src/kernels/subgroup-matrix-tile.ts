@@ -1,14 +1,14 @@
-// Tiles of the hardware profile on the adapter's matrix units (WGSL's chromium_experimental_subgroup_matrix): operands
+// Tiles of the hardware profile on the adapter's matrix units (WGSL's chromium_experimental_subgroup_matrix). Operands
 // are rounded to float16 as they are staged, products are summed in float32. Tensors stay float32. Only with
 // `openDevice("webgpu", { precision: "mixed" })`, which asks for what this needs and checks it
 // (subgroup-matrix-check.ts).
 //
-// A fragment is a matrix of the adapter's size (16 x 16 on NVIDIA, 8 x 8 on lavapipe) spread over the lanes of a
-// subgroup in an order that only the adapter knows: it can be loaded, multiplied and stored as a whole, nothing else.
-// Every subgroup keeps a rectangle of fragments of C. Operands are staged as they are stored (no transposition:
-// fragments are loaded row- or column-major), rows padded by 16 bytes so that 8 rows of a fragment lie in different
-// banks. Sums leave through a scratch fragment per subgroup, from which lanes store vec4s with bias, activation and
-// bounds.
+// A fragment is a matrix of the adapter's size (16 x 16 on NVIDIA, 8 x 8 on lavapipe). It is spread over the lanes of a
+// subgroup in an order that only the adapter knows. So it can be loaded, multiplied and stored as a whole, nothing
+// else. Every subgroup keeps a rectangle of fragments of C. Operands are staged as they are stored (no transposition:
+// fragments are loaded row- or column-major). Their rows are padded by 16 bytes, so that 8 rows of a fragment lie in
+// different banks. Sums leave through a scratch fragment per subgroup, from which lanes store vec4s with bias,
+// activation and bounds.
 import type { MatrixUnits } from "../webgpu/family.js";
 import { repeat } from "./subgroup-tile.js";
 import { kLoop, type Operand, staging, type Tile, type TiledProduct } from "./tiled-product.js";

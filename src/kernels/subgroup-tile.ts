@@ -1,15 +1,20 @@
-// WGSL text of the register tile that the software profile's matrix kernels share (matmul, conv2d): one subgroup of
-// eight lanes keeps a tile of `rows` x `32 * vectors` float32 sums in registers and adds one rank-one update per k.
+// WGSL text of the register tile that the software profile's matrix kernels share (matmul, conv2d). One subgroup of
+// eight lanes keeps a tile of `rows` x `32 * vectors` float32 sums in registers. It adds one rank-one update per k.
 // Loading the operands and storing the sums is the kernel's own business; nothing here knows about shapes.
 //
 //   c[row][vector] (vec4f) += a[row] (a scalar of some lane, broadcast) * b[vector] (vec4f of the lane itself)
 //
-// Lane l holds the columns 4 l + {0, 1, 2, 3} of every 32-column vector. Why this form: lavapipe emits a load as eight
-// scalar loads, so only multiplications per load count; it has no shared memory to win from; and values carried around
-// a loop pass a select per iteration, so that more than one k per iteration pays only if sums take all of them at once.
+// Lane l holds the columns 4 l + {0, 1, 2, 3} of every 32-column vector.
+//
+// Why this form:
+// - lavapipe emits a load as eight scalar loads, so only multiplications per load count.
+// - It has no shared memory to win from.
+// - Values carried around a loop pass a select per iteration. So more than one k per iteration pays only if sums take
+//   all of them at once.
+//
 // The broadcast is written as a shuffle from a constant lane: one permutation, where subgroupBroadcast becomes three
-// instructions (extract, splat, and a mask for an inactive source lane).
-// Registers must be named variables (`c3_1`), since an indexed array would live in memory.
+// instructions (extract, splat, and a mask for an inactive source lane). Registers must be named variables (`c3_1`),
+// since an indexed array would live in memory.
 
 /**
  * Sums of one subgroup: `rows` rows of `vectors` vec4 per lane, i.e. 32 * vectors columns. 32 rows and 2 vectors are

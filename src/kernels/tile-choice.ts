@@ -1,6 +1,6 @@
-// Which tile a product of the hardware profile gets, and into how many pieces its k is cut: the least time by a model
-// of a large adapter, an H200, whose tiles were measured. Depends on nothing but sizes and the profile, so equal
-// products have equal bits.
+// Which tile a product of the hardware profile gets, and into how many pieces its k is cut. It takes the least time
+// by a model of a large adapter, an H200, whose tiles were measured. It depends on nothing but sizes and the profile,
+// so equal products have equal bits.
 
 import type { TuningProfile } from "../webgpu/family.js";
 import { type Choice, tuned } from "../webgpu/tuning.js";

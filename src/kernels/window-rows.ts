@@ -1,7 +1,10 @@
-// A matrix that is nowhere stored: row (n, oy, ox) is the window of an image that a convolution's output pixel sees, as
-// it lies in memory (im2col without the copy). Where a window starts and where its elements lie add up,
-//   address = start(n, oy, ox) + offset(ky, kx, ci),
-// because windows lie whole inside the image. A product advances from row to row like an odometer. All in vec4s.
+// A matrix that is nowhere stored. Row (n, oy, ox) is the window of an image that a convolution's output pixel sees, as
+// it lies in memory (im2col without the copy). Where a window starts and where its elements lie add up, because windows
+// lie whole inside the image:
+//
+//   address = start(n, oy, ox) + offset(ky, kx, ci)
+//
+// A product advances from row to row like an odometer. All in vec4s.
 
 export interface WindowRows {
   /** Windows of an image: rows of them, and windows in a row. */

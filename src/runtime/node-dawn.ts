@@ -101,9 +101,10 @@ const SEEK_END = 2;
 const STANDARD_ERROR = 2;
 
 /**
- * Node cannot exchange a file descriptor; koffi lets it call the C library. Undefined where the warnings do not come
- * (Dawn has them for Vulkan, which it takes on Linux), in a worker, whose redirection could meet another thread's, and
- * without koffi.
+ * Node cannot exchange a file descriptor; koffi lets it call the C library. The result is undefined
+ * - where the warnings do not come (Dawn has them for Vulkan, which it takes on Linux),
+ * - in a worker, whose redirection could meet another thread's, and
+ * - without koffi.
  */
 export async function fileDescriptors(): Promise<FileDescriptors | undefined> {
   if (process.platform !== "linux") return undefined;

@@ -1,4 +1,4 @@
-// Checks of what callers give, for every public function: unknown names, wrong types and values out of range are errors
+// Checks of what callers give, for every public function. Unknown names, wrong types and values out of range are errors
 // that name the option, what it may be, and what was given. An explicit undefined is an option that was left out.
 import { UsageError } from "./errors.js";
 

@@ -72,8 +72,8 @@ function dtypeOf(value: StepInput): DType {
 }
 
 /**
- * Runs `fn` on inputs that the host gives anew each time. `fn` may read and change tensors made before it, must keep no
- * others than those it returns, and must declare what changes from step to step (see `Device.record`).
+ * Runs `fn` on inputs that the host gives anew each time. `fn` may read and change tensors made before it, and must
+ * keep no others than those it returns. It must declare what changes from step to step (see `Device.record`).
  */
 export class StepPlan {
   private readonly recordings = new Map<string, Recording>();

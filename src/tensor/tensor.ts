@@ -275,8 +275,9 @@ const tensorRules: Rules<TensorOptions> = { shape: anything, dtype: dtypeRule };
 /**
  * A tensor from host values.
  * @param values a number, nested arrays, or a flat array-like together with `shape`
- * @throws UsageError for values that are no numbers, or that the dtype does not hold (fractions and what is out of
- * range, of integers: see cast), ShapeError where they do not fit the shape
+ * @throws UsageError for values that are no numbers, or that the dtype does not hold. Integers hold no fractions and
+ * nothing that is out of range: see cast.
+ * @throws ShapeError where they do not fit the shape
  */
 export function tensor(device: Device, values: NestedArray | ArrayLike<number>, options: TensorOptions = {}): Tensor {
   const given = checkOptions("tensor", options, tensorRules);

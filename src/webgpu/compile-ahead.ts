@@ -1,7 +1,7 @@
-// Compiling on a second core. lavapipe compiles a program when it first runs, on the one thread that takes work from a
-// device's queue: seconds for the first step of a model, while other cores idle. So a second device runs the same
-// programs, last first, over no workgroups. What it has compiled, the first device finds in the driver's cache on disk,
-// and where the two meet, both are done. With a warm cache nothing of this begins.
+// Compiling on a second core. The driver lavapipe compiles a program when it first runs, on the one thread that takes
+// work from a device's queue. That takes seconds for the first step of a model, while other cores idle. So a second
+// device runs the same programs, last first, over no workgroups. What it has compiled, the first device finds in the
+// driver's cache on disk, and where the two meet, both are done. With a warm cache nothing of this begins.
 import { DeviceError } from "../tensor/errors.js";
 import { bindGroupEntries, PARAMETER_BINDING, PARAMETER_LAYOUT, type Program } from "./commands.js";
 import { listen } from "./faults.js";

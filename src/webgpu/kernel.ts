@@ -8,8 +8,8 @@ declare module "../tensor/kernel.js" {
     /** Records dispatches. */
     readonly webgpu: (call: GpuCall<Params>) => void;
     /**
-     * What the WebGPU side computes on its way with these params and the kernel's gradients can use, by name: further
-     * outputs, in this order, which a caller may allocate or leave out. See Device.byproducts.
+     * What the WebGPU side computes on its way with these params and the kernel's gradients can use, by name. They are
+     * further outputs, in this order, which a caller may allocate or leave out. See Device.byproducts.
      */
     readonly byproducts?: (params: Params, profile: TuningProfile) => Readonly<Record<string, Spec>>;
   }

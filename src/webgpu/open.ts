@@ -18,9 +18,9 @@ export interface OpenDeviceOptions {
   /** Tuning profile, "software" or "hardware"; by default chosen from the adapter, or by KILOGRAD_PROFILE. */
   readonly profile?: string;
   /**
-   * "float32" (default), or "mixed": matrix products and convolutions of float16 operands with float32 sums on the
-   * adapter's matrix units, checked against the reference before the device is handed out. Or KILOGRAD_PRECISION.
-   * Throws DeviceError where the adapter has no such units, or computes wrongly with them.
+   * "float32" (default), or "mixed". With "mixed", matrix products and convolutions have float16 operands and float32
+   * sums, on the adapter's matrix units. They are checked against the reference before the device is handed out. Or
+   * KILOGRAD_PRECISION. Throws DeviceError where the adapter has no such units, or computes wrongly with them.
    */
   readonly precision?: Precision;
   /** Told which device "auto" took, and why; and what is measured or could not be read for tuning (KILOGRAD_TUNE). */
@@ -30,9 +30,10 @@ export interface OpenDeviceOptions {
   /** Flags of Dawn in Node, e.g. ["adapter=llvmpipe"]. */
   readonly dawnFlags?: readonly string[];
   /**
-   * Most dispatches will be tiny (layers of some ten units). lavapipe then computes them on the thread that takes work
-   * from the queue: waking its pool costs more than the work (networks of 20 layers of 32 units: 2.7 ms a step instead
-   * of 7.4). Large kernels use one core then. Without effect on other drivers, and where LP_NUM_THREADS is set.
+   * Most dispatches will be tiny (layers of some ten units). The driver lavapipe then computes them on the thread that
+   * takes work from the queue, as waking its pool costs more than the work. Networks of 20 layers of 32 units take 2.7
+   * ms a step instead of 7.4. Large kernels use one core then. Without effect on other drivers, and where
+   * LP_NUM_THREADS is set.
    */
   readonly tinyDispatches?: boolean;
 }

@@ -1,6 +1,6 @@
-// Times compute passes with timestamp queries: passes as they are, which changes little (on llvmpipe 0.2 ms a pass), or
-// each dispatch in a pass of its own, to see where a step's time goes. Exact on Node only when the device was opened
-// with { profiling: true }, which turns off Dawn's rounding of timestamps to 100 microseconds.
+// Times compute passes with timestamp queries. It takes passes as they are, which changes little (on llvmpipe 0.2 ms a
+// pass), or each dispatch in a pass of its own. The latter shows where a step's time goes. Exact on Node only when the
+// device was opened with { profiling: true }, which turns off Dawn's rounding of timestamps to 100 microseconds.
 import { wait } from "../runtime/runtime.js";
 import { formatShape, type Shape } from "../tensor/shape.js";
 import type { DispatchCommand, KernelCall } from "./commands.js";

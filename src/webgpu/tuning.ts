@@ -1,4 +1,4 @@
-// Choices of code shape that are left to measurement: which of a few ways to write a kernel is fastest differs between
+// Choices of code shape that are left to measurement. Which of a few ways to write a kernel is fastest differs between
 // adapters and even between two versions of one driver. A kernel defines a Tunable with its options; a device is opened
 // with one option of each and keeps it, so that a process computes the same bits throughout. Where measurements are
 // kept is the runtime's business (io/tuning-file.ts in Node; browsers have no such place and use the defaults).

@@ -1,6 +1,6 @@
-// Every look at the text of WGSL, and every change of one: what a program declares and uses, and the same program under
-// other names or elsewhere in its memory. Texts are those that kernels write: names are words, members follow a dot,
-// and no comment holds code.
+// Every look at the text of WGSL, and every change of one. The looks find what a program declares and uses; the changes
+// make the same program under other names or elsewhere in its memory. Texts are those that kernels write: names are
+// words, members follow a dot, and no comment holds code.
 
 /** Begins a word that is no member of something and no part of another word. */
 const WORD = "(?<![.\\w])";

@@ -1,5 +1,5 @@
-// Which convolutions go by Winograd's minimal filtering, and in tiles of which size, and which of the others by matrix
-// products over windows: the one place that decides.
+// The one place that decides which convolutions go by Winograd's minimal filtering, and in tiles of which size. It also
+// decides which of the others go by matrix products over windows.
 
 import type { TuningProfile } from "../../webgpu/family.js";
 import { type Choice, tuned } from "../../webgpu/tuning.js";
@@ -10,9 +10,10 @@ import type { TileSize } from "./winograd-matrices.js";
 import { spectrumShape } from "./winograd-transforms.js";
 
 /**
- * Nanoseconds of one core of lavapipe: a multiply-add of the direct kernels and of the matrix products, and an
- * element's way through a transform into its spectrum or out of it, which takes longer in large tiles, whose code
- * outgrows the instruction cache.
+ * Nanoseconds of one core of lavapipe:
+ * - A multiply-add of the direct kernels and of the matrix products.
+ * - An element's way through a transform into its spectrum or out of it. It takes longer in large tiles, whose code
+ *   outgrows the instruction cache.
  */
 const PRICES = { direct: 0.115, product: 0.07, transform: { 2: 1.55, 4: 3.2 } } as const;
 
@@ -66,9 +67,13 @@ function fitsBinding({ maxBindingBytes }: TuningProfile, { geometry, frequencies
 }
 
 /**
- * How to tile a convolution for Winograd, or undefined where the direct kernels are faster or the only ones: other
- * kernels than 3 x 3 with stride 1, few or uneven channels, intermediate results that exceed a binding, and every
- * adapter but software ones, for which alone this was measured. The forward pass decides for its gradients, too.
+ * How to tile a convolution for Winograd, or undefined where the direct kernels are faster or the only ones:
+ * - other kernels than 3 x 3 with stride 1
+ * - few or uneven channels
+ * - intermediate results that exceed a binding
+ * - every adapter but software ones, for which alone this was measured
+ *
+ * The forward pass decides for its gradients, too.
  */
 export function winogradTiling(profile: TuningProfile, geometry: Conv2dGeometry): Tiling | undefined {
   const { inputs, outputs } = geometry;
@@ -142,8 +147,8 @@ const LEAST_ELEMENTS = 128;
 const LEAST_OUTPUTS = 32;
 
 /**
- * Whether a convolution that does not go by Winograd goes by products over windows (products.ts): windows without
- * padding or dilation, channels in fours, enough of both, matrices that fit a binding, and a software adapter.
+ * Whether a convolution that does not go by Winograd goes by products over windows (products.ts). That takes windows
+ * without padding or dilation, channels in fours, enough of both, matrices that fit a binding, and a software adapter.
  */
 export function goesByProducts(profile: TuningProfile, geometry: Conv2dGeometry): boolean {
   const { family, maxBindingBytes } = profile;
@@ -161,8 +166,8 @@ export function goesByProducts(profile: TuningProfile, geometry: Conv2dGeometry)
 }
 
 /**
- * Whether the input gradient of such a convolution adds its windows up where they lie (window-sums.ts): an image is one
- * workgroup's, so one alone would keep one core busy; and the lanes of a subgroup must see each other's stores.
+ * Whether the input gradient of such a convolution adds its windows up where they lie (window-sums.ts). An image is one
+ * workgroup's, so one alone would keep one core busy. And the lanes of a subgroup must see each other's stores.
  */
 export function addsWindows(profile: TuningProfile, geometry: Conv2dGeometry): boolean {
   return profile.onProcessor === true && geometry.batch > 1 && goesByProducts(profile, geometry);

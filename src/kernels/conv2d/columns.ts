@@ -1,6 +1,7 @@
 // Input gradient of a convolution with few input channels, such as an image's. A tile of channels would be nearly empty
-// then, so taps and input channels together become the columns of one matrix product over output pixels, and each input
+// then. So taps and input channels together become the columns of one matrix product over output pixels. Each input
 // element adds the columns that belong to it (col2im):
+//
 //   columns[n, oy, ox, (ky, kx, ci)] = sum_co dz[n, oy, ox, co] * kernel[ky, kx, ci, co]
 //   dx[n, iy, ix, ci] = sum_{ky, kx} columns[n, oy, ox, (ky, kx, ci)] where iy = oy stride - padding + ky dilation
 import type { GpuCall, GpuView } from "../../webgpu/program.js";

@@ -201,9 +201,11 @@ export function kernelShape({ y, x, inputs, outputs }: Conv2dGeometry): Shape {
 }
 
 /**
- * One axis of a gather: the target at position d takes from the source, for each tap t, position
- * p / divisor with p = d scale + offset + t step, where p >= 0, p is a multiple of the divisor and p / divisor <
- * source.
+ * One axis of a gather. The target at position d takes from the source, for each tap t, position p / divisor with
+ *
+ * p = d scale + offset + t step
+ *
+ * It does so where p >= 0, p is a multiple of the divisor and p / divisor < source.
  */
 export interface GatherAxis {
   readonly source: number;
@@ -216,7 +218,8 @@ export interface GatherAxis {
 }
 
 /**
- * The common form of the forward pass and the input gradient: for every image
+ * The common form of the forward pass and the input gradient, for every image:
+ *
  * target[y, x, c] = sum over taps ty, tx and channels k of source[p(y, ty), p(x, tx), k] * kernel[ty, tx, ...].
  */
 export interface Gather {

@@ -1,9 +1,12 @@
-// Convolution for hardware adapters, right on every adapter: implicit matrix products in tiles whose operands are
-// staged in workgroup memory (../tiled-product.ts), in float32 or, on a device of mixed precision, on matrix units.
-// Nothing is copied to columns first; a tile's left operand is gathered from the activations while it is staged.
+// Convolution for hardware adapters, right on every adapter. It consists of implicit matrix products, in tiles whose
+// operands are staged in workgroup memory (../tiled-product.ts). They run in float32 or, on a device of mixed
+// precision, on matrix units. Nothing is copied to columns first; a tile's left operand is gathered from the
+// activations while it is staged.
+//
 //   gather (forward, input gradient): rows = target positions, columns = target channels, k = (tap, source channel)
 //   kernel gradient:                  rows = (tap, input channel), columns = output channels, k = output pixel
-// Where four neighbours of an operand lie side by side, an invocation keeps the coordinates of each of its items and
+//
+// Where four neighbours of an operand lie side by side, an invocation keeps the coordinates of each of its items. It
 // advances them like an odometer: no division in the loop over k.
 import { type GpuCall, GRID_INDEX, gridOf } from "../../webgpu/program.js";
 import { activationWgsl, type FusedActivation } from "../activation.js";

@@ -1,5 +1,5 @@
-// The second half of a kernel gradient: its sum over all output pixels is cut into splits of rows (n, oy) that are
-// computed side by side, then added here in a fixed order, so that equal inputs give equal bits.
+// The second half of a kernel gradient. Its sum over all output pixels is cut into splits of rows (n, oy) that are
+// computed side by side. They are then added here in a fixed order, so that equal inputs give equal bits.
 import { sizeOf } from "../../tensor/shape.js";
 import type { Binding, GpuCall, GpuView } from "../../webgpu/program.js";
 import { dispatchReduce } from "../reduce.js";

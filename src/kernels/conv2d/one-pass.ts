@@ -1,7 +1,8 @@
 // Convolution and pooling of images of one channel, in one pass. Their convolution's output is by far the largest
-// tensor and its arithmetic the least: it is never stored. An invocation has four channels (a quad), keeps their kernel
-// (or its gradient) in registers, and walks along rows of windows with a patch of (kh + 1) x (kw + 1) pixels, of which
-// two columns are new at each step. Quads run fastest over invocations, so that no lane idles whatever their number.
+// tensor and its arithmetic the least: it is never stored. An invocation has four channels (a quad) and keeps their
+// kernel (or its gradient) in registers. It walks along rows of windows with a patch of (kh + 1) x (kw + 1) pixels. Two
+// columns of the patch are new at each step. Quads run fastest over invocations, so that no lane idles whatever their
+// number.
 import type { TuningProfile } from "../../webgpu/family.js";
 import { type GpuCall, GRID_INDEX, gridOf } from "../../webgpu/program.js";
 import { activationGradientWgsl, activationWgsl } from "../activation.js";
@@ -145,9 +146,9 @@ function tapsOf({ y, x }: Conv2dGeometry) {
 }
 
 /**
- * Rows of windows (n, py) cut into runs, one invocation per run and quad; and how a loop over taps is bounded: by a
- * number on hardware, which unrolls it, by a parameter on software adapters, where many loads and stores take long to
- * compile.
+ * Rows of windows (n, py) cut into runs, one invocation per run and quad; and how a loop over taps is bounded. A number
+ * bounds it on hardware, which unrolls it. A parameter bounds it on software adapters, where many loads and stores take
+ * long to compile.
  */
 function walk(profile: TuningProfile, rows: number, quads: number) {
   const software = profile.family === "software";

@@ -1,5 +1,5 @@
-// WGSL text about the four cells of a 2 x 2 pooling window (cell = 2 cy + cx), four channels at a time, which the fused
-// convolution and pooling kernels share: the maximum with the cell that won, and the gradient on its way back. A
+// WGSL text about the four cells of a 2 x 2 pooling window (cell = 2 cy + cx), four channels at a time. The fused
+// convolution and pooling kernels share it: the maximum with the cell that won, and the gradient on its way back. A
 // window's winners are packed into a u32, two bits a channel. A NaN wins its window, of several the last, as in
 // PyTorch.
 import type { Binding } from "../../webgpu/program.js";

@@ -1,9 +1,11 @@
 // Convolutions whose windows lie whole inside their images, as matrix products on software adapters. The matrix of
-// windows X [N OH OW, kh kw Cin] is read where it lies in x (window-rows.ts); K [kh kw Cin, Cout] and dZ [N OH OW,
+// windows X [N OH OW, kh kw Cin] is read where it lies in x (window-rows.ts). K [kh kw Cin, Cout] and dZ [N OH OW,
 // Cout] are the tensors themselves:
+//
 //   y = act(X K + bias)        dK = X^T dZ        dX = dZ K^T
-// where dX is added up in the images, at the places of the windows (window-sums.ts).
-// For small images of many channels, of which Winograd's tiles waste too much.
+//
+// Here dX is added up in the images, at the places of the windows (window-sums.ts). For small images of many channels,
+// of which Winograd's tiles waste too much.
 import type { GpuCall, GpuView } from "../../webgpu/program.js";
 import type { Matrix } from "../matmul-product.js";
 import { runWhole } from "../matmul-subgroup.js";

@@ -1,10 +1,12 @@
 // Convolution for software adapters (lavapipe) with subgroups of eight lanes, one subgroup per workgroup, operands in
-// registers: the gather that is the forward pass and the input gradient. The kernel gradient is in
+// registers. This is the gather that is the forward pass and the input gradient. The kernel gradient is in
 // software-kernel-gradient.ts.
 //
 // A tile is `channels` target channels at 8 * groups positions. A lane holds one position of every group; the kernel's
 // values are broadcast:
+//
 //   c[q][g] (vec4f: channels 4 q ... 4 q + 3 at the lane's position of group g) += kernel[k][4 q ...] * source[g][k]
+//
 // No lane is wasted on channels that do not exist, whatever their number: 24 and 36 are nearly as fast as 32. Loads are
 // the cost on lavapipe (a vec4f load as much as 36 multiply-adds of 8 lanes): a tile of 64 x 32 loads 12 vec4f per
 // 1024.

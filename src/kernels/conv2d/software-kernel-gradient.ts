@@ -64,8 +64,11 @@ export function kernelGradientSoftware(call: GpuCall<Conv2dGeometry>): void {
 }
 
 /**
- * The cheapest tile of at most 300 registers of sums, by the adapter's prices in nanoseconds: a load of eight vec4f 12,
- * of eight scalars 5, a multiply-add of eight lanes 0.33, and a trip through the loop 15.
+ * The cheapest tile of at most 300 registers of sums, by the adapter's prices in nanoseconds:
+ * - 12 for a load of eight vec4f
+ * - 5 for a load of eight scalars
+ * - 0.33 for a multiply-add of eight lanes
+ * - 15 for a trip through the loop
  */
 function kernelGradientTile(
   elements: number,

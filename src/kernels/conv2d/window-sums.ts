@@ -1,13 +1,15 @@
 // The input gradient of a convolution whose windows lie whole inside their images, on software adapters, in one
 // dispatch:
+//
 //   dx[where element e of window m lies] += sum over outputs o of dz[m, o] K[e, o]
-// dz [N OH OW, Cout], K [kh kw Cin, Cout], windows as in window-rows.ts. A subgroup has some images to itself: it
+//
+// dz [N OH OW, Cout], K [kh kw Cin, Cout], windows as in window-rows.ts. A subgroup has some images to itself. It
 // clears their dx, and panel by panel of K^T (matmul-panel.ts) adds to it what each window gets. The product dZ K^T is
 // nowhere stored.
 //
-// Windows overlap, so a lane reads what another one has stored for the window before. llvmpipe runs the lanes of a
-// subgroup as one thread, whose loads and stores keep their order. WGSL does not promise that, so choice.ts asks for a
-// processor.
+// Windows overlap, so a lane reads what another one has stored for the window before. On llvmpipe the lanes of a
+// subgroup run as one thread, whose loads and stores keep their order. WGSL does not promise that, so choice.ts asks
+// for a processor.
 
 import { SUBGROUP_LANES } from "../../webgpu/family.js";
 import type { GpuCall, GpuView } from "../../webgpu/program.js";

@@ -1,10 +1,11 @@
-// Convolutions of 3 x 3, stride 1, by Winograd's minimal filtering (winograd-matrices.ts) on hardware adapters: an
-// invocation transforms one tile of one channel, with all its frequencies in registers, and neighbours have
-// neighbouring channels. With the one-dimensional matrices written on one side only, t a frequency and p a tile of m x
-// m outputs:
+// Convolutions of 3 x 3, stride 1, by Winograd's minimal filtering (winograd-matrices.ts) on hardware adapters. An
+// invocation transforms one tile of one channel, with all its frequencies in registers. Neighbours have neighbouring
+// channels. The one-dimensional matrices are written on one side only, t is a frequency and p a tile of m x m outputs:
+//
 //   forward          V[t][p] = inputs d        U[t] = kernel g          M[t] = V[t] U[t]          y = outputs M
 //   input gradient   the same convolution of dz: taps turned round, channels exchanged, padding 2 - p; no tiles overlap
 //   kernel gradient  V[t][p] = inputs d        N[t][p] = outputs^T dz   D[t] = V[t]^T N[t]        dkernel = kernel^T D
+//
 // The other way to the input gradient, the adjoint step by step (winograd.ts, for software adapters), shares N, but its
 // tiles overlap in what they write.
 import type { Spec } from "../../tensor/dtype.js";

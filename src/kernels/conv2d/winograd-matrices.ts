@@ -1,11 +1,17 @@
 // The matrices of Winograd's minimal filtering F(m, 3) (Winograd 1980; Lavin and Gray 2016), by the Toom-Cook
-// construction, and WGSL text that multiplies by them. In one dimension, m outputs of a filter g of 3 taps from a tile
-// d of m + 2 inputs take m + 2 multiplications instead of 3 m:
+// construction, and WGSL text that multiplies by them. In one dimension, m outputs of a filter g of 3 taps come from a
+// tile d of m + 2 inputs. They take m + 2 multiplications instead of 3 m:
+//
 //   y = outputs ((kernel g) * (inputs d)), * element by element
+//
 // In two dimensions each matrix is applied to both axes.
+//
 // With points p_0 ... p_m and infinity, f_j = product of (p_j - p_i) over i != j:
+//
 //   outputs[i][j] = p_j^i    kernel[j][k] = p_j^k / f_j    inputs[j] = coefficients of the product of (x - p_i), i != j
-// and for infinity the last column of outputs, row of kernel, and the coefficients of the product of all (x - p_i).
+//
+// Infinity has the last column of outputs, the last row of kernel, and, as inputs, the coefficients of the product of
+// all (x - p_i).
 import { repeat } from "../subgroup-tile.js";
 
 export type Matrix = readonly (readonly number[])[];

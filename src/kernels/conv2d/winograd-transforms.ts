@@ -1,5 +1,5 @@
 // The transforms around the matrix products of a Winograd convolution (winograd.ts), for software adapters. Loads and
-// stores are their cost on lavapipe, and more so with many of them in one loop body, so each pass touches every number
+// stores are their cost on lavapipe, and more so with many of them in one loop body. So each pass touches every number
 // once, four channels at a time. A *spectrum* is [frequencies][tiles][channels]; m is the tile's size, a = m + 2.
 import type { Shape } from "../../tensor/shape.js";
 import { SUBGROUP_LANES } from "../../webgpu/family.js";
@@ -55,7 +55,7 @@ function whole({ geometry: { y, x }, m, rows, columns }: Tiling): boolean {
 
 /**
  * WGSL that stores the frequencies v, a x a, from element `at` of `target` on, `plane` apart. It goes row by row, in a
- * loop that the compiler cannot unroll: a load or store takes long to compile, and in a short loop less time to run.
+ * loop that the compiler cannot unroll. A load or store takes long to compile, and in a short loop less time to run.
  */
 function storeRows(side: number, { target, at, plane }: Record<"target" | "at" | "plane", string>): string {
   return /* wgsl */ `
@@ -274,8 +274,8 @@ export function transformResultGradient<P>(
 
 /**
  * dx = sum of inputs^T V inputs over the overlapping tiles V of the spectrum. An invocation has four channels of an
- * image and walks over its tiles row by row: two columns are carried to the next tile, two rows are added to what the
- * row of tiles before has stored. Pixels of x that no tile reads get zero.
+ * image and walks over its tiles row by row. Two columns are carried to the next tile, and two rows are added to what
+ * the row of tiles before has stored. Pixels of x that no tile reads get zero.
  */
 export function transformInputGradient<P>(call: GpuCall<P>, tiling: Tiling, spectrum: Spectrum, dx: GpuView): void {
   const { geometry, m } = tiling;

@@ -1,11 +1,13 @@
-// Convolutions of 3 x 3, stride 1, by Winograd's minimal filtering (winograd-matrices.ts): outputs are cut into tiles
-// of m x m, whose (m + 2)^2 products per pair of channels, instead of 9 m^2, are as many matrix products over tiles.
-// With the one-dimensional matrices written on one side only, t a frequency and p a tile:
+// Convolutions of 3 x 3, stride 1, by Winograd's minimal filtering (winograd-matrices.ts). Outputs are cut into tiles
+// of m x m. Their (m + 2)^2 products per pair of channels, instead of 9 m^2, are as many matrix products over tiles.
+// The one-dimensional matrices are written on one side only, t is a frequency and p a tile:
+//
 //   forward          V[t][p] = inputs d      U[t] = kernel g      M[t] = V[t] U[t]         y = outputs M
 //   input gradient   N[t][p] = outputs^T dz                       W[t] = N[t] U[t]^T       dx = inputs^T W
 //   kernel gradient                                               D[t] = V[t]^T N[t]       dkernel = kernel^T D
-// where dx is added up where tiles overlap. The gradients are the adjoint of the forward pass step by step, so they
-// cost the same multiplications, and padding needs no masks but where tiles are read and written.
+//
+// Where tiles overlap, dx is added up. The gradients are the adjoint of the forward pass step by step. So they cost the
+// same multiplications, and padding needs no masks but where tiles are read and written.
 import { sizeOf } from "../../tensor/shape.js";
 import type { GpuCall, GpuView } from "../../webgpu/program.js";
 import type { Matrix } from "../matmul-product.js";

@@ -6,10 +6,10 @@ import { countsOf } from "../wgsl-text.js";
 export const GRID_PARAMETERS = 3;
 
 /**
- * What llvmpipe may need to compile programs as one, in seconds: fitted to 140 merged programs on two cores of an EPYC,
- * in an hour that others disturbed, and scaled to one that was quiet. For each variable in memory of its own (those of
- * the text, and one for every number that is loaded) LLVM's pass for coroutines, which every compute shader goes
- * through there, finds anew how all basic blocks dominate each other.
+ * What llvmpipe may need to compile programs as one, in seconds. It was fitted to 140 merged programs on two cores of
+ * an EPYC, in an hour that others disturbed, and scaled to one that was quiet. Every compute shader goes through LLVM's
+ * pass for coroutines there. For each variable in memory of its own, that pass finds anew how all basic blocks dominate
+ * each other. Such variables are those of the text, and one for every number that is loaded.
  */
 export function compilationSeconds(programs: readonly Program[]): number {
   const codes = programs.map(codeOf);

@@ -1,11 +1,11 @@
 // Dispatches of a recorded step, several as one. What is saved is the time of launching kernels, which on lavapipe is
 // about that of 30,000 multiply-adds each and leaves most of a GPU idle. A group of dispatches becomes one of several
-// stages: the parts of a stage do not depend on each other, and each computes what it computed alone, on its share of
-// the workgroups.
+// stages. The parts of a stage do not depend on each other, and each of them computes what it computed alone, on its
+// share of the workgroups.
 //
 // Several stages are for adapters whose workgroups may wait for each other (`TuningProfile.workers`). A group then has
-// one workgroup for each of the adapter's threads, and they deal out the workgroups of its parts among themselves: a
-// counter of a stage tells what is next, another how much is done, and only when all of it is does a thread go on to
+// one workgroup for each of the adapter's threads, and they deal out the workgroups of its parts among themselves. A
+// counter of a stage tells what is next, another how much is done. Only when all of it is done does a thread go on to
 // the next stage. Since nobody waits for work that nobody has taken, this ends even where the workgroups run one after
 // the other. What one thread wrote the others see: on llvmpipe, threads of a processor, an atomic addition is a fence.
 // WGSL promises neither, so other adapters get groups of one stage.

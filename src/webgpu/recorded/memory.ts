@@ -1,5 +1,5 @@
 // Memory of one recorded step. While the step is recorded, what it allocates has no place yet. When it is complete, it
-// is known from which dispatch to which each is needed, and what is needed at different times gets the same place.
+// is known from which dispatch to which each is needed. What is needed at different times then gets the same place.
 import { type BufferPool, layOut, PooledBuffer, sizeClass } from "../pool.js";
 
 export class StepMemory {

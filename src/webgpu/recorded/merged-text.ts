@@ -111,7 +111,7 @@ fn ${prefix(k)}run(index: u32, local: vec3u, lane: u32) {
 
 /**
  * Workgroups of a stage's parts take turns as evenly as their numbers allow, since an adapter may give each of its
- * threads a stretch of them: of `rest` workgroups, of which `own` are this part's, the first `at` hold floor(at own /
+ * threads a stretch of them. Of `rest` workgroups, of which `own` are this part's, the first `at` hold floor(at own /
  * rest) of them.
  */
 function stageText(parts: readonly number[], s: number): string {

@@ -1,6 +1,6 @@
-// Recorded steps: the dispatches of a step with their bind groups, parameters and memory, kept so that the step can be
-// submitted again without the JavaScript that made it. When all of a step is recorded, its memory is planned: a buffer
-// serves one tensor after the other within the step, and nobody else until the step is disposed.
+// Recorded steps: the dispatches of a step with their bind groups, parameters and memory. They are kept so that the
+// step can be submitted again without the JavaScript that made it. When all of a step is recorded, its memory is
+// planned. A buffer serves one tensor after the other within the step, and nobody else until the step is disposed.
 import type { RecordedStep, Storage } from "../../tensor/device.js";
 import { DeviceError } from "../../tensor/errors.js";
 import type { Tensor } from "../../tensor/tensor.js";
@@ -51,9 +51,9 @@ const isSingle = (group: Group) => group.length === 1 && group[0]!.length === 1;
 /** A step while it is recorded, and afterwards what runs it again. */
 export class GpuStep implements RecordedStep {
   /**
-   * Runs after which a step is taken to be one of many and merged programs are compiled for it, and where the first of
-   * them was not in the driver's cache, those after which the others are: on lavapipe they take it some 20 s of one
-   * core.
+   * Runs after which a step is taken to be one of many and merged programs are compiled for it. Where the first of them
+   * was not in the driver's cache, the others are compiled after `uncached` runs. On lavapipe they take it some 20 s of
+   * one core.
    */
   static mergeAfter = { cached: 100, uncached: 2000 };
   /** Steps whose merged programs are being compiled. */
