@@ -1,5 +1,5 @@
 // Every elementwise operation is one row: WGSL, float64 reference, and derivatives. Kernels, tensor methods, gradient
-// checks, parity tests and benchmarks all iterate over these tables. WGSL expressions are written for a type `T`
+// checks and parity tests all iterate over these tables. WGSL expressions are written for a type `T`
 // (vec4f, or f32 in scalar loops), its companions (ieee.ts) and its boolean `select`; `p` and `q` are the row's
 // parameters.
 //

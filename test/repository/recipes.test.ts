@@ -39,7 +39,7 @@ const values = await Promise.all(found.map(async (t) => [...await t.data()]));
 console.log(JSON.stringify({ values, refused, shape: node.shape, parameters: model.countParameters().total }));
 `;
 
-test("an elementwise op is one row and one export, a layer one file and three lines", { timeout: 300_000 }, () => {
+test("an elementwise op is one row and one export, a layer one file and its lines", { timeout: 300_000 }, () => {
   const [row, exported, ...others] = blocksOf("Add an elementwise op");
   const [layer, ...more] = blocksOf("Add a layer");
   expect([...others, ...more]).toEqual([]);
