@@ -49,7 +49,8 @@ export const Conv2D = defineLayer<Conv2dOptions>({
     const config = kernelConfig(options);
     const { fused, after } = splitActivation(config.activation);
     return {
-      config: { filters, kernelSize, strides, padding, dilations, groups, ...config },
+      // Only where there are several: earlier versions read the rest.
+      config: { filters, kernelSize, strides, padding, dilations, ...(groups > 1 && { groups }), ...config },
       activation: config.activation,
       outputShape(shape) {
         const [height, width] = slide(shape, { size: kernelSize, strides, padding, dilations });
