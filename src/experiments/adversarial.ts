@@ -4,7 +4,7 @@
 import { loadCifar10 } from "../data/cifar10.js";
 import { type ImageDataset, limitImages } from "../data/dataset.js";
 import { Report } from "../io/report.js";
-import { digitClassifier, photographClassifier, warmCosineAdam } from "./lib/adversarial/adversarial-models.js";
+import { digitClassifier, photographClassifier } from "./lib/adversarial/adversarial-models.js";
 import {
   attackSweep,
   type GeneratorSettings,
@@ -28,6 +28,7 @@ import { counted, milliseconds, percent } from "./lib/report/text.js";
 import { shiftedAndMirrored } from "./lib/training/augment.js";
 import { classify } from "./lib/training/classify.js";
 import { measureStep, type TrainingPlan, trainingSeconds, trainPart } from "./lib/training/experiment-training.js";
+import { warmCosineAdam } from "./lib/training/models.js";
 
 // ---- Configuration
 

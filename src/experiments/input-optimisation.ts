@@ -8,12 +8,12 @@ import { Report } from "../io/report.js";
 import type { Model } from "../nn/model.js";
 import { adam } from "../nn/optimizers.js";
 import { cosineDecay } from "../nn/schedules.js";
-import { warmCosineAdam } from "./lib/adversarial/adversarial-models.js";
 import { adversarialPlan } from "./lib/adversarial/adversarial-training.js";
 import { defineExperiment, type ExperimentRun } from "./lib/frame/experiment.js";
 import { judgeArchitectures } from "./lib/inputs/judges.js";
 import {
   findImages,
+  joined,
   type OptimizeRun,
   type OptimizeSettings,
   type Wish,
@@ -36,7 +36,7 @@ import { counted, listed, lossText, milliseconds } from "./lib/report/text.js";
 import { distort } from "./lib/training/augment.js";
 import { answersFor, classify } from "./lib/training/classify.js";
 import { measureStep, type TrainingPlan, trainingSeconds, trainPart } from "./lib/training/experiment-training.js";
-import { zooArchitecture, zooModel } from "./lib/training/models.js";
+import { warmCosineAdam, zooArchitecture, zooModel } from "./lib/training/models.js";
 import { l2Attack } from "./lib/training/train-run.js";
 
 /** A gradient for the images takes two of the three matrix products of a training step. */
@@ -261,9 +261,3 @@ async function answersToNoise(run: ExperimentRun<InputSettings>, models: readonl
 }
 
 const pixelsOf = ({ images }: OptimizeRun) => joined(images.map(({ pixels }) => pixels));
-
-function joined(images: readonly Float32Array[]): Float32Array {
-  const all = new Float32Array(images.length * images[0]!.length);
-  for (const [index, image] of images.entries()) all.set(image, index * image.length);
-  return all;
-}

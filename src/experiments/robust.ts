@@ -6,7 +6,7 @@ import { type PgdOptions, pgd } from "../inputs/attacks/pgd.js";
 import { lineChart } from "../io/charts.js";
 import { type KeyFigure, Report, type TableCell } from "../io/report.js";
 import type { Model } from "../nn/model.js";
-import { digitClassifier, photographClassifier, warmCosineAdam } from "./lib/adversarial/adversarial-models.js";
+import { digitClassifier, photographClassifier } from "./lib/adversarial/adversarial-models.js";
 import { adversarialPlan } from "./lib/adversarial/adversarial-training.js";
 import {
   type AttackFigure,
@@ -36,6 +36,7 @@ import {
   trainingSeconds,
   trainPart,
 } from "./lib/training/experiment-training.js";
+import { warmCosineAdam } from "./lib/training/models.js";
 
 // ---- Configuration
 

@@ -3,6 +3,9 @@ import type { Model } from "../nn/model.js";
 
 export type { Model };
 
+/** Beyond any logit; a logit less this is one that no exponential is left of, and no maximum is. */
+export const OUT_OF_REACH = 1e30;
+
 /** Models that are frozen now: by how many, and which of their layers were trained before. */
 const frozen = new WeakMap<Model, { holders: number; readonly trainable: readonly boolean[] }>();
 

@@ -23,6 +23,7 @@ import {
 import { scope } from "../tensor/scope.js";
 import { formatShape, sizeOf } from "../tensor/shape.js";
 import type { Tensor } from "../tensor/tensor.js";
+import { OUT_OF_REACH } from "./model.js";
 import { Activations, type Objective, type ObjectiveContext, objectiveRule } from "./parts.js";
 
 /** How far from 1 the sum of a row of probabilities may lie. */
@@ -89,9 +90,6 @@ export interface LogOddsOptions {
 }
 
 const logOddsRules: Rules<LogOddsOptions> = { rivals: number({ from: 0 }), balance: number({ from: 0 }) };
-
-/** Beyond any logit; a logit less this is one that no exponential is left of. */
-const OUT_OF_REACH = 1e30;
 
 /**
  * The log-odds of the asked classes grow. They are

@@ -34,13 +34,8 @@ const x = sines([2, 5, 5, 2], [0.37, 0.7, 1]);
 const baseline = sines([5, 5, 2], [0.53, 0.9, 2]);
 const target = [1, 2];
 
-function network(device: Device, last: "linear" | "softmax" = "linear"): Model {
-  const model = sequential({ device, inputShape: [5, 5, 2] }, [
-    conv2d({ filters: 3, kernelSize: 3, activation: "tanh" }),
-    flatten(),
-    dense({ units: 4, activation: "tanh" }),
-    dense({ units: 3, activation: last }),
-  ]);
+/** Gives the weights the values that captum-attributions.py gives them. */
+function fillWithSines(model: Model): void {
   const formulas = [
     [1.3, 0.1, 1.5],
     [0.7, 0.2, 4],
@@ -50,6 +45,16 @@ function network(device: Device, last: "linear" | "softmax" = "linear"): Model {
     [0.6, 0.6, 2],
   ] as const;
   for (const [i, { tensor }] of model.weights().entries()) tensor.assign(sines(tensor.shape, formulas[i]!));
+}
+
+function network(device: Device, last: "linear" | "softmax" = "linear"): Model {
+  const model = sequential({ device, inputShape: [5, 5, 2] }, [
+    conv2d({ filters: 3, kernelSize: 3, activation: "tanh" }),
+    flatten(),
+    dense({ units: 4, activation: "tanh" }),
+    dense({ units: 3, activation: last }),
+  ]);
+  fillWithSines(model);
   return model;
 }
 
@@ -62,15 +67,7 @@ function rectified(device: Device): Model {
     flatten(),
     dense({ units: 3, activation: "softmax" }),
   ]);
-  const formulas = [
-    [1.3, 0.1, 1.5],
-    [0.7, 0.2, 4],
-    [0.9, 0.3, 2],
-    [1.1, 0.4, 3],
-    [1.7, 0.5, 1],
-    [0.6, 0.6, 2],
-  ] as const;
-  for (const [i, { tensor }] of model.weights().entries()) tensor.assign(sines(tensor.shape, formulas[i]!));
+  fillWithSines(model);
   return model;
 }
 

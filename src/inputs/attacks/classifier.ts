@@ -10,16 +10,13 @@ import { keep } from "../../tensor/scope.js";
 import { sizeOf } from "../../tensor/shape.js";
 import { StepPlan } from "../../tensor/step-plan.js";
 import type { Tensor } from "../../tensor/tensor.js";
-import type { Model } from "../model.js";
+import { type Model, OUT_OF_REACH } from "../model.js";
 
 /**
  * What an attack raises, [n], of logits [n, C]. `hot` has 1 at each image's class, `other` at another class that the
  * attack names, both [n, C].
  */
 export type AttackLoss = (logits: Tensor, hot: Tensor, other: Tensor) => Tensor;
-
-/** Beyond any logit; a logit less this is one that no exponential is left of, and no maximum is. */
-const OUT_OF_REACH = 1e30;
 
 const alongClasses = { axes: [1] };
 const without = (logits: Tensor, hot: Tensor) => sub(logits, mul(hot, OUT_OF_REACH));

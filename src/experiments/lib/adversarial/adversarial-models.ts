@@ -7,8 +7,6 @@ import { conv2d } from "../../../nn/layers/conv2d.js";
 import { activation, dropout, flatten } from "../../../nn/layers/core.js";
 import { dense } from "../../../nn/layers/dense.js";
 import { maxPool2d } from "../../../nn/layers/pooling.js";
-import { adam, type Optimizer } from "../../../nn/optimizers.js";
-import { cosineDecay } from "../../../nn/schedules.js";
 
 const output = () => dense({ units: 10, activation: "softmax" });
 
@@ -41,13 +39,4 @@ export function photographClassifier(filters: readonly number[]): Architecture {
     dropout(0.3),
     output(),
   ]);
-}
-
-/** Adam, its rate growing over a twentieth of the steps, then falling as a cosine. */
-export function warmCosineAdam(learningRate: number): (steps: number) => Optimizer {
-  return (steps) => {
-    const warmupSteps = Math.floor(steps / 20);
-    const decaySteps = Math.max(1, steps - warmupSteps);
-    return adam({ learningRate: cosineDecay({ learningRate, warmupSteps, decaySteps }) });
-  };
 }

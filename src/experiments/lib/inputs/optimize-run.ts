@@ -3,7 +3,6 @@
 import type { LabelledImages } from "../../../data/dataset.js";
 import { encodeGrayPng } from "../../../io/png.js";
 import type { Model } from "../../../nn/model.js";
-import { sizeOf } from "../../../tensor/shape.js";
 import type { WebGpuDevice } from "../../../webgpu/device.js";
 import { checkMemory } from "../frame/memory-limit.js";
 import { showProgress } from "../frame/progress.js";
@@ -131,7 +130,7 @@ export async function findImages(
   checkMemory("count", { network: model, images: wishes.length, steps: settings.steps });
   const begun = performance.now();
   const course = await optimizeForTargets(model, {
-    ...problemOf(model, wishes, settings),
+    ...problemOf(wishes, settings),
     ...{ signal, onProgress },
     snapshotEvery: snapshotEvery ?? Math.min(100, Math.max(1, Math.round(settings.steps / 5))),
   });
@@ -170,17 +169,20 @@ export async function runOptimization(
   }
 }
 
-/** What `optimizeForTargets` is asked. */
-function problemOf(model: Model, wishes: readonly Wish[], settings: OptimizeSettings) {
-  const size = sizeOf(model.inputShape);
-  const starts = new Float32Array(wishes.length * size);
-  const targets = new Float32Array(wishes.length * 10);
-  for (const [i, { start, target }] of wishes.entries()) {
-    starts.set(start.image, i * size);
-    targets.set(target.probabilities, i * 10);
-  }
-  return { starts, targets, ...settings };
+/** Arrays of one length, one behind the other. */
+export function joined(arrays: readonly ArrayLike<number>[]): Float32Array {
+  const size = arrays[0]!.length;
+  const all = new Float32Array(arrays.length * size);
+  for (const [index, values] of arrays.entries()) all.set(values, index * size);
+  return all;
 }
+
+/** What `optimizeForTargets` is asked. */
+const problemOf = (wishes: readonly Wish[], settings: OptimizeSettings) => ({
+  starts: joined(wishes.map(({ start }) => start.image)),
+  targets: joined(wishes.map(({ target }) => target.probabilities)),
+  ...settings,
+});
 
 /** Profiles steps of the same optimisation. */
 export async function profileOptimization(
@@ -188,7 +190,7 @@ export async function profileOptimization(
   { images, settings, course }: OptimizeRun,
   device: WebGpuDevice,
 ) {
-  const problem = problemOf(model, images, settings);
+  const problem = problemOf(images, settings);
   const run = async (steps: number) => {
     await optimizeForTargets(model, { ...problem, steps, snapshotEvery: steps });
   };

@@ -10,7 +10,14 @@ import type { CommandOptions } from "../report/text.js";
 import { type Answers, answersFor } from "../training/classify.js";
 import { zooArchitecture, zooModel } from "../training/models.js";
 import { modelNotes, runTraining, setsOf, type TrainConfig, type TrainRun } from "../training/train-run.js";
-import { type FoundImage, type OptimizeRun, readableSettings, runOptimization, wishesFor } from "./optimize-run.js";
+import {
+  type FoundImage,
+  joined,
+  type OptimizeRun,
+  readableSettings,
+  runOptimization,
+  wishesFor,
+} from "./optimize-run.js";
 import { parseTargets } from "./target.js";
 
 /** Steps that adversarial training takes at least: of a small data set, more epochs. */
@@ -75,11 +82,7 @@ export async function robustDigits(options: RobustDigitsOptions, context: RunCon
   }
 }
 
-function pixelsOf(images: readonly FoundImage[]): Float32Array {
-  const all = new Float32Array(images.length * images[0]!.pixels.length);
-  for (const [index, { pixels }] of images.entries()) all.set(pixels, index * pixels.length);
-  return all;
-}
+const pixelsOf = (images: readonly FoundImage[]) => joined(images.map(({ pixels }) => pixels));
 
 /** How many of some images a network takes for the digit they were found for. */
 export function takenFor(images: readonly FoundImage[], { predicted }: Opinion): number {

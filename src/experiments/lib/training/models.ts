@@ -73,14 +73,17 @@ const withSgd = {
 };
 
 /** Adam, its rate growing over a twentieth of the steps, then falling as a cosine. */
-const withWarmCosine = {
-  optimizer: ({ learningRate, ...options }: ZooOptimizerOptions, steps: number) => {
+export function warmCosineAdam(learningRate: number, options: OptimizerOptions = {}): (steps: number) => Optimizer {
+  return (steps) => {
     const warmupSteps = Math.floor(steps / 20);
-    return adam({
-      ...options,
-      learningRate: cosineDecay({ learningRate, warmupSteps, decaySteps: Math.max(1, steps - warmupSteps) }),
-    });
-  },
+    const decaySteps = Math.max(1, steps - warmupSteps);
+    return adam({ ...options, learningRate: cosineDecay({ learningRate, warmupSteps, decaySteps }) });
+  };
+}
+
+const withWarmCosine = {
+  optimizer: ({ learningRate, ...options }: ZooOptimizerOptions, steps: number) =>
+    warmCosineAdam(learningRate, options)(steps),
   optimizerText: (learningRate: number) =>
     `Adam, learning rate ${learningRate} after a warm-up, then falling as a cosine`,
 };
