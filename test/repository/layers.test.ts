@@ -1,5 +1,5 @@
-// Holds the order of the layers under src/ (tensor <- webgpu, kernels <- autograd <- nn <- inputs <- experiments) and
-// keeps WebGPU's types where they belong.
+// Holds the order of the layers under src/ (tensor <- webgpu, kernels <- autograd <- nn <- inputs, sweeps <-
+// experiments) and keeps WebGPU's types where they belong.
 import { readdirSync, readFileSync } from "node:fs";
 import { posix } from "node:path";
 import ts from "typescript";
@@ -18,7 +18,8 @@ const mayImport: Record<string, readonly string[]> = {
   autograd: ["tensor", "kernels"],
   nn: ["tensor", "kernels", "autograd", "data", "io"],
   inputs: ["tensor", "kernels", "autograd", "nn"],
-  experiments: ["tensor", "webgpu", "kernels", "autograd", "nn", "inputs", "data", "io", "driver"],
+  experiments: ["tensor", "webgpu", "kernels", "autograd", "nn", "inputs", "data", "io", "driver", "sweeps"],
+  sweeps: ["tensor", "webgpu", "nn", "data", "io", "runtime"],
   data: ["tensor", "runtime"],
   io: ["tensor", "webgpu", "runtime"],
   driver: ["tensor", "io", "runtime"],
