@@ -63,7 +63,7 @@ export type Decision = "continue" | "stop";
 /** What a sweep is told of a trial while it runs. */
 export interface TrialHooks {
   /** Figures after a step. The trial waits for the decision. Steps that were reported before are answered as before. */
-  report(step: number, figures: Figures): Decision;
+  report(step: number, figures: Figures): Decision | Promise<Decision>;
   /** A checkpoint was kept: later attempts, also those of a sweep that goes on later, start from it. */
   checkpointed(reference: string): void;
   /** An attempt ended without an outcome, and another one follows. */
@@ -81,6 +81,11 @@ export interface Executor {
    * @throws the signal's reason; UsageError for a worker whose code is another
    */
   run(order: TrialOrder, hooks: TrialHooks, signal: AbortSignal): Promise<TrialOutcome>;
+  /**
+   * The outcome of a trial is in the sweep's journal: what the executor keeps of it may go. Until then another process
+   * that goes on with the sweep has to find it.
+   */
+  counted?(number: number): void;
   /** Ends workers and connections. Idempotent. */
   close(): Promise<void>;
 }
