@@ -1,9 +1,20 @@
 // Files in Node: written whole or not at all, and read where they are regular ones. Knows nothing of what is in them.
 import { createHash, randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
-import { appendFile, type FileHandle, mkdir, open, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
+import {
+  appendFile,
+  type FileHandle,
+  mkdir,
+  open,
+  readdir,
+  realpath,
+  rename,
+  rm,
+  stat,
+  writeFile,
+} from "node:fs/promises";
 import { hostname } from "node:os";
-import { basename, dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve, sep } from "node:path";
 import { isAlive } from "../runtime/node-processes.js";
 import type { FileContent, OpenFile } from "../runtime/runtime.js";
 import { DataError, KilogradError, UsageError } from "../tensor/errors.js";
@@ -97,6 +108,18 @@ export async function readOpened<T>(path: string, use: (file: OpenFile) => Promi
   await using file = await readable(path, () => open(path));
   const { size } = await readable(path, () => file.stat());
   return await use({ size, read: (target, position) => readAt(file, path, target, position) });
+}
+
+/**
+ * The path of a file that the file at `path` names, in its folder or below.
+ * @throws DataError where there is none, or a link leads out of the folder
+ */
+export async function besideFile(path: string, name: string): Promise<string> {
+  const folder = await readable(path, () => realpath(dirname(path)));
+  const beside = join(dirname(path), name);
+  const real = await readable(beside, () => realpath(beside));
+  if (real.startsWith(folder.endsWith(sep) ? folder : folder + sep)) return real;
+  throw new DataError(`${path}: names the file ${beside}, a link that leads out of the folder; copy the file into it`);
 }
 
 /**

@@ -12,7 +12,7 @@ import {
   type StoredTensor,
   streamSafetensors,
 } from "./safetensors.js";
-import { type FileSource, nameOf, sourceRule, writeAll } from "./source.js";
+import { bytesIn, type FileSource, nameOf, sourceRule, writeAll } from "./source.js";
 
 /**
  * Writes a safetensors file atomically. At most one deferred tensor's data is held at a time.
@@ -34,7 +34,7 @@ export async function writeSafetensors(
  */
 export async function readSafetensors(path: FileSource): Promise<Safetensors> {
   check("readSafetensors", "path", path, sourceRule);
-  if (typeof path !== "string") return decodeSafetensors(path, nameOf(path));
+  if (typeof path !== "string") return decodeSafetensors(bytesIn(path), nameOf(path));
   const files = await findFiles("readSafetensors");
   return files.read(path, async (file) => {
     const { size } = file;

@@ -1,7 +1,7 @@
 // Node, and Bun and Deno, which have its modules: WebGPU is Dawn's (npm `webgpu`).
 import { existsSync } from "node:fs";
 import { availableParallelism, totalmem } from "node:os";
-import { logToFile, readOpened, writeFileAtomic } from "../io/files.js";
+import { besideFile, logToFile, readOpened, writeFileAtomic } from "../io/files.js";
 import { runGuarded } from "../io/guarded-worker.js";
 import { tuningFile } from "../io/tuning-file.js";
 import { cacheFolder } from "./node-cache-folder.js";
@@ -22,7 +22,7 @@ export const nodeRuntime: Runtime = {
     return { cores: availableParallelism(), memoryBytes: Math.min(all, process.constrainedMemory() || all) };
   },
   tuningStore: () => tuningFile(),
-  files: { read: readOpened, write: writeFileAtomic, log: logToFile },
+  files: { read: readOpened, beside: besideFile, write: writeFileAtomic, log: logToFile },
   hdf5: ({ module = new URL("../io/h5-worker.js", import.meta.url), ...task }) => runGuarded({ module, ...task }),
   get terminal() {
     return process.stderr;

@@ -46,6 +46,11 @@ export interface Files {
    * file
    */
   read<T>(path: string, use: (file: OpenFile) => Promise<T>): Promise<T>;
+  /**
+   * The path of a file that another one names, in its folder or below. @throws DataError where it is missing, or a link
+   * leads out of the folder
+   */
+  beside(path: string, name: string): Promise<string>;
   /** Writes a file whole or not at all. @throws KilogradError `FILE_WRITE`; an existing file is then as it was */
   write(path: string, content: FileContent): Promise<void>;
   /** Writes text to a file as it is, or adds it to its end, for logs. @throws KilogradError `FILE_WRITE` */
