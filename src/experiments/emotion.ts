@@ -10,7 +10,7 @@ import { confusionMatrix, lineChart } from "../io/charts.js";
 import type { GridCell } from "../io/grid.js";
 import { Report, type TableCell } from "../io/report.js";
 import { loadModel } from "../nn/checkpoint.js";
-import { saveKerasModel } from "../nn/formats/keras-h5.js";
+import { saveKerasModel } from "../nn/keras-models.js";
 import type { Model } from "../nn/model.js";
 import { adamW } from "../nn/optimizers.js";
 import { cosineDecay } from "../nn/schedules.js";

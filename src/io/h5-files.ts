@@ -2,6 +2,7 @@
 // memory.
 import { findRuntime, type Hdf5Task } from "../runtime/runtime.js";
 import { DataError, UsageError } from "../tensor/errors.js";
+import { isHdf5 } from "./signatures.js";
 import { type FileSource, nameOf, readAll, writeAll } from "./source.js";
 
 /** An array of a file: its elements as little-endian bytes. */
@@ -31,7 +32,6 @@ export interface ReadH5Options {
   readonly module?: URL;
 }
 
-const SIGNATURE = Uint8Array.of(0x89, 0x48, 0x44, 0x46, 0x0d, 0x0a, 0x1a, 0x0a);
 /** Node reads no more in one piece. */
 const MOST_FILE_BYTES = 2 ** 31 - 1;
 /** What the library needs for itself, several times over. */
@@ -39,9 +39,6 @@ const LEAST_MEMORY = 256 * 2 ** 20;
 
 const memoryFor = (bytes: number): number => LEAST_MEMORY + 4 * bytes;
 const secondsFor = (bytes: number): number => 30 + Math.ceil(bytes / 2 ** 22);
-
-/** Whether bytes begin as HDF5 does. */
-export const isHdf5 = (bytes: Uint8Array): boolean => SIGNATURE.every((byte, i) => bytes[i] === byte);
 
 /** @throws UsageError where nothing guards the library */
 async function guarded(task: Hdf5Task): Promise<unknown> {

@@ -17,8 +17,6 @@ import { jsonText } from "./json.js";
 import { halfToNumber, type StoredTensor } from "./safetensors.js";
 import { type FileSource, nameOf } from "./source.js";
 
-export { isHdf5 } from "./h5-files.js";
-
 /** A layer's group. */
 export interface KerasLayerWeights {
   readonly name: string;

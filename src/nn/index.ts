@@ -35,7 +35,6 @@ export {
 export { type ConfusionMatrixOptions, confusionMatrix } from "./confusion-matrix.js";
 export type { EvaluateOptions, Evaluation, Predictions, PredictOptions } from "./evaluate.js";
 export type { BatchFigures } from "./figures.js";
-export { encodeKerasModel, type SaveKerasOptions, saveKerasModel } from "./formats/keras-h5.js";
 export type { KerasSetting, KerasWords } from "./formats/keras-words.js";
 export { type GraphInput, type GraphNode, type InputOptions, input } from "./graph.js";
 export type { History, Timing } from "./history.js";
@@ -54,6 +53,7 @@ export {
   uniform,
   zeros,
 } from "./initializers.js";
+export { encodeKerasModel, type SaveKerasOptions, saveKerasModel } from "./keras-models.js";
 export {
   type CallableLayer,
   type CallContext,

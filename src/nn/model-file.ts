@@ -18,7 +18,7 @@ import { requireTensor, type Tensor } from "../tensor/tensor.js";
 import { requireFiniteState } from "./diagnose.js";
 import type { FigureSums } from "./figures.js";
 import type { ModelContent } from "./formats/format.js";
-import { formatNamed, formatOf, formatRule } from "./formats/index.js";
+import { formatFor, formatOf, formatRule, writerOf } from "./formats/index.js";
 import { type Model, requireModel } from "./model.js";
 import type { ModelConfig } from "./model-config.js";
 import type { OptimizerConfig } from "./optimizers.js";
@@ -89,7 +89,10 @@ export interface SaveOptions {
    * stays as it is.
    */
   readonly allowNonFinite?: boolean;
-  /** "safetensors" (default), which holds all of this, or "keras-h5", which every version of Keras reads. */
+  /**
+   * "safetensors", which holds all of this, or "keras-h5", which every version of Keras reads. Default: what the path's
+   * ending stands for (".h5", ".hdf5"), else "safetensors". An ending of another format is an error.
+   */
   readonly format?: string;
 }
 
@@ -112,8 +115,9 @@ const saveRules: Rules<SaveOptions> = {
  * is then as it was. UsageError for what the format has no words for
  */
 export async function saveModel(path: string, model: Model, options: SaveOptions = {}): Promise<void> {
-  const { format, content } = await modelContent("saveModel", path, model, options);
-  await format.write(path, model, content);
+  checkArgument("saveModel", "path", path, textRule);
+  const { writer, content } = await modelContent("saveModel", path, model, options);
+  await writer.write(path, model, content);
 }
 
 /**
@@ -124,23 +128,24 @@ export async function saveModel(path: string, model: Model, options: SaveOptions
  * const again = await nn.loadModel(bytes, { device });
  */
 export async function encodeModel(model: Model, options: SaveOptions = {}): Promise<Uint8Array> {
-  const { format, content } = await modelContent("encodeModel", "the bytes", model, options);
-  return format.encode(model, content);
+  const { writer, content } = await modelContent("encodeModel", undefined, model, options);
+  return writer.encode(model, content);
 }
 
-async function modelContent(owner: string, path: string, model: Model, options: SaveOptions) {
+async function modelContent(owner: string, path: string | undefined, model: Model, options: SaveOptions) {
   requireModel(owner, model);
   const given = checkOptions(owner, options, saveRules);
-  const { training, notes = {}, allowNonFinite = false, format = "safetensors" } = given;
+  const { training, notes = {}, allowNonFinite = false } = given;
   const [slots, callbackTensors] = [[...(given.slots ?? [])], [...(given.callbackTensors ?? [])]];
   for (const entry of [...slots, ...callbackTensors]) {
     checkArgument(owner, "a slot", entry, { expected: "[name, tensor]", accepts: Array.isArray });
     checkArgument(owner, "a slot's name", entry[0], textRule);
     requireTensor(owner, "a slot", entry[1]);
   }
-  if (!allowNonFinite) await requireFiniteState(owner, model, path, slots);
+  const format = formatFor(owner, path, given.format);
+  if (!allowNonFinite) await requireFiniteState(owner, model, path ?? "the bytes", slots);
   const content: ModelContent = { training, slots, callbackTensors, notes };
-  return { format: formatNamed(format), content };
+  return { writer: await writerOf(owner, format), content };
 }
 
 /**
@@ -149,7 +154,7 @@ async function modelContent(owner: string, path: string, model: Model, options: 
  */
 export async function readModelFile(source: FileSource): Promise<ModelFile> {
   checkArgument("readModelFile", "path", source, sourceRule);
-  const format = await formatOf(source);
+  const format = await (await formatOf(source)).load();
   return format.read(source);
 }
 
@@ -168,7 +173,7 @@ export async function readModelFile(source: FileSource): Promise<ModelFile> {
 export async function loadWeights(model: Model, source: FileSource): Promise<void> {
   requireModel("loadWeights", model);
   checkArgument("loadWeights", "path", source, sourceRule);
-  const format = await formatOf(source);
+  const format = await (await formatOf(source)).load();
   assignWeights(model, { path: nameOf(source), weights: await format.readWeights(model, source) });
 }
 

@@ -5,11 +5,11 @@ import { scope } from "../tensor/scope.js";
 import { formatShape, sameShape } from "../tensor/shape.js";
 import { type Tensor, tensor } from "../tensor/tensor.js";
 import { atOnce, type Callback } from "./callbacks/callback.js";
-import { trainingState } from "./formats/safetensors.js";
 import type { LossScaler } from "./loss-scaling.js";
 import type { Model } from "./model.js";
 import { assignWeights, type ModelFile, saveModel, type TrainingState } from "./model-file.js";
 import type { Optimizer, OptimizerConfig } from "./optimizer.js";
+import { trainingState } from "./stored-training.js";
 
 /** What has a state of its own in a training. */
 export interface TrainingParts {

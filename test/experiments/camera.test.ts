@@ -24,7 +24,7 @@ import {
 import { encodeGrayPng } from "../../src/io/png.js";
 import { architecture } from "../../src/nn/architecture.js";
 import { saveModel } from "../../src/nn/checkpoint.js";
-import { saveKerasModel } from "../../src/nn/formats/keras-h5.js";
+import { saveKerasModel } from "../../src/nn/keras-models.js";
 import { flatten } from "../../src/nn/layers/core.js";
 import { dense } from "../../src/nn/layers/dense.js";
 import { DataError, KilogradError, UsageError } from "../../src/tensor/errors.js";

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { encodeModel, loadModel, loadWeights, readModelFile, saveModel } from "../../src/nn/checkpoint.js";
 import { formatOf, formats } from "../../src/nn/formats/index.js";
-import { encodeKerasModel, saveKerasModel } from "../../src/nn/formats/keras-h5.js";
+import { encodeKerasModel, saveKerasModel } from "../../src/nn/keras-models.js";
 import { DataError } from "../../src/tensor/errors.js";
 import { oneOf } from "../../src/tensor/options.js";
 import { cpu } from "../support.js";
@@ -56,8 +56,8 @@ const float32 = (weights: Record<string, ArrayLike<number>>) =>
 
 test("every format that is written is recognised, and holds the same model", async () => {
   const model = small().build({ device: cpu, seed: 5 });
-  for (const { name, write } of formats) {
-    if (write === undefined) continue;
+  for (const { name, writes } of formats) {
+    if (!writes) continue;
     const [bytes, path] = [
       await encodeModel(model, { format: name, notes: { a: 1 } }),
       join(folder, `by-format.${name}`),
@@ -78,7 +78,7 @@ test("every format that is written is recognised, and holds the same model", asy
   }
 });
 
-const written = formats.filter(({ write }) => write !== undefined).map(({ name }) => name);
+const written = formats.filter(({ writes }) => writes).map(({ name }) => name);
 
 test("a training is kept by the format that has a place for it", async () => {
   const model = plain().build({ device: cpu });
@@ -89,4 +89,24 @@ test("a training is kept by the format that has a place for it", async () => {
   await expect(encodeModel(model, { format: "pickle" })).rejects.toThrow(
     `encodeModel: format must be ${oneOf(...written).expected}, got "pickle"`,
   );
+});
+
+test("a path's ending chooses the format, a named one must agree", async () => {
+  const model = small().build({ device: cpu, seed: 5 });
+  for (const { name, endings, writes } of formats) {
+    for (const ending of writes ? endings : []) {
+      const path = join(folder, `chosen${ending.toUpperCase()}`);
+      await saveModel(path, model);
+      expect((await formatOf(path)).name).toBe(name);
+      for (const other of written.filter((each) => each !== name)) {
+        await expect(saveModel(path, model, { format: other })).rejects.toThrow(
+          `saveModel: format must be "${name}" for ${path}, as its ending says, got "${other}"; change one of them`,
+        );
+      }
+    }
+  }
+  const path = join(folder, "no.ending/of-a-format.bin");
+  await expect(saveModel(path, model)).rejects.toThrow(/cannot write/); // Its folder is missing.
+  await saveModel(join(folder, "chosen.bin"), model);
+  expect((await formatOf(join(folder, "chosen.bin"))).name).toBe("safetensors");
 });

@@ -10,7 +10,7 @@ import { type KerasH5, readKerasH5, writeKerasH5 } from "../../src/io/keras-h5.j
 import { architecture } from "../../src/nn/architecture.js";
 import { assignWeights, loadModel, readModelFile } from "../../src/nn/checkpoint.js";
 import { fromKerasConfig, toKerasConfig } from "../../src/nn/formats/keras.js";
-import { saveKerasModel } from "../../src/nn/formats/keras-h5.js";
+import { saveKerasModel } from "../../src/nn/keras-models.js";
 import type { Layer } from "../../src/nn/layer.js";
 import { batchNorm } from "../../src/nn/layers/batch-norm.js";
 import { conv2d } from "../../src/nn/layers/conv2d.js";

@@ -14,7 +14,7 @@ import { softmax } from "../../src/autograd/ops/softmax.js";
 import { compose, sequential } from "../../src/nn/architecture.js";
 import { modelCheckpoint, terminateOnNaN } from "../../src/nn/callbacks/index.js";
 import { loadModel, saveModel } from "../../src/nn/checkpoint.js";
-import { saveKerasModel } from "../../src/nn/formats/keras-h5.js";
+import { saveKerasModel } from "../../src/nn/keras-models.js";
 import type { Layer } from "../../src/nn/layer.js";
 import { batchNorm } from "../../src/nn/layers/batch-norm.js";
 import { conv2d } from "../../src/nn/layers/conv2d.js";

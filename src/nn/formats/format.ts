@@ -1,5 +1,5 @@
-// What a format of model files is: how its files begin, and how models are read from it and written in it. Each has one
-// file here; index.ts lists them.
+// What a format of model files is: how its files begin, and how models are read from it and written in it. index.ts
+// lists the formats. What reads and writes one has a file or a folder here, which is loaded when it is first used.
 import type { StoredTensor } from "../../io/safetensors.js";
 import type { FileSource } from "../../io/source.js";
 import type { Tensor } from "../../tensor/tensor.js";
@@ -14,14 +14,28 @@ export interface ModelContent {
   readonly notes: Readonly<Record<string, unknown>>;
 }
 
-/** Bytes that formats are recognised by. */
-export const HEAD_BYTES = 16;
+/** Bytes that formats are recognised by: enough for the name of an archive's first entry. */
+export const HEAD_BYTES = 512;
 
+/** A format as the list has it: small, since every program that loads models has it. */
 export interface ModelFormat {
   /** As options name it. */
   readonly name: string;
-  /** Whether a file may be of this format, by its first bytes, at most HEAD_BYTES. */
-  recognises(head: Uint8Array): boolean;
+  /** Ends of paths that stand for it, such as ".h5". */
+  readonly endings: readonly string[];
+  /** Whether models can be written in it. */
+  readonly writes: boolean;
+  /**
+   * Whether a file may be of this format, by its first bytes, at most HEAD_BYTES. Where they cannot tell, it may look
+   * further into the source.
+   */
+  recognises(head: Uint8Array, source: FileSource): boolean | Promise<boolean>;
+  /** What reads and writes it, by `import()`. */
+  load(): Promise<FormatCode>;
+}
+
+/** What reads and writes a format. */
+export interface FormatCode {
   /** @throws DataError for a file that is missing, truncated, foreign or damaged */
   read(source: FileSource): Promise<ModelFile>;
   /** The weights of a file, also of one without layers, under the names that they have in a model. @throws DataError */

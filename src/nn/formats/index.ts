@@ -1,27 +1,66 @@
-// The formats of model files, in the order in which files are tried.
+// The formats of model files, in the order in which files are tried. Their code is loaded when it is first used.
+import { isHdf5 } from "../../io/signatures.js";
 import { type FileSource, headOf } from "../../io/source.js";
 import { UsageError } from "../../tensor/errors.js";
 import { oneOf } from "../../tensor/options.js";
-import { HEAD_BYTES, type ModelFormat } from "./format.js";
-import { kerasH5Format } from "./keras-h5.js";
-import { safetensorsFormat } from "./safetensors.js";
+import { type FormatCode, HEAD_BYTES, type ModelFormat } from "./format.js";
 
-export const formats: readonly ModelFormat[] = [safetensorsFormat, kerasH5Format];
+/** A header begins with its length in 8 bytes and is JSON. */
+const SAFETENSORS_JSON = 8;
+
+const safetensors: ModelFormat = {
+  name: "safetensors",
+  endings: [".safetensors"],
+  writes: true,
+  recognises: (head) => head[SAFETENSORS_JSON] === "{".charCodeAt(0),
+  load: async () => (await import("./safetensors.js")).safetensorsFormat,
+};
+
+const kerasH5: ModelFormat = {
+  name: "keras-h5",
+  endings: [".h5", ".hdf5"],
+  writes: true,
+  recognises: isHdf5,
+  load: async () => (await import("./keras-h5.js")).kerasH5Format,
+};
+
+export const formats: readonly ModelFormat[] = [safetensors, kerasH5];
 
 /** What an option of that may be. */
-export const formatRule = oneOf(...formats.flatMap(({ name, write }) => (write === undefined ? [] : [name])));
+export const formatRule = oneOf(...formats.flatMap(({ name, writes }) => (writes ? [name] : [])));
 
 /**
  * The format of a file, by its first bytes; of what none recognises, the one that Kilograd writes says what is wrong.
  */
 export async function formatOf(source: FileSource): Promise<ModelFormat> {
   const head = await headOf(source, HEAD_BYTES);
-  return formats.find((format) => format.recognises(head)) ?? safetensorsFormat;
+  for (const format of formats) if (await format.recognises(head, source)) return format;
+  return safetensors;
 }
 
-/** A format that can be written. */
-export function formatNamed(name: string): ModelFormat & Required<Pick<ModelFormat, "write" | "encode">> {
-  const found = formats.find((format) => format.name === name);
-  if (found?.write !== undefined && found.encode !== undefined) return found as never;
-  throw new UsageError(`saveModel: format must be ${formatRule.expected}, got ${JSON.stringify(name)}`);
+/**
+ * The format of a file to be written: that of its name, where one is given, else that of the path's ending, else
+ * safetensors. `owner` begins messages.
+ * @throws UsageError for an ending that stands for another format than the one that is named
+ */
+export function formatFor(owner: string, path: string | undefined, name: string | undefined): ModelFormat {
+  const ending = /\.[^./\\]+$/.exec(path ?? "")?.[0].toLowerCase();
+  const ended = formats.find(({ endings }) => ending !== undefined && endings.includes(ending));
+  const named = formats.find((format) => format.name === name);
+  if (named !== undefined && ended !== undefined && named !== ended) {
+    throw new UsageError(
+      `${owner}: format must be "${ended.name}" for ${path}, as its ending says, got "${named.name}"; change one of them`,
+    );
+  }
+  return named ?? ended ?? safetensors;
+}
+
+/** What writes a format. @throws UsageError for one that is only read; `owner` begins the message */
+export async function writerOf(
+  owner: string,
+  format: ModelFormat,
+): Promise<FormatCode & Required<Pick<FormatCode, "write" | "encode">>> {
+  const code = format.writes ? await format.load() : undefined;
+  if (code?.write !== undefined && code.encode !== undefined) return code as never;
+  throw new UsageError(`${owner}: format must be ${formatRule.expected}, "${format.name}" is only read`);
 }

@@ -5,7 +5,6 @@ import { object, optional } from "valibot";
 import { anyObject, parse, ruled } from "../../io/json.js";
 import {
   encodeKerasH5,
-  isHdf5,
   type KerasH5,
   type KerasLayerWeights,
   type KerasWeight,
@@ -16,68 +15,21 @@ import {
 import type { StoredTensor } from "../../io/safetensors.js";
 import { type FileSource, nameOf } from "../../io/source.js";
 import { DataError, UsageError } from "../../tensor/errors.js";
-import { boolean, checkOptions, number, object as objectRule, type Rules } from "../../tensor/options.js";
+import { number } from "../../tensor/options.js";
 import { formatShape } from "../../tensor/shape.js";
-import { requireFiniteState } from "../diagnose.js";
+import type { KerasExtras, KerasTraining } from "../keras-models.js";
 import { layerClassOf } from "../layers/registry.js";
-import { type Model, requireModel } from "../model.js";
+import type { Model } from "../model.js";
 import type { ModelFile } from "../model-file.js";
 import { type PlacedLayer, snakeCase } from "../model-shape.js";
 import type { OptimizerConfig } from "../optimizers.js";
 import { checkedModelConfig, storedShape } from "../stored-config.js";
-import type { ModelContent, ModelFormat } from "./format.js";
+import type { FormatCode, ModelContent } from "./format.js";
 import { checkPlaces, fromKerasConfig, toKerasConfig } from "./keras.js";
 import { type Json, type KerasObject, Remarks } from "./keras-words.js";
 
-/** What to write besides the model. */
-export interface SaveKerasOptions {
-  /**
-   * How it was trained, so that Keras compiles it when it loads it: `optimizer.config()` and Keras's name of the loss.
-   */
-  readonly training?: {
-    readonly optimizer: OptimizerConfig;
-    readonly loss: string;
-    readonly metrics?: readonly string[];
-  };
-  /** JSON to keep with the model; Keras passes over it. */
-  readonly notes?: Readonly<Record<string, unknown>>;
-  /**
-   * Writes weights that are infinite or NaN, too. Default false: they are an error, and an existing file stays as it
-   * is.
-   */
-  readonly allowNonFinite?: boolean;
-}
-
-const saveRules: Rules<SaveKerasOptions> = { training: objectRule, notes: objectRule, allowNonFinite: boolean };
-
-/**
- * Saves a model as `.h5` in Keras's legacy layout, float32, whole or not at all.
- * @throws UsageError naming the layer that Keras has no words for, KilogradError `FILE_WRITE`, or `NON_FINITE` for
- * weights that are infinite or NaN
- * @example
- * await nn.saveKerasModel("model.h5", model); // keras.models.load_model("model.h5")
- */
-export async function saveKerasModel(path: string, model: Model, options: SaveKerasOptions = {}): Promise<void> {
-  await writeKerasH5(path, await kerasContent("saveKerasModel", path, model, options));
-}
-
-/**
- * What {@link saveKerasModel} writes, as bytes.
- * @throws UsageError naming the layer that Keras has no words for, KilogradError `NON_FINITE` for weights that are
- * infinite or NaN
- */
-export async function encodeKerasModel(model: Model, options: SaveKerasOptions = {}): Promise<Uint8Array> {
-  return encodeKerasH5(await kerasContent("encodeKerasModel", "the bytes", model, options));
-}
-
-async function kerasContent(owner: string, path: string, model: Model, options: SaveKerasOptions) {
-  requireModel(owner, model);
-  const { training, notes = {}, allowNonFinite = false } = checkOptions(owner, options, saveRules);
-  if (!allowNonFinite) await requireFiniteState(owner, model, path);
-  return contentOf(model, { ...(training && { training }), notes });
-}
-
-async function contentOf(model: Model, { training, notes }: Pick<SaveKerasOptions, "training" | "notes">) {
+/** What a file of a model holds. @throws UsageError naming the layer that Keras has no words for */
+async function contentOf(model: Model, { training, notes = {} }: KerasExtras) {
   const layers: KerasLayerWeights[] = [];
   for (const layer of model.layers) {
     const weights: KerasLayerWeights["weights"][number][] = [];
@@ -97,6 +49,16 @@ async function contentOf(model: Model, { training, notes }: Pick<SaveKerasOption
     kilograd: { seed: model.seed, notes },
     layers,
   };
+}
+
+/** Writes a model as `.h5`, whole or not at all. @throws UsageError, KilogradError `FILE_WRITE` */
+export async function writeKerasModel(path: string, model: Model, extras: KerasExtras): Promise<void> {
+  await writeKerasH5(path, await contentOf(model, extras));
+}
+
+/** What {@link writeKerasModel} writes, as bytes. */
+export async function kerasModelBytes(model: Model, extras: KerasExtras): Promise<Uint8Array> {
+  return encodeKerasH5(await contentOf(model, extras));
 }
 
 /**
@@ -233,7 +195,7 @@ function turnedKernel(weight: KerasWeight): KerasWeight {
 }
 
 /** As Keras writes it when a model was compiled; the key loss_weights must be there. */
-function trainingConfig({ optimizer, loss, metrics = ["accuracy"] }: NonNullable<SaveKerasOptions["training"]>): Json {
+function trainingConfig({ optimizer, loss, metrics = ["accuracy"] }: KerasTraining): Json {
   return {
     loss,
     metrics,
@@ -270,16 +232,14 @@ function toKerasOptimizer({ name, schedule, ...given }: OptimizerConfig): KerasO
   };
 }
 
-export const kerasH5Format: ModelFormat = {
-  name: "keras-h5",
-  recognises: isHdf5,
+export const kerasH5Format: FormatCode = {
   read: readKerasModel,
   readWeights: readKerasWeightsFor,
   async write(path, model, content) {
-    await writeKerasH5(path, await contentOf(model, plainContent("saveModel", content)));
+    await writeKerasModel(path, model, plainContent("saveModel", content));
   },
   async encode(model, content) {
-    return encodeKerasH5(await contentOf(model, plainContent("encodeModel", content)));
+    return kerasModelBytes(model, plainContent("encodeModel", content));
   },
 };
 

@@ -1,69 +1,21 @@
 // Models and trainings in safetensors files: weights under their names, optimizer slots and callbacks' tensors beside
 // them, everything else as JSON in the metadata. A checkpoint is a model file, too.
-import { array, check, exactOptional, type GenericSchema, object, pipe } from "valibot";
-import { anyNumber, anyObject, count, jsonText, parse, recordOf, ruled, text } from "../../io/json.js";
+import { anyObject, jsonText, parse } from "../../io/json.js";
 import { type DeferredTensor, encodeSafetensors, type StoredTensor } from "../../io/safetensors.js";
 import { readSafetensors, writeSafetensors } from "../../io/safetensors-file.js";
 import { type FileSource, nameOf } from "../../io/source.js";
-import type { Precision } from "../../tensor/device.js";
 import { DataError } from "../../tensor/errors.js";
-import { boolean, integer, number, object as objectRule, oneOf } from "../../tensor/options.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import type { Model } from "../model.js";
-import type { ModelFile, TrainingState } from "../model-file.js";
-import type { OptimizerConfig } from "../optimizers.js";
+import type { ModelFile } from "../model-file.js";
 import { checkedModelConfig } from "../stored-config.js";
-import type { ModelContent, ModelFormat } from "./format.js";
+import { trainingState } from "../stored-training.js";
+import type { FormatCode, ModelContent } from "./format.js";
 
 const FORMAT = "kilograd-model";
 const VERSION = "1";
 const OPTIMIZER_PREFIX = "optimizer:";
 const CALLBACK_PREFIX = "callback:";
-/** A header begins with its length in 8 bytes and is JSON. */
-const HEADER_START = 8;
-
-const positive = ruled<number>(integer({ from: 1 }));
-const sums = object(
-  {
-    ...{ loss: anyNumber, correct: count, samples: count },
-    metrics: exactOptional(recordOf(array(anyNumber, "a list of numbers"))),
-  },
-  "an object",
-);
-export const trainingState: GenericSchema<unknown, TrainingState> = pipe(
-  object(
-    {
-      seed: ruled<number>(number()),
-      batchSize: exactOptional(positive),
-      sampleCount: exactOptional(positive),
-      source: exactOptional(text),
-      shuffle: ruled<boolean>(boolean),
-      precision: exactOptional(ruled<Precision>(oneOf("float32", "mixed"))),
-      epoch: count,
-      stepInEpoch: count,
-      sums,
-      outputSums: exactOptional(array(sums, "a list of objects")),
-      optimizer: ruled<OptimizerConfig>(objectRule),
-      learningRate: ruled<number>(number({ from: 0 })),
-      iterations: count,
-      gathered: exactOptional(count),
-      stopReason: exactOptional(text),
-      epochs: array(count, "a list of whole numbers"),
-      history: recordOf(array(anyNumber, "a list of numbers")),
-      callbacks: recordOf(anyObject),
-    },
-    "an object",
-  ),
-  check(
-    ({ stepInEpoch, sampleCount = Number.POSITIVE_INFINITY, batchSize = 1 }) =>
-      stepInEpoch <= Math.ceil(sampleCount / batchSize),
-    "a state whose stepInEpoch is at most sampleCount / batchSize",
-  ),
-  check(
-    ({ sums, sampleCount = Number.POSITIVE_INFINITY }) => sums.samples <= sampleCount,
-    "a state whose sums.samples are at most sampleCount",
-  ),
-);
 
 function partsOf(model: Model, { training, slots, callbackTensors, notes }: ModelContent) {
   const tensors = new Map<string, DeferredTensor>();
@@ -150,9 +102,7 @@ async function readWeights(model: Model, source: FileSource): Promise<ReadonlyMa
   return tensors;
 }
 
-export const safetensorsFormat: ModelFormat = {
-  name: "safetensors",
-  recognises: (head) => head[HEADER_START] === "{".charCodeAt(0),
+export const safetensorsFormat: FormatCode = {
   read,
   readWeights,
   async write(path, model, content) {
