@@ -607,7 +607,7 @@ const rights: Readonly<Record<string, Right>> = {
   "Report#figures": () => [[{ label: "l", value: 1, note: "n", tone: "good" }]],
   "Report#section": () => ["title", (section: K.io.Section) => section.text("text")],
   "Report#html": none,
-  ...named("Section#text Section#note Section#code", () => ["text"]),
+  ...named("Section#text Section#heading Section#note Section#code", () => ["text"]),
   "Section#list": () => [["a", "b"]],
   "Section#table": () => [
     {

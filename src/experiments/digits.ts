@@ -1,13 +1,21 @@
 // Digit recognition with CNNs: the three reference models and this project's own, each trained, measured on the test
 // part and put beside its reference figures. A model too large for the adapter is trained for a stated number of steps.
 import { array, object } from "valibot";
-import { type ImageDataset, limitImages } from "../data/dataset.js";
+import { type ImageDataset, type LabelledImages, limitImages } from "../data/dataset.js";
 import { lineChart } from "../io/charts.js";
 import { anyNumber, parse } from "../io/json.js";
 import { type KeyFigure, Report, type TableCell } from "../io/report.js";
+import type { Model } from "../nn/model.js";
+import { formatShape } from "../tensor/shape.js";
 import { defineExperiment, type ExperimentRun } from "./lib/frame/experiment.js";
+import { defaultSettings, findImages, type OptimizeRun, wishesFor } from "./lib/inputs/optimize-run.js";
+import { parseTargets } from "./lib/inputs/target.js";
+import { layerRows } from "./lib/report/layer-table.js";
+import { addCourse, addSnapshots, answersRemark, methodText } from "./lib/report/optimize-report.js";
+import { alexNet, type DigitModel, digitQuestions, type VariantFigures } from "./lib/report/questions/digits.js";
+import { recipes } from "./lib/report/questions/recipes.js";
 import { mean, spread, spreadText } from "./lib/report/spread.js";
-import { counted, listed, lossText, milliseconds, percent } from "./lib/report/text.js";
+import { counted, listed, lossText, milliseconds, percent, points } from "./lib/report/text.js";
 import { addTrainingSections, standardError, trainingPictures } from "./lib/report/train-report.js";
 import { distort } from "./lib/training/augment.js";
 import { classify } from "./lib/training/classify.js";
@@ -20,6 +28,7 @@ import {
 } from "./lib/training/experiment-training.js";
 import { type ZooModel, zooArchitecture, zooModel } from "./lib/training/models.js";
 import { historyByName, setsOf, type TrainConfig, type TrainRun, watchedImages } from "./lib/training/train-run.js";
+import { type VariantChange, variant, variantChanges } from "./lib/training/variants.js";
 
 // ---- Configuration
 
@@ -37,6 +46,17 @@ const reference = {
    */
   averaged: ["small-cnn", "sgd-cnn"] as readonly string[],
   emaMomentum: 0.999,
+  /**
+   * Models of whose training images the last tenth is held out for validation, besides those whose reference does so.
+   * The other references train on all images.
+   */
+  heldOut: ["best-cnn"] as readonly string[],
+  /** Epochs of `small-cnn` with one thing changed, and of the same unchanged; 0: none. */
+  variantEpochs: 5,
+  /** Models for which images of the ten digits are found, and in how many steps; fewer for slow models. */
+  imagesOf: ["small-cnn", "alexnet-plus"] as readonly string[],
+  imageSteps: 300,
+  slowImageSteps: 10,
   /** A step that takes longer, in milliseconds, ends a training after `slowSteps` steps; 0: never. */
   slowStepMs: 2000,
   slowSteps: 20,
@@ -53,6 +73,8 @@ const targets = new Map([
 ]);
 /** Test images for a training that ends after a few slow steps: a forward pass is slow, too. */
 const SLOW_TEST_IMAGES = 256;
+/** Share of the training images that is held out of those of `heldOut`. */
+const HELD_OUT = 0.1;
 
 // ---- Models, as the zoo has them
 
@@ -82,10 +104,12 @@ const storedLosses = object({ stepLosses: array(anyNumber, "a list of numbers") 
 
 function trainingOf(zoo: ZooModel, config: TrainConfig, dataset: ImageDataset, settings: DigitsSettings) {
   const average = settings.averaged.includes(zoo.name) && { emaMomentum: settings.emaMomentum };
-  const sets = setsOf(zoo, config, dataset);
+  const held = settings.heldOut.includes(zoo.name) && { validationSplit: HELD_OUT };
+  const sets = setsOf({ ...zoo, ...held }, config, dataset);
   const stepLosses: number[] = [];
   const plan: TrainingPlan<{ stepLosses: readonly number[] }> = {
     ...{ architecture: zooArchitecture(zoo), data: sets.train, validation: watchedImages(sets) },
+    ...(sets.validation && { test: sets.test }),
     optimizer: (steps) => zoo.optimizer({ learningRate: config.lr, ...average }, steps),
     ...{ epochs: config.epochs, batchSize: config.batch },
     ...(config.steps !== undefined && { maxSteps: config.steps }),
@@ -119,6 +143,9 @@ export const experiment = defineExperiment<DigitsSettings>({
       replicates: 1,
       // An average over the last fifty steps of some hundred.
       emaMomentum: 0.98,
+      heldOut: ["small-cnn", "sgd-cnn", "best-cnn"],
+      variantEpochs: 1,
+      imageSteps: 100,
       trainImages: 20_000,
       testImages: 5_000,
     },
@@ -143,13 +170,18 @@ export const experiment = defineExperiment<DigitsSettings>({
       seconds[`${name}, test`] = forward * training.sets.test.count;
       seconds[`${name}, training images`] = forward * (slow ? SLOW_TEST_IMAGES : training.sets.train.count);
       for (const part of more) seconds[part] = trainingSeconds(training.plan, step);
+      if (settings.imagesOf.includes(zoo.name)) {
+        seconds[`${name}, images`] = (imageSteps(settings, slow) * 10 * step) / zoo.batchSize;
+      }
       basis.push(
         `${zoo.name} ${milliseconds(1000 * step)} a step${slow ? `, so only ${settings.slowSteps} of them` : ""}`,
       );
     }
+    Object.assign(seconds, await variantSeconds(run, dataset));
     run.plan(seconds, basis.join("; "));
 
     const runs: DigitsRun[] = [];
+    const found: FoundForModel[] = [];
     for (const { name, zoo, config, sets, plan, slow, more } of trainings) {
       const replicates: number[] = [];
       const averaged: number[] = [];
@@ -171,6 +203,9 @@ export const experiment = defineExperiment<DigitsSettings>({
           });
           return { loss, accuracy, count: trained.count };
         });
+        if (settings.imagesOf.includes(zoo.name)) {
+          found.push({ model: zoo.name, run: await imagesFor(run, `${name}, images`, model, slow) });
+        }
         replicates.push(answers.accuracy);
         averaged.push(...averagedAccuracy(notes));
         const last = (name: string) => notes.history[name]?.at(-1) ?? Number.NaN;
@@ -205,6 +240,8 @@ export const experiment = defineExperiment<DigitsSettings>({
       }
     }
 
+    const variants = await trainedVariants(run, dataset);
+
     // ---- Report
 
     const real = settings.data === "mnist";
@@ -237,7 +274,7 @@ export const experiment = defineExperiment<DigitsSettings>({
           ];
         }),
         caption:
-          "Accuracies of the trained model on its training images, on those held out for validation where the reference holds some out, and on the test part; test accuracy of the reference. " +
+          "Accuracies of the trained model on its training images, on those held out for validation where some are, and on the test part; test accuracy of the reference. " +
           (settings.replicates > 1
             ? `Test accuracy, where it has a standard deviation, is the mean over ${settings.replicates} trainings from other weights; all else is of the first. `
             : "") +
@@ -265,9 +302,22 @@ export const experiment = defineExperiment<DigitsSettings>({
         addTrainingSections(into, trained, device);
       });
     }
+    addVariants(report, variants);
+    report.section("Beside AlexNet, layer by layer", (section) => {
+      section.text(alexNetRemark).table(alexNetTable());
+    });
+    addImages(report, found);
+    const figures = variants.map(({ figures: of }) => of);
     return {
       report,
       pictures,
+      questions: digitQuestions({
+        ...{ models: runs.map(modelFigures), variants: figures },
+        images: found.map(({ model, run: { images, settings: of } }) => ({
+          ...{ model, count: images.length, met: images.filter(({ met }) => met).length, steps: of.steps },
+        })),
+      }),
+      recipe: recipes.digits,
       figures: runs.map((trained): KeyFigure => {
         const { zoo, replicates, averaged, slow, stepLosses } = trained;
         if (slow) return { label: zoo.name, value: `${stepLosses.length} steps`, note: lossFall(stepLosses).text };
@@ -284,6 +334,7 @@ export const experiment = defineExperiment<DigitsSettings>({
       }),
       metrics: {
         dataSource: dataset.source,
+        variants: figures,
         models: runs.map(
           ({
             zoo,
@@ -335,6 +386,179 @@ export const experiment = defineExperiment<DigitsSettings>({
 });
 
 const figure = (text: string) => ({ text, numeric: true });
+
+// ---- One thing changed
+
+/** What `small-cnn` came to with one thing changed. */
+interface TrainedVariant {
+  readonly figures: VariantFigures;
+  readonly notes: TrainingNotes;
+}
+
+type VariantPlan = TrainingPlan & { readonly data: LabelledImages };
+
+function variantPlan({ settings }: DigitsExperimentRun, dataset: ImageDataset, change: VariantChange): VariantPlan {
+  const zoo = zooModel("small-cnn");
+  return {
+    ...{ architecture: variant(change), data: limitImages(dataset.train, settings.trainImages) },
+    test: limitImages(dataset.test, settings.testImages),
+    optimizer: (steps) => zoo.optimizer({ learningRate: zoo.learningRate }, steps),
+    ...{ epochs: settings.variantEpochs, batchSize: zoo.batchSize },
+  };
+}
+
+const variantName = (change: string) => `small-cnn, ${change || "unchanged"}`;
+/** Training images that a variant is measured on, at most. */
+const VARIANT_TRAINING_IMAGES = 10_000;
+const trainedOn = ({ data }: VariantPlan) => limitImages(data, Math.min(data.count, VARIANT_TRAINING_IMAGES));
+
+async function variantSeconds(run: DigitsExperimentRun, dataset: ImageDataset): Promise<Record<string, number>> {
+  if (run.settings.variantEpochs === 0) return {};
+  const plans = variantChanges.map((change) => [variantName(change), variantPlan(run, dataset, change)] as const);
+  const step = await measureStep(run, plans[0]![1]);
+  return Object.fromEntries(
+    plans.flatMap(([name, plan]) => [
+      [name, trainingSeconds(plan, step)],
+      [`${name}, training images`, (step * trainedOn(plan).count) / plan.batchSize / 2],
+    ]),
+  );
+}
+
+async function trainedVariants(run: DigitsExperimentRun, dataset: ImageDataset): Promise<TrainedVariant[]> {
+  if (run.settings.variantEpochs === 0) return [];
+  const trained: TrainedVariant[] = [];
+  for (const change of variantChanges) {
+    const plan = variantPlan(run, dataset, change);
+    const { model, notes } = await trainPart(run, variantName(change), plan);
+    const { accuracy: trainAccuracy } = await run
+      .part(`${variantName(change)}, training images`, async () => {
+        const { accuracy } = await classify(model, trainedOn(plan), { signal: run.signal });
+        return { accuracy };
+      })
+      .finally(() => model.dispose());
+    const testAccuracy = notes.test!.accuracy!;
+    trained.push({
+      figures: {
+        ...{ change, parameters: plan.architecture.countParameters().total, trainAccuracy, testAccuracy },
+        standardError: standardError({ accuracy: testAccuracy, count: plan.test!.count }),
+      },
+      notes,
+    });
+  }
+  return trained;
+}
+
+function addVariants(report: Report, variants: readonly TrainedVariant[]): void {
+  if (variants.length === 0) return;
+  report.section("One thing changed", (section) => {
+    section.table({
+      columns: ["small-cnn", "parameters", "training", "test", "training − test"],
+      rows: variants.map(({ figures: { change, parameters, trainAccuracy, testAccuracy } }): TableCell[] => [
+        change || "as it is",
+        parameters,
+        ...[trainAccuracy, testAccuracy].map((value) => figure(percent(value))),
+        figure(points(trainAccuracy - testAccuracy)),
+      ]),
+      caption: `After ${counted(variants[0]!.notes.history["loss"]!.length, "epoch")}, one training each from the same seed; training accuracy on at most ${counted(VARIANT_TRAINING_IMAGES, "image")}.`,
+    });
+    section.chart(
+      lineChart({
+        title: "Training loss of small-cnn with one thing changed",
+        width: 900,
+        series: variants.map(({ figures: { change }, notes }) => ({
+          name: change || "as it is",
+          y: notes.history["loss"]!,
+        })),
+        x: { label: "epoch" },
+        y: { scale: "log" },
+      }),
+    );
+  });
+}
+
+// ---- Beside AlexNet
+
+const alexNetRemark =
+  "AlexNet as it was published in 2012, and alexnet-plus: the same order of layers and nearly as many parameters, for images of 28 x 28 pixels. It has no large strides and no groups, more but smaller convolutions, and batch normalisation instead of response normalisation. Before the first dense layer both have 6 x 6 x 256 values.";
+
+function alexNetTable() {
+  const ours = layerRows(zooArchitecture(zooModel("alexnet-plus"))).filter(({ kind }) => /Conv2D|Dense/.test(kind));
+  const rows = Math.max(ours.length, alexNet.length);
+  const total = ours.reduce((sum, { parameters }) => sum + parameters, 0);
+  return {
+    columns: ["AlexNet", "parameters", "alexnet-plus", "gives", "parameters"],
+    rows: Array.from({ length: rows }, (_, i): TableCell[] => {
+      // Aligned at the end, where the dense layers are.
+      const theirs = alexNet[i - (rows - alexNet.length)];
+      const { name, outputShape, parameters } = ours[i]!;
+      return [theirs?.layer ?? null, theirs?.parameters ?? null, name, formatShape(outputShape), parameters];
+    }),
+    caption: `Layers with weights; in all ${counted(
+      alexNet.reduce((sum, { parameters }) => sum + parameters, 0),
+      "parameter",
+    )} and ${total.toLocaleString("en-US")}, batch normalisation not counted.`,
+  };
+}
+
+// ---- Images
+
+/** Images of the ten digits that were found for a model. */
+interface FoundForModel {
+  readonly model: string;
+  readonly run: OptimizeRun;
+}
+
+const imageSteps = (settings: DigitsSettings, slow: boolean) => (slow ? settings.slowImageSteps : settings.imageSteps);
+
+/** An image of each digit from noise, at the second reference's rate. */
+function imagesFor(run: DigitsExperimentRun, part: string, model: Model, slow: boolean): Promise<OptimizeRun> {
+  const { settings, seed, signal } = run;
+  const steps = imageSteps(settings, slow);
+  const wishes = wishesFor(parseTargets("all"), "noise", { count: 1, seed, images: undefined });
+  return run.part(part, (progress) =>
+    findImages(
+      ...([model, wishes] as const),
+      { ...defaultSettings, steps, learningRate: 0.1, seed },
+      { signal, onProgress: ({ step, loss }) => progress(step / steps, `step ${step}, loss ${lossText(loss)}`) },
+    ),
+  );
+}
+
+function addImages(report: Report, found: readonly FoundForModel[]): void {
+  if (found.length === 0) return;
+  report.section("Images for these networks", (section) => {
+    for (const { model, run } of found) {
+      const all = run.images.map((_, index) => index);
+      section.heading(model).text(`${methodText(run)} ${answersRemark(run, all)}`);
+      addSnapshots(section, run, all);
+      addCourse(section, run, all, `for ${model}`);
+    }
+  });
+}
+
+// ---- What the questions are about
+
+type DigitsExperimentRun = ExperimentRun<DigitsSettings>;
+
+function modelFigures({
+  zoo,
+  architecture,
+  slow,
+  history,
+  train,
+  validation,
+  test,
+  replicates,
+}: DigitsRun): DigitModel {
+  return {
+    ...{ name: zoo.name, parameters: architecture.countParameters().total, slow, steps: history.steps },
+    weighted: layerRows(architecture).filter(({ kind }) => /Conv2D|Dense/.test(kind)).length,
+    trainAccuracy: train.accuracy,
+    ...(validation && Number.isFinite(validation.accuracy) && { validationAccuracy: validation.accuracy }),
+    ...{ testAccuracies: replicates, standardError: standardError(test) },
+    ...{ mistakes: test.mistakes, confusion: test.confusion },
+  };
+}
 
 /** Names of the further trainings of a model. */
 const replicateParts = (name: string, replicates: number) =>

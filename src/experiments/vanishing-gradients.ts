@@ -23,6 +23,10 @@ import { lossOf } from "../nn/train-step.js";
 import { scope } from "../tensor/scope.js";
 import { tensor } from "../tensor/tensor.js";
 import { defineExperiment, type ExperimentRun } from "./lib/frame/experiment.js";
+import { checkedDerivatives, equations } from "./lib/report/backpropagation.js";
+import { layerTable } from "./lib/report/layer-table.js";
+import { recipes } from "./lib/report/questions/recipes.js";
+import { vanishingQuestions } from "./lib/report/questions/vanishing.js";
 import { counted, listed, milliseconds, percent, twoDigits } from "./lib/report/text.js";
 import {
   type Activation,
@@ -53,29 +57,9 @@ const reference = {
 };
 type VanishingSettings = typeof reference;
 
-/** Derivatives in exact arithmetic. The check samples them on the adapter, between -LIMIT and LIMIT. */
-const derivatives = {
-  relu: { formula: "1 for x > 0, else 0", range: "{0, 1}", least: 0, most: 1 },
-  tanh: { formula: "1 - tanh²(x)", range: "(0, 1]", least: 0, most: 1 },
-  sigmoid: { formula: "s(x) (1 - s(x))", range: "(0, 1/4]", least: 0, most: 1 / 4 },
-  lecunTanh: {
-    formula: "1.7159 · 2/3 · (1 - tanh²(2x/3)) + 0.01",
-    range: "(0.01, 1.15393]",
-    least: 0.01,
-    most: (1.7159 * 2) / 3 + 0.01,
-  },
-} as const satisfies Record<Activation, unknown>;
+/** Derivatives are checked at so many points from -LIMIT to LIMIT. */
 const LIMIT = 6;
 const SAMPLES = 12_001;
-
-const equations = `Layer l of L:      z_l = a_(l-1) W_l + b_l        a_l = f(z_l)        a_0 = image
-Output:            p = softmax(z_L)               loss E = -sum_k t_k log p_k
-Its error:         d_L = dE/dz_L = p - t
-Going back:        d_l = (d_(l+1) W_(l+1)^T) * f'(z_l)                 (* element by element)
-Gradients:         dE/dW_l = a_(l-1)^T d_l        dE/db_l = d_l        (summed over the batch)
-
-So the first layer's error holds one factor W^T and one factor f'(z) for each layer above it:
-d_1 = d_L W_L^T f'(z_(L-1)) W_(L-1)^T f'(z_(L-2)) ... W_2^T f'(z_1)`;
 
 // ---- Model
 
@@ -166,14 +150,12 @@ interface Outcome extends Seen {
   readonly stepMs: number | undefined;
 }
 
-/** Least and largest derivative that the adapter computes on a fine grid of [-LIMIT, LIMIT]. */
-async function derivativeRange(run: ExperimentRun, activation: Activation): Promise<{ least: number; most: number }> {
-  const points = Float32Array.from({ length: SAMPLES }, (_, i) => LIMIT * ((2 * i) / (SAMPLES - 1) - 1));
+/** The activation's derivative as the adapter computes it. @param points [SAMPLES] */
+async function slopesAt(run: ExperimentRun, activation: Activation, points: Float32Array) {
   const x = tensor(run.device, points);
   const slopes = grad((at) => sum(unary(activation, at)))(x);
   try {
-    const values = Array.from(await slopes.data());
-    return { least: Math.min(...values), most: Math.max(...values) };
+    return await slopes.data();
   } finally {
     x.dispose();
     slopes.dispose();
@@ -230,15 +212,9 @@ export const experiment = defineExperiment<VanishingSettings>({
         ...{ testAccuracy: last("val_accuracy"), testLoss: last("val_loss") },
       });
     }
-    const ranges = await Promise.all(activations.map((activation) => derivativeRange(run, activation)));
-    const checks = activations.map((activation, i) => {
-      const { least, most, ...stated } = derivatives[activation];
-      const measured = ranges[i]!;
-      // One float32 rounding beyond the bounds is allowed.
-      const holds =
-        measured.least >= least - 1e-6 && measured.most <= most + 1e-6 && Math.abs(measured.most - most) < 1e-4;
-      return { activation, ...stated, measured, holds };
-    });
+    const points = Float32Array.from({ length: SAMPLES }, (_, i) => LIMIT * ((2 * i) / (SAMPLES - 1) - 1));
+    const slopes = await Promise.all(activations.map((activation) => slopesAt(run, activation, points)));
+    const checks = checkedDerivatives(points, slopes);
 
     // ---- Report
 
@@ -263,6 +239,14 @@ export const experiment = defineExperiment<VanishingSettings>({
         ]),
         caption: `After ${counted(epochs, "epoch")}, on ${counted(test.count, "test image")}. Always answering the commonest digit gives ${percent(chance(test))}.`,
       });
+      section.row((row) => {
+        for (const depth of settings.depths) {
+          row.chart(learningChart(`Training loss with ${depth} hidden layers`, depth, activations, of));
+        }
+      });
+      section.details(`Layers of the networks of ${settings.depths[0]} hidden layers`, (layers) =>
+        layers.table(layerTable(network(settings, settings.depths[0]!, "tanh"), layersCaption(settings))),
+      );
     });
     for (const [key, title, when] of [
       ["trained", `Gradients after ${measuredAfter}`, `after ${measuredAfter}`],
@@ -297,18 +281,7 @@ export const experiment = defineExperiment<VanishingSettings>({
       section.text(curveRemark(of, settings.depths));
       section.row((row) => {
         for (const depth of settings.depths) {
-          const series = (["tanh", "lecunTanh"] as const).map((activation) => {
-            const y = of(depth, activation).curve;
-            return { name: titles[activation], x: y.map((_, i) => (i + 1) * CURVE_STEPS), y };
-          });
-          row.chart(
-            lineChart({
-              title: `Learning with ${depth} hidden layers`,
-              series,
-              x: { label: "step" },
-              y: { label: "training loss" },
-            }),
-          );
+          row.chart(learningChart(`Learning with ${depth} hidden layers`, depth, ["tanh", "lecunTanh"], of));
         }
       });
     });
@@ -318,10 +291,14 @@ export const experiment = defineExperiment<VanishingSettings>({
         `Each layer multiplies the error on its way back by f'(z) and by W^T. A derivative that stays below 1, as the sigmoid's, which is never above 1/4, shrinks it at every layer; 40 sigmoid layers give at most (1/4)^40 = ${twoDigits(0.25 ** 40)} from the derivatives alone.`,
       );
       section.table({
-        columns: ["activation", "derivative", "range", "measured least", "measured largest", "check"],
-        rows: checks.map(({ activation, formula, range, measured, holds }): TableCell[] => [
+        columns: [
+          ...["activation", "derivative", "range", "measured least", "measured largest"],
+          ...["largest difference from the formula", "check"],
+        ],
+        rows: checks.map(({ activation, formula, range, measured, holds, largestError }): TableCell[] => [
           ...[titles[activation], formula, range],
           ...[measured.least, measured.most].map((value) => ({ text: value.toPrecision(6), numeric: true })),
+          power(largestError),
           holds ? { text: "holds", tone: "good" } : { text: "does not hold", tone: "bad" },
         ]),
         caption: `Gradients that the adapter computes at ${counted(SAMPLES, "point")} of [-${LIMIT}, ${LIMIT}]. What is open in a range is approached, not reached: for tanh and sigmoid 0, for LeCun 0.01, all far from 0.`,
@@ -332,6 +309,7 @@ export const experiment = defineExperiment<VanishingSettings>({
     const held = checks.filter(({ holds }) => holds).length;
     return {
       report,
+      ...{ questions: vanishingQuestions({ outcomes, depths: settings.depths, checks }), recipe: recipes.vanishing },
       figures: [
         {
           label: "Best network",
@@ -362,6 +340,23 @@ export const experiment = defineExperiment<VanishingSettings>({
 });
 
 const power = (value: number) => ({ text: twoDigits(value), numeric: true });
+
+/** Training loss over the steps. */
+function learningChart(
+  title: string,
+  depth: number,
+  shown: readonly Activation[],
+  of: (depth: number, activation: Activation) => Outcome,
+): string {
+  const series = shown.map((activation) => {
+    const y = of(depth, activation).curve;
+    return { name: titles[activation], x: y.map((_, i) => (i + 1) * CURVE_STEPS), y };
+  });
+  return lineChart({ title, series, x: { label: "step" }, y: { label: "training loss" } });
+}
+
+const layersCaption = (settings: VanishingSettings) =>
+  `Parameters: ${listed(settings.depths.map((depth) => `${network(settings, depth, "tanh").countParameters().total.toLocaleString("en-US")} with ${depth} hidden layers`))}; the activation is what differs.`;
 
 /** Share of the commonest class. */
 function chance({ labels, count }: LabelledImages): number {

@@ -5,11 +5,14 @@
 import { limitImages } from "../data/dataset.js";
 import { lineChart } from "../io/charts.js";
 import { Report, type TableCell } from "../io/report.js";
-import { architecture } from "../nn/architecture.js";
+import { type Architecture, architecture } from "../nn/architecture.js";
 import { flatten } from "../nn/layers/core.js";
 import { dense } from "../nn/layers/dense.js";
 import { sgd } from "../nn/optimizers.js";
 import { defineExperiment } from "./lib/frame/experiment.js";
+import { layerRows, layerTable } from "./lib/report/layer-table.js";
+import { recipes } from "./lib/report/questions/recipes.js";
+import { type NetworkFigures, weightDecayQuestions } from "./lib/report/questions/weight-decay.js";
 import { mean, type Spread, spread, spreadText } from "./lib/report/spread.js";
 import { counted, listed, lossText, milliseconds, percent, points } from "./lib/report/text.js";
 import { classify } from "./lib/training/classify.js";
@@ -28,6 +31,8 @@ import { zooArchitecture, zooModel } from "./lib/training/models.js";
 const reference = {
   data: "mnist",
   smallEpochs: 10,
+  /** Of `small-cnn`, which is compared with the plain networks. */
+  convolutionalEpochs: 5,
   /** Of the moving average of the small network's weights, which is measured beside those of the last step. */
   smallEmaMomentum: 0.999,
   factors: [1e-6, 1e-5, 1e-4, 5e-4, 1e-3] as readonly number[],
@@ -56,6 +61,7 @@ const SMALL_TARGET = 0.97;
 // ---- Models
 
 const small = zooModel("mlp-64");
+const convolutional = zooModel("small-cnn");
 
 /** `mlp-500-300`: the penalty factor * sum(w^2) of every kernel is part of the loss. */
 function penalised(factor: number) {
@@ -93,7 +99,10 @@ export const experiment = defineExperiment<WeightDecaySettings>({
   presets: {
     reference,
     // The average is over the last fifty steps: the small network takes 1,570.
-    quick: { ...reference, smallEmaMomentum: 0.98, replicates: 2, epochs: 4, trainImages: 20_000 },
+    quick: {
+      ...reference,
+      ...{ smallEmaMomentum: 0.98, convolutionalEpochs: 2, replicates: 2, epochs: 4, trainImages: 20_000 },
+    },
   },
 
   async run(run) {
@@ -109,6 +118,11 @@ export const experiment = defineExperiment<WeightDecaySettings>({
       optimizer: () => sgd({ learningRate, emaMomentum: settings.smallEmaMomentum }),
       ...{ architecture: zooArchitecture(small), epochs: settings.smallEpochs, seed: run.seed + replicate },
     });
+    const convolutionalPlan: TrainingPlan = {
+      ...{ architecture: zooArchitecture(convolutional), data: all, test, batchSize: convolutional.batchSize },
+      optimizer: (steps) => convolutional.optimizer({ learningRate: convolutional.learningRate }, steps),
+      epochs: settings.convolutionalEpochs,
+    };
     const planOf = (factor: number, replicate: number): TrainingPlan => ({
       ...{ data: train, validation, test, optimizer: () => sgd({ learningRate }), batchSize },
       ...{ architecture: penalised(factor), epochs },
@@ -125,11 +139,13 @@ export const experiment = defineExperiment<WeightDecaySettings>({
 
     const smallStep = await measureStep(run, smallPlanOf(0));
     const smallSeconds = trainingSeconds(smallPlanOf(0), smallStep);
+    const convolutionalSeconds = trainingSeconds(convolutionalPlan, await measureStep(run, convolutionalPlan));
     const step = await measureStep(run, planOf(settings.factors[0]!, 0));
     const seconds = trainingSeconds(planOf(0, 0), step);
     run.plan(
       {
         ...Object.fromEntries(replicates.map((replicate) => [smallPartOf(replicate), smallSeconds])),
+        [convolutional.name]: convolutionalSeconds,
         ...Object.fromEntries(
           networks.flatMap((network) => [
             [partOf(network), seconds],
@@ -146,6 +162,8 @@ export const experiment = defineExperiment<WeightDecaySettings>({
       model.dispose();
       smallNotes.push(notes);
     }
+    const compared = await trainPart(run, convolutional.name, convolutionalPlan);
+    compared.model.dispose();
     const outcomes: Outcome[] = [];
     for (const network of networks) {
       const trained = await trainPart(run, partOf(network), planOf(network.factor, network.replicate));
@@ -220,6 +238,7 @@ export const experiment = defineExperiment<WeightDecaySettings>({
         ],
         caption: `After ${counted(settings.smallEpochs, "epoch")}, on ${counted(test.count, "test image")}, once; mean ± standard deviation over ${counted(settings.replicates, "replicate")}. Averaged: the weights' moving average over the steps (momentum ${settings.smallEmaMomentum}) instead of the last step's.`,
       });
+      section.details(`Layers of ${small.name}`, (layers) => layers.table(layerTable(zooArchitecture(small))));
       section.row((row) => {
         for (const [name, title, isShare] of [
           ["loss", `Training loss of ${small.name}`, false],
@@ -272,6 +291,7 @@ export const experiment = defineExperiment<WeightDecaySettings>({
           ),
       );
       section.text("Error bars: standard deviation over the replicates.");
+      section.details("Layers of mlp-500-300", (layers) => layers.table(layerTable(penalised(0))));
       section.chart(
         lineChart({
           title: "Validation accuracy by epoch, mean of the replicates",
@@ -285,9 +305,29 @@ export const experiment = defineExperiment<WeightDecaySettings>({
         }),
       );
     });
+    const networksOf = (name: string, network: Architecture, testAccuracy: number): NetworkFigures => ({
+      ...{ name, layers: layerRows(network), testAccuracy },
+    });
+    const kinds = {
+      small: networksOf(small.name, zooArchitecture(small), smallAccuracy.mean),
+      large: networksOf("mlp-500-300", penalised(0), Math.max(...byFactor.map((entry) => entry.test.mean))),
+      convolutional: networksOf(convolutional.name, zooArchitecture(convolutional), compared.notes.test!.accuracy!),
+    };
+    report.section("A convolutional network beside them", (section) => {
+      section.table(kindsTable(Object.values(kinds), real));
+      section.chart(convolutionalChart(compared.notes));
+      section.details(`Layers of ${convolutional.name}`, (layers) =>
+        layers.table(layerTable(zooArchitecture(convolutional))),
+      );
+    });
     const stepMs = meanOf(outcomes.map((outcome) => outcome.stepMs));
+    const shorter = epochs < reference.epochs || all.count < reference.trainImages;
     return {
       report,
+      ...{
+        questions: weightDecayQuestions({ ...kinds, smallLoss, byFactor, published: PUBLISHED, real, shorter }),
+        recipe: recipes.weightDecay,
+      },
       figures: [
         {
           label: `Best, factor ${power(best.factor)}`,
@@ -314,6 +354,7 @@ export const experiment = defineExperiment<WeightDecaySettings>({
       ],
       metrics: {
         ...{ trainImages: all.count, validationImages: validation.count, testImages: test.count },
+        convolutional: { name: convolutional.name, ...compared.notes },
         small: {
           ...{ testAccuracy: smallAccuracy, averagedTestAccuracy: spread(smallAveraged), testLoss: smallLoss },
           networks: smallNotes,
@@ -331,6 +372,41 @@ export const experiment = defineExperiment<WeightDecaySettings>({
     };
   },
 });
+
+/** Parameters and accuracies of both kinds of networks. */
+function kindsTable(networks: readonly NetworkFigures[], real: boolean) {
+  return {
+    columns: [
+      "network",
+      "kind",
+      "parameters",
+      "test accuracy",
+      { label: real ? "reference" : "on MNIST", reference: true },
+    ],
+    rows: networks.map(({ name, layers, testAccuracy }): TableCell[] => {
+      const known =
+        name === "mlp-500-300" ? Math.max(...referenceMaxima.values()) : zooModel(name).reference?.testAccuracy;
+      return [
+        name,
+        layers.some(({ kind }) => kind === "Conv2D") ? "convolutional" : "fully connected",
+        layers.reduce((sum, { parameters }) => sum + parameters, 0),
+        figure(percent(testAccuracy)),
+        known === undefined ? null : figure(percent(known)),
+      ];
+    }),
+    caption:
+      "After the last step of each; of mlp-500-300 the factor with the best mean over its replicates, whose reference is a maximum over epochs.",
+  };
+}
+
+function convolutionalChart({ history }: TrainingNotes): string {
+  return lineChart({
+    title: `Training accuracy of ${convolutional.name}`,
+    series: [{ name: "training", y: history["accuracy"]! }],
+    x: { label: "epoch" },
+    y: { percent: true },
+  });
+}
 
 /** Of what is there; undefined of nothing. */
 function meanOf(values: readonly (number | undefined)[]): number | undefined {

@@ -19,6 +19,8 @@ body {
 }
 h1 { margin: 0; font-size: 2.1rem; line-height: 1.2; letter-spacing: -0.02em; }
 h2 { margin: 0 0 12px; font-size: 1.3rem; letter-spacing: -0.01em; }
+h3 { margin: 22px 0 4px; max-width: 46em; font-size: 1rem; line-height: 1.4; }
+h2 + h3 { margin-top: 0; }
 p, ul { margin: 0 0 14px; max-width: 46em; }
 .subtitle { margin: 8px 0 0; color: var(--pale); font-size: 1.08rem; }
 nav { display: flex; flex-wrap: wrap; gap: 6px 18px; margin-top: 18px; font-size: 0.94rem; }
@@ -102,7 +104,7 @@ footer { margin-top: 28px; color: var(--pale); font-size: 0.88rem; }
   section { border: 0; padding: 0; }
   .row { grid-template-columns: 1fr 1fr; gap: 16px; }
   .card, figure, dl div, h2 { break-inside: avoid; }
-  h2 { break-after: avoid; }
+  h2, h3 { break-after: avoid; }
   img { max-width: 100%; height: auto; }
   .scroll { overflow: visible; }
   .pictures table { width: 100%; table-layout: fixed; }

@@ -123,6 +123,12 @@ export class Section {
     return this.append(html`<p>${paragraph}</p>`);
   }
 
+  /** A heading within the section. */
+  heading(text: string): this {
+    check("report", "heading", text, string);
+    return this.append(html`<h3>${text}</h3>`);
+  }
+
   /** A paragraph that must not be overlooked. */
   note(paragraph: string): this {
     check("report", "note", paragraph, string);

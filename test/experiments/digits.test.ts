@@ -5,7 +5,7 @@ import { experiment } from "../../src/experiments/digits.js";
 import { tinyRuns } from "./tiny.js";
 
 const runs = tinyRuns();
-const common = ["data=digits", "trainImages=640", "testImages=60", "epochs=1"];
+const common = ["data=digits", "trainImages=640", "testImages=60", "epochs=1", "imageSteps=4", 'heldOut=["mlp-64"]'];
 
 test("models beside their references, each with curves, confusion and pictures", { timeout: 120_000 }, async () => {
   const out = runs.at("whole");
@@ -14,7 +14,9 @@ test("models beside their references, each with curves, confusion and pictures",
   const { metrics, report, summary } = await runs.run(experiment, { out, set });
   expect(metrics.models).toHaveLength(2);
   for (const model of metrics.models) {
-    expect(model).toMatchObject({ cutShort: false, trainImages: 640, testImages: 60 });
+    // Of mlp-64 the last tenth is held out.
+    const [trainImages, validation] = model.model === "mlp-64" ? [576, "last 10 % of the training part"] : [640, null];
+    expect(model).toMatchObject({ cutShort: false, trainImages, validation, testImages: 60 });
     expect(model.confusion.flat().reduce((a: number, b: number) => a + b)).toBe(60);
     expect(model.stepLoss).toHaveLength(model.steps);
     // The replicates are other trainings, the first is the one that the report shows.
@@ -30,6 +32,11 @@ test("models beside their references, each with curves, confusion and pictures",
   );
   const pictures = ["small-cnn-digits.svg", "small-cnn-mistakes.svg", "mlp-64-digits.svg", "mlp-64-mistakes.svg"];
   expect(readdirSync(out)).toEqual(expect.arrayContaining(pictures));
+  expect(metrics.variants.map(({ change }: { change: string }) => change)).toHaveLength(4);
+  expect(metrics.questions).toHaveLength(5);
+  expect(report).toContain("small-cnn: after 4 steps from noise");
+  expect(report).toMatch(/mlp-64: training [\d.]+ %, validation [\d.]+ %, test [\d.]+ % \(mean of 2\)/);
+  expect(report).toContain("in all 60,965,224 parameters and ");
   expect(report).toContain("conv2d (Conv2D)");
   expect(/\bNaN\b/.test(report.replace(/base64,[^"]*/g, ""))).toBe(false);
   // Read back from its parts, it says the same.

@@ -53,6 +53,8 @@ export function tinyRuns() {
         (m) => m[1],
       );
       expect(new Set(titles).size, `titles of charts differ: ${titles.join("; ")}`).toBe(titles.length);
+      const sections = [...report.matchAll(/<h2>([^<]*)<\/h2>/g)].map((m) => m[1]!);
+      for (const [, shown] of report.matchAll(/ Shown in “([^”]*)”\.<\/p>/g)) expect(sections).toContain(shown);
       const metrics = JSON.parse(readFileSync(join(results.folder, "metrics.json"), "utf8"));
       return { ...results, report, metrics, said: said.join("\n") };
     },

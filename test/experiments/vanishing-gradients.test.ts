@@ -45,6 +45,8 @@ test("figures of every network, and a report that speaks of them", { timeout: 12
   [1, 1, 0.25, 1.153933].forEach((value, i) => {
     expect(largest[i]).toBeCloseTo(value, 5);
   });
+  for (const { largestError } of metrics.derivatives) expect(largestError).toBeLessThan(1e-5);
+  expect(metrics.questions).toHaveLength(6);
   expect(report).toContain("dE/dW_l");
-  expect(report.match(/<svg class="kilograd-chart"/g)).toHaveLength(6);
+  expect(report.match(/<svg class="kilograd-chart"/g)).toHaveLength(8);
 });

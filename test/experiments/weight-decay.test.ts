@@ -39,12 +39,15 @@ test("every factor with its replicates, and what they come to", { timeout: 120_0
   expect(accuracies[0]).not.toEqual(accuracies[1]);
   expect(heavy.final.mean).not.toBe(light.final.mean);
   for (const { trainAccuracy } of metrics.networks) expectShare(trainAccuracy, 460);
+  expect(metrics.convolutional).toMatchObject({ name: "small-cnn", test: { accuracy: expect.any(Number) } });
+  expect(metrics.questions).toHaveLength(6);
+  expect(report).toContain("55,050 parameters, 91 % of them in the first");
   expect(report).toContain("1e-6");
   expect(report).toContain("Accuracy on 52 validation images, the last of the training part, which are not trained on");
   expect(report).toContain(
     "--set data=digits --set smallEpochs=2 --set &#39;factors=[0.000001,0.1]&#39; --set epochs=2 --set trainImages=512",
   );
-  expect(report.match(/<svg class="kilograd-chart"/g)).toHaveLength(7);
+  expect(report.match(/<svg class="kilograd-chart"/g)).toHaveLength(8);
 });
 
 test("one image cannot be trained on and held out as well", async () => {

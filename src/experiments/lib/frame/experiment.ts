@@ -14,6 +14,7 @@ import { UsageError } from "../../../tensor/errors.js";
 import { check, describe, meantHint } from "../../../tensor/options.js";
 import type { WebGpuDevice } from "../../../webgpu/device.js";
 import type { Pictures } from "../report/grids.js";
+import { addQuestions, type Question } from "../report/questions/questions.js";
 import { commandText, counted, duration } from "../report/text.js";
 import { checkDataName, loadData } from "./data.js";
 import { ExperimentProgress, type PartProgress } from "./experiment-progress.js";
@@ -46,6 +47,10 @@ export interface ExperimentResult {
   readonly pictures?: Pictures;
   /** What goes into metrics.json besides what every run has. */
   readonly metrics: Readonly<Record<string, unknown>>;
+  /** What the run answers; the report ends with it. */
+  readonly questions?: readonly Question[];
+  /** The lines of library code that do the same, from recipes.ts. */
+  readonly recipe?: string;
   /** Lines for the terminal. */
   readonly summary: string;
 }
@@ -293,17 +298,20 @@ async function runIn(
   const changes = changesOf(settings, experiment.presets[preset]);
   const run = new ExperimentRun(name, preset, settings, seed, device, work, dataDir, context, changes);
   try {
-    const { report, figures, pictures = new Map(), metrics: own, summary } = await experiment.run(run);
+    const result = await experiment.run(run);
+    const { report, figures, pictures = new Map(), metrics: own, questions = [], recipe = "", summary } = result;
     const metrics = {
       ...{ command: "run", experiment: name, preset, seed, config: settings },
       ...{ adapter: describeAdapter(device), versions: versions() },
       ...own,
+      questions,
       images: [...pictures.keys()].map((file) => ({ file })),
       timing: { ...(own["timing"] as object | undefined), totalSeconds: run.seconds },
       memory: { peakBytes: device.memory().peakBytes },
     };
     report.figures(figures);
     report.section("Configuration", (section) => section.properties({ preset, seed, ...settings }));
+    addQuestions(report, questions, recipe);
     await writeResults(work.path, { pictures, report: report.html(), metrics });
     await work.finish(run.seconds);
     return { folder: work.path, metrics, figures, summary: `${summary}\n${duration(run.seconds)} in all` };

@@ -50,6 +50,9 @@ const settingRules = {
     judgeEpochs: count(MOST_EPOCHS, 1),
     classifierEpochs: count(MOST_EPOCHS, 1),
     finderEpochs: count(MOST_EPOCHS, 1),
+    convolutionalEpochs: count(MOST_EPOCHS, 1),
+    // 0: none.
+    variantEpochs: count(MOST_EPOCHS),
   },
   ...{ photographPlainEpochs: count(MOST_EPOCHS, 1), photographEpochs: count(MOST_EPOCHS, 1) },
   ...{ photographWarmupEpochs: number({ from: 0, to: MOST_EPOCHS }), gradientEpoch: count(MOST_EPOCHS, 1) },
@@ -68,6 +71,7 @@ const settingRules = {
   ...{ dropout: number({ from: 0, below: 1 }), level: SHARE, confidence: SHARE },
   // Steps of an optimisation: a snapshot of all images every hundred.
   ...{ steps: count(100_000, 1), shortSteps: count(100_000, 1), readableSteps: count(100_000, 1) },
+  ...{ imageSteps: count(100_000, 1), slowImageSteps: count(100_000, 1) },
   ...{ attackSteps: count(1000, 1), startSteps: count(100_000), fitSteps: count(10_000), foolSteps: count(10_000) },
   ...{ rounds: count(100_000, 1), slowSteps: count(MOST_STEPS, 1), slowStepMs: number({ from: 0, to: 1e9 }) },
   ...{ starts: count(1000, 1), readableStarts: count(1000, 1), replicates: count(100, 1) },
@@ -80,7 +84,7 @@ const settingRules = {
   ...{ shift: count(31), photographShift: count(31), photograph: count(9), photographs: boolean },
   ...{ digits: CLASSES, photographClasses: CLASSES, filters: FILTERS, photographFilters: FILTERS },
   ...{ depths: listOf(count(1000, 1), { from: 1, to: 20 }), units: count(16_384, 1) },
-  ...{ models: WORDS, averaged: WORDS, noise: WORDS, mixed: WORDS, changes: WORDS },
+  ...{ models: WORDS, averaged: WORDS, heldOut: WORDS, imagesOf: WORDS, noise: WORDS, mixed: WORDS, changes: WORDS },
 } as const satisfies Readonly<Record<string, Rule>>;
 
 /** `l2` is a list of radii where attacks are meant, and a factor where it is a penalty. */

@@ -1,0 +1,270 @@
+// What reports answer: sentences of figures that were made up, among them those of runs that went otherwise.
+import { describe, expect, test } from "vitest";
+import { checkedDerivatives, derivatives } from "../../src/experiments/lib/report/backpropagation.js";
+import { layerRows } from "../../src/experiments/lib/report/layer-table.js";
+import { type DigitModel, digitQuestions } from "../../src/experiments/lib/report/questions/digits.js";
+import { moreOrLess, type Question } from "../../src/experiments/lib/report/questions/questions.js";
+import { vanishingQuestions } from "../../src/experiments/lib/report/questions/vanishing.js";
+import { weightDecayQuestions } from "../../src/experiments/lib/report/questions/weight-decay.js";
+import type { Activation, DepthFigures } from "../../src/experiments/lib/report/vanishing-findings.js";
+import { activations } from "../../src/experiments/lib/report/vanishing-findings.js";
+import { zooArchitecture, zooModel } from "../../src/experiments/lib/training/models.js";
+import { variant, variantChanges } from "../../src/experiments/lib/training/variants.js";
+import { grad, loss, nn, openDevice, tensor } from "../../src/index.js";
+
+/** The answer to the one question that matches. */
+function answer(questions: readonly Question[], asked: RegExp): string {
+  const found = questions.filter(({ question }) => asked.test(question));
+  expect(found.map(({ question }) => question)).toHaveLength(1);
+  return found[0]!.answer;
+}
+
+test("more, less, and as much", () => {
+  expect([0.0012, -0.003, 0.00001].map((value) => moreOrLess(value))).toEqual([
+    "0.12 points more",
+    "0.30 points less",
+    "as much",
+  ]);
+});
+
+describe("backpropagation as it is written out", () => {
+  test("gives the gradients that autodiff gives", async () => {
+    const device = await openDevice("cpu");
+    const [sizes, batch] = [[5, 4, 3], 2];
+    const value = (i: number) => Math.sin(3 * i + 1) / 2;
+    for (const activation of activations) {
+      const f = {
+        relu: (z: number) => Math.max(0, z),
+        tanh: Math.tanh,
+        sigmoid: (z: number) => 1 / (1 + Math.exp(-z)),
+      };
+      const apply =
+        activation === "lecunTanh"
+          ? (z: number) => 1.7159 * Math.tanh((2 * z) / 3) + 0.01 * z
+          : f[activation as keyof typeof f];
+      const model = nn.sequential({ device, inputShape: [5] }, [
+        nn.dense({ units: 4, activation }),
+        nn.dense({ units: 3, activation: "softmax" }),
+      ]);
+      const [w1, b1, w2, b2] = model.weights().map(({ tensor: weight }, k) => {
+        const values = Float64Array.from({ length: weight.size }, (_, i) => value(10 * k + i));
+        weight.assign(values);
+        return values;
+      }) as [Float64Array, Float64Array, Float64Array, Float64Array];
+      const x = Float64Array.from({ length: batch * 5 }, (_, i) => value(100 + i));
+      const labels = Int32Array.of(2, 0);
+      loss.crossEntropy(model.logits(tensor(device, x, { shape: [batch, 5] })), tensor(device, labels)).backward();
+      // By the equations, for each image; the loss is the mean over the batch.
+      const expected = new Float64Array(sizes[0]! * sizes[1]!);
+      for (let n = 0; n < batch; n++) {
+        const a0 = x.subarray(n * 5, n * 5 + 5);
+        const z1 = Array.from({ length: 4 }, (_, j) => a0.reduce((s, a, i) => s + a * w1[i * 4 + j]!, b1[j]!));
+        const a1 = z1.map(apply);
+        const z2 = Array.from({ length: 3 }, (_, j) => a1.reduce((s, a, i) => s + a * w2[i * 3 + j]!, b2[j]!));
+        const total = z2.reduce((s, z) => s + Math.exp(z), 0);
+        const d2 = z2.map((z, k) => Math.exp(z) / total - (labels[n] === k ? 1 : 0));
+        const d1 = z1.map((z, i) => d2.reduce((s, d, k) => s + d * w2[i * 3 + k]!, 0) * derivatives[activation].at(z));
+        for (let i = 0; i < 5; i++) for (let j = 0; j < 4; j++) expected[i * 4 + j]! += (a0[i]! * d1[j]!) / batch;
+      }
+      const found = await model.weights()[0]!.tensor.grad!.data();
+      expected.forEach((each, i) => {
+        expect(found[i], activation).toBeCloseTo(each, 6);
+      });
+    }
+  });
+
+  test("a derivative beyond its range does not hold, and its error is told", async () => {
+    const device = await openDevice("cpu");
+    const points = Float64Array.from({ length: 101 }, (_, i) => (i - 50) / 10);
+    const slopes = await Promise.all(
+      activations.map((name) => grad((at) => at[name]().sum())(tensor(device, points)).data()),
+    );
+    const right = checkedDerivatives(points, slopes);
+    expect(right.map(({ holds }) => holds)).toEqual([true, true, true, true]);
+    for (const { largestError } of right) expect(largestError).toBeLessThan(1e-6);
+    const wrong = checkedDerivatives(
+      points,
+      slopes.map((values) => Array.from(values, (slope) => 2 * slope)),
+    );
+    expect(wrong.map(({ holds }) => holds)).toEqual([false, false, false, false]);
+    expect(wrong[1]!.largestError).toBeCloseTo(1);
+  });
+});
+
+describe("vanishing gradients", () => {
+  const network = (depth: number, activation: Activation, given: Partial<DepthFigures> = {}): DepthFigures => ({
+    ...{ depth, activation, testAccuracy: 0.9, untrained: [1, 1], trained: [1, 1], curve: [1, 0.5] },
+    ...given,
+  });
+  const checks = activations.map((activation) => ({
+    ...{ activation, formula: "", range: "R", measured: { least: 0, most: 1 }, holds: true, largestError: 1e-7 },
+  }));
+  const asked = (outcomes: readonly DepthFigures[], given = checks) =>
+    vanishingQuestions({ outcomes, depths: [5], checks: given });
+  const four = (given: Partial<Record<Activation, Partial<DepthFigures>>>) =>
+    activations.map((activation) => network(5, activation, given[activation]));
+
+  test("failures: lost on the way back, faded on the way forward, neither, and none", () => {
+    const outcomes = four({
+      relu: { testAccuracy: 0.2, untrained: [1e-8, 2e-8] },
+      tanh: { testAccuracy: 0.5 },
+      sigmoid: { testAccuracy: 0.1, untrained: [1e-20, 1] },
+    });
+    const said = answer(asked(outcomes), /explain/);
+    expect(said).toContain("3 networks of 4 did not learn.");
+    expect(said).toMatch(/Lost on the way back .*: sigmoid with 5 layers \(1.0e-20\)/);
+    expect(said).toMatch(/Faded on the way forward .*: ReLU with 5 layers \(2.0e-8 at most\)/);
+    expect(said).toMatch(/Not explained .*: tanh with 5 layers \(50.0 %\)/);
+    expect(answer(asked(outcomes), /before training/)).toMatch(/told .* for 3 of 4, not for tanh with 5 layers:/);
+    expect(answer(asked(four({})), /explain/)).toBe("Every network learned; there is no failure to explain.");
+    expect(answer(asked(four({})), /before training/)).toContain("for 4 of 4: ");
+  });
+
+  test("LeCun's curve: sooner, behind, and too short", () => {
+    const said = (lecun: readonly number[], tanh: readonly number[]) =>
+      answer(asked(four({ lecunTanh: { curve: lecun }, tanh: { curve: tanh } })), /LeCun's/);
+    expect(said([1, 0.4, 0.2, 0.1], [1, 0.9, 0.6, 0.5])).toBe(
+      "At 5 layers it needs 50 % of the steps for tanh's last loss, 150 steps (at the end 0.100 against 0.500).",
+    );
+    expect(said([1, 0.9], [1, 0.5])).toBe("At 5 layers it stays behind (at the end 0.900 against 0.500).");
+    expect(said([], [1])).toContain("too short");
+  });
+
+  test("ranges that hold, and one that does not", () => {
+    expect(answer(asked(four({})), /range/)).toMatch(/: all hold\.$/);
+    const broken = checks.map((check) => ({ ...check, holds: check.activation !== "tanh", largestError: 0.3 }));
+    expect(answer(asked(four({}), broken), /range/)).toMatch(/: not so for tanh\.$/);
+    expect(answer(asked(four({}), broken), /error of a layer/)).toContain("by 0.3 at most");
+  });
+});
+
+describe("weight decay", () => {
+  const of = (name: string, testAccuracy: number) => ({
+    ...{ name, layers: layerRows(zooArchitecture(zooModel(name))), testAccuracy },
+  });
+  const at = (mean: number, deviation: number) => ({ mean, deviation });
+  const factor = (value: number, maximum: number, deviation: number, gap = 0.001) => ({
+    ...{ factor: value, final: at(maximum, deviation), mean: at(maximum, deviation), maximum: at(maximum, deviation) },
+    ...{ best: maximum, gap },
+  });
+  const given = {
+    ...{ small: of("mlp-64", 0.97), large: of("mlp-64", 0.98), convolutional: of("small-cnn", 0.99) },
+    ...{ smallLoss: 0.1, byFactor: [factor(1e-6, 0.982, 1e-3), factor(1e-3, 0.978, 1e-3)] },
+    ...{ published: 0.9847, real: true, shorter: false },
+  };
+  const said = (asked: RegExp, more: Partial<typeof given> = {}) =>
+    answer(weightDecayQuestions({ ...given, ...more }), asked);
+
+  test("sizes, activations and loss are those of the networks", () => {
+    expect(said(/How many layers/)).toContain(
+      "mlp-64 has 3 layers with weights (64, 64 and 10 neurons, 138 in all) and 55,050 parameters, 91 % of them in the first.",
+    );
+    expect(said(/How many layers/)).toContain("The input has 784 numbers");
+    expect(said(/activations/)).toMatch(/^Hidden: relu \(its derivative is 1 .* Output: softmax \(/);
+    expect(said(/Which loss/)).toContain("gives the right digit 90.5 % in the geometric mean");
+    expect(said(/Which loss/, { smallLoss: 5 })).toContain("surer of wrong answers than one that knows nothing");
+  });
+
+  test("factors that differ by more than chance, by less, and without error bars", () => {
+    expect(said(/depend on the factor/)).toMatch(
+      /Maximum: from 97.80 % ± 0.10 at 1e-3 to 98.20 % ± 0.10 at 1e-6, more than twice/,
+    );
+    const near = [factor(1e-6, 0.982, 1e-2), factor(1e-3, 0.981, 1e-2)];
+    expect(said(/depend on the factor/, { byFactor: near })).toContain("no difference to speak of");
+    const one = [factor(1e-6, 0.982, Number.NaN)];
+    expect(said(/depend on the factor/, { byFactor: one })).toContain("without error bars, as there is one replicate");
+  });
+
+  test("the published figure: missed for reasons, reached, and of other images", () => {
+    expect(said(/How near/)).toMatch(/98.20 % at a factor of 1e-6: −0.27 points\. .*: a published figure is the best/);
+    const fitted = [factor(1e-6, 0.982, 1e-3, 0.02)];
+    expect(said(/How near/, { byFactor: fitted, shorter: true })).toMatch(
+      /: fewer epochs or images .*; overfitting: .* by 2.00 points/,
+    );
+    expect(said(/How near/, { byFactor: [factor(1e-6, 0.985, 1e-3)] })).toMatch(/^It is reached: .* 98.50 %/);
+    expect(said(/How near/, { real: false })).toBe("It is of MNIST, which these digits are not.");
+  });
+
+  test("the convolutional network: better, and worse", () => {
+    expect(said(/convolutional/)).toContain("has 1.00 points more than mlp-64, the better of the others");
+    expect(said(/convolutional/)).toContain("shared by all places");
+    const worse = said(/convolutional/, { convolutional: of("small-cnn", 0.9) });
+    expect(worse).toContain("has 8.00 points less than mlp-64");
+    expect(worse).not.toContain("shared by all places");
+  });
+});
+
+describe("digits", () => {
+  const model = (name: string, given: Partial<DigitModel> = {}): DigitModel => ({
+    ...{ name, parameters: 66_430, weighted: 5, slow: false, steps: 100, trainAccuracy: 0.995, testAccuracies: [0.99] },
+    ...{
+      standardError: 0.001,
+      mistakes: [1, 2, 3],
+      confusion: [
+        [9, 1],
+        [2, 8],
+      ],
+    },
+    ...given,
+  });
+  const said = (asked: RegExp, more: Partial<Parameters<typeof digitQuestions>[0]>) =>
+    answer(digitQuestions({ models: [model("a")], variants: [], images: [], ...more }), asked);
+
+  test("performance: with and without validation, replicates, and a few slow steps", () => {
+    const models = [
+      model("a", { validationAccuracy: 0.985, testAccuracies: [0.99, 0.98] }),
+      model("b", { slow: true, steps: 20, testAccuracies: [0.11] }),
+    ];
+    expect(said(/How good/, { models })).toBe(
+      "a: training 99.50 %, validation 98.50 %, test 98.50 % (mean of 2). " +
+        "b, after 20 steps only: training 99.50 %, no validation, since all training images were trained on, test 11.00 %.",
+    );
+  });
+
+  test("sizes beside AlexNet", () => {
+    expect(said(/AlexNet in size/, { models: [model("a"), model("b", { parameters: 62_735_658 })] })).toMatch(
+      /^AlexNet has 60,965,224 parameters in 8 layers .* a 66,430 parameters in 5 layers with weights \(1\/918 of it\); b .* \(1.03 times as many\)/,
+    );
+  });
+
+  test("mistakes that all networks make, and those of one alone", () => {
+    const best = model("best", { testAccuracies: [0.999] });
+    expect(said(/confused/, { models: [best, model("b", { mistakes: [2, 3, 9] })] })).toMatch(
+      /a 1 taken for a 0 \(2 times\) and a 0 taken for a 1 \(1 time\)\. 2 of its 3 mistakes are made by b, too: most are digits that are hard for anybody/,
+    );
+    expect(said(/confused/, { models: [best, model("b", { mistakes: [9] })] })).toContain("most are its own");
+    expect(said(/confused/, { models: [best] })).toContain("No other network of this run can be asked.");
+    expect(said(/confused/, { models: [model("a", { mistakes: [] })] })).toBe("a, the best, makes no mistake.");
+  });
+
+  test("a change by more than chance and by less; images that are met", () => {
+    const of = (change: string, testAccuracy: number) => ({
+      ...{ change, parameters: 1000, trainAccuracy: 0.99, testAccuracy, standardError: 0.001 },
+    });
+    const variants = [of("", 0.98), of("dropout 0.5", 0.985), of("batch normalisation", 0.979)];
+    expect(said(/capacity/, { variants })).toMatch(
+      /dropout 0.5 .*: 98.50 % on the test part, 0.50 points more, more than chance .* batch normalisation .*, 0.10 points less, no more than chance/,
+    );
+    const slow = model("big", { slow: true });
+    const images = [{ model: "big", count: 10, met: 3, steps: 10 }];
+    expect(said(/Which images/, { models: [model("a"), slow], images })).toBe(
+      "big: after 10 steps from noise 3 of 10 images are answered with their digit at 99 %, though the network was hardly trained.",
+    );
+    expect(digitQuestions({ models: [slow], variants: [], images: [] }).map(({ question }) => question)).toHaveLength(
+      2,
+    );
+  });
+
+  test("variants are small-cnn with one thing changed", () => {
+    const kinds = (change: (typeof variantChanges)[number]) => layerRows(variant(change)).map(({ kind }) => kind);
+    const zoo = zooArchitecture(zooModel("small-cnn"));
+    expect(layerRows(variant("")).map(({ kind, parameters }) => [kind, parameters])).toEqual(
+      layerRows(zoo).map(({ kind, parameters }) => [kind, parameters]),
+    );
+    expect(kinds("batch normalisation").filter((kind) => kind === "BatchNormalization")).toHaveLength(3);
+    expect(kinds("dropout 0.5").filter((kind) => kind === "Dropout")).toHaveLength(1);
+    const parameters = variantChanges.map((change) => variant(change).countParameters().total);
+    expect(parameters[1]!).toBeGreaterThan(3 * parameters[0]!);
+    expect(parameters[3]).toBe(parameters[0]);
+  });
+});
