@@ -24,6 +24,7 @@ import { resize } from "../../src/autograd/ops/resize.js";
 import { cumsum } from "../../src/autograd/ops/scan.js";
 import { logSoftmax, softmax, softmaxCrossEntropy } from "../../src/autograd/ops/softmax.js";
 import { argsort, sort, topK } from "../../src/autograd/ops/sort.js";
+import { standardize } from "../../src/autograd/ops/standardize.js";
 import { split, tile, unstack } from "../../src/autograd/ops/tile.js";
 import {
   concat,
@@ -957,6 +958,15 @@ const structural: Operation[] = [
       },
     }),
   ),
+  {
+    op: "standardize",
+    draw: (random) => {
+      const shape = [...random.shape().slice(0, 3), random.size(3, 90)];
+      const axes = random.pick([[shape.length - 1], shape.map((_, axis) => axis).slice(1), [0]]);
+      const taken = axes.length === 0 ? [0] : axes;
+      return { fn: (x) => standardize(x!, taken, 1e-3), inputs: [random.normal(shape)], note: `axes ${taken}` };
+    },
+  },
   {
     op: "affineSample",
     spreads: true,

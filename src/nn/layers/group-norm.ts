@@ -1,5 +1,6 @@
 // Group normalisation: gamma (x - mean) / sqrt(variance + epsilon) + beta, with mean and variance of each sample over
 // all positions of a group of channels. With one channel a group it is instance normalisation.
+import { standardize } from "../../autograd/ops/standardize.js";
 import { reshape } from "../../autograd/ops/transform.js";
 import { ShapeError, UsageError } from "../../tensor/errors.js";
 import { checkOptions, integer } from "../../tensor/options.js";
@@ -14,7 +15,6 @@ import {
   scaleSettings,
   scaleWeights,
   scaleWritten,
-  standardized,
 } from "./standardize.js";
 
 export interface GroupNormOptions extends ScaleOptions {
@@ -44,7 +44,7 @@ export const GroupNormalization = defineLayer<GroupNormOptions>({
         const count = groupsOf(channels);
         const grouped = reshape(x, [...x.shape.slice(0, -1), count, channels / count]);
         const axes = grouped.shape.flatMap((_, axis) => (axis === 0 || axis === grouped.rank - 2 ? [] : [axis]));
-        return scaled(reshape(standardized(grouped, axes, config.epsilon), x.shape), gamma, beta);
+        return scaled(reshape(standardize(grouped, axes, config.epsilon), x.shape), gamma, beta);
       },
     };
   },

@@ -1,5 +1,6 @@
 // Layer normalisation: gamma (x - mean) / sqrt(variance + epsilon) + beta, with mean and variance of each sample (at
 // each position) along some axes, by default the channels.
+import { standardize } from "../../autograd/ops/standardize.js";
 import { reshape } from "../../autograd/ops/transform.js";
 import { ShapeError } from "../../tensor/errors.js";
 import { anyOf, integer, listOf } from "../../tensor/options.js";
@@ -13,7 +14,6 @@ import {
   scaleSettings,
   scaleWeights,
   scaleWritten,
-  standardized,
 } from "./standardize.js";
 
 export interface LayerNormOptions extends ScaleOptions {
@@ -51,7 +51,7 @@ export const LayerNormalization = defineLayer<LayerNormOptions>({
         const axes = axesOf(x.shape.slice(1));
         const kept = x.shape.map((size, each) => (axes.includes(each) ? size : 1));
         const spread = (weight: typeof gamma) => weight && reshape(weight, kept);
-        return scaled(standardized(x, axes, config.epsilon), spread(gamma), spread(beta));
+        return scaled(standardize(x, axes, config.epsilon), spread(gamma), spread(beta));
       },
     };
   },

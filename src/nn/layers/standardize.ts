@@ -1,8 +1,6 @@
-// What layer and group normalisation share: values of mean 0 and variance 1, then a scale and an offset.
-import { add, div, mul, sqrt, sub } from "../../autograd/ops/elementwise.js";
-import { mean, sumSquares } from "../../autograd/ops/reduce.js";
+// What layer and group normalisation share: options, and a scale and an offset.
+import { add, mul } from "../../autograd/ops/elementwise.js";
 import { boolean, number, type Rules } from "../../tensor/options.js";
-import { sizeOf } from "../../tensor/shape.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import { initializerSetting, type KerasWords, penaltySetting } from "../formats/keras-words.js";
 import { type InitializerOption, initializerOf, initializerRule } from "../initializers.js";
@@ -60,14 +58,6 @@ export const scaleSettings: KerasWords["settings"] = {
 };
 
 export const scaleWritten = { beta_regularizer: null, gamma_constraint: null, beta_constraint: null };
-
-/** (x - mean) / sqrt(variance + epsilon) over axes, with the biased variance. */
-export function standardized(x: Tensor, axes: readonly number[], epsilon: number): Tensor {
-  const centred = sub(x, mean(x, { axes, keepDims: true }));
-  const count = sizeOf(axes.map((axis) => x.shape[axis]!));
-  const variance = mul(sumSquares(centred, { axes, keepDims: true }), 1 / count);
-  return div(centred, sqrt(add(variance, epsilon)));
-}
 
 /** x gamma + beta, where there are any; both are of a shape that broadcasts. */
 export function scaled(x: Tensor, gamma: Tensor | undefined, beta: Tensor | undefined): Tensor {
