@@ -1,15 +1,20 @@
 // Multi-head attention (Vaswani et al. 2017): for each of H heads, softmax(q k^T / sqrt(K)) v, of queries q [N, T, K],
 // keys k [N, S, K] and values v [N, S, V] that are projections of the inputs. The heads' results are projected to the
 // output. Weights have Keras's shapes: [D, H, K] and [H, K], for the output [H, V, D] and [D].
+//
+// A mask m [N, T, S] says what each query may attend to: 1 where it may, 0 where not. Other scores become -1e9, whose
+// exponential is 0. So a query that may attend to nothing attends to everything alike, as in Keras in float32.
+import { full } from "../../autograd/ops/create.js";
 import { dropout as dropoutOp } from "../../autograd/ops/dropout.js";
-import { mul } from "../../autograd/ops/elementwise.js";
+import { greater, mul, where } from "../../autograd/ops/elementwise.js";
 import { matmul } from "../../autograd/ops/matmul.js";
 import { softmax } from "../../autograd/ops/softmax.js";
-import { reshape, transpose } from "../../autograd/ops/transform.js";
+import { expandDims, reshape, transpose } from "../../autograd/ops/transform.js";
+import type { Device } from "../../tensor/device.js";
 import { DataError, ShapeError } from "../../tensor/errors.js";
 import { boolean, integer, number } from "../../tensor/options.js";
 import { formatShape, type Shape, sizeOf } from "../../tensor/shape.js";
-import type { Tensor } from "../../tensor/tensor.js";
+import { type Tensor, tensor } from "../../tensor/tensor.js";
 import { initializerSetting, penaltySetting } from "../formats/keras-words.js";
 import { type InitializerOption, initializerOf, initializerRule } from "../initializers.js";
 import { type CallableLayer, defineLayer, type LayerOptions } from "../layer.js";
@@ -26,6 +31,8 @@ export interface MultiHeadAttentionOptions extends LayerOptions {
   readonly useBias?: boolean;
   /** Size of the output; default that of the query. */
   readonly outputDim?: number;
+  /** Whether position t attends to none after it: to s <= t alone. Default false. */
+  readonly useCausalMask?: boolean;
   /** Default "glorotUniform". */
   readonly kernelInitializer?: InitializerOption;
   /** Default "zeros". */
@@ -35,6 +42,15 @@ export interface MultiHeadAttentionOptions extends LayerOptions {
 }
 
 const size = integer({ from: 1 });
+
+/** The score of what is not attended to. */
+const MASKED = -1e9;
+
+/** [T, S]: 1 where s <= t. */
+function causalMask(device: Device, queries: number, keys: number): Tensor {
+  const values = Float32Array.from({ length: queries * keys }, (_, i) => Number(i % keys <= Math.floor(i / keys)));
+  return tensor(device, values, { shape: [queries, keys] });
+}
 
 /** [N, T, D] through a kernel [D, H, K]: [N, H, T, K]. */
 function projected(x: Tensor, kernel: Tensor, bias: Tensor | undefined): Tensor {
@@ -50,7 +66,7 @@ export const MultiHeadAttention = defineLayer<MultiHeadAttentionOptions>({
   options: {
     ...{ numHeads: size, keyDim: size, valueDim: size, outputDim: size },
     dropout: number({ from: 0, below: 1 }),
-    useBias: boolean,
+    ...{ useBias: boolean, useCausalMask: boolean },
     kernelInitializer: initializerRule,
     biasInitializer: initializerRule,
     kernelL2: number({ from: 0 }),
@@ -58,6 +74,7 @@ export const MultiHeadAttention = defineLayer<MultiHeadAttentionOptions>({
   required: ["numHeads", "keyDim"],
   make(options) {
     const { numHeads, keyDim, valueDim = keyDim, dropout = 0, useBias = true, outputDim, kernelL2 = 0 } = options;
+    const { useCausalMask = false } = options;
     const kernelInitializer = initializerOf(options.kernelInitializer ?? "glorotUniform");
     const biasInitializer = initializerOf(options.biasInitializer ?? "zeros");
     const outputs = (query: Shape) => outputDim ?? query[1]!;
@@ -65,14 +82,17 @@ export const MultiHeadAttention = defineLayer<MultiHeadAttentionOptions>({
       config: {
         ...{ numHeads, keyDim, valueDim, dropout, useBias, kernelInitializer, biasInitializer, kernelL2 },
         ...(outputDim !== undefined && { outputDim }),
+        ...(useCausalMask && { useCausalMask }),
       },
       takesSeveral: true,
       outputShape(...shapes) {
-        const [query, value, key = value] = shapes;
-        const fits = shapes.length <= 3 && shapes.every((shape) => shape.length === 2) && key?.[0] === value?.[0];
-        if (query !== undefined && value !== undefined && fits) return [query[0]!, outputs(query)];
+        const [query, value, key = value, mask] = shapes;
+        const fits = shapes.length <= 4 && shapes.every((shape) => shape.length === 2) && key?.[0] === value?.[0];
+        const covers = mask === undefined || (query !== undefined && [1, query[0]].includes(mask[0]!));
+        const named = mask === undefined || [1, key?.[0]].includes(mask[1]!);
+        if (query !== undefined && value !== undefined && fits && covers && named) return [query[0]!, outputs(query)];
         throw new ShapeError(
-          `needs a query [T, D], a value [S, D'] and perhaps a key [S, D''], got ${shapes.map(formatShape).join(", ")}; attention of x to itself is attention([x, x])`,
+          `needs a query [T, D], a value [S, D'] and perhaps a key [S, D''] and a mask [T, S], got ${shapes.map(formatShape).join(", ")}; attention of x to itself is attention([x, x])`,
         );
       },
       weights(query, value = query, key = value) {
@@ -94,12 +114,17 @@ export const MultiHeadAttention = defineLayer<MultiHeadAttentionOptions>({
         return numHeads * (sizeOf(query) * keyDim + sizeOf(key) * keyDim + sizeOf(value) * valueDim + inner);
       },
       call(x, weights, { inputs, training, key: randomKey }) {
-        const [query, value = x, key = value] = inputs;
+        const [query, value = x, key = value, mask] = inputs;
         // Shorter than the scores, so cheaper to scale.
         const q = mul(projected(query!, weights["queryKernel"]!, weights["queryBias"]), 1 / Math.sqrt(keyDim));
         const k = projected(key, weights["keyKernel"]!, weights["keyBias"]);
         const v = projected(value, weights["valueKernel"]!, weights["valueBias"]);
-        const scores = softmax(matmul(q, k, { transposeB: true }));
+        const masks = [
+          ...(mask === undefined ? [] : [expandDims(mask, 1)]),
+          ...(useCausalMask ? [causalMask(x.device, query!.shape[1]!, key.shape[1]!)] : []),
+        ];
+        const masked = (scores: Tensor, by: Tensor) => where(greater(by, 0), scores, full(x.device, [], MASKED));
+        const scores = softmax(masks.reduce(masked, matmul(q, k, { transposeB: true })));
         const kept = training && dropout > 0 ? dropoutOp(scores, { rate: dropout, key: randomKey }) : scores;
         const heads = transpose(matmul(kept, v), [0, 2, 1, 3]);
         const [batch, length] = heads.shape as [number, number];
@@ -150,8 +175,9 @@ export const MultiHeadAttention = defineLayer<MultiHeadAttentionOptions>({
 
 /**
  * Multi-head attention, called on a query [N, T, D], a value [N, S, D'] and, where it is not the value, a key: gives
- * [N, T, D].
+ * [N, T, D]. A fourth input is a mask [N, T, S] (or [N, 1, S], for padding): 1 where a query attends to a key, else 0.
  * @example
- * const y = nn.multiHeadAttention({ numHeads: 4, keyDim: 16 })([x, x]);
+ * const y = nn.multiHeadAttention({ numHeads: 4, keyDim: 16, useCausalMask: true })([x, x]);
+ * const padded = nn.multiHeadAttention({ numHeads: 4, keyDim: 16 })([x, x, x, mask]);
  */
 export const multiHeadAttention = (options: MultiHeadAttentionOptions): CallableLayer => MultiHeadAttention(options);
