@@ -1,7 +1,7 @@
 // Calls of layers in Keras's words: which layers a layer is called on. They have the form of Keras 1 and 2 (lists) and
 // of Keras 3 (args with tensors that tell where they come from). Models within models are refused: they would be
 // layers.
-import { DataError } from "../../tensor/errors.js";
+import { DataError, UsageError } from "../../tensor/errors.js";
 import { describe } from "../../tensor/options.js";
 import type { GraphInput } from "../graph.js";
 import { layerClassOf } from "../layer.js";
@@ -33,6 +33,9 @@ export function toKerasCalls({ inputs, layers, calls, outputs }: FunctionalConfi
     counts.set(layer, count + 1);
     const given = from.map((value) => references[value]!);
     const names = argumentsOf(classes.get(layer));
+    if (names !== undefined && given.length > names.length) {
+      throw new UsageError(`keras: layer "${layer}" is called on a mask, which is not written to files of Keras`);
+    }
     const call =
       names === undefined ? given.map((each) => [...each, {}]) : { args: given.map(kerasTensor), kwargs: {} };
     inbound.set(layer, [...(inbound.get(layer) ?? []), call]);
