@@ -9,7 +9,12 @@ import { parseArgs } from "node:util";
 import { data, io, loss, nn, openDevice, optim } from "../src/node.js";
 
 const { values } = parseArgs({
-  options: { pictures: { type: "string", default: "10000" }, batch: { type: "string", default: "128" } },
+  options: {
+    pictures: { type: "string", default: "10000" },
+    batch: { type: "string", default: "128" },
+    /** That decode; by default as many as fromFolder takes. */
+    threads: { type: "string" },
+  },
 });
 const [pictures, batchSize] = [Number(values.pictures), Number(values.batch)];
 if (!(pictures >= 2000 && batchSize >= 1)) throw new Error("bench:folder: needs --pictures from 2000, --batch from 1");
@@ -24,7 +29,10 @@ try {
   for (let i = 0; i < pictures; i++) {
     writeFileSync(join(folder, String(digits.labels[i % 1000]), `${i}.png`), encoded[i % 1000]!);
   }
-  const { train } = await data.fromFolder(folder, { channels: 1, batchSize });
+  const { train } = await data.fromFolder(folder, {
+    ...{ channels: 1, batchSize },
+    ...(values.threads !== undefined && { threads: Number(values.threads) }),
+  });
   await using device = await openDevice("webgpu");
   const model = nn.sequential({ device, seed: 1, inputShape: [28, 28, 1] }, [
     ...[nn.conv2d({ filters: 24, kernelSize: 3, activation: "relu" }), nn.maxPool2d(2)],
