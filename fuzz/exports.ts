@@ -6,6 +6,7 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import * as Applications from "../src/applications.js";
 import * as Inputs from "../src/inputs.js";
 import { binaryTable, type UnaryRow, unaryTable } from "../src/kernels/elementwise-table.js";
 import type { Device, Tensor } from "../src/node.js";
@@ -152,6 +153,10 @@ const evaluation = () => ({
 type Right = (t: Trial) => readonly unknown[];
 
 const none: Right = () => [];
+const application = () => ({
+  ...{ inputShape: [32, 32, 3], classes: 2, includeTop: true, pooling: "avg" },
+  ...{ classifierActivation: "linear", name: "a" },
+});
 const unary: Right = (t) => [t.f32()];
 const binary: Right = (t) => [t.f32(), pick(t.random, [t.f32(), t.f32([3]), 2])];
 /** Parameters of a row are options. */
@@ -482,6 +487,21 @@ const rights: Readonly<Record<string, Right>> = {
   "optim.exponentialDecay": () => [{ learningRate: 0.1, decaySteps: 10, decayRate: 0.5 }],
   "optim.stepDecay": () => [{ learningRate: 0.1, everySteps: 10, factor: 0.5 }],
 
+  ...named("applications.lenet5", () => [{ ...application(), inputShape: [28, 28, 1] }]),
+  ...named("applications.resNet8 applications.resNet18 applications.resNet20", () => [{ ...application(), width: 4 }]),
+  "applications.resNet50": () => [{ ...application(), width: 4, variant: "torchvision" }],
+  "applications.mobileNet": () => [{ ...application(), alpha: 0.25, dropout: 0.1 }],
+  ...named("applications.mobileNetV2 applications.vgg16", () => [{ ...application(), alpha: 0.25 }]),
+  "applications.miniXception": () => [{ ...application(), inputShape: [64, 64, 1], width: 4 }],
+  "applications.denseNet121": () => [{ ...application(), growth: 4 }],
+  "applications.efficientNetB0": () => [{ ...application(), alpha: 0.1, dropout: 0.1, dropConnect: 0.1 }],
+  "applications.visionTransformer": () => [
+    {
+      ...{ inputShape: [8, 8, 3], classes: 2, includeTop: true, classifierActivation: "linear", name: "a" },
+      ...{ patchSize: 4, layers: 1, heads: 2, width: 8, mlpWidth: 6, dropout: 0.1 },
+    },
+  ],
+  ...named("applications.classToken applications.positionEmbedding", layerOptions),
   "inputs.adversary": () => [{ attack: attacks.pgd({ norm: "l2", epsilon: 1, steps: 2 }), cleanShare: 0.5 }],
   "inputs.attackImages": (t) => [
     t.classifier(),
@@ -832,6 +852,7 @@ export const callsOf = (t: Trial): Map<string, Call> =>
   new Map([
     ...exported(K, ""),
     ...exported(Inputs, "inputs."),
+    ...exported(Applications, "applications."),
     ...Object.entries(instances).flatMap(([owner, make]) => methods(owner, make, make(t))),
     ...["memory", "flush", "sync", "resetCounters"].map((name): [string, Call] => [
       `Device#${name}`,

@@ -13,6 +13,7 @@ import { stream } from "./stream.js";
 const activations = {
   linear: null,
   relu: unaryTable.relu,
+  relu6: unaryTable.relu6,
   tanh: unaryTable.tanh,
   sigmoid: unaryTable.sigmoid,
 } as const satisfies Record<string, (UnaryRow & { readonly gradient: { readonly from: "y" } }) | null>;

@@ -111,6 +111,8 @@ const ARTANH = [0.999999998977014, 0.3333343369716236, 0.19984635540682458, 0.15
 
 /** WGSL that other rows are made of. Clamped: some drivers compute tanh from exponentials that overflow. */
 const TANH = unlessNan("tanh(clamp(x, T(-15), T(15)))", "x");
+/** min(max(x, 0), 6): above 6 are the bits 0x40c00001 up to those of the infinity. */
+const RELU6 = `select(${RELU}, T(6), bitcast<U>(x) - U(0x40c00001u) < U(0x3ec00000u))`;
 const SIGN = unlessNan("sign(x)", "x");
 const SIGMOID = unlessNan("T(1) / (T(1) + exp(-x))", "x");
 
@@ -327,6 +329,17 @@ export const unaryTable = {
       curvature: null,
     },
     kinks: [0],
+  },
+  relu6: {
+    wgsl: RELU6,
+    cpu: (x) => Math.min(Math.max(x, 0), 6),
+    gradient: {
+      from: "y",
+      wgsl: "select(T(0), dy, bitcast<U>(y) - U(1u) < U(0x40bfffffu))",
+      cpu: (dy, y) => (y > 0 && y < 6 ? dy : 0),
+      curvature: null,
+    },
+    kinks: [0, 6],
   },
   /** x for x > 0, slope * x else; Keras's default slope. */
   leakyRelu: {

@@ -26,6 +26,7 @@ UNARY = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
     "relu": torch.relu,
+    "relu6": F.relu6,
     "leakyRelu": lambda x: F.leaky_relu(x, 0.3),
     "softplus": F.softplus,
     "gelu": F.gelu,

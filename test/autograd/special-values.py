@@ -35,6 +35,7 @@ UNARY = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
     "relu": torch.relu,
+    "relu6": F.relu6,
     "leakyRelu": lambda x: F.leaky_relu(x, 0.3),
     "elu": F.elu,
     "selu": F.selu,

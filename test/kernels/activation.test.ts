@@ -30,8 +30,12 @@ describeProfiles((device) => {
 
   it.each(shapes.map((shape) => [shape]))("%j", async (shape) => {
     for (const activation of FUSED_ACTIVATIONS) {
-      // relu's results are not negative.
-      const draw = () => (activation === "relu" ? Math.max(0, stream.uniform() - 0.5) : stream.uniform() - 0.5);
+      // relu's results are not negative, those of relu6 up to 6.
+      const draw = () => {
+        const z = stream.uniform() - 0.5;
+        if (activation === "relu6") return Math.min(Math.max(0, 20 * z), 6);
+        return activation === "relu" ? Math.max(0, z) : z;
+      };
       const inputs = [randomInput(stream, shape), randomInput(stream, shape, draw)];
       const [dz, sums] = await gradients(cpu, inputs, activation);
       for (const d of [device(), withSmallBindings(device(), 32768)]) {

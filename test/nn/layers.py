@@ -85,6 +85,7 @@ case(L.MultiHeadAttention(2, 3), (2, 4, 5), (2, 3, 2), apart=True)
 case(L.MultiHeadAttention(2, 3, value_dim=2, output_shape=4, use_bias=False, dropout=0.25), (2, 4, 5), (2, 3, 2),
      (2, 3, 6), what="with a key", apart=True)
 case(L.Dropout(0.25), vector)
+case(L.Dropout(0.25, noise_shape=(None, 1, 1, 1)), image, what="of whole images")
 case(L.SpatialDropout1D(0.25), sequence)
 case(L.SpatialDropout2D(0.25), image)
 case(L.GaussianNoise(0.25), vector)
@@ -93,10 +94,11 @@ case(L.Flatten(), image)
 case(L.Reshape((-1, 2)), vector)
 case(L.Permute((3, 1, 2)), image)
 case(L.RepeatVector(3), vector)
-for name in ["linear", "softmax", "relu", "tanh", "sigmoid", "softplus", "gelu", "exponential", "elu", "selu", "silu", "hard_silu",
+for name in ["linear", "softmax", "relu", "relu6", "tanh", "sigmoid", "softplus", "gelu", "exponential", "elu", "selu", "silu", "hard_silu",
              "hard_sigmoid"]:
     case(L.Activation(name), vector, what=name)
 case(L.ReLU(), image)
+case(L.ReLU(6.0), vector, what="up to 6")
 case(L.ReLU(max_value=0.5, negative_slope=0.25, threshold=0.125), image, what="with all settings")
 case(L.LeakyReLU(0.1), image)
 case(L.ELU(0.5), image)

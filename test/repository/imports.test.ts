@@ -50,7 +50,9 @@ function circles(paths: readonly string[], imports: (path: string) => readonly s
 }
 
 describe.each(
-  ["dist/index.js", "dist/inputs.js"].filter((path) => existsSync(path.replace("dist", "src").replace(".js", ".ts"))),
+  ["dist/index.js", "dist/inputs.js", "dist/applications.js"].filter((path) =>
+    existsSync(path.replace("dist", "src").replace(".js", ".ts")),
+  ),
 )("%s", (entry) => {
   test("needs no package but valibot, and nothing of Node", () => {
     const reached = reachedFrom(entry);

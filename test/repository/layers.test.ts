@@ -17,6 +17,7 @@ const mayImport: Record<string, readonly string[]> = {
   kernels: ["tensor", "webgpu"],
   autograd: ["tensor", "kernels"],
   nn: ["tensor", "kernels", "autograd", "data", "io"],
+  applications: ["tensor", "autograd", "nn"],
   inputs: ["tensor", "kernels", "autograd", "nn"],
   experiments: ["tensor", "webgpu", "kernels", "autograd", "nn", "inputs", "data", "io", "driver", "sweeps"],
   sweeps: ["tensor", "webgpu", "nn", "data", "io", "runtime"],

@@ -120,7 +120,9 @@ describe("its types compile in a strict project that names no types itself", () 
       `import { openDevice, tensor } from "kilograd";
        import { data, io, nn } from "kilograd/node";
        import { type Attack, attacks, attributions, type Objective, objectives } from "kilograd/inputs";
+       import { type MobileNetV2Options, mobileNetV2 } from "kilograd/applications";
        const device = await openDevice("webgpu");
+       export const network = (options: MobileNetV2Options): nn.Architecture => mobileNetV2(options);
        export const gpu: GPUDevice = device.gpu;
        export const x = tensor(device, [1]);
        export const attack: Attack = attacks.pgd({ norm: "l2", epsilon: 1 });

@@ -34,6 +34,8 @@ export const erf = unaryOf("erf");
 export const tanh = unaryOf("tanh");
 export const sigmoid = unaryOf("sigmoid");
 export const relu = unaryOf("relu");
+/** min(max(x, 0), 6) (Krizhevsky 2010). */
+export const relu6 = unaryOf("relu6");
 export const softplus = unaryOf("softplus");
 export const gelu = unaryOf("gelu");
 export const lecunTanh = unaryOf("lecunTanh");

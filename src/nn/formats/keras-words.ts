@@ -102,6 +102,7 @@ const activations: readonly (readonly [ActivationName, string])[] = [
   ["linear", "linear"],
   ["softmax", "softmax"],
   ["relu", "relu"],
+  ["relu6", "relu6"],
   ["tanh", "tanh"],
   ["sigmoid", "sigmoid"],
   ["softplus", "softplus"],

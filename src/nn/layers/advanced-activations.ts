@@ -74,8 +74,8 @@ export const ReLU = defineLayer<ReluOptions>({
   },
   make({ maxValue = null, negativeSlope = 0, threshold = 0 }) {
     const config = { maxValue, negativeSlope, threshold };
-    if (maxValue === null && negativeSlope === 0 && threshold === 0) {
-      const { activation, gives, call, fuse } = Activation({ activation: "relu" });
+    if ((maxValue === null || maxValue === 6) && negativeSlope === 0 && threshold === 0) {
+      const { activation, gives, call, fuse } = Activation({ activation: maxValue === null ? "relu" : "relu6" });
       return { config, activation, gives: gives!, call, fuse: fuse! };
     }
     return {

@@ -1,0 +1,3 @@
+// "kilograd/applications" for TypeScript 5, whose own library lacks the types of WebGPU.
+/// <reference types="@webgpu/types" preserve="true" />
+export * from "./applications.js";
