@@ -164,7 +164,7 @@ export function resNet50(options: ResNet50Options = {}): Architecture {
   );
 }
 
-/** The network for CIFAR-10 of 6 n + 2 layers, with convolutions of 1 x 1 in two shortcuts, as Keras's example has it. */
+/** The network for CIFAR-10 of 6 n + 2 layers, with convolutions of 1 x 1 in two shortcuts, as in Keras's example. */
 function cifarResNet(owner: string, options: ResNetOptions, n: number): Architecture {
   const published = { name: owner.toLowerCase(), inputShape: [32, 32, 3], classes: 10 } as const;
   const given = completed(owner, options, rules, published);

@@ -1,5 +1,6 @@
-// Architectures of published networks: counts of parameters, names and shapes of weights in Keras's order, and what they
-// give for the same weights, all as Keras and torchvision have them (references.json, by references.py, in float64).
+// Architectures of published networks: counts of parameters, names and shapes of weights in Keras's order, and what
+// they give for the same weights, all as Keras and torchvision have them (references.json, by references.py, in
+// float64).
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
