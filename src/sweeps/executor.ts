@@ -75,8 +75,8 @@ export interface Executor {
   /** How many orders may run at once; a sweep keeps so many on their way. May change. */
   capacity(): number;
   /**
-   * Runs one order, with as many attempts as it takes, at most the executor's. A trial that throws, and a worker that is
-   * killed, cost one.
+   * Runs one order, with as many attempts as it takes, at most the executor's. A trial that throws, and a worker that
+   * is killed, cost one.
    * @param signal ends it: what is kept by then is its last checkpoint
    * @throws the signal's reason; UsageError for a worker whose code is another
    */
@@ -118,8 +118,8 @@ export interface TrialContext {
   /** Of everything random in the trial. */
   readonly seed: number;
   /**
-   * Tells figures after a step. Early stopping may answer "stop"; then `signal` is aborted, too. Steps begin anywhere and
-   * increase.
+   * Tells figures after a step. Early stopping may answer "stop"; then `signal` is aborted, too. Steps begin anywhere
+   * and increase.
    */
   report(step: number, figures: Figures): Promise<Decision>;
   /** Aborted where the trial is to end: by early stopping, or because the sweep ends. `fit` takes it. */

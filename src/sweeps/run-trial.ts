@@ -23,13 +23,25 @@ export class TrialStopped extends Error {
   }
 }
 
+/** A worker cannot run the sweep's trials: it has other code, or none. No fault of a trial. */
+export class WorkerRefused extends UsageError {}
+
+/** @throws WorkerRefused unless a worker has the code that an order names */
+export function checkCode(order: TrialOrder, code: string): void {
+  if (order.code === code) return;
+  throw new WorkerRefused(
+    `sweep: the worker must run the sweep's trial, ${order.code.slice(0, 12)}, and has ${code.slice(0, 12)}; ` +
+      "start it with the same file and the same version of Kilograd",
+  );
+}
+
 /** Steps of reports. */
 const stepRule = integer({ from: 0 });
 
 /**
  * Runs one trial. What it throws passes through: the executor tries again. A trial that was told to stop ends as
  * stopped, whether it returns or throws the signal's reason.
- * @throws UsageError for an order of other code
+ * @throws WorkerRefused for an order of other code
  */
 export async function runTrial(
   order: TrialOrder,
@@ -38,12 +50,7 @@ export async function runTrial(
   device: OpenTrialDevice,
 ): Promise<TrialResult> {
   const { number, config, seed, attempt, checkpoint } = order;
-  if (order.code !== module.code) {
-    throw new UsageError(
-      `sweep: the worker must run the sweep's trial, ${order.code.slice(0, 12)}, and has ${module.code.slice(0, 12)}; ` +
-        "start it with the same file and the same version of Kilograd",
-    );
-  }
+  checkCode(order, module.code);
   const begun = performance.now();
   const owner = `trial ${number}`;
   const stop = new AbortController();

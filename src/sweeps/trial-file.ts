@@ -67,3 +67,6 @@ export async function loadTrialFile(path: string): Promise<TrialModule> {
     `trial: ${path} must export a function (config, { seed, report }) as default, has ${describe(module.default)}`,
   );
 }
+
+/** For worker processes: see `WorkerStart`. */
+export const load = ({ file }: { readonly file: string }): Promise<TrialModule> => loadTrialFile(file);
