@@ -447,6 +447,7 @@ const rights: Readonly<Record<string, Right>> = {
   "nn.loadModel": (t) => [t.file("model.safetensors"), { device: t.device }],
   "nn.readModelFile": (t) => [t.file("model.safetensors")],
   "nn.loadWeights": (t) => [t.model(), t.file("model.safetensors")],
+  "nn.encodeModelFiles": (t) => [t.model(), { format: pick(t.random, ["tfjs", "safetensors"]) }],
   "nn.encodeModel": (t) => [t.model(), { notes: { a: 1 } }],
   "nn.encodeKerasModel": (t) => [t.model(), { notes: { a: 1 } }],
   "nn.saveModel": (t) => [t.file("saved.safetensors"), t.model(), { notes: { a: 1 } }],

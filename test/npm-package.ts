@@ -45,6 +45,7 @@ export async function npmPackage(pinned: string): Promise<NpmPackage> {
     for (const [path, bytes] of parseTar(gunzipSync(archive), pinned)) {
       const parts = path.split("/").slice(1); // All of it is in one folder, mostly "package".
       if (parts.some((part) => part === "" || part === "." || part === "..")) throw new Error(`npmPackage: ${path}`);
+      if (path.endsWith(".map")) continue; // Large, and nobody's.
       const file = join(content, ...parts);
       await mkdir(dirname(file), { recursive: true });
       await writeFile(file, bytes);

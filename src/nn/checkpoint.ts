@@ -13,6 +13,7 @@ import { storedShape } from "./stored-config.js";
 export {
   assignWeights,
   encodeModel,
+  encodeModelFiles,
   loadWeights,
   type ModelFile,
   readModelFile,

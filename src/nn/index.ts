@@ -23,6 +23,7 @@ export type { AnyIterable, Batches } from "./batches.js";
 export * from "./callbacks/index.js";
 export {
   encodeModel,
+  encodeModelFiles,
   type LoadModelOptions,
   loadModel,
   loadWeights,

@@ -132,6 +132,24 @@ export async function encodeModel(model: Model, options: SaveOptions = {}): Prom
   return writer.encode(model, content);
 }
 
+/**
+ * What {@link saveModel} writes, as bytes by name of the file, the model first. A format of one file gives one.
+ * {@link loadModel} takes it.
+ * @throws as {@link encodeModel}
+ * @example
+ * const files = await nn.encodeModelFiles(model, { format: "tfjs" });
+ * // { "model.json": ..., "group1-shard1of1.bin": ... }
+ * const again = await nn.loadModel(files, { device });
+ */
+export async function encodeModelFiles(
+  model: Model,
+  options: SaveOptions = {},
+): Promise<Readonly<Record<string, Uint8Array>>> {
+  const { format, writer, content } = await modelContent("encodeModelFiles", undefined, model, options);
+  if (writer.encodeFiles !== undefined) return writer.encodeFiles(model, content);
+  return { [`model${format.endings[0] ?? ""}`]: await writer.encode(model, content) };
+}
+
 async function modelContent(owner: string, path: string | undefined, model: Model, options: SaveOptions) {
   requireModel(owner, model);
   const given = checkOptions(owner, options, saveRules);
@@ -145,7 +163,7 @@ async function modelContent(owner: string, path: string | undefined, model: Mode
   const format = formatFor(owner, path, given.format);
   if (!allowNonFinite) await requireFiniteState(owner, model, path ?? "the bytes", slots);
   const content: ModelContent = { training, slots, callbackTensors, notes };
-  return { writer: await writerOf(owner, format), content };
+  return { format, writer: await writerOf(owner, format), content };
 }
 
 /**

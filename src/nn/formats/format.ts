@@ -47,4 +47,6 @@ export interface FormatCode {
   write?(path: string, model: Model, content: ModelContent): Promise<void>;
   /** What `write` writes, as bytes. */
   encode?(model: Model, content: ModelContent): Promise<Uint8Array>;
+  /** Of a format of several files, all of them by name, the model first. */
+  encodeFiles?(model: Model, content: ModelContent): Promise<Readonly<Record<string, Uint8Array>>>;
 }

@@ -24,7 +24,20 @@ const kerasH5: ModelFormat = {
   load: async () => (await import("./keras-h5.js")).kerasH5Format,
 };
 
-export const formats: readonly ModelFormat[] = [safetensors, kerasH5];
+/** JSON: no other format here is a text. */
+const tfjs: ModelFormat = {
+  name: "tfjs",
+  endings: [".json"],
+  writes: true,
+  recognises(head) {
+    const text = head.every((byte) => byte >= 0x20 || byte === 0x09 || byte === 0x0a || byte === 0x0d);
+    const first = head.find((byte) => byte > 0x20);
+    return text && (first === "{".charCodeAt(0) || first === "[".charCodeAt(0));
+  },
+  load: async () => (await import("./tfjs/index.js")).tfjsFormat,
+};
+
+export const formats: readonly ModelFormat[] = [tfjs, safetensors, kerasH5];
 
 /** What an option of that may be. */
 export const formatRule = oneOf(...formats.flatMap(({ name, writes }) => (writes ? [name] : [])));
