@@ -32,6 +32,7 @@ import {
   ROBUST,
   type Trained,
 } from "./lib/report/input-report.js";
+import { recipes } from "./lib/report/questions/recipes.js";
 import { counted, listed, lossText, milliseconds } from "./lib/report/text.js";
 import { distort } from "./lib/training/augment.js";
 import { answersFor, classify } from "./lib/training/classify.js";
@@ -97,7 +98,7 @@ export const experiment = defineExperiment<InputSettings>({
       };
       const long = await findPart(run, "many steps", { model, wishes, settings: common });
       const short = await findPart(run, "few steps", {
-        ...{ model, wishes, snapshotEvery: 1 },
+        ...{ model, wishes, snapshotSteps: Array.from({ length: settings.shortSteps + 1 }, (_, step) => step) },
         settings: {
           ...{ ...common, clipped: false },
           ...{ steps: settings.shortSteps, learningRate: settings.shortLearningRate },
@@ -132,7 +133,7 @@ export const experiment = defineExperiment<InputSettings>({
         footer: run.footer,
       });
       addInputReport(report, outcome);
-      return { report, ...inputResults(outcome) };
+      return { report, ...inputResults(outcome), recipe: recipes.inputs };
     } finally {
       for (const { model } of parts) model.dispose();
     }
@@ -237,13 +238,13 @@ function findPart(
     readonly model: Model;
     readonly wishes: readonly Wish[];
     readonly settings: OptimizeSettings;
-    readonly snapshotEvery?: number;
+    readonly snapshotSteps?: readonly number[];
   },
 ): Promise<OptimizeRun> {
-  const { model, wishes, settings, snapshotEvery } = options;
+  const { model, wishes, settings, snapshotSteps } = options;
   return run.part(name, (progress) =>
     findImages(model, wishes, settings, {
-      ...(snapshotEvery !== undefined && { snapshotEvery }),
+      ...(snapshotSteps !== undefined && { snapshotSteps }),
       signal: run.signal,
       onProgress: ({ step, loss }) => progress(step / settings.steps, `step ${step}, loss ${lossText(loss)}`),
     }),

@@ -56,6 +56,10 @@ test("targets from every start, in few steps and many, and judged", { timeout: 2
       expect(transfer[judge]).toBeCloseTo(mean, 10);
     }
   }
+  expect(metrics.questions).toHaveLength(7);
+  // A real 8 towards two digits, and a 7 that becomes a 2, with a picture of every step that there is.
+  expect(report).toContain("at steps 0 to 4: under each picture the probabilities of the digits asked for");
+  expect(report).toMatch(/2 from [^<]* at steps 0 to 4: under each picture the answer with its confidence/);
   // The classifier of adversarial training bears an attack better than the same network without.
   const underAttack = (name: string) =>
     metrics.models.find((model: { name: string }) => model.name === name).underAttack;

@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { checkedDerivatives, derivatives } from "../../src/experiments/lib/report/backpropagation.js";
 import { layerRows } from "../../src/experiments/lib/report/layer-table.js";
 import { type DigitModel, digitQuestions } from "../../src/experiments/lib/report/questions/digits.js";
+import { inputQuestions } from "../../src/experiments/lib/report/questions/inputs.js";
 import { moreOrLess, type Question } from "../../src/experiments/lib/report/questions/questions.js";
 import { vanishingQuestions } from "../../src/experiments/lib/report/questions/vanishing.js";
 import { weightDecayQuestions } from "../../src/experiments/lib/report/questions/weight-decay.js";
@@ -266,5 +267,83 @@ describe("digits", () => {
     const parameters = variantChanges.map((change) => variant(change).countParameters().total);
     expect(parameters[1]!).toBeGreaterThan(3 * parameters[0]!);
     expect(parameters[3]).toBe(parameters[0]);
+  });
+});
+
+describe("images for a frozen network", () => {
+  const point = (step: number, loss: number, probability: number) => ({ step, loss, probability });
+  const given: Parameters<typeof inputQuestions>[0] = {
+    course: [point(0, 4, 0.1), point(1, 2, 0.3), point(10, 0.2, 0.95), point(500, 0.01, 0.999)],
+    likeness: { starts: 0.01, found: 0.3 },
+    recognised: [{ digit: 0, noise: [1, 1], before: [0, 0], real: [1, 1] }],
+    priors: [
+      { name: "gradient descent alone", robust: false, transfer: 0.2 },
+      { name: "blur", robust: false, transfer: 0.5 },
+      { name: "jitter", robust: false, transfer: 0.1 },
+      { name: "gradient descent alone", robust: true, transfer: 0.9 },
+      { name: "blur", robust: true, transfer: 0.8 },
+    ],
+    balance: {
+      ...{ target: "2: 50 %, 3: 50 %", final: [0, 0, 0.29, 0.65, 0.06, 0, 0, 0, 0, 0], asked: [2, 3], steps: 10 },
+      ...{ swing: 0.15, miss: 0.21, settled: { met: 10, count: 10, bar: 0.01 } },
+    },
+    change: {
+      text: "7 to 2",
+      course: [
+        { step: 0, answer: 7, confidence: 0.999 },
+        { step: 2, answer: 2, confidence: 0.93 },
+      ],
+      smallest: { step: 2, l2: 1.234, pixels: 77 },
+    },
+    noise: [
+      { name: "a", favourite: 8, favouriteShare: 0.97, favouriteConfidence: 0.49 },
+      { name: "b", favourite: 8, favouriteShare: 0.5, favouriteConfidence: 0.4 },
+    ],
+    noiseImages: 1000,
+  };
+  const said = (asked: RegExp, more: Partial<typeof given> = {}) =>
+    answer(inputQuestions({ ...given, ...more }), asked);
+
+  test("loss and picture: where half of the fall is, and whether it gets sure", () => {
+    expect(said(/develop/)).toMatch(
+      /step 0: 4.0000, 10.0 %; step 1: 2.0000, 30.0 %; step 10: .*Half of the fall is over by step 1\. 99 % is reached in the mean by step 500/,
+    );
+    expect(said(/develop/, { course: given.course.slice(0, 3) })).toContain("99 % is not reached in the mean.");
+  });
+
+  test("the start decides much, most, and little", () => {
+    const verdict = (found: number) => said(/start decide/, { likeness: { starts: 0, found } });
+    expect(verdict(0.8)).toContain("0.80 on average in the end, their starts by 0.00: the digit decides more");
+    expect(verdict(0.3)).toContain("the start decides most, the digit some");
+    expect(verdict(0.01)).toContain("the start decides nearly all");
+  });
+
+  test("priors that help, and none", () => {
+    expect(said(/prior helps/)).toMatch(
+      /plain classifier 20 % without any; blur helps most, 50 %.*robust classifier 90 % without any; no prior helps.* 70.00 points more recognisable/,
+    );
+  });
+
+  test("the balance: a vector, jumps beside what may be missed, and whether it was mended", () => {
+    expect(said(/balance hard/)).toMatch(
+      /after 10 steps 2: 0.290 and 3: 0.650, all other digits 0.060 .*\(0.000, 0.000, 0.290, .*moves by 0.15 on average, 15 times .*: all 10 images are within 0.01 then\.$/,
+    );
+    const settled = { met: 3, count: 10, bar: 0.01 };
+    expect(said(/balance hard/, { balance: { ...given.balance!, settled } })).toMatch(/3 of 10 images are within 0.01/);
+  });
+
+  test("a change: step by step, the smallest, and one that does not come about", () => {
+    expect(said(/7 to 2/)).toBe(
+      "The first one: step 0: a 7 with 99.9 %; step 2: a 2 with 93.0 %. The smallest change of all starts that suffices has an L2 length of 1.23 after 2 steps; it moves 77 pixels of 784 by more than a tenth.",
+    );
+    const { smallest: _, ...none } = given.change!;
+    expect(said(/7 to 2/, { change: none })).toContain("None of the starts is taken for the new digit");
+  });
+
+  test("noise: networks that agree, some that do, and none", () => {
+    expect(said(/to noise/)).toContain("a takes 97.0 % for an 8, 49 % sure on average. b says so most often, too.");
+    const other = { name: "c", favourite: 2, favouriteShare: 0.6, favouriteConfidence: 0.5 };
+    expect(said(/to noise/, { noise: [...given.noise, other] })).toContain("b agrees, the others do not: c says 2.");
+    expect(said(/to noise/, { noise: [given.noise[0]!, other] })).toContain("No other network agrees: c says 2.");
   });
 });

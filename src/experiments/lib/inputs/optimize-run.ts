@@ -114,10 +114,17 @@ export function wishesFor(targets: readonly Target[], start: StartKind, options:
 }
 
 export interface FindOptions {
-  /** Steps between two snapshots; default a fifth of all, at most 100. */
-  readonly snapshotEvery?: number;
+  /** Steps of which snapshots are kept; default {@link snapshotSteps}. */
+  readonly snapshotSteps?: readonly number[];
   readonly signal: AbortSignal;
   readonly onProgress: Required<TargetProblem>["onProgress"];
+}
+
+/** The first five, 10, 20 and 50, a hundred and its multiples, the last. Most happens early. */
+export function snapshotSteps(steps: number): number[] {
+  const hundred = Math.max(100, Math.ceil(steps / 1000) * 100);
+  const late = Array.from({ length: Math.floor(steps / hundred) }, (_, i) => (i + 1) * hundred);
+  return [0, 1, 2, 3, 4, 10, 20, 50, ...late].filter((step) => step < steps).concat(steps);
 }
 
 /** Finds the images of all wishes in one batch. */
@@ -125,14 +132,13 @@ export async function findImages(
   model: Model,
   wishes: readonly Wish[],
   settings: OptimizeSettings,
-  { snapshotEvery, signal, onProgress }: FindOptions,
+  { snapshotSteps: kept = snapshotSteps(settings.steps), signal, onProgress }: FindOptions,
 ): Promise<OptimizeRun> {
   checkMemory("count", { network: model, images: wishes.length, steps: settings.steps });
   const begun = performance.now();
   const course = await optimizeForTargets(model, {
     ...problemOf(wishes, settings),
-    ...{ signal, onProgress },
-    snapshotEvery: snapshotEvery ?? Math.min(100, Math.max(1, Math.round(settings.steps / 5))),
+    ...{ signal, onProgress, snapshotSteps: kept },
   });
   return {
     ...{ settings, course },
@@ -192,7 +198,7 @@ export async function profileOptimization(
 ) {
   const problem = problemOf(images, settings);
   const run = async (steps: number) => {
-    await optimizeForTargets(model, { ...problem, steps, snapshotEvery: steps });
+    await optimizeForTargets(model, { ...problem, steps, snapshotSteps: [steps] });
   };
   const ceilings = await measureCeilings(device);
   return profileSteps(device, { steps: profiledSteps(course.timing.stepMsMedian), run, ceilings });

@@ -39,7 +39,7 @@ export interface TargetProblem {
   readonly clipped?: boolean;
   /** Whether the learning rate falls in the end, see `settlingRate`; default true. Otherwise it is constant. */
   readonly settling?: boolean;
-  readonly snapshotEvery?: number;
+  readonly snapshotSteps?: readonly number[];
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: { readonly step: number; readonly loss: number }) => void;
 }

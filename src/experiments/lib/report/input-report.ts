@@ -2,7 +2,7 @@
 // input-findings.ts.
 
 import type { LabelledImages } from "../../../data/dataset.js";
-import { barChart } from "../../../io/charts.js";
+import { barChart, lineChart } from "../../../io/charts.js";
 import type { Report, Section, TableCell } from "../../../io/report.js";
 import type { Model } from "../../../nn/model.js";
 import { judgeArchitectures } from "../inputs/judges.js";
@@ -34,7 +34,7 @@ import { placesOf } from "../inputs/starts.js";
 import { targetText } from "../inputs/target.js";
 import { leastTransfer, transferRate, type Verdicts } from "../inputs/transfer.js";
 import type { TrainingNotes } from "../training/experiment-training.js";
-import { zooModel } from "../training/models.js";
+import { zooArchitecture, zooModel } from "../training/models.js";
 import { gridFiles } from "./grids.js";
 import {
   type AnswersToNoise,
@@ -52,17 +52,20 @@ import {
   structureRemark,
   transferRemark,
 } from "./input-findings.js";
+import { layerTable } from "./layer-table.js";
 import {
   addCourse,
   addFoundImages,
   addSnapshots,
   addSpread,
+  addStrip,
   answersRemark,
   changeRemark,
   lateStepsRemark,
   methodText,
   onePerTarget,
 } from "./optimize-report.js";
+import { type BalanceFigures, type ChangeFigures, inputQuestions } from "./questions/inputs.js";
 import { counted, listed, milliseconds, percent } from "./text.js";
 
 /** Name of the classifier of adversarial training. */
@@ -131,6 +134,7 @@ export function addInputReport(report: Report, outcome: InputOutcome): void {
   report.section("Recognisable?", (section) => addRecognisable(section, outcome));
   report.section("Two digits at once", (section) => {
     section.text(mixedText(outcome));
+    addBalance(section, outcome);
     addMixed(section, outcome);
     addSnapshots(section, settled, firstOfEach(settled));
     section.row((row) => {
@@ -146,6 +150,8 @@ export function addInputReport(report: Report, outcome: InputOutcome): void {
     section.text(
       `${answersRemark(long, groups.changes)} ${changeRemark(long, groups.changes)} ${transferText(long, seen.long, groups.changes)}`,
     );
+    const change = shownChange(outcome);
+    if (change !== undefined) addStrip(section, short, change.indices[0]!, FIRST_STEPS);
     addChanges(section, outcome);
     addSnapshots(section, long, onePerTarget(long, groups.changes));
     addFoundImages(section, long, groups.changes);
@@ -165,7 +171,155 @@ export function addInputReport(report: Report, outcome: InputOutcome): void {
       `All ${counted(long.images.length, "image")} of the first two were one batch each, the ${counted(settled.images.length, "mixed image")} of the third another.`,
     );
     addModels(section, outcome);
+    section.row((row) => {
+      for (const [name, title, isShare] of [
+        ["loss", "Training loss of the networks", false],
+        ["accuracy", "Training accuracy of the networks", true],
+      ] as const) {
+        row.chart(
+          lineChart({
+            title,
+            series: outcome.trained.map(({ name: network, notes }) => ({ name: network, y: notes.history[name]! })),
+            x: { label: "epoch" },
+            y: isShare ? { percent: true } : { scale: "log" },
+          }),
+          "Of the robust one on attacked images, of the judges on distorted ones.",
+        );
+      }
+    });
+    const { model } = outcome.trained[0]!;
+    section.details(`Layers of ${model.name}`, (layers) =>
+      layers.table(layerTable(zooArchitecture(zooModel(model.name)))),
+    );
   });
+}
+
+// ---- The pictures that the questions ask for
+
+/** Steps at which a digit that becomes another is shown, and one that becomes two. */
+const FIRST_STEPS = 4;
+const BALANCE_STEPS = 9;
+
+/** The change that others saw, or the first one asked for: its images in the batch. */
+function shownChange({ settings, groups }: InputOutcome) {
+  const changes = questionsOf(settings).changes;
+  const place = Math.max(
+    0,
+    changes.findIndex(({ text }) => text === seenByOthers.change.text),
+  );
+  const change = changes[place];
+  if (change === undefined) return undefined;
+  const { starts } = settings;
+  return { ...change, indices: groups.changes.slice(place * starts, (place + 1) * starts) };
+}
+
+/** The first image from a real 8 for the first mixed target. */
+function shownBalance({ groups, short }: InputOutcome): number | undefined {
+  return groups.mixed.find((index) => short.images[index]!.start.shortText === mixedStarts[1]);
+}
+
+/** Probabilities of an image after every step that was kept. */
+const probabilitiesOf = ({ course }: OptimizeRun, index: number) =>
+  course.snapshots.map(({ step, probabilities }) => ({
+    step,
+    probabilities: Array.from(probabilities.subarray(10 * index, 10 * (index + 1))),
+  }));
+
+/** B4: a real 8 on its way to two digits, step by step, with the whole vector of each step. */
+function addBalance(section: Section, outcome: InputOutcome): void {
+  const index = shownBalance(outcome);
+  if (index === undefined) return;
+  addStrip(section, outcome.short, index, BALANCE_STEPS);
+  const settled = outcome.settled.images[outcome.groups.mixed.indexOf(index)]!;
+  const row = (name: string, probabilities: readonly number[]): TableCell[] => [
+    name,
+    ...probabilities.map((p) => figure(p.toFixed(3))),
+  ];
+  section.table({
+    columns: ["after", ...Array.from({ length: 10 }, (_, digit) => String(digit))],
+    rows: [
+      ...probabilitiesOf(outcome.short, index).map(({ step, probabilities }) =>
+        row(counted(step, "step"), probabilities),
+      ),
+      row(`${counted(outcome.settings.steps, "step")}, falling rate`, settled.probabilities),
+    ],
+    caption: `The probabilities of all digits for ${targetText(settled.target)} from a real 8, at rate ${outcome.settings.shortLearningRate}, and in the end with a rate that falls.`,
+  });
+}
+
+/** What questions/inputs.ts asks for. */
+function questionFigures(outcome: InputOutcome): Parameters<typeof inputQuestions>[0] {
+  const { groups, long, short, settled, trained, onNoise, readable, settings } = outcome;
+  const change = shownChange(outcome);
+  const balance = shownBalance(outcome);
+  return {
+    course: long.course.snapshots.map(({ step, loss, probabilities }) => ({
+      step,
+      loss: mean(groups.noise.map((index) => loss[index]!)),
+      probability: mean(groups.noise.map((index) => probabilities[10 * index + long.images[index]!.target.likeliest]!)),
+    })),
+    likeness: likenessOf(chosen(long, groups.noise)),
+    recognised: recognisedDigits(outcome),
+    priors: readable.map(({ variant: { name, robust }, run, verdicts }) => ({
+      ...{ name, robust, transfer: leastTransfer(run.images, verdicts) },
+    })),
+    ...(balance !== undefined && { balance: balanceOf(short, balance, settled) }),
+    ...(change && { change: changeOf(short, change) }),
+    noise: onNoise.map((answers, i) => ({ name: trained[i]!.name, ...noiseFigures(answers) })),
+    noiseImages: settings.noiseImages,
+  };
+}
+
+/** Mean correlation of images of one target, and of their starts, over all pairs. */
+function likenessOf(images: readonly FoundImage[]) {
+  const pairs = groupedByTarget(images).flatMap((group) =>
+    group.flatMap((a, i) => group.slice(i + 1).map((b) => [a, b] as const)),
+  );
+  const of = (pixels: (image: FoundImage) => Float32Array) =>
+    pairs.length === 0 ? 1 : mean(pairs.map(([a, b]) => correlation(pixels(a), pixels(b))));
+  return { starts: of(({ start }) => start.image), found: of(({ pixels }) => pixels) };
+}
+
+function balanceOf(short: OptimizeRun, index: number, settled: OptimizeRun): BalanceFigures {
+  const image = short.images[index]!;
+  const asked = image.target.probabilities.flatMap((p, digit) => (p > 0 ? [digit] : []));
+  const shares = probabilitiesOf(short, index).map(({ probabilities }) => probabilities[asked[0]!]!);
+  const late = shares.slice(Math.floor(shares.length / 2));
+  return {
+    ...{ target: targetText(image.target), final: image.probabilities, asked, steps: short.settings.steps },
+    swing: late.length < 2 ? 0 : mean(late.slice(1).map((share, i) => Math.abs(share - late[i]!))),
+    miss: largestMiss(image),
+    settled: {
+      ...{ met: settled.images.filter(({ met }) => met).length, count: settled.images.length, bar: MIXED_BAR },
+    },
+  };
+}
+
+function changeOf(
+  short: OptimizeRun,
+  { text, to, indices }: { readonly text: string; readonly to: number; readonly indices: readonly number[] },
+): ChangeFigures {
+  const size = 28 * 28;
+  const answerOf = (probabilities: readonly number[]) => {
+    const confidence = Math.max(...probabilities);
+    return { answer: probabilities.indexOf(confidence), confidence };
+  };
+  const reached = indices.flatMap((index) => {
+    const at = probabilitiesOf(short, index).findIndex(({ probabilities }) => answerOf(probabilities).answer === to);
+    if (at < 0) return [];
+    const { step, images } = short.course.snapshots[at]!;
+    const { image: start } = short.images[index]!.start;
+    const differences = Array.from(start, (pixel, i) => Math.abs(images[index * size + i]! - pixel));
+    return [{ step, l2: Math.hypot(...differences), pixels: differences.filter((value) => value > 0.1).length }];
+  });
+  const smallest = reached.toSorted((a, b) => a.l2 - b.l2)[0];
+  return {
+    text,
+    course: probabilitiesOf(short, indices[0]!)
+      .filter(({ step }) => step <= FIRST_STEPS)
+      .map(({ step, probabilities }) => ({ step, ...answerOf(probabilities) })),
+    ...(smallest && { smallest }),
+  };
 }
 
 /** B1: how soon 99 % is reached at the higher rate, beside what others saw. */
@@ -206,15 +360,15 @@ function structureText({ settings, groups, long, test }: InputOutcome): string {
   });
 }
 
-/** B3: which digits other networks recognise. */
-function addRecognisable(section: Section, { groups, long, seen }: InputOutcome): void {
+/** B3: how often each judge sees each digit. */
+function recognisedDigits({ groups, long, seen }: InputOutcome): RecognisedDigit[] {
   const judges = Object.keys(seen.long);
   const digits = Array.from({ length: 10 }, (_, digit) => digit);
   const of = (indices: readonly number[], digit: number) =>
     indices.filter((index) => long.images[index]!.target.likeliest === digit);
   const rates = (verdicts: Verdicts, indices: readonly number[]) =>
     judges.map((name) => transferRate(long.images, verdicts[name]!, indices));
-  const rows = digits.map(
+  return digits.map(
     (digit): RecognisedDigit => ({
       digit,
       noise: rates(seen.long, of(groups.noise, digit)),
@@ -222,6 +376,12 @@ function addRecognisable(section: Section, { groups, long, seen }: InputOutcome)
       real: rates(seen.long, of(groups.real, digit)),
     }),
   );
+}
+
+/** B3: which digits other networks recognise. */
+function addRecognisable(section: Section, outcome: InputOutcome): void {
+  const judges = Object.keys(outcome.seen.long);
+  const rows = recognisedDigits(outcome);
   section.text(recognisableRemark(rows));
   const cell = (values: readonly number[]): TableCell => figure(values.map((value) => percent(value, 0)).join(", "));
   section.table({
@@ -451,6 +611,7 @@ export function inputResults(outcome: InputOutcome) {
       ...{ target: target.label, start: start.label, startText: start.text, ...answer },
     }));
   return {
+    questions: inputQuestions(questionFigures(outcome)),
     figures: [
       {
         label: "Readable from noise",

@@ -16,12 +16,13 @@ import {
   type OptimizeRun,
 } from "../inputs/optimize-run.js";
 import { isSingle, targetText } from "../inputs/target.js";
+import type { TargetSnapshot } from "../inputs/target-problem.js";
 import type { Grid } from "./grids.js";
 import { counted, duration, listed, lossText, milliseconds, percent } from "./text.js";
 import { rowsOf } from "./train-report.js";
 
 /** Most columns of a snapshot grid. */
-const MOST_SNAPSHOTS = 7;
+const MOST_SNAPSHOTS = 13;
 /** Most images of a snapshot grid, and how many of them are shown large. */
 const MOST_SNAPSHOT_IMAGES = 10;
 const FEW = 5;
@@ -167,7 +168,8 @@ function firstStepsRemark(images: readonly FoundImage[]): string {
 /** What the later steps do: the part of the loss that is still falling. */
 export function lateStepsRemark({ course }: OptimizeRun, indices: readonly number[]): string {
   const { snapshots, loss, crossEntropy } = course;
-  const early = snapshots[1];
+  // The answer is clear by then; what comes later is another matter.
+  const early = snapshots.find(({ step }) => step > 0 && step >= Math.min(100, loss.length / 5));
   if (crossEntropy === undefined || snapshots.length < 3 || early === undefined || early.step >= loss.length) return "";
   const mean = (values: Float32Array) => indices.reduce((sum, index) => sum + values[index]!, 0) / indices.length;
   const at = (step: number) => ({
@@ -257,21 +259,7 @@ export function addSnapshots(section: Section, { images, course }: OptimizeRun, 
     return course.snapshots[columns === 1 ? last : Math.round((column * last) / (columns - 1))]!;
   });
   const chosen = indices.slice(0, MOST_SNAPSHOT_IMAGES);
-  const size = 28 * 28;
-  const cells = chosen.map((index) =>
-    shown.map((snapshot): GridCell => {
-      const probabilities = Array.from(snapshot.probabilities.subarray(index * 10, (index + 1) * 10));
-      const confidence = Math.max(...probabilities);
-      const answer = probabilities.indexOf(confidence);
-      return {
-        pixels: snapshot.images.subarray(index * size, (index + 1) * size),
-        width: 28,
-        height: 28,
-        caption: [`${answer}  ${percent(confidence, 1)}`, `loss ${lossText(snapshot.loss[index]!)}`],
-        figures: { step: snapshot.step, answer: String(answer), confidence, loss: snapshot.loss[index]! },
-      };
-    }),
-  );
+  const cells = chosen.map((index) => shown.map((snapshot) => snapshotCell(snapshot, index)));
   const steps = shown.map(({ step }) => `step ${step}`);
   const names = chosen.map((index) => `${targetText(images[index]!.target)} from ${images[index]!.start.shortText}`);
   const few = chosen.length <= FEW;
@@ -287,6 +275,43 @@ export function addSnapshots(section: Section, { images, course }: OptimizeRun, 
     caption:
       `${few ? "A row for each image, steps from left to right." : "A column for each target, steps from top to bottom."} Under each snapshot the likeliest digit with its probability, and the loss.` +
       (chosen.length < indices.length ? ` The first ${chosen.length} of ${indices.length} images.` : ""),
+  });
+}
+
+/** An image after some steps, with the answer to it. @param asked digits whose probability is told instead */
+function snapshotCell(
+  { step, images, probabilities: all, loss }: TargetSnapshot,
+  index: number,
+  asked: readonly number[] = [],
+): GridCell {
+  const size = 28 * 28;
+  const probabilities = Array.from(all.subarray(index * 10, (index + 1) * 10));
+  const confidence = Math.max(...probabilities);
+  const answer = probabilities.indexOf(confidence);
+  return {
+    pixels: images.subarray(index * size, (index + 1) * size),
+    width: 28,
+    height: 28,
+    caption: [
+      ...(asked.length > 0
+        ? asked.map((digit) => `${digit}  ${percent(probabilities[digit]!, 1)}`)
+        : [`${answer}  ${percent(confidence, 1)}`]),
+      `loss ${lossText(loss[index]!)}`,
+    ],
+    figures: { step, answer: String(answer), confidence, loss: loss[index]! },
+  };
+}
+
+/** One image at each of its first steps. Under it the answer, or the probabilities of several digits asked for. */
+export function addStrip(section: Section, { images, course }: OptimizeRun, index: number, steps: number): void {
+  const { target, start } = images[index]!;
+  const asked = target.probabilities.flatMap((p, digit) => (p > 0 ? [digit] : []));
+  const shown = course.snapshots.filter(({ step }) => step <= steps);
+  const name = `${targetText(target)} from ${start.shortText}`;
+  section.grid([shown.map((snapshot) => snapshotCell(snapshot, index, asked.length > 1 ? asked : []))], {
+    ...{ columnLabels: shown.map(({ step }) => `step ${step}`), rowLabels: [name] },
+    alt: `${name}, step by step`,
+    caption: `${name} at steps ${shown[0]!.step} to ${shown.at(-1)!.step}: under each picture ${asked.length > 1 ? "the probabilities of the digits asked for" : "the answer with its confidence"}, and the loss.`,
   });
 }
 

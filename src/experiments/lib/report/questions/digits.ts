@@ -2,7 +2,7 @@
 // does, and which digits are mistaken.
 import { mean } from "../spread.js";
 import { counted, listed, percent } from "../text.js";
-import { moreOrLess, type Question } from "./questions.js";
+import { digitText, moreOrLess, type Question } from "./questions.js";
 
 /** A model of the run. */
 export interface DigitModel {
@@ -146,7 +146,7 @@ function confusedText(models: readonly DigitModel[]): string {
     .filter(({ count }) => count > 0)
     .sort((a, b) => b.count - a.count)
     .slice(0, 3)
-    .map(({ is, taken, count }) => `a ${is} taken for a ${taken} (${counted(count, "time")})`);
+    .map(({ is, taken, count }) => `${digitText(is)} taken for ${digitText(taken)} (${counted(count, "time")})`);
   const others = models.filter((model) => model !== best);
   const shared = best.mistakes.filter((index) => others.every(({ mistakes }) => mistakes.includes(index)));
   const judged =

@@ -31,3 +31,6 @@ export function moreOrLess(difference: number, { more = "more", less = "less" } 
   const size = percent(Math.abs(difference)).replace(" %", " points");
   return size === "0.00 points" ? "as much" : `${size} ${difference > 0 ? more : less}`;
 }
+
+/** "a 7", "an 8". */
+export const digitText = (digit: number) => `${digit === 8 ? "an" : "a"} ${digit}`;
