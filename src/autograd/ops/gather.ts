@@ -40,7 +40,7 @@ export function gather(x: Tensor, indices: Tensor, axis: number | AxesOptions<nu
 }
 
 /** Adds slices along `axis` where their indices say, to a tensor of `shape`: what gather does, backwards. */
-function addedRows(slices: Tensor, indices: Tensor, shape: Shape, axis: number): Tensor {
+export function addedRows(slices: Tensor, indices: Tensor, shape: Shape, axis: number): Tensor {
   return record(run(gatherGradientKernel, [slices, indices], { shape, dtype: "f32" }, { axis }), {
     op: "gather",
     inputs: [slices, indices],

@@ -147,6 +147,40 @@ export function slice(x: Tensor, begin: readonly number[], size: readonly number
   });
 }
 
+/**
+ * Every `step`-th element of each axis from `begin` on, `size` of them; a negative step walks backwards. All of them
+ * must lie within x.
+ */
+export function strided(x: Tensor, begin: readonly number[], size: Shape, steps: readonly number[]): Tensor {
+  const walk = walkOf(x.shape, begin, steps);
+  const before = x.shape;
+  return record(moved(x, size, { inputOffset: walk.offset, inputStrides: walk.strides }), {
+    op: "strided",
+    inputs: [x],
+    backward: (dy) => [() => spread(dy, begin, before, steps)],
+    derivable: true,
+  });
+}
+
+/** Zeros of `shape` with x at every `step`-th element: what gives the gradient of `strided`. */
+function spread(x: Tensor, begin: readonly number[], shape: Shape, steps: readonly number[]): Tensor {
+  const walk = walkOf(shape, begin, steps);
+  const size = x.shape;
+  const copy = { shape: size, outputOffset: walk.offset, outputStrides: walk.strides };
+  return record(moved(x, shape, copy, 0), {
+    op: "spread",
+    inputs: [x],
+    backward: (g) => [() => strided(g, begin, size, steps)],
+    derivable: true,
+  });
+}
+
+/** How a flat array of `shape` is walked. */
+function walkOf(shape: Shape, begin: readonly number[], steps: readonly number[]) {
+  const strides = stridesOf(shape);
+  return { offset: offsetOf(begin, strides), strides: strides.map((stride, axis) => stride * steps[axis]!) };
+}
+
 const padding: Rule = listOf(listOf(integer()));
 
 /**
