@@ -11,6 +11,7 @@ import * as Inputs from "../src/inputs.js";
 import { binaryTable, type UnaryRow, unaryTable } from "../src/kernels/elementwise-table.js";
 import type { Device, Tensor } from "../src/node.js";
 import * as K from "../src/node.js";
+import * as Sweeps from "../src/sweeps.js";
 import { describe, object } from "../src/tensor/options.js";
 import { type RandomStream, randomKey } from "../src/tensor/random.js";
 import { type Finding, pick, type Suite } from "./suite.js";
@@ -503,6 +504,36 @@ const rights: Readonly<Record<string, Right>> = {
     },
   ],
   ...named("applications.classToken applications.positionEmbedding", layerOptions),
+  "sweeps.choice": () => [["a", "b", null], { when: { x: 1 } }],
+  ...named("sweeps.uniform sweeps.logUniform", () => [0.1, 1, { when: { x: [1, 2] } }]),
+  "sweeps.int": () => [1, 8, { log: true, when: { x: 1 } }],
+  "sweeps.grid": () => [{ points: { x: 2 } }],
+  ...named("sweeps.random sweeps.sobol", () => []),
+  "sweeps.tpe": () => [{ startup: 1, candidates: 2 }],
+  "sweeps.median": () => [{ startup: 1, minSteps: 1 }],
+  "sweeps.asha": () => [{ minSteps: 1, factor: 2 }],
+  "sweeps.sweep": (t) => [
+    {
+      space: { kind: Sweeps.choice(["a", "b"]), x: Sweeps.uniform(0, 1, { when: { kind: "a" } }) },
+      trial: async (_: unknown, { report }: Sweeps.TrialContext) => {
+        await report(1, { loss: 1 });
+        return { loss: t.random.uniform() };
+      },
+      ...{
+        search: Sweeps.tpe({ startup: 1 }),
+        stopping: Sweeps.asha(),
+        goal: { figure: "loss", direction: "minimize" },
+      },
+      ...{
+        folder: t.file(`sweep ${t.random.bits()}`),
+        trials: new Fixed(3),
+        workers: 2,
+        delay: 2,
+        seed: 1,
+        attempts: 1,
+      },
+    },
+  ],
   "inputs.adversary": () => [{ attack: attacks.pgd({ norm: "l2", epsilon: 1, steps: 2 }), cleanShare: 0.5 }],
   "inputs.attackImages": (t) => [
     t.classifier(),
@@ -854,6 +885,7 @@ export const callsOf = (t: Trial): Map<string, Call> =>
     ...exported(K, ""),
     ...exported(Inputs, "inputs."),
     ...exported(Applications, "applications."),
+    ...exported(Sweeps, "sweeps."),
     ...Object.entries(instances).flatMap(([owner, make]) => methods(owner, make, make(t))),
     ...["memory", "flush", "sync", "resetCounters"].map((name): [string, Call] => [
       `Device#${name}`,

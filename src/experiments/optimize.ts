@@ -1,5 +1,6 @@
 // `kilograd optimize`: images that make a trained model give the asked answers, found by gradient descent on the input.
 import { basename, join } from "node:path";
+import { withOutputFolder } from "../io/folder-lock.js";
 import { Report } from "../io/report.js";
 import { architectureFromConfig } from "../nn/architecture.js";
 import { buildModel, readModelFile } from "../nn/checkpoint.js";
@@ -7,7 +8,6 @@ import type { Model } from "../nn/model.js";
 import { UsageError } from "../tensor/errors.js";
 import { formatShape, sameShape } from "../tensor/shape.js";
 import { checkDataName, loadData } from "./lib/frame/data.js";
-import { withOutputFolder } from "./lib/frame/folder-lock.js";
 import { checkMemory } from "./lib/frame/memory-limit.js";
 import {
   describeAdapter,

@@ -5,10 +5,10 @@
 import { join } from "node:path";
 import type { LabelledImages } from "../data/dataset.js";
 import { noiseImages } from "../inputs/images.js";
+import { withOutputFolder } from "../io/folder-lock.js";
 import { type KeyFigure, Report } from "../io/report.js";
 import { saveModel } from "../nn/checkpoint.js";
 import { checkDataName, loadData, loadMnistOrBuiltIn } from "./lib/frame/data.js";
-import { withOutputFolder } from "./lib/frame/folder-lock.js";
 import { machineText, precisionOption, type RunContext, writeResults } from "./lib/frame/run.js";
 import {
   defaultSettings,

@@ -1,6 +1,7 @@
 // `kilograd train`: trains a model of the zoo, measures it, and leaves model, figures and a report in a folder.
 import { join } from "node:path";
 import { exactOptional, type GenericSchema, object } from "valibot";
+import { withOutputFolder } from "../io/folder-lock.js";
 import { count, parse, ruled, text } from "../io/json.js";
 import { Report } from "../io/report.js";
 import { assignWeights, type ModelFile, readModelFile, saveModel } from "../nn/checkpoint.js";
@@ -8,7 +9,6 @@ import { UsageError } from "../tensor/errors.js";
 import { integer, number } from "../tensor/options.js";
 import type { WebGpuDevice } from "../webgpu/device.js";
 import { checkDataName, loadData } from "./lib/frame/data.js";
-import { withOutputFolder } from "./lib/frame/folder-lock.js";
 import { checkMemory } from "./lib/frame/memory-limit.js";
 import { machineText, precisionOption, type RunContext, writeResults } from "./lib/frame/run.js";
 import { type CommandOptions, counted } from "./lib/report/text.js";

@@ -5,7 +5,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { lockFolder, refuseLocked, withOutputFolder } from "../../src/experiments/lib/frame/folder-lock.js";
+import { lockFolder, refuseLocked, withOutputFolder } from "../../src/io/folder-lock.js";
 import { checkMemory, stepBytes } from "../../src/experiments/lib/frame/memory-limit.js";
 import { experiments } from "../../src/experiments/lib/frame/registry.js";
 import { writeResults } from "../../src/experiments/lib/frame/run.js";

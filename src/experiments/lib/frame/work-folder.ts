@@ -7,12 +7,12 @@ import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { boolean, exactOptional, type GenericSchema, object, optional, string } from "valibot";
 import { prepareOutputFolder, readTextIfAny, writeJson } from "../../../io/files.js";
+import { lockFolder, refuseLocked } from "../../../io/folder-lock.js";
 import { anyNumber, anyObject, parseJson, ruled, text } from "../../../io/json.js";
 import type { StoredTensor } from "../../../io/safetensors.js";
 import { readSafetensors, writeSafetensors } from "../../../io/safetensors-file.js";
 import { DataError, UsageError } from "../../../tensor/errors.js";
 import { number } from "../../../tensor/options.js";
-import { lockFolder, refuseLocked } from "./folder-lock.js";
 
 /** What a folder's results are of. Parts of one run are never used for another. */
 export interface RunIdentity {

@@ -4,8 +4,8 @@ import { readFileSync, rmSync } from "node:fs";
 import { link, open, rename, rm } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { prepareOutputFolder, readTextIfAny, removeLeftovers, temporaryFor } from "../../../io/files.js";
-import { KilogradError, UsageError } from "../../../tensor/errors.js";
+import { KilogradError, UsageError } from "../tensor/errors.js";
+import { prepareOutputFolder, readTextIfAny, removeLeftovers, temporaryFor } from "./files.js";
 
 const LOCK = ".kilograd.lock";
 
