@@ -3,8 +3,8 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { availableParallelism } from "node:os";
 import { KilogradError } from "../tensor/errors.js";
-import type { Executor, TrialHooks, TrialOrder, TrialOutcome } from "./executor.js";
-import { attempted, type LocalOptions } from "./in-process.js";
+import type { Executor, TrialHooks, TrialLink, TrialOrder, TrialOutcome, TrialResult } from "./executor.js";
+import { attempted, errorText, type LocalOptions } from "./in-process.js";
 import { checkCode, WorkerRefused } from "./run-trial.js";
 import type { FromWorker, ToWorker, WorkerStart } from "./worker-process.js";
 
@@ -22,8 +22,8 @@ export interface ProcessOptions extends Omit<LocalOptions, "checkpoints"> {
 const GRACE_MS = 1500;
 const ENTRY = new URL("./worker-process.js", import.meta.url);
 
-/** A worker that runs one order at a time. */
-class Worker {
+/** A process that runs one order at a time. */
+export class WorkerProcess {
   /** Digest of its code, once it has loaded it. */
   readonly ready: Promise<string>;
   private readonly child: ChildProcess;
@@ -83,13 +83,26 @@ class Worker {
   run(order: TrialOrder, hooks: TrialHooks): Promise<TrialOutcome> {
     return this.asked<TrialOutcome>({ to: "order", order }, (message, resolve, reject) => {
       if (message.from === "report") {
-        try {
-          this.send({ to: "decision", decision: hooks.report(message.step, message.figures) });
-        } catch (error) {
-          reject(error as Error);
-        }
+        const decided = async () => await hooks.report(message.step, message.figures);
+        decided().then((decision) => this.send({ to: "decision", decision }), reject);
       } else if (message.from === "checkpointed") hooks.checkpointed(message.reference);
       else if (message.from === "result") resolve(message.result);
+      else if (message.from === "error") reject(new TrialError(message.error));
+    });
+  }
+
+  /** Runs an order whose checkpoints are kept by a link: of a process that was started without a folder for them. */
+  async runWith(order: TrialOrder, link: TrialLink): Promise<TrialResult> {
+    const { checkpoint } = order;
+    const resume = checkpoint === undefined ? undefined : await link.restore(checkpoint);
+    return await this.asked<TrialResult>({ to: "order", order, resume }, (message, resolve, reject) => {
+      if (message.from === "report") {
+        link.report(message.step, message.figures).then((decision) => this.send({ to: "decision", decision }), reject);
+      } else if (message.from === "checkpoint") {
+        const kept = (error?: unknown) =>
+          this.send({ to: "kept", error: error === undefined ? undefined : errorText(error) });
+        link.checkpoint(message.bytes).then(() => kept(), kept);
+      } else if (message.from === "result") resolve(message.result);
       else if (message.from === "error") reject(new TrialError(message.error));
     });
   }
@@ -113,20 +126,20 @@ class TrialError extends Error {
 /** Runs trials in processes, which are started when there are orders for them. */
 export function processExecutor(options: ProcessOptions): Executor {
   const { workers, attempts, loader, given, checkpoints } = options;
-  const idle: Worker[] = [];
-  const all = new Set<Worker>();
-  const busy = new Set<Worker>();
+  const idle: WorkerProcess[] = [];
+  const all = new Set<WorkerProcess>();
+  const busy = new Set<WorkerProcess>();
   let count = 0;
   let closed = false;
   // A software adapter uses every core by itself; workers share them.
   const cores = Math.max(1, Math.floor(availableParallelism() / workers));
   const environment = process.env["LP_NUM_THREADS"] || workers === 1 ? {} : { LP_NUM_THREADS: String(cores) };
-  const take = (): Worker => {
+  const take = (): WorkerProcess => {
     for (;;) {
       const worker = idle.pop();
       if (worker?.alive) return worker;
       if (worker !== undefined) continue;
-      const started = new Worker(
+      const started = new WorkerProcess(
         { loader: loader.href, given, checkpoints, worker: `process ${++count}` },
         environment,
       );

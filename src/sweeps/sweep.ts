@@ -349,7 +349,11 @@ class SweepRun {
     private readonly told: { readonly [Name in "onTrial" | "onReport"]: SweepOptions[Name] | undefined },
     private readonly state: SweepState,
   ) {
-    for (const trial of state.trials.values()) if (trial.outcome !== undefined) this.note(trial);
+    for (const trial of state.trials.values()) {
+      if (trial.outcome === undefined) continue;
+      this.note(trial);
+      means.executor.counted?.(trial.number); // The journal may have been all that was written of it.
+    }
   }
 
   async toEnd(): Promise<readonly TrialRecord[]> {
@@ -411,6 +415,7 @@ class SweepRun {
     this.checkGoal(outcome);
     const done: TrialRecord = { ...trial, outcome };
     journal.add({ event: "ended", outcome });
+    executor.counted?.(number);
     this.state.trials.set(number, done);
     this.note(done);
     if (this.state.checkpoints.delete(number)) await store.remove(number);

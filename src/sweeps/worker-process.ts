@@ -2,7 +2,7 @@
 // ends when its sweep does, also where that was killed.
 
 import { folderStore } from "./checkpoints.js";
-import type { Decision, Figures, TrialModule, TrialOrder, TrialResult } from "./executor.js";
+import type { Decision, Figures, TrialLink, TrialModule, TrialOrder, TrialResult } from "./executor.js";
 import { errorText } from "./in-process.js";
 import { runTrial, workerDevices } from "./run-trial.js";
 
@@ -13,15 +13,16 @@ export interface WorkerStart {
   /** What its `load` is given: JSON. */
   readonly given: unknown;
   readonly worker: string;
-  /** Where checkpoints are. */
-  readonly checkpoints: string;
+  /** Where checkpoints are; undefined where they go to whoever gave the order. */
+  readonly checkpoints?: string;
 }
 
 /** To a worker. */
 export type ToWorker =
   | { readonly to: "start"; readonly start: WorkerStart }
-  | { readonly to: "order"; readonly order: TrialOrder }
+  | { readonly to: "order"; readonly order: TrialOrder; readonly resume?: Uint8Array | undefined }
   | { readonly to: "decision"; readonly decision: Decision }
+  | { readonly to: "kept"; readonly error?: string | undefined }
   | { readonly to: "stop" };
 
 /** From a worker. */
@@ -30,6 +31,7 @@ export type FromWorker =
   | { readonly from: "refused"; readonly error: string }
   | { readonly from: "report"; readonly step: number; readonly figures: Figures }
   | { readonly from: "checkpointed"; readonly reference: string }
+  | { readonly from: "checkpoint"; readonly bytes: Uint8Array }
   | { readonly from: "result"; readonly result: TrialResult }
   | { readonly from: "error"; readonly error: string };
 
@@ -44,7 +46,9 @@ const stopped = new AbortController();
 const devices = workerDevices();
 let start: WorkerStart;
 let module: TrialModule;
-let decided: ((decision: Decision) => void) | undefined;
+/** Who waits for an answer, the first one first. */
+const decided: ((decision: Decision) => void)[] = [];
+const kept: ((error: string | undefined) => void)[] = [];
 
 async function begin(given: WorkerStart): Promise<void> {
   start = given;
@@ -57,8 +61,28 @@ async function begin(given: WorkerStart): Promise<void> {
   }
 }
 
-async function run(order: TrialOrder): Promise<void> {
-  const checkpoints = folderStore(start.checkpoints);
+/** Checkpoints in a folder, or with whoever gave the order, who restored the last one. */
+function checkpointsOf(order: TrialOrder, resume: Uint8Array | undefined): Pick<TrialLink, "checkpoint" | "restore"> {
+  if (start.checkpoints === undefined) {
+    return {
+      checkpoint: (bytes) =>
+        new Promise((resolve, reject) => {
+          kept.push((error) => (error === undefined ? resolve() : reject(new Error(error))));
+          send({ from: "checkpoint", bytes });
+        }),
+      restore: async () => resume!,
+    };
+  }
+  const store = folderStore(start.checkpoints);
+  return {
+    checkpoint: async (bytes) => {
+      send({ from: "checkpointed", reference: await store.write(order.number, bytes) });
+    },
+    restore: (reference) => store.read(reference),
+  };
+}
+
+async function run(order: TrialOrder, resume: Uint8Array | undefined): Promise<void> {
   try {
     const result = await runTrial(
       order,
@@ -68,13 +92,10 @@ async function run(order: TrialOrder): Promise<void> {
         signal: stopped.signal,
         report: (step, figures) =>
           new Promise<Decision>((resolve) => {
-            decided = resolve;
+            decided.push(resolve);
             send({ from: "report", step, figures });
           }),
-        checkpoint: async (bytes) => {
-          send({ from: "checkpointed", reference: await checkpoints.write(order.number, bytes) });
-        },
-        restore: (reference) => checkpoints.read(reference),
+        ...checkpointsOf(order, resume),
       },
       devices.open,
     );
@@ -86,7 +107,8 @@ async function run(order: TrialOrder): Promise<void> {
 
 process.on("message", (message: ToWorker) => {
   if (message.to === "start") void begin(message.start);
-  else if (message.to === "order") void run(message.order);
-  else if (message.to === "decision") decided?.(message.decision);
+  else if (message.to === "order") void run(message.order, message.resume);
+  else if (message.to === "decision") decided.shift()?.(message.decision);
+  else if (message.to === "kept") kept.shift()?.(message.error);
   else stopped.abort(new Error("the sweep ends"));
 });
