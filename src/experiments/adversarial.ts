@@ -17,13 +17,17 @@ import {
 } from "./lib/adversarial/generated-examples.js";
 import { defineExperiment, type ExperimentRun } from "./lib/frame/experiment.js";
 import {
+  addClassifier,
   addExampleSections,
   type ExampleFindings,
   exampleCards,
   exampleMetrics,
   examplePictures,
+  exampleQuestionFigures,
   exampleSummary,
 } from "./lib/report/example-report.js";
+import { exampleQuestions } from "./lib/report/questions/adversarial.js";
+import { recipes } from "./lib/report/questions/recipes.js";
 import { counted, milliseconds, percent } from "./lib/report/text.js";
 import { shiftedAndMirrored } from "./lib/training/augment.js";
 import { classify } from "./lib/training/classify.js";
@@ -196,8 +200,10 @@ async function examplesOf(run: ExperimentRun, settings: Settings, subject: Subje
       footer: run.footer,
     });
     addExampleSections(report, findings);
+    addClassifier(report, plan.architecture, notes);
     return {
       ...{ report, pictures },
+      ...{ questions: exampleQuestions(exampleQuestionFigures(findings, test)), recipe: recipes.examples },
       figures: [
         ...exampleCards(findings),
         { label: "Test accuracy", value: percent(classification.accuracy), note: counted(test.count, "image") },

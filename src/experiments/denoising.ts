@@ -10,7 +10,11 @@ import { Sequential } from "../nn/sequential.js";
 import { UsageError } from "../tensor/errors.js";
 import { defineExperiment } from "./lib/frame/experiment.js";
 import { type DrawnCodes, drawCodes, drawings } from "./lib/inputs/random-codes.js";
+import { autoencoderDiagram } from "./lib/report/autoencoder-diagram.js";
 import { type Grid, gridFiles } from "./lib/report/grids.js";
+import { layerRows, layerTable } from "./lib/report/layer-table.js";
+import { denoisingQuestions, denoisingStops } from "./lib/report/questions/denoising.js";
+import { recipes } from "./lib/report/questions/recipes.js";
 import { counted, listed, lossText, milliseconds, percent, points } from "./lib/report/text.js";
 import { imageAt } from "./lib/report/train-report.js";
 import { answersFor, classify } from "./lib/training/classify.js";
@@ -240,6 +244,7 @@ export const experiment = defineExperiment<DenoisingSettings>({
       const testLoss = main.notes.test!.loss;
       const accuracy = classifierNotes.test!.accuracy!;
       const meeting = crossing(curves);
+      const stop = denoisingStops(levels, curves);
       // The level of the curves next to the one trained on.
       const trained = Math.round(10 * level);
       const [digitsPicture, codesPicture] = [digitsGrid(train, digits, shown), codesGrid(codes, train)];
@@ -248,7 +253,13 @@ export const experiment = defineExperiment<DenoisingSettings>({
         subtitle: `${counted(zooArchitecture(autoencoder).countParameters().total, "parameter")}, trained on ${counted(all.count, "image")} (${dataset.name}) with noise ${level} for ${counted(epochs, "epoch")}`,
         footer: run.footer,
       });
+      const layers = layerRows(zooArchitecture(autoencoder));
       report.section("The autoencoder", (section) => {
+        section.chart(
+          autoencoderDiagram(layers, ENCODER_LAYERS, "loss: cross-entropy with the clean image"),
+          "Each bar is a layer; its width is the square root of how many values the layer gives.",
+        );
+        section.text(LOSS_TEXT);
         section.text(trainingRemark(trainings, { real, epochs }));
         section.table({
           columns: ["", "loss", "validation loss", "lowest", "loss on the test part", "step, median"],
@@ -290,6 +301,7 @@ export const experiment = defineExperiment<DenoisingSettings>({
           alt: "Digits with noise from 0 to 0.9, and what the autoencoder makes of them",
           caption: `Of the training part ${listed(digits.map((at) => `a ${train.labels[at]}`))}; above with noise, below denoised. Green: ${zoo.name} takes it for the right digit; red: for another. ${shownRemark(train, digits, shown)}`,
         });
+        section.details("Layers", (details) => details.table(layerTable(zooArchitecture(autoencoder))));
       });
       report.section("Recognised with and without", (section) => {
         section.text(curvesRemark(curves, { meeting, real, level }));
@@ -307,13 +319,11 @@ export const experiment = defineExperiment<DenoisingSettings>({
             ],
             x: { label: "noise level" },
             y: { percent: true, min: 0, max: 1 },
-            ...(meeting !== undefined && {
-              referenceLines: [{ value: meeting, label: "", axis: "x" as const }],
-            }),
+            referenceLines: [meeting, stop?.level].flatMap((value) =>
+              value === undefined ? [] : [{ value, label: "", axis: "x" as const }],
+            ),
           }),
-          meeting === undefined
-            ? undefined
-            : `The upright line is where the curves of this run cross, at ${meeting.toFixed(3)}.`,
+          linesRemark(meeting, stop),
         );
         section.table({
           columns: [
@@ -394,8 +404,32 @@ export const experiment = defineExperiment<DenoisingSettings>({
           note: `reference ${percent(zoo.reference!.testAccuracy)}`,
         },
       ];
+      report.section(`The classifier, ${zoo.name}`, (section) => {
+        section.row((row) => {
+          for (const [name, isShare] of [
+            ["loss", false],
+            ["accuracy", true],
+          ] as const) {
+            row.chart(
+              lineChart({
+                title: `Training ${name} of ${zoo.name}`,
+                series: [{ name: "training", y: classifierNotes.history[name]! }],
+                x: { label: "epoch" },
+                y: { percent: isShare },
+              }),
+            );
+          }
+        });
+        section.details("Layers", (details) => details.table(layerTable(zooArchitecture(zoo))));
+      });
+      const questions = denoisingQuestions({
+        ...{ layers, encoderLayers: ENCODER_LAYERS, loss: testLoss, cleanEntropy: entropyOf(test.images) },
+        ...{ levels, curves, crossing: meeting, classifier: zoo.name, trainedLevel: level },
+        codes: codes.map((entry) => ({ kind: entry.kind, ...codeFigures(entry) })),
+      });
       return {
         report,
+        ...{ questions, recipe: recipes.denoising },
         figures,
         pictures: gridFiles({ "digits.svg": digitsPicture, "codes.svg": codesPicture }),
         metrics: {
@@ -404,7 +438,7 @@ export const experiment = defineExperiment<DenoisingSettings>({
           ...{ wanted: WANTED, reference: published },
           autoencoders: trainings.map(({ noise, notes }) => ({ noise, ...notes })),
           ...{ testLoss, classifier: { name: zoo.name, testAccuracy: accuracy, ...classifierNotes } },
-          ...{ levels, ...curves, crossing: meeting ?? null },
+          ...{ levels, ...curves, crossing: meeting ?? null, denoisingStops: stop ?? null },
           digits: digits.map((at) => ({ index: at, label: train.labels[at] })),
           codes: codes.map((entry) => ({ kind: entry.kind, images: entry.predicted.length, ...codeFigures(entry) })),
         },
@@ -423,6 +457,27 @@ export const experiment = defineExperiment<DenoisingSettings>({
 });
 
 // ---- What the report tells
+
+const LOSS_TEXT =
+  "The network is given the noisy image and judged by the clean one: binary cross-entropy, -(t log p + (1 - t) log(1 - p)) for a pixel t of the clean image and p of the output, as a mean over all pixels. Each pixel is taken for a question of black or white, whose answer is a probability; hence the sigmoid at the end. The gradient at its input is p - t, which does not vanish where the answer is wrong. Copying the input does not lower this loss: what is noise can only be told by what digits look like, and the code has room for that alone.";
+
+/** Mean binary entropy of pixels: the cross-entropy that is left where each is given exactly. */
+function entropyOf(pixels: Float32Array): number {
+  const of = (p: number) => (p <= 0 || p >= 1 ? 0 : -p * Math.log(p) - (1 - p) * Math.log(1 - p));
+  return pixels.reduce((sum, pixel) => sum + of(pixel), 0) / pixels.length;
+}
+
+function linesRemark(meeting: number | undefined, stop: ReturnType<typeof denoisingStops>): string | undefined {
+  const lines = [
+    ...(meeting === undefined ? [] : [`where the curves of this run cross, at ${meeting.toFixed(3)}`]),
+    ...(stop === undefined
+      ? []
+      : [
+          `where denoising stops, at ${stop.level.toFixed(2)}: there it meets ${stop.meets === "chance" ? "chance" : "the noisy curve"}`,
+        ]),
+  ];
+  return lines.length === 0 ? undefined : `Upright lines: ${listed(lines)}.`;
+}
 
 const figure = (text: string) => ({ text, numeric: true });
 const toneOf = (judged: boolean, good: boolean): { tone?: "good" | "bad" } =>

@@ -6,6 +6,7 @@ import { type PgdOptions, pgd } from "../inputs/attacks/pgd.js";
 import { lineChart } from "../io/charts.js";
 import { type KeyFigure, Report, type TableCell } from "../io/report.js";
 import type { Model } from "../nn/model.js";
+import { UsageError } from "../tensor/errors.js";
 import { digitClassifier, photographClassifier } from "./lib/adversarial/adversarial-models.js";
 import { adversarialPlan } from "./lib/adversarial/adversarial-training.js";
 import {
@@ -26,6 +27,9 @@ import {
 import { defineExperiment, type ExperimentRun } from "./lib/frame/experiment.js";
 import { exampleGrid, figure, sweepChart, sweepTable, withoutGradientRemark } from "./lib/report/example-report.js";
 import { gridFiles } from "./lib/report/grids.js";
+import { layerTable } from "./lib/report/layer-table.js";
+import { type DefenceFigures, type DefendedStudy, robustQuestions } from "./lib/report/questions/adversarial.js";
+import { recipes } from "./lib/report/questions/recipes.js";
 import { counted, listed, milliseconds, percent, points } from "./lib/report/text.js";
 import { shiftedAndMirrored } from "./lib/training/augment.js";
 import { classify } from "./lib/training/classify.js";
@@ -37,6 +41,7 @@ import {
   trainPart,
 } from "./lib/training/experiment-training.js";
 import { warmCosineAdam } from "./lib/training/models.js";
+import { l2Attack } from "./lib/training/train-run.js";
 
 // ---- Configuration
 
@@ -59,6 +64,14 @@ const reference = {
   linf: [0.1, 0.2, 0.3, 0.4] as readonly number[],
   l2: [1, 2] as readonly number[],
   digits: [0, 2, 4, 7, 9] as readonly number[],
+
+  /** Other defences of the digits' classifier, beside the one above: see `defences`. */
+  defences: ["Gaussian noise", "L2 adversary"] as readonly string[],
+  defenceEpochs: 8,
+  /** Standard deviation of the noise that images are trained with. */
+  noiseDeviation: 0.3,
+  /** Radius of the L2 adversary. */
+  defenceRadius: 2.5,
 
   photographs: true,
   photographFilters: [32, 64, 128] as readonly number[],
@@ -215,7 +228,7 @@ export const experiment = defineExperiment<RobustSettings>({
     quick: {
       ...reference,
       ...{ trainImages: 20_000, plainEpochs: 2, epochs: 5, attackImages: 250, testImages: 500, rounds: 30 },
-      ...{ linf: [0.1, 0.2, 0.3], l2: [1] },
+      ...{ linf: [0.1, 0.2, 0.3], l2: [1], defenceEpochs: 3 },
       ...{
         photographFilters: [24, 48, 96],
         photographPlainEpochs: 4,
@@ -229,16 +242,19 @@ export const experiment = defineExperiment<RobustSettings>({
 
   async run(run) {
     const { settings } = run;
+    if (settings.l2.length === 0 || settings.photographL2.length === 0) {
+      throw new UsageError("robust: l2 and photographL2 must have a radius each, given none");
+    }
     const studies = [await digitStudy(run, settings)];
     if (settings.photographs) studies.push(await photographStudy(run, settings));
     const estimates: Awaited<ReturnType<typeof estimate>>[] = [];
     for (const study of studies) estimates.push(await estimate(run, study));
-    run.plan(
-      Object.assign({}, ...estimates.map(({ seconds }) => seconds)),
-      `training steps of ${listed(estimates.flatMap(({ basis }) => basis))}`,
-    );
+    const seconds: Record<string, number> = Object.assign({}, ...estimates.map((estimated) => estimated.seconds));
+    Object.assign(seconds, await defenceSeconds(run, studies[0]!));
+    run.plan(seconds, `training steps of ${listed(estimates.flatMap(({ basis }) => basis))}`);
     const all: Findings[] = [];
     for (const study of studies) all.push(await carryOut(run, study));
+    const defended = await otherDefences(run, all[0]!);
 
     // ---- Report
 
@@ -249,6 +265,7 @@ export const experiment = defineExperiment<RobustSettings>({
     });
     const pictures = new Map<string, Uint8Array | string>();
     for (const findings of all) addStudy(report, findings, pictures);
+    addDefences(report, all[0]!, defended);
     report.section("The defence", (section) => {
       const { attack } = studies[0]!;
       section.text(
@@ -259,14 +276,159 @@ export const experiment = defineExperiment<RobustSettings>({
       );
       section.list(all.map(defenceRemark));
     });
+    const questions = robustQuestions(all.map((findings, i) => defendedStudy(findings, i === 0 ? defended : [])));
     return {
-      ...{ report, pictures },
+      ...{ report, pictures, questions, recipe: recipes.robust },
       figures: all.flatMap(cards),
-      metrics: Object.fromEntries(all.map((findings) => [findings.study.name, metricsOf(findings)])),
+      metrics: {
+        ...Object.fromEntries(all.map((findings) => [findings.study.name, metricsOf(findings)])),
+        defences: defended.map(({ figures }) => figures),
+      },
       summary: all.map(summaryOf).join("\n"),
     };
   },
 });
+
+// ---- Other defences
+
+/** A classifier with another defence, and what it came to. */
+interface Defended {
+  readonly figures: DefenceFigures;
+  readonly notes: TrainingNotes;
+}
+
+/** How each is trained. */
+const defences: Readonly<Record<string, (plan: TrainingPlan, settings: RobustSettings) => TrainingPlan>> = {
+  "Gaussian noise": (plan, { noiseDeviation }) => ({
+    ...plan,
+    augment: (pixels, { random }) => {
+      for (let i = 0; i < pixels.length; i++) pixels[i] = pixels[i]! + noiseDeviation * random.normal();
+    },
+  }),
+  "L2 adversary": (plan, { defenceRadius: epsilon }) =>
+    adversarialPlan(plan, { attack: l2Attack({ epsilon, steps: 3 }), warmupEpochs: plan.epochs / 2 }),
+};
+
+function defencePlan(study: Study, name: string, settings: RobustSettings): TrainingPlan {
+  const make = defences[name];
+  if (make === undefined) {
+    throw new UsageError(`robust: defences must be of ${listed(Object.keys(defences))}, given "${name}"`);
+  }
+  return make({ ...study.plan, epochs: settings.defenceEpochs }, settings);
+}
+
+const defencePart = ({ name }: Study, defence: string) => `${name}, ${defence}`;
+/** Both balls that defences are compared in: of the training's attack, and the largest in L2. */
+const comparedBalls = ({ attack, epsilons }: Study) => ({ linf: [attack.epsilon], l2: [epsilons.l2.at(-1)!] });
+
+async function defenceSeconds(run: ExperimentRun<RobustSettings>, study: Study) {
+  const seconds: Record<string, number> = {};
+  const perImage = (await measureStep(run, study.plan)) / study.plan.batchSize;
+  for (const defence of run.settings.defences) {
+    const [plan, part] = [defencePlan(study, defence, run.settings), defencePart(study, defence)];
+    seconds[part] = trainingSeconds(plan, await measureStep(run, plan));
+    seconds[`${part}, generators`] = generatorSeconds(study.generators, 10 * study.classes.length * perImage);
+    const swept = { attacks: ["pgd"] as const, epsilons: comparedBalls(study) };
+    Object.assign(seconds, sweepSeconds(part, swept, study.attacked.count * perImage));
+  }
+  return seconds;
+}
+
+async function otherDefences(run: ExperimentRun<RobustSettings>, { study, samples }: Findings): Promise<Defended[]> {
+  const defended: Defended[] = [];
+  for (const defence of run.settings.defences) {
+    const part = defencePart(study, defence);
+    const { model, notes } = await trainPart(run, part, defencePlan(study, defence, run.settings));
+    try {
+      const swept = await attackSweep(run, part, model, {
+        ...{ set: study.attacked, attacks: ["pgd"], epsilons: comparedBalls(study) },
+      });
+      const found = await generatedExamples(run, `${part}, generators`, model, {
+        ...{ samples, settings: study.generators },
+      });
+      const { accuracy: clean } = await classify(model, study.attacked, { signal: run.signal });
+      defended.push({ figures: defenceFigures(study, samples, { name: defence, clean, swept, found, notes }), notes });
+    } finally {
+      model.dispose();
+    }
+  }
+  return defended;
+}
+
+function defenceFigures(
+  study: Study,
+  samples: readonly Sample[],
+  outcome: {
+    readonly name: string;
+    readonly clean: number;
+    readonly swept: readonly AttackFigure[];
+    readonly found: Examples;
+    readonly notes: TrainingNotes;
+  },
+): DefenceFigures {
+  const balls = comparedBalls(study);
+  const under = (norm: "linf" | "l2") =>
+    outcome.swept.find((f) => f.attack === "pgd" && f.norm === norm && f.epsilon === balls[norm][0])!.accuracy;
+  const { fooled, count, meanL2 } = exampleFigures(outcome.found, samples);
+  return {
+    ...{ name: outcome.name, clean: outcome.clean, linf: under("linf"), l2: under("l2") },
+    ...{ fooled, count, meanL2, stepMs: outcome.notes.timing.stepMsMedian },
+  };
+}
+
+/** All defences of a data set, the plain classifier first. */
+function defendedStudy({ study, samples, plain, robust }: Findings, others: readonly Defended[]): DefendedStudy {
+  const { linf, l2 } = comparedBalls(study);
+  const own = [plain, robust].map(({ name, attackedClean, figures, headline, found, notes }) =>
+    defenceFigures(study, samples, {
+      ...{ name: name === "robust" ? "L∞ adversary" : name, clean: attackedClean, found, notes },
+      // The epsilon of training may not be among those of the sweep.
+      swept: [...figures, headline],
+    }),
+  );
+  return {
+    ...{ name: study.name, trained: `L∞ ${epsilonText(linf[0]!)}`, other: `L2 ${epsilonText(l2[0]!)}` },
+    defences: [...own, ...others.map(({ figures }) => figures)],
+  };
+}
+
+function addDefences(report: Report, findings: Findings, others: readonly Defended[]): void {
+  if (others.length === 0) return;
+  const { study, plain, robust } = findings;
+  const { trained, other, defences: compared } = defendedStudy(findings, others);
+  report.section(`${study.name}: other defences`, (section) => {
+    section.text(
+      "The same network trained in other ways: on images with Gaussian noise, which no attack chose, and on the worst images that PGD of 3 steps finds in an L2 ball, which grows over the first half of the training. The plain and the robust one of above stand beside them.",
+    );
+    section.table({
+      columns: [
+        ...["defence", "no attack", `PGD, ${trained}`, `PGD, ${other}`],
+        ...["generators that succeed", "their mean L2", "training step, median"],
+      ],
+      rows: compared.map(({ name, clean, linf, l2, fooled, count, meanL2, stepMs }): TableCell[] => [
+        name,
+        ...[clean, linf, l2].map((share) => figure(percent(share))),
+        figure(`${fooled} of ${count}`),
+        Number.isFinite(meanL2) ? figure(meanL2.toFixed(2)) : null,
+        stepMs === undefined ? null : figure(milliseconds(stepMs)),
+      ]),
+      caption: `Accuracy on ${counted(study.attacked.count, "test image")}; the others were trained for ${counted(others[0]!.notes.history["loss"]!.length, "epoch")}.`,
+    });
+    section.chart(
+      lineChart({
+        title: `${study.name}: accuracy of all defences by epoch, without an attack`,
+        width: 900,
+        series: [
+          { name: "plain", y: plain.notes.history["val_accuracy"]! },
+          { name: "L∞ adversary", y: robust.notes.history["val_accuracy"]! },
+          ...others.map(({ figures, notes }) => ({ name: figures.name, y: notes.history["val_accuracy"]! })),
+        ],
+        x: { label: "epoch" },
+        y: { percent: true },
+      }),
+    );
+  });
+}
 
 // ---- Data sets
 
@@ -430,6 +592,7 @@ function addStudy(report: Report, findings: Findings, pictures: Map<string, Uint
         }),
       );
     });
+    section.details("Layers", (layers) => layers.table(layerTable(plan.architecture)));
   });
 }
 

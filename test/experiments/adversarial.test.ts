@@ -57,7 +57,7 @@ test("digits: five digits as ten classes, beside FGSM and PGD; an interrupted ru
   expect(of("pgd", 0.3)).toBeLessThan(metrics.attacks.clean);
   expect(metrics.attacks.smallestEpsilons).toHaveLength(4);
   expect(metrics.images.map(({ file }: { file: string }) => file)).toEqual(["examples.svg", "changes.svg"]);
-  expect(report.match(/<svg class="kilograd-chart"/g)).toHaveLength(4);
+  expect(report.match(/<svg class="kilograd-chart"/g)).toHaveLength(6);
   expect(report).toContain("Adversarial digits");
   expect(summary).toMatch(/of 45 generators fool the classifier/);
   for (const each of metrics.attacks.figures) expect(each.withoutGradient).toBe(0);
@@ -101,8 +101,9 @@ test("robust: the defence raises the accuracy under PGD on both data sets", { ti
       "photographImages=20",
       "photographClasses=[4]",
     ],
-    ...["rounds=3", "startSteps=40", "foolSteps=6"],
+    ...["rounds=3", "startSteps=40", "foolSteps=6", "defenceEpochs=2", "defenceRadius=1"],
   ];
+  await expect(runs.run(robust, { set: [...set, "l2=[]"], out: runs.at("no-l2") })).rejects.toThrow("a radius each");
   const { metrics, report, summary } = await runs.run(robust, {
     set,
     dataDir: runs.at("data"),
@@ -124,10 +125,12 @@ test("robust: the defence raises the accuracy under PGD on both data sets", { ti
   expect(digitFigures.attackedImages).toBe(40);
   expect(digitFigures.plain.figures).toHaveLength(4);
   expect(metrics.images).toHaveLength(4);
+  expect(metrics.defences.map(({ name }: { name: string }) => name)).toEqual(["Gaussian noise", "L2 adversary"]);
+  expect(metrics.questions).toHaveLength(4);
   // Goals and published figures are those of MNIST at epsilon 0.3.
   expect(report).not.toContain("at least 85 %");
   expect(report).toContain("published, robust");
-  expect(report.match(/<svg class="kilograd-chart"/g)).toHaveLength(8);
+  expect(report.match(/<svg class="kilograd-chart"/g)).toHaveLength(9);
   expect(summary).toMatch(/CIFAR-10, robust: .* under PGD-40 at 8\/255/);
 });
 

@@ -44,7 +44,9 @@ test("learns to take noise out, judged by level, and decodes codes", { timeout: 
     expect(confidence).toBeGreaterThan(0.1);
   }
   expect(metrics.images.map(({ file }: { file: string }) => file)).toEqual(["digits.svg", "codes.svg"]);
-  expect(report.match(/<svg class="kilograd-chart"/g)).toHaveLength(2);
+  expect(report.match(/<svg class="kilograd-chart"/g)).toHaveLength(4);
+  expect(report.match(/<svg class="kilograd-diagram"/g)).toHaveLength(1);
+  expect(metrics.questions).toHaveLength(6);
   expect(report).toContain("The reference figures are those of MNIST");
   // Pictures are random letters, "NaN" among them now and then.
   expect(report.replace(/base64,[^"]*/g, "")).not.toMatch(/NaN|undefined/);

@@ -1,7 +1,15 @@
 // What reports answer: sentences of figures that were made up, among them those of runs that went otherwise.
 import { describe, expect, test } from "vitest";
+import { autoencoderDiagram } from "../../src/experiments/lib/report/autoencoder-diagram.js";
 import { checkedDerivatives, derivatives } from "../../src/experiments/lib/report/backpropagation.js";
 import { layerRows } from "../../src/experiments/lib/report/layer-table.js";
+import {
+  type DefenceFigures,
+  type ExampleDistance,
+  exampleQuestions,
+  robustQuestions,
+} from "../../src/experiments/lib/report/questions/adversarial.js";
+import { denoisingQuestions, denoisingStops, fallsTo } from "../../src/experiments/lib/report/questions/denoising.js";
 import { type DigitModel, digitQuestions } from "../../src/experiments/lib/report/questions/digits.js";
 import { inputQuestions } from "../../src/experiments/lib/report/questions/inputs.js";
 import { moreOrLess, type Question } from "../../src/experiments/lib/report/questions/questions.js";
@@ -9,7 +17,7 @@ import { vanishingQuestions } from "../../src/experiments/lib/report/questions/v
 import { weightDecayQuestions } from "../../src/experiments/lib/report/questions/weight-decay.js";
 import type { Activation, DepthFigures } from "../../src/experiments/lib/report/vanishing-findings.js";
 import { activations } from "../../src/experiments/lib/report/vanishing-findings.js";
-import { zooArchitecture, zooModel } from "../../src/experiments/lib/training/models.js";
+import { autoencoder, zooArchitecture, zooModel } from "../../src/experiments/lib/training/models.js";
 import { variant, variantChanges } from "../../src/experiments/lib/training/variants.js";
 import { grad, loss, nn, openDevice, tensor } from "../../src/index.js";
 
@@ -345,5 +353,146 @@ describe("images for a frozen network", () => {
     const other = { name: "c", favourite: 2, favouriteShare: 0.6, favouriteConfidence: 0.5 };
     expect(said(/to noise/, { noise: [...given.noise, other] })).toContain("b agrees, the others do not: c says 2.");
     expect(said(/to noise/, { noise: [given.noise[0]!, other] })).toContain("No other network agrees: c says 2.");
+  });
+});
+
+describe("adversarial examples", () => {
+  const example = (from: string, to: string, given: Partial<ExampleDistance> = {}): ExampleDistance => ({
+    ...{ from, to, fooled: true, l2: 2, linf: 0.3, changed: 0.1, ...given },
+  });
+  const examples = [example("0", "1", { l2: 1 }), example("0", "2", { l2: 3 }), example("7", "1", { l2: 2 })];
+  const said = (asked: RegExp, given: readonly ExampleDistance[]) =>
+    answer(exampleQuestions({ examples: given, nearestSample: 8, confidence: 0.9 }), asked);
+  const none = examples.map((each) => ({ ...each, fooled: false }));
+
+  test("distances of those that fool, and of none", () => {
+    expect(said(/How far/, examples)).toBe(
+      "3 of 3 are answered with the class wanted, 90 % sure or more: 2.00 away in L2 on average, from 1.00 (0 as 1) to 3.00 (0 as 2), and 0.300 in L∞.",
+    );
+    expect(said(/How far/, none)).toMatch(/^None of 3/);
+  });
+
+  test("what a person would notice", () => {
+    expect(said(/person notice/, examples)).toMatch(/^10.0 % .* is 25 % of that .*: yes, as dirt/);
+    expect(said(/person notice/, [example("0", "1", { changed: 0.001 })])).toContain("hardly, without the original");
+    expect(said(/person notice/, [example("0", "1", { l2: 6 })])).toContain("the picture may be in doubt");
+    expect(said(/person notice/, none)).toBe("There is no example to notice.");
+  });
+
+  test("hardest classes: the farthest, and before them those that fail", () => {
+    expect(said(/hardest/, examples)).toBe(
+      "As a target hardest are 2 (3.00 in L2) and 1 (1.50 in L2), easiest is 1 (1.50 in L2). As an original 0 (2.00 in L2) is hardest to change, 7 (2.00 in L2) easiest.",
+    );
+    expect(said(/hardest/, [...examples, example("7", "3", { fooled: false })])).toMatch(/hardest are 3 \(1 failure\)/);
+  });
+});
+
+describe("robust classifiers", () => {
+  const defence = (name: string, given: Partial<DefenceFigures> = {}): DefenceFigures => ({
+    ...{ name, clean: 0.99, linf: 0, l2: 0.2, fooled: 45, count: 45, meanL2: 2, stepMs: 10, ...given },
+  });
+  const robust = defence("L∞ adversary", { clean: 0.98, linf: 0.9, l2: 0.7, fooled: 40, meanL2: 4, stepMs: 25 });
+  const study = (...defences: readonly DefenceFigures[]) => [
+    { name: "MNIST", trained: "L∞ 0.3", other: "L2 2", defences },
+  ];
+
+  test("a defence that holds and costs something, and one that fails", () => {
+    const held = robustQuestions(study(defence("plain"), robust));
+    expect(answer(held, /makes the robust/)).toContain(
+      "leaves it 90.00 % right, the plain one 0.00 %: 90.00 points more.",
+    );
+    expect(answer(held, /cost/)).toBe(
+      "MNIST: 1.00 points of accuracy without an attack, and 2.5 times the time of a training step.",
+    );
+    expect(answer(held, /not trained on/)).toBe(
+      "MNIST: PGD in L2 2 leaves 70.00 % (plain: 20.00 %), so there it holds; 40 of 45 generators succeed (plain: 45), at 2.00 times the distance.",
+    );
+    expect(held).toHaveLength(3);
+    const failed = robustQuestions(study(defence("plain"), defence("L∞ adversary", { stepMs: undefined })));
+    expect(answer(failed, /makes the robust/)).toContain("the defence has failed");
+    expect(answer(failed, /cost/)).toBe("MNIST: no accuracy without an attack.");
+    expect(answer(failed, /not trained on/)).toMatch(
+      /so there it does not hold; all 45 generators succeed, which know no/,
+    );
+  });
+
+  test("several defences: one that is best in both balls, and one in each", () => {
+    const noise = defence("Gaussian noise", { linf: 0.01, l2: 0.5 });
+    const all = robustQuestions(study(defence("plain"), robust, noise));
+    expect(answer(all, /compare/)).toMatch(
+      /Gaussian noise: 99.0 % .*1.0 % and 50.0 %.* L∞ adversary is best in both balls\.$/,
+    );
+    const l2 = defence("L2 adversary", { linf: 0.4, l2: 0.9 });
+    expect(answer(robustQuestions(study(defence("plain"), robust, l2)), /compare/)).toContain(
+      "In L∞ 0.3 L∞ adversary is best, in L2 2 L2 adversary",
+    );
+  });
+});
+
+describe("denoising", () => {
+  const levels = [0, 0.25, 0.5, 0.75, 1];
+  const curves = { noisy: [0.99, 0.8, 0.4, 0.2, 0.05], denoised: [0.95, 0.94, 0.8, 0.3, 0.1] };
+  const layers = layerRows(zooArchitecture(autoencoder));
+  const given = {
+    ...{ layers, encoderLayers: 3, loss: 0.12, cleanEntropy: 0.07, levels, curves, crossing: 0.1 },
+    ...{ classifier: "sgd-cnn", trainedLevel: 0.4 },
+    codes: [
+      { kind: "real codes", sure: 0.9, met: 0.95 },
+      { kind: "standard normal", sure: 0.1 },
+      { kind: "one digit", sure: 0.8, met: 0.85 },
+    ],
+  };
+  const said = (asked: RegExp, more: Partial<typeof given> = {}) =>
+    answer(denoisingQuestions({ ...given, ...more }), asked);
+
+  test("levels are read off between points", () => {
+    expect(fallsTo(levels, curves.noisy, 0.5)).toBeCloseTo(0.25 + 0.25 * 0.75);
+    expect(fallsTo(levels, [0.4, 0.3, 0.2, 0.1, 0.1], 0.5)).toBe(0);
+    expect(fallsTo(levels, [0.9, 0.9, 0.9, 0.9, 0.9], 0.5)).toBeUndefined();
+    expect(denoisingStops(levels, curves)).toMatchObject({ meets: "chance" });
+    expect(denoisingStops(levels, curves)!.level).toBeCloseTo(0.975);
+    const again = { noisy: [0.99, 0.8, 0.4, 0.3, 0.3], denoised: [0.95, 0.94, 0.8, 0.3, 0.3] };
+    expect(denoisingStops(levels, again)).toMatchObject({ meets: "noisy" });
+    const never = { noisy: [0.5, 0.5, 0.5, 0.5, 0.5], denoised: [0.9, 0.9, 0.9, 0.9, 0.9] };
+    expect(denoisingStops(levels, never)).toBeUndefined();
+    expect(denoisingStops(levels, { noisy: never.denoised, denoised: never.noisy })).toBeUndefined();
+  });
+
+  test("parts and loss are those of the network", () => {
+    expect(said(/parts/)).toContain("from 784 pixels to a code of 96 values");
+    expect(said(/parts/)).toContain("12 % as many values");
+    expect(said(/loss/)).toMatch(/ends at 0.1200; .* exactly 0.0700, .* 92 % of what can be learned/);
+  });
+
+  test("hard, stopping and paying, and where they do not come about", () => {
+    expect(said(/hard to recognise/)).toBe(
+      "For sgd-cnn, by less than 50 % right answers: noisy from 0.44 on, denoised from 0.65 on.",
+    );
+    expect(said(/stop working/)).toContain("At a noise of 0.9 curve meets chance");
+    const never = { noisy: [0.9, 0.9, 0.9, 0.9, 0.9], denoised: [0.8, 0.8, 0.8, 0.8, 0.8] };
+    expect(said(/hard to recognise/, { curves: never })).toContain("noisy at no level, denoised at no level");
+    expect(said(/stop working/, { curves: never })).toContain("At none of the levels up to 1");
+    expect(said(/pay/)).toMatch(/^From 0.100 on\. .* costs 4.0 points\. It gains most at 0.5, \+40.0 points\.$/);
+    expect(said(/pay/, { curves: never })).toContain("At no level");
+    const { crossing: _, ...without } = given;
+    const questions = denoisingQuestions({ ...without, crossing: undefined });
+    expect(answer(questions, /pay/)).toMatch(/^From the start/);
+  });
+
+  test("random codes that are digits, and that are not", () => {
+    expect(said(/random codes/)).toMatch(
+      /90 % .* 80 % \(one digit\) to 10 % .*: the decoder draws digits where.* in 85 %/,
+    );
+    const codes = given.codes.map((each) => ({ ...each, sure: 0.9 }));
+    expect(said(/random codes/, { codes })).toContain("almost as often as real ones");
+  });
+
+  test("the diagram has a bar for every layer and says what each is", () => {
+    const svg = autoencoderDiagram(layers, 3, "loss: <that>");
+    expect(svg.match(/<rect/g)).toHaveLength(5);
+    for (const text of ["image with noise, 784 pixels", "the code: dense 96, relu", "dense 784, sigmoid", "encoder"]) {
+      expect(svg).toContain(text);
+    }
+    expect(svg).toContain("loss: &lt;that&gt;");
   });
 });

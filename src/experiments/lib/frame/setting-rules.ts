@@ -53,6 +53,7 @@ const settingRules = {
     convolutionalEpochs: count(MOST_EPOCHS, 1),
     // 0: none.
     variantEpochs: count(MOST_EPOCHS),
+    defenceEpochs: count(MOST_EPOCHS, 1),
   },
   ...{ photographPlainEpochs: count(MOST_EPOCHS, 1), photographEpochs: count(MOST_EPOCHS, 1) },
   ...{ photographWarmupEpochs: number({ from: 0, to: MOST_EPOCHS }), gradientEpoch: count(MOST_EPOCHS, 1) },
@@ -79,12 +80,23 @@ const settingRules = {
     epsilon: number({ from: 0, to: 1e4 }),
     relativeStep: number({ from: 0, to: 1e4 }),
     attackRadius: number({ from: 0, to: 1e4 }),
+    defenceRadius: number({ from: 0, to: 1e4 }),
+    noiseDeviation: number({ from: 0, to: 1e4 }),
   },
   ...{ photographEpsilon: number({ from: 0, to: 255 }), linf: RADII, photographLinf: RADII, photographL2: RADII },
   ...{ shift: count(31), photographShift: count(31), photograph: count(9), photographs: boolean },
   ...{ digits: CLASSES, photographClasses: CLASSES, filters: FILTERS, photographFilters: FILTERS },
   ...{ depths: listOf(count(1000, 1), { from: 1, to: 20 }), units: count(16_384, 1) },
-  ...{ models: WORDS, averaged: WORDS, heldOut: WORDS, imagesOf: WORDS, noise: WORDS, mixed: WORDS, changes: WORDS },
+  ...{
+    models: WORDS,
+    averaged: WORDS,
+    heldOut: WORDS,
+    defences: WORDS,
+    imagesOf: WORDS,
+    noise: WORDS,
+    mixed: WORDS,
+    changes: WORDS,
+  },
 } as const satisfies Readonly<Record<string, Rule>>;
 
 /** `l2` is a list of radii where attacks are meant, and a factor where it is a penalty. */

@@ -3,11 +3,13 @@
 // - tables of distances,
 // - accuracy over epsilon,
 // - remarks that follow from the figures of the run.
+import type { LabelledImages } from "../../../data/dataset.js";
 import type { Norm } from "../../../inputs/attacks/attack.js";
 import { TEMPERATURE } from "../../../inputs/generators.js";
 import { lineChart } from "../../../io/charts.js";
 import type { GridCell } from "../../../io/grid.js";
 import type { KeyFigure, Report, TableCell } from "../../../io/report.js";
+import type { Architecture } from "../../../nn/architecture.js";
 import {
   type AttackFigure,
   type Example,
@@ -19,7 +21,10 @@ import {
   type Sample,
   type SmallestEpsilons,
 } from "../adversarial/generated-examples.js";
+import type { TrainingNotes } from "../training/experiment-training.js";
 import { type Grid, gridFiles } from "./grids.js";
+import { layerTable } from "./layer-table.js";
+import type { exampleQuestions } from "./questions/adversarial.js";
 import { counted, duration, listed, percent } from "./text.js";
 
 /** A row per sample: the original, then the example of each class. Green borders: answered with the target. */
@@ -301,6 +306,68 @@ export function addExampleSections(report: Report, findings: ExampleFindings): v
     section.text(
       "FGSM (one step along the sign, or direction, of the gradient) and PGD (many small ones from a random point of the ball) are untargeted, with Foolbox's defaults: PGD has 40 steps of 1/30 epsilon in L∞, 50 of 1/40 epsilon in L2. They raise the cross-entropy within a ball of given size, while the generators look for a small change of any shape: distances are results here, and limits there.",
     );
+  });
+}
+
+/** What questions/adversarial.ts asks for. @param set where the nearest images of other classes are looked for */
+export function exampleQuestionFigures(
+  {
+    samples,
+    found,
+    settings,
+    shape: { classNames },
+  }: Pick<ExampleFindings, "samples" | "found" | "settings" | "shape">,
+  set: LabelledImages,
+): Parameters<typeof exampleQuestions>[0] {
+  const changedShare = (pixels: Float32Array, original: Float32Array) =>
+    pixels.reduce((sum, value, i) => sum + (Math.abs(value - original[i]!) > 0.1 ? 1 : 0), 0) / pixels.length;
+  return {
+    examples: found.examples
+      .filter(({ sample, target }) => samples[sample]!.label !== target)
+      .map(({ sample, target, pixels, fooled, l2, linf }) => ({
+        ...{ from: classNames[samples[sample]!.label]!, to: classNames[target]!, fooled, l2, linf },
+        changed: changedShare(pixels, samples[sample]!.pixels),
+      })),
+    nearestSample: samples.reduce((sum, sample) => sum + nearestOther(sample, set), 0) / samples.length,
+    confidence: settings.confidence,
+  };
+}
+
+/** L2 distance from a sample to the nearest image of another class. */
+function nearestOther({ label, pixels }: Sample, { images, labels }: LabelledImages): number {
+  let nearest = Number.POSITIVE_INFINITY;
+  for (const [i, other] of labels.entries()) {
+    if (other === label) continue;
+    let squares = 0;
+    for (let k = 0; k < pixels.length && squares < nearest; k++)
+      squares += (images[i * pixels.length + k]! - pixels[k]!) ** 2;
+    nearest = Math.min(nearest, squares);
+  }
+  return Math.sqrt(nearest);
+}
+
+/** Appends the classifier: its training and its layers. */
+export function addClassifier(report: Report, network: Architecture, { history }: TrainingNotes): void {
+  report.section("The classifier", (section) => {
+    section.row((row) => {
+      for (const [name, title, isShare] of [
+        ["loss", "Loss of the classifier", false],
+        ["accuracy", "Accuracy of the classifier", true],
+      ] as const) {
+        row.chart(
+          lineChart({
+            title,
+            series: [
+              { name: "training", y: history[name]! },
+              { name: "test part", y: history[`val_${name}`]! },
+            ],
+            x: { label: "epoch" },
+            y: { percent: isShare },
+          }),
+        );
+      }
+    });
+    section.table(layerTable(network));
   });
 }
 
