@@ -90,8 +90,9 @@ export interface SaveOptions {
    */
   readonly allowNonFinite?: boolean;
   /**
-   * "safetensors", which holds all of this, or "keras-h5", which every version of Keras reads. Default: what the path's
-   * ending stands for (".h5", ".hdf5"), else "safetensors". An ending of another format is an error.
+   * "safetensors", which holds all of this, "keras-h5", which every version of Keras reads, or "onnx", which only
+   * predicts. Default: what the path's ending stands for (".h5", ".hdf5", ".onnx"), else "safetensors". An ending of
+   * another format is an error.
    */
   readonly format?: string;
 }

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { crc32c, EventFile, encodeHead, encodeRecord } from "../../src/io/event-file.js";
 import { KilogradError } from "../../src/tensor/errors.js";
+import { needsPython, python } from "../python.js";
 
 interface Golden {
   readonly records: Readonly<Record<string, string>>;
@@ -62,50 +63,44 @@ describe("files", () => {
   });
 });
 
-const python = process.env["KILOGRAD_PYTHON"] ?? "python3";
-const hasTensorBoard = spawnSync(python, ["-c", "import tensorboard"]).status === 0;
+const { reason } = needsPython("tensorboard");
 
-test.skipIf(!hasTensorBoard)(
-  "TensorBoard's reader gives back what was written (skipped where python3 has no tensorboard)",
-  () => {
-    const folder = mkdtempSync(join(tmpdir(), "kilograd-events-"));
-    try {
-      const first = new EventFile(folder, 1700000000);
-      first.write(encodeRecord({ time: 1700000000, step: 1, values: { "epoch/loss": { scalar: 0.5 } } }));
-      first.write(encodeRecord({ time: 1700000000, step: 9, values: { "epoch/loss": { scalar: 9 } } }));
-      // As a killed process leaves it: the last record is cut off.
-      first.write(
-        encodeRecord({ time: 1700000000, step: 10, values: { "epoch/loss": { scalar: 10 } } }).subarray(0, 20),
-      );
-      first.close();
-      const second = new EventFile(folder, 1700000001);
-      const histogram = { min: -1, max: 2, count: 4, sum: 1.5, sumOfSquares: 6.25, limits: [0, 2], counts: [1, 3] };
-      second.write(encodeRecord({ time: 1700000001, step: 2, values: "session start" }));
-      second.write(
-        encodeRecord({
-          ...{ time: 1700000001, step: 2 },
-          values: {
-            "epoch/loss": { scalar: 0.25 },
-            "weights/w": { histogram },
-            "images/i": { image: { png: Uint8Array.of(1, 2, 3), width: 5, height: 4, channels: 1 } },
-          },
-        }),
-      );
-      second.close();
-      const ended = spawnSync(python, ["test/io/event-file.py", "read", folder], { encoding: "utf8" });
-      expect(ended.stderr.replace(/^.*Warning.*\n.*\n/gm, "")).not.toContain("Error");
-      expect(JSON.parse(ended.stdout)).toEqual({
-        scalars: {
-          "epoch/loss": [
-            [1, 0.5],
-            [2, 0.25],
-          ],
+test.skipIf(reason !== undefined)(`TensorBoard's reader gives back what was written ${reason ?? ""}`, () => {
+  const folder = mkdtempSync(join(tmpdir(), "kilograd-events-"));
+  try {
+    const first = new EventFile(folder, 1700000000);
+    first.write(encodeRecord({ time: 1700000000, step: 1, values: { "epoch/loss": { scalar: 0.5 } } }));
+    first.write(encodeRecord({ time: 1700000000, step: 9, values: { "epoch/loss": { scalar: 9 } } }));
+    // As a killed process leaves it: the last record is cut off.
+    first.write(encodeRecord({ time: 1700000000, step: 10, values: { "epoch/loss": { scalar: 10 } } }).subarray(0, 20));
+    first.close();
+    const second = new EventFile(folder, 1700000001);
+    const histogram = { min: -1, max: 2, count: 4, sum: 1.5, sumOfSquares: 6.25, limits: [0, 2], counts: [1, 3] };
+    second.write(encodeRecord({ time: 1700000001, step: 2, values: "session start" }));
+    second.write(
+      encodeRecord({
+        ...{ time: 1700000001, step: 2 },
+        values: {
+          "epoch/loss": { scalar: 0.25 },
+          "weights/w": { histogram },
+          "images/i": { image: { png: Uint8Array.of(1, 2, 3), width: 5, height: 4, channels: 1 } },
         },
-        histograms: { "weights/w": [[2, -1, 2, 4, 1.5, 6.25, [0, 2], [1, 3]]] },
-        images: { "images/i": [[2, 5, 4, "010203"]] },
-      });
-    } finally {
-      rmSync(folder, { recursive: true });
-    }
-  },
-);
+      }),
+    );
+    second.close();
+    const ended = spawnSync(python, ["test/io/event-file.py", "read", folder], { encoding: "utf8" });
+    expect(ended.stderr.replace(/^.*Warning.*\n.*\n/gm, "")).not.toContain("Error");
+    expect(JSON.parse(ended.stdout)).toEqual({
+      scalars: {
+        "epoch/loss": [
+          [1, 0.5],
+          [2, 0.25],
+        ],
+      },
+      histograms: { "weights/w": [[2, -1, 2, 4, 1.5, 6.25, [0, 2], [1, 3]]] },
+      images: { "images/i": [[2, 5, 4, "010203"]] },
+    });
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});

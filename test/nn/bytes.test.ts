@@ -57,7 +57,8 @@ const float32 = (weights: Record<string, ArrayLike<number>>) =>
 test("every format that is written is recognised, and holds the same model", async () => {
   const model = small().build({ device: cpu, seed: 5 });
   for (const { name, writes } of formats) {
-    if (!writes) continue;
+    // Those have no place for a seed and layers' names, or for notes. Their own tests hold what comes back.
+    if (!writes || ["onnx", "tfjs"].includes(name)) continue;
     const [bytes, path] = [
       await encodeModel(model, { format: name, notes: { a: 1 } }),
       join(folder, `by-format.${name}`),

@@ -1,5 +1,4 @@
 // The callback tensorBoard: what its files hold. Their bytes are the matter of test/io/event-file.test.ts.
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,6 +8,7 @@ import { tensorBoard } from "../../src/nn/callbacks/tensor-board.js";
 import { crossEntropy } from "../../src/nn/losses.js";
 import { adam } from "../../src/nn/optimizers.js";
 import { KilogradError, UsageError } from "../../src/tensor/errors.js";
+import { needsPython, runPython } from "../python.js";
 import { cpu } from "../support.js";
 import { plain, stripes } from "./small.js";
 
@@ -111,16 +111,15 @@ test("a picture that does not fit, and a folder that cannot be, end the training
   await expect(trained("/proc/none/logs")).rejects.toThrow(KilogradError);
 });
 
-const python = process.env["KILOGRAD_PYTHON"] ?? "python3";
-const hasTensorBoard = spawnSync(python, ["-c", "import tensorboard"]).status === 0;
+const { reason } = needsPython("tensorboard");
 
-describe.skipIf(!hasTensorBoard)("read by TensorBoard (skipped where python3 has no tensorboard)", () => {
+describe.skipIf(reason !== undefined)(`read by TensorBoard ${reason ?? ""}`, () => {
   test("figures, histograms and pictures are those of the training, by finished steps", async () => {
     const path = join(folder, "judged");
     const checkpoint = await trained(path, { everySteps: 2, histogramEpochs: 1, images: () => ({ sample: picture }) });
     await trained(path, { everySteps: 2 }, checkpoint);
-    const { stdout } = spawnSync(python, ["test/io/event-file.py", "read", path], { encoding: "utf8" });
-    const seen = JSON.parse(stdout);
+    // biome-ignore lint/suspicious/noExplicitAny: what event-file.py prints.
+    const seen = runPython("test/io/event-file.py", ["read", path]) as any;
     expect(seen.scalars["epoch/loss"].map(([step]: number[]) => step)).toEqual([3, 6, 9]);
     expect(seen.scalars["step/loss"].map(([step]: number[]) => step)).toEqual([2, 4, 6, 8]);
     expect(seen.images["images/sample"].map(([step, width]: number[]) => [step, width])).toEqual([

@@ -50,7 +50,7 @@ const rules: Rules<ConvTranspose2dOptions> = {
 const pairOf = (value: Pair): readonly [number, number] => (typeof value === "number" ? [value, value] : value);
 
 /** The axis of the convolution whose output is `size` long, and whose input is the result. */
-function axisOf(
+export function transposedAxis(
   size: number,
   { kernel, stride, dilation }: Pick<WindowAxis, "kernel" | "stride" | "dilation">,
   padding: "valid" | "same" | readonly [number, number],
@@ -99,7 +99,7 @@ export function convTranspose2d(x: Tensor, kernel: Tensor, given: ConvTranspose2
   const [strides, dilations] = [pairOf(options.strides ?? 1), pairOf(options.dilations ?? 1)];
   const more = options.outputPadding === undefined ? undefined : pairOf(options.outputPadding);
   const along = (k: 0 | 1): WindowAxis =>
-    axisOf(
+    transposedAxis(
       x.shape[1 + k]!,
       { kernel: kernel.shape[k]!, stride: strides[k], dilation: dilations[k] },
       typeof padding === "string" ? padding : padding[k],

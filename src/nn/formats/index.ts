@@ -37,7 +37,18 @@ const tfjs: ModelFormat = {
   load: async () => (await import("./tfjs/index.js")).tfjsFormat,
 };
 
-export const formats: readonly ModelFormat[] = [tfjs, safetensors, kerasH5];
+/** A small number, ir_version, in field 1 of a protobuf message, and then one of its next fields. */
+const ONNX_FIELDS = [0x12, 0x1a, 0x22, 0x28, 0x32, 0x3a, 0x42];
+
+const onnx: ModelFormat = {
+  name: "onnx",
+  endings: [".onnx"],
+  writes: true,
+  recognises: (head) => head[0] === 0x08 && head[1]! > 0 && head[1]! < 128 && ONNX_FIELDS.includes(head[2]!),
+  load: async () => (await import("./onnx/index.js")).onnxFormat,
+};
+
+export const formats: readonly ModelFormat[] = [tfjs, safetensors, kerasH5, onnx];
 
 /** What an option of that may be. */
 export const formatRule = oneOf(...formats.flatMap(({ name, writes }) => (writes ? [name] : [])));

@@ -1,0 +1,125 @@
+// Models as ONNX files that ONNX Runtime takes: opset 18 of IR version 8, float32, weights inside. Inputs and outputs
+// have Kilograd's shapes and names: images are [N, height, width, channels], as in what Keras and tf2onnx export. The
+// batch is the symbolic size "N". What a training needs, such as optimizers, initialisers and dropout, is left out.
+import { writeAll } from "../../../io/source.js";
+import { VERSION } from "../../../io/version.js";
+import { UsageError } from "../../../tensor/errors.js";
+import type { Shape } from "../../../tensor/shape.js";
+import type { LayerConfig } from "../../layer.js";
+import type { Model } from "../../model.js";
+import type { ModelContent } from "../format.js";
+import { DATA_TYPE, type Draft, encodeModel, type ValueInfoProto } from "./proto.js";
+import { GraphWriter, type Numbers, type Value } from "./write-graph.js";
+import { LayerCall, layerWriters } from "./write-layers.js";
+
+const IR_VERSION = 8;
+const OPSET = 18;
+
+/**
+ * The bytes of an ONNX file of a model.
+ * @throws UsageError naming the first layer of a class that ONNX has no operators for, and for trainings
+ */
+export async function encodeOnnx(owner: string, model: Model, content: ModelContent): Promise<Uint8Array> {
+  const { training, slots, callbackTensors, notes } = content;
+  if (training !== undefined || slots.length + callbackTensors.length > 0) {
+    throw new UsageError(`${owner}: format "onnx" has no place for a training; save it as "safetensors"`);
+  }
+  requireWriters(owner, model);
+  const graph = new GraphWriter();
+  const inputNames = model.inputs.map(({ name }) => graph.unique(name));
+  const outputNames = model.outputNames.map((name) => graph.unique(name));
+  const values: Value[] = model.inputs.map(({ shape }, i) => ({
+    ...{ shape, layout: "last" },
+    names: { last: inputNames[i]! },
+  }));
+  const weights = await weightsOf(model);
+  for (const { layer, inputs, shape } of model.calls) {
+    const { name, placed } = model.layers[layer]!;
+    const { className, config } = placed.layer;
+    const given = inputs.map((value) => values[value]!);
+    const settings = new Settings(config);
+    values.push(layerWriters[className]!(new LayerCall(graph, name, settings.watched, weights[layer]!, given, shape)));
+    const unread = settings.unread();
+    if (unread.length === 0) continue;
+    throw new UsageError(
+      `${owner}: layer "${name}" (${className}) has settings that are not written to ONNX, ${unread.join(", ")}; save the model as "safetensors"`,
+    );
+  }
+  for (const [i, value] of model.outputs.entries()) {
+    graph.name(outputNames[i]!, graph.as(values[value]!, "last"));
+  }
+  return encodeModel({
+    irVersion: IR_VERSION,
+    producerName: "kilograd",
+    producerVersion: VERSION,
+    opsetImport: [{ domain: "", version: OPSET }],
+    graph: {
+      name: model.name,
+      node: graph.nodes,
+      initializer: [...graph.initializers.values()],
+      input: model.inputs.map(({ shape }, i) => valueInfo(inputNames[i]!, shape)),
+      output: model.outputShapes.map((shape, i) => valueInfo(outputNames[i]!, shape)),
+    },
+    metadataProps: Object.keys(notes).length === 0 ? [] : [{ key: "notes", value: JSON.stringify(notes) }],
+  });
+}
+
+/** Writes an ONNX file, whole or not at all. @throws as {@link encodeOnnx}, KilogradError `FILE_WRITE` */
+export async function writeOnnx(owner: string, path: string, model: Model, content: ModelContent): Promise<void> {
+  await writeAll(owner, path, await encodeOnnx(owner, model, content));
+}
+
+/** Settings that only training needs, and those that sizes of weights and outputs tell. */
+const NOT_NEEDED = new RegExp(
+  "Initializer$|L2$|^(name|trainable|rate|stddev|dropout|noiseShape|useBias|center|scale|filters|units|inputDim|outputDim|" +
+    "depthMultiplier|size|height|width|targetShape|sharedAxes)$",
+);
+
+/** A layer's settings, and which of them its nodes were made with: what is passed over would be computed otherwise. */
+class Settings {
+  private readonly read = new Set<string>();
+  readonly watched: LayerConfig;
+
+  constructor(private readonly config: LayerConfig) {
+    this.watched = new Proxy(config, {
+      get: (target, name: string) => {
+        this.read.add(name);
+        return target[name];
+      },
+    });
+  }
+
+  unread = (): string[] => Object.keys(this.config).filter((name) => !this.read.has(name) && !NOT_NEEDED.test(name));
+}
+
+function requireWriters(owner: string, model: Model): void {
+  for (const { name, placed } of model.layers) {
+    const { className } = placed.layer;
+    if (Object.hasOwn(layerWriters, className)) continue;
+    throw new UsageError(
+      `${owner}: layer "${name}" is of a class of your own, ${className}, which ONNX has no operators for; make it of layers of the library, or save the model as "safetensors"`,
+    );
+  }
+}
+
+/** Of each layer, by their names within it, as float32. */
+function weightsOf(model: Model): Promise<Readonly<Record<string, Numbers>>[]> {
+  return Promise.all(
+    model.layers.map(async ({ weights }) => {
+      const read = Object.entries(weights).map(async ([name, tensor]) => {
+        return [name, { shape: tensor.shape, data: Float32Array.from(await tensor.data()) }] as const;
+      });
+      return Object.fromEntries(await Promise.all(read));
+    }),
+  );
+}
+
+const valueInfo = (name: string, shape: Shape): Draft<ValueInfoProto> => ({
+  name,
+  type: {
+    tensorType: {
+      elemType: DATA_TYPE.f32,
+      shape: { dim: [{ dimParam: "N" }, ...shape.map((size) => ({ dimValue: size }))] },
+    },
+  },
+});
