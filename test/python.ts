@@ -1,24 +1,9 @@
 // Python as a judge: other libraries read what Kilograd writes, or compute what it computes. `KILOGRAD_PYTHON` names
 // the program, else it is python3. Tests that need a package are skipped by name where that has none. No tests here.
 import { spawnSync } from "node:child_process";
+import { python, pythonPackages } from "../scripts/python.mjs";
 
-/** The program. */
-export const python = process.env["KILOGRAD_PYTHON"] || "python3";
-
-/** The versions of installed packages by their names, as pip has them; those that are missing are left out. */
-export function pythonPackages(names: readonly string[]): Readonly<Record<string, string>> {
-  const code = `
-import importlib.metadata, json, sys
-found = {}
-for name in sys.argv[1:]:
-    try:
-        found[name] = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        pass
-print(json.dumps(found))`;
-  const { status, stdout } = spawnSync(python, ["-c", code, ...names], { encoding: "utf8" });
-  return status === 0 ? JSON.parse(stdout) : {};
-}
+export { python };
 
 /**
  * What a test needs of Python: `reason` says in words what is missing, for its name, and is undefined where all is

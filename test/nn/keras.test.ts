@@ -1,7 +1,7 @@
 // Models as Keras's .h5: written and read back bit for bit, read by an independent reader, and every foreign file
 // refused.
 
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -23,11 +23,10 @@ import { DataError, KilogradError, UsageError } from "../../src/tensor/errors.js
 import { RandomStream } from "../../src/tensor/random.js";
 import { tensor } from "../../src/tensor/tensor.js";
 import { openDevice } from "../../src/webgpu/open-device.js";
+import { needsPython, python } from "../python.js";
 
-/** Debian's python3-h5py, which is another build of HDF5, or any python3 that has h5py. */
-const python = ["/usr/bin/python3", "python3"].find(
-  (name) => spawnSync(name, ["-c", "import h5py"], { stdio: "ignore" }).status === 0,
-);
+/** h5py has a build of HDF5 of its own. */
+const { reason } = needsPython("h5py");
 
 const device = await openDevice("webgpu");
 afterAll(() => device.destroy());
@@ -362,7 +361,7 @@ describe("names with slashes", () => {
   });
 });
 
-describe.skipIf(!python)("read by python3-h5py (skipped where it is missing)", () => {
+describe.skipIf(reason !== undefined)(`read by h5py ${reason ?? ""}`, () => {
   it("has the same names, shapes and bits", async () => {
     const model = await trained();
     await saveKerasModel(path, model);
@@ -380,7 +379,7 @@ for layer in f["model_weights"].attrs["layer_names"]:
         weights[text(name)] = [list(data.shape), data[()].view("<u4").ravel().tolist()]
 print(json.dumps([config["class_name"], text(f.attrs["keras_version"]), weights]))
 `;
-    const [className, version, weights] = JSON.parse(execFileSync(python!, ["-c", script, path], { encoding: "utf8" }));
+    const [className, version, weights] = JSON.parse(execFileSync(python, ["-c", script, path], { encoding: "utf8" }));
     expect([className, version]).toEqual(["Sequential", "2.15.0"]);
     const expected = Object.entries(await bits(model)).map(([name, values], i) => {
       const keras = name.replace("movingMean", "moving_mean").replace("movingVariance", "moving_variance");
@@ -413,7 +412,7 @@ g.create_group("top_level_model_weights")
 f.create_group("optimizer_weights")
 f.close()
 `;
-    execFileSync(python!, ["-c", script, path]);
+    execFileSync(python, ["-c", script, path]);
     expect(existsSync(path)).toBe(true);
     const model = await loadModel(path, { device });
     const y = model.call(tensor(device, [1, 10], { shape: [1, 2] }));
