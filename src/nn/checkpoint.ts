@@ -14,6 +14,7 @@ export {
   assignWeights,
   encodeModel,
   encodeModelFiles,
+  type LoadWeightsOptions,
   loadWeights,
   type ModelFile,
   readModelFile,

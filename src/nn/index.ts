@@ -25,6 +25,7 @@ export {
   encodeModel,
   encodeModelFiles,
   type LoadModelOptions,
+  type LoadWeightsOptions,
   loadModel,
   loadWeights,
   type ModelFile,
@@ -36,6 +37,7 @@ export {
 export { type ConfusionMatrixOptions, confusionMatrix } from "./confusion-matrix.js";
 export type { EvaluateOptions, Evaluation, Predictions, PredictOptions } from "./evaluate.js";
 export type { BatchFigures } from "./figures.js";
+export type { NameMap } from "./formats/format.js";
 export type { KerasSetting, KerasWords } from "./formats/keras-words.js";
 export { type GraphInput, type GraphNode, type InputOptions, input } from "./graph.js";
 export type { History, Timing } from "./history.js";

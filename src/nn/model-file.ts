@@ -5,7 +5,9 @@ import { type FileSource, nameOf, sourceRule } from "../io/source.js";
 import type { Precision } from "../tensor/device.js";
 import { UsageError } from "../tensor/errors.js";
 import {
+  anyOf,
   boolean,
+  callable,
   check as checkArgument,
   checkOptions,
   object as objectRule,
@@ -17,7 +19,7 @@ import { formatShape, type Shape, sameShape } from "../tensor/shape.js";
 import { requireTensor, type Tensor } from "../tensor/tensor.js";
 import { requireFiniteState } from "./diagnose.js";
 import type { FigureSums } from "./figures.js";
-import type { ModelContent } from "./formats/format.js";
+import type { ModelContent, NameMap } from "./formats/format.js";
 import { formatFor, formatOf, formatRule, writerOf } from "./formats/index.js";
 import { type Model, requireModel } from "./model.js";
 import type { ModelConfig } from "./model-config.js";
@@ -90,9 +92,9 @@ export interface SaveOptions {
    */
   readonly allowNonFinite?: boolean;
   /**
-   * "safetensors", which holds all of this, "keras-h5", which every version of Keras reads, or "onnx", which only
-   * predicts. Default: what the path's ending stands for (".h5", ".hdf5", ".onnx"), else "safetensors". An ending of
-   * another format is an error.
+   * "safetensors", which holds all of this; "keras-h5", which every version of Keras reads; "onnx", which only predicts;
+   * "tfjs"; "pytorch", a state dict in safetensors. Default: what the path's ending stands for (".h5", ".onnx"), else
+   * "safetensors". An ending of another format is an error.
    */
   readonly format?: string;
 }
@@ -177,23 +179,43 @@ export async function readModelFile(source: FileSource): Promise<ModelFile> {
   return format.read(source);
 }
 
+export interface LoadWeightsOptions {
+  /**
+   * For files of PyTorch: what tensors or modules are called in the model, where names and shapes do not tell. A record
+   * `{ "features.0": "conv2d", head: null }`, or a function of a tensor's name. null passes over a tensor.
+   */
+  readonly map?: NameMap;
+}
+
+const weightsRules: Rules<LoadWeightsOptions> = { map: anyOf(objectRule, callable) };
+
 /**
  * Gives a model the weights of a file, or of its bytes. The file is one of these:
- * - a model that Kilograd or Keras saved,
- * - weights alone as Keras saves them (`model.save_weights`, every version),
- * - a safetensors file with the model's names and shapes.
+ * - a model that Kilograd, Keras or TensorFlow.js saved,
+ * - weights alone as Keras saves them (`model.save_weights`, every version), or a manifest of TensorFlow.js,
+ * - a safetensors file with the model's names and shapes,
+ * - a state dict of PyTorch in a safetensors file. Axes are put in the order that they have here.
  *
- * Keras's layers are matched in their order, as it does itself.
- * @throws DataError for a file that is missing, damaged or of another layout, UsageError naming the first tensor that
- * differs
+ * Keras's layers are matched in their order, as it does itself. PyTorch's modules are matched by `map`, by names equal
+ * to those of layers, and by shapes where only one layer can be meant.
+ * @throws DataError for a file that is missing, damaged or of another layout, UsageError naming what differs: the first
+ * tensor, or for PyTorch all that are missing, misshapen or too many
  * @example
  * await nn.loadWeights(model, "model.weights.h5");
+ * await nn.loadWeights(model, "resnet.safetensors", { map: { fc: null } });
  */
-export async function loadWeights(model: Model, source: FileSource): Promise<void> {
+export async function loadWeights(model: Model, source: FileSource, options: LoadWeightsOptions = {}): Promise<void> {
   requireModel("loadWeights", model);
   checkArgument("loadWeights", "path", source, sourceRule);
-  const format = await (await formatOf(source)).load();
-  assignWeights(model, { path: nameOf(source), weights: await format.readWeights(model, source) });
+  const { map } = checkOptions("loadWeights", options, weightsRules);
+  const format = await formatOf(source);
+  if (map !== undefined && format.name !== "safetensors" && format.name !== "pytorch") {
+    throw new UsageError(
+      `loadWeights: map is for weights of PyTorch in safetensors, ${nameOf(source)} is "${format.name}"`,
+    );
+  }
+  const code = await format.load();
+  assignWeights(model, { path: nameOf(source), weights: await code.readWeights(model, source, { map }) });
 }
 
 /**

@@ -5,7 +5,6 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { lockFolder, refuseLocked, withOutputFolder } from "../../src/io/folder-lock.js";
 import { checkMemory, stepBytes } from "../../src/experiments/lib/frame/memory-limit.js";
 import { experiments } from "../../src/experiments/lib/frame/registry.js";
 import { writeResults } from "../../src/experiments/lib/frame/run.js";
@@ -15,6 +14,7 @@ import { commandText, twoDigits } from "../../src/experiments/lib/report/text.js
 import { trainingClock } from "../../src/experiments/lib/training/experiment-training.js";
 import { zooArchitecture, zooModel } from "../../src/experiments/lib/training/models.js";
 import { temporaryFor } from "../../src/io/files.js";
+import { lockFolder, refuseLocked, withOutputFolder } from "../../src/io/folder-lock.js";
 import { DataError, UsageError } from "../../src/tensor/errors.js";
 
 const folder = mkdtempSync(join(tmpdir(), "kilograd-limits-"));

@@ -14,6 +14,17 @@ export interface ModelContent {
   readonly notes: Readonly<Record<string, unknown>>;
 }
 
+/**
+ * Names of tensors or modules in a file, and of the layers or weights that they are in a model: a record, whose null
+ * stands for what is not needed, or a function, which gives undefined for what it does not rename.
+ */
+export type NameMap = Readonly<Record<string, string | null>> | ((name: string) => string | null | undefined);
+
+/** How weights are read. */
+export interface ReadWeightsOptions {
+  readonly map?: NameMap | undefined;
+}
+
 /** Bytes that formats are recognised by: enough for the name of an archive's first entry. */
 export const HEAD_BYTES = 512;
 
@@ -39,7 +50,11 @@ export interface FormatCode {
   /** @throws DataError for a file that is missing, truncated, foreign or damaged */
   read(source: FileSource): Promise<ModelFile>;
   /** The weights of a file, also of one without layers, under the names that they have in a model. @throws DataError */
-  readWeights(model: Model, source: FileSource): Promise<ReadonlyMap<string, StoredTensor>>;
+  readWeights(
+    model: Model,
+    source: FileSource,
+    options: ReadWeightsOptions,
+  ): Promise<ReadonlyMap<string, StoredTensor>>;
   /**
    * Writes a file, whole or not at all. @throws UsageError for what the format has no place for, KilogradError
    * `FILE_WRITE`

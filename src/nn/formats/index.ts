@@ -1,5 +1,5 @@
 // The formats of model files, in the order in which files are tried. Their code is loaded when it is first used.
-import { isHdf5 } from "../../io/signatures.js";
+import { firstZipEntry, isHdf5 } from "../../io/signatures.js";
 import { type FileSource, headOf } from "../../io/source.js";
 import { UsageError } from "../../tensor/errors.js";
 import { oneOf } from "../../tensor/options.js";
@@ -48,7 +48,24 @@ const onnx: ModelFormat = {
   load: async () => (await import("./onnx/index.js")).onnxFormat,
 };
 
-export const formats: readonly ModelFormat[] = [tfjs, safetensors, kerasH5, onnx];
+/** What the archives of PyTorch have in their folder. */
+const OF_PYTORCH =
+  /^[^/]+\/(data\.pkl|data\/\d+|version|byteorder|\.format_version|\.storage_alignment|constants\.pkl)$/;
+
+/** Weights of PyTorch: written as safetensors, which the entry of that name reads. Pickles are recognised to be told. */
+const pytorch: ModelFormat = {
+  name: "pytorch",
+  endings: [".safetensors", ".pt", ".pth"],
+  writes: true,
+  recognises(head) {
+    const [first = 0, second = 0] = head;
+    if (first === 0x80) return second >= 2 && second <= 5; // A pickle of that protocol.
+    return OF_PYTORCH.test(firstZipEntry(head) ?? "");
+  },
+  load: async () => (await import("./pytorch.js")).pytorchFormat,
+};
+
+export const formats: readonly ModelFormat[] = [tfjs, safetensors, kerasH5, onnx, pytorch];
 
 /** What an option of that may be. */
 export const formatRule = oneOf(...formats.flatMap(({ name, writes }) => (writes ? [name] : [])));
@@ -69,9 +86,11 @@ export async function formatOf(source: FileSource): Promise<ModelFormat> {
  */
 export function formatFor(owner: string, path: string | undefined, name: string | undefined): ModelFormat {
   const ending = /\.[^./\\]+$/.exec(path ?? "")?.[0].toLowerCase();
-  const ended = formats.find(({ endings }) => ending !== undefined && endings.includes(ending));
+  // Of an ending that several formats have, the library's own is first.
+  const all = [safetensors, ...formats].filter(({ endings }) => ending !== undefined && endings.includes(ending));
+  const [ended] = all;
   const named = formats.find((format) => format.name === name);
-  if (named !== undefined && ended !== undefined && named !== ended) {
+  if (named !== undefined && ended !== undefined && !all.includes(named)) {
     throw new UsageError(
       `${owner}: format must be "${ended.name}" for ${path}, as its ending says, got "${named.name}"; change one of them`,
     );

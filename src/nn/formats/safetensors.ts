@@ -10,7 +10,7 @@ import type { Model } from "../model.js";
 import type { ModelFile } from "../model-file.js";
 import { checkedModelConfig } from "../stored-config.js";
 import { trainingState } from "../stored-training.js";
-import type { FormatCode, ModelContent } from "./format.js";
+import type { FormatCode, ModelContent, ReadWeightsOptions } from "./format.js";
 
 const FORMAT = "kilograd-model";
 const VERSION = "1";
@@ -58,7 +58,7 @@ async function read(source: FileSource): Promise<ModelFile> {
   const { tensors, metadata } = await readSafetensors(source);
   if (metadata["format"] !== FORMAT) {
     throw new DataError(
-      `${path}: is a safetensors file, but not a model that Kilograd wrote; it lacks the model's layers`,
+      `${path}: is a safetensors file, but not a model that Kilograd wrote; it lacks the model's layers; build the model, then give it the weights by nn.loadWeights(model, path)`,
     );
   }
   if (metadata["version"] !== VERSION) {
@@ -92,11 +92,20 @@ async function read(source: FileSource): Promise<ModelFile> {
   };
 }
 
-/** Of a model file, or of any file with the model's names and shapes. */
-async function readWeights(model: Model, source: FileSource): Promise<ReadonlyMap<string, StoredTensor>> {
+/** Of a model file, of any file with the model's names and shapes, or of a state dict of PyTorch. */
+async function readWeights(
+  model: Model,
+  source: FileSource,
+  { map }: ReadWeightsOptions,
+): Promise<ReadonlyMap<string, StoredTensor>> {
   const { tensors, metadata, skipped } = await readSafetensors(source);
-  if (metadata["format"] === FORMAT) return (await read(source)).weights;
+  if (metadata["format"] === FORMAT && map === undefined) return (await read(source)).weights;
   const wanted = new Set(model.weights().map(({ name }) => name));
+  const hasNames = [...tensors.keys(), ...skipped.keys()].some((name) => wanted.has(name)) || wanted.size === 0;
+  if (map !== undefined || !hasNames) {
+    const { fromStateDict } = await import("./pytorch.js");
+    return fromStateDict(model, tensors, nameOf(source), { map, skipped });
+  }
   const without = [...skipped].find(([name]) => wanted.has(name));
   if (without !== undefined) throw new DataError(`${nameOf(source)}: "${without[0]}" cannot be read: ${without[1]}`);
   return tensors;
