@@ -1,13 +1,16 @@
-// `npm run kills -- [--trainings N] [--runs N] [--seed N]`: kills trainings and experiments at random moments with
-// SIGKILL and goes on with each until it ends; weights and results must be those of one that nobody killed, to the bit.
-// Exit code 1 where they are not.
+// `npm run kills -- [--suite NAME] [--trainings N] [--runs N] [--queue N] [--seed N]`: kills trainings and experiments
+// at random moments with SIGKILL and goes on with each until it ends; weights and results must be those of one that
+// nobody killed, to the bit. Workers of a queue, too, whose sweep must count each trial once. Exit code 1 where it is
+// not so.
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { readSafetensors } from "../src/io/safetensors-file.js";
 import { RandomStream } from "../src/tensor/random.js";
+import { hasRedis } from "../test/sweeps/redis.js";
 import { command, type Ended } from "./process.js";
+import { queueKilled } from "./queue-kills.js";
 
 /** A command that is killed and gone on with. */
 export interface Victim {
@@ -119,15 +122,27 @@ export async function killed(victim: Victim, { kills, seed, say = () => {} }: Ki
 
 if (process.argv[1] === import.meta.filename) {
   const { values } = parseArgs({
-    options: { trainings: { type: "string" }, runs: { type: "string" }, seed: { type: "string" } },
+    options: {
+      ...{ suite: { type: "string" }, seed: { type: "string" } },
+      ...{ trainings: { type: "string" }, runs: { type: "string" }, queue: { type: "string" } },
+    },
   });
+  const isAsked = (suite: string) => values.suite === undefined || values.suite === suite;
+  const most = (given: string | undefined, usual: number) => Number(given ?? usual);
   const seed = Number(values.seed ?? Date.now() % 2 ** 31);
   console.log(`seed ${seed}`);
   const say = (text: string) => console.log(text);
-  const findings = [
-    ...(await killed(training({ epochs: 40 }), { kills: Number(values.trainings ?? 200), seed, say })),
-    ...(await killed(experiment({ epochs: 4 }), { kills: Number(values.runs ?? 50), seed, say })),
-  ];
+  const findings: string[] = [];
+  if (isAsked("training")) {
+    findings.push(...(await killed(training({ epochs: 40 }), { kills: most(values.trainings, 200), seed, say })));
+  }
+  if (isAsked("experiment")) {
+    findings.push(...(await killed(experiment({ epochs: 4 }), { kills: most(values.runs, 50), seed, say })));
+  }
+  if (isAsked("queue") && hasRedis) {
+    const kills = most(values.queue, 100);
+    findings.push(...(await queueKilled({ kills, trials: 2 * kills, workers: 4, every: 1500, seed, say })));
+  } else if (isAsked("queue")) console.log("queue: skipped, there is no redis-server");
   for (const finding of findings) console.log(finding);
   process.exit(findings.length > 0 ? 1 : 0);
 }

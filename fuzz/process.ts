@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 const [built, source] = ["../../dist/cli.js", "../dist/cli.js"].map((path) =>
   fileURLToPath(new URL(path, import.meta.url)),
 );
-const cli = import.meta.url.includes("/build/fuzz/") ? built! : source!;
+export const cli = import.meta.url.includes("/build/fuzz/") ? built! : source!;
 
 export interface Ended {
   readonly code: number | null;

@@ -17,7 +17,9 @@ import {
 import type { OptimizeOptions } from "./experiments/optimize.js";
 import type { StartOptions } from "./experiments/start.js";
 import type { TrainOptions } from "./experiments/train.js";
+import type { WorkerOptions } from "./experiments/worker.js";
 import { toJson } from "./io/json.js";
+import { redactAddresses } from "./sweeps/queue/address.js";
 import type { Precision } from "./tensor/device.js";
 import { DataError, KilogradError, UsageError } from "./tensor/errors.js";
 import { type Bounds, integer, number, type Rule } from "./tensor/options.js";
@@ -51,7 +53,7 @@ interface RunningOptions {
 async function liveServer(port: number | boolean) {
   const { LiveServer } = await import("./experiments/lib/frame/live.js");
   const server = await LiveServer.start(
-    `kilograd ${process.argv.slice(2).join(" ")}`,
+    redactAddresses(`kilograd ${process.argv.slice(2).join(" ")}`),
     port === true ? 0 : Number(port),
   );
   stderr(`Live report: ${server.address}`);
@@ -418,6 +420,29 @@ program
   .action(async (given: CameraOptions) => {
     const { camera } = await import("./experiments/camera.js");
     await running((context) => camera(given, context));
+  });
+
+program
+  .command("worker")
+  .description("run trials of sweeps that are on a queue, until Ctrl-C; any number of workers, on any machines")
+  .addOption(
+    option("--queue <address>", "redis://[user:password@]host[:port][/database] or rediss://; default $KILOGRAD_QUEUE"),
+  )
+  .addOption(option("--trial <file>", "the file whose trials it runs: the same as the sweep's").makeOptionMandatory())
+  .addOption(option("--sweep <name>", "serve this sweep only; default: every sweep of the same code"))
+  .addOption(option("--name <name>", "what the worker is called in reports; default: host and process"))
+  .addOption(option("--concurrency <n>", "trials at once; default 1", wholeNumber(1, 1024)))
+  .addOption(option("--store <folder>", "a folder that all workers share, for checkpoints above 8 MiB"))
+  .addOption(
+    option(
+      "--silence <seconds>",
+      "end an attempt that neither reports nor keeps a checkpoint for so long; default 600",
+      decimalNumber({ above: 0, to: 1e6 }),
+    ),
+  )
+  .action(async (given: WorkerOptions) => {
+    const { worker } = await import("./experiments/worker.js");
+    await running((context) => worker(given, context));
   });
 
 /** What went wrong, in words where it was foreseen, and the exit code. */

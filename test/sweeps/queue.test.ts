@@ -1,13 +1,15 @@
 // Sweeps through a real Redis, with coordinators and workers in this process: who may have a sweep, what is counted,
 // what is refused, what is kept. Processes that are killed are in queue-kills.test.ts.
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Trial, TrialConfig, TrialHooks, TrialOutcome } from "../../src/sweeps/executor.js";
+import { MOST_IN_REDIS } from "../../src/sweeps/queue/checkpoints.js";
 import { openQueue, type QueueExecutor, type QueueOptions } from "../../src/sweeps/queue/executor.js";
 import { inProcess } from "../../src/sweeps/queue/in-process.js";
+import { endSweep, queuedSweeps } from "../../src/sweeps/queue/manage.js";
 import { type QueueWorkerOptions, serveQueue } from "../../src/sweeps/queue/worker.js";
 import { namedDigest } from "../../src/sweeps/trial-file.js";
 import { hasRedis, RedisServer } from "./redis.js";
@@ -353,6 +355,55 @@ describe.skipIf(!hasRedis)("a queue", () => {
     expect(await running).toHaveLength(4);
     await queue.close();
     await worker.stop();
+  });
+
+  test("large checkpoints go through a shared folder, or fail by name; damaged ones are not gone on with", async () => {
+    const client = new Redis(redis.port, "127.0.0.1");
+    const large = new Uint8Array(MOST_IN_REDIS + 1).fill(7);
+    const trial: Trial = async ({ size }, { checkpoint, resume, number }) => {
+      if (resume !== undefined) return { loss: resume.length, last: resume.at(-1)! };
+      await checkpoint(large.subarray(0, Number(size)));
+      if (number === 2) await client.hset("kilograd:sweep:stores:checkpoint:2", "bytes", "other");
+      throw new Error("after the checkpoint");
+    };
+    const sizes = numbered(3, (x) => ({ size: [large.length, MOST_IN_REDIS, 5][x]! }));
+    const queue = await open({ sweep: "stores", attempts: 2 });
+    const without = startWorker(trial);
+    const outcomes = await drive(queue, sizes, { sweep: "stores" });
+    expect(outcomes).toMatchObject([
+      { status: "failed", error: expect.stringMatching(/at most 8 MiB go through Redis, got 8.0; start .* --store/) },
+      { status: "finished", figures: { loss: MOST_IN_REDIS, last: 7 } },
+      { status: "failed", error: "checkpoint: that of trial 2 is damaged: its digest is another" },
+    ]);
+    await queue.close();
+    await without.stop();
+    const store = newFolder();
+    const again = await open({ sweep: "stores", attempts: 2 });
+    const worker = startWorker(trial, { store });
+    expect(await drive(again, sizes.slice(0, 1), { sweep: "stores" })).toMatchObject([
+      { status: "finished", figures: { loss: large.length, last: 7 } },
+    ]);
+    await until(() => readdirSync(join(store, "stores")).length === 0, "an empty folder");
+    await again.close();
+    await worker.stop();
+    client.disconnect();
+  });
+
+  test("is looked at, and a sweep on it is ended, from outside", async () => {
+    const queue = await open({ sweep: "ended-outside" });
+    const running = drive(queue, numbered(6), { sweep: "ended-outside" });
+    running.catch(() => {});
+    await until(async () => (await queuedSweeps(redis.address, say))[0]?.waiting === 4, "orders");
+    expect(await queuedSweeps(redis.address, say)).toEqual([
+      { name: "ended-outside", code, coordinated: true, workers: [], waiting: 4, running: 0, uncounted: 0 },
+    ]);
+    await expect(endSweep(redis.address, "other", say)).rejects.toThrow("has no sweep other; it has ended-outside");
+    await endSweep(redis.address, "ended-outside", say);
+    expect(await queuedSweeps(redis.address, say)).toEqual([]);
+    await expect(running).rejects.toThrow("sweep ended-outside was ended on the queue");
+    await queue.close();
+    expect(await queuedSweeps(redis.address, say)).toEqual([]);
+    await (await open({ sweep: "ended-outside" })).close();
   });
 
   test("what is no message is left out: it is never run, and nothing ends by it", async () => {

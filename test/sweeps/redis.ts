@@ -48,6 +48,11 @@ export class RedisServer {
     return `redis://127.0.0.1:${this.port}`;
   }
 
+  /** Its address for a user, as `user:password`. */
+  addressOf(user: string): string {
+    return `redis://${user}@127.0.0.1:${this.port}`;
+  }
+
   get pid(): number {
     return this.child!.pid!;
   }

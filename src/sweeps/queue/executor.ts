@@ -25,7 +25,7 @@ import {
   sweepName,
   write,
 } from "./messages.js";
-import { answersKey, JOBS_PREFIX, SWEEPS_KEY, type SweepKeys, sweepKeys } from "./scripts.js";
+import { answersKey, ENDED, JOBS_PREFIX, SWEEPS_KEY, type SweepKeys, sweepKeys } from "./scripts.js";
 import { ALIVE_MS, HEARTBEAT_MS, LEAVING_MS } from "./times.js";
 
 export interface QueueOptions {
@@ -171,7 +171,7 @@ async function claim(
           `or end it by \`kilograd sweep stop ${sweep} --queue ...\``,
       );
     }
-    if (isGone(process)) dead = process;
+    if (isGone(process) || process === ENDED) dead = process;
     else {
       const left = await client.pttl(keys.alive);
       if (left > before) {
@@ -202,6 +202,8 @@ export class QueueExecutor implements Executor {
   private readonly early = new Map<number, TrialOutcome>();
   /** Entries of the stream by number, of outcomes that are not counted yet. */
   private readonly entries = new Map<number, string>();
+  /** Numbers that are counted, and are not asked for again. */
+  private readonly done = new Set<number>();
   private toAdd: Pending[] = [];
   private toCount: number[] = [];
   private readonly signals = new WeakSet<AbortSignal>();
@@ -252,6 +254,7 @@ export class QueueExecutor implements Executor {
       signal.throwIfAborted();
       const { number } = order;
       checkNumber(number);
+      this.done.delete(number);
       const early = this.early.get(number);
       if (early !== undefined) {
         this.early.delete(number);
@@ -276,6 +279,8 @@ export class QueueExecutor implements Executor {
   counted(number: number): void {
     if (this.toCount.length === 0) setImmediate(() => this.write(this.count()));
     this.toCount.push(number);
+    this.done.add(number);
+    this.early.delete(number);
   }
 
   close(): Promise<void> {
@@ -418,6 +423,11 @@ export class QueueExecutor implements Executor {
       return;
     }
     const { number } = outcome;
+    if (this.done.has(number)) {
+      // The journal had it from an earlier process, which was killed before it said so.
+      this.write(this.client.xdel(this.keys.outcomes, entry));
+      return;
+    }
     this.entries.set(number, entry);
     const pending = this.pending.get(number);
     if (pending === undefined) this.early.set(number, outcome);
@@ -458,6 +468,7 @@ export class QueueExecutor implements Executor {
     const [, process] = await this.client.kilogradClaim(
       ...([about, alive, SWEEPS_KEY, text, this.name, ALIVE_MS, sweep, this.about.owner, ""] as const),
     );
+    if (process === ENDED) throw new KilogradError("QUEUE", `queue: sweep ${sweep} was ended on the queue`);
     if (process !== this.name) {
       const by = process === "" ? "by one of another folder" : `by ${processIn(process)}`;
       throw new KilogradError("QUEUE", `queue: sweep ${sweep} was taken over ${by}; this one ends`);

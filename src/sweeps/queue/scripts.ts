@@ -8,6 +8,9 @@ export const SWEEPS_KEY = "kilograd:sweeps";
 /** What the coordinator answers to a worker: a list. */
 export const answersKey = (worker: string): string => `kilograd:answers:${worker}`;
 
+/** What stands for the coordinator of a sweep that was ended by somebody else. */
+export const ENDED = "ended";
+
 export interface SweepKeys {
   /** Whose it is, and which code it runs: JSON. */
   readonly about: string;
