@@ -19,6 +19,7 @@ import type { GpuView } from "../webgpu/program.js";
 import { boxLoop } from "./box.js";
 import { type Conv2dGeometry, convolutionFlops, windowSizes } from "./conv2d/geometry.js";
 import { splitRows } from "./conv2d/kernel-sums.js";
+import { depthwiseForward, depthwiseInputGradient, depthwiseKernelGradient, isSmall } from "./depthwise.js";
 import { longSum, ONE } from "./long-sums.js";
 import { dispatchReduce } from "./reduce.js";
 import { repeat } from "./subgroup-tile.js";
@@ -65,6 +66,9 @@ function formOf({ geometry: { inputs, outputs }, groups }: GroupedConv2dParams):
   if (inputs === 1 && each === 1 && outputs % 4 === 0) return "depthwise";
   return each % 4 === 0 ? "vector" : "scalar";
 }
+
+/** Whether the kernels of depthwise.ts compute it, which load each row once. */
+const isDepthwise = (params: GroupedConv2dParams) => formOf(params) === "depthwise" && isSmall(params.geometry);
 
 /** Types of x and of y and kernel, and the parameters that all three passes read; channels are in units of those. */
 function layoutOf(params: GroupedConv2dParams) {
@@ -113,6 +117,7 @@ export const groupedConv2dKernel = defineKernel<GroupedConv2dParams>({
     const [x, kernel] = call.inputs as [GpuView, GpuView];
     const y = call.outputs[0]!;
     const { geometry } = call.params;
+    if (isDepthwise(call.params)) return depthwiseForward(call, geometry, { x, kernel, y });
     const { form, xType, yType, outputs, sizes } = layoutOf(call.params);
     const strips = Math.ceil(geometry.x.output / PIXELS);
     const loop = boxLoop(call.profile, [geometry.batch, geometry.y.output, strips, outputs]);
@@ -171,6 +176,7 @@ export const groupedInputGradientKernel = defineKernel<GroupedConv2dParams>({
     const [dy, kernel] = call.inputs as [GpuView, GpuView];
     const dx = call.outputs[0]!;
     const { geometry } = call.params;
+    if (isDepthwise(call.params)) return depthwiseInputGradient(call, geometry, { dy, kernel, dx });
     const { form, xType, yType, sizes } = layoutOf(call.params);
     const strips = Math.ceil(geometry.x.input / PIXELS);
     const loop = boxLoop(call.profile, [geometry.batch, geometry.y.input, strips, sizes.channels]);
@@ -240,6 +246,7 @@ export const groupedKernelGradientKernel = defineKernel<GroupedConv2dParams>({
     const { form, xType, yType, outputs, sizes } = layoutOf(call.params);
     const [x, dy] = call.inputs as [GpuView, GpuView];
     const dkernel = call.outputs[0]!;
+    if (isDepthwise(call.params)) return depthwiseKernelGradient(call, geometry, { x, dy, dkernel });
     const taps = geometry.y.kernel * geometry.x.kernel;
     const sums = taps * geometry.inputs * outputs;
     const rows = geometry.batch * geometry.y.output;
