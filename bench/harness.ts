@@ -53,8 +53,8 @@ export function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 }
 
-/** Work of one call: arithmetic, or memory traffic at the least. */
-export type Work = { readonly flops: number } | { readonly bytes: number };
+/** Work of one call: arithmetic, memory traffic at the least, or both, where either may be what it waits for. */
+export type Work = { readonly flops: number; readonly bytes?: number } | { readonly bytes: number };
 
 /** One kernel at one shape. */
 export interface KernelCase {
@@ -86,6 +86,8 @@ interface KernelCaseOptions<Params> {
   readonly params: Params;
   /** Floating-point operations; without it, all inputs and outputs count once as memory traffic. */
   readonly flops?: number;
+  /** Memory traffic counts beside the operations; default false. */
+  readonly streams?: boolean;
   /** Outputs are read, too. */
   readonly inPlace?: boolean;
 }
@@ -94,13 +96,14 @@ const specOf = (given: readonly number[] | Spec): Spec => ("dtype" in given ? gi
 
 /** A case that runs a kernel on random inputs. */
 export function kernelCase<Params>(group: string, name: string, options: KernelCaseOptions<Params>): KernelCase {
-  const { kernel, params, flops, inPlace = false } = options;
+  const { kernel, params, flops, streams = false, inPlace = false } = options;
   const [inputs, outputs] = [options.inputs.map(specOf), options.outputs.map(specOf)];
   const elements = (specs: readonly Spec[]) => specs.reduce((sum, { shape }) => sum + sizeOf(shape), 0);
+  const bytes = 4 * (elements(inputs) + elements(outputs) * (inPlace ? 2 : 1));
   return {
     group,
     name,
-    work: flops === undefined ? { bytes: 4 * (elements(inputs) + elements(outputs) * (inPlace ? 2 : 1)) } : { flops },
+    work: flops === undefined ? { bytes } : { flops, ...(streams && { bytes }) },
     prepare(device) {
       const from = inputs.map((spec) => randomTensor(device, spec));
       const to = outputs.map((spec) => (inPlace ? randomTensor(device, spec) : empty(device, spec.shape, spec.dtype)));

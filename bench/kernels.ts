@@ -113,15 +113,18 @@ function convolutions(
 }
 
 /** A depthwise convolution of square images with its gradients. */
-function depthwise([batch, size, channels]: readonly [number, number, number], stride = 1): KernelCase[] {
+function depthwise(
+  [batch, size, channels]: readonly [number, number, number],
+  { stride = 1, window = 3 } = {},
+): KernelCase[] {
   const [x, kernel] = [
     [batch, size, size, channels],
-    [3, 3, 1, channels],
+    [window, window, 1, channels],
   ];
   const geometry = conv2dGeometry(x, kernel, { padding: "same", strides: stride }, { groups: channels });
   const y = outputShape(geometry);
-  const flops = 2 * y.reduce((a, b) => a * b) * 9;
-  const name = `${channels} channels, ${size} x ${size}, stride ${stride}, b${batch}`;
+  const flops = 2 * y.reduce((a, b) => a * b) * window ** 2;
+  const name = `${window} x ${window} / ${stride}, ${channels} channels, ${size} x ${size}, b${batch}`;
   const params = { geometry, groups: channels };
   const shapes = { x, kernel, y };
   const pass = (title: string, pass: Kernel<GroupedConv2dParams>, inputs: readonly ("x" | "kernel" | "y")[]) => {
@@ -131,13 +134,39 @@ function depthwise([batch, size, channels]: readonly [number, number, number], s
       inputs: inputs.map((side) => shapes[side]),
       outputs: [shapes[output]],
       params,
-      flops,
+      ...{ flops, streams: true },
     });
   };
   return [
     pass("", groupedConv2dKernel, ["x", "kernel"]),
     pass("dx ", groupedInputGradientKernel, ["y", "kernel"]),
     pass("dw ", groupedKernelGradientKernel, ["x", "y"]),
+  ];
+}
+
+/** A convolution of 1 x 1 of square images with its gradients. */
+function pointwise([batch, size, inputs, outputs]: readonly [number, number, number, number]): KernelCase[] {
+  const [x, kernel, y] = [
+    [batch, size, size, inputs],
+    [1, 1, inputs, outputs],
+    [batch, size, size, outputs],
+  ];
+  const geometry = conv2dGeometry(x, kernel);
+  const flops = 2 * batch * size * size * inputs * outputs;
+  const name = `${inputs} to ${outputs}, ${size} x ${size}, b${batch}`;
+  const common = { flops, streams: true };
+  const params = { geometry };
+  return [
+    kernelCase("pointwise", `pointwise ${name}`, {
+      ...{ kernel: conv2dKernel, inputs: [x, kernel], outputs: [y] },
+      ...{ params: { geometry, activation: "linear" as const }, ...common },
+    }),
+    kernelCase("pointwise", `pointwise dx ${name}`, {
+      ...{ kernel: conv2dInputGradientKernel, inputs: [y, kernel], outputs: [x], params, ...common },
+    }),
+    kernelCase("pointwise", `pointwise dw ${name}`, {
+      ...{ kernel: conv2dKernelGradientKernel, inputs: [x, y], outputs: [kernel], params, ...common },
+    }),
   ];
 }
 
@@ -397,7 +426,19 @@ const cases: readonly KernelCase[] = [
   ...pools("alexnet-plus", "max", [16, 7, 7, 256], 1),
   ...pools("", "mean", [128, 26, 26, 32]),
   ...depthwise([16, 56, 64]),
-  ...depthwise([16, 28, 96], 2),
+  ...depthwise([16, 28, 96], { stride: 2 }),
+  // Of MobileNetV2 and EfficientNet-B0 at 224 x 224, and products of 1 x 1 between them.
+  ...depthwise([1, 112, 32]),
+  ...depthwise([1, 112, 96], { stride: 2 }),
+  ...depthwise([1, 56, 144]),
+  ...depthwise([1, 14, 576]),
+  ...depthwise([8, 7, 960]),
+  ...depthwise([1, 28, 240], { window: 5 }),
+  ...depthwise([1, 28, 240], { window: 5, stride: 2 }),
+  ...pointwise([1, 112, 32, 16]),
+  ...pointwise([1, 56, 24, 144]),
+  ...pointwise([1, 14, 64, 384]),
+  ...pointwise([1, 7, 320, 1280]),
   ...resizes([16, 28, 28, 32], 56),
   ...batchNorms([16, 28, 28, 96]),
   ...softmaxes(128, 10),
@@ -436,16 +477,19 @@ await withDevice(options, async (device) => {
   for (const item of chosen) {
     const timing = await measureCase(device, item, options.quick);
     const after = options.quick ? before : await measureCeilings(device);
-    const { work } = item;
-    const [rate, unit, ceiling] =
-      "flops" in work
-        ? [work.flops / timing.medianMs / 1e6, "GFLOP/s", Math.max(before.gflops, after.gflops)]
-        : [work.bytes / timing.medianMs / 1e6, "GB/s", Math.max(before.gbs, after.gbs)];
+    const { flops = 0, bytes = 0 } = item.work as { readonly flops?: number; readonly bytes?: number };
+    const ceilings = { gflops: Math.max(before.gflops, after.gflops), gbs: Math.max(before.gbs, after.gbs) };
     before = after;
+    // Of two kinds of work, what takes longer at the ceiling.
+    const [amount, unit, ceiling] =
+      flops / ceilings.gflops >= bytes / ceilings.gbs
+        ? [flops, "GFLOP/s", ceilings.gflops]
+        : [bytes, "GB/s", ceilings.gbs];
+    const rate = amount / timing.medianMs / 1e6;
     const share = rate / ceiling;
     const figures = [timing.medianMs.toFixed(3), timing.rmePercent.toFixed(1), rate.toFixed(1), unit];
     console.log(tableLine([item.name, ...figures, `${(100 * share).toFixed(0)} %`, ceiling.toFixed(1)], WIDTHS));
-    results.push({ group: item.group, name: item.name, ...work, ...timing, rate, unit, share, ceiling });
+    results.push({ group: item.group, name: item.name, ...item.work, ...timing, rate, unit, share, ceiling });
     await write({ results });
   }
 });

@@ -4,9 +4,9 @@
 //   dx[n, iy, ix, c]  = sum of dy[n, oy, ox, c] kernel[ky, kx, c] over oy s - p + ky = iy, likewise x
 //   dkernel[ky, kx, c] = sum_{n, oy, ox} x[n, oy s - p + ky, ox s - p + kx, c] dy[n, oy, ox, c]
 //
-// There is so little to compute that loads decide. An invocation has four channels (vec4f), a strip of a few columns and
-// a segment of rows, which it walks down. Every row is loaded once; what it adds to the rows of the result around it
-// stays in registers. Rows of the result that overlap one row of blocks (s rows each) are L = ceil(kh / s):
+// There is so little to compute that loads decide. An invocation has four channels (vec4f), a strip of a few columns
+// and a segment of rows, which it walks down. Every row is loaded once; what it adds to the rows of the result around
+// it stays in registers. L = ceil(kh / s) rows of the result meet one block of s rows:
 //
 //   forward:   block t of x, rows t s - p + r for r < s, goes into rows t - j of y with ky = j s + r, j < L
 //   gradients: the same, read the other way round
@@ -17,7 +17,6 @@ import type { TuningProfile } from "../webgpu/family.js";
 import type { GpuCall, GpuView } from "../webgpu/program.js";
 import { boxLoop } from "./box.js";
 import type { Conv2dGeometry, WindowAxis } from "./conv2d/geometry.js";
-import { longSum, ONE } from "./long-sums.js";
 import { dispatchReduce } from "./reduce.js";
 
 const range = (count: number) => Array.from({ length: count }, (_, i) => i);
@@ -45,8 +44,9 @@ interface Form {
 }
 
 function formOf({ y, x }: Conv2dGeometry): Form {
-  // Up to a dozen loads in a loop's body: more are slower each, and longer to compile.
-  const columns = x.stride === 1 && y.stride === 1 ? 4 : 2;
+  // Up to a dozen loads in a loop's body, and few products: more are slower each, and compile in the square of that.
+  const most = y.kernel * x.kernel > 9 ? 2 : 4;
+  const columns = x.stride === 1 && y.stride === 1 ? most : 2;
   return {
     kernel: [y.kernel, x.kernel],
     stride: [y.stride, x.stride],
@@ -56,12 +56,6 @@ function formOf({ y, x }: Conv2dGeometry): Form {
 }
 
 const keyOf = ({ kernel, stride }: Form) => `${kernel.join("x")} / ${stride.join("x")}`;
-
-/** Elements of the kernel that join column `c` of a strip with column `i` of what it reads: [ky, kx] for row j s + r. */
-interface Tap {
-  readonly ky: number;
-  readonly kx: number;
-}
 
 /** Invocations that keep an adapter busy, and rows that make up for those at a segment's ends. */
 const BUSY = { software: 1024, hardware: 1 << 16 };
@@ -74,13 +68,21 @@ function segmentsOf({ family }: TuningProfile, rows: number, others: number) {
   return { count: Math.ceil(rows / length), length };
 }
 
-const weightsOf = ([kh, kw]: readonly [number, number], flipped: boolean) =>
-  lines(
-    range(kh * kw).map(
-      (tap) =>
-        `let w${Math.floor(tap / kw)}_${tap % kw} = kernel[${flipped ? kh * kw - 1 - tap : tap}u * u.channels + c3];`,
-    ),
-  );
+/**
+ * WGSL that loads the kernel into w0_0, w0_1, ... A row comes in at the end and moves up, so that few loads stand in
+ * the text: a compiler of a processor makes dozens of branches of each. The number of rows is a parameter, or it would
+ * be unrolled.
+ */
+function loadKernel([kh, kw]: readonly [number, number], channel: string, flipped = false): string {
+  const at = (kx: number) => (flipped ? `${kh * kw - 1 - kx}u - ky * ${kw}u` : `ky * ${kw}u + ${kx}u`);
+  return lines([
+    ...range(kh).flatMap((ky) => range(kw).map((kx) => `var w${ky}_${kx} = vec4f();`)),
+    "for (var ky = 0u; ky < u.kernelHeight; ky++) {",
+    ...range(kh - 1).flatMap((ky) => range(kw).map((kx) => `w${ky}_${kx} = w${ky + 1}_${kx};`)),
+    ...range(kw).map((kx) => `w${kh - 1}_${kx} = kernel[(${at(kx)}) * u.channels + ${channel}];`),
+    "}",
+  ]);
+}
 
 /** Sizes of a convolution that reads `source` and gives `target`, as parameters. */
 interface Walk {
@@ -117,7 +119,7 @@ function convolve<P>(
     program: () => ({
       workgroupSize: loop.workgroupSize,
       body: loop.body(/* wgsl */ `
-    ${weightsOf(kernel, flipped)}
+    ${loadKernel(kernel, "c3", flipped)}
     let column = c2 * ${columns}u;
     // u32 arithmetic wraps: what lies before the first row or column is huge.
     ${lines(range(read).map((i) => `let i${i} = column * ${sx}u - u.paddingX + ${i}u; let ok${i} = i${i} < u.sourceWidth;`))}
@@ -164,7 +166,7 @@ function convolve<P>(
     ],
     sizes: {
       ...loop.sizes,
-      channels,
+      ...{ channels, kernelHeight: kh },
       segment: segments.length,
       ...{ sourceHeight: walk.source[0], sourceWidth: walk.source[1] },
       ...{ targetHeight: walk.target[0], targetWidth: walk.target[1] },
@@ -222,7 +224,7 @@ export function depthwiseInputGradient<P>(
     program: () => ({
       workgroupSize: loop.workgroupSize,
       body: loop.body(/* wgsl */ `
-    ${weightsOf(form.kernel, false)}
+    ${loadKernel(form.kernel, "c3")}
     let column = c2 * ${columns}u;
     // u32 arithmetic wraps: what lies before the first row or column is huge.
     ${lines(range(read).map((i) => `let o${i} = column + ${i}u - ${across - 1}u; let ok${i} = o${i} < u.outputWidth;`))}
@@ -267,7 +269,7 @@ export function depthwiseInputGradient<P>(
     ],
     sizes: {
       ...loop.sizes,
-      channels,
+      ...{ channels, kernelHeight: kh },
       ...{ segment: segments.length, blocks },
       ...{ inputHeight: y.input, inputWidth: x.input, outputHeight: y.output, outputWidth: x.output },
       ...{ paddingY: y.padding, paddingX: x.padding },
@@ -276,8 +278,9 @@ export function depthwiseInputGradient<P>(
   });
 }
 
-/** Numbers of a chain of the sum over pixels, see long-sums.ts. */
-const CHAIN = 32;
+/** Pixels of a part of the sum over all, and parts that an invocation adds up: chains are short, see long-sums.ts. */
+const PIXELS = 32;
+const MOST_PARTS = 32;
 /** Sums that are computed side by side, where there are as many. */
 const SUMS = { software: 256, hardware: 1 << 15 };
 
@@ -293,24 +296,24 @@ export function depthwiseKernelGradient<P>(
   const [kh, kw] = form.kernel;
   const [sy, sx] = form.stride;
   const channels = outputs / 4;
-  // A part is a segment of rows of one image, in a strip: a chain of each element's sum. An invocation has several.
-  const rows = CHAIN / columns;
+  // A part is a segment of rows of one image, in a strip.
+  const rows = PIXELS / columns;
   const segments = Math.ceil(y.output / rows);
   const strips = Math.ceil(x.output / columns);
   const parts = batch * segments * strips;
-  const each = Math.max(1, Math.ceil((parts * channels) / SUMS[call.profile.family]));
+  const wanted = Math.ceil((parts * channels) / SUMS[call.profile.family]);
+  const each = Math.max(1, Math.min(MOST_PARTS, wanted));
   const splits = Math.ceil(parts / each);
   const partial = splits === 1 ? dkernel : call.scratch({ shape: [splits, dkernel.size], dtype: "f32" });
   const loop = boxLoop(call.profile, [splits, channels]);
   const read = (columns - 1) * sx + kw;
-  const taps: readonly Tap[] = range(kh * kw).map((tap) => ({ ky: Math.floor(tap / kw), kx: tap % kw }));
-  const sums = taps.map(({ ky, kx }) => longSum(`sum${ky}_${kx}`, "vec4f"));
+  const taps = range(kh * kw).map((tap) => `${Math.floor(tap / kw)}_${tap % kw}`);
   call.dispatch({
     key: keyOf(form),
     program: () => ({
       workgroupSize: loop.workgroupSize,
       body: loop.body(/* wgsl */ `
-    ${lines(sums.map(({ begin }) => begin))}
+    ${lines(taps.map((tap) => `var total${tap} = vec4f();`))}
     let last = min((c0 + 1u) * u.parts, u.allParts);
     for (var part = c0 * u.parts; part < last; part++) {
       let column = part % u.strips * ${columns}u;
@@ -319,7 +322,7 @@ export function depthwiseKernelGradient<P>(
       let end = min(begin + ${rows}u, u.outputHeight);
       // u32 arithmetic wraps: what lies before the first row or column is huge.
       ${lines(range(read).map((i) => `let i${i} = column * ${sx}u - u.paddingX + ${i}u; let ok${i} = i${i} < u.inputWidth;`))}
-      ${lines(sums.map(({ part }) => part))}
+      ${lines(taps.map((tap) => `var sum${tap} = vec4f();`))}
       ${lines(range(overlap).flatMap((j) => range(columns).map((c) => `var y${j}_${c} = vec4f();`)))}
       for (var t = begin; t < end + ${overlap - 1}u; t++) {
         let to = ((n * u.outputHeight + t) * u.outputWidth + column) * u.channels + c1;
@@ -355,9 +358,13 @@ export function depthwiseKernelGradient<P>(
             .flatMap((j) => range(columns).map((c) => `y${j + 1}_${c} = y${j}_${c};`)),
         )}
       }
-      ${lines(sums.map(({ add }) => add))}
+      ${lines(taps.map((tap) => `total${tap} += sum${tap};`))}
     }
-    ${lines(sums.map(({ value }, tap) => `result[(c0 * ${taps.length}u + ${tap}u) * u.channels + c1] = ${value};`))}`),
+    for (var ky = 0u; ky < u.kernelHeight; ky++) {
+      let to = (c0 * u.kernelHeight + ky) * ${kw}u;
+      ${lines(range(kw).map((kx) => `result[(to + ${kx}u) * u.channels + c1] = total0_${kx};`))}
+      ${lines(range(kh - 1).flatMap((ky) => range(kw).map((kx) => `total${ky}_${kx} = total${ky + 1}_${kx};`)))}
+    }`),
     }),
     bindings: [
       { name: "x", view: source, type: "vec4f" },
@@ -366,12 +373,11 @@ export function depthwiseKernelGradient<P>(
     ],
     sizes: {
       ...loop.sizes,
-      channels,
+      ...{ channels, kernelHeight: kh },
       ...{ parts: each, allParts: parts, segments, strips },
       ...{ inputHeight: y.input, inputWidth: x.input, outputHeight: y.output, outputWidth: x.output },
       ...{ paddingY: y.padding, paddingX: x.padding },
     },
-    numbers: ONE,
     workgroups: loop.workgroups,
   });
   if (partial !== dkernel) {

@@ -44,7 +44,7 @@ const cases: readonly Case[] = [
 describeProfiles((device) => {
   const stream = new RandomStream(5, "depthwise");
 
-  it.each(cases)("%j, kernel %j, strides %j, padding %j", { timeout: 60_000 }, async (x, kernel, strides, padding) => {
+  it.each(cases)("%j, kernel %j, strides %j, padding %j", { timeout: 300_000 }, async (x, kernel, strides, padding) => {
     const weights = [...kernel, x[3], 1];
     const geometry = conv2dGeometry(x, [...kernel, 1, x[3]], { strides, padding }, { groups: x[3] });
     expect(isSmall(geometry)).toBe(true);
