@@ -12,11 +12,16 @@ import { RandomStream } from "../../../src/tensor/random.js";
 import { type Shape, sizeOf } from "../../../src/tensor/shape.js";
 import { layerCases } from "../layer-cases.js";
 
+/** Of a model: [2, ...shape]. */
+export interface Input {
+  readonly shape: Shape;
+  readonly values: Float32Array;
+}
+
 export interface OnnxCase {
   readonly title: string;
   readonly model: (device: Device) => Model;
-  /** Values of the inputs [2, ...shape]. */
-  readonly inputs: (model: Model) => { readonly shape: Shape; readonly values: Float32Array }[];
+  readonly inputs: (model: Model) => Input[];
   /** Classes of layers in it. */
   readonly classes: readonly string[];
 }

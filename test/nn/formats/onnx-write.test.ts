@@ -2,6 +2,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { VERSION } from "../../../src/io/version.js";
 import { encodeModel } from "../../../src/nn/checkpoint.js";
@@ -12,9 +13,10 @@ import * as nn from "../../../src/nn/index.js";
 import { layerClasses } from "../../../src/nn/layers/registry.js";
 import { UsageError } from "../../../src/tensor/errors.js";
 import { tensor } from "../../../src/tensor/tensor.js";
+import { npmPackage } from "../../npm-package.js";
 import { needsPython, runPython } from "../../python.js";
 import { cpu, expectEachClose } from "../../support.js";
-import { classesWithoutCase, onnxCases } from "./onnx-models.js";
+import { classesWithoutCase, type Input, onnxCases } from "./onnx-models.js";
 
 const encoded = (model: nn.Model) => encodeModel(model, { format: "onnx" });
 const graphOf = async (model: nn.Model) => decodeModel(await encoded(model)).graph!;
@@ -115,11 +117,34 @@ test("a setting that is passed over is refused by name", async () => {
   );
 });
 
+/** Outputs of a model by their names. */
+type Found = Readonly<Record<string, { readonly shape: readonly number[]; readonly values: Float32Array }>>;
+
+/** Holds what a judge found to what the reference predicts. */
+async function expectPredictions(model: nn.Model, inputs: readonly Input[], found: Found): Promise<void> {
+  const x = inputs.map(({ shape, values }) => tensor(cpu, values, { shape }));
+  for (const [k, output] of model.callAll(x).entries()) {
+    // An input keeps its name.
+    const wanted = model.outputNames[k]!;
+    const { shape, values } = found[model.inputs.some(({ name }) => name === wanted) ? `${wanted}_1` : wanted]!;
+    expect(shape).toEqual(output.shape);
+    expectEachClose(values, await output.data(), { rtol: 1e-5, atol: 1e-5 });
+  }
+}
+
 const { reason } = needsPython("onnxruntime", "numpy");
 
 /** [name, shape, Base64 of float32]. */
 type Stored = readonly [name: string, shape: readonly number[], data: string];
 type Judged = { readonly error?: string; readonly plain: Stored[]; readonly optimised: Stored[] };
+
+const read = (stored: readonly Stored[]): Found =>
+  Object.fromEntries(
+    stored.map(([name, shape, data]) => {
+      const { buffer } = Uint8Array.from(Buffer.from(data, "base64"));
+      return [name, { shape, values: new Float32Array(buffer) }];
+    }),
+  );
 
 describe.skipIf(reason !== undefined)(`ONNX Runtime predicts the same ${reason ?? ""}`, () => {
   let folder: string;
@@ -145,18 +170,45 @@ describe.skipIf(reason !== undefined)(`ONNX Runtime predicts the same ${reason ?
     const model = make(cpu);
     const { error, plain, optimised } = judged[i]!;
     expect(error).toBeUndefined();
-    const x = inputs(model).map(({ shape, values }) => tensor(cpu, values, { shape }));
-    for (const [k, output] of model.callAll(x).entries()) {
-      const expected = await output.data();
-      for (const found of [plain[k]!, optimised[k]!]) {
-        const [name, shape, data] = found;
-        // An input keeps its name.
-        const wanted = model.outputNames[k]!;
-        const taken = model.inputs.some((input) => input.name === wanted);
-        expect([name, shape]).toEqual([taken ? `${wanted}_1` : wanted, output.shape]);
-        const values = new Float32Array(Uint8Array.from(Buffer.from(data, "base64")).buffer);
-        expectEachClose(values, expected, { rtol: 1e-5, atol: 1e-5 });
-      }
-    }
+    for (const found of [plain, optimised]) await expectPredictions(model, inputs(model), read(found));
+  });
+});
+
+const web = await npmPackage("onnxruntime-web@1.30.0");
+
+/** What is used of it. */
+interface Runtime {
+  readonly env: { readonly wasm: { numThreads: number }; logLevel: string };
+  readonly Tensor: new (type: string, data: Float32Array, dims: readonly number[]) => RuntimeTensor;
+  readonly InferenceSession: { create(file: Uint8Array, options: object): Promise<Session> };
+}
+interface RuntimeTensor {
+  readonly dims: readonly number[];
+  readonly data: Float32Array;
+}
+interface Session {
+  run(feeds: Readonly<Record<string, RuntimeTensor>>): Promise<Readonly<Record<string, RuntimeTensor>>>;
+  release(): Promise<void>;
+}
+
+describe.skipIf(web.reason !== undefined)(`ONNX Runtime in WebAssembly predicts the same ${web.reason ?? ""}`, () => {
+  let runtime: Runtime;
+  beforeAll(async () => {
+    runtime = await import(pathToFileURL(join(web.folder!, "dist/ort.wasm.min.mjs")).href);
+    runtime.env.wasm.numThreads = 1;
+    runtime.env.logLevel = "error";
+  });
+
+  test.each(onnxCases.map((each) => [each.title, each] as const))("%s", async (_, { model: make, inputs }) => {
+    const model = make(cpu);
+    const session = await runtime.InferenceSession.create(await encoded(model), { executionProviders: ["wasm"] });
+    const given = inputs(model);
+    const feeds = given.map(({ shape, values }, k) => {
+      return [model.inputs[k]!.name, new runtime.Tensor("float32", values, shape)] as const;
+    });
+    const outputs = Object.entries(await session.run(Object.fromEntries(feeds)));
+    const found = outputs.map(([name, { dims, data }]) => [name, { shape: dims, values: data }]);
+    await expectPredictions(model, given, Object.fromEntries(found));
+    await session.release();
   });
 });
