@@ -4,6 +4,7 @@ export { prepareOutputFolder, writeFileAtomic, writeJson } from "./files.js";
 export { encodeGif, type GifFrame, type GifOptions } from "./gif.js";
 export { type GridCell, type GridCells, type GridOptions, pictureGrid } from "./grid.js";
 export * from "./index.js";
+export { readNpy, writeNpy } from "./npy.js";
 export { encodeGrayPng, encodeRgbPng, type PngOptions } from "./png.js";
 export { Report, type ReportGridOptions, Section } from "./report.js";
 export { readSafetensors, writeSafetensors } from "./safetensors-file.js";

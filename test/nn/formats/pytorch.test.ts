@@ -1,5 +1,4 @@
 // State dicts of PyTorch into architectures, and back. Expected outputs: pytorch.py.
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,6 +9,7 @@ import { input } from "../../../src/nn/graph.js";
 import * as nn from "../../../src/nn/index.js";
 import { DataError, UsageError } from "../../../src/tensor/errors.js";
 import { tensor } from "../../../src/tensor/tensor.js";
+import { needsPython, runPython } from "../../python.js";
 import { cpu, expectClose } from "../../support.js";
 
 interface Stored {
@@ -232,10 +232,9 @@ test("a state dict is no model", async () => {
   await expect(nn.loadModel(bytesOf("cnn"), { device: cpu })).rejects.toThrow(/nn\.loadWeights\(model, path\)/);
 });
 
-const python = process.env["KILOGRAD_PYTHON"] || "python3";
-const judge = spawnSync(python, ["-c", "import torch, safetensors.torch"]);
+const torch = needsPython("torch", "safetensors");
 
-test.skipIf(judge.status !== 0)("PyTorch loads what is written, strictly, and predicts the same", async () => {
+test.skipIf(torch.reason)(`PyTorch loads what is written, and predicts the same ${torch.reason ?? ""}`, async () => {
   const folder = mkdtempSync(join(tmpdir(), "kilograd-pytorch-"));
   try {
     for (const name of Object.keys(networks)) {
@@ -256,12 +255,10 @@ test.skipIf(judge.status !== 0)("PyTorch loads what is written, strictly, and pr
       writeFileSync(join(folder, `${name}.safetensors`), encodeSafetensors(renamed));
     }
     const given = Object.fromEntries(Object.entries(networks).map(([name, { inputs }]) => [name, inputs]));
-    const ran = spawnSync(python, ["test/nn/formats/pytorch.py", folder], {
-      input: JSON.stringify(given),
-      encoding: "utf8",
-    });
-    expect(ran.status, ran.stderr).toBe(0);
-    const outputs = JSON.parse(ran.stdout) as Record<string, number[]>;
+    const outputs = runPython("test/nn/formats/pytorch.py", [folder], JSON.stringify(given)) as Record<
+      string,
+      number[]
+    >;
     for (const [name, { float32 }] of Object.entries(networks)) {
       expectClose(outputs[name]!, float32.output, { rtol: 1e-6, label: name });
     }
