@@ -31,7 +31,7 @@ export default async function trial({ x }, { number, report, checkpoint, resume 
   let step = resume?.[0] ?? 0;
   log(number + " begins " + step + " " + process.pid + " " + process.ppid);
   for (; step < 6; ) {
-    await new Promise((resolve) => setTimeout(resolve, 60));
+    await new Promise((resolve) => setTimeout(resolve, 250));
     await report(step, { loss: x });
     await checkpoint(Uint8Array.of(++step));
     log(number + " kept " + step);

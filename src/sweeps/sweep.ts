@@ -82,6 +82,10 @@ export interface SweepOptions {
    * device of its own.
    */
   readonly shareDevice?: boolean;
+  /** Address of a queue, `redis://...`, whose workers run the trials of a file: `kilograd worker` on any machine. */
+  readonly queue?: string;
+  /** Told what whoever runs the sweep should know, such as that no worker serves its queue. */
+  readonly onMessage?: (message: string) => void;
   /** Of parameters and of everything random in trials; default 0. */
   readonly seed?: number;
   /** Where journal and checkpoints are kept. One sweep at a time writes into it. */
@@ -132,7 +136,7 @@ const sweepRules: Rules<SweepOptions> = {
   ...{ seed: integer({ from: 0, to: 2 ** 32 - 1 }), folder: text, goal: object, stopping: stoppingRule },
   ...{ attempts: integer({ from: 1, to: 100 }), delay: integer({ from: 1, to: 100_000 }), resume: boolean },
   signal: instanceOf(AbortSignal, "an AbortSignal"),
-  ...{ onTrial: callable, onReport: callable },
+  ...{ onTrial: callable, onReport: callable, onMessage: callable, queue: text },
 };
 const goalRules: Rules<Goal> = { figure: text, direction: oneOf("minimize", "maximize") };
 
@@ -175,6 +179,7 @@ export async function sweep(options: SweepOptions): Promise<SweepResult> {
       return inProcessExecutor(module, { ...rest, checkpoints: folderStore(checkpoints) });
     },
   });
+  if (given.queue !== undefined) return await sweepAt(given, queued(given, given.queue));
   if (trial !== undefined) return await sweepAt(given, here({ code: namedDigest(String(trial)), trial }));
   if (shareDevice) return await sweepAt(given, here(await loadTrialFile(file!)));
   return await sweepAt(given, {
@@ -182,6 +187,21 @@ export async function sweep(options: SweepOptions): Promise<SweepResult> {
     executor: (folder) =>
       processExecutor({ ...local(folder), loader: new URL("./trial-file.js", import.meta.url), given: { file } }),
   });
+}
+
+/** Workers of a queue. Its libraries are loaded by whoever uses one. @throws UsageError for a trial that is no file */
+function queued({ file, name, folder, attempts = 3, stopping, onMessage = () => {} }: SweepOptions, address: string) {
+  if (file === undefined) throw new UsageError("sweep: a queue needs file, which its workers have too, not trial");
+  const code = codeDigest(file);
+  const sweep = name ?? nameOf(folder);
+  return {
+    code,
+    executor: async (folder: string): Promise<Executor> => {
+      const { openQueue } = await import("./queue/executor.js");
+      const answers = stopping !== undefined;
+      return await openQueue({ address, sweep, code, folder, attempts, answers, say: onMessage });
+    },
+  };
 }
 
 /** @throws UsageError for options that do not fit */

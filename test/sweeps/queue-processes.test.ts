@@ -20,7 +20,7 @@ beforeAll(async () => {
   build();
   parent = mkdtempSync(join(tmpdir(), "kilograd-queue-processes-"));
   redis = await RedisServer.start([`requirepass sehr-geheim`]);
-});
+}, 300_000); // The build takes its time.
 afterAll(async () => {
   await redis?.stop();
   if (parent) rmSync(parent, { recursive: true, force: true });
@@ -224,6 +224,45 @@ describe.skipIf(!hasRedis)("workers of a queue", () => {
     startWorker();
     await sweep.outcomes;
     await sweep.close();
+  });
+
+  test("a sweep whose process is killed goes on to the same figures, each counted once", {
+    timeout: 200_000,
+  }, async () => {
+    startWorker();
+    startWorker("--concurrency", "2");
+    /** Runs the program, and kills it when its journal has so many outcomes. */
+    const session = async (folder: string, most: number) => {
+      const args = [redis.addressOf(":sehr-geheim"), file, folder, join(parent, "log")];
+      const child = spawn(process.execPath, ["test/sweeps/queue-sweep.mjs", ...args], {
+        stdio: ["ignore", "pipe", "pipe"],
+      });
+      let [stdout, stderr] = ["", ""];
+      child.stdout.setEncoding("utf8").on("data", (text) => (stdout += text));
+      child.stderr.setEncoding("utf8").on("data", (text) => (stderr += text));
+      const ended = new Promise<number | null>((done) => child.on("close", done));
+      const watching = setInterval(() => {
+        if (outcomesIn(folder).length >= most) child.kill("SIGKILL");
+      }, 20);
+      const code = await ended;
+      clearInterval(watching);
+      return { code, stdout, stderr };
+    };
+    const outcomesIn = (folder: string): number[] => {
+      const path = join(folder, "journal.jsonl");
+      if (!existsSync(path)) return [];
+      const lines = readFileSync(path, "utf8").split("\n").slice(0, -1);
+      const events = lines.map((line) => JSON.parse(JSON.parse(line).of));
+      return events.filter(({ event }) => event === "ended").map(({ outcome }) => outcome.number);
+    };
+    const [whole, killed] = [join(parent, "whole"), join(parent, "killed")];
+    const expected = await session(whole, Number.POSITIVE_INFINITY);
+    expect(expected.code, expected.stderr).toBe(0);
+    for (const most of [3, 9, 15]) expect((await session(killed, most)).code).toBeNull();
+    const last = await session(killed, Number.POSITIVE_INFINITY);
+    expect(last.code, last.stderr).toBe(0);
+    expect(last.stdout).toBe(expected.stdout);
+    expect(outcomesIn(killed).toSorted((a, b) => a - b)).toEqual(Array.from({ length: 24 }, (_, i) => i));
   });
 
   // `npm run kills -- --suite queue` kills a hundred.
