@@ -116,6 +116,7 @@ const options: Readonly<Record<string, readonly string[]>> = {
     "--device": words,
   },
   ...{ "--video": files, "--frames": files, "--crop": boxes, "--classes": words, "--pixels": ["0-1", "0-255", "1"] },
+  ...{ "--to": ["tfjs", "keras-h5", "pytorch", ...words], "--skip": ["Lambda", "Dense", ...words] },
   ...{ "--help": [], "--version": [], "--epoch": numbers, "--sed": numbers, "--x": words, "-h": [], "-x": [] },
 };
 const own: Readonly<Record<string, readonly string[]>> = {
@@ -123,6 +124,7 @@ const own: Readonly<Record<string, readonly string[]>> = {
   list: ["--json"],
   run: ["--preset", "--seed", "--data-dir", "--out", "--resume", "--set", "--set", "--json"],
   summary: ["--json"],
+  convert: ["--to", "--skip", "--json"],
   train: "data data-dir epochs steps batch limit-train limit-test lr ema seed precision resume profile out json"
     .split(" ")
     .map((name) => `--${name}`),
@@ -135,7 +137,8 @@ const own: Readonly<Record<string, readonly string[]>> = {
 };
 const positional: Readonly<Record<string, readonly string[]>> = {
   run: ["digits", "vanishing-gradients", "weight-decay", "robust", "emotion", "denoising", "all", "x", ...words],
-  summary: ["small-cnn", "mlp-64", "alexnet-plus", "x", ...words],
+  summary: ["small-cnn", "mlp-64", "alexnet-plus", "x", ...files, ...words],
+  convert: files,
   train: ["mlp-64", "mlp-64", "small-cnn", "x", ...words],
   help: [...["run", "train", "camera", "x"], ...words],
 };
@@ -145,6 +148,7 @@ const short: Readonly<Record<string, readonly string[]>> = {
   optimize: "--model MODEL --target 3 --steps 2".split(" "),
   run: "--set data=digits --set trainImages=64 --set testImages=20".split(" "),
   camera: "--frames PICTURES".split(" "),
+  convert: ["OUT"],
 };
 
 /** What a table has for a name, nothing for words such as "constructor". */

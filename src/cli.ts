@@ -271,12 +271,34 @@ program
 
 program
   .command("summary")
-  .description("show a model's layers and numbers of parameters")
-  .argument("<model>", "name of a model, see `kilograd list`")
+  .description("show a model's layers and numbers of parameters: one that can be trained, or of a file")
+  .argument("<model>", "name of a model, see `kilograd list`, or a file of any format that is read")
   .addOption(options.json)
   .action(async (model: string, { json }: { json?: boolean }) => {
-    const { zooArchitecture, zooModel, zooSummary } = await import("./experiments/lib/training/models.js");
-    stdout(json ? toJson(zooSummary(model)) : zooArchitecture(zooModel(model)).summary());
+    const { summary, summaryText } = await import("./experiments/summary.js");
+    const { table, ...found } = await summary(model);
+    stdout(json ? toJson(found) : summaryText({ table, ...found }));
+  });
+
+program
+  .command("convert")
+  .description("write a model in another format: Kilograd's, Keras's, TensorFlow.js's, ONNX, PyTorch's weights")
+  .argument("<from>", "a file of any format that is read")
+  .argument("<to>", "the file to write; its ending says the format: .safetensors, .h5, .json, .onnx, ...")
+  .addOption(option("--to <format>", "the format, where the ending does not say it, such as pytorch"))
+  .addOption(
+    option(
+      "--skip <classes>",
+      "classes of layers, separated by commas, that Kilograd does not know: they are left out",
+    ),
+  )
+  .addOption(options.json)
+  .action(async (from: string, to: string, given: { to?: string; skip?: string; json?: boolean }) => {
+    const { convert, convertText } = await import("./experiments/convert.js");
+    const { to: format, skip, json } = given;
+    const classes = skip?.split(",").map((name) => name.trim());
+    const done = await convert({ from, to, ...(format && { format }), ...(classes && { skip: classes }) }, stderr);
+    stdout(json ? toJson(done) : convertText(done));
   });
 
 program

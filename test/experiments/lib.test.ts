@@ -16,7 +16,8 @@ import {
 import { duration, listed, milliseconds, percent } from "../../src/experiments/lib/report/text.js";
 import { distort } from "../../src/experiments/lib/training/augment.js";
 import { classify } from "../../src/experiments/lib/training/classify.js";
-import { zoo, zooArchitecture, zooModel, zooSummary } from "../../src/experiments/lib/training/models.js";
+import { zoo, zooArchitecture, zooModel } from "../../src/experiments/lib/training/models.js";
+import { summary } from "../../src/experiments/summary.js";
 import { encodeGrayPng } from "../../src/io/png.js";
 import { sequential } from "../../src/nn/architecture.js";
 import { flatten } from "../../src/nn/layers/core.js";
@@ -30,14 +31,14 @@ const SIZE = 28 * 28;
 const { train, test: testSet } = digits({ seed: 5, trainCount: 64, testCount: 40 });
 
 describe("models", () => {
-  test("have the numbers of parameters that are published", () => {
+  test("have the numbers of parameters that are published", async () => {
     const totals = Object.fromEntries(zoo.map((model) => [model.name, zooArchitecture(model).countParameters().total]));
     expect(totals).toMatchObject({ "small-cnn": 66_430, "mlp-64": 55_050, "alexnet-plus": 62_735_658 });
-    expect(zooSummary("alexnet-plus")).toMatchObject({ total: 62735658, trainable: 62734250, nonTrainable: 1408 });
+    expect(await summary("alexnet-plus")).toMatchObject({ total: 62735658, trainable: 62734250, nonTrainable: 1408 });
   });
 
-  test("have the published layers: sgd-cnn", () => {
-    const { layers } = zooSummary("sgd-cnn");
+  test("have the published layers: sgd-cnn", async () => {
+    const { layers } = await summary("sgd-cnn");
     expect(layers.map(({ type, outputShape }) => `${type} ${outputShape}`)).toEqual([
       "Conv2D 26,26,32",
       "MaxPooling2D 13,13,32",

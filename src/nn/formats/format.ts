@@ -12,6 +12,8 @@ export interface ModelContent {
   readonly slots: readonly (readonly [string, Tensor])[];
   readonly callbackTensors: readonly (readonly [string, Tensor])[];
   readonly notes: Readonly<Record<string, unknown>>;
+  /** Writes float32, whatever the device has; default false. */
+  readonly single?: boolean;
 }
 
 /**

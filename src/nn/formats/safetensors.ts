@@ -17,9 +17,9 @@ const VERSION = "1";
 const OPTIMIZER_PREFIX = "optimizer:";
 const CALLBACK_PREFIX = "callback:";
 
-function partsOf(model: Model, { training, slots, callbackTensors, notes }: ModelContent) {
+function partsOf(model: Model, { training, slots, callbackTensors, notes, single = false }: ModelContent) {
   const tensors = new Map<string, DeferredTensor>();
-  for (const [name, t] of model.namedTensors()) tensors.set(name, deferred(t));
+  for (const [name, t] of model.namedTensors()) tensors.set(name, deferred(t, single));
   for (const [name, t] of slots) tensors.set(OPTIMIZER_PREFIX + name, deferred(t));
   for (const [name, t] of callbackTensors) tensors.set(CALLBACK_PREFIX + name, deferred(t));
   const metadata = {
@@ -33,9 +33,10 @@ function partsOf(model: Model, { training, slots, callbackTensors, notes }: Mode
   return { tensors, metadata };
 }
 
-/** In the precision of the device: float64 on the CPU reference. */
-function deferred(t: Tensor): DeferredTensor {
+/** In the precision of the device, which is float64 on the CPU reference, unless it is to be `single`. */
+function deferred(t: Tensor, single = false): DeferredTensor {
   const { shape } = t;
+  if (single) return { dtype: "F32", shape, data: async () => Float32Array.from(await t.data()) };
   const data = async () => (await t.data()) as never;
   return { dtype: t.device.kind === "cpu" ? "F64" : "F32", shape, data };
 }

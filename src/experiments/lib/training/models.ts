@@ -11,7 +11,6 @@ import { adam, type Optimizer, type OptimizerOptions, sgd } from "../../../nn/op
 import { cosineDecay } from "../../../nn/schedules.js";
 import { UsageError } from "../../../tensor/errors.js";
 import { meantHint } from "../../../tensor/options.js";
-import { sizeOf } from "../../../tensor/shape.js";
 import { percent } from "../report/text.js";
 
 /** Figures that others reported for the same model and settings. */
@@ -259,19 +258,4 @@ export function zooListingText(): string {
       ].join(`\n${" ".repeat(14)}`),
     )
     .join("\n");
-}
-
-/** What `kilograd summary MODEL --json` prints. @throws UsageError for an unknown name */
-export function zooSummary(name: string) {
-  const made = zooArchitecture(zooModel(name));
-  return {
-    model: name,
-    ...made.countParameters(),
-    layers: made.layers.map(({ name: layer, layer: { className }, outputShape, weights }) => ({
-      name: layer,
-      type: className,
-      outputShape,
-      parameters: weights.reduce((sum, { shape }) => sum + sizeOf(shape), 0),
-    })),
-  };
 }
