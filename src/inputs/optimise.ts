@@ -69,6 +69,8 @@ export interface OptimizeInputsOptions {
   readonly snapshotSteps?: readonly number[];
   /** Ends the optimisation with the signal's reason. */
   readonly signal?: AbortSignal;
+  /** Told of each snapshot as soon as it is read, the one before the first step included. */
+  readonly onSnapshot?: (snapshot: InputSnapshot) => void;
   /** Told every so often; `loss` is the mean over the images before that step. */
   readonly onProgress?: (progress: { readonly step: number; readonly loss: number }) => void;
 }
@@ -86,6 +88,7 @@ const optimizeRules: Rules<OptimizeInputsOptions> = {
   snapshotEvery: integer({ from: 1 }),
   snapshotSteps: listOf(integer({ from: 0 })),
   signal: instanceOf(AbortSignal, "an AbortSignal"),
+  onSnapshot: callable,
   onProgress: callable,
 };
 
@@ -158,7 +161,7 @@ export async function optimizeInputs(model: Model, options: OptimizeInputsOption
   requireModel("optimizeInputs", model);
   const given = checkOptions("optimizeInputs", options, optimizeRules, ["objective"]);
   const { objective, steps = 200, parametrization = pixels(), transforms = [], regularizers = [] } = given;
-  const { seed = 0, snapshotEvery = 100, snapshotSteps, signal, onProgress } = given;
+  const { seed = 0, snapshotEvery = 100, snapshotSteps, signal, onSnapshot, onProgress } = given;
   if (snapshotSteps !== undefined && given.snapshotEvery !== undefined) {
     throw new UsageError("optimizeInputs: takes snapshotEvery or snapshotSteps, got both");
   }
@@ -272,7 +275,9 @@ export async function optimizeInputs(model: Model, options: OptimizeInputsOption
         }),
       );
       const [images, outputs, loss] = await valuesOf(parts);
-      snapshots.push({ step, images: images!, outputs: outputs!, loss: loss! });
+      const snapshot = { step, images: images!, outputs: outputs!, loss: loss! };
+      snapshots.push(snapshot);
+      refusePromise("optimizeInputs", onSnapshot?.(snapshot), "onSnapshot", "await after the images are found");
     };
 
     await takeSnapshot(0);

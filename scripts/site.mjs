@@ -1,0 +1,37 @@
+// `npm run site [-- build]`: builds the pages of site/ into site/dist, and serves them on this machine.
+import { createReadStream, existsSync, statSync } from "node:fs";
+import { createServer } from "node:http";
+import { extname, join, normalize } from "node:path";
+import { build } from "vite";
+
+const root = join(import.meta.dirname, "../site");
+const types = {
+  ...{ ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" },
+  ...{ ".json": "application/json", ".wasm": "application/wasm" },
+};
+
+/** Serves built pages to this machine alone; port 0 is any free one. */
+export async function serveSite(folder, port = 0) {
+  const server = createServer((request, response) => {
+    const path = decodeURIComponent(new URL(request.url, "http://localhost").pathname);
+    const file = join(folder, normalize(path.endsWith("/") ? `${path}index.html` : path));
+    const found = file.startsWith(folder) && existsSync(file) && statSync(file).isFile();
+    if (!found) return void response.writeHead(404).end("there is no such page");
+    response.writeHead(200, { "content-type": types[extname(file)] ?? "application/octet-stream" });
+    createReadStream(file).pipe(response);
+  });
+  await new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(port, "127.0.0.1", resolve);
+  });
+  return { address: `http://127.0.0.1:${server.address().port}/`, close: () => server.close() };
+}
+
+export const buildSite = () => build({ configFile: join(root, "vite.config.ts"), logLevel: "error" });
+
+if (process.argv[1] === import.meta.filename) {
+  await buildSite();
+  const folder = join(root, "dist");
+  if (process.argv[2] === "build") console.log(`The pages are in ${folder}; any static host serves them.`);
+  else console.log(`The pages are at ${(await serveSite(folder, 8080)).address} (Ctrl-C ends it)`);
+}

@@ -1,0 +1,3 @@
+import { showNavigation } from "./shell.js";
+
+showNavigation();
