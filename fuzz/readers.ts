@@ -15,12 +15,13 @@ import { WorkFolder } from "../src/experiments/lib/frame/work-folder.js";
 import { parseTargets } from "../src/experiments/lib/inputs/target.js";
 import { readH5 } from "../src/io/h5-files.js";
 import { modelIn, weightsOf } from "../src/io/keras-h5.js";
+import { decodeNpy, encodeNpy } from "../src/io/npy.js";
 import { decodeSafetensors, encodeSafetensors, type Safetensors, type StoredTensor } from "../src/io/safetensors.js";
 import { readSafetensors } from "../src/io/safetensors-file.js";
 import { tuningFile } from "../src/io/tuning-file.js";
 import { architecture } from "../src/nn/architecture.js";
 import { earlyStopping } from "../src/nn/callbacks/index.js";
-import { buildModel, readModelFile } from "../src/nn/checkpoint.js";
+import { buildModel, encodeModel, encodeModelFiles, loadWeights, readModelFile } from "../src/nn/checkpoint.js";
 import { fromKerasH5 } from "../src/nn/formats/keras-h5.js";
 import { saveKerasModel } from "../src/nn/keras-models.js";
 import { batchNorm } from "../src/nn/layers/batch-norm.js";
@@ -34,6 +35,7 @@ import type { CpuDevice } from "../src/tensor/cpu.js";
 import { KilogradError } from "../src/tensor/errors.js";
 import type { RandomStream } from "../src/tensor/random.js";
 import { openDevice } from "../src/webgpu/open-device.js";
+import { smallGraph } from "../test/nn/formats/small-graph.js";
 import { mutateBytes, mutateJson, mutateText } from "./mutate.js";
 import { type Finding, pick, type Suite } from "./suite.js";
 
@@ -58,6 +60,9 @@ interface Sources {
   readonly checkpoint: Safetensors;
   readonly h5: Uint8Array;
   readonly h5Tree: Awaited<ReturnType<typeof readH5>>;
+  /** Name of the shard, JSON, shard. */
+  readonly tfjs: readonly [string, unknown, Uint8Array];
+  readonly pytorch: Uint8Array;
 }
 
 class UnequalSizes extends Error {}
@@ -211,6 +216,20 @@ function damagedTree(random: RandomStream, tree: unknown): unknown {
   return { ...tree, [key]: damagedTree(random, value) };
 }
 
+const wholeNpy = [
+  encodeNpy(Float32Array.of(1, 2, 3, 4, 5, 6), { shape: [2, 3] }),
+  encodeNpy(Uint8Array.of(1, 2, 3)),
+  // Big-endian, in Fortran's order.
+  Buffer.from(
+    Buffer.from(encodeNpy(Int16Array.of(1, 2, 3, 4), { shape: [2, 2] }))
+      .toString("latin1")
+      .replace("<i2", ">i2")
+      .replace("False, ", "True,  "),
+    "latin1",
+  ),
+];
+const graphFiles = ["w.bin", smallGraph.json, smallGraph.shard] as const;
+
 export const allReaders: readonly Reader[] = [
   {
     name: "safetensors",
@@ -265,6 +284,39 @@ export const allReaders: readonly Reader[] = [
         model.dispose();
       });
       sized(history.timing.steps <= 4, `${history.timing.steps} of 4 steps were done`);
+    },
+  },
+  {
+    name: "TensorFlow.js",
+    weight: 10,
+    async trial(random, { device, tfjs }) {
+      const [name, json, shard] = random.integer(2) === 0 ? tfjs : graphFiles;
+      const damaged =
+        random.integer(8) === 0 ? mutateText(random, JSON.stringify(json)) : JSON.stringify(mutateJson(random, json));
+      const bytes = random.integer(4) === 0 ? mutateBytes(random, shard) : shard;
+      const file = await readModelFile({ "model.json": Buffer.from(damaged ?? ""), [name]: bytes });
+      const model = buildModel(file, device);
+      for (const { tensor } of model.weights()) sized(tensor.size === sizeOf(tensor.shape), "a weight");
+      model.dispose();
+    },
+  },
+  {
+    name: "state dicts of PyTorch",
+    weight: 6,
+    async trial(random, { device, pytorch }) {
+      const bytes = random.integer(2) === 0 ? mutateBytes(random, pytorch) : damagedHeader(random, pytorch);
+      const model = build(device);
+      const map = { conv2d: mutateText(random, "conv2d") };
+      await loadWeights(model, bytes, random.integer(4) === 0 ? { map } : {}).finally(() => model.dispose());
+    },
+  },
+  {
+    name: "npy",
+    weight: 10,
+    trial(random) {
+      const bytes = pick(random, wholeNpy);
+      const { data: elements, shape } = decodeNpy(mutateBytes(random, bytes), "file");
+      sized(elements.length === sizeOf(shape), `[${shape}] of ${elements.length} elements`);
     },
   },
   {
@@ -460,6 +512,9 @@ async function makeSources(): Promise<Sources> {
   await saveKerasModel(h5, model);
   const h5Tree = await readH5(h5);
 
+  const small = build(device);
+  const tfjsFiles = await encodeModelFiles(small, { format: "tfjs" });
+  const [, shard] = Object.keys(tfjsFiles);
   return {
     folder,
     device,
@@ -468,6 +523,8 @@ async function makeSources(): Promise<Sources> {
     checkpoint,
     h5: readFileSync(h5),
     h5Tree,
+    tfjs: [shard!, JSON.parse(new TextDecoder().decode(tfjsFiles["model.json"]!)), tfjsFiles[shard!]!],
+    pytorch: await encodeModel(small, { format: "pytorch" }),
   };
 }
 
