@@ -50,4 +50,5 @@ export {
   type StoppingQuestion,
 } from "./sweeps/stopping.js";
 export { type Goal, type SweepOptions, type SweepResult, sweep, type TrialRecord } from "./sweeps/sweep.js";
+export { type WrittenReport, writeSweepReport } from "./sweeps/sweep-report.js";
 export { type TpeOptions, tpe } from "./sweeps/tpe.js";

@@ -376,6 +376,112 @@ export function confusionMatrix(options: ConfusionMatrixOptions): string {
   );
 }
 
+/** An axis of {@link parallelChart}. */
+export interface ParallelAxis {
+  readonly label: string;
+  /** Texts at places of [0, 1] of the axis, from below. */
+  readonly ticks: readonly { readonly at: number; readonly text: string }[];
+}
+
+/** Lines of {@link parallelChart} that look alike. */
+export interface ParallelLines {
+  readonly name: string;
+  /** How much they stand out. */
+  readonly look: "strong" | "plain" | "faint";
+  /** Of each line a place of [0, 1] on every axis; NaN where it passes an axis by. */
+  readonly lines: readonly ArrayLike<number>[];
+}
+
+/** Options of {@link parallelChart}. */
+export interface ParallelChartOptions extends ChartOptions {
+  readonly axes: readonly ParallelAxis[];
+  /** The first one is drawn first, and the last one above all. */
+  readonly groups: readonly ParallelLines[];
+}
+
+const parallelRules: Rules<ParallelChartOptions> = { ...chartRules, axes: objects, groups: objects };
+const parallelAxisRules: Rules<ParallelAxis> = { label: string, ticks: objects };
+const parallelLinesRules: Rules<ParallelLines> = {
+  name: string,
+  look: oneOf("strong", "plain", "faint"),
+  lines: listOf(numbers),
+};
+const looks = {
+  strong: ["series-1", 1.6, 0.95],
+  plain: ["series-0", 1, 0.4],
+  faint: ["axis", 0.8, 0.28],
+} as const;
+
+/**
+ * Lines over several axes side by side, as SVG: one for each thing that has a place on every axis. A group of lines is
+ * one path, so that thousands of lines are drawn as quickly as a few.
+ * @throws UsageError where a line has not one place per axis
+ */
+export function parallelChart(options: ParallelChartOptions): string {
+  const given = checkOptions("parallelChart", options, parallelRules, ["axes", "groups"]);
+  const axes = checkAll("parallelChart: axes", given.axes, parallelAxisRules, ["label", "ticks"]);
+  const groups = checkAll("parallelChart: groups", given.groups, parallelLinesRules, ["name", "look", "lines"]);
+  for (const { name, lines } of groups) for (const line of lines) sameLength(name, axes, { line });
+  const draw = (size: "wide" | "narrow", { title, width, height }: Size): string => {
+    const heading = title ? titleLines(title, width) : [];
+    const [left, right, above, below] = [34, width - 34, 18 * heading.length + 52, height - 10];
+    const x = (axis: number) => (axes.length > 1 ? left + ((right - left) * axis) / (axes.length - 1) : width / 2);
+    const y = (place: number) => below - (below - above) * place;
+    const room = Math.floor((right - left) / Math.max(1, axes.length - 1) / 6);
+    const short = (text: string, most: number) =>
+      text.length <= most ? text : `${text.slice(0, Math.max(1, most - 1))}…`;
+    const path = (line: ArrayLike<number>) => {
+      let text = "";
+      for (let axis = 0; axis < axes.length; axis++) {
+        const place = line[axis]!;
+        if (Number.isFinite(place)) text += `${text === "" ? "M" : "L"}${x(axis).toFixed(0)} ${y(place).toFixed(1)}`;
+      }
+      return text;
+    };
+    let from = 0;
+    const legend = groups.toReversed().map(({ name, look }) => {
+      const at = from;
+      from += 26 + 6.2 * name.length;
+      const [ink] = looks[look];
+      return (
+        `<path d="M${at} ${18 * heading.length + 9}h14" stroke="${colour(ink)}" stroke-width="3"/>` +
+        `<text x="${at + 18}" y="${18 * heading.length + 13}" fill="${colour("text")}" font-size="11">${escaped(name)}</text>`
+      );
+    });
+    const drawn = groups.map(({ look, lines }) => {
+      const [ink, wide, opacity] = looks[look];
+      const all = lines.map(path).join("");
+      return `<path d="${all}" fill="none" stroke="${colour(ink)}" stroke-width="${wide}" stroke-opacity="${opacity}"/>`;
+    });
+    const scales = axes.map(({ label, ticks }, axis) => {
+      // The outermost names stay within the picture; neighbours stand at two heights where they are many.
+      const anchor = axis === 0 ? "start" : axis === axes.length - 1 ? "end" : "middle";
+      const at = axis === 0 ? 0 : axis === axes.length - 1 ? width : x(axis);
+      const most = Math.max(6, 2 * room - 2);
+      const marks = ticks.map(
+        ({ at, text }) =>
+          `<text x="${axis === axes.length - 1 ? x(axis) - 4 : x(axis) + 4}" y="${(y(at) + 4).toFixed(0)}" ` +
+          `text-anchor="${axis === axes.length - 1 ? "end" : "start"}" fill="currentColor" font-size="10" ` +
+          `stroke="var(--surface, none)" stroke-width="3" paint-order="stroke">${escaped(short(text, Math.max(5, room)))}</text>`,
+      );
+      return (
+        `<path d="M${x(axis).toFixed(0)} ${above}V${below}" stroke="${colour("axis")}"/>` +
+        `<text x="${at.toFixed(0)}" y="${above - (axis % 2 === 0 ? 20 : 7)}" text-anchor="${anchor}" fill="currentColor" ` +
+        `font-size="11" font-weight="600">${escaped(short(label, most))}</text>${marks.join("")}`
+      );
+    });
+    const words = heading.map(
+      (line, i) =>
+        `<text x="0" y="${14 + 18 * i}" fill="currentColor" font-size="14" font-weight="bold">${escaped(line)}</text>`,
+    );
+    return (
+      `<svg class="${size}" width="100%" height="100%" viewBox="0 0 ${width} ${height}">` +
+      `${[...words, ...legend, ...drawn, ...scales].join("")}</svg>`
+    );
+  };
+  return inBothSizes(given, draw, 340);
+}
+
 /** Gaps between bars; error bars must know them to stand on their bars. */
 const barGaps = { barGap: "10%", barCategoryGap: "30%", barMaxWidth: 56 };
 
@@ -554,6 +660,14 @@ function sameLength(
 
 /** Draws a chart in both sizes and puts them into one SVG, of which a style sheet shows one. */
 function render(options: ChartOptions, draw: (size: Size) => ECharts.EChartsCoreOption, usualHeight = 340): string {
+  return inBothSizes(options, (name, size) => drawing(name, draw(size), size), usualHeight);
+}
+
+function inBothSizes(
+  options: ChartOptions,
+  draw: (name: "wide" | "narrow", size: Size) => string,
+  usualHeight: number,
+): string {
   const { title, width = 560, height = usualHeight } = options;
   const wide = { ...options, width, height };
   const narrow = {
@@ -561,16 +675,18 @@ function render(options: ChartOptions, draw: (size: Size) => ECharts.EChartsCore
     width: Math.min(width, NARROW_WIDTH),
     height: Math.min(height, usualHeight, NARROW_HEIGHT + (usualHeight > 340 ? 60 : 0)),
   };
-  const label = title ? ` aria-label="${echarts().format.encodeHTML(title)}"` : "";
+  const label = title ? ` aria-label="${escaped(title)}"` : "";
   const sizes = Object.entries({ wide, narrow }).map(
     ([name, size]) => `--${name}-width:${size.width}px;--${name}-ratio:${size.width}/${size.height}`,
   );
   return (
     `<svg class="kilograd-chart" role="img"${label} width="${width}" height="${height}" style="${sizes.join(";")}" ` +
     `xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">${styleSheet}` +
-    `${drawing("wide", draw(wide), wide)}${drawing("narrow", draw(narrow), narrow)}</svg>`
+    `${draw("wide", wide)}${draw("narrow", narrow)}</svg>`
   );
 }
+
+const escaped = (text: string): string => echarts().format.encodeHTML(text);
 
 function drawing(name: string, option: ECharts.EChartsCoreOption, { width, height }: Size): string {
   const chart = echarts().init(null, null, { renderer: "svg", ssr: true, width, height });

@@ -1,4 +1,4 @@
-// The script of reports, as text: picture grids are sorted and their pictures opened. A report is whole without it.
+// The script of reports, as text: picture grids and tables are sorted, and pictures opened. A report is whole without it.
 // It asks for nothing from outside, and the page's policy admits it by its digest alone.
 import { createHash } from "node:crypto";
 
@@ -44,6 +44,32 @@ for (const grid of document.querySelectorAll(".pictures")) {
       }
       arranged.hidden = name !== "";
       list.hidden = name === "";
+    });
+  }
+}
+// ---- Tables: a button in each head sorts the rows by its column, once more the other way round.
+for (const table of document.querySelectorAll("table.sortable")) {
+  const body = table.tBodies[0];
+  const rows = [...body.rows];
+  const number = (text) => (/^[-+.\\d]/.test(text) ? Number(text.replace(/[,\\s%]/g, "")) : Number.NaN);
+  const heads = [...table.tHead.rows[0].cells];
+  for (const [column, head] of heads.entries()) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = head.textContent;
+    head.replaceChildren(button);
+    button.addEventListener("click", () => {
+      const sign = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+      for (const other of heads) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
+      const keys = new Map(rows.map((row) => [row, row.cells[column].textContent.trim()]));
+      const compare = (a, b) => {
+        const [one, two] = [keys.get(a), keys.get(b)];
+        const [x, y] = [number(one), number(two)];
+        if (Number.isNaN(x) !== Number.isNaN(y)) return Number.isNaN(x) ? 1 : -1;
+        return sign * (Number.isNaN(x) ? one.localeCompare(two) : x - y);
+      };
+      body.append(...rows.toSorted(compare));
     });
   }
 }

@@ -83,6 +83,11 @@ th { color: var(--pale); font-weight: 600; font-size: 0.86rem; vertical-align: b
 th + th, td + td { padding-left: 16px; }
 tbody tr:last-child td { border-bottom: 0; }
 .number { text-align: right; white-space: nowrap; }
+.sortable button { padding: 0; color: inherit; background: none; border: 0; font: inherit; text-align: inherit; cursor: pointer; }
+.sortable button:hover { color: var(--accent); }
+.sortable [aria-sort="ascending"] button::after { content: " ▲"; }
+.sortable [aria-sort="descending"] button::after { content: " ▼"; }
+td > svg { display: inline-block; vertical-align: middle; }
 .reference { color: var(--pale); background: var(--tint); }
 td.good, td.bad { font-weight: 600; }
 dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); gap: 0 32px; margin: 0 0 14px; font-size: 0.94rem; }

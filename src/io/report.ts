@@ -56,6 +56,8 @@ export interface Table {
   /** As many cells in each as there are columns. `null` is shown as a dash. */
   readonly rows: readonly (readonly TableCell[])[];
   readonly caption?: string;
+  /** Lets the reader sort the rows by any column. */
+  readonly sortable?: boolean;
 }
 
 /** Head of a column; a text alone is its label. */
@@ -67,13 +69,19 @@ export interface TableColumn {
 
 /**
  * Columns of numbers are right-aligned; give texts such as "98.8 %" as `{ text, numeric: true }` to have them so too.
- * `href` links to another page beside this one.
+ * `href` links to another page beside this one. `chart` is a small SVG before the text.
  */
 export type TableCell =
   | string
   | number
   | null
-  | { readonly text: string | number; readonly tone?: Tone; readonly numeric?: boolean; readonly href?: string };
+  | {
+      readonly text: string | number;
+      readonly tone?: Tone;
+      readonly numeric?: boolean;
+      readonly href?: string;
+      readonly chart?: string;
+    };
 
 /** How a PNG is shown. */
 export interface PictureOptions {
@@ -98,9 +106,9 @@ const shownRule: Rule = {
 const toneRule = oneOf("good", "bad");
 const reportRules: Rules<ReportOptions> = { title: string, subtitle: string, footer: string, reloadOn: string };
 const figureRules: Rules<KeyFigure> = { label: string, value: shownRule, note: string, tone: toneRule };
-const tableRules: Rules<Table> = { columns: array, rows: listOf(array), caption: string };
+const tableRules: Rules<Table> = { columns: array, rows: listOf(array), caption: string, sortable: boolean };
 const columnRules: Rules<TableColumn> = { label: string, reference: boolean };
-const cellRules: Rules<CellObject> = { text: shownRule, tone: toneRule, numeric: boolean, href: string };
+const cellRules: Rules<CellObject> = { text: shownRule, tone: toneRule, numeric: boolean, href: string, chart: string };
 const reportGridRules: Rules<ReportGridOptions> = { ...gridRules, alt: string, caption: string };
 const pictureRules: Rules<PictureOptions> = { alt: string, caption: string, zoom: number({ above: 0, to: 1000 }) };
 
@@ -149,13 +157,15 @@ export class Section {
 
   /** A table. @throws UsageError where a row has not as many cells as there are columns */
   table(table: Table): this {
-    const { columns, rows, caption: title } = checkOptions("report: table", table, tableRules, ["columns", "rows"]);
+    const given = checkOptions("report: table", table, tableRules, ["columns", "rows"]);
+    const { columns, rows, caption: title, sortable = false } = given;
     for (const column of columns) {
       if (typeof column !== "string") checkOptions("report: column", column, columnRules, ["label"]);
     }
     for (const cell of rows.flat()) {
       if (typeof cell !== "string" && typeof cell !== "number" && cell !== null) {
-        checkOptions("report: cell", cell, cellRules, ["text"]);
+        const { chart } = checkOptions("report: cell", cell, cellRules, ["text"]);
+        if (chart !== undefined) checkChart(chart);
       }
     }
     for (const [index, row] of rows.entries()) {
@@ -169,11 +179,12 @@ export class Section {
       reference && "reference",
     ]);
     const cell = (content: TableCell, index: number) => {
-      const { text, tone, href } = asObject(content);
-      const inside = href === undefined ? shown(text) : html`<a href="${href}">${shown(text)}</a>`;
+      const { text, tone, href, chart } = asObject(content);
+      const words = href === undefined ? shown(text) : html`<a href="${href}">${shown(text)}</a>`;
+      const inside = chart === undefined ? words : html`${new Markup(chart)} ${words}`;
       return html`<td${classes(...columnClasses[index]!, tone)}>${inside}</td>`;
     };
-    return this.append(html`<figure class="table">${caption(title)}<table>
+    return this.append(html`<figure class="table">${caption(title)}<table${sortable ? html` class="sortable"` : undefined}>
 <thead><tr>${heads.map(({ label }, index) => html`<th${classes(...columnClasses[index]!)}>${label}</th>`)}</tr></thead>
 <tbody>${rows.map((row) => html`<tr>${row.map(cell)}</tr>`)}</tbody>
 </table></figure>`);
@@ -183,9 +194,7 @@ export class Section {
   chart(svg: string, text?: string): this {
     check("report", "a chart", svg, string);
     if (text !== undefined) check("report", "a chart's caption", text, string);
-    if (!svg.startsWith("<svg") || /<script/i.test(svg)) {
-      throw new UsageError(`report: a chart must be SVG text without scripts, given "${svg.slice(0, 20)}"`);
-    }
+    checkChart(svg);
     return this.append(html`<figure class="chart">${new Markup(svg)}${caption(text)}</figure>`);
   }
 
@@ -310,6 +319,12 @@ ${scripts.map((script) => html`<script>${new Markup(script)}</script>`)}
 </body>
 </html>
 `.text;
+  }
+}
+
+function checkChart(svg: string): void {
+  if (!svg.startsWith("<svg") || /<script/i.test(svg)) {
+    throw new UsageError(`report: a chart must be SVG text without scripts, given "${svg.slice(0, 20)}"`);
   }
 }
 
