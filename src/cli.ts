@@ -16,6 +16,7 @@ import {
 } from "./experiments/lib/frame/setting-rules.js";
 import type { OptimizeOptions } from "./experiments/optimize.js";
 import type { StartOptions } from "./experiments/start.js";
+import type { SweepCommandOptions } from "./experiments/sweep.js";
 import type { TrainOptions } from "./experiments/train.js";
 import type { WorkerOptions } from "./experiments/worker.js";
 import { toJson } from "./io/json.js";
@@ -442,6 +443,76 @@ program
   .action(async (given: CameraOptions) => {
     const { camera } = await import("./experiments/camera.js");
     await running((context) => camera(given, context));
+  });
+
+const sweep = program
+  .command("sweep")
+  .description("try a training over a space of parameters: a trial's file, or an experiment's settings")
+  .enablePositionalOptions()
+  .argument("<what>", "a module (.js) whose default export is the trial, or an experiment, see `kilograd list`")
+  .addOption(
+    option(
+      "--space <json>",
+      'parameters as JSON, or a file of it: {"rate": {"kind": "logUniform", "from": 1e-4, "to": 0.1}}',
+    ),
+  )
+  .addOption(option("--minimize <figure>", "what the sweep is after; of an experiment a path in its metrics.json"))
+  .addOption(option("--maximize <figure>", "the same, the larger the better"))
+  .addOption(option("--trials <n>", "how many; default 20, of a grid all", wholeNumber(1, 1_000_000)))
+  .addOption(option("--workers <n>", "trials at once, each in a process; default 1", wholeNumber(1, 1024)))
+  .addOption(option("--search <name>", "how parameters are chosen").choices(["random", "grid", "sobol", "tpe"]))
+  .addOption(option("--stopping <name>", "end trials that fall behind").choices(["asha", "median"]))
+  .addOption(options.seed)
+  .addOption(option("--name <name>", "of the sweep; default: the file's or the experiment's"))
+  .addOption(options.out)
+  .addOption(option("--resume", "go on with the sweep in the same folder, with more trials if asked for"))
+  .addOption(
+    option(
+      "--delay <n>",
+      "tpe, asha and median look at the trials up to so many before; default: the number of workers",
+      wholeNumber(1, 100_000),
+    ),
+  )
+  .addOption(option("--attempts <n>", "tries of a trial before it has failed; default 3", wholeNumber(1, 100)))
+  .addOption(option("--queue <address>", "hand the trials to workers of a queue, redis://..., see `kilograd worker`"))
+  .addOption(option("--preset <name>", "of an experiment: quick or reference; default quick"))
+  .addOption(
+    option("--set <name=value>", "of an experiment: a setting of all trials; may be repeated").argParser(
+      (text: string, before: string[] = []) => [...before, text],
+    ),
+  )
+  .addOption(options.dataDir)
+  .addOption(options.live)
+  .addOption(options.json)
+  .action(async (what: string, { json, live, ...given }: SweepCommandOptions & Shown) => {
+    const { sweepCommand } = await import("./experiments/sweep.js");
+    printResult(await running((context) => sweepCommand(what, given, context), { live }), json);
+  });
+sweep
+  .command("status")
+  .description("show what the sweep in a folder has come to so far")
+  .argument("<folder>", "the sweep's folder")
+  .addOption(options.json)
+  .action(async (folder: string, { json }: { json?: boolean }) => {
+    const { sweepStatus } = await import("./experiments/sweep.js");
+    const { metrics, summary } = await sweepStatus(folder);
+    stdout(json ? toJson(metrics) : summary);
+  });
+sweep
+  .command("stop")
+  .description("end the sweep that is on its way in a folder; what is finished is kept")
+  .argument("<folder>", "the sweep's folder")
+  .action(async (folder: string) => {
+    const { sweepStop } = await import("./experiments/sweep.js");
+    await sweepStop(folder);
+  });
+sweep
+  .command("report")
+  .description("write report.html, trials.csv and trials.json of the sweep in a folder anew")
+  .argument("<folder>", "the sweep's folder")
+  .action(async (folder: string) => {
+    const { sweepReport } = await import("./experiments/sweep.js");
+    stdout(await sweepReport(folder));
   });
 
 program

@@ -11,6 +11,9 @@ const TRUSTED_SECONDS = 5;
 /** How far a part is, 0 to 1, and what to say about it. */
 export type PartProgress = (share: number, text?: string) => void;
 
+/** For what nobody looks at. */
+export const nowhere = { isTTY: false, write: () => true };
+
 export class ExperimentProgress {
   private seconds: ReadonlyMap<string, number> = new Map();
   private readonly finished = new Set<string>();
@@ -20,7 +23,7 @@ export class ExperimentProgress {
   private bar: SingleBar | undefined;
   private lastText = "";
 
-  constructor(private readonly stream: NodeJS.WriteStream = process.stderr) {}
+  constructor(private readonly stream: Pick<NodeJS.WriteStream, "isTTY" | "write"> = process.stderr) {}
 
   /** The parts to do, with what they will take by a measured step, in seconds. */
   plan(seconds: ReadonlyMap<string, number>): void {
@@ -36,7 +39,7 @@ export class ExperimentProgress {
     if (this.stream.isTTY) {
       const format = "{title} [{bar}] {percentage} %  {text}";
       this.bar = new SingleBar(
-        { format, barsize: 20, fps: 10, stream: this.stream, clearOnComplete: true },
+        { format, barsize: 20, fps: 10, stream: this.stream as NodeJS.WriteStream, clearOnComplete: true },
         Presets.legacy,
       );
       this.bar.start(100, 0, { title, text: "" });

@@ -17,7 +17,7 @@ import type { Pictures } from "../report/grids.js";
 import { addQuestions, type Question } from "../report/questions/questions.js";
 import { commandText, counted, duration } from "../report/text.js";
 import { checkDataName, loadData } from "./data.js";
-import { ExperimentProgress, type PartProgress } from "./experiment-progress.js";
+import { ExperimentProgress, nowhere, type PartProgress } from "./experiment-progress.js";
 import { describeAdapter, machineText, precisionOption, type RunContext, versions, writeResults } from "./run.js";
 import { settingRule } from "./setting-rules.js";
 import { WorkFolder } from "./work-folder.js";
@@ -77,7 +77,7 @@ export interface ExperimentOptions {
 
 /** A run: what an experiment's script works with. */
 export class ExperimentRun<S extends Settings = Settings> {
-  private readonly progress = new ExperimentProgress();
+  private readonly progress: ExperimentProgress;
   private computed = false;
 
   constructor(
@@ -91,7 +91,9 @@ export class ExperimentRun<S extends Settings = Settings> {
     private readonly context: RunContext,
     /** What differs from the preset, "name=value" each. */
     private readonly changes: readonly string[],
-  ) {}
+  ) {
+    this.progress = new ExperimentProgress(context.quiet ? nowhere : process.stderr);
+  }
 
   /** Aborted by Ctrl-C. */
   get signal(): AbortSignal {
@@ -334,8 +336,12 @@ export function presetOf(name: string): PresetName {
   throw new UsageError(`preset: must be ${presetNames.join(" or ")}, given "${name}"`);
 }
 
-/** A preset's settings with some changed, each to a value of the same kind within its limits. */
-function changedSettings<S extends Settings>(experiment: string, settings: S, changes: readonly string[]): S {
+/**
+ * A preset's settings with some changed, each to a value of the same kind within its limits.
+ * @param changes "name=value" each
+ * @throws UsageError for unknown names and values that do not fit
+ */
+export function changedSettings<S extends Settings>(experiment: string, settings: S, changes: readonly string[]): S {
   const changed: Record<string, unknown> = { ...settings };
   for (const change of changes) {
     const [, name = "", text = ""] = /^(\w+)=(.*)$/s.exec(change) ?? [];

@@ -31,6 +31,8 @@ export class LiveState {
   private readonly charts = new Map<string, Map<string, Curve>>();
   private readonly messages: string[] = [];
   private readonly begun = performance.now();
+  /** What is shown instead of parts and curves. @param events what the page loads itself anew by */
+  page: ((events: string) => string | undefined) | undefined;
 
   constructor(
     private readonly title: string,
@@ -76,6 +78,8 @@ export class LiveState {
 
   /** The page so far, which loads itself again when `events` says so. */
   html(events: string): string {
+    const own = this.page?.(events);
+    if (own !== undefined) return own;
     const report = new Report({
       title: this.title,
       subtitle: `On its way for ${duration((performance.now() - this.begun) / 1000)}. This page grows by itself.`,

@@ -22,6 +22,8 @@ export interface RunContext {
   readonly say: (message: string) => void;
   /** Where a browser looks on. */
   readonly live?: LiveState;
+  /** Whether progress is shown to nobody: that of a trial among many. */
+  readonly quiet?: boolean;
 }
 
 /** A classifier's figures over a set of images. */
