@@ -194,6 +194,8 @@ const program = new Command("kilograd")
     "\nKILOGRAD_DEBUG=1 shows where an error arose; KILOGRAD_PROFILE names the tuning profile, KILOGRAD_PRECISION float32 or mixed.",
   )
   .exitOverride()
+  // `sweep status --json` is for status, not for sweep.
+  .enablePositionalOptions()
   // One line, hint included.
   .configureOutput({ outputError: (text, write) => write(`${text.trimEnd().replace(/\s*\n\s*/g, " ")}\n`) });
 
@@ -261,6 +263,13 @@ program
   )
   .addOption(options.live)
   .addOption(options.json)
+  .addOption(
+    option(
+      "--workers <n>",
+      "processes that train independent networks at once (digits, vanishing-gradients, weight-decay); default: none",
+      wholeNumber(1, 64),
+    ),
+  )
   .action(async (name: string, { json, live, ...given }: ExperimentOptions & Shown) => {
     const { run, runAll } = await import("./experiments/run.js");
     const how = { precision: given.precision, live };

@@ -23,6 +23,7 @@ import {
   measureStep,
   type TrainingNotes,
   type TrainingPlan,
+  trainingJob,
   trainingSeconds,
   trainPart,
 } from "./lib/training/experiment-training.js";
@@ -130,6 +131,13 @@ function trainingOf(zoo: ZooModel, config: TrainConfig, dataset: ImageDataset, s
   return { zoo, config, sets, plan };
 }
 
+/** A training of the run, with the names of its replicates. */
+interface Training extends ReturnType<typeof trainingOf> {
+  readonly name: string;
+  readonly slow: boolean;
+  readonly more: readonly string[];
+}
+
 // ---- Run
 
 export const experiment = defineExperiment<DigitsSettings>({
@@ -154,7 +162,7 @@ export const experiment = defineExperiment<DigitsSettings>({
   async run(run) {
     const { settings, device } = run;
     const dataset = await run.images(settings.data, { train: settings.trainImages, test: settings.testImages });
-    const trainings = [];
+    const trainings: Training[] = [];
     const seconds: Record<string, number> = {};
     const basis: string[] = [];
     for (const zoo of settings.models.map(zooModel)) {
@@ -180,9 +188,25 @@ export const experiment = defineExperiment<DigitsSettings>({
     Object.assign(seconds, await variantSeconds(run, dataset));
     run.plan(seconds, basis.join("; "));
 
+    /** Of another training of the same model, whose test images are looked at after every epoch. */
+    const replicatePlan = ({ sets, plan }: Training, index: number): TrainingPlan => {
+      const { architecture, data, optimizer, epochs, batchSize, augment } = plan;
+      return {
+        ...{ architecture, data, validation: sets.test, optimizer, epochs, batchSize, seed: run.seed + index + 1 },
+        ...(augment && { augment }),
+      };
+    };
+    await run.ahead(
+      trainings.flatMap((training) => [
+        trainingJob(run, training.name, () => training.plan),
+        ...training.more.map((part, index) => trainingJob(run, part, () => replicatePlan(training, index))),
+      ]),
+    );
+
     const runs: DigitsRun[] = [];
     const found: FoundForModel[] = [];
-    for (const { name, zoo, config, sets, plan, slow, more } of trainings) {
+    for (const training of trainings) {
+      const { name, zoo, config, sets, plan, slow, more } = training;
       const replicates: number[] = [];
       const averaged: number[] = [];
       const { model, notes } = await trainPart(run, name, plan);
@@ -229,11 +253,7 @@ export const experiment = defineExperiment<DigitsSettings>({
         device.trim();
       }
       for (const [index, part] of more.entries()) {
-        const { architecture, data, optimizer, epochs, batchSize, augment } = plan;
-        const { model, notes } = await trainPart(run, part, {
-          ...{ architecture, data, validation: sets.test, optimizer, epochs, batchSize, seed: run.seed + index + 1 },
-          ...(augment && { augment }),
-        });
+        const { model, notes } = await trainPart(run, part, replicatePlan(training, index));
         model.dispose();
         replicates.push(notes.history["val_accuracy"]!.at(-1)!);
         averaged.push(...averagedAccuracy(notes));

@@ -39,7 +39,13 @@ import {
   ratio,
   titles,
 } from "./lib/report/vanishing-findings.js";
-import { measureStep, type TrainingPlan, trainingSeconds, trainPart } from "./lib/training/experiment-training.js";
+import {
+  measureStep,
+  type TrainingPlan,
+  trainingJob,
+  trainingSeconds,
+  trainPart,
+} from "./lib/training/experiment-training.js";
 
 // ---- Configuration
 
@@ -200,11 +206,14 @@ export const experiment = defineExperiment<VanishingSettings>({
       `${counted(pairs.length, "network")}, ${counted(steps, "step")} of ${listed(stepMs.map(milliseconds))} at ${listed(settings.depths.map(String))} hidden layers`,
     );
 
+    const observed = ({ depth, activation }: (typeof pairs)[number]): TrainingPlan<Seen> => {
+      const { seen, callback } = observer(probe, settings.gradientEpoch);
+      return { ...planOf(depth, activation), callbacks: [callback], keep: () => seen };
+    };
+    await run.ahead(pairs.map((pair) => trainingJob(run, partOf(pair), () => observed(pair))));
     const outcomes: Outcome[] = [];
     for (const pair of pairs) {
-      const { seen, callback } = observer(probe, settings.gradientEpoch);
-      const plan = { ...planOf(pair.depth, pair.activation), callbacks: [callback], keep: () => seen };
-      const { model, notes } = await trainPart(run, partOf(pair), plan);
+      const { model, notes } = await trainPart(run, partOf(pair), observed(pair));
       model.dispose();
       const last = (name: string) => notes.history[name]!.at(-1)!;
       outcomes.push({

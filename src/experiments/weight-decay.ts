@@ -21,6 +21,7 @@ import {
   measureStep,
   type TrainingNotes,
   type TrainingPlan,
+  trainingJob,
   trainingSeconds,
   trainPart,
 } from "./lib/training/experiment-training.js";
@@ -156,6 +157,11 @@ export const experiment = defineExperiment<WeightDecaySettings>({
       `${counted(replicates.length, small.name, small.name)} of ${milliseconds(1000 * smallStep)} a step, ${counted(networks.length, "network")} of ${counted(epochs * Math.ceil(train.count / batchSize), "step")} of ${milliseconds(1000 * step)}`,
     );
 
+    await run.ahead([
+      ...networks.map((network) => trainingJob(run, partOf(network), () => planOf(network.factor, network.replicate))),
+      ...replicates.map((replicate) => trainingJob(run, smallPartOf(replicate), () => smallPlanOf(replicate))),
+      trainingJob(run, convolutional.name, () => convolutionalPlan),
+    ]);
     const smallNotes: TrainingNotes[] = [];
     for (const replicate of replicates) {
       const { model, notes } = await trainPart(run, smallPartOf(replicate), smallPlanOf(replicate));

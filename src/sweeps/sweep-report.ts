@@ -116,7 +116,7 @@ export function sweepPage(
           barChart({
             title: `What explains ${goal.figure}`,
             categories: shares.map(([name]) => name),
-            series: [{ name: "share of the variance", values: shares.map(([, share]) => share) }],
+            series: [{ name: "share of the variance", values: shares.map(([, share]) => Number(share.toFixed(3))) }],
             values: { percent: true },
             showValues: true,
           }),
@@ -277,7 +277,7 @@ function addTable(
   report.section("Trials", (section) => {
     section.table({
       sortable: true,
-      columns: ["trial", goal.figure, ...names, "attempts", "seconds", "outcome"],
+      columns: ["trial", goal.figure, "curve", ...names, "attempts", "seconds", "outcome"],
       rows: rows.map((i, row): TableCell[] => {
         const trial = trials[i]!;
         const { outcome, number, config } = trial;
@@ -293,8 +293,8 @@ function addTable(
                 : String(Number(last.toPrecision(5)))
               : Number(value.toPrecision(5)),
             numeric: true,
-            ...(chart !== undefined && { chart }),
           },
+          chart === undefined ? "" : { text: "", chart },
           ...names.map((name): TableCell => (Object.hasOwn(config, name) ? cellOf(config[name]) : null)),
           outcome?.attempts ?? null,
           outcome === undefined || outcome.status === "failed" ? null : Number(outcome.seconds.toPrecision(3)),

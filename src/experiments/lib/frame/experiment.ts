@@ -10,7 +10,7 @@ import type { Architecture } from "../../../nn/architecture.js";
 import { buildModel, readModelFile, saveModel } from "../../../nn/checkpoint.js";
 import type { Model } from "../../../nn/model.js";
 import type { Precision } from "../../../tensor/device.js";
-import { UsageError } from "../../../tensor/errors.js";
+import { KilogradError, UsageError } from "../../../tensor/errors.js";
 import { check, describe, meantHint } from "../../../tensor/options.js";
 import type { WebGpuDevice } from "../../../webgpu/device.js";
 import type { Pictures } from "../report/grids.js";
@@ -73,6 +73,25 @@ export interface ExperimentOptions {
   readonly precision?: Precision;
   /** "name=value" each, instead of the preset's. */
   readonly set?: readonly string[];
+  /** Processes that compute parts which do not need each other, see `ExperimentRun.ahead`; default: none. */
+  readonly workers?: number;
+}
+
+/** A part of a run that needs no other one, by its name. What it computes is kept as parts. */
+export type Job = readonly [name: string, compute: () => Promise<unknown>];
+
+/** Where jobs of a run are done besides in the run itself. */
+export interface JobPlace {
+  /** Of a worker: it is asked for jobs by name, also for those that are kept already. */
+  readonly serves?: boolean;
+  /** Resolves when all of them are kept. */
+  run(jobs: readonly Job[], told: JobsTold): Promise<void>;
+}
+
+/** What a run is told of jobs that are done elsewhere. */
+export interface JobsTold {
+  progress(name: string, share: number): void;
+  finished(name: string, seconds: number): void;
 }
 
 /** A run: what an experiment's script works with. */
@@ -91,8 +110,14 @@ export class ExperimentRun<S extends Settings = Settings> {
     private readonly context: RunContext,
     /** What differs from the preset, "name=value" each. */
     private readonly changes: readonly string[],
+    private readonly place?: JobPlace,
   ) {
     this.progress = new ExperimentProgress(context.quiet ? nowhere : process.stderr);
+  }
+
+  /** Whether this is a worker's, which computes parts for another process: time is estimated there. */
+  get serves(): boolean {
+    return this.place?.serves ?? false;
   }
 
   /** Aborted by Ctrl-C. */
@@ -217,6 +242,32 @@ export class ExperimentRun<S extends Settings = Settings> {
     }
   }
 
+  /**
+   * Jobs that do not need each other: with workers they are done in these, several at once, and kept as parts. Whatever
+   * asks for the parts afterwards reads them back. Without workers nothing happens, and the parts are computed when they
+   * are asked for. Figures are the same. Once in a run.
+   */
+  async ahead(jobs: readonly Job[]): Promise<void> {
+    if (this.place === undefined) return;
+    const open = this.serves ? jobs : jobs.filter(([name]) => !this.work.has(name));
+    if (open.length === 0) return;
+    await this.work.begin();
+    this.computed = true;
+    this.savable(true);
+    try {
+      await this.place.run(open, {
+        progress: (name, share) => this.live?.progress(name, share),
+        finished: (name, seconds) => {
+          this.progress.end(name, seconds);
+          this.live?.finished(name, seconds);
+        },
+      });
+    } finally {
+      this.savable(false);
+      await this.work.note(this.seconds);
+    }
+  }
+
   private async tracked<T>(name: string, compute: (progress: PartProgress) => Promise<T>): Promise<T> {
     this.signal.throwIfAborted();
     await this.work.begin();
@@ -276,10 +327,55 @@ export async function runExperiment(
     { resume: options.resume ?? false },
   );
   try {
-    return await runIn(work, experiment, { name, preset, settings, seed, out }, options, context);
+    const { workers = 1 } = options;
+    const changes = changesOf(settings, experiment.presets[preset]);
+    const job = {
+      experiment: name,
+      preset,
+      set: changes,
+      seed,
+      dataDir: options.dataDir,
+      precision,
+      folder: work.path,
+    };
+    const place = workers > 1 ? await workersFor(job, workers, context) : undefined;
+    return await runIn(work, experiment, { name, preset, settings, seed, out }, options, context, place);
   } finally {
     await work.release();
   }
+}
+
+/** Worker processes for the jobs of a run, loaded where they are asked for. */
+async function workersFor(run: WorkerRun, workers: number, context: RunContext): Promise<JobPlace> {
+  const { jobWorkers } = await import("./job-workers.js");
+  return jobWorkers(run, workers, context.signal);
+}
+
+/** What a worker needs to know of a run to do its jobs: JSON. */
+export interface WorkerRun {
+  readonly experiment: string;
+  readonly preset: PresetName;
+  /** What differs from the preset, "name=value" each. */
+  readonly set: readonly string[];
+  readonly seed: number;
+  readonly dataDir: string | undefined;
+  readonly precision: string;
+  readonly folder: string;
+}
+
+/** Runs an experiment's script in a worker, up to `ahead`, whose jobs `place` is given. Never comes to results. */
+export async function serveExperiment(
+  { experiment: name, preset, set, seed, dataDir, folder }: WorkerRun,
+  experiment: Experiment,
+  device: WebGpuDevice,
+  context: RunContext,
+  place: JobPlace,
+): Promise<never> {
+  const settings = changedSettings(name, experiment.presets[preset], set);
+  const work = WorkFolder.shared(folder);
+  const run = new ExperimentRun(name, preset, settings, seed, device, work, dataDir, context, set, place);
+  await experiment.run(run);
+  throw new KilogradError("WORKER", `${name}: has no parts that workers could compute`);
 }
 
 async function runIn(
@@ -292,13 +388,14 @@ async function runIn(
     readonly seed: number;
     readonly out: string;
   },
-  { dataDir }: ExperimentOptions,
+  { dataDir, workers }: ExperimentOptions,
   context: RunContext,
+  place: JobPlace | undefined,
 ) {
   const { name, preset, settings, seed, out } = identity;
   const device = await context.openDevice({ tinyDispatches: experiment.tinyDispatches ?? false });
   const changes = changesOf(settings, experiment.presets[preset]);
-  const run = new ExperimentRun(name, preset, settings, seed, device, work, dataDir, context, changes);
+  const run = new ExperimentRun(name, preset, settings, seed, device, work, dataDir, context, changes, place);
   try {
     const result = await experiment.run(run);
     const { report, figures, pictures = new Map(), metrics: own, questions = [], recipe = "", summary } = result;
@@ -321,7 +418,7 @@ async function runIn(
     if (context.signal.aborted) {
       await work.note(run.seconds);
       const again = commandText(["run", name], {
-        ...{ preset, seed, "data-dir": dataDir, ...precisionOption(device), set: changes, out, resume: true },
+        ...{ preset, seed, "data-dir": dataDir, ...precisionOption(device), set: changes, workers, out, resume: true },
       });
       context.say(`What is finished is kept. Go on with\n  ${again}`);
     }

@@ -65,7 +65,17 @@ export class WorkFolder {
     readonly earlierSeconds: number,
     /** Lets other processes in again. */
     readonly release: () => Promise<void>,
-  ) {}
+    /** Of a process that computes parts for the one that holds the folder. */
+    private readonly isShared = false,
+  ) {
+    this.begun = isShared;
+  }
+
+  /** The folder of a run that another process holds, for which this one computes parts. */
+  static shared(path: string): WorkFolder {
+    const nobody = { experiment: "", preset: "", seed: 0, precision: "", version: "", settings: {} };
+    return new WorkFolder(path, nobody, true, 0, async () => {}, true);
+  }
 
   /**
    * Takes a folder for a run. What is in it stays as it is until the run begins.
@@ -155,6 +165,7 @@ export class WorkFolder {
   }
 
   private async mark(state: Pick<RunFile, "finished" | "seconds">): Promise<void> {
+    if (this.isShared) return;
     await writeJson(join(this.path, "run.json"), { ...this.identity, ...state });
   }
 }

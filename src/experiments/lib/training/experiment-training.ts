@@ -14,7 +14,7 @@ import type { Samples } from "../../../nn/samples.js";
 import type { FitOptions } from "../../../nn/training/options.js";
 import { KilogradError, UsageError } from "../../../tensor/errors.js";
 import { number } from "../../../tensor/options.js";
-import type { ExperimentRun } from "../frame/experiment.js";
+import type { ExperimentRun, Job } from "../frame/experiment.js";
 import type { PartProgress } from "../frame/experiment-progress.js";
 import { liveCurves } from "../frame/live-curves.js";
 import { checkMemory } from "../frame/memory-limit.js";
@@ -81,9 +81,10 @@ function checkTraining({ architecture, batchSize, ...plan }: TrainingPlan<unknow
   checkMemory("batch", { network: architecture, images: Math.min(batchSize, plan.data.count) });
 }
 
-/** Trains a throw-away copy for about a second. Gives seconds per step. */
+/** Trains a throw-away copy for about a second. Gives seconds per step; in a worker, which estimates nothing, 0. */
 export async function measureStep(run: ExperimentRun, plan: TrainingPlan<unknown>): Promise<number> {
   checkTraining(plan);
+  if (run.serves) return 0;
   const model = plan.architecture.build({ device: run.device, seed: run.seed });
   const optimizer = plan.optimizer(stepsOf(plan));
   const begun = performance.now();
@@ -175,6 +176,12 @@ export function trainPart<Kept = undefined>(
     },
   });
 }
+
+/** A training of its own, for `ExperimentRun.ahead`: the model is kept as a part. */
+export const trainingJob = (run: ExperimentRun, name: string, plan: () => TrainingPlan<unknown>): Job => [
+  name,
+  async () => (await trainPart(run, name, plan())).model.dispose(),
+];
 
 const evaluationOptions = ({ loss = crossEntropy }: TrainingPlan<unknown>, signal: AbortSignal) => ({ loss, signal });
 
