@@ -378,6 +378,12 @@ const rights: Readonly<Record<string, Right>> = {
       values: { min: 0 },
     },
   ],
+  "io.parallelChart": () => [
+    {
+      ...{ title: "t", width: 300, height: 200, axes: [{ label: "a", ticks: [{ at: 0, text: "0" }] }, { label: "b", ticks: [] }] },
+      groups: [{ name: "g", look: "strong", lines: [[0, 1], [0.5, Number.NaN]] }],
+    },
+  ],
   "io.confusionMatrix": () => [
     {
       labels: ["a", "b"],
@@ -516,6 +522,7 @@ const rights: Readonly<Record<string, Right>> = {
   "sweeps.tpe": () => [{ startup: 1, candidates: 2 }],
   "sweeps.median": () => [{ startup: 1, minSteps: 1 }],
   "sweeps.asha": () => [{ minSteps: 1, factor: 2 }],
+  "sweeps.writeSweepReport": (t) => [t.file("no sweep")],
   "sweeps.sweep": (t) => [
     {
       space: { kind: Sweeps.choice(["a", "b"]), x: Sweeps.uniform(0, 1, { when: { kind: "a" } }) },

@@ -303,10 +303,14 @@ function addTable(
             : (outcome?.status ?? "running"),
         ];
       }),
-      caption:
-        (rows.length < trials.length
-          ? `The best ${rows.length} of ${trials.length.toLocaleString("en-US")}; all are in trials.csv and trials.json. `
-          : "") + `Small curves: reported ${goal.figure}, all on one scale. Of a stopped trial its last report.`,
+      caption: [
+        ...(rows.length < trials.length
+          ? [
+              `The best ${rows.length} of ${trials.length.toLocaleString("en-US")}; all are in trials.csv and trials.json.`,
+            ]
+          : []),
+        `Small curves: reported ${goal.figure}, all on one scale. Of a stopped trial its last report.`,
+      ].join(" "),
     });
   });
 }

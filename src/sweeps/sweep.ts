@@ -7,7 +7,7 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { prepareOutputFolder } from "../io/files.js";
 import { lockFolder, refuseLocked } from "../io/folder-lock.js";
-import { UsageError } from "../tensor/errors.js";
+import { KilogradError, UsageError } from "../tensor/errors.js";
 import {
   boolean,
   callable,
@@ -149,8 +149,11 @@ export const STOP_FILE = "stop";
 const LOOK_AGAIN_MS = 250;
 
 /** What the signal of a sweep is aborted with by `kilograd sweep stop`. */
-export class SweepStopped extends Error {
+export class SweepStopped extends KilogradError {
   override readonly name = "SweepStopped";
+  constructor() {
+    super("STOPPED", "sweep: was stopped; what is finished is kept");
+  }
 }
 
 /**
@@ -237,7 +240,7 @@ export async function sweepAt(options: SweepOptions, place: TrialPlace): Promise
   const ended = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
   await rm(join(folder, STOP_FILE), { force: true });
   const looking = setInterval(() => {
-    if (existsSync(join(folder, STOP_FILE))) stop.abort(new SweepStopped("the sweep was stopped"));
+    if (existsSync(join(folder, STOP_FILE))) stop.abort(new SweepStopped());
   }, 300).unref();
   try {
     const opened = await Journal.open(join(folder, JOURNAL));

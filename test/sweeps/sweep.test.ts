@@ -147,7 +147,7 @@ describe("a sweep", () => {
     const given = basic({ trials: 100_000, trial: jittery(1) });
     const run = sweep(given);
     setTimeout(() => writeFileSync(join(given.folder, "stop"), ""), 200);
-    await expect(run).rejects.toThrow("the sweep was stopped");
+    await expect(run).rejects.toThrow("sweep: was stopped");
     expect((await sweepState(given.folder)).trials.size).toBeGreaterThan(0);
   });
 
