@@ -380,8 +380,25 @@ const rights: Readonly<Record<string, Right>> = {
   ],
   "io.parallelChart": () => [
     {
-      ...{ title: "t", width: 300, height: 200, axes: [{ label: "a", ticks: [{ at: 0, text: "0" }] }, { label: "b", ticks: [] }] },
-      groups: [{ name: "g", look: "strong", lines: [[0, 1], [0.5, Number.NaN]] }],
+      ...{
+        title: "t",
+        width: 300,
+        height: 200,
+        axes: [
+          { label: "a", ticks: [{ at: 0, text: "0" }] },
+          { label: "b", ticks: [] },
+        ],
+      },
+      groups: [
+        {
+          name: "g",
+          look: "strong",
+          lines: [
+            [0, 1],
+            [0.5, Number.NaN],
+          ],
+        },
+      ],
     },
   ],
   "io.confusionMatrix": () => [

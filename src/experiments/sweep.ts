@@ -313,7 +313,9 @@ export async function sweepStatus(folder: string) {
   };
 }
 
-/** `kilograd sweep stop`: asks the process that runs the sweep in a folder to end. @throws UsageError where none does */
+/**
+ * `kilograd sweep stop`: asks the process that runs the sweep in a folder to end. @throws UsageError where none does
+ */
 export async function sweepStop(folder: string): Promise<void> {
   await sweepState(folder);
   const isRunning = await refuseLocked(folder).then(

@@ -380,7 +380,13 @@ export function confusionMatrix(options: ConfusionMatrixOptions): string {
 export interface ParallelAxis {
   readonly label: string;
   /** Texts at places of [0, 1] of the axis, from below. */
-  readonly ticks: readonly { readonly at: number; readonly text: string }[];
+  readonly ticks: readonly ParallelTick[];
+}
+
+/** A text beside an axis. */
+export interface ParallelTick {
+  readonly at: number;
+  readonly text: string;
 }
 
 /** Lines of {@link parallelChart} that look alike. */
@@ -400,6 +406,7 @@ export interface ParallelChartOptions extends ChartOptions {
 }
 
 const parallelRules: Rules<ParallelChartOptions> = { ...chartRules, axes: objects, groups: objects };
+const parallelTickRules: Rules<ParallelTick> = { at: number(), text: string };
 const parallelAxisRules: Rules<ParallelAxis> = { label: string, ticks: objects };
 const parallelLinesRules: Rules<ParallelLines> = {
   name: string,
@@ -415,12 +422,15 @@ const looks = {
 /**
  * Lines over several axes side by side, as SVG: one for each thing that has a place on every axis. A group of lines is
  * one path, so that thousands of lines are drawn as quickly as a few.
+ * @example parallelChart({ axes: [{ label: "a", ticks: [] }, { label: "b", ticks: [] }],
+ * groups: [{ name: "all", look: "plain", lines: [[0, 1], [0.5, 0.2]] }] })
  * @throws UsageError where a line has not one place per axis
  */
 export function parallelChart(options: ParallelChartOptions): string {
   const given = checkOptions("parallelChart", options, parallelRules, ["axes", "groups"]);
   const axes = checkAll("parallelChart: axes", given.axes, parallelAxisRules, ["label", "ticks"]);
   const groups = checkAll("parallelChart: groups", given.groups, parallelLinesRules, ["name", "look", "lines"]);
+  for (const { ticks } of axes) checkAll("parallelChart: ticks", ticks, parallelTickRules, ["at", "text"]);
   for (const { name, lines } of groups) for (const line of lines) sameLength(name, axes, { line });
   const draw = (size: "wide" | "narrow", { title, width, height }: Size): string => {
     const heading = title ? titleLines(title, width) : [];

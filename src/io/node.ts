@@ -1,5 +1,5 @@
 // The public names of `io` in kilograd/node: those of memory, and files, pictures, charts and reports.
-export { barChart, confusionMatrix, lineChart } from "./charts.js";
+export { barChart, confusionMatrix, lineChart, type ParallelChartOptions, parallelChart } from "./charts.js";
 export { prepareOutputFolder, writeFileAtomic, writeJson } from "./files.js";
 export { encodeGif, type GifFrame, type GifOptions } from "./gif.js";
 export { type GridCell, type GridCells, type GridOptions, pictureGrid } from "./grid.js";

@@ -1,5 +1,5 @@
-// The script of reports, as text: picture grids and tables are sorted, and pictures opened. A report is whole without it.
-// It asks for nothing from outside, and the page's policy admits it by its digest alone.
+// The script of reports, as text: picture grids and tables are sorted, and pictures opened. A report is whole without
+// it. It asks for nothing from outside, and the page's policy admits it by its digest alone.
 import { createHash } from "node:crypto";
 
 export const reportScript = `

@@ -7,9 +7,9 @@ const GROUPS = 5;
 
 /**
  * The share of the figure's variance that a parameter explains by itself: epsilon squared (Kelley 1935) of the figures'
- * ranks, (B - (k - 1) W / (n - k)) / T, at least 0. Values are in k groups: those of a choice, or equal parts of a range; a
- * group of their own are trials without the parameter. B, W and T are sums of squares between groups, within them, and
- * in all. Chance alone gives 0 on average. What parameters explain only together is not seen.
+ * ranks, (B - (k - 1) W / (n - k)) / T, at least 0. Values are in k groups: those of a choice, or equal parts of a
+ * range; a group of their own are trials without the parameter. B, W and T are sums of squares between groups, within
+ * them, and in all. Chance alone gives 0 on average. What parameters explain only together is not seen.
  * @param losses of the trials; NaN is left out
  */
 export function importances(

@@ -1,6 +1,6 @@
-// Sobol's sequence: points that fill the unit cube evenly. Directions are those of Joe and Kuo (2008, "Constructing Sobol
-// sequences with better two-dimensional projections", new-joe-kuo-6.21201). A digital shift by the seed (Owen 1995)
-// gives other points of the same evenness.
+// Sobol's sequence: points that fill the unit cube evenly. Directions are those of Joe and Kuo (2008, "Constructing
+// Sobol sequences with better two-dimensional projections", new-joe-kuo-6.21201). A digital shift by the seed (Owen
+// 1995) gives other points of the same evenness.
 import { threefry } from "../tensor/random.js";
 
 /**

@@ -1,7 +1,7 @@
 // A sweep: many trials of one trial function over a space of parameters. It hands out orders, counts each outcome once,
 // keeps a journal, and goes on from it. What a trial is given depends on its number, and, where a search learns or
-// trials are stopped early, on the outcomes of the trials up to a fixed distance before it. Those are waited for. So the
-// same sweep comes to the same figures on any number of workers, however fast each is.
+// trials are stopped early, on the outcomes of the trials up to a fixed distance before it. Those are waited for. So
+// the same sweep comes to the same figures on any number of workers, however fast each is.
 import { existsSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -96,8 +96,8 @@ export interface SweepOptions {
   /** Tries of a trial that throws, or whose worker is killed, before it has failed; default 3. */
   readonly attempts?: number;
   /**
-   * A search that learns, and early stopping, look at the trials up to `number - delay`, and wait for these. Default: the
-   * number of workers. The figures depend on it, not on the workers.
+   * A search that learns, and early stopping, look at the trials up to `number - delay`, and wait for these. Default:
+   * the number of workers. The figures depend on it, not on the workers.
    */
   readonly delay?: number;
   /** Goes on with the sweep in the folder. */

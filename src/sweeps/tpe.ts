@@ -106,8 +106,9 @@ function categorical(k: number, positions: readonly number[]): Density {
 }
 
 /**
- * A mixture of normal distributions within [0, 1]: one at each position, and a wide one of all that is possible. Each is
- * as wide as it is far to the farther of its neighbours, at least 1 / min(100, n + 2), so that many trials make it sharp.
+ * A mixture of normal distributions within [0, 1]: one at each position, and a wide one of all that is possible. Each
+ * is as wide as it is far to the farther of its neighbours, at least 1 / min(100, n + 2), so that many trials make it
+ * sharp.
  */
 function parzen(positions: readonly number[]): Density {
   const centres = [...positions, 0.5].toSorted((a, b) => a - b);

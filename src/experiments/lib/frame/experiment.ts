@@ -244,8 +244,8 @@ export class ExperimentRun<S extends Settings = Settings> {
 
   /**
    * Jobs that do not need each other: with workers they are done in these, several at once, and kept as parts. Whatever
-   * asks for the parts afterwards reads them back. Without workers nothing happens, and the parts are computed when they
-   * are asked for. Figures are the same. Once in a run.
+   * asks for the parts afterwards reads them back. Without workers nothing happens, and the parts are computed when
+   * they are asked for. Figures are the same. Once in a run.
    */
   async ahead(jobs: readonly Job[]): Promise<void> {
     if (this.place === undefined) return;
