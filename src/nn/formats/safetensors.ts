@@ -76,13 +76,16 @@ async function read(source: FileSource): Promise<ModelFile> {
     new Map([...tensors].flatMap(([name, t]) => (name.startsWith(prefix) ? [[name.slice(prefix.length), t]] : [])));
   const special = (name: string) => name.startsWith(OPTIMIZER_PREFIX) || name.startsWith(CALLBACK_PREFIX);
   const training = part("training");
+  const model = part("model");
+  // A class of layers that is not there before an ONNX file is read, or what was made of one.
+  if (metadata["model"]?.includes('"OnnxGraph"')) await import("./onnx/layer.js");
   const seed = metadata["seed"]?.trim() ? Number(metadata["seed"]) : Number.NaN;
   if (!Number.isFinite(seed)) {
     throw new DataError(`${path}: its seed must be a number, is ${JSON.stringify(metadata["seed"] ?? null)}`);
   }
   return {
     path,
-    config: checkedModelConfig(part("model"), `${path}: its model`),
+    config: checkedModelConfig(model, `${path}: its model`),
     seed,
     weights: new Map([...tensors].filter(([name]) => !special(name))),
     slots: withPrefix(OPTIMIZER_PREFIX),

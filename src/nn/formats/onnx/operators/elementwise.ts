@@ -218,7 +218,10 @@ export const elementwise: Operators = {
     const inside = where(less(x, -bound), add(x, bias), zeros(x.device, [], x.dtype));
     return call.like(0, where(greater(x, bound), sub(x, bias), inside));
   },
-  PRelu: binary((x, slope, call) => {
+  PRelu: binary((x, given, call) => {
+    // Below operator set 7 a list of slopes is one for each channel.
+    const channels = call.opset < 7 && given.rank === 1 && given.size > 1;
+    const slope = channels ? reshape(given, [given.size, ...new Array<number>(x.rank - 2).fill(1)]) : given;
     if (!isWhole(call)) return prelu(x, slope);
     return where(less(x, 0), mul(x, slope), x);
   }),

@@ -1,5 +1,5 @@
-// Resize and Upsample: along each axis a matrix of weights, which the host computes from sizes alone. Where every output
-// is one input, those are picked instead.
+// Resize and Upsample: along each axis a matrix of weights, which the host computes from sizes alone. Where every
+// output is one input, those are picked instead.
 import { add, cast } from "../../../../autograd/ops/elementwise.js";
 import { gather } from "../../../../autograd/ops/gather.js";
 import { matmul } from "../../../../autograd/ops/matmul.js";
