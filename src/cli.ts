@@ -448,6 +448,20 @@ program
       "0-255",
     ]),
   )
+  .addOption(
+    option(
+      "--threshold <share>",
+      "name no class that is less likely, from 0 to 1; default 0.3",
+      decimalNumber({ from: 0, to: 1 }),
+    ),
+  )
+  .addOption(
+    option(
+      "--preview [port]",
+      "show frames with boxes on a page of this machine, at this port or any free one",
+      wholeNumber(1, 65_535),
+    ),
+  )
   .addOption(option("--json", "print a line of JSON for every frame"))
   .action(async (given: CameraOptions) => {
     const { camera } = await import("./experiments/camera.js");

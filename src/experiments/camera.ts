@@ -4,14 +4,16 @@
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { buildModel, loadModel, readModelFile } from "../nn/checkpoint.js";
+import { Rescaling } from "../nn/layers/preprocessing.js";
 import type { Model } from "../nn/model.js";
 import type { Device } from "../tensor/device.js";
 import { UsageError } from "../tensor/errors.js";
 import { formatShape } from "../tensor/shape.js";
 import { type Box, checkBox, cropped, middleSquare, overlap, parseBox } from "./lib/faces/crop.js";
 import { FaceFinder } from "./lib/faces/face-finder.js";
-import { FACE_SIDE, FaceClassifier, STANDARDIZED, standardized } from "./lib/faces/faces.js";
+import { FACE_SIDE, FaceClassifier, PIXELS, STANDARDIZED, standardized } from "./lib/faces/faces.js";
 import { defaultDevice, type Frame, type FrameSource, frames } from "./lib/faces/frames.js";
+import { Preview } from "./lib/faces/preview.js";
 import type { RunContext } from "./lib/frame/run.js";
 import { counted, milliseconds, percent } from "./lib/report/text.js";
 
@@ -28,15 +30,26 @@ export interface CameraOptions {
   readonly classes?: string;
   /** Which pixels the model takes; default: as its file says, else 0-1. */
   readonly pixels?: "0-1" | "0-255";
+  /** Least probability of the class that is named; below it none is. Default {@link LEAST_CONFIDENCE}. */
+  readonly threshold?: number;
+  /** A page on this machine that shows frames with boxes: `true` at any free port, or a port. */
+  readonly preview?: boolean | number;
   readonly json?: boolean;
 }
+
+/** Twice chance for seven emotions: below it a guess is hardly better than none. */
+export const LEAST_CONFIDENCE = 0.3;
 
 /** What is told of a frame. */
 export interface FrameReport {
   readonly frame: number;
   /** What was classified, in pixels of the frame; null where no face was found. Then nothing is said of it. */
   readonly face: Box | null;
+  /** The finder's probability that it is one; null where its place was given. */
+  readonly faceConfidence: number | null;
+  /** Null where there is no face, and where the likeliest class is less likely than the threshold. */
   readonly class: string | null;
+  /** Of the likeliest class. */
   readonly confidence: number | null;
   readonly probabilities: Readonly<Record<string, number>> | null;
   /** From the complete frame to the answer. */
@@ -55,6 +68,10 @@ const LINE_EVERY_MS = 1000;
 /** Runs until the source ends or Ctrl-C; returns what was done in all. */
 export async function camera(options: CameraOptions, context: RunContext, out: NodeJS.WriteStream = process.stdout) {
   const source = sourceOf(options);
+  const { threshold = LEAST_CONFIDENCE } = options;
+  if (!(threshold >= 0 && threshold <= 1)) {
+    throw new UsageError(`camera: --threshold must be from 0 to 1, given ${threshold}`);
+  }
   const wantedCrop = options.crop === undefined ? undefined : parseBox(options.crop);
   const path = options.model ?? usualModels.find((candidate) => existsSync(candidate));
   if (path === undefined) {
@@ -68,28 +85,37 @@ export async function camera(options: CameraOptions, context: RunContext, out: N
   const model = buildModel(file, device);
   const display = new Display(out, options.json ?? false);
   const clock = new Clock();
+  let preview: Preview | undefined;
   try {
+    if (options.preview !== undefined && options.preview !== false) {
+      preview = await Preview.start(options.preview === true ? 0 : options.preview);
+      context.say(`Frames with boxes are at ${preview.address}, for browsers of this machine.`);
+    }
     const names = classNamesOf(model, { given: options.classes, noted: file.notes["classNames"], path });
-    const prepare = preparationOf(options.pixels, file.notes["pixels"]);
+    const prepare = preparationOf(options.pixels, file.notes["pixels"], model);
     const faceOf = wantedCrop === undefined ? await faceLookup(path, device, context) : cropLookup(wantedCrop);
     const classifier = new FaceClassifier(model, prepare);
     try {
       // The first answers compile and record: not while a camera waits.
       for (let i = 0; i < 2; i++) await classifier.answer(new Float32Array(FACE_SIDE * FACE_SIDE));
       for await (const frame of frames(source, context)) {
-        const face = await faceOf.find(frame);
+        const found = await faceOf.find(frame);
+        const face = found?.box;
         const size = { width: FACE_SIDE, height: FACE_SIDE, factor: 1 / 255 };
         const answer = face && (await classifier.answer(cropped(frame, face, size)));
         if (context.signal.aborted) break;
         context.savable?.(true);
-        display.show({
+        const report: FrameReport = {
           frame: clock.frames,
           face: face ?? null,
-          class: answer ? names[answer.predicted]! : null,
+          faceConfidence: found?.confidence ?? null,
+          class: answer && answer.confidence >= threshold ? names[answer.predicted]! : null,
           confidence: answer?.confidence ?? null,
           probabilities: answer ? Object.fromEntries(names.map((name, i) => [name, answer.probabilities[i]!])) : null,
           ...clock.tick(frame),
-        });
+        };
+        display.show(report);
+        preview?.show(frame, { text: wordsOf(report), face: report.face, figures: figuresOf(report) });
       }
     } finally {
       classifier.dispose();
@@ -97,6 +123,7 @@ export async function camera(options: CameraOptions, context: RunContext, out: N
     }
   } finally {
     display.end();
+    await preview?.close();
     model.dispose();
   }
   const { frames: count, meanRate, meanLatency } = clock;
@@ -118,9 +145,15 @@ function sourceOf({ device, video, frames: folder }: CameraOptions): FrameSource
   return { kind: "device", device: device ?? defaultDevice() };
 }
 
+/** Where the face is, and how sure the finder is of it. */
+interface FoundBox {
+  readonly box: Box;
+  readonly confidence?: number;
+}
+
 /** Says where the face of a frame is. */
 interface FaceLookup {
-  find(frame: Frame): Promise<Box | undefined>;
+  find(frame: Frame): Promise<FoundBox | undefined>;
   dispose(): void;
 }
 
@@ -128,7 +161,7 @@ function cropLookup(crop: Box): FaceLookup {
   return {
     async find(frame) {
       checkBox(crop, frame);
-      return crop;
+      return { box: crop };
     },
     dispose() {},
   };
@@ -141,17 +174,17 @@ async function faceLookup(modelPath: string, device: Device, { say }: RunContext
     say(
       `There is no face finder at ${path}: the middle of every frame is taken for the face. Give its place with --crop.`,
     );
-    return { find: async (frame) => middleSquare(frame), dispose() {} };
+    return { find: async (frame) => ({ box: middleSquare(frame) }), dispose() {} };
   }
   const model = await loadModel(path, { device });
   const finder = new FaceFinder(model);
   let last: Box | undefined;
   return {
     async find(frame) {
-      const found = (await finder.find(frame))?.box;
+      const found = await finder.find(frame);
       // A face that stays is held still: half of each change.
-      last = found && last && overlap(found, last) > STEADY ? between(found, last) : found;
-      return last;
+      last = found && last && overlap(found.box, last) > STEADY ? between(found.box, last) : found?.box;
+      return found && last && { box: last, confidence: found.score };
     },
     dispose() {
       finder.dispose();
@@ -168,9 +201,14 @@ function between(a: Box, b: Box): Box {
   return { x: half(a.x, b.x), y: half(a.y, b.y), width: half(a.width, b.width), height: half(a.height, b.height) };
 }
 
-/** What becomes of pixels in [0, 1] before the model sees them. */
-function preparationOf(given: CameraOptions["pixels"], noted: unknown): (pixels: Float32Array) => Float32Array {
-  if (given === "0-255") return (pixels) => pixels.map((value) => 255 * value);
+/** What becomes of pixels in [0, 1] before the model sees them. One that rescales them itself takes bytes. */
+function preparationOf(
+  given: CameraOptions["pixels"],
+  noted: unknown,
+  model: Model,
+): (pixels: Float32Array) => Float32Array {
+  const own = noted === PIXELS || model.layers[0]?.placed.layer.className === Rescaling.className;
+  if (given === "0-255" || (given === undefined && own)) return (pixels) => pixels.map((value) => 255 * value);
   return given === undefined && noted === STANDARDIZED ? standardized : (pixels) => pixels;
 }
 
@@ -224,10 +262,20 @@ class Clock {
   }
 }
 
-const wordsOf = ({ class: name, confidence }: FrameReport) =>
-  name === null ? "no face" : `${name} ${percent(confidence!, 0)}`;
-const placeOf = ({ face }: FrameReport) =>
-  face === null ? "" : `face ${face.width}x${face.height} at ${face.x},${face.y}`;
+/** "happy 93 %", "no face", or where it is less sure than is asked for "unsure: happy 24 %". */
+function wordsOf({ class: name, face, confidence, probabilities }: FrameReport): string {
+  if (face === null || probabilities === null) return "no face";
+  if (name !== null) return `${name} ${percent(confidence!, 0)}`;
+  const [likeliest] = Object.entries(probabilities).reduce((a, b) => (b[1] > a[1] ? b : a));
+  return `unsure: ${likeliest} ${percent(confidence!, 0)}`;
+}
+const placeOf = ({ face, faceConfidence }: FrameReport) =>
+  face === null
+    ? ""
+    : `face ${face.width}x${face.height} at ${face.x},${face.y}${faceConfidence === null ? "" : ` (${percent(faceConfidence, 0)})`}`;
+/** All but what is said of the face. */
+const figuresOf = (report: FrameReport) =>
+  `${report.framesPerSecond.toFixed(1).padStart(5)} frames/s  ${milliseconds(report.latencyMs).padStart(7)}  ${placeOf(report)}  frame ${report.frame}`;
 
 /** One line that is refreshed in place on a terminal, now and then a plain line elsewhere, or JSON for every frame. */
 class Display {
@@ -244,15 +292,13 @@ class Display {
       this.out.write(`${JSON.stringify(report)}\n`);
       return;
     }
-    const line =
-      `${wordsOf(report).padEnd(16)}  ${report.framesPerSecond.toFixed(1).padStart(5)} frames/s  ` +
-      `${milliseconds(report.latencyMs).padStart(7)}  ${placeOf(report)}  frame ${report.frame}`;
+    const line = `${wordsOf(report).padEnd(16)}  ${figuresOf(report)}`;
     if (this.out.isTTY) {
       this.out.write(`\r\x1b[K${line.slice(0, Math.max(1, (this.out.columns || 80) - 1))}`);
       return;
     }
     const now = performance.now();
-    const said = report.class ?? "";
+    const said = report.class ?? (report.face === null ? "" : "unsure");
     if (said === this.lastClass && now - this.lastLine < LINE_EVERY_MS) return;
     this.out.write(`${line}\n`);
     this.lastLine = now;

@@ -7,6 +7,7 @@ import { loadCifar10 } from "../data/cifar10.js";
 import { type ImageDataset, type LabelledImages, limitImages } from "../data/dataset.js";
 import { fer2013Classes, loadFer2013, type RepeatedFaces } from "../data/fer2013.js";
 import { confusionMatrix, lineChart } from "../io/charts.js";
+import { writeFileAtomic } from "../io/files.js";
 import type { GridCell } from "../io/grid.js";
 import { Report, type TableCell } from "../io/report.js";
 import { loadModel } from "../nn/checkpoint.js";
@@ -15,18 +16,23 @@ import type { Model } from "../nn/model.js";
 import { adamW } from "../nn/optimizers.js";
 import { cosineDecay } from "../nn/schedules.js";
 import { DataError, UsageError } from "../tensor/errors.js";
+import { cameraScript } from "./lib/faces/camera-py.js";
 import { finderArchitecture } from "./lib/faces/face-finder.js";
 import { type FinderFigures, measureFinder, trainFinder } from "./lib/faces/face-finder-training.js";
 import {
+  bytesOf,
   distortFaces,
   FaceClassifier,
   faceArchitecture,
-  STANDARDIZED,
-  standardized,
-  standardizedFaces,
+  PIXELS,
+  preparedFaces,
+  withPreparation,
 } from "./lib/faces/faces.js";
 import { defineExperiment, type ExperimentRun } from "./lib/frame/experiment.js";
 import { type Grid, gridFiles } from "./lib/report/grids.js";
+import { layerTable } from "./lib/report/layer-table.js";
+import { emotionQuestions } from "./lib/report/questions/emotion.js";
+import { recipes } from "./lib/report/questions/recipes.js";
 import { counted, listed, milliseconds, percent, points } from "./lib/report/text.js";
 import { imageAt } from "./lib/report/train-report.js";
 import { type Classification, classify } from "./lib/training/classify.js";
@@ -59,6 +65,8 @@ const WANTED = 0.52;
 /** Faces shown per class, right and wrong. */
 const SHOWN = 7;
 const MODEL_FILE = "emotion.h5";
+/** The same as `kilograd camera` in Python, beside the model. */
+const SCRIPT_FILE = "camera.py";
 /** `kilograd camera` looks for it beside the model. */
 const FINDER_FILE = "face-finder.h5";
 /** Windows and scenes by which it is measured how long the finder takes. */
@@ -93,7 +101,7 @@ function classFigures(confusion: readonly (readonly number[])[]): ClassFigures[]
  * Milliseconds for each of `count` faces, from pixels on the host to probabilities on the host, one after the other.
  */
 async function latencies(model: Model, faces: LabelledImages, count: number): Promise<number[]> {
-  const classifier = new FaceClassifier(model, standardized);
+  const classifier = new FaceClassifier(model, (pixels) => pixels.map((value) => 255 * value));
   const times: number[] = [];
   try {
     for (let i = 0; i < count + WARM_UP; i++) {
@@ -158,12 +166,12 @@ export const experiment = defineExperiment<typeof reference>({
         `emotion: batch must be at most the ${faces.train.count} training images, given ${settings.batch}`,
       );
     }
-    const validation = standardizedFaces(faces.validation);
     const architecture = faceArchitecture(settings.filters, settings.dropout);
     const plan: TrainingPlan = {
       architecture,
-      data: standardizedFaces(faces.train),
-      validation,
+      // Prepared once, not at every step; the preparation becomes a part of the model afterwards.
+      data: await preparedFaces(run.device, faces.train),
+      validation: await preparedFaces(run.device, faces.validation),
       optimizer: (steps) => {
         const warmupSteps = Math.floor(steps / 20);
         const { learningRate, weightDecay } = settings;
@@ -194,10 +202,12 @@ export const experiment = defineExperiment<typeof reference>({
       `${counted(settings.epochs * Math.ceil(faces.train.count / settings.batch), "step")} of ${milliseconds(1000 * step)}`,
     );
 
-    const { model, notes } = await trainPart(run, "classifier", plan);
+    const { model: trained, notes } = await trainPart(run, "classifier", plan);
+    const model = await withPreparation(architecture, trained);
+    trained.dispose();
     try {
       const test = await run.part("answers", async (progress): Promise<Answered> => {
-        const images = standardizedFaces(faces.test);
+        const images = bytesOf(faces.test);
         const { signal } = run;
         const { images: _, ...answers } = await classify(model, images, {
           signal,
@@ -206,7 +216,7 @@ export const experiment = defineExperiment<typeof reference>({
         return answers;
       });
       const onTraining = await run.part("training images", async (progress) => {
-        const images = standardizedFaces(faces.train);
+        const images = bytesOf(faces.train);
         const { accuracy, loss } = await classify(model, images, {
           signal: run.signal,
           onProgress: (done) => progress(done / images.count),
@@ -217,8 +227,9 @@ export const experiment = defineExperiment<typeof reference>({
       const modelPath = join(run.folder, MODEL_FILE);
       await saveKerasModel(modelPath, model, {
         training: { optimizer: plan.optimizer(notes.steps).config(), loss: "sparse_categorical_crossentropy" },
-        notes: { classNames: fer2013Classes, pixels: STANDARDIZED, test: { accuracy: test.accuracy, loss: test.loss } },
+        notes: { classNames: fer2013Classes, pixels: PIXELS, test: { accuracy: test.accuracy, loss: test.loss } },
       });
+      await writeFileAtomic(join(run.folder, SCRIPT_FILE), cameraScript(MODEL_FILE, fer2013Classes));
       const again = await loadModel(modelPath, { device: run.device });
       const identical = await sameBits(model, again);
       again.dispose();
@@ -320,10 +331,16 @@ export const experiment = defineExperiment<typeof reference>({
             `${rate.toFixed(0)} faces a second, one after the other (${counted(times.length, "face")}): ${milliseconds(median)} from pixels to probabilities in the median, ${milliseconds(slow)} for the slowest twentieth.`,
           )
           .text(
-            `The model is saved as ${MODEL_FILE}, in Keras's HDF5 layout; read back, it has ${identical ? "the same bits" : "OTHER BITS"}. It takes faces of 48 x 48 pixels in [0, 1], standardised: ${STANDARDIZED}.`,
+            `The model is saved as ${MODEL_FILE}, in Keras's HDF5 layout; read back, it has ${identical ? "the same bits" : "OTHER BITS"}. It takes grey faces of 48 x 48 pixels from 0 to 255 and prepares them itself, in its first two layers: each face less its mean, divided by its standard deviation, so that light and contrast go. ${SCRIPT_FILE} beside it does the same as the command with OpenCV and Keras.`,
           )
-          .code(`kilograd camera --model ${modelPath}\nkeras.models.load_model("${MODEL_FILE}")`)
-          .details("Layers", (layers) => layers.code(architecture.summary()));
+          .code(
+            `kilograd camera --model ${modelPath}\npython ${join(run.folder, SCRIPT_FILE)}\nkeras.models.load_model("${MODEL_FILE}", compile=False).predict(pixels)`,
+          )
+          .details("Layers", (layers) =>
+            layers
+              .table(layerTable(architecture))
+              .text("Before them come the two layers that prepare the pixels, which have no weights."),
+          );
       });
       report.section("Finding the face", (section) => {
         if (finderFigures === undefined) {
@@ -348,8 +365,13 @@ export const experiment = defineExperiment<typeof reference>({
         trainAccuracy: onTraining.accuracy,
       };
       const { faces: several, acrossParts, labelsDiffer } = data.repeated;
+      const questions = emotionQuestions({
+        ...{ classes, accuracy: test.accuracy, standardError: error, human: published.human },
+        ...{ faceMs: median, facesPerSecond: rate, modelFile: MODEL_FILE, finder: finderFigures },
+      });
       return {
         report,
+        ...{ questions, recipe: recipes.emotion },
         figures: [
           {
             label: "PrivateTest accuracy",
@@ -377,7 +399,7 @@ export const experiment = defineExperiment<typeof reference>({
           source: data.source,
           finder: finderFigures ?? null,
           parameters: architecture.countParameters(),
-          model: { file: MODEL_FILE, sameBitsReadBack: identical, pixels: STANDARDIZED },
+          model: { file: MODEL_FILE, sameBitsReadBack: identical, pixels: PIXELS },
           timing: { ...notes.timing, faceMsMedian: median, faceMs95: slow, facesPerSecond: rate },
         },
         summary:

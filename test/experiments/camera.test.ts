@@ -21,12 +21,14 @@ import {
   inputArguments,
   parsePgm,
 } from "../../src/experiments/lib/faces/frames.js";
+import { Preview } from "../../src/experiments/lib/faces/preview.js";
 import { encodeGrayPng } from "../../src/io/png.js";
 import { architecture } from "../../src/nn/architecture.js";
 import { saveModel } from "../../src/nn/checkpoint.js";
 import { saveKerasModel } from "../../src/nn/keras-models.js";
 import { flatten } from "../../src/nn/layers/core.js";
 import { dense } from "../../src/nn/layers/dense.js";
+import { rescaling } from "../../src/nn/layers/preprocessing.js";
 import { DataError, KilogradError, UsageError } from "../../src/tensor/errors.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import { openDevice } from "../../src/webgpu/open-device.js";
@@ -271,6 +273,43 @@ describe("frames", () => {
   });
 });
 
+describe("the preview", () => {
+  const frame = { width: 800, height: 400, pixels: new Uint8Array(800 * 400).fill(128) };
+  const caption = { text: "happy 93 %", face: { x: 200, y: 100, width: 100, height: 100 }, figures: "9 frames/s" };
+
+  it("shows the last frame with a box, to browsers of this machine", async () => {
+    const preview = await Preview.start(0);
+    const page = await (await fetch(preview.address)).text();
+    expect(page).toContain("<h1>kilograd camera</h1>");
+    expect(page).toMatch(/default-src 'none'; img-src 'self'; .* script-src 'sha256-/);
+    expect((await fetch(`${preview.address}frame.png`)).status).toBe(404);
+    const events = (await fetch(`${preview.address}events`)).body!.getReader();
+    const next = async () => new TextDecoder().decode((await events.read()).value);
+    expect(await next()).toContain("retry");
+    preview.show(frame, caption);
+    // One that comes at once is passed over.
+    preview.show(frame, { ...caption, text: "sad 80 %" });
+    expect(JSON.parse((await next()).replace("data: ", ""))).toEqual({
+      number: 1,
+      width: 800,
+      height: 400,
+      ...caption,
+    });
+    const picture = Buffer.from(await (await fetch(`${preview.address}frame.png?1`)).arrayBuffer());
+    expect([picture.readUInt32BE(16), picture.readUInt32BE(20)]).toEqual([640, 320]);
+    const { address } = preview;
+    await preview.close();
+    await expect(fetch(address)).rejects.toThrow();
+  });
+
+  it("needs a port that is free", async () => {
+    const preview = await Preview.start(0);
+    const port = Number(new URL(preview.address).port);
+    await expect(Preview.start(port)).rejects.toThrow(`preview: needs a port that is free, given ${port}`);
+    await preview.close();
+  });
+});
+
 describe("finding faces", () => {
   const random = new RandomStream(1, "pictures");
   const pictures = (count: number, side: number, channels: number) => ({
@@ -375,7 +414,7 @@ describe.skipIf(process.platform === "win32")("what the user says of a model", (
     };
     const written: string[] = [];
     const out = { write: (text: string) => written.push(text) } as unknown as NodeJS.WriteStream;
-    await camera({ model: path, video: at("grey.mkv"), json: true, ...given }, context, out);
+    await camera({ model: path, video: at("grey.mkv"), json: true, threshold: 0, ...given }, context, out);
     return JSON.parse(written.join(""));
   }
 
@@ -387,6 +426,36 @@ describe.skipIf(process.platform === "win32")("what the user says of a model", (
   ] as const)("pixels %s", async (pixels, sum) => {
     const { probabilities } = await answer({ ...(pixels && { pixels }) });
     expect(probabilities!["yes"]).toBeCloseTo(1 / (1 + Math.exp(1 - 1e-4 * sum)), 5);
+  });
+
+  it("pixels 0-255 of a model that rescales them itself, whatever its notes", async () => {
+    const own = architecture({ inputShape: [48, 48, 1] }, [
+      rescaling({ scale: 2 }),
+      flatten(),
+      dense({ units: 2, activation: "softmax" }),
+    ]).build({ device });
+    const { kernel, bias } = own.layer("dense").weights;
+    kernel!.assign(Float32Array.from({ length: 2 * 2304 }, (_, i) => (i % 2 === 0 ? 0 : 1e-6)));
+    bias!.assign(Float32Array.of(0, -1));
+    await saveModel(at("own.safetensors"), own);
+    own.dispose();
+    const of = async (given: CameraOptions) =>
+      (await answer({ model: at("own.safetensors"), ...given })).probabilities!;
+    const expected = (scale: number) => 1 / (1 + Math.exp(1 - 1e-6 * 2 * grey * scale * 2304));
+    expect((await of({}))["class 1"]).toBeCloseTo(expected(1), 5);
+    expect((await of({ pixels: "0-1" }))["class 1"]).toBeCloseTo(expected(1 / 255), 5);
+  });
+
+  it("below which probability no class is named", async () => {
+    const sure = await answer({ pixels: "0-1" });
+    expect([sure.class, sure.confidence]).toEqual(["no", expect.closeTo(0.71, 2)]);
+    const unsure = await answer({ pixels: "0-1", threshold: 0.75 });
+    expect([unsure.class, unsure.confidence, unsure.probabilities]).toEqual([
+      ...[null, sure.confidence, sure.probabilities],
+    ]);
+    for (const threshold of [-0.1, 1.1, Number.NaN]) {
+      await expect(answer({ threshold })).rejects.toThrow("--threshold must be from 0 to 1");
+    }
   });
 
   it("names of classes", async () => {
@@ -442,7 +511,7 @@ describe.skipIf(!hasFfmpeg || !hasFaces)("on a video of FER2013 faces (skipped w
     const out = { isTTY, columns: 80, write: (text: string) => written.push(text) } as unknown as NodeJS.WriteStream;
     const signal = new AbortController().signal;
     const context = { openDevice: async () => device, signal, say: (text: string) => void said.push(text) };
-    await camera({ model: at("emotion.h5"), ...given }, context, out);
+    await camera({ model: at("emotion.h5"), threshold: 0, ...given }, context, out);
     return { text: written.join(""), said: said.join("\n") };
   }
   const reports = (text: string): FrameReport[] =>
@@ -498,6 +567,19 @@ describe.skipIf(!hasFfmpeg || !hasFaces)("on a video of FER2013 faces (skipped w
     expect(reports(text)[0]).toMatchObject({ face: null, class: null, confidence: null, probabilities: null });
     expect(said).not.toMatch(/There is no face finder/);
     expect((await run(given)).text).toMatch(/^no face/);
+  });
+
+  it("says how sure the finder is, and names nothing that the model is unsure of", async () => {
+    mkdirSync(at("sure-finder"));
+    const finder = finderArchitecture().build({ device, seed: 2 });
+    finder.layer("dense").weights["bias"]!.assign(Float32Array.of(-50, 50));
+    await saveKerasModel(join(at("sure-finder"), "face-finder.h5"), finder);
+    await saveKerasModel(join(at("sure-finder"), "emotion.h5"), model);
+    finder.dispose();
+    const given = { video: at("exact.mkv"), model: join(at("sure-finder"), "emotion.h5"), threshold: 1 };
+    const [first] = reports((await run({ ...given, json: true })).text);
+    expect(first).toMatchObject({ class: null, faceConfidence: expect.closeTo(1), confidence: expect.any(Number) });
+    expect((await run(given)).text).toMatch(/^unsure: class \d \d+ % .* face \d+x\d+ at \d+,\d+ \(100 %\)/);
   });
 
   it("refuses two sources, a missing model, and models of something else", async () => {

@@ -1,15 +1,28 @@
 // The experiment on emotions, with tiny settings on drawn faces. Looked at are figures, report, the files for the
 // camera, and what happens without pictures for the face finder.
 
+import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { fer2013Classes } from "../../src/data/fer2013.js";
 import { experiment, onlyHere, repeatedRemark } from "../../src/experiments/emotion.js";
-import { STANDARDIZED, standardized } from "../../src/experiments/lib/faces/faces.js";
-import { readModelFile } from "../../src/nn/checkpoint.js";
+import { cameraScript } from "../../src/experiments/lib/faces/camera-py.js";
+import {
+  bytesOf,
+  faceArchitecture,
+  PIXELS,
+  preparedFaces,
+  standardized,
+  withPreparation,
+} from "../../src/experiments/lib/faces/faces.js";
+import { encodeGrayPng } from "../../src/io/png.js";
+import { loadModel, readModelFile } from "../../src/nn/checkpoint.js";
+import { saveKerasModel } from "../../src/nn/keras-models.js";
 import { DataError, UsageError } from "../../src/tensor/errors.js";
 import { RandomStream } from "../../src/tensor/random.js";
+import { openDevice } from "../../src/webgpu/open-device.js";
 import { tinyRuns } from "./tiny.js";
 
 const runs = tinyRuns();
@@ -72,13 +85,18 @@ test("learns what can be learned, and leaves both models for the camera", { time
     expect(count).toBe(4);
     expect(recall).toBe(metrics.confusion[k][k] / 4);
   }
-  expect(metrics.model).toEqual({ file: "emotion.h5", sameBitsReadBack: true, pixels: STANDARDIZED });
+  expect(metrics.model).toEqual({ file: "emotion.h5", sameBitsReadBack: true, pixels: PIXELS });
+  expect(metrics.questions).toHaveLength(4);
   expect(metrics.finder).toMatchObject({ scenes: 4 });
   expect(metrics.timing.facesPerSecond).toBeGreaterThan(0);
   expect(report).toContain("Read back from .h5");
   expect(report.match(/<figure class="grid"/g)!.length).toBe(2);
   const file = await readModelFile(join(folder, "emotion.h5"));
-  expect(file.notes).toMatchObject({ pixels: STANDARDIZED, classNames: expect.arrayContaining(["angry", "neutral"]) });
+  expect(file.config).toMatchObject({
+    layers: expect.arrayContaining([expect.objectContaining({ className: "GroupNormalization" })]),
+  });
+  expect(readFileSync(join(folder, "camera.py"), "utf8")).toBe(cameraScript("emotion.h5", fer2013Classes));
+  expect(file.notes).toMatchObject({ pixels: PIXELS, classNames: expect.arrayContaining(["angry", "neutral"]) });
   expect((await readModelFile(join(folder, "face-finder.h5"))).config).toMatchObject({ inputShape: [24, 24, 1] });
 });
 
@@ -128,4 +146,96 @@ test("says where every face of PrivateTest is in another part, too", () => {
   expect(once).toEqual({ count: 0, accuracy: null });
   expect(repeatedRemark(all, answered, once)).toMatch(/in another part, too\. No other face is left to measure\.$/);
   expect(repeatedRemark(some, answered, onlyHere(answered, some))).toContain("Without them 100.0 % are recognised");
+});
+
+describe("a model that prepares its pixels", () => {
+  const golden = JSON.parse(readFileSync("test/experiments/face-preparation.json", "utf8"));
+  const bytes = Float32Array.from(golden.faces.flat() as number[]);
+  const inRange = {
+    images: bytes.map((value) => value / 255),
+    ...{ labels: new Int32Array(3), count: 3, imageShape: [48, 48, 1] as const },
+  };
+
+  test("gives what Keras's layers give, and pixels come back as the bytes that they were", async () => {
+    expect(bytesOf(inRange).images).toEqual(bytes);
+    const device = await openDevice("webgpu");
+    const { images } = await preparedFaces(device, inRange);
+    // Of the faces with little contrast the rounding of the mean is divided by 0.02.
+    for (const [n, face] of (golden.prepared as number[][]).entries()) {
+      for (const [i, place] of (golden.places as number[]).entries()) {
+        expect(Math.abs(images[n * 2304 + place]! - face[i]!)).toBeLessThan(n === 0 ? 2e-5 : 1e-4);
+      }
+    }
+    device.destroy();
+  });
+
+  const python = process.env["KILOGRAD_PYTHON"] ?? "python3";
+  const env = { ...process.env, KERAS_BACKEND: process.env["KERAS_BACKEND"] ?? "torch" };
+  const has = (module: string) => spawnSync(python, ["-c", `import keras, ${module}`], { env }).status === 0;
+
+  test.skipIf(!has("numpy"))("is right in Keras on plain pixels (skipped without Keras)", async () => {
+    const device = await openDevice("webgpu");
+    const network = faceArchitecture([4, 6], 0.2);
+    const inner = network.build({ device, seed: 4 });
+    const prepared = await preparedFaces(device, inRange);
+    const expected = Array.from((await inner.predict(prepared.images)).data);
+    const model = await withPreparation(network, inner);
+    expect(Array.from((await model.predict(bytes)).data)).toEqual(expected);
+    const path = join(data, "whole.h5");
+    await saveKerasModel(path, model);
+    expect(Array.from((await (await loadModel(path, { device })).predict(bytes)).data)).toEqual(expected);
+    writeFileSync(join(data, "pixels.json"), JSON.stringify(golden.faces));
+    const program = `import json, sys, keras, numpy as np
+pixels = np.array(json.load(open(sys.argv[2])), "float32").reshape(-1, 48, 48, 1)
+print(json.dumps(np.asarray(keras.models.load_model(sys.argv[1], compile=False).predict(pixels, verbose=0)).reshape(-1).tolist()))`;
+    const { stdout, stderr } = spawnSync(python, ["-c", program, path, join(data, "pixels.json")], {
+      ...{ env, encoding: "utf8" },
+    });
+    const found = JSON.parse(stdout.trim().split("\n").at(-1) ?? stderr) as number[];
+    found.forEach((value, i) => {
+      expect(Math.abs(value - expected[i]!)).toBeLessThan(1e-5);
+    });
+    device.destroy();
+  });
+
+  test.skipIf(!has("cv2; cv2.CascadeClassifier"))(
+    "camera.py names the faces of pictures (skipped without OpenCV 4 and Keras)",
+    { timeout: 240_000 },
+    async () => {
+      const device = await openDevice("webgpu");
+      const network = faceArchitecture([4, 6], 0.2);
+      const model = await withPreparation(network, network.build({ device, seed: 4 }));
+      await saveKerasModel(join(data, "emotion.h5"), model);
+      writeFileSync(join(data, "camera.py"), cameraScript("emotion.h5", fer2013Classes));
+      device.destroy();
+      // A drawn picture that is no face: every frame is read, and nothing is found in it.
+      mkdirSync(join(data, "frames"));
+      for (const n of [0, 1]) {
+        const pixels = Float32Array.from({ length: 96 * 96 }, (_, i) => ((i + n) % 96) / 96);
+        writeFileSync(join(data, "frames", `00${n}.png`), encodeGrayPng(pixels, { width: 96, height: 96 }));
+      }
+      const { stdout, stderr, status } = spawnSync(
+        python,
+        [join(data, "camera.py"), join(data, "frames", "%03d.png")],
+        { env, encoding: "utf8" },
+      );
+      expect(
+        [
+          status,
+          stdout
+            .trim()
+            .split("\n")
+            .filter((line) => line === "no face").length,
+        ],
+        stderr,
+      ).toEqual([0, 2]);
+    },
+  );
+
+  test("camera.py has twenty lines, and the names in the model's order", () => {
+    const script = cameraScript("emotion.h5", ["a", "b"]);
+    expect(script.trim().split("\n").length).toBeLessThanOrEqual(22);
+    expect(script).toContain('names = ["a", "b"]');
+    expect(script).toContain('with_name("emotion.h5")');
+  });
 });

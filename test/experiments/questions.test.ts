@@ -11,6 +11,7 @@ import {
 } from "../../src/experiments/lib/report/questions/adversarial.js";
 import { denoisingQuestions, denoisingStops, fallsTo } from "../../src/experiments/lib/report/questions/denoising.js";
 import { type DigitModel, digitQuestions } from "../../src/experiments/lib/report/questions/digits.js";
+import { emotionQuestions } from "../../src/experiments/lib/report/questions/emotion.js";
 import { inputQuestions } from "../../src/experiments/lib/report/questions/inputs.js";
 import { moreOrLess, type Question } from "../../src/experiments/lib/report/questions/questions.js";
 import { vanishingQuestions } from "../../src/experiments/lib/report/questions/vanishing.js";
@@ -494,5 +495,41 @@ describe("denoising", () => {
       expect(svg).toContain(text);
     }
     expect(svg).toContain("loss: &lt;that&gt;");
+  });
+});
+
+describe("emotions", () => {
+  const given = {
+    classes: [
+      { name: "happy", count: 10, recall: 0.9 },
+      { name: "fear", count: 10, recall: 0.1 },
+      { name: "disgust", count: 0, recall: Number.NaN },
+    ],
+    ...{ accuracy: 0.58, standardError: 0.012, human: 0.65, faceMs: 8, facesPerSecond: 120, modelFile: "emotion.h5" },
+    finder: { milliseconds: 36, found: 0.82 },
+  };
+  const said = (asked: RegExp, more: Partial<Parameters<typeof emotionQuestions>[0]> = {}) =>
+    answer(emotionQuestions({ ...given, ...more }), asked);
+
+  test("by emotion, without those that have no face, and what is below chance", () => {
+    expect(said(/each emotion/)).toBe(
+      "happy 90 % and fear 10 % of their faces are recognised. fear below chance, 33 %.",
+    );
+    expect(said(/each emotion/, { classes: given.classes.slice(0, 1) })).toContain("happy below chance, 100 %");
+  });
+
+  test("beside people: worse, the same, and better", () => {
+    expect(said(/people/)).toMatch(/58.0 % .* −7.0 points: it is worse than people\.$/);
+    expect(said(/people/, { accuracy: 0.66 })).toContain("no more than chance");
+    expect(said(/people/, { accuracy: 0.7 })).toContain("better than people are said to be");
+  });
+
+  test("speed with and without a finder, fluent and not", () => {
+    expect(said(/How fast/)).toMatch(
+      /36 ms more \(82 % are found\), together 23 frames a second: continuous to the eye/,
+    );
+    expect(said(/How fast/, { finder: { milliseconds: 400, found: 0.5 } })).toContain("not continuous");
+    expect(said(/How fast/, { finder: undefined })).toContain("no face finder");
+    expect(said(/Python/)).toContain('load_model("emotion.h5", compile=False).predict(pixels)');
   });
 });

@@ -4,12 +4,16 @@ import { noGrad } from "../../../autograd/tape.js";
 import type { LabelledImages } from "../../../data/dataset.js";
 import { fer2013Classes } from "../../../data/fer2013.js";
 import { type Architecture, architecture } from "../../../nn/architecture.js";
+import type { Layer } from "../../../nn/layer.js";
 import { batchNorm } from "../../../nn/layers/batch-norm.js";
 import { conv2d } from "../../../nn/layers/conv2d.js";
 import { activation, dropout, flatten } from "../../../nn/layers/core.js";
 import { dense } from "../../../nn/layers/dense.js";
+import { groupNorm } from "../../../nn/layers/group-norm.js";
 import { maxPool2d } from "../../../nn/layers/pooling.js";
+import { rescaling } from "../../../nn/layers/preprocessing.js";
 import type { Model } from "../../../nn/model.js";
+import type { Device } from "../../../tensor/device.js";
 import { StepPlan } from "../../../tensor/step-plan.js";
 import { distortion } from "../training/augment.js";
 
@@ -17,7 +21,12 @@ import { distortion } from "../training/augment.js";
 export const FACE_SIDE = 48;
 const FACE_PIXELS = FACE_SIDE * FACE_SIDE;
 
-/** What a model file's notes say of the pixels a model was trained on. Models without notes take them in [0, 1]. */
+/** What a model file's notes say of the pixels that the model takes: bytes, which it prepares itself. */
+export const PIXELS = "0-255";
+/**
+ * What notes of earlier files say, whose models take prepared pixels. Models without notes take them in [0, 1]. The face
+ * finder's windows are still prepared so.
+ */
 export const STANDARDIZED = "each face less its mean, divided by its standard deviation + 0.02";
 const LEAST_DEVIATION = 0.02;
 
@@ -37,11 +46,43 @@ export function standardized(pixels: Float32Array, size = FACE_PIXELS): Float32A
   return result;
 }
 
-/** The same faces as the network takes them. */
-export const standardizedFaces = (faces: LabelledImages): LabelledImages => ({
+/**
+ * What the model does to bytes before it looks at a face: numbers from 0 to 1, then each face less its own mean, divided
+ * by sqrt(variance + epsilon). Light and contrast go. Keras has both layers: group normalisation of one group, for of a
+ * layer normalisation Keras 3 forgets the axes when it reads an .h5 file, where they are several.
+ */
+const preparation = (): readonly Layer[] => [
+  rescaling({ scale: 1 / 255, name: "bytes" }),
+  groupNorm({ groups: 1, center: false, scale: false, epsilon: LEAST_DEVIATION ** 2, name: "light_and_contrast" }),
+];
+
+/** Faces in [0, 1] as bytes: what FER2013 and cameras have. */
+export const bytesOf = (faces: LabelledImages): LabelledImages => ({
   ...faces,
-  images: standardized(faces.images),
+  images: faces.images.map((pixel) => Math.round(255 * pixel)),
 });
+
+/** Faces in [0, 1] as the network takes them behind the preparation, by the layers of the preparation. */
+export async function preparedFaces(device: Device, faces: LabelledImages): Promise<LabelledImages> {
+  const network = architecture({ name: "preparation", inputShape: [FACE_SIDE, FACE_SIDE, 1] }, preparation());
+  const model = network.build({ device });
+  try {
+    return { ...faces, images: Float32Array.from((await model.predict(bytesOf(faces).images)).data) };
+  } finally {
+    model.dispose();
+  }
+}
+
+/** The preparation and a trained network as one model, which takes bytes. The caller disposes it. */
+export async function withPreparation(network: Architecture, trained: Model): Promise<Model> {
+  const whole = architecture({ name: network.name, inputShape: network.inputShape }, [
+    ...preparation(),
+    ...network.layers.map(({ layer }) => layer),
+  ]).build({ device: trained.device, seed: trained.seed });
+  const weights = whole.weights();
+  for (const [i, { tensor }] of trained.weights().entries()) weights[i]!.tensor.assign(await tensor.data());
+  return whole;
+}
 
 /** Mirroring, and what a face finder leaves open: place, size and tilt. Standardised faces are 0 outside. */
 export const distortFaces = distortion({

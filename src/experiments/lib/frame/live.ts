@@ -1,11 +1,9 @@
 // `--live`: a page that grows while a run goes on, served to browsers of this machine only. It shows the parts with
 // their progress, the curves so far, and what was said; at the end it becomes the report.
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
 import { lineChart } from "../../../io/charts.js";
 import { Report, type TableCell } from "../../../io/report.js";
-import { UsageError } from "../../../tensor/errors.js";
 import { duration, lossText, percent } from "../report/text.js";
+import { EVENTS, LocalServer, type Served } from "./local-server.js";
 
 /** Points kept of a curve; beyond, every other one is dropped. */
 const MOST_POINTS = 2000;
@@ -137,52 +135,40 @@ const FETCH_MS = 3000;
 /** A server of one page on this machine. */
 export class LiveServer {
   readonly state: LiveState;
-  private readonly server: Server;
-  /** Connections that are told of changes. */
-  private readonly listeners = new Set<ServerResponse>();
   private timer: NodeJS.Timeout | undefined;
   private report: string | undefined;
   private fetched: (() => void) | undefined;
+  private server!: LocalServer;
 
   private constructor(title: string) {
     this.state = new LiveState(title, () => this.changed());
-    this.server = createServer((request, response) => this.answer(request, response));
   }
 
   /** Starts serving at a port of this machine, any free one by default. @throws UsageError where it cannot be had */
   static async start(title: string, port = 0): Promise<LiveServer> {
     const live = new LiveServer(title);
-    await new Promise<void>((resolve, reject) => {
-      live.server.once("error", (error: NodeJS.ErrnoException) => {
-        const reason = error.code === "EADDRINUSE" ? "something else listens there" : error.message;
-        reject(
-          new UsageError(`live: needs a port that is free, given ${port}: ${reason}; leave it out for any free one`),
-        );
-      });
-      live.server.listen({ host: "127.0.0.1", port }, resolve);
-    });
-    live.server.unref(); // The run decides when the process ends.
+    live.server = await LocalServer.start((path) => live.at(path), port, "live");
     return live;
   }
 
   get port(): number {
-    return (this.server.address() as AddressInfo).port;
+    return this.server.port;
   }
 
   get address(): string {
-    return `http://localhost:${this.port}/`;
+    return this.server.address;
   }
 
   /** Shows the finished report to who looks on, then ends. */
   async finish(report: string): Promise<void> {
     this.report = report;
-    if (this.listeners.size > 0) {
+    if (this.server.hasListeners) {
       let patience: NodeJS.Timeout | undefined;
       const seen = new Promise<void>((resolve) => {
         this.fetched = resolve;
         patience = setTimeout(resolve, FETCH_MS);
       });
-      this.tell("ended");
+      this.server.tell("ended");
       await seen;
       clearTimeout(patience);
     }
@@ -192,58 +178,24 @@ export class LiveServer {
   /** Ends at once; open pages say so. */
   async close(): Promise<void> {
     clearTimeout(this.timer);
-    for (const listener of this.listeners) listener.end();
-    const closed = new Promise<void>((resolve) => this.server.close(() => resolve()));
-    this.server.closeIdleConnections();
-    const patience = setTimeout(() => this.server.closeAllConnections(), 200);
-    await closed;
-    clearTimeout(patience);
+    await this.server.close();
   }
 
   private changed(): void {
-    if (this.listeners.size === 0 || this.timer !== undefined) return;
+    if (!this.server.hasListeners || this.timer !== undefined) return;
     this.timer = setTimeout(() => {
       this.timer = undefined;
-      this.tell("changed");
+      this.server.tell("changed");
     }, RELOAD_EVERY_MS).unref();
   }
 
-  private tell(what: "changed" | "ended"): void {
-    for (const listener of this.listeners) listener.write(`data: ${what}\n\n`);
-  }
-
-  /** Status and reason of what is not answered. */
-  private refusal({ headers, method, url }: IncomingMessage): readonly [number, string] | undefined {
-    // A foreign page may have its name lead here; what a browser then sends as Host is that name.
-    const hosts = ["localhost", "127.0.0.1"].map((name) => `${name}:${this.port}`);
-    if (!hosts.includes(headers.host ?? "")) return [403, "This page is for browsers of this machine."];
-    if (method !== "GET") return [405, "Only GET is answered."];
-    if (url !== "/" && url !== "/events") return [404, "There is one page, at /."];
-    return undefined;
-  }
-
-  private answer(request: IncomingMessage, response: ServerResponse): void {
-    const refusal = this.refusal(request);
-    if (refusal !== undefined) {
-      const [status, reason] = refusal;
-      response.writeHead(status, { "content-type": "text/plain; charset=utf-8" }).end(`${reason}\n`);
-      return;
-    }
-    const common = {
-      "cache-control": "no-store",
-      "x-content-type-options": "nosniff",
-      "cross-origin-resource-policy": "same-origin",
-      "x-frame-options": "DENY",
+  private at(path: string): Served | undefined {
+    if (path !== "/") return undefined;
+    const sent = this.report === undefined ? undefined : this.fetched;
+    return {
+      type: "text/html; charset=utf-8",
+      body: this.report ?? this.state.html(EVENTS),
+      ...(sent && { sent }),
     };
-    if (request.url === "/events") {
-      response.writeHead(200, { ...common, "content-type": "text/event-stream" });
-      response.write("retry: 2000\n\n");
-      this.listeners.add(response);
-      response.on("close", () => this.listeners.delete(response));
-      return;
-    }
-    const page = this.report ?? this.state.html("/events");
-    response.writeHead(200, { ...common, "content-type": "text/html; charset=utf-8" });
-    response.end(page, this.report === undefined ? undefined : this.fetched);
   }
 }

@@ -123,7 +123,7 @@ const images = Float32Array.from({ length: 140 * 2304 }, (_, i) => (Math.floor(i
 const labels = Int32Array.from({ length: 140 }, (_, i) => i % 7);
 const model = nn.sequential({ device, seed: 1, inputShape: [48, 48, 1] }, [
   // The model prepares its pixels itself: from 0 to 1, less the face's mean, divided by its deviation.
-  nn.rescaling({ scale: 1 / 255 }), nn.layerNorm({ axis: [1, 2, 3], center: false, scale: false, epsilon: 4e-4 }),
+  nn.rescaling({ scale: 1 / 255 }), nn.groupNorm({ groups: 1, center: false, scale: false, epsilon: 4e-4 }),
   nn.conv2d({ filters: 16, kernelSize: 5, strides: 2, activation: "relu" }), nn.maxPool2d(2),
   nn.flatten(), nn.dense({ units: 7, activation: "softmax" })]);
 const faces = { images, labels, count: 140, imageShape: [48, 48, 1] };
