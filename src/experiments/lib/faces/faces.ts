@@ -24,8 +24,8 @@ const FACE_PIXELS = FACE_SIDE * FACE_SIDE;
 /** What a model file's notes say of the pixels that the model takes: bytes, which it prepares itself. */
 export const PIXELS = "0-255";
 /**
- * What notes of earlier files say, whose models take prepared pixels. Models without notes take them in [0, 1]. The face
- * finder's windows are still prepared so.
+ * What notes of earlier files say, whose models take prepared pixels. Models without notes take them in [0, 1]. The
+ * face finder's windows are still prepared so.
  */
 export const STANDARDIZED = "each face less its mean, divided by its standard deviation + 0.02";
 const LEAST_DEVIATION = 0.02;
@@ -47,9 +47,9 @@ export function standardized(pixels: Float32Array, size = FACE_PIXELS): Float32A
 }
 
 /**
- * What the model does to bytes before it looks at a face: numbers from 0 to 1, then each face less its own mean, divided
- * by sqrt(variance + epsilon). Light and contrast go. Keras has both layers: group normalisation of one group, for of a
- * layer normalisation Keras 3 forgets the axes when it reads an .h5 file, where they are several.
+ * What the model does to bytes before it looks at a face: numbers from 0 to 1, then each face less its own mean,
+ * divided by sqrt(variance + epsilon). Light and contrast go. Keras has both layers. It is group normalisation of one
+ * group: of a layer normalisation along several axes Keras 3 forgets the axes when it reads an .h5 file.
  */
 const preparation = (): readonly Layer[] => [
   rescaling({ scale: 1 / 255, name: "bytes" }),

@@ -1,5 +1,5 @@
-// What runs of "adversarial-mnist", "adversarial-cifar10" and "robust" answer: how far examples are from their originals,
-// what makes a classifier resist them, and what that costs.
+// What runs of "adversarial-mnist", "adversarial-cifar10" and "robust" answer: how far examples are from their
+// originals, what makes a classifier resist them, and what that costs.
 import { counted, listed, percent } from "../text.js";
 import { moreOrLess, type Question } from "./questions.js";
 
