@@ -1,7 +1,8 @@
 /**
  * NumPy's `.npy`, an array in a file:
  * - 0x93 "NUMPY", a version, the length of the header (2 bytes in version 1, 4 in 2 and 3, little-endian),
- * - the header, a dictionary of Python: `{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }`, padded by spaces,
+ * - the header, a dictionary of Python: `{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }`, padded by
+ *   spaces,
  * - the elements, last axis fastest, or first where `fortran_order` is True.
  *
  * The header is matched against these words, never evaluated.

@@ -1,5 +1,5 @@
-// A sweep on a queue as a program of its own, for tests that kill it: `node queue-sweep.mjs ADDRESS TRIAL FOLDER LOG`. It
-// begins the sweep in the folder, or goes on with it, and prints the numbers of the trials with their figures.
+// A sweep on a queue as a program of its own, for tests that kill it: `node queue-sweep.mjs ADDRESS TRIAL FOLDER LOG`.
+// It begins the sweep in the folder, or goes on with it, and prints the numbers of the trials with their figures.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { choice, sweep, uniform } from "../../dist/sweeps.js";

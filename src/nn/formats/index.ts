@@ -52,7 +52,9 @@ const onnx: ModelFormat = {
 const OF_PYTORCH =
   /^[^/]+\/(data\.pkl|data\/\d+|version|byteorder|\.format_version|\.storage_alignment|constants\.pkl)$/;
 
-/** Weights of PyTorch: written as safetensors, which the entry of that name reads. Pickles are recognised to be told. */
+/**
+ * Weights of PyTorch: written as safetensors, which the entry of that name reads. Pickles are recognised to be told.
+ */
 const pytorch: ModelFormat = {
   name: "pytorch",
   endings: [".safetensors", ".pt", ".pth"],

@@ -2,6 +2,7 @@
 // along all axes but that of the batch are known, so padding, axes and shapes are written as numbers.
 import { transposedAxis } from "../../../autograd/ops/conv-transpose.js";
 import { type Padding, windowAxis } from "../../../kernels/conv2d/geometry.js";
+import { UsageError } from "../../../tensor/errors.js";
 import { type Shape, sizeOf } from "../../../tensor/shape.js";
 import type { ActivationName } from "../../activations.js";
 import type { LayerConfig } from "../../layer.js";
@@ -69,7 +70,13 @@ export class LayerCall {
   }
 
   activation(activation: ActivationName, layout: Layout, name: string): string {
-    return activations[activation](this, name, axisIn(layout, -1, this.shape.length + 1));
+    const write = activations[activation];
+    if (write === undefined) {
+      throw new UsageError(
+        `onnx: layer "${this.config["name"]}": activation "${activation}" has no operators here; save it as "safetensors"`,
+      );
+    }
+    return write(this, name, axisIn(layout, -1, this.shape.length + 1));
   }
 
   /** A setting that is a number. */
@@ -94,7 +101,7 @@ const plain =
   (call, x) =>
     call.op(opType, [x], attributes);
 
-export const activations: Readonly<Record<ActivationName, Activation>> = {
+export const activations: Readonly<Partial<Record<ActivationName, Activation>>> = {
   linear: (_, x) => x,
   softmax: (call, x, axis) => call.op("Softmax", [x], { axis: int(axis) }),
   relu: plain("Relu"),
