@@ -5,7 +5,7 @@ import { createInterface } from "node:readline";
 import { setTimeout } from "node:timers/promises";
 import type { Answer, Request } from "./protocol.js";
 
-/** Most seconds that a contender may take to start, to check, or for a run. */
+/** Most seconds that a contender may take to start, to check, or for a run, unless it is given more. */
 const PATIENCE = 60;
 
 /** A contender's process; it ends when this one does, whose end closes its standard input. */
@@ -13,6 +13,7 @@ export class ContenderProcess {
   private readonly child: ChildProcessWithoutNullStreams;
   private readonly answers: AsyncIterator<Answer>;
   private errors = "";
+  private readonly patience: number;
 
   /**
    * `threads`: of the WebGPU adapter's driver, where the environment does not say; `command` gets the task's `folder`.
@@ -20,8 +21,10 @@ export class ContenderProcess {
   constructor(
     command: readonly string[],
     folder: string,
-    { cwd, threads }: { readonly cwd: string; readonly threads: number | undefined },
+    given: { readonly cwd: string; readonly threads: number | undefined; readonly patience?: number },
   ) {
+    const { cwd, threads, patience = PATIENCE } = given;
+    this.patience = patience;
     const [program, script, ...rest] = command;
     const env = { ...(threads !== undefined && { LP_NUM_THREADS: String(threads) }), ...process.env };
     this.child = spawn(program!, [script!, folder, ...rest], { cwd, env });
@@ -32,13 +35,13 @@ export class ContenderProcess {
     this.answers = answersOf(this.child);
   }
 
-  /** The next answer, within PATIENCE. @throws what the contender says went wrong */
+  /** The next answer, in time. @throws what the contender says went wrong */
   private async answer(): Promise<Answer> {
     const patience = new AbortController();
-    const late = setTimeout(PATIENCE * 1000, undefined, { signal: patience.signal });
+    const late = setTimeout(this.patience * 1000, undefined, { signal: patience.signal });
     const answered = this.answers.next().finally(() => patience.abort());
     const first = await Promise.race([answered, late.catch(() => answered)]);
-    if (first === undefined) throw new Error(`no answer within ${PATIENCE} s`);
+    if (first === undefined) throw new Error(`no answer within ${this.patience} s`);
     const { value, done } = first;
     if (done) throw new Error(this.errors.trim().split("\n").at(-1) || "ended without a word");
     if ("error" in value) throw new Error(value.error);

@@ -28,6 +28,8 @@ export interface Options {
   /** List the kernels of a step. */
   readonly profile: boolean;
   readonly out: string;
+  /** Pixels along both sides of a picture (bench:models). */
+  readonly size: number;
   /** What stands before the options, where a benchmark takes that. */
   readonly argument: string;
 }
@@ -42,6 +44,7 @@ export function parseOptions(description: string, argument?: string): Options {
     .option("--quick", "fewer samples", false)
     .addOption(new Option("--tuning <name>", "tuning profile").choices(["software", "hardware"]))
     .option("--profile", "list the kernels of a step by time", false)
+    .option("--size <pixels>", "pixels along both sides of a picture (bench:models)", Number, 224)
     .option("--out <folder>", "where the JSON goes", fileURLToPath(new URL("../../bench/results", import.meta.url)))
     .parse()
     .opts<Omit<Options, "filter" | "peers" | "argument"> & { filter: string; peers: string }>();

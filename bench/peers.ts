@@ -3,8 +3,7 @@
 // same beginning, and what they lead to must be what ours lead to. Then all take turns, round after round. Dropout is
 // left out for everybody, because its random numbers differ. PyTorch takes part where the `python3` in the path
 // has it, beside a GPU through CUDA, too.
-import { spawnSync } from "node:child_process";
-import { readFileSync, statSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { onSoftware } from "../src/experiments/lib/training/profile.js";
@@ -13,6 +12,7 @@ import { driverThreads } from "../src/webgpu/open.js";
 import { temporaryFolder } from "./cleanup.js";
 import { ContenderProcess } from "./contender-process.js";
 import { median, parseOptions, resultsFile, tableLine, withDevice } from "./harness.js";
+import { installPeers, peers } from "./peers-folder.js";
 import {
   hasTinyDispatches,
   makeTask,
@@ -25,7 +25,6 @@ import {
 } from "./workloads.js";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
-const peers = join(root, "bench/peers");
 
 /** Commands by name; the task's folder is added. Ours comes first; JavaScript only where Wasm cannot do a workload. */
 const OURS = "Kilograd, WebGPU";
@@ -68,16 +67,6 @@ interface Report {
   readonly leastMs?: number;
   /** medianMs over ours. */
   readonly ratio?: number;
-}
-
-/** Installs the libraries that contenders need, where they are not what the lock file says. */
-function install(names: readonly string[]): void {
-  if (!names.some((name) => /^(jax-js|tfjs)/.test(name))) return;
-  const modified = (path: string) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  if (modified(join(peers, "node_modules/.package-lock.json")) >= modified(join(peers, "package-lock.json"))) return;
-  console.log(`installing jax-js and tfjs into ${peers}/node_modules`);
-  const npm = spawnSync("npm ci --ignore-scripts --no-audit --no-fund", { cwd: peers, shell: true, stdio: "inherit" });
-  if (npm.status !== 0) throw new Error(`npm ci in ${peers} failed; its output is above`);
 }
 
 /** Where a task begins, in the order of a check's result. */
@@ -185,7 +174,7 @@ await withDevice(options, async (device) => {
   );
   const all = { ...commands, ...(!onSoftware(device) && gpuCommands) };
   const names = Object.keys(all).filter((name) => name === OURS || options.peers.test(name));
-  install(names);
+  installPeers(names);
   const write = await resultsFile(device, options, "peers");
   const results: { name: string; contenders: Report[] }[] = [];
   for (const workload of chosen) {

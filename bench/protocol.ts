@@ -9,11 +9,17 @@ export type Request =
   | { readonly do: "check"; readonly rates: readonly number[]; readonly out: string }
   | { readonly do: "run"; readonly steps: number };
 
+/** Bytes: what a device has allocated, and by how much a process has grown at most. */
+export interface Memory {
+  readonly device?: number;
+  readonly process?: number;
+}
+
 export type Answer =
   /** First of all: what the contender computes with, and versions. */
   | { readonly ready: string }
   | { readonly losses: readonly number[] }
-  | { readonly ms: number; readonly steps: number }
+  | { readonly ms: number; readonly steps: number; readonly memory?: Memory }
   | { readonly error: string };
 
 const answer = (given: Answer) => process.stdout.write(`@${JSON.stringify(given)}\n`);

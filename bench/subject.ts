@@ -10,6 +10,7 @@ import { adam, type Optimizer, sgd } from "../src/nn/optimizers.js";
 import type { Device } from "../src/tensor/device.js";
 import { tensor } from "../src/tensor/tensor.js";
 import { GpuStep } from "../src/webgpu/recorded/step.js";
+import type { Memory } from "./protocol.js";
 import { packed, type Task } from "./workloads.js";
 
 /** What bench:peers asks of a contender. */
@@ -20,7 +21,7 @@ export interface Contender {
    */
   check(rates: readonly number[]): Promise<{ readonly losses: readonly number[]; readonly result: Float32Array }>;
   /** Takes more steps and waits for them; ours a number of its own. Milliseconds in all. */
-  run(steps: number): Promise<{ readonly ms: number; readonly steps: number }>;
+  run(steps: number): Promise<{ readonly ms: number; readonly steps: number; readonly memory?: Memory }>;
 }
 
 /** A task on our engine. */

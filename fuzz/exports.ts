@@ -657,7 +657,7 @@ const rights: Readonly<Record<string, Right>> = {
     { training: true, step: 1 },
   ]),
   "Sequential#layer": () => ["dense"],
-  ...named("Sequential#apply Sequential#applyAll", () => [K.nn.input({ shape: [3] }), { name: "a" }]),
+  ...named("Sequential#apply Sequential#applyAll", () => [K.nn.input({ shape: [3] }), { name: "a", until: "dense" }]),
   "Sequential#fit": () => [samples(), training()],
   "Sequential#evaluate": () => [samples(), evaluation()],
   ...named("Sequential#predict Sequential#predictAll", () => [

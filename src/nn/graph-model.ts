@@ -59,7 +59,7 @@ const callRules: Rules<CallOptions> = { training: boolean, step: anyOf(integer({
 
 const callAllRules: Rules<CallAllOptions> = { ...callRules, logits: listOf(boolean) };
 
-const applyRules: Rules<ApplyOptions> = { name: text };
+const applyRules: Rules<ApplyOptions> = { name: text, until: text };
 
 export interface GraphModelOptions {
   readonly name: string;
@@ -239,12 +239,12 @@ export class GraphModel implements Model {
   }
 
   apply(x: GraphNode | readonly GraphNode[], options: ApplyOptions = {}): GraphNode {
-    this.requireOneOutput("apply", "applyAll");
+    if (Object(options).until === undefined) this.requireOneOutput("apply", "applyAll");
     return this.applyAll(x, options)[0]!;
   }
 
   applyAll(x: GraphNode | readonly GraphNode[], options: ApplyOptions = {}): GraphNode[] {
-    const { name = this.name } = checkOptions(this.name, options, applyRules);
+    const { name = this.name, until } = checkOptions(this.name, options, applyRules);
     const values = nodesOf(this.name, x);
     if (values.length !== this.inputs.length) {
       throw new ShapeError(`${this.name}: needs ${this.inputs.length} inputs, got ${values.length}`);
@@ -264,7 +264,10 @@ export class GraphModel implements Model {
         ),
       );
     }
-    return this.outputs.map((value) => values[value]!);
+    if (until === undefined) return this.outputs.map((value) => values[value]!);
+    const { name: last } = this.layer(until);
+    const call = this.calls.findLastIndex((_, index) => this.layerOf(index).name === last);
+    return [values[this.inputs.length + call]!];
   }
 
   /** The same layer for each call, so that its calls share their weights. */

@@ -79,6 +79,11 @@ export interface CallAllOptions extends CallOptions {
 export interface ApplyOptions {
   /** Begins the names of the layers in the other graph: "encoder/dense"; default the model's name. */
   readonly name?: string;
+  /**
+   * The layer whose value is given instead of the outputs, of its last call. What lies behind it is left out, such as a
+   * classifier of other classes.
+   */
+  readonly until?: string;
 }
 
 /** What a layer gave when a model was called. A shared layer has one for each of its calls. */

@@ -180,6 +180,24 @@ describeDevices((device, kind) => {
     net.dispose();
   });
 
+  test("a model within another up to a layer", async () => {
+    const wide = dense({ units: 4, activation: "tanh", name: "wide" });
+    const x = input({ shape: [3] });
+    const outputs = [dense({ units: 2, name: "a" })(wide(x)), dense({ units: 1, name: "b" })(wide(x))];
+    const given = model({ device: device(), seed: 1, inputs: x, outputs, name: "given" });
+    const y = input({ shape: [3] });
+    const net = model({ device: device(), inputs: y, outputs: given.apply(y, { until: "wide", name: "from" }) });
+    expect(net.weights().map(({ name }) => name)).toEqual(["from/wide/kernel", "from/wide/bias"]);
+    const ones = tensor(device(), [[1, 2, 3]]);
+    const all = given.layerOutputs(ones);
+    const expected = all.filter(({ name }) => name === "wide").at(-1)!.output;
+    expect(await values(net.call(ones))).toEqual(await values(expected));
+    for (const { output } of all) if (output !== expected) output.dispose();
+    expect(() => given.apply(y, { until: "narrow" })).toThrow(/given: .*narrow/);
+    expect(() => given.apply(y)).toThrow("apply is for models of one output");
+    for (const each of [ones, net, given]) each.dispose();
+  });
+
   test("a model within another shares its weights", async () => {
     const encoder = sequential({ device: device(), seed: 1, inputShape: [3], name: "encoder" }, [dense({ units: 2 })]);
     const [a, b] = [input({ shape: [3] }), input({ shape: [3] })];
