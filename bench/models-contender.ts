@@ -1,5 +1,6 @@
 // Ours as a contender of bench:models: `models-contender.js FOLDER`, see protocol.ts. A step is recorded by StepPlan, as
-// `predict` and `fit` do it. Every step is given its pictures by the host, and its result is read.
+// `predict` and `fit` do it. Every step is given its pictures by the host, and its result is read. With `quick` dispatches
+// are not merged, which takes a minute to compile for a network of a hundred layers.
 import { readFileSync } from "node:fs";
 import { describeAdapter } from "../src/experiments/lib/frame/run.js";
 import { backward, grad, loss, openDevice, optim, StepPlan, type Tensor, tensor } from "../src/index.js";
@@ -11,7 +12,8 @@ import type { Contender } from "./subject.js";
 import { packed } from "./workloads.js";
 
 // Soon: a long run takes most of its steps with merged programs.
-GpuStep.mergeAfter = { cached: 3, uncached: 3 };
+const mergeAfter = process.argv[3] === "quick" ? Number.POSITIVE_INFINITY : 3;
+GpuStep.mergeAfter = { cached: mergeAfter, uncached: mergeAfter };
 
 /** Bytes of the process in memory, where the system tells. */
 function residentBytes(): number {

@@ -45,7 +45,7 @@ const ROUNDS = { most: 9, least: 3 };
 const RUN_MS = 1000;
 const CHECK_STEPS = 2;
 /** Seconds that a contender may take to start or for its first step, on a software adapter without a cache. */
-const PATIENCE = 600;
+const PATIENCE = 1800;
 /** How far results may be from ours: relative to the way that a training has gone, or to the result's length. */
 const TOLERANCE = { loss: 1e-3, result: 2e-2 };
 
@@ -96,7 +96,8 @@ async function compare(workload: ModelWorkload, names: readonly string[], quick:
     const rates = new Array<number>(CHECK_STEPS).fill(task.spec.learningRate);
     let ours: { readonly losses: readonly number[]; readonly result: Float32Array } | undefined;
     for (const name of names) {
-      const contender = new ContenderProcess(commands[name]!, folder, { cwd: peers, threads, patience: PATIENCE });
+      const command = [...commands[name]!, ...(quick && name === OURS ? ["quick"] : [])];
+      const contender = new ContenderProcess(command, folder, { cwd: peers, threads, patience: PATIENCE });
       let report: Report = { contender: name };
       try {
         report = { ...report, with: await contender.ready() };

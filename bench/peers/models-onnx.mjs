@@ -2,6 +2,7 @@
 // with the folder's model.onnx.
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { readModelTask } from "../../build/bench/models-task.js";
@@ -17,6 +18,11 @@ await serve(async () => {
     provider === "webgpu" ? `WebGPU, ${await provideWebGpu()}` : `Wasm, ${availableParallelism()} threads`;
   const ort = await import(provider === "webgpu" ? "onnxruntime-web/webgpu" : "onnxruntime-web");
   ort.env.wasm.numThreads = availableParallelism();
+  // Its part for WebGPU would fetch this, which Node cannot do of a file.
+  if (provider === "webgpu") {
+    const wasm = createRequire(import.meta.url).resolve("onnxruntime-web/ort-wasm-simd-threaded.asyncify.wasm");
+    ort.env.wasm.wasmBinary = await readFile(wasm);
+  }
   const session = await ort.InferenceSession.create(await readFile(path), { executionProviders: [provider] });
   const { spec, inputs } = await readModelTask(folder);
   const [name] = session.inputNames;

@@ -10,21 +10,6 @@ import { provideWebGpu } from "./webgpu.mjs";
 const [folder, backend] = process.argv.slice(2);
 const require = createRequire(import.meta.url);
 
-await serve(async () => {
-  const adapter = backend === "webgpu" ? `WebGPU, ${await provideWebGpu()}` : backend;
-  const tf = require("@tensorflow/tfjs-core");
-  const layers = require("@tensorflow/tfjs-layers");
-  const entry = require.resolve(`@tensorflow/tfjs-backend-${backend}`);
-  const library = require(entry);
-  if (backend === "wasm") {
-    library.setWasmPaths(`${dirname(entry)}/`);
-    library.setThreadsCount(availableParallelism());
-  }
-  if (!(await tf.setBackend(backend))) throw new Error(`tfjs has no backend ${backend} here`);
-  const task = await readModelTask(folder);
-  return { contender: contend(tf, makeModel(layers, tf, task), task), ready: `tfjs ${tf.version_core}, ${adapter}` };
-});
-
 const makers = {
   Conv2D: "conv2d",
   DepthwiseConv2D: "depthwiseConv2d",
@@ -42,6 +27,21 @@ const SETTINGS = [
   ...["filters", "kernelSize", "strides", "padding", "units", "poolSize", "momentum", "epsilon", "activation"],
   ...["useBias", "maxValue", "name", "depthMultiplier"],
 ];
+
+await serve(async () => {
+  const adapter = backend === "webgpu" ? `WebGPU, ${await provideWebGpu()}` : backend;
+  const tf = require("@tensorflow/tfjs-core");
+  const layers = require("@tensorflow/tfjs-layers");
+  const entry = require.resolve(`@tensorflow/tfjs-backend-${backend}`);
+  const library = require(entry);
+  if (backend === "wasm") {
+    library.setWasmPaths(`${dirname(entry)}/`);
+    library.setThreadsCount(availableParallelism());
+  }
+  if (!(await tf.setBackend(backend))) throw new Error(`tfjs has no backend ${backend} here`);
+  const task = await readModelTask(folder);
+  return { contender: contend(tf, makeModel(layers, tf, task), task), ready: `tfjs ${tf.version_core}, ${adapter}` };
+});
 
 /** The network without its softmax. */
 function makeModel(layers, tf, { spec, weights }) {
