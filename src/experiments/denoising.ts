@@ -256,7 +256,7 @@ export const experiment = defineExperiment<DenoisingSettings>({
       const layers = layerRows(zooArchitecture(autoencoder));
       report.section("The autoencoder", (section) => {
         section.chart(
-          autoencoderDiagram(layers, ENCODER_LAYERS, "loss: cross-entropy with the clean image"),
+          autoencoderDiagram(layers, ENCODER_LAYERS, "loss: against the clean image"),
           "Each bar is a layer; its width is the square root of how many values the layer gives.",
         );
         section.text(LOSS_TEXT);

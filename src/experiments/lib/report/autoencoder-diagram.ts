@@ -3,10 +3,11 @@
 import { html } from "../../../io/markup.js";
 import type { LayerRow } from "./layer-table.js";
 
-const [WIDTH, ROW, BAR] = [360, 58, 18] as const;
+const [WIDTH, ROW, BAR] = [380, 58, 18] as const;
 /** Of the widest bar; the brackets at the side take the rest. */
 const WIDEST = 250;
-const MIDDLE = WIDEST / 2 + 4;
+/** Labels are a little wider than the widest bar. */
+const MIDDLE = WIDEST / 2 + 16;
 
 /** @param encoderLayers how many of the layers encode */
 export function autoencoderDiagram(layers: readonly LayerRow[], encoderLayers: number, loss: string): string {
@@ -17,7 +18,7 @@ export function autoencoderDiagram(layers: readonly LayerRow[], encoderLayers: n
     { size: pixels, text: `image with noise, ${pixels} pixels` },
     ...drawn.map(({ name, outputShape, activation }, i) => {
       const size = outputShape.at(-1)!;
-      const what = name === code ? "the code: dense" : i === drawn.length - 1 ? "image without noise: dense" : "dense";
+      const what = name === code ? "the code: dense" : i === drawn.length - 1 ? "clean image: dense" : "dense";
       return { size, text: `${what} ${size}, ${activation ?? "linear"}` };
     }),
     { size: 0, text: loss },
@@ -36,7 +37,7 @@ export function autoencoderDiagram(layers: readonly LayerRow[], encoderLayers: n
   });
   const bracket = (from: number, to: number, text: string) => {
     const [start, end] = [y(from), y(to) + BAR];
-    return html`<g><path d="M${WIDEST + 18} ${start}h8v${end - start}h-8" class="line"/><text x="${WIDEST + 34}" y="${(start + end) / 2 + 4}">${text}</text></g>`;
+    return html`<g><path d="M${WIDEST + 36} ${start}h8v${end - start}h-8" class="line"/><text x="${WIDEST + 50}" y="${(start + end) / 2 + 4}">${text}</text></g>`;
   };
   const style =
     ".kilograd-diagram{width:100%;max-width:480px;font:13px system-ui,sans-serif;color:inherit}.kilograd-diagram text{fill:currentColor}" +
