@@ -18,14 +18,15 @@ const { values } = parseArgs({
 const [trials, workers] = [Number(values.trials), Number(values.workers)];
 const cli = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
 
-/** Processor seconds of a process and of those that it has started (proc(5)), in Linux. */
-function processorSeconds(pid: number): number {
+/** Processor seconds of a process, and of those that it has started where asked for (proc(5)), in Linux. */
+function processorSeconds(pid: number, withStarted: boolean): number {
   const of = (path: string) => readFileSync(path, "latin1");
   try {
     const fields = of(`/proc/${pid}/stat`).split(") ").at(-1)!.split(" ");
     const own = (Number(fields[11]) + Number(fields[12])) / 100;
+    if (!withStarted) return own;
     const children = of(`/proc/${pid}/task/${pid}/children`).split(" ").filter(Boolean).map(Number);
-    return own + children.reduce((sum, child) => sum + processorSeconds(child), 0);
+    return own + children.reduce((sum, child) => sum + processorSeconds(child, true), 0);
   } catch {
     return Number.NaN; // Another system.
   }
@@ -45,7 +46,10 @@ try {
   let begun = 0;
   let ended = 0;
   const memory: number[] = [];
-  const seconds = () => [process.pid, redis.pid, ...started.map(({ pid }) => pid!)].map(processorSeconds);
+  const seconds = () => [
+    processorSeconds(process.pid, false), // Which has started all others.
+    ...[redis.pid, ...started.map(({ pid }) => pid!)].map((pid) => processorSeconds(pid, true)),
+  ];
   let before: number[] = [];
   await sweepAt(
     {

@@ -365,6 +365,8 @@ class SweepRun {
   private readonly losses: (readonly Loss[] | undefined)[] = [];
   /** All trials below this number ended. */
   private endedBelow = 0;
+  /** Ends the wait for a change. */
+  private wake: () => void = () => {};
 
   constructor(
     private readonly plan: SweepPlan,
@@ -386,14 +388,25 @@ class SweepRun {
     const failure = new AbortController();
     const ends = AbortSignal.any([signal, failure.signal]);
     const open = this.openNumbers();
+    let failed: { readonly error: unknown } | undefined;
     try {
       for (let next = 0; next < open.length || running.size > 0; ) {
         signal.throwIfAborted();
         while (next < open.length && running.size < executor.capacity() && this.isReady(open[next]!)) {
-          const run: Promise<void> = this.run(open[next++]!, ends).finally(() => running.delete(run));
+          const run: Promise<void> = this.run(open[next++]!, ends).then(
+            () => {
+              running.delete(run);
+              this.wake();
+            },
+            (error) => {
+              failed ??= { error };
+              this.wake();
+            },
+          );
           running.add(run);
         }
-        await this.somethingChanges(running);
+        await this.somethingChanges();
+        if (failed !== undefined) throw failed.error;
       }
     } catch (error) {
       failure.abort(error);
@@ -404,13 +417,17 @@ class SweepRun {
     return numbers.map((number) => this.state.trials.get(number)!);
   }
 
-  /** A trial ended, or the executor may have room for another one. */
-  private async somethingChanges(running: ReadonlySet<Promise<void>>): Promise<void> {
+  /**
+   * A trial ended, or the executor may have room for another one. Not a race of all that run: each race would stay with
+   * the promise of a trial as long as that runs.
+   */
+  private async somethingChanges(): Promise<void> {
     let timer: NodeJS.Timeout | undefined;
-    const later = new Promise<void>((resolve) => {
+    await new Promise<void>((resolve) => {
+      this.wake = resolve;
       timer = setTimeout(resolve, LOOK_AGAIN_MS);
     });
-    await Promise.race([...running, later]).finally(() => clearTimeout(timer));
+    clearTimeout(timer);
   }
 
   private openNumbers(): number[] {

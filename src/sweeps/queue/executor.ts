@@ -58,6 +58,13 @@ interface Pending {
   seen: number;
 }
 
+/** Orders for so many seconds wait for each slot of a worker, one at least and at most so many. */
+const AHEAD_SECONDS = 0.25;
+const MOST_AHEAD = 32;
+/** Milliseconds for which outcomes that the journal has are gathered before Redis forgets them. */
+const COUNT_MS = 50;
+/** Milliseconds for which orders are gathered. */
+const ADD_MS = 5;
 /** Jobs that are added at once. */
 const MOST_ADDED = 500;
 /** Messages that are read at once. */
@@ -210,6 +217,8 @@ export class QueueExecutor implements Executor {
   private slots = 0;
   private working = 0;
   private withoutWorkers = 0;
+  /** What a trial takes, as a mean over the last ones; the first are taken to be long. */
+  private seconds = AHEAD_SECONDS;
   private interrupted = false;
   private failure: KilogradError | undefined;
   private closing: Promise<void> | undefined;
@@ -243,9 +252,13 @@ export class QueueExecutor implements Executor {
     return this.working;
   }
 
-  /** Twice the trials that run: a worker that has finished one finds the next. */
+  /**
+   * Twice the trials that run, so that a worker that has finished one finds the next; of short trials as many as keep the
+   * workers busy for a while, which then come and go in larger parcels.
+   */
   capacity(): number {
-    return Math.max(1, 2 * this.slots);
+    const ahead = Math.ceil(AHEAD_SECONDS / Math.max(this.seconds, AHEAD_SECONDS / MOST_AHEAD));
+    return Math.max(1, this.slots * (1 + ahead));
   }
 
   run(order: TrialOrder, hooks: TrialHooks, signal: AbortSignal): Promise<TrialOutcome> {
@@ -277,7 +290,7 @@ export class QueueExecutor implements Executor {
   }
 
   counted(number: number): void {
-    if (this.toCount.length === 0) setImmediate(() => this.write(this.count()));
+    if (this.toCount.length === 0) setTimeout(() => this.write(this.count()), COUNT_MS).unref();
     this.toCount.push(number);
     this.done.add(number);
     this.early.delete(number);
@@ -318,7 +331,7 @@ export class QueueExecutor implements Executor {
   }
 
   private add(pending: Pending): void {
-    if (this.toAdd.length === 0) setImmediate(() => this.write(this.addAll()));
+    if (this.toAdd.length === 0) setTimeout(() => this.write(this.addAll()), ADD_MS);
     this.toAdd.push(pending);
   }
 
@@ -370,15 +383,14 @@ export class QueueExecutor implements Executor {
   private async count(): Promise<void> {
     const numbers = this.toCount;
     this.toCount = [];
+    if (numbers.length === 0) return;
     const { finished, counted, failures, outcomes } = this.keys;
-    const pipeline = this.client.pipeline();
-    for (const number of numbers) pipeline.setbit(counted, number, 1);
-    pipeline.hdel(finished, ...numbers.map(String));
-    pipeline.hdel(failures, ...numbers.flatMap((number) => [String(number), `${number} lost`]));
-    const entries = numbers.flatMap((number) => this.entries.get(number) ?? []);
-    if (entries.length > 0) pipeline.xdel(outcomes, ...entries);
+    const pairs = numbers.flatMap((number) => [number, this.entries.get(number) ?? ""]);
     for (const number of numbers) this.entries.delete(number);
-    await pipeline.exec();
+    for (let from = 0; from < pairs.length; from += MOST_ADDED) {
+      const some = pairs.slice(from, from + MOST_ADDED);
+      await this.client.kilogradCount(finished, counted, failures, outcomes, ...some);
+    }
   }
 
   /** Reads outcomes and reports, from the first that is there. */
@@ -399,7 +411,8 @@ export class QueueExecutor implements Executor {
           else await this.tookReports(entries.map(([, fields]) => fields[1] ?? ""));
         }
         // What was read is not needed any more; of what came while nobody read, only the latest.
-        if (last.get(reports) !== "0") this.write(this.client.xtrim(reports, "MINID", last.get(reports)!));
+        const isNew = last.get(reports) !== from[1];
+        if (isNew) this.write(this.client.xtrim(reports, "MINID", last.get(reports)!));
       } catch (error) {
         if (!this.closing) this.fail(error);
       }
@@ -429,6 +442,7 @@ export class QueueExecutor implements Executor {
       return;
     }
     this.entries.set(number, entry);
+    if (outcome.status !== "failed") this.seconds += (outcome.seconds - this.seconds) / 16;
     const pending = this.pending.get(number);
     if (pending === undefined) this.early.set(number, outcome);
     else pending.resolve(outcome);

@@ -114,6 +114,20 @@ const scripts = {
       return 1`,
   },
   /**
+   * Forgets outcomes that are counted, and keeps that they are. KEYS finished, counted, failures, outcomes; ARGV number
+   * and entry of each, the entry empty where it is not known.
+   */
+  kilogradCount: {
+    numberOfKeys: 4,
+    lua: `
+      for i = 1, #ARGV, 2 do
+        redis.call("SETBIT", KEYS[2], ARGV[i], 1)
+        redis.call("HDEL", KEYS[1], ARGV[i])
+        redis.call("HDEL", KEYS[3], ARGV[i], ARGV[i] .. " lost")
+        if ARGV[i + 1] ~= "" then redis.call("XDEL", KEYS[4], ARGV[i + 1]) end
+      end`,
+  },
+  /**
    * Keeps a checkpoint, unless a later attempt has one. KEYS checkpoint; ARGV attempt, reference, bytes. Gives whether
    * it was kept.
    */
@@ -155,6 +169,13 @@ export interface Scripts {
     outcome: string,
     owner: string,
   ): Promise<0 | 1>;
+  kilogradCount(
+    finished: string,
+    counted: string,
+    failures: string,
+    outcomes: string,
+    ...pairs: readonly (number | string)[]
+  ): Promise<null>;
   kilogradKeep(checkpoint: string, attempt: number, reference: string, bytes: Uint8Array | string): Promise<0 | 1>;
 }
 
