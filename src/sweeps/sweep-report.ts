@@ -108,7 +108,7 @@ export function sweepPage(
     report.section("Parameters", (section) => {
       section.chart(
         parallelOf(space, goal, trials, losses, order),
-        `Each line is a trial; ${goal.figure} is the last axis.`,
+        `Each line is a trial that ran to its end; ${goal.figure} is the last axis.`,
       );
       const shares = [...importances(space, trials, losses)].toSorted(([, a], [, b]) => b - a);
       if (order.length >= 10) {
