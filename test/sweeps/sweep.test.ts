@@ -253,7 +253,7 @@ describe("worker processes", () => {
   beforeAll(async () => {
     build();
     built = await import(pathToFileURL(resolve("dist/sweeps.js")).href);
-  });
+  }, 600_000);
   const options = (more: Partial<SweepOptions> = {}): SweepOptions => {
     const { trial: _, ...rest } = basic({ trials: 8, workers: 2, file, ...more });
     return rest;
