@@ -37,6 +37,22 @@ test("computes what its operations say, with biases and activations in layers", 
   expectClose(await second!.data(), await softmax(logits).data(), { rtol: 1e-6, label: "answer" });
 });
 
+test.each<[string, unknown, RegExp]>([
+  ["an output without a name", { outputs: { a: null } }, /its signature: outputs\.a must be an object/],
+  ["an output that is not there", { outputs: { a: { name: "nothing" } } }, /its output "nothing" is not computed/],
+  ["an output that is a constant", { outputs: { a: { name: "bias" } } }, /its output "bias" is not computed/],
+])("%s is refused", async (_, signature, message) => {
+  const refused = loadModel(filesOf({ ...smallGraph.json, signature }), { device: cpu });
+  await expect(refused).rejects.toThrow(DataError);
+  await expect(refused).rejects.toThrow(message);
+});
+
+test("a graph without a signature gives what nobody looks at", async () => {
+  const { signature: _, ...json } = smallGraph.json;
+  const model = await loadModel(filesOf(json), { device: cpu });
+  expect(model.outputNames).toEqual(["product"]);
+});
+
 type Node = { name: string; op: string; input?: string[]; attr: Record<string, unknown> };
 test.each<[string, (nodes: Node[], byName: (name: string) => Node) => void, RegExp]>([
   [

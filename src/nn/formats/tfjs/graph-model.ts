@@ -5,8 +5,8 @@
 //   node: [{ name, op, input: ["x", "y:1", "^control"], attr: { strides: { list: { i: ["1", "2", "2", "1"] } } } }]
 //
 // Attributes are protobuf's JSON: whole numbers are texts, texts are in base64.
-import { array, looseObject, optional } from "valibot";
-import { anyObject, parse, text } from "../../../io/json.js";
+import { array, looseObject, nullish, optional } from "valibot";
+import { anyObject, parse, recordOf, text } from "../../../io/json.js";
 import type { StoredTensor } from "../../../io/safetensors.js";
 import { DataError } from "../../../tensor/errors.js";
 import { formatShape, type Shape, sizeOf } from "../../../tensor/shape.js";
@@ -41,11 +41,10 @@ interface Made {
   readonly weights: Map<string, StoredTensor>;
 }
 
-/** What the graph says besides: where its inputs and outputs are. */
-interface Signature {
-  readonly inputs?: Readonly<Record<string, { readonly name?: unknown; readonly tensorShape?: unknown }>>;
-  readonly outputs?: Readonly<Record<string, { readonly name?: unknown }>>;
-}
+/** What the graph says besides: where its outputs are. Old files have it within userDefinedMetadata. */
+const signatureSchema = nullish(
+  looseObject({ outputs: nullish(recordOf(looseObject({ name: text }, "an object"))) }, "an object"),
+);
 
 const INSTEAD =
   "convert the network to a layers model (its Keras file by tensorflowjs_converter) or to ONNX (tf2onnx) and load that";
@@ -61,8 +60,9 @@ export function readGraph(
   constants: ReadonlyMap<string, StoredTensor>,
 ): { readonly config: ModelConfig; readonly weights: ReadonlyMap<string, StoredTensor> } {
   const reader = new GraphReader(path, parse(topologySchema, topology, `${path}: its modelTopology`).node, constants);
-  const metadata = rest["userDefinedMetadata"] as { signature?: Signature } | undefined;
-  return reader.read((rest["signature"] ?? metadata?.signature ?? {}) as Signature);
+  const given = rest["signature"] ?? Object(rest["userDefinedMetadata"]).signature;
+  const signature = parse(signatureSchema, given, `${path}: its signature`);
+  return reader.read(Object.values(signature?.outputs ?? {}).map(({ name }) => name));
 }
 
 class GraphReader {
@@ -96,8 +96,9 @@ class GraphReader {
     this.consumers.set(name, (this.consumers.get(name) ?? 0) + 1);
   }
 
-  read(signature: Signature) {
-    const outputs = this.outputs(signature);
+  /** `named`: the outputs; none: nodes that nobody looks at. */
+  read(named: readonly string[]) {
+    const outputs = named.length > 0 ? named : this.ends();
     // What is an output is looked at, too.
     for (const each of outputs) this.look(each);
     for (const node of this.ordered()) this.add(node);
@@ -185,10 +186,9 @@ class GraphReader {
     return name;
   }
 
-  private outputs({ outputs }: Signature): string[] {
-    const named = Object.values(outputs ?? {}).flatMap(({ name }) => (typeof name === "string" ? [name] : []));
+  private ends(): string[] {
     const ends = [...this.nodes.values()].filter(({ name, op }) => !this.consumers.has(name) && op !== "Const");
-    return named.length > 0 ? named : ends.map(({ name }) => name);
+    return ends.map(({ name }) => name);
   }
 
   private constant(value: string | undefined): StoredTensor | undefined {
