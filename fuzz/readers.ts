@@ -23,6 +23,7 @@ import { architecture } from "../src/nn/architecture.js";
 import { earlyStopping } from "../src/nn/callbacks/index.js";
 import { buildModel, encodeModel, encodeModelFiles, loadWeights, readModelFile } from "../src/nn/checkpoint.js";
 import { fromKerasH5 } from "../src/nn/formats/keras-h5.js";
+import { encodeModel as encodeOnnx } from "../src/nn/formats/onnx/proto.js";
 import { saveKerasModel } from "../src/nn/keras-models.js";
 import { batchNorm } from "../src/nn/layers/batch-norm.js";
 import { conv2d } from "../src/nn/layers/conv2d.js";
@@ -51,6 +52,55 @@ export interface Reader {
   readonly trial: (random: RandomStream, sources: Sources) => unknown;
 }
 
+/** A file that begins as ONNX files do, so that it is read as one. */
+function onnxOnly(bytes: Uint8Array): Uint8Array {
+  const whole = bytes.length < 3 ? new Uint8Array(3) : bytes;
+  whole.set([0x08, 0x08, 0x12]);
+  return whole;
+}
+
+const onnxInput = (name: string, ...sizes: number[]) => ({
+  name,
+  type: {
+    tensorType: { elemType: 1, shape: { dim: [{ dimParam: "N" }, ...sizes.map((dimValue) => ({ dimValue }))] } },
+  },
+});
+
+/** An ONNX file of operators that read shapes, sizes and indices out of constants. */
+const onnxGraph = encodeOnnx({
+  irVersion: 8,
+  producerName: "fuzz",
+  opsetImport: [{ domain: "", version: 17 }],
+  graph: {
+    name: "net",
+    input: [onnxInput("x", 2, 4, 6)],
+    output: [{ name: "y" }],
+    node: [
+      { opType: "Shape", input: ["x"], output: ["shape"] },
+      { opType: "Gather", input: ["shape", "zero"], output: ["n"] },
+      { opType: "Concat", input: ["n", "rest"], output: ["size"], attribute: [{ name: "axis", type: 2, i: 0n }] },
+      { opType: "Expand", input: ["token", "size"], output: ["tokens"] },
+      { opType: "Pad", input: ["x", "pads"], output: ["padded"] },
+      { opType: "Slice", input: ["padded", "begin", "end", "axis"], output: ["part"] },
+      { opType: "Concat", input: ["tokens", "part"], output: ["all"], attribute: [{ name: "axis", type: 2, i: 1n }] },
+      { opType: "Resize", input: ["all", "", "scales"], output: ["large"] },
+      { opType: "Reshape", input: ["large", "flat"], output: ["rows"] },
+      { opType: "Tile", input: ["rows", "twice"], output: ["y"] },
+    ],
+    initializer: [
+      ...Object.entries({ zero: [0], rest: [1, 4, 6], begin: [1], end: [3], axis: [1], flat: [0, -1], twice: [1, 2] }),
+      ["pads", [0, 1, 0, 0, 0, 1, 0, 0]] as const,
+    ]
+      .map(([name, values]) => ({
+        ...{ name, dims: [values.length], dataType: 7, int64Data: BigInt64Array.from(values, BigInt) },
+      }))
+      .concat([
+        { name: "token", dims: [1, 1, 4, 6], dataType: 1, floatData: new Float32Array(24).fill(0.5) },
+        { name: "scales", dims: [4], dataType: 1, floatData: Float32Array.of(1, 1, 2, 2) },
+      ] as never),
+  },
+});
+
 /** Whole files, made once. */
 interface Sources {
   readonly folder: string;
@@ -63,6 +113,7 @@ interface Sources {
   /** Name of the shard, JSON, shard. */
   readonly tfjs: readonly [string, unknown, Uint8Array];
   readonly pytorch: Uint8Array;
+  readonly onnx: Uint8Array;
 }
 
 class UnequalSizes extends Error {}
@@ -311,6 +362,16 @@ export const allReaders: readonly Reader[] = [
     },
   },
   {
+    name: "ONNX",
+    weight: 10,
+    async trial(random, { device, onnx }) {
+      const file = await readModelFile(onnxOnly(mutateBytes(random, random.integer(2) === 0 ? onnx : onnxGraph)));
+      const model = buildModel(file, device);
+      for (const { tensor } of model.weights()) sized(tensor.size === sizeOf(tensor.shape), "a weight");
+      model.dispose();
+    },
+  },
+  {
     name: "npy",
     weight: 10,
     trial(random) {
@@ -525,6 +586,7 @@ async function makeSources(): Promise<Sources> {
     h5Tree,
     tfjs: [shard!, JSON.parse(new TextDecoder().decode(tfjsFiles["model.json"]!)), tfjsFiles[shard!]!],
     pytorch: await encodeModel(small, { format: "pytorch" }),
+    onnx: await encodeModel(small, { format: "onnx" }),
   };
 }
 
