@@ -513,19 +513,23 @@ const sweep = program
   });
 sweep
   .command("status")
-  .description("show what the sweep in a folder has come to so far")
-  .argument("<folder>", "the sweep's folder")
+  .description("show what the sweep in a folder has come to so far, or the sweeps on a queue")
+  .argument("[folder]", "the sweep's folder; without it, those on the queue")
+  .addOption(option("--queue <address>", "the queue; default $KILOGRAD_QUEUE"))
   .addOption(options.json)
-  .action(async (folder: string, { json }: { json?: boolean }) => {
+  .action(async (folder: string | undefined, { json, queue }: { json?: boolean; queue?: string }) => {
     const { sweepStatus } = await import("./experiments/sweep.js");
-    const { metrics, summary } = await sweepStatus(folder);
+    const { queueStatus } = await import("./experiments/worker.js");
+    const { metrics, summary } = folder === undefined ? await queueStatus(queue, stderr) : await sweepStatus(folder);
     stdout(json ? toJson(metrics) : summary);
   });
 sweep
   .command("stop")
   .description("end the sweep that is on its way in a folder; what is finished is kept")
-  .argument("<folder>", "the sweep's folder")
-  .action(async (folder: string) => {
+  .argument("<folder>", "the sweep's folder; with --queue its name")
+  .addOption(option("--queue <address>", "take the sweep of this name off the queue, with what no journal has yet"))
+  .action(async (folder: string, { queue }: { queue?: string }) => {
+    if (queue !== undefined) return await (await import("./experiments/worker.js")).queueStop(folder, queue, stderr);
     const { sweepStop } = await import("./experiments/sweep.js");
     await sweepStop(folder);
   });
@@ -544,7 +548,16 @@ program
   .addOption(
     option("--queue <address>", "redis://[user:password@]host[:port][/database] or rediss://; default $KILOGRAD_QUEUE"),
   )
-  .addOption(option("--trial <file>", "the file whose trials it runs: the same as the sweep's").makeOptionMandatory())
+  .addOption(option("--trial <file>", "the file whose trials it runs: the same as the sweep's"))
+  .addOption(option("--experiment <name>", "instead of a file: the experiment whose settings are swept"))
+  .addOption(option("--preset <name>", "of the experiment, as the sweep has it: quick or reference; default quick"))
+  .addOption(
+    option("--set <name=value>", "of the experiment, as the sweep has it; may be repeated").argParser(
+      (text: string, before: string[] = []) => [...before, text],
+    ),
+  )
+  .addOption(options.dataDir)
+  .addOption(option("--out <folder>", "where an experiment's runs are written; default out/worker-NAME"))
   .addOption(option("--sweep <name>", "serve this sweep only; default: every sweep of the same code"))
   .addOption(option("--name <name>", "what the worker is called in reports; default: host and process"))
   .addOption(option("--concurrency <n>", "trials at once; default 1", wholeNumber(1, 1024)))

@@ -162,9 +162,6 @@ async function experimentSubject(experiment: string, options: SweepCommandOption
     ...{ experiment, preset, set, folder },
     ...(options.dataDir !== undefined && { dataDir: resolve(options.dataDir) }),
   });
-  if (options.queue !== undefined) {
-    throw new UsageError("queue: takes the trials of a file; an experiment's run with --workers on this machine");
-  }
   return {
     ...{ name: experiment, space: undefined, goal: undefined, code: sweptDigest(given("")) },
     worker: (folder) => ({

@@ -219,6 +219,15 @@ describe.skipIf(!hasRedis)("workers of a queue", () => {
     expect(refused.stderr + outside.stderr + outside.stdout).not.toMatch(/sehr/);
     const nowhere = await kilograd(["worker", "--trial", file], { env: { KILOGRAD_QUEUE: "" } });
     expect(nowhere).toMatchObject({ code: 2, stderr: expect.stringContaining("needs the address of a queue") });
+    const listed = await kilograd(["sweep", "status"], { env });
+    expect(listed.stdout).toMatch(
+      /^versions: trial [0-9a-f]{12}; 1 waiting, 0 running, .* workers: none; on its way$/m,
+    );
+    const stopped = await kilograd(["sweep", "stop", "other", "--queue", env.KILOGRAD_QUEUE]);
+    expect(stopped).toMatchObject({ code: 2, stderr: expect.stringContaining("has no sweep other; it has versions") });
+    const both = await kilograd(["worker", "--trial", file, "--experiment", "digits"], { env });
+    expect(both).toMatchObject({ code: 2, stderr: expect.stringContaining("either --trial FILE or --experiment") });
+    expect(listed.stdout + stopped.stderr + both.stderr).not.toMatch(/sehr/);
     const noTrial = await kilograd(["worker", "--trial", "package.json"], { env });
     expect(noTrial).toMatchObject({ code: 2, stderr: expect.stringContaining("kilograd: trial: ") });
     startWorker();

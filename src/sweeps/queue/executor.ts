@@ -253,8 +253,8 @@ export class QueueExecutor implements Executor {
   }
 
   /**
-   * Twice the trials that run, so that a worker that has finished one finds the next; of short trials as many as keep the
-   * workers busy for a while, which then come and go in larger parcels.
+   * Twice the trials that run, so that a worker that has finished one finds the next; of short trials as many as keep
+   * the workers busy for a while, which then come and go in larger parcels.
    */
   capacity(): number {
     const ahead = Math.ceil(AHEAD_SECONDS / Math.max(this.seconds, AHEAD_SECONDS / MOST_AHEAD));
