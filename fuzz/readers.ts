@@ -13,16 +13,18 @@ import { parseTar } from "../src/data/tar.js";
 import { parsePgm } from "../src/experiments/lib/faces/frames.js";
 import { WorkFolder } from "../src/experiments/lib/frame/work-folder.js";
 import { parseTargets } from "../src/experiments/lib/inputs/target.js";
-import { readH5 } from "../src/io/h5-files.js";
+import { decodeH5, readH5 } from "../src/io/h5-files.js";
 import { modelIn, weightsOf } from "../src/io/keras-h5.js";
 import { decodeNpy, encodeNpy } from "../src/io/npy.js";
 import { decodeSafetensors, encodeSafetensors, type Safetensors, type StoredTensor } from "../src/io/safetensors.js";
 import { readSafetensors } from "../src/io/safetensors-file.js";
 import { tuningFile } from "../src/io/tuning-file.js";
+import { zipData, zipEntries } from "../src/io/zip.js";
 import { architecture } from "../src/nn/architecture.js";
 import { earlyStopping } from "../src/nn/callbacks/index.js";
 import { buildModel, encodeModel, encodeModelFiles, loadWeights, readModelFile } from "../src/nn/checkpoint.js";
-import { fromKerasH5 } from "../src/nn/formats/keras-h5.js";
+import { fromKerasModel } from "../src/nn/formats/keras.js";
+import { fromKerasH5, weightsFor } from "../src/nn/formats/keras-h5.js";
 import { encodeModel as encodeOnnx } from "../src/nn/formats/onnx/proto.js";
 import { saveKerasModel } from "../src/nn/keras-models.js";
 import { batchNorm } from "../src/nn/layers/batch-norm.js";
@@ -32,6 +34,7 @@ import { dense } from "../src/nn/layers/dense.js";
 import { maxPool2d } from "../src/nn/layers/pooling.js";
 import { crossEntropy } from "../src/nn/losses.js";
 import { sgd } from "../src/nn/optimizers.js";
+import { checkedModelConfig, storedShape } from "../src/nn/stored-config.js";
 import type { CpuDevice } from "../src/tensor/cpu.js";
 import { KilogradError } from "../src/tensor/errors.js";
 import type { RandomStream } from "../src/tensor/random.js";
@@ -114,6 +117,9 @@ interface Sources {
   readonly tfjs: readonly [string, unknown, Uint8Array];
   readonly pytorch: Uint8Array;
   readonly onnx: Uint8Array;
+  readonly kerasFile: Uint8Array;
+  /** Of its weights. */
+  readonly placesTree: Awaited<ReturnType<typeof readH5>>;
 }
 
 class UnequalSizes extends Error {}
@@ -190,6 +196,53 @@ const run = {
   ...{ experiment: "tiny", preset: "quick", seed: 1, version: "0.1.0" },
   ...{ settings: { epochs: 2, data: "digits" }, finished: false },
 };
+
+/** A graph of two outputs that is called twice, an operation, and an activation that is a layer, in both forms of calls. */
+const nestedOf = (call: (...from: [string, number, number][]) => unknown, shape: string, first: number) => {
+  const layer = (name: string, class_name: string, config: object, ...nodes: unknown[]) => ({
+    ...{ name, class_name, config: { name, ...config }, inbound_nodes: nodes },
+  });
+  const leaky = { class_name: "LeakyReLU", config: { alpha: 0.1 } };
+  const inner = {
+    layers: [
+      layer("i", "InputLayer", { [shape]: [null, 4] }),
+      layer("d", "Dense", { units: 4, activation: leaky }, call(["i", 0, 0])),
+      layer("e", "Dense", { units: 4, activation: "hard_sigmoid", trainable: false }, call(["d", 0, 0])),
+    ],
+    ...{
+      input_layers: [["i", 0, 0]],
+      output_layers: [
+        ["e", 0, 0],
+        ["d", 0, 0],
+      ],
+    },
+  };
+  const chain = { layers: [layer("c", "Dense", { units: 4, [shape]: [null, 4] }), layer("r", "RandomFlip", {})] };
+  return {
+    class_name: "Functional",
+    config: {
+      name: "outer",
+      layers: [
+        layer("x", "InputLayer", { [shape]: [null, 4] }),
+        layer("inner", "Functional", inner, call(["x", 0, 0]), call(["inner", first, 1])),
+        layer("chain", "Sequential", chain, call(["inner", first + 1, 0])),
+        layer("sum", "Add", {}, call(["chain", first, 0], ["inner", first, 0])),
+        layer("relu", "TFOpLambda", { function: "nn.relu" }, ["sum", 0, 0, { name: null }]),
+      ],
+      input_layers: [["x", 0, 0]],
+      output_layers: [["relu", 0, 0]],
+    },
+  };
+};
+const nestedOfKeras2 = nestedOf((...from) => from.map((each) => [...each, {}]), "batch_input_shape", 1);
+const nestedOfKeras3 = nestedOf(
+  (...from) => {
+    const tensors = from.map((history) => ({ class_name: "__keras_tensor__", config: { keras_history: history } }));
+    return { args: tensors.length === 1 ? tensors : [tensors], kwargs: {} };
+  },
+  "batch_shape",
+  0,
+);
 
 const data = {
   inputs: Float32Array.from({ length: 8 * 36 }, (_, i) => Math.sin(i)),
@@ -494,6 +547,49 @@ export const allReaders: readonly Reader[] = [
     },
   },
   {
+    name: ".keras archives",
+    weight: 8,
+    async trial(random, { kerasFile }) {
+      const bytes = mutateBytes(random, kerasFile);
+      for (const name of zipEntries(bytes, "file").keys()) {
+        const { length } = await entryOf(bytes, name);
+        sized(length <= 1032 * bytes.length + 1024, `${length} bytes of ${bytes.length}`);
+      }
+    },
+  },
+  {
+    name: "Keras's models within models",
+    weight: 12,
+    trial(random) {
+      const damaged = mutateJson(random, pick(random, [nestedOfKeras2, nestedOfKeras3]));
+      const { config } = fromKerasModel(damaged, "file", undefined, "2.15.0");
+      const { layers } = storedShape(checkedModelConfig(config, "file"), "file");
+      sized(layers.length === config.layers.length, `${layers.length} of ${config.layers.length} layers`);
+    },
+  },
+  {
+    name: "Keras's weights by place",
+    weight: 6,
+    trial(random, { placesTree, device }) {
+      const found = weightsOf(damagedTree(random, placesTree) as typeof placesTree, "file");
+      const model = build(device);
+      try {
+        for (const [name, { shape, data: elements }] of weightsFor(model, found, "file")) {
+          sized(elements.length === sizeOf(shape), name);
+        }
+      } finally {
+        model.dispose();
+      }
+    },
+  },
+  {
+    name: ".keras files",
+    weight: 0.1,
+    async trial(random, sources) {
+      await readModelFile(fileIn(sources, "file.keras", mutateBytes(random, sources.kerasFile)));
+    },
+  },
+  {
     name: ".h5 files",
     weight: 0.15,
     async trial(random, sources) {
@@ -550,6 +646,11 @@ export const allReaders: readonly Reader[] = [
   },
 ];
 
+async function entryOf(archive: Uint8Array, name: string): Promise<Uint8Array> {
+  const entry = zipEntries(archive, "file").get(name);
+  return entry === undefined ? new Uint8Array(0) : zipData(archive, entry, "file");
+}
+
 let sources: Promise<Sources> | undefined;
 const allSources = () => (sources ??= makeSources());
 
@@ -572,6 +673,8 @@ async function makeSources(): Promise<Sources> {
   const h5 = join(folder, "model.h5");
   await saveKerasModel(h5, model);
   const h5Tree = await readH5(h5);
+  const kerasFile = await encodeModel(model, { format: "keras" });
+  const placesTree = await decodeH5(await entryOf(kerasFile, "model.weights.h5"), "file");
 
   const small = build(device);
   const tfjsFiles = await encodeModelFiles(small, { format: "tfjs" });
@@ -587,6 +690,8 @@ async function makeSources(): Promise<Sources> {
     tfjs: [shard!, JSON.parse(new TextDecoder().decode(tfjsFiles["model.json"]!)), tfjsFiles[shard!]!],
     pytorch: await encodeModel(small, { format: "pytorch" }),
     onnx: await encodeModel(small, { format: "onnx" }),
+    kerasFile,
+    placesTree,
   };
 }
 

@@ -1,5 +1,5 @@
 // What every runtime has to get right: operations against the float64 reference, ten training steps, the gradient of an
-// input, and a model that is saved and loaded. The same file runs in Node, Bun, Deno, a page and a worker; run.mjs
+// input, and a model that is saved and loaded in each format. The same file runs in Node, Bun, Deno, a page and a worker; run.mjs
 // starts it.
 import * as K from "kilograd";
 
@@ -31,13 +31,17 @@ async function trained(device) {
   const target = tensor(device, Int32Array.of(3));
   const { grad } = K.valueAndGrad((x) => loss.crossEntropy(model.logits(x), target))(image);
   const weights = await Promise.all(model.weights().map(({ tensor }) => tensor.data()));
-  const loaded = await nn.loadModel(await nn.encodeModel(model), { device });
-  const [before, after] = [await model.call(image).data(), await loaded.call(image).data()];
-  return { weights: weights.flatMap((values) => [...values]), input: await grad.data(), before, after };
+  const before = await model.call(image).data();
+  const after = {};
+  for (const format of ["safetensors", "keras-h5", "keras"]) {
+    const loaded = await nn.loadModel(await nn.encodeModel(model, { format }), { device });
+    after[`after ${format}`] = await loaded.call(image).data();
+  }
+  return { weights: weights.flatMap((values) => [...values]), input: await grad.data(), before, ...after };
 }
 
 /** Float32 sums of some hundred terms, which ten steps amplify. */
-const allowed = { weights: 1e-3, input: 1e-3, before: 1e-3, after: 1e-3 };
+const allowed = (name) => (/^(weights|input|before|after)/.test(name) ? 1e-3 : 1e-5);
 
 /** The largest error of each, relative to the largest value, and the names of what is wrong. */
 export async function check(options = {}) {
@@ -56,8 +60,11 @@ export async function check(options = {}) {
     const error = expected[name].reduce((most, value, i) => Math.max(most, Math.abs(value - values[i])), 0);
     return [name, values.length === expected[name].length ? error / largest : Number.NaN];
   });
-  const wrong = errors.flatMap(([name, error]) => (error <= (allowed[name] ?? 1e-5) ? [] : [name]));
-  if (found.before.some((value, i) => value !== found.after[i])) wrong.push("save and load");
+  const wrong = errors.flatMap(([name, error]) => (error <= allowed(name) ? [] : [name]));
+  for (const [name, values] of Object.entries(found)) {
+    if (name.startsWith("after") && found.before.some((value, i) => value !== values[i]))
+      wrong.push(`save and load: ${name}`);
+  }
   const { info } = devices[0].adapter;
   for (const device of devices) device.destroy();
   return { adapter: info.description || info.device || info.vendor, errors: Object.fromEntries(errors), wrong };

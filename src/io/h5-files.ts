@@ -44,7 +44,9 @@ const secondsFor = (bytes: number): number => 30 + Math.ceil(bytes / 2 ** 22);
 async function guarded(task: Hdf5Task): Promise<unknown> {
   const { hdf5 } = await findRuntime();
   if (hdf5 !== undefined) return hdf5(task);
-  throw new UsageError(`${task.owner}: HDF5 needs Node, Bun or Deno, whose workers can be ended; use safetensors here`);
+  throw new UsageError(
+    `${task.owner}: HDF5 needs workers that can be ended, which Node, Bun, Deno and browsers have; use safetensors here`,
+  );
 }
 
 /**

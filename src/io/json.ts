@@ -62,6 +62,15 @@ export function parseJson<S extends GenericSchema>(schema: S, text: string, owne
 }
 
 /**
+ * JSON as Python writes it, which has words for what JSON has none: NaN becomes null, the infinities stay what they
+ * are.
+ */
+export function parsePythonJson(text: string): unknown {
+  const words: Readonly<Record<string, string>> = { NaN: "null", Infinity: "1e999", "-Infinity": "-1e999" };
+  return JSON.parse(text.replace(/"(?:[^"\\]|\\.)*"|\bNaN\b|-?\bInfinity\b/g, (part) => words[part] ?? part));
+}
+
+/**
  * `value` as JSON text, two spaces deep, arrays of numbers on one line.
  * NaN and the infinities become `null`, because JSON has no word for them and a diverged run must still leave its
  * figures; typed arrays become arrays.

@@ -13,7 +13,7 @@
 //   /layers/CLASS[_n]/PART/vars/i   weights of a layer within the layer
 import { DataError, UsageError } from "../tensor/errors.js";
 import { encodeH5, type H5Array, type H5Group, readH5, writeH5 } from "./h5-files.js";
-import { jsonText } from "./json.js";
+import { jsonText, parsePythonJson } from "./json.js";
 import { halfToNumber, type StoredTensor } from "./safetensors.js";
 import { type FileSource, nameOf } from "./source.js";
 
@@ -42,16 +42,20 @@ export interface KerasH5 {
 }
 
 /**
- * The weights of a file: by layers in their order, or, as Keras 3 writes them alone, by class and number ("conv2d_1").
+ * The weights of a file: by layers in their order, or, as Keras 3 writes them, by class and number ("conv2d_1").
  */
 export type KerasWeights =
   | { readonly kind: "layers"; readonly layers: readonly KerasLayerWeights[]; readonly backend?: string | undefined }
-  | { readonly kind: "places"; readonly places: ReadonlyMap<string, KerasPlace> };
+  | { readonly kind: "places"; readonly root: KerasPlace };
 
-/** Weights of a layer, and those of layers within it, by their names there. */
+/** A group of the newer layout. */
 export interface KerasPlace {
+  /** Of the layer that it belongs to; only later versions write it. */
+  readonly name?: string;
+  /** In order. */
   readonly weights: readonly KerasWeight[];
-  readonly parts: ReadonlyMap<string, readonly KerasWeight[]>;
+  /** Groups within it: "layers" of a model, and by their names layers within a layer. */
+  readonly parts: ReadonlyMap<string, KerasPlace>;
 }
 
 /** The version whose layout is written: names with ":0", as tf.keras wrote them and every later version reads. */
@@ -89,16 +93,20 @@ function treeOf(content: Omit<KerasH5, "backend" | "version">): H5Group {
   for (const layer of layers) {
     const group = childOf(weights, layer.name);
     group.attributes["weight_names"] = layer.weights.map((weight) => weight.name);
-    for (const { name, dtype, shape, data } of layer.weights) {
-      if (dtype !== "F32") throw new UsageError(`keras h5: "${name}" must be float32, is ${dtype}`);
+    for (const weight of layer.weights) {
+      const { name } = weight;
       const parent = childOf(group, name.split("/").slice(0, -1).join("/"));
       const own = name.split("/").at(-1)!;
       if (Object.hasOwn(parent.groups, own) || Object.hasOwn(parent.arrays, own)) throw taken(name);
-      const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-      parent.arrays[own] = { kind: "float", bits: 32, shape, bytes };
+      parent.arrays[own] = arrayOf(weight);
     }
   }
   return root;
+}
+
+function arrayOf({ name, dtype, shape, data }: KerasWeight): H5Array {
+  if (dtype !== "F32") throw new UsageError(`keras h5: "${name}" must be float32, is ${dtype}`);
+  return { kind: "float", bits: 32, shape, bytes: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) };
 }
 
 const emptyGroup = (): H5Group => ({ attributes: {}, groups: {}, arrays: {} });
@@ -180,20 +188,31 @@ function weightsIn(root: H5Group, path: string): KerasWeights | undefined {
     return { kind: "layers", layers: layersIn(legacy, path), backend: textOf(root, "backend") };
   }
   // tf.keras 2.12 and 2.13 had another name for the group.
-  const layers = root.groups["layers"] ?? root.groups["_layer_checkpoint_dependencies"];
-  if (layers === undefined) return undefined;
-  const varsOf = (place: string, group: H5Group): KerasWeight[] => {
-    const arrays = group.groups["vars"]?.arrays ?? {};
-    const names = Object.keys(arrays).sort((a, b) => Number(a) - Number(b));
-    return names.map((name) => tensorOf(arrays[name]!, `${place}/vars/${name}`, path));
+  if (!("layers" in root.groups || "_layer_checkpoint_dependencies" in root.groups)) return undefined;
+  return { kind: "places", root: placeIn(root, "", path) };
+}
+
+/** A group of the newer layout. States of random generators are no weights. */
+function placeIn({ groups }: H5Group, at: string, path: string): KerasPlace {
+  const vars = Object.hasOwn(groups, "vars") ? groups["vars"]! : emptyGroup();
+  const numbers = Object.keys(vars.arrays).sort((a, b) => Number(a) - Number(b));
+  const parts = Object.entries(groups).filter(([part]) => part !== "vars" && part !== "seed_generator");
+  const name = textOf(vars, "name");
+  return {
+    ...(name !== undefined && { name }),
+    weights: numbers.map((number) => tensorOf(vars.arrays[number]!, `${at}vars/${number}`, path)),
+    parts: new Map(parts.map(([part, group]) => [part, placeIn(group, `${at}${part}/`, path)])),
   };
-  const places = Object.entries(layers.groups).map(([place, group]): [string, KerasPlace] => {
-    // States of random generators are no weights.
-    const parts = Object.entries(group.groups).filter(([name]) => name !== "vars" && name !== "seed_generator");
-    const weights = varsOf(place, group);
-    return [place, { weights, parts: new Map(parts.map(([name, part]) => [name, varsOf(`${place}/${name}`, part)])) }];
-  });
-  return { kind: "places", places: new Map(places) };
+}
+
+/** The tree of a file of weights alone in the newer layout. */
+export function treeOfPlaces({ name, weights, parts }: KerasPlace): H5Group {
+  const group = emptyGroup();
+  const vars = childOf(group, "vars");
+  if (name !== undefined) vars.attributes["name"] = name;
+  for (const [i, weight] of weights.entries()) vars.arrays[`${i}`] = arrayOf(weight);
+  for (const [part, place] of parts) group.groups[part] = treeOfPlaces(place);
+  return group;
 }
 
 function layersIn(weights: H5Group, path: string): KerasLayerWeights[] {
@@ -260,15 +279,6 @@ function optionalJson(root: H5Group, name: string): unknown {
   } catch {
     return undefined;
   }
-}
-
-/**
- * JSON as Python writes it, which has words for what JSON has none: NaN becomes null, the infinities stay what they
- * are.
- */
-function parsePythonJson(text: string): unknown {
-  const words: Readonly<Record<string, string>> = { NaN: "null", Infinity: "1e999", "-Infinity": "-1e999" };
-  return JSON.parse(text.replace(/"(?:[^"\\]|\\.)*"|\bNaN\b|-?\bInfinity\b/g, (part) => words[part] ?? part));
 }
 
 /** Floats of 16, 32 and 64 bits, and signed integers of 32 and 64, such as counts. */

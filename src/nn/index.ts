@@ -56,7 +56,7 @@ export {
   uniform,
   zeros,
 } from "./initializers.js";
-export { encodeKerasModel, type SaveKerasOptions, saveKerasModel } from "./keras-models.js";
+export { type EncodeKerasOptions, encodeKerasModel, type SaveKerasOptions, saveKerasModel } from "./keras-models.js";
 export {
   type CallableLayer,
   type CallContext,

@@ -1,5 +1,5 @@
 // Saving models for Keras, with what Keras compiles them by. The code of the format is loaded when it is first used.
-import { boolean, checkOptions, object, type Rules } from "../tensor/options.js";
+import { boolean, check, checkOptions, object, oneOf, type Rules, text } from "../tensor/options.js";
 import { requireFiniteState } from "./diagnose.js";
 import { type Model, requireModel } from "./model.js";
 import type { OptimizerConfig } from "./optimizers.js";
@@ -32,18 +32,28 @@ export interface SaveKerasOptions extends KerasExtras {
   readonly allowNonFinite?: boolean;
 }
 
+/** Options of {@link encodeKerasModel}. */
+export interface EncodeKerasOptions extends SaveKerasOptions {
+  /** "keras-h5" (default), which every version of Keras reads, or "keras", which Keras 3 and tf.keras 2.12 do. */
+  readonly format?: "keras-h5" | "keras";
+}
+
 const saveRules: Rules<SaveKerasOptions> = { training: object, notes: object, allowNonFinite: boolean };
+const encodeRules: Rules<EncodeKerasOptions> = { ...saveRules, format: oneOf("keras-h5", "keras") };
 
 /**
- * Saves a model as `.h5` in Keras's legacy layout, float32, whole or not at all.
+ * Saves a model for Keras, float32, whole or not at all: as `.keras` where the path ends so, else in the legacy layout
+ * of `.h5`.
  * @throws UsageError naming the layer that Keras has no words for, KilogradError `FILE_WRITE`, or `NON_FINITE` for
  * weights that are infinite or NaN
  * @example
  * await nn.saveKerasModel("model.h5", model); // keras.models.load_model("model.h5")
  */
 export async function saveKerasModel(path: string, model: Model, options: SaveKerasOptions = {}): Promise<void> {
-  const { writeKerasModel } = await import("./formats/keras-h5.js");
-  await writeKerasModel(path, model, await checkedExtras("saveKerasModel", path, model, options));
+  check("saveKerasModel", "path", path, text);
+  const extras = await checkedExtras("saveKerasModel", path, model, checkOptions("saveKerasModel", options, saveRules));
+  if (/\.keras$/i.test(path)) return (await import("./formats/keras-zip.js")).writeKerasArchive(path, model, extras);
+  return (await import("./formats/keras-h5.js")).writeKerasModel(path, model, extras);
 }
 
 /**
@@ -51,14 +61,16 @@ export async function saveKerasModel(path: string, model: Model, options: SaveKe
  * @throws UsageError naming the layer that Keras has no words for, KilogradError `NON_FINITE` for weights that are
  * infinite or NaN
  */
-export async function encodeKerasModel(model: Model, options: SaveKerasOptions = {}): Promise<Uint8Array> {
-  const { kerasModelBytes } = await import("./formats/keras-h5.js");
-  return kerasModelBytes(model, await checkedExtras("encodeKerasModel", "the bytes", model, options));
+export async function encodeKerasModel(model: Model, options: EncodeKerasOptions = {}): Promise<Uint8Array> {
+  const { format = "keras-h5", ...rest } = checkOptions("encodeKerasModel", options, encodeRules);
+  const extras = await checkedExtras("encodeKerasModel", "the bytes", model, rest);
+  if (format === "keras") return (await import("./formats/keras-zip.js")).kerasArchive(model, extras);
+  return (await import("./formats/keras-h5.js")).kerasModelBytes(model, extras);
 }
 
 async function checkedExtras(owner: string, path: string, model: Model, options: SaveKerasOptions) {
   requireModel(owner, model);
-  const { allowNonFinite = false, ...extras } = checkOptions(owner, options, saveRules);
+  const { allowNonFinite = false, ...extras } = options;
   if (!allowNonFinite) await requireFiniteState(owner, model, path);
   return extras;
 }

@@ -92,9 +92,9 @@ export interface SaveOptions {
    */
   readonly allowNonFinite?: boolean;
   /**
-   * "safetensors", which holds all of this; "keras-h5", which every version of Keras reads; "onnx", which only
-   * predicts; "tfjs"; "pytorch", a state dict in safetensors. Default: what the path's ending stands for (".h5",
-   * ".onnx"), else "safetensors". An ending of another format is an error.
+   * "safetensors", which holds all of this; "keras-h5", which every version of Keras reads; "keras", Keras 3's own;
+   * "onnx", which only predicts; "tfjs"; "pytorch", a state dict in safetensors. Default: what the path's ending stands
+   * for (".h5", ".keras", ".onnx"), else "safetensors". An ending of another format is an error.
    */
   readonly format?: string;
 }

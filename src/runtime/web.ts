@@ -1,5 +1,5 @@
 // Browsers, their workers, and whatever else has the web's interfaces alone.
-import type { Runtime } from "./runtime.js";
+import type { Hdf5Task, Runtime } from "./runtime.js";
 import { sourceOf } from "./source.js";
 
 export const webRuntime: Runtime = {
@@ -16,7 +16,11 @@ export const webRuntime: Runtime = {
   machine: undefined,
   tuningStore: () => undefined,
   files: undefined,
-  hdf5: undefined,
+  // Its code is loaded when it is first used.
+  get hdf5() {
+    if (typeof Worker === "undefined") return undefined;
+    return async (task: Hdf5Task) => (await import("../io/h5-web.js")).runInWorker(task);
+  },
   // A console has lines.
   terminal: { write: (text) => console.info(text.trimEnd()) },
   warn: (message) => console.warn(message),

@@ -58,7 +58,7 @@ test("every format that is written is recognised, and holds the same model", asy
   const model = small().build({ device: cpu, seed: 5 });
   for (const { name, writes } of formats) {
     // Those have no place for a seed and layers' names, or for notes. Their own tests hold what comes back.
-    if (!writes || ["onnx", "tfjs"].includes(name)) continue;
+    if (!writes || ["onnx", "tfjs", "pytorch"].includes(name)) continue;
     const [bytes, path] = [
       await encodeModel(model, { format: name, notes: { a: 1 } }),
       join(folder, `by-format.${name}`),
@@ -95,11 +95,13 @@ test("a training is kept by the format that has a place for it", async () => {
 test("a path's ending chooses the format, a named one must agree", async () => {
   const model = small().build({ device: cpu, seed: 5 });
   for (const { name, endings, writes } of formats) {
-    for (const ending of writes ? endings : []) {
+    // PyTorch's weights are in safetensors files, whose own format is the first of their ending.
+    for (const ending of writes && name !== "pytorch" ? endings : []) {
       const path = join(folder, `chosen${ending.toUpperCase()}`);
       await saveModel(path, model);
       expect((await formatOf(path)).name).toBe(name);
-      for (const other of written.filter((each) => each !== name)) {
+      const others = formats.filter((each) => each.writes && !each.endings.includes(ending));
+      for (const { name: other } of others) {
         await expect(saveModel(path, model, { format: other })).rejects.toThrow(
           `saveModel: format must be "${name}" for ${path}, as its ending says, got "${other}"; change one of them`,
         );

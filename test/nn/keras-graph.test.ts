@@ -1,6 +1,8 @@
 // Calls in the configurations of functional Keras models: both forms, any order, and what is refused.
 import { expect, test } from "vitest";
-import { fromKerasCalls, type KerasEntry, toKerasCalls } from "../../src/nn/formats/keras-graph.js";
+import { fromKerasConfig } from "../../src/nn/formats/keras.js";
+import { type KerasEntry, toKerasCalls } from "../../src/nn/formats/keras-graph.js";
+import type { FunctionalConfig } from "../../src/nn/model-config.js";
 import { DataError } from "../../src/tensor/errors.js";
 
 const input = (name: string, shape: unknown = [null, 2]): KerasEntry => ({
@@ -14,6 +16,11 @@ const layer = (name: string, inbound: unknown): KerasEntry => ({
   inbound_nodes: inbound,
 });
 const tensor = (...history: unknown[]) => ({ class_name: "__keras_tensor__", config: { keras_history: history } });
+function callsOf(layers: KerasEntry[], config: object) {
+  const model = { class_name: "Functional", config: { ...config, layers } };
+  const { inputs, calls, outputs } = fromKerasConfig(model, "f") as FunctionalConfig;
+  return { inputs, calls, outputs };
+}
 const ends = { input_layers: [["x", 0, 0]], output_layers: [["sum", 0, 0]] };
 
 test("lists of Keras 2 and args of Keras 3, in any order, a bare reference for one input or output", () => {
@@ -36,7 +43,7 @@ test("lists of Keras 2 and args of Keras 3, in any order, a bare reference for o
     ],
     outputs: [3],
   };
-  expect(fromKerasCalls(lists, ends, "f")).toEqual(expected);
+  expect(callsOf(lists, ends)).toEqual(expected);
   const args = [
     input("x"),
     layer("d", [
@@ -46,7 +53,7 @@ test("lists of Keras 2 and args of Keras 3, in any order, a bare reference for o
     layer("sum", [{ args: [[tensor("d", 0, 0), tensor("d", 1, 0)]], kwargs: {} }]),
   ];
   const bare = { input_layers: ["x", 0, 0], output_layers: ["sum", 0, 0] };
-  expect(fromKerasCalls(args, bare, "f")).toEqual(expected);
+  expect(callsOf(args, bare)).toEqual(expected);
   const { inbound, inputLayers, outputLayers } = toKerasCalls({
     ...{ className: "Functional", name: "f", layers: [] },
     ...expected,
@@ -80,9 +87,72 @@ test.each<[string, KerasEntry[], object, RegExp]>([
     { ...ends, output_layers: [["y", 0, 0]] },
     /its output \["y",0,0\] is given by no layer/,
   ],
+  ["two of a name", [input("x"), layer("x", [[["x", 0, 0]]])], ends, /^f: two layers have the name "x"/],
   ["a second output", [input("x"), layer("sum", [[["x", 0, 1]]])], ends, /layer "sum" is called on what no layer/],
 ])("refuses %s", (_, entries, config, message) => {
-  const act = () => fromKerasCalls(entries, config as Record<string, unknown>, "f");
+  const act = () => callsOf(entries, config);
   expect(act).toThrow(DataError);
   expect(act).toThrow(message);
+});
+
+const inner = (inbound: unknown, class_name = "Functional"): KerasEntry => ({
+  class_name,
+  name: "inner",
+  config: {
+    name: "inner",
+    layers: [input("i", [null, null]), layer("d", [[["i", 0, 0]]]), layer("e", [[["d", 0, 0]]])],
+    input_layers: [["i", 0, 0]],
+    output_layers: [
+      ["e", 0, 0],
+      ["d", 0, 0],
+    ],
+  },
+  inbound_nodes: inbound,
+});
+
+test("calls of a model count from 1 in Keras 2, whatever they count from in Keras 3, and become calls of its layers", () => {
+  const calls = [
+    { layer: "inner/d", inputs: [0] },
+    { layer: "inner/e", inputs: [1] },
+    { layer: "inner/d", inputs: [1] },
+    { layer: "inner/e", inputs: [3] },
+  ];
+  for (const first of [0, 1]) {
+    const lists = [input("x"), inner([[["x", 0, 0, {}]], [["inner", first, 1, {}]]])];
+    const outputs = [
+      ["inner", first + 1, 0],
+      ["inner", first, 0],
+    ];
+    const found = callsOf(lists, { input_layers: [["x", 0, 0]], output_layers: outputs });
+    expect(found).toEqual({ inputs: [{ name: "x", shape: [2] }], calls, outputs: [4, 2] });
+  }
+  const args = [
+    input("x"),
+    inner([
+      { args: [tensor("x", 0, 0)], kwargs: { mask: null } },
+      { args: [tensor("inner", 0, 1)], kwargs: {} },
+    ]),
+  ];
+  const found = callsOf(args, { input_layers: ["x", 0, 0], output_layers: ["inner", 2, 0] });
+  expect(found).toEqual({ inputs: [{ name: "x", shape: [2] }], calls, outputs: [4] });
+});
+
+test("models that lie too deep, or are called too often, are refused", () => {
+  let deep: KerasEntry = layer("d", [[["x", 0, 0]]]);
+  for (let i = 0; i < 40; i++) {
+    const config = { name: "m", layers: [input("x"), deep], input_layers: ["x", 0, 0], output_layers: ["m", 0, 0] };
+    deep = { class_name: "Functional", name: "m", config, inbound_nodes: [[["x", 0, 0]]] };
+  }
+  expect(() => fromKerasConfig(deep, "f")).toThrow(/^f: model "m": .*its models lie deeper in each other than 32$/);
+  // Each calls the one before it ten times.
+  let often: KerasEntry = layer(
+    "m",
+    Array.from({ length: 10 }, (_, i) => [[i === 0 ? "x" : "m", Math.max(0, i - 1), 0]]),
+  );
+  for (let depth = 0; depth < 8; depth++) {
+    const config = { name: "m", layers: [input("x"), often], input_layers: ["x", 0, 0], output_layers: ["m", 9, 0] };
+    const calls = Array.from({ length: 10 }, (_, i) => [[i === 0 ? "x" : "m", Math.max(0, i - 1), 0]]);
+    often = { class_name: "Functional", name: "m", config, inbound_nodes: calls };
+  }
+  expect(() => fromKerasConfig(often, "f")).toThrow(/^f: has more than 100000 calls of layers$/);
 });

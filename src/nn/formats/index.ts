@@ -24,6 +24,15 @@ const kerasH5: ModelFormat = {
   load: async () => (await import("./keras-h5.js")).kerasH5Format,
 };
 
+const keras: ModelFormat = {
+  name: "keras",
+  endings: [".keras"],
+  writes: true,
+  recognises: (head) =>
+    /^(metadata\.json|config\.json|model\.weights\.(h5|npz)|assets\/)/.test(firstZipEntry(head) ?? ""),
+  load: async () => (await import("./keras-zip.js")).kerasFormat,
+};
+
 /** JSON: no other format here is a text. */
 const tfjs: ModelFormat = {
   name: "tfjs",
@@ -67,7 +76,7 @@ const pytorch: ModelFormat = {
   load: async () => (await import("./pytorch.js")).pytorchFormat,
 };
 
-export const formats: readonly ModelFormat[] = [tfjs, safetensors, kerasH5, onnx, pytorch];
+export const formats: readonly ModelFormat[] = [tfjs, safetensors, kerasH5, keras, onnx, pytorch];
 
 /** What an option of that may be. */
 export const formatRule = oneOf(...formats.flatMap(({ name, writes }) => (writes ? [name] : [])));

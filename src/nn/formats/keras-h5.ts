@@ -2,53 +2,75 @@
 // the newer layout. Configurations are translated by keras.ts.
 
 import { object, optional } from "valibot";
-import { anyObject, parse, ruled } from "../../io/json.js";
+import { anyObject, parse, recordOf, ruled, text } from "../../io/json.js";
 import {
   encodeKerasH5,
   type KerasH5,
   type KerasLayerWeights,
   type KerasWeight,
+  type KerasWeights,
   readKerasH5,
   readKerasWeights,
   writeKerasH5,
 } from "../../io/keras-h5.js";
 import type { StoredTensor } from "../../io/safetensors.js";
 import { type FileSource, nameOf } from "../../io/source.js";
-import { DataError, UsageError } from "../../tensor/errors.js";
+import { UsageError } from "../../tensor/errors.js";
 import { number } from "../../tensor/options.js";
-import { formatShape } from "../../tensor/shape.js";
 import type { KerasExtras, KerasTraining } from "../keras-models.js";
 import { layerClassOf } from "../layers/registry.js";
-import type { Model } from "../model.js";
+import type { BoundLayer, Model } from "../model.js";
 import type { ModelFile } from "../model-file.js";
-import { type PlacedLayer, snakeCase } from "../model-shape.js";
 import type { OptimizerConfig } from "../optimizers.js";
 import { checkedModelConfig, storedShape } from "../stored-config.js";
 import type { FormatCode, ModelContent } from "./format.js";
-import { checkPlaces, fromKerasConfig, toKerasConfig } from "./keras.js";
+import { checkPlaces, fromKerasModel, toKerasModel } from "./keras.js";
+import {
+  classesOfPlaces,
+  findsPlaces,
+  holdsModels,
+  treeOfLayers,
+  untold,
+  weightsOfGroups,
+  weightsOfPlaces,
+} from "./keras-weights.js";
 import { type Json, type KerasObject, Remarks } from "./keras-words.js";
 
 /** What a file of a model holds. @throws UsageError naming the layer that Keras has no words for */
 async function contentOf(model: Model, { training, notes = {} }: KerasExtras) {
+  const { config, names } = toKerasModel(model.config());
+  const theirs = new Map([...names].map(([written, name]) => [name, written]));
   const layers: KerasLayerWeights[] = [];
   for (const layer of model.layers) {
-    const weights: KerasLayerWeights["weights"][number][] = [];
-    const { weights: names = {}, besides = {} } = layerClassOf(layer.placed.layer.className)?.keras ?? {};
-    for (const [name, tensor] of Object.entries(layer.weights)) {
-      const data = Float32Array.from(await tensor.data());
-      weights.push({ name: `${layer.name}/${names[name] ?? name}:0`, dtype: "F32", shape: tensor.shape, data });
-    }
-    for (const [name, value] of weights.length === 0 ? [] : Object.entries(besides)) {
-      weights.push({ name: `${layer.name}/${name}:0`, dtype: "F32", shape: [], data: Float32Array.of(value) });
-    }
-    layers.push({ name: layer.name, weights });
+    const name = theirs.get(layer.name) ?? layer.name;
+    layers.push({ name, weights: await kerasWeightsOf(layer, name) });
   }
   return {
-    modelConfig: toKerasConfig(model.config()),
+    modelConfig: config,
     ...(training && { trainingConfig: trainingConfig(training) }),
-    kilograd: { seed: model.seed, notes },
+    kilograd: kilogradWordsOf(model, notes, names),
     layers,
   };
+}
+
+/** What a file says to Kilograd alone. */
+export const kilogradWordsOf = (model: Model, notes: Json, names: ReadonlyMap<string, string>): Json => ({
+  ...{ seed: model.seed, notes },
+  ...(names.size > 0 && { names: Object.fromEntries(names) }),
+});
+
+/** A layer's weights as Keras has them, with the name of the layer there. */
+export async function kerasWeightsOf(layer: BoundLayer, owner: string): Promise<KerasWeight[]> {
+  const weights: KerasWeight[] = [];
+  const { weights: names = {}, besides = {} } = layerClassOf(layer.placed.layer.className)?.keras ?? {};
+  for (const [name, tensor] of Object.entries(layer.weights)) {
+    const data = Float32Array.from(await tensor.data());
+    weights.push({ name: `${owner}/${names[name] ?? name}:0`, dtype: "F32", shape: tensor.shape, data });
+  }
+  for (const [name, value] of weights.length === 0 ? [] : Object.entries(besides)) {
+    weights.push({ name: `${owner}/${name}:0`, dtype: "F32", shape: [], data: Float32Array.of(value) });
+  }
+  return weights;
 }
 
 /** Writes a model as `.h5`, whole or not at all. @throws UsageError, KilogradError `FILE_WRITE` */
@@ -74,29 +96,33 @@ export async function readKerasModel(source: FileSource): Promise<ModelFile> {
 /** What a file holds as a model file. @throws DataError as {@link readKerasModel} */
 export function fromKerasH5(content: KerasH5, path: string): ModelFile {
   const { modelConfig, kilograd, layers: groups, backend, version } = content;
+  const { translation, layers, file } = translated(modelConfig, kilograd, version, path);
+  return { ...file, weights: weightsOfGroups(translation.tree, layers, groups, { path, backend, own: true }) };
+}
+
+/** A model of Keras's words without its weights. */
+export function translated(modelConfig: unknown, kilograd: unknown, version: string | undefined, path: string) {
   const own = parse(kilogradWords, kilograd ?? {}, `${path}: its kilograd`);
   const remarks = new Remarks(path);
-  const config = checkedModelConfig(
-    fromKerasConfig(modelConfig, path, remarks, kilograd === undefined ? version : undefined),
-    `${path}: its model`,
-  );
-  const { layers } = storedShape(config, path);
-  checkPlaces(modelConfig, layers, path);
-  return {
-    path,
-    config,
-    seed: own.seed,
-    weights: placedInOrder(layers, groups, { path, backend, own: true }),
-    slots: new Map(),
-    callbackTensors: new Map(),
-    training: undefined,
-    notes: own.notes,
-    remarks: remarks.sentences(),
+  // Files that lack their version are of Keras 1, but for Kilograd's own.
+  const wrote = kilograd === undefined ? (version ?? "1.0") : undefined;
+  const translation = fromKerasModel(modelConfig, path, remarks, wrote, new Map(Object.entries(own.names)));
+  const config = checkedModelConfig(translation.config, `${path}: its model`);
+  const shape = storedShape(config, path);
+  checkPlaces(translation, shape, path);
+  const file = {
+    ...{ path, config, seed: own.seed, notes: own.notes, remarks: remarks.sentences(), training: undefined },
+    ...{ slots: new Map<string, StoredTensor>(), callbackTensors: new Map<string, StoredTensor>() },
   };
+  return { translation, layers: shape.layers, file };
 }
 
 const kilogradWords = object(
-  { seed: optional(ruled<number>(number()), 0), notes: optional(anyObject, {}) },
+  {
+    seed: optional(ruled<number>(number()), 0),
+    notes: optional(anyObject, {}),
+    names: optional(recordOf(text), {}),
+  },
   "an object",
 );
 
@@ -106,96 +132,28 @@ const kilogradWords = object(
  * @throws DataError for a file that cannot be read, or whose layers are not as many as the model's
  */
 export async function readKerasWeightsFor(model: Model, source: FileSource): Promise<Map<string, StoredTensor>> {
-  const found = await readKerasWeights(source);
-  const path = nameOf(source);
+  return weightsFor(model, await readKerasWeights(source), nameOf(source));
+}
+
+/** Weights of a file, under the names that they have in a model. @throws DataError as {@link readKerasWeightsFor} */
+export function weightsFor(model: Model, found: KerasWeights, path: string): Map<string, StoredTensor> {
   const layers = model.layers.map(({ placed }) => placed);
-  if (found.kind === "layers") return placedInOrder(layers, found.layers, { path, backend: found.backend, own: false });
-  const weights = new Map<string, StoredTensor>();
-  const unclaimed = new Map(found.places);
-  const counts = new Map<string, number>();
-  for (const placed of layers) {
-    const { layer } = placed;
-    const { keras } = layerClassOf(layer.className) ?? {};
-    // Of a class that a user registered the name without the package.
-    const base = snakeCase((keras?.className ?? layer.className).split(">").at(-1)!);
-    const count = counts.get(base) ?? 0;
-    counts.set(base, count + 1);
-    const place = count === 0 ? base : `${base}_${count}`;
-    const stored = unclaimed.get(place);
-    unclaimed.delete(place);
-    const parts = keras?.parts ?? [];
-    const found = [...(stored?.weights ?? []), ...parts.flatMap((part) => stored?.parts.get(part) ?? [])];
-    addWeights(weights, placed, found, path);
+  if (found.kind === "layers") {
+    const { backend } = found;
+    const count = found.layers.filter(({ weights }) => weights.length > 0).length;
+    const nested = layers.filter(({ weights }) => weights.length > 0).length !== count;
+    return weightsOfGroups(treeOfLayers(layers, nested), layers, found.layers, { path, backend, own: false });
   }
-  const extra = [...unclaimed].find(([, stored]) => stored.weights.length > 0);
-  if (extra !== undefined) throw new DataError(`${path}: has weights of ${extra[0]}, which the model does not have`);
-  return weights;
-}
-
-/** Gives layers with weights the groups with weights, one after the other. */
-function placedInOrder(
-  layers: readonly PlacedLayer[],
-  groups: readonly KerasLayerWeights[],
-  { path, backend, own }: { readonly path: string; readonly backend: string | undefined; readonly own: boolean },
-): Map<string, StoredTensor> {
-  const weighted = layers.filter(({ weights }) => weights.length > 0);
-  const stored = groups.filter(({ weights }) => weights.length > 0);
-  if (weighted.length !== stored.length) {
-    throw new DataError(
-      `${path}: the model has ${weighted.length} layers with weights, the file weights of ${stored.length}`,
-    );
-  }
-  // A file's own layers have its names, and branches may stand in another order.
-  const byName = new Map(stored.map((group) => [group.name, group]));
-  const named = own && weighted.every(({ name }) => byName.has(name));
-  const weights = new Map<string, StoredTensor>();
-  for (const [i, placed] of weighted.entries()) {
-    const { name, layer } = placed;
-    const found = (named ? byName.get(name)! : stored[i]!).weights;
-    // Theano's convolution turns the kernel around.
-    const turned = backend === "theano" && layerClassOf(layer.className)?.keras?.turnedByTheano === true;
-    addWeights(weights, placed, turned ? found.map(turnedKernel) : found, path);
-  }
-  return weights;
-}
-
-function addWeights(
-  to: Map<string, StoredTensor>,
-  { name: owner, layer, weights: specs }: PlacedLayer,
-  found: readonly KerasWeight[],
-  path: string,
-): void {
-  const besides = Object.keys(layerClassOf(layer.className)?.keras?.besides ?? {}).length;
-  if (found.length !== specs.length && !(specs.length > 0 && found.length === specs.length + besides)) {
-    throw new DataError(
-      `${path}: layer "${owner}" must have ${specs.length} weights (${specs.map((spec) => spec.name).join(", ")}), ` +
-        `has ${found.length} (${found.map((weight) => `${weight.name} ${formatShape(weight.shape)}`).join(", ")})`,
-    );
-  }
-  for (const [j, { name }] of specs.entries()) {
-    const { name: theirs, ...tensor } = found[j]!;
-    if (tensor.dtype === "I32") {
-      throw new DataError(`${path}: "${theirs}" must be an array of float16, float32 or float64, is of integers`);
-    }
-    to.set(`${owner}/${name}`, tensor);
-  }
-}
-
-/** A kernel [height, width, in, out] with both first axes reversed; biases stay. */
-function turnedKernel(weight: KerasWeight): KerasWeight {
-  const [height, width, inputs, outputs] = weight.shape;
-  if (weight.shape.length !== 4) return weight;
-  const size = inputs! * outputs!;
-  const data = weight.data.slice();
-  for (let cell = 0; cell < height! * width!; cell++) {
-    const from = (height! * width! - 1 - cell) * size;
-    data.set(weight.data.subarray(from, from + size) as never, cell * size);
-  }
-  return { ...weight, data } as KerasWeight;
+  const { root } = found;
+  const where = { path, own: false };
+  if (!holdsModels(root)) return weightsOfPlaces(treeOfLayers(layers, false), layers, root, where);
+  const tree = treeOfLayers(layers, true);
+  if (findsPlaces(tree, root, model)) return weightsOfPlaces(classesOfPlaces(tree, root), layers, root, where);
+  throw untold(path);
 }
 
 /** As Keras writes it when a model was compiled; the key loss_weights must be there. */
-function trainingConfig({ optimizer, loss, metrics = ["accuracy"] }: KerasTraining): Json {
+export function trainingConfig({ optimizer, loss, metrics = ["accuracy"] }: KerasTraining): Json {
   return {
     loss,
     metrics,
@@ -236,15 +194,16 @@ export const kerasH5Format: FormatCode = {
   read: readKerasModel,
   readWeights: readKerasWeightsFor,
   async write(path, model, content) {
-    await writeKerasModel(path, model, plainContent("saveModel", content));
+    await writeKerasModel(path, model, plainContent("saveModel", "keras-h5", content));
   },
   async encode(model, content) {
-    return kerasModelBytes(model, plainContent("encodeModel", content));
+    return kerasModelBytes(model, plainContent("encodeModel", "keras-h5", content));
   },
 };
 
 /** @throws UsageError for a training, which Keras's files have no place for as Kilograd resumes it */
-function plainContent(owner: string, { training, slots, callbackTensors, notes }: ModelContent) {
+export function plainContent(owner: string, format: string, given: ModelContent): Pick<ModelContent, "notes"> {
+  const { training, slots, callbackTensors, notes } = given;
   if (training === undefined && slots.length + callbackTensors.length === 0) return { notes };
-  throw new UsageError(`${owner}: format "keras-h5" has no place for a training; save it as "safetensors"`);
+  throw new UsageError(`${owner}: format "${format}" has no place for a training; save it as "safetensors"`);
 }

@@ -20,14 +20,12 @@ export interface FromKeras {
   readonly where: string;
   readonly layer: string;
   readonly remarks: Remarks;
-  /** Of Keras, where it wrote the file. */
-  readonly version: string | undefined;
 }
 
 /** A setting whose values Keras writes in another way. */
 export interface KerasSetting {
   readonly name: string;
-  /** Its name in files of Keras 1 and 2, where that is another. */
+  /** Another name that files may have, of older or of later versions. */
   readonly formerly?: string;
   /** @throws UsageError for what Keras has no words for */
   readonly to: (value: unknown, where: string) => unknown;
@@ -130,16 +128,11 @@ export const activationSetting: KerasSetting = {
     if (pair !== undefined) return pair[1];
     throw new UsageError(unknownActivation(where, value, 0));
   },
-  from(value, { where, version }) {
+  from(value, { where }) {
     if (value === undefined) return undefined;
     const name = value ?? "linear";
     const pair = activations.find(([, theirs]) => theirs === (aliases[String(name)] ?? name));
     if (pair === undefined) throw new DataError(unknownActivation(where, value, 1));
-    if (pair[1] === "hard_sigmoid" && /^[12]\./.test(version ?? "")) {
-      throw new DataError(
-        `${where}: activation hard_sigmoid of Keras ${version} is 0.2 x + 0.5, not x / 6 + 0.5 as here`,
-      );
-    }
     return pair[0];
   },
 };

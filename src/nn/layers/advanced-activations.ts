@@ -58,7 +58,7 @@ const orNull = (rule: Rule): Rule => ({
   accepts: (value) => value === null || rule.accepts(value),
 });
 
-/** A number that old files have under another name. */
+/** A number that only some files have under another name. */
 const renamed = (name: string, formerly: string): KerasSetting => ({
   ...{ name, formerly },
   to: (value) => value,
@@ -100,7 +100,8 @@ export const LeakyReLU = defineLayer<LeakyReluOptions>({
     gives: "summaries",
     call: (x) => leakyReluOp(x, { negativeSlope }),
   }),
-  keras: { settings: { negativeSlope: renamed("negative_slope", "alpha") } },
+  // Keras 3 has another name, and takes the older one, too.
+  keras: { settings: { negativeSlope: renamed("alpha", "negative_slope") } },
 });
 
 export const ELU = defineLayer<EluOptions>({

@@ -63,6 +63,7 @@ export const Conv1D = defineLayer<Conv1dOptions>({
     },
     fixed: { data_format: "channels_last" },
     written: kernelWritten,
+    turnedByTheano: true,
   },
 });
 

@@ -90,6 +90,7 @@ export const Conv2DTranspose = defineLayer<Conv2dTransposeOptions>({
     },
     fixed: { data_format: "channels_last" },
     written: kernelWritten,
+    turnedByTheano: true,
   },
 });
 

@@ -7,7 +7,7 @@ import type { Model } from "../../model.js";
 import type { ModelConfig } from "../../model-config.js";
 import type { PlacedLayer } from "../../model-shape.js";
 import { checkedModelConfig, storedShape } from "../../stored-config.js";
-import { checkPlaces, fromKerasConfig, toKerasConfig } from "../keras.js";
+import { checkPlaces, fromKerasModel, toKerasConfig } from "../keras.js";
 import type { Json, KerasObject, Remarks } from "../keras-words.js";
 
 /** Whatever Keras wrote the configuration, TensorFlow.js computes as this version, in hardSigmoid for one. */
@@ -22,8 +22,9 @@ const OTHER_WORDS: Readonly<Record<string, readonly string[]>> = {
 export function readTopology(topology: unknown, path: string, remarks: Remarks): ModelConfig {
   const { model_config: within } = Object(topology) as { model_config?: unknown };
   const model = within ?? topology;
-  const config = checkedModelConfig(fromKerasConfig(model, path, remarks, KERAS_VERSION), `${path}: its model`);
-  checkPlaces(model, storedShape(config, path).layers, path);
+  const translation = fromKerasModel(model, path, remarks, KERAS_VERSION);
+  const config = checkedModelConfig(translation.config, `${path}: its model`);
+  checkPlaces(translation, storedShape(config, path), path);
   return config;
 }
 
