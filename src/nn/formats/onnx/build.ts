@@ -336,6 +336,9 @@ export class Builder {
         value.data.length > 1 &&
         !(ON_HOST.get(node.op) ?? none).includes(i) &&
         allFinite(value.data);
+      if (!isWeight && hosts![0].length > MOST_STORED) {
+        this.refuse(node, `"${name}" must have at most ${MOST_STORED} elements to be a constant, has [${shapes[0]}]`);
+      }
       const local = isWeight ? `w${weights.length}` : key;
       names.set(key, local);
       if (isWeight) {
@@ -477,6 +480,9 @@ export class Builder {
     return this.add(`${name}/float`, { className: "OnnxGraph", config }, [made.number]);
   }
 }
+
+/** Most elements of a constant that is kept in a model's configuration, as JSON. */
+const MOST_STORED = 2 ** 20;
 
 /** Inputs of floats that operators read before they compute. */
 const ON_HOST: ReadonlyMap<string, readonly number[]> = new Map([

@@ -101,8 +101,14 @@ export function weightsOf(rules: ResizeRules, axis: ResizedAxis): { rows: Float6
   return { rows, outside };
 }
 
+/** Most weights of an axis: its size before times that after. */
+const MOST_WEIGHTS = 2 ** 24;
+
 /** x with one axis resized. */
-function along(x: Tensor, axis: number, resized: ResizedAxis, rules: ResizeRules): Tensor {
+function along(call: OperatorCall, x: Tensor, axis: number, resized: ResizedAxis, rules: ResizeRules): Tensor {
+  if (resized.output * resized.input > MOST_WEIGHTS) {
+    call.refuse(`must resize an axis by at most ${MOST_WEIGHTS} weights, from ${resized.input} to ${resized.output}`);
+  }
   const { rows, outside } = weightsOf(rules, resized);
   const single = rows.every((row) => row.filter((w) => w !== 0).length === 1 && row.includes(1));
   if (single) {
@@ -176,7 +182,7 @@ function resized(call: OperatorCall): Value {
     )
       continue;
     const own = !call.channelsLast ? axis : axis === 0 ? 0 : axis === 1 ? given.rank - 1 : axis - 1;
-    y = along(y, own, each, rules);
+    y = along(call, y, own, each, rules);
   }
   return call.make(type, y);
 }

@@ -21,12 +21,13 @@ import { type Tensor, tensor } from "../../../../tensor/tensor.js";
 import { ELEMENT_TYPES, type ElementType, Value } from "../value.js";
 import type { Operator, OperatorCall, Operators } from "./call.js";
 
-/** Most elements of what an operator makes of numbers alone, such as a range. */
-const MOST_MADE = 2 ** 28;
+/** Most elements of what an operator makes of numbers alone, on the host or as a tensor. */
+const MOST_MADE = { host: 2 ** 22, tensor: 2 ** 28 };
 
 function requireSize(call: OperatorCall, shape: Shape): void {
   if (!shape.every((n) => Number.isSafeInteger(n) && n >= 0)) call.refuse(`must have sizes from 0, has [${shape}]`);
-  if (sizeOf(shape) > MOST_MADE) call.refuse(`must give at most ${MOST_MADE} elements, would give [${shape}]`);
+  const most = call.place.exact ? MOST_MADE.host : MOST_MADE.tensor;
+  if (sizeOf(shape) > most) call.refuse(`must give at most ${most} elements, would give [${shape}]`);
 }
 
 /** 0 copies a size, unless `allowzero`; -1 takes what remains. */
@@ -290,6 +291,7 @@ export function padded(
   for (const [axis, [before, after]] of more.entries()) {
     if (before + after === 0) continue;
     const n = y.shape[axis]!;
+    if (before + n + after > MOST_MADE.host) call.refuse(`must pad an axis to at most ${MOST_MADE.host} elements`);
     const at = Array.from({ length: before + n + after }, (_, i) => sourceOf(i - before, n, mode));
     y = gather(y, hostTensor(call, at, [at.length]), axis);
   }
