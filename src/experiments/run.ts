@@ -5,6 +5,7 @@ import { prepareOutputFolder, writeFileAtomic, writeJson } from "../io/files.js"
 import { type KeyFigure, Report, type TableCell } from "../io/report.js";
 import { KilogradError, UsageError } from "../tensor/errors.js";
 import { type ExperimentOptions, presetOf, runExperiment } from "./lib/frame/experiment.js";
+import { jobWorkers } from "./lib/frame/job-workers.js";
 import { experiments, type RegisteredExperiment, registeredExperiment } from "./lib/frame/registry.js";
 import { machineText, type RunContext } from "./lib/frame/run.js";
 import { counted, duration, listed } from "./lib/report/text.js";
@@ -13,7 +14,7 @@ import { counted, duration, listed } from "./lib/report/text.js";
 export async function run(name: string, options: ExperimentOptions, context: RunContext) {
   const { load } = registeredExperiment(name);
   presetOf(options.preset ?? "quick"); // Before a script is loaded.
-  return runExperiment(name, (await load()).experiment, options, context);
+  return runExperiment(name, (await load()).experiment, options, { ...context, jobWorkers });
 }
 
 /** What became of one experiment of `run all`. */
@@ -52,7 +53,7 @@ export async function runAll(
         name,
         (await load()).experiment,
         { ...options, preset, out, resume },
-        context,
+        { ...context, jobWorkers },
       );
       context.say(summary);
       outcomes.push({ ...told, seconds: secondsSince(start), ...(figures[0] && { figure: figures[0] }) });

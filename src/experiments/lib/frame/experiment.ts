@@ -9,6 +9,7 @@ import type { KeyFigure, Report } from "../../../io/report.js";
 import type { Architecture } from "../../../nn/architecture.js";
 import { buildModel, readModelFile, saveModel } from "../../../nn/checkpoint.js";
 import type { Model } from "../../../nn/model.js";
+import { namedDigest } from "../../../sweeps/trial-file.js";
 import type { Precision } from "../../../tensor/device.js";
 import { KilogradError, UsageError } from "../../../tensor/errors.js";
 import { check, describe, meantHint } from "../../../tensor/options.js";
@@ -338,18 +339,16 @@ export async function runExperiment(
       precision,
       folder: work.path,
     };
-    const place = workers > 1 ? await workersFor(job, workers, context) : undefined;
+    const place = workers > 1 ? context.jobWorkers?.(job, workers, context.signal) : undefined;
     return await runIn(work, experiment, { name, preset, settings, seed, out }, options, context, place);
   } finally {
     await work.release();
   }
 }
 
-/** Worker processes for the jobs of a run, loaded where they are asked for. */
-async function workersFor(run: WorkerRun, workers: number, context: RunContext): Promise<JobPlace> {
-  const { jobWorkers } = await import("./job-workers.js");
-  return jobWorkers(run, workers, context.signal);
-}
+/** Digest of what workers run. */
+export const workerRunDigest = ({ experiment, preset, set, seed, precision }: WorkerRun): string =>
+  namedDigest({ experiment, preset, set, seed, precision });
 
 /** What a worker needs to know of a run to do its jobs: JSON. */
 export interface WorkerRun {

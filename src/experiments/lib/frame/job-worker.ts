@@ -1,8 +1,7 @@
 // What a worker process of a run loads: the experiment's script, which is run up to its jobs, see job-workers.ts.
 import type { TrialContext, TrialModule } from "../../../sweeps/executor.js";
 import { KilogradError } from "../../../tensor/errors.js";
-import { type Job, type JobPlace, serveExperiment, type WorkerRun } from "./experiment.js";
-import { workerRunDigest } from "./job-workers.js";
+import { type Job, type JobPlace, serveExperiment, type WorkerRun, workerRunDigest } from "./experiment.js";
 import { LiveState } from "./live.js";
 import { registeredExperiment } from "./registry.js";
 

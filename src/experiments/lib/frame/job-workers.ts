@@ -3,13 +3,8 @@
 
 import type { TrialOrder } from "../../../sweeps/executor.js";
 import { processExecutor } from "../../../sweeps/processes.js";
-import { namedDigest } from "../../../sweeps/trial-file.js";
 import { KilogradError } from "../../../tensor/errors.js";
-import type { JobPlace, WorkerRun } from "./experiment.js";
-
-/** Digest of what is run. */
-export const workerRunDigest = ({ experiment, preset, set, seed, precision }: WorkerRun): string =>
-  namedDigest({ experiment, preset, set, seed, precision });
+import { type JobPlace, type WorkerRun, workerRunDigest } from "./experiment.js";
 
 /** Tries of a job, each from its last checkpoint: a worker that is killed costs one. */
 const ATTEMPTS = 3;

@@ -8,6 +8,7 @@ import type { WebGpuDevice } from "../../../webgpu/device.js";
 import type { OpenDeviceOptions } from "../../../webgpu/open-device.js";
 import type { Pictures } from "../report/grids.js";
 import type { CommandOptions } from "../report/text.js";
+import type { JobPlace, WorkerRun } from "./experiment.js";
 import type { LiveState } from "./live.js";
 
 /** What a run is given by the command line. */
@@ -22,6 +23,8 @@ export interface RunContext {
   readonly say: (message: string) => void;
   /** Where a browser looks on. */
   readonly live?: LiveState;
+  /** Makes the processes of `ExperimentOptions.workers`; without it a run computes everything itself. */
+  readonly jobWorkers?: (run: WorkerRun, workers: number, signal: AbortSignal) => JobPlace;
   /** Whether progress is shown to nobody: that of a trial among many. */
   readonly quiet?: boolean;
 }
