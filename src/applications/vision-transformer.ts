@@ -51,6 +51,11 @@ export const classToken = defineLayer({
     weights: (shape) => [{ name: "token", shape: [1, 1, shape[1]!], initializer: "zeros" }],
     call: (x, { token }) => concat([mul(token!, ones(x.device, [x.shape[0]!, 1, 1])), x], 1),
   }),
+  onnx({ inputs: [x], inputShapes, op, weight, integers }) {
+    const batch = op("Shape", [x!], { start: { int: 0 }, end: { int: 1 } });
+    const shape = op("Concat", [batch, integers([1, inputShapes[0]![1]!])], { axis: { int: 0 } });
+    return op("Concat", [op("Expand", [weight("token"), shape]), x!], { axis: { int: 1 } });
+  },
 });
 
 /** Adds weights [1, T, C] to tokens [N, T, C]. */
@@ -65,6 +70,7 @@ export const positionEmbedding = defineLayer({
     weights: (shape) => [{ name: "embedding", shape: [1, ...shape], initializer: normal({ standardDeviation: 0.02 }) }],
     call: (x, { embedding }) => addOp(x, embedding!),
   }),
+  onnx: ({ inputs: [x], op, weight }) => op("Add", [x!, weight("embedding")]),
 });
 
 /** x plus attention of its tokens to each other, then plus two dense layers of each token. */

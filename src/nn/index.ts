@@ -67,6 +67,8 @@ export {
   type LayerDefinition,
   type LayerOptions,
   type LayerParts,
+  type OnnxAttributes,
+  type OnnxCall,
   type WeightOptions,
   type WeightSpec,
 } from "./layer.js";

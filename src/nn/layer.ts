@@ -165,6 +165,35 @@ function callableLayer(parts: Layer): CallableLayer {
 /** The same layer with other parts. */
 export const withParts = (layer: Layer, parts: Partial<Layer>): CallableLayer => callableLayer({ ...layer, ...parts });
 
+/** Attributes of an ONNX operator by their names, each with its type. */
+export type OnnxAttributes = Readonly<
+  Record<
+    string,
+    | { readonly int: number }
+    | { readonly float: number }
+    | { readonly ints: readonly number[] }
+    | { readonly text: string }
+  >
+>;
+
+/** What a layer's call becomes ONNX operators with; see {@link LayerDefinition}. Names stand for tensors. */
+export interface OnnxCall {
+  /** Of the layer, as `make` gives it. */
+  readonly config: LayerConfig;
+  /** Names of its inputs, [N, ...shape] each. */
+  readonly inputs: readonly string[];
+  /** Shapes of the inputs for one sample. */
+  readonly inputShapes: readonly Shape[];
+  /** Adds an operator of opset 18; gives the name of its output. An empty name stands for an input that is left out. */
+  op(opType: string, inputs: readonly string[], attributes?: OnnxAttributes): string;
+  /** A weight of the layer. */
+  weight(name: string): string;
+  /** A constant float32 []. */
+  number(value: number): string;
+  /** A constant int64 [values.length], such as axes. */
+  integers(values: readonly number[]): string;
+}
+
 /** A kind of layer: makes layers of their options, or of their own configuration. */
 export interface LayerClass<Options extends LayerOptions = LayerOptions> {
   /** @throws UsageError for options that it does not have */
@@ -172,6 +201,8 @@ export interface LayerClass<Options extends LayerOptions = LayerOptions> {
   readonly className: string;
   /** Undefined where Keras has no such layer. */
   readonly keras: KerasWords | undefined;
+  /** Undefined for the library's own, which have a table, and where ONNX files refuse the layer. */
+  readonly onnx: ((call: OnnxCall) => string) | undefined;
 }
 
 /** What {@link defineLayer} takes. */
@@ -189,6 +220,11 @@ export interface LayerDefinition<Options extends LayerOptions> {
   readonly make: (options: Options) => LayerParts;
   /** Keras's words for it. Without them `.h5` files refuse the layer by name. */
   readonly keras?: KerasWords;
+  /**
+   * The ONNX operators that compute it; gives the name of its output. Without them `.onnx` files refuse the layer by
+   * name. `onnx: (call) => call.op("Mul", [call.inputs[0]!, call.weight("scale")])`
+   */
+  readonly onnx?: (call: OnnxCall) => string;
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: each class has its own options, checked by the class itself.
@@ -223,6 +259,7 @@ const definitionRules: Rules<LayerDefinition<any>> = {
   required: listOf(text),
   make: callable,
   keras: object,
+  onnx: callable,
 };
 const partsRules: Rules<LayerParts> = {
   config: object,
@@ -257,7 +294,7 @@ export function defineLayer<Options extends LayerOptions = LayerOptions>(
   definition: LayerDefinition<Options>,
 ): LayerClass<Options> {
   const given = checkOptions("defineLayer", definition, definitionRules, ["className", "make"]);
-  const { className, options: own = {}, required = [], make, keras } = given as LayerDefinition<Options>;
+  const { className, options: own = {}, required = [], make, keras, onnx } = given as LayerDefinition<Options>;
   if (reserved.has(className)) {
     throw new UsageError(`defineLayer: className must be one that Kilograd has no layer of, got "${className}"`);
   }
@@ -278,7 +315,7 @@ export function defineLayer<Options extends LayerOptions = LayerOptions>(
       weights: (...shapes) => (weights === undefined ? [] : weightsOf(className, weights.call(parts, ...shapes))),
     });
   };
-  const defined = Object.assign(made, { className, keras }) as LayerClass<Options>;
+  const defined = Object.assign(made, { className, keras, onnx }) as LayerClass<Options>;
   classes.set(className, defined as AnyLayerClass);
   return defined;
 }

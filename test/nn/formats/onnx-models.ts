@@ -1,6 +1,8 @@
 // Networks that ONNX files are tried with: every class of layers where channels are first and where they are last, and
 // graphs with branches, shared layers, several inputs and outputs. No tests here.
 
+import { miniXception, resNet8, visionTransformer } from "../../../src/applications.js";
+import { mul } from "../../../src/autograd/ops/elementwise.js";
 import { unaryTable } from "../../../src/kernels/elementwise-table.js";
 import type { GraphNode } from "../../../src/nn/graph.js";
 import * as nn from "../../../src/nn/index.js";
@@ -68,6 +70,18 @@ function graph(title: string, shapes: readonly Shape[], nodes: Nodes, range: Ran
     classes: classesOf(described().config()),
   };
 }
+
+/** An architecture of kilograd/applications. */
+const published = (title: string, architecture: () => nn.Architecture): OnnxCase => ({
+  title,
+  model(device) {
+    const model = architecture().build({ device, seed: 1 });
+    randomWeights(model);
+    return model;
+  },
+  inputs: (model) => drawn(model, [-1, 1]),
+  classes: classesOf(architecture().config()),
+});
 
 /** Of layers one after the other. */
 const chain = (title: string, shape: Shape, layers: () => readonly nn.CallableLayer[], range?: Range): OnnxCase =>
@@ -278,6 +292,16 @@ const concatenated: OnnxCase[] = [1, 2, 3, -1].map((axis) =>
   graph(`concatenate along ${axis}`, [image, [7, 6, 4]], (x, y) => nn.concatenate({ axis })([conv()(x!), y!])),
 );
 
+/** A layer that the library has not, with its operators. */
+const scaling = nn.defineLayer({
+  className: "OnnxScaling",
+  make: () => ({
+    weights: (shape) => [{ name: "scale", shape: shape.slice(-1), initializer: "ones" }],
+    call: (x, { scale }) => mul(x, scale!),
+  }),
+  onnx: ({ inputs: [x], op, weight }) => op("Mul", [x!, weight("scale")]),
+});
+
 /** Two blocks of a small transformer over 4 x 4 patches. */
 const transformer = graph("a transformer", [[8, 8, 3]], (x) => {
   const patches = nn.conv2d({ filters: 12, kernelSize: 4, strides: 4, name: "patches" })(x!);
@@ -303,6 +327,12 @@ const residual = graph("a residual network", [[16, 16, 3]], (x) => {
 });
 
 const graphs: OnnxCase[] = [
+  chain("a layer of a user's own", image, () => [conv(), scaling(), conv()]),
+  published("a vision transformer", () =>
+    visionTransformer({ inputShape: [8, 8, 3], layers: 1, heads: 2, width: 8, classes: 3 }),
+  ),
+  published("a residual network of CIFAR-10", () => resNet8()),
+  published("a mini-Xception", () => miniXception({ inputShape: [48, 48, 1] })),
   transformer,
   residual,
   chain("a classifier", [12, 12, 1], () => [

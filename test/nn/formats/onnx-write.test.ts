@@ -5,10 +5,11 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { VERSION } from "../../../src/io/version.js";
+import { unaryTable } from "../../../src/kernels/elementwise-table.js";
 import { encodeModel } from "../../../src/nn/checkpoint.js";
 import { decodeModel, tensorValues } from "../../../src/nn/formats/onnx/proto.js";
 import { permuted } from "../../../src/nn/formats/onnx/write-graph.js";
-import { layerWriters } from "../../../src/nn/formats/onnx/write-layers.js";
+import { activations, layerWriters } from "../../../src/nn/formats/onnx/write-layers.js";
 import * as nn from "../../../src/nn/index.js";
 import { layerClasses } from "../../../src/nn/layers/registry.js";
 import { UsageError } from "../../../src/tensor/errors.js";
@@ -27,6 +28,7 @@ test("every class of the library's layers has its operators, and a case here", (
     [],
   );
   expect(classesWithoutCase()).toEqual([]);
+  expect(Object.keys(unaryTable).filter((name) => !Object.hasOwn(activations, name))).toEqual([]);
 });
 
 test("axes in another order", () => {
@@ -99,12 +101,25 @@ test("a user's own layers, and trainings, are refused by name", async () => {
   const model = nn.sequential({ device: cpu, inputShape: [2] }, [doubling({ name: "twice" })]);
   await expect(encoded(model)).rejects.toThrow(UsageError);
   await expect(encoded(model)).rejects.toThrow(
-    'encodeModel: layer "twice" is of a class of your own, OnnxDoubling, which ONNX has no operators for; make it of layers of the library, or save the model as "safetensors"',
+    'encodeModel: layer "twice" is of a class of your own, OnnxDoubling; say its ONNX operators in nn.defineLayer({ onnx }), or save the model as "safetensors"',
   );
   const dense = nn.sequential({ device: cpu, inputShape: [2] }, [nn.dense({ units: 1 })]);
   const slots = [["dense/kernel/m", dense.weights()[0]!.tensor]] as const;
   await expect(encodeModel(dense, { format: "onnx", slots })).rejects.toThrow(
     'encodeModel: format "onnx" has no place for a training; save it as "safetensors"',
+  );
+});
+
+test("what a layer's own operators ask for must be there", async () => {
+  const layer = (name: string, onnx: (call: nn.OnnxCall) => string) =>
+    nn.sequential({ device: cpu, inputShape: [2] }, [
+      nn.defineLayer({ className: name, make: () => ({ call: (x) => x }), onnx })({ name: "own" }),
+    ]);
+  await expect(encoded(layer("OnnxWeightless", (call) => call.weight("scale")))).rejects.toThrow(
+    'encodeModel: layer "own" (OnnxWeightless) has no weight "scale", which its onnx wants',
+  );
+  await expect(encoded(layer("OnnxNothing", () => "" as never))).rejects.toThrow(
+    /encodeModel: what onnx of OnnxNothing gives must be a string/,
   );
 });
 

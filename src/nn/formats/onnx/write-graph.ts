@@ -2,6 +2,7 @@
 // them, or first, as ONNX's convolutions, pools and normalisations take them. A value is transposed where the other
 // layout is first asked for, and once. So none lies between two convolutions.
 import { type Shape, sizeOf } from "../../../tensor/shape.js";
+import type { OnnxAttributes } from "../../layer.js";
 import { ATTRIBUTE_TYPE, bytesOf, DATA_TYPE, type Draft, type NodeProto, type TensorProto } from "./proto.js";
 
 /** Where the channels of [N, ..., C] are. Up to two axes both are the same. */
@@ -17,16 +18,7 @@ export interface Value {
   readonly layout: Layout;
 }
 
-/** Attributes of a node by their names, each with its type. */
-export type Attributes = Readonly<
-  Record<
-    string,
-    | { readonly int: number }
-    | { readonly float: number }
-    | { readonly ints: readonly number[] }
-    | { readonly text: string }
-  >
->;
+export type Attributes = OnnxAttributes;
 
 /** Numbers of a weight, row-major. */
 export interface Numbers {

@@ -71,12 +71,10 @@ export class LayerCall {
 
   activation(activation: ActivationName, layout: Layout, name: string): string {
     const write = activations[activation];
-    if (write === undefined) {
-      throw new UsageError(
-        `onnx: layer "${this.config["name"]}": activation "${activation}" has no operators here; save it as "safetensors"`,
-      );
-    }
-    return write(this, name, axisIn(layout, -1, this.shape.length + 1));
+    if (write !== undefined) return write(this, name, axisIn(layout, -1, this.shape.length + 1));
+    throw new UsageError(
+      `layer "${this.name}" has the activation ${activation}, which has no ONNX operators; save the model as "safetensors"`,
+    );
   }
 
   /** A setting that is a number. */
@@ -101,6 +99,7 @@ const plain =
   (call, x) =>
     call.op(opType, [x], attributes);
 
+/** By their names. A test fails while one is missing. */
 export const activations: Readonly<Partial<Record<ActivationName, Activation>>> = {
   linear: (_, x) => x,
   softmax: (call, x, axis) => call.op("Softmax", [x], { axis: int(axis) }),

@@ -4,8 +4,9 @@
 import { writeAll } from "../../../io/source.js";
 import { VERSION } from "../../../io/version.js";
 import { UsageError } from "../../../tensor/errors.js";
+import { check, text } from "../../../tensor/options.js";
 import type { Shape } from "../../../tensor/shape.js";
-import type { LayerConfig } from "../../layer.js";
+import { type LayerConfig, layerClassOf } from "../../layer.js";
 import type { Model } from "../../model.js";
 import type { ModelContent } from "../format.js";
 import { DATA_TYPE, type Draft, encodeModel, type ValueInfoProto } from "./proto.js";
@@ -38,8 +39,10 @@ export async function encodeOnnx(owner: string, model: Model, content: ModelCont
     const { className, config } = placed.layer;
     const given = inputs.map((value) => values[value]!);
     const settings = new Settings(config);
-    values.push(layerWriters[className]!(new LayerCall(graph, name, settings.watched, weights[layer]!, given, shape)));
-    const unread = settings.unread();
+    const call = new LayerCall(graph, name, settings.watched, weights[layer]!, given, shape);
+    const write = Object.hasOwn(layerWriters, className) ? layerWriters[className] : undefined;
+    values.push(write === undefined ? ownLayer(owner, call, className) : write(call));
+    const unread = write === undefined ? [] : settings.unread();
     if (unread.length === 0) continue;
     throw new UsageError(
       `${owner}: layer "${name}" (${className}) has settings that are not written to ONNX, ${unread.join(", ")}; save the model as "safetensors"`,
@@ -92,12 +95,33 @@ class Settings {
   unread = (): string[] => Object.keys(this.config).filter((name) => !this.read.has(name) && !NOT_NEEDED.test(name));
 }
 
+/** A layer of a user's own, by what its definition says. */
+function ownLayer(owner: string, call: LayerCall, className: string): Value {
+  const { graph, config, inputs } = call;
+  const output = layerClassOf(className)!.onnx!({
+    config,
+    inputs: inputs.map((value) => graph.as(value, "last")),
+    inputShapes: inputs.map(({ shape }) => shape),
+    op: (opType, names, attributes) => call.op(opType, names, attributes),
+    weight: (name) => {
+      if (Object.hasOwn(call.weights, name)) return call.weight(name);
+      throw new UsageError(
+        `${owner}: layer "${call.name}" (${className}) has no weight "${name}", which its onnx wants`,
+      );
+    },
+    number: call.number,
+    integers: call.integers,
+  });
+  check(owner, `what onnx of ${className} gives`, output, text);
+  return call.value("last", output);
+}
+
 function requireWriters(owner: string, model: Model): void {
   for (const { name, placed } of model.layers) {
     const { className } = placed.layer;
-    if (Object.hasOwn(layerWriters, className)) continue;
+    if (Object.hasOwn(layerWriters, className) || layerClassOf(className)?.onnx !== undefined) continue;
     throw new UsageError(
-      `${owner}: layer "${name}" is of a class of your own, ${className}, which ONNX has no operators for; make it of layers of the library, or save the model as "safetensors"`,
+      `${owner}: layer "${name}" is of a class of your own, ${className}; say its ONNX operators in nn.defineLayer({ onnx }), or save the model as "safetensors"`,
     );
   }
 }
