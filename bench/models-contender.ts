@@ -1,6 +1,6 @@
-// Ours as a contender of bench:models: `models-contender.js FOLDER`, see protocol.ts. A step is recorded by StepPlan, as
-// `predict` and `fit` do it. Every step is given its pictures by the host, and its result is read. With `quick` dispatches
-// are not merged, which takes a minute to compile for a network of a hundred layers.
+// Ours as a contender of bench:models: `models-contender.js FOLDER`, see protocol.ts. A step is recorded by StepPlan,
+// as `predict` and `fit` do it. Every step is given its pictures by the host, and its result is read. With `quick`
+// dispatches are not merged, which takes a minute to compile for a network of a hundred layers.
 import { readFileSync } from "node:fs";
 import { describeAdapter } from "../src/experiments/lib/frame/run.js";
 import { backward, grad, loss, openDevice, optim, StepPlan, type Tensor, tensor } from "../src/index.js";

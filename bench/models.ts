@@ -1,6 +1,6 @@
 // `npm run bench:models`: published networks with equal weights and pictures through Kilograd, TensorFlow.js on WebGPU
-// and Wasm, ONNX Runtime Web and PyTorch's CPU build. MobileNetV2 predicts, and gives gradients of its pictures, one and
-// eight at a time; ResNet-18 is trained, and its memory watched. Every contender is a process of its own. What it
+// and Wasm, ONNX Runtime Web and PyTorch's CPU build. MobileNetV2 predicts, and gives gradients of its pictures, one
+// and eight at a time; ResNet-18 is trained, and its memory watched. Every contender is a process of its own. What it
 // gives is held to ours before anything is timed; then all take turns, round after round.
 //
 // `-- --size 64 --quick` is a trial with small pictures. KILOGRAD_PYTHON names a Python that has PyTorch.

@@ -197,7 +197,9 @@ const run = {
   ...{ settings: { epochs: 2, data: "digits" }, finished: false },
 };
 
-/** A graph of two outputs that is called twice, an operation, and an activation that is a layer, in both forms of calls. */
+/**
+ * A graph of two outputs that is called twice, an operation, and an activation that is a layer, in both forms of calls.
+ */
 const nestedOf = (call: (...from: [string, number, number][]) => unknown, shape: string, first: number) => {
   const layer = (name: string, class_name: string, config: object, ...nodes: unknown[]) => ({
     ...{ name, class_name, config: { name, ...config }, inbound_nodes: nodes },

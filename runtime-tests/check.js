@@ -1,6 +1,6 @@
 // What every runtime has to get right: operations against the float64 reference, ten training steps, the gradient of an
-// input, and a model that is saved and loaded in each format. The same file runs in Node, Bun, Deno, a page and a worker; run.mjs
-// starts it.
+// input, and a model that is saved and loaded in each format. The same file runs in Node, Bun, Deno, a page and a
+// worker; run.mjs starts it.
 import * as K from "kilograd";
 
 const { data, loss, nn, optim, tensor } = K;

@@ -1,5 +1,5 @@
-// ONNX Runtime Web as a contender of bench:models: `models-onnx.mjs FOLDER webgpu|wasm`, see ../protocol.ts. It predicts
-// with the folder's model.onnx.
+// ONNX Runtime Web as a contender of bench:models: `models-onnx.mjs FOLDER webgpu|wasm`, see ../protocol.ts. It
+// predicts with the folder's model.onnx.
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";

@@ -1,5 +1,5 @@
-// TensorFlow.js as a contender of bench:models: `models-tfjs.mjs FOLDER webgpu|wasm`, see ../protocol.ts. The network is
-// made of its own layers.
+// TensorFlow.js as a contender of bench:models: `models-tfjs.mjs FOLDER webgpu|wasm`, see ../protocol.ts. The network
+// is made of its own layers.
 import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
 import { dirname } from "node:path";

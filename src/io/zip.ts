@@ -1,9 +1,9 @@
 // Zip archives as bytes: the directory at the end, entries that are stored or deflated, and archives of stored entries.
 // Sizes that a file announces are checked before memory is taken.
 //
-// Layout (little-endian): for each entry a local header, name, extra field and data; the directory, with a header, name,
-// extra field and comment for each entry; the end record, which says where the directory is. Archives beyond 4 GiB have
-// their numbers in extra fields and another end record, which are read and not written.
+// Layout (little-endian): for each entry a local header, name, extra field and data; the directory, with a header,
+// name, extra field and comment for each entry; the end record, which says where the directory is. Archives beyond 4
+// GiB have their numbers in extra fields and another end record, which are read and not written.
 import { DataError, UsageError } from "../tensor/errors.js";
 
 /** An entry of an archive. */

@@ -1,7 +1,7 @@
 // Keras itself judges: it reads .keras and .h5 files that Kilograd writes, of a model with every layer that both have,
 // and answers alike; what it saves of them is read back. KILOGRAD_KERAS3_PYTHON and KILOGRAD_KERAS2_PYTHON name
-// interpreters that have it (Keras 3.15.1, and Keras 2.15.0 on TensorFlow 2.15.1). Without them any python3 that has Keras
-// 3 is one, and what is missing is skipped by name.
+// interpreters that have it (Keras 3.15.1, and Keras 2.15.0 on TensorFlow 2.15.1). Without them any python3 that has
+// Keras 3 is one, and what is missing is skipped by name.
 import { execFile, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

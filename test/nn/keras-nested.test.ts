@@ -1,6 +1,6 @@
-// Files that Keras 3.15.1 and Keras 2.15.0 on TensorFlow wrote of models within models, operations on nodes, activations
-// that are layers, and several inputs and outputs: as .keras, .h5 and weights alone. They answer as in Keras, and go on
-// doing so when they are written and read. keras-nested.py makes them.
+// Files that Keras 3.15.1 and Keras 2.15.0 on TensorFlow wrote of models within models, operations on nodes,
+// activations that are layers, and several inputs and outputs: as .keras, .h5 and weights alone. They answer as in
+// Keras, and go on doing so when they are written and read. keras-nested.py makes them.
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";

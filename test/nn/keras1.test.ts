@@ -1,5 +1,5 @@
-// Models in the words of Keras 1, by the get_config of the layers in Keras 1.2.2: they become the same layers as in those
-// of Keras 3, and their weights find their places, kernels of Theano turned around.
+// Models in the words of Keras 1, by the get_config of the layers in Keras 1.2.2: they become the same layers as in
+// those of Keras 3, and their weights find their places, kernels of Theano turned around.
 import { expect, test } from "vitest";
 import type { KerasLayerWeights } from "../../src/io/keras-h5.js";
 import { buildModel } from "../../src/nn/checkpoint.js";

@@ -1,5 +1,5 @@
-// Entries of Keras's layers in words that Kilograd's layers have: names of classes and settings in Keras 1, classes that
-// are another layer with certain settings, layers that do something while training alone, and activations that are
+// Entries of Keras's layers in words that Kilograd's layers have: names of classes and settings in Keras 1, classes
+// that are another layer with certain settings, layers that do something while training alone, and activations that are
 // layers of their own.
 import { DataError } from "../../tensor/errors.js";
 import { snakeCase } from "../model-shape.js";

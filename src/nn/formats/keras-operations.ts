@@ -1,5 +1,5 @@
-// Operations on tensors in functional models, such as `2 * x + 1` and `tf.nn.relu(x)`, as layers of Kilograd's. tf.keras
-// wraps them in layers (TFOpLambda); in Keras 3 they are entries beside the layers.
+// Operations on tensors in functional models, such as `2 * x + 1` and `tf.nn.relu(x)`, as layers of Kilograd's.
+// tf.keras wraps them in layers (TFOpLambda); in Keras 3 they are entries beside the layers.
 import { DataError } from "../../tensor/errors.js";
 import type { StoredLayer } from "../model-config.js";
 import { snakeCase } from "../model-shape.js";

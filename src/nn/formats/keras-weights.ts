@@ -239,8 +239,8 @@ export function treeOfLayers(layers: readonly PlacedLayer[], nested: boolean): K
 }
 
 /**
- * Whether weights of models within a model find their places: by the names that later versions write, or by the order of
- * layers. That is the file's where there is one such model, called once for one output, or several in a chain.
+ * Whether weights of models within a model find their places: by the names that later versions write, or by the order
+ * of layers. That is the file's where there is one such model, called once for one output, or several in a chain.
  */
 export function findsPlaces(tree: KerasTree, root: KerasPlace, model: Model): boolean {
   const inner = [...placesOf(root)].filter(([, place]) => placesOf(place).size > 0);
