@@ -1,6 +1,6 @@
 # Writes attention.json: what Keras's attention gives with masks, in float64, for inputs and weights of formula.py. Needs
-# Keras 3 (made with 3.15.1 on PyTorch):
-#   KERAS_BACKEND=torch python test/nn/attention.py > test/nn/attention.json
+# Keras 3 (made with 3.15.1 on PyTorch); models in Keras's words are written into attention-models.json:
+#   cd test/nn && KERAS_BACKEND=torch python attention.py > attention.json
 import json
 
 import keras
@@ -38,4 +38,16 @@ case("a mask of padding, for all queries", (2, 4, 5), (2, 3, 2), padding)
 case("a causal mask", (2, 4, 5), (2, 4, 5), use_causal_mask=True)
 case("a causal mask with more keys than queries", (2, 2, 5), (2, 4, 2), use_causal_mask=True)
 case("a causal mask and one of padding", (2, 3, 5), (2, 3, 2), padding, use_causal_mask=True)
+
+
+def functional(*inputs, **call):
+    """A model of one layer of attention in Keras's words."""
+    given = [keras.Input(shape) for shape in inputs]
+    masks = {"attention_mask": given.pop()} if len(inputs) == 3 else {}
+    output = L.MultiHeadAttention(2, 3, name="attention")(*given, **masks, **call)
+    return json.loads(keras.Model(keras.tree.flatten([given, masks]), output).to_json())
+
+
+models = [functional((4, 5), (3, 2), (4, 3)), functional((4, 5), (4, 5), use_causal_mask=True)]
+json.dump(models, open("attention-models.json", "w"))
 print("[\n" + ",\n".join(json.dumps(c) for c in cases) + "\n]")

@@ -3,7 +3,9 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { gradcheck } from "../../src/autograd/gradcheck.js";
 import { noGrad } from "../../src/autograd/tape.js";
+import { fromKerasConfig, toKerasConfig } from "../../src/nn/formats/keras.js";
 import { multiHeadAttention } from "../../src/nn/layers/attention.js";
+import type { FunctionalConfig } from "../../src/nn/model-config.js";
 import type { Device } from "../../src/tensor/device.js";
 import { randomKey } from "../../src/tensor/random.js";
 import type { Shape } from "../../src/tensor/shape.js";
@@ -88,4 +90,24 @@ it("refuses masks of other sizes", () => {
   for (const mask of [[3, 4], [4, 2], [4], [2, 4, 3]]) {
     expect(() => layer.outputShape(query!, value!, value!, mask)).toThrow("perhaps a key [S, D''] and a mask [T, S]");
   }
+});
+
+describe("in Keras's words", () => {
+  const [masked, causal] = JSON.parse(readFileSync("test/nn/attention-models.json", "utf8"));
+
+  it("a mask is an argument by name, and the key is the value where there is none", () => {
+    const config = fromKerasConfig(masked, "file") as FunctionalConfig;
+    expect(config.calls).toEqual([{ layer: "attention", inputs: [0, 1, 1, 2] }]);
+    const again = fromKerasConfig(toKerasConfig(config), "file");
+    expect(again).toEqual(config);
+  });
+
+  it("a causal mask is said by the call", () => {
+    const config = fromKerasConfig(causal, "file") as FunctionalConfig;
+    expect(config.layers[0]!.config["useCausalMask"]).toBe(true);
+    const written = toKerasConfig(config).config["layers"] as { config: object; inbound_nodes: { kwargs: object }[] }[];
+    expect(written.at(-1)!.inbound_nodes[0]!.kwargs).toEqual({ use_causal_mask: true });
+    expect(written.at(-1)!.config).not.toHaveProperty("use_causal_mask");
+    expect(fromKerasConfig(toKerasConfig(config), "file")).toEqual(config);
+  });
 });

@@ -1,8 +1,7 @@
 // Calls of layers in Keras's words: which layers a layer is called on. They have the form of Keras 1 and 2 (lists) and
 // of Keras 3 (args with tensors that tell where they come from). Models within models are called like layers, and may
 // give several values.
-import { DataError, UsageError } from "../../tensor/errors.js";
-
+import { DataError } from "../../tensor/errors.js";
 import { describe } from "../../tensor/options.js";
 import { layerClassOf } from "../layer.js";
 import type { FunctionalConfig } from "../model-config.js";
@@ -30,8 +29,9 @@ export class TensorArgument {
 export interface KerasCall {
   /** Tensors that it is called on, in order. */
   readonly from: readonly Reference[];
-  /** For operations: arguments with tensors where they stand, and those by name. */
+  /** For operations: arguments with tensors where they stand. */
   readonly args: readonly unknown[];
+  /** Further arguments by name: all of an operation's, and switches of a layer's call. */
   readonly words: Json;
 }
 
@@ -79,7 +79,7 @@ export const entryName = ({ config, name, class_name: className }: KerasEntry): 
  * Calls on several arguments are in the form of Keras 3, which does not read the older one.
  */
 export function toKerasCalls({ inputs, layers, calls, outputs }: FunctionalConfig) {
-  const classes = new Map(layers.map(({ className, config }) => [config.name, className]));
+  const byName = new Map(layers.map((layer) => [layer.config.name, layer]));
   const counts = new Map<string, number>();
   const references: Reference[] = inputs.map(({ name }) => [name, 0, 0]);
   const inbound = new Map<string, unknown[]>();
@@ -87,20 +87,27 @@ export function toKerasCalls({ inputs, layers, calls, outputs }: FunctionalConfi
     const count = counts.get(layer) ?? 0;
     counts.set(layer, count + 1);
     const given = from.map((value) => references[value]!);
-    const names = argumentsOf(classes.get(layer));
-    if (names !== undefined && given.length > names.length) {
-      throw new UsageError(`keras: layer "${layer}" is called on a mask, which is not written to files of Keras`);
-    }
+    const { className = "", config } = byName.get(layer) ?? {};
+    const words = layerClassOf(className)?.keras;
+    const { inputs: positional, namedInputs = [], callSettings = {} } = words ?? {};
+    const settings = Object.entries(callSettings).flatMap(([ours, theirs]) =>
+      config?.[ours] ? [[theirs, config[ours]] as const] : [],
+    );
+    const named = given
+      .slice(positional?.length)
+      .map((reference, i) => [namedInputs[i]!, kerasTensor(reference)] as const);
     const call =
-      names === undefined ? given.map((each) => [...each, {}]) : { args: given.map(kerasTensor), kwargs: {} };
+      positional === undefined
+        ? given.map((each) => [...each, {}])
+        : {
+            args: given.slice(0, positional.length).map(kerasTensor),
+            kwargs: Object.fromEntries([...named, ...settings]),
+          };
     inbound.set(layer, [...(inbound.get(layer) ?? []), call]);
     references.push([layer, count, 0]);
   }
   return { inbound, inputLayers: references.slice(0, inputs.length), outputLayers: outputs.map((v) => references[v]!) };
 }
-
-/** Names of the inputs of a class whose layers are called on several arguments. */
-const argumentsOf = (className: unknown) => layerClassOf(String(className))?.keras?.inputs;
 
 /** Keras 3 looks at where a tensor comes from; its shape is found anew. */
 const kerasTensor = (history: Reference) => ({
@@ -238,27 +245,42 @@ function callsOf(entry: KerasEntry, owner: string): KerasCall[] {
     throw new DataError(`${owner}: inbound_nodes must be a list of calls, is ${describe(nodes)}`);
   }
   if (isOperation(entry)) return nodes.map((node) => operationCall(node, owner));
-  const names = argumentsOf(className) ?? [];
-  const passedOver = layerClassOf(String(className))?.keras?.passedOver ?? [];
-  /** Inputs that are named, in their order behind those that are not; whatever else is named must be nothing. */
-  const named = (before: number, given: unknown): Reference[] => {
+  const {
+    inputs = [],
+    namedInputs = [],
+    inputDefaults = {},
+    callSettings = {},
+    passedOver = [],
+  } = layerClassOf(String(className))?.keras ?? {};
+  const names = [...inputs, ...namedInputs];
+  /** What stands in the call, with inputs that are named in their order behind those that are not. */
+  const callOf = (positional: readonly Reference[], given: unknown): KerasCall => {
     const { values, rest } = split(given, names);
-    checkArguments(split(rest, passedOver).rest, owner);
-    const places = names.slice(before);
-    const last = places.findLastIndex((name) => values[name] !== undefined);
-    return places.slice(0, last + 1).map((name) => oneReference(values[name], `${owner}: its ${name}`));
+    const { values: words, rest: others } = split(rest, Object.values(callSettings));
+    // Whatever else is named must be nothing.
+    checkArguments(split(others, passedOver).rest, owner);
+    const from = [...positional];
+    const last = names.findLastIndex((name) => values[name] !== undefined);
+    for (const name of names.slice(positional.length, last + 1)) {
+      const before = from[names.indexOf(inputDefaults[name] ?? "")];
+      from.push(
+        values[name] === undefined && before !== undefined
+          ? before
+          : oneReference(values[name], `${owner}: its ${name}`),
+      );
+    }
+    return { from, args: [], words };
   };
   return nodes.map((node) => {
     if (Array.isArray(node)) {
       const list = typeof node[0] === "string" ? [node] : node;
       const parts = list.map((part) => referenceOf(part, owner));
       const words = list.map((part) => (Array.isArray(part) ? part[3] : undefined));
-      return { from: [...parts, ...words.flatMap((given) => named(parts.length, given))], args: [], words: {} };
+      return callOf(parts, Object.assign({}, ...words));
     }
     const { args, kwargs } = Object(node) as { args?: unknown; kwargs?: unknown };
-    const positional = tensorsIn(args ?? [], owner);
-    const from = [...positional, ...named(positional.length, kwargs)];
-    if (from.length > 0) return { from, args: [], words: {} };
+    const call = callOf(tensorsIn(args ?? [], owner), kwargs);
+    if (call.from.length > 0) return call;
     throw new DataError(`${owner}: must be called on other layers, is called on ${JSON.stringify(args)?.slice(0, 80)}`);
   });
 }

@@ -55,6 +55,12 @@ export interface KerasWords {
   readonly parts?: readonly string[];
   /** Names of its inputs, where they are arguments of a call, one by one, instead of a list. */
   readonly inputs?: readonly string[];
+  /** Names of further inputs, behind these, that a call gives by name alone, such as masks. */
+  readonly namedInputs?: readonly string[];
+  /** What an input is where it is left out and a later one is not: one before it, by name. */
+  readonly inputDefaults?: Readonly<Record<string, string>>;
+  /** Keras's names of switches that a call has and not the layer, by the layer's settings. */
+  readonly callSettings?: Readonly<Record<string, string>>;
   /** Arguments of a call that change nothing. */
   readonly passedOver?: readonly string[];
   /** Whether Theano, a backend of Keras 1 and 2, turns its kernel around. */

@@ -315,12 +315,16 @@ class Translation {
       ? { entry, after: [], within: undefined }
       : modernLayer(entry, where, this.remarks, this.version);
     const own = trainable && modern.config["trainable"] !== false;
-    const all = [{ ...modern, config: { ...modern.config, name } }, ...after].map((each) => {
+    const switches = callSwitches(modern.class_name, calls, where);
+    const all = [{ ...modern, config: { ...modern.config, name } }, ...after].map((each, i) => {
       const stored = fromKerasLayer(where, each, this.remarks);
       const full = this.named(prefix + stored.config.name);
       this.said.set(full, each.config);
       return this.add(
-        { ...stored, config: { ...stored.config, name: full, ...(!own && { trainable: false }) } },
+        {
+          ...stored,
+          config: { ...stored.config, ...(i === 0 && switches), name: full, ...(!own && { trainable: false }) },
+        },
         where,
       );
     });
@@ -375,6 +379,16 @@ class Translation {
     }
     return [...values];
   }
+}
+
+/** Settings that the calls of a layer give. @throws DataError where one call is not as the other */
+function callSwitches(className: string, calls: readonly KerasCall[], where: string): Json {
+  const given = Object.entries(layerClassOf(className)?.keras?.callSettings ?? {}).map(([ours, theirs]) => {
+    const values = new Set(calls.map(({ words }) => words[theirs] ?? false));
+    if (values.size > 1) throw new DataError(`${where}: must be called with the same ${theirs} each time`);
+    return [ours, [...values][0]] as const;
+  });
+  return Object.fromEntries(given.filter(([, value]) => value));
 }
 
 /** Entries with names: those without are numbered by class, as Keras does it. */

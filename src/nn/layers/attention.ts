@@ -11,7 +11,7 @@ import { matmul } from "../../autograd/ops/matmul.js";
 import { softmax } from "../../autograd/ops/softmax.js";
 import { expandDims, reshape, transpose } from "../../autograd/ops/transform.js";
 import type { Device } from "../../tensor/device.js";
-import { DataError, ShapeError, UsageError } from "../../tensor/errors.js";
+import { DataError, ShapeError } from "../../tensor/errors.js";
 import { boolean, integer, number } from "../../tensor/options.js";
 import { formatShape, type Shape, sizeOf } from "../../tensor/shape.js";
 import { type Tensor, tensor } from "../../tensor/tensor.js";
@@ -140,13 +140,6 @@ export const MultiHeadAttention = defineLayer<MultiHeadAttentionOptions>({
   keras: {
     settings: {
       ...{ numHeads: "num_heads", keyDim: "key_dim", valueDim: "value_dim", dropout: "dropout", useBias: "use_bias" },
-      useCausalMask: {
-        name: "use_causal_mask",
-        to(value, where) {
-          if (value) throw new UsageError(`${where}: a causal mask is not written to files of Keras`);
-        },
-        from: () => undefined,
-      },
       outputDim: {
         name: "output_shape",
         to: (value) => (value === undefined ? null : [value]),
@@ -170,7 +163,9 @@ export const MultiHeadAttention = defineLayer<MultiHeadAttentionOptions>({
       ...{ valueKernel: "value/kernel", valueBias: "value/bias" },
       ...{ outputKernel: "attention_output/kernel", outputBias: "attention_output/bias" },
     },
-    refused: ["use_causal_mask"],
+    namedInputs: ["attention_mask"],
+    inputDefaults: { key: "value" },
+    callSettings: { useCausalMask: "use_causal_mask" },
     parts: ["query_dense", "key_dense", "value_dense", "output_dense"],
     inputs: ["query", "value", "key"],
     check({ attention_axes: axes }, _, where) {
