@@ -710,6 +710,12 @@ const rights: Readonly<Record<string, Right>> = {
 /** What is not called, and why. */
 const left: Readonly<Record<string, string>> = {
   ...Object.fromEntries(
+    ["classToken", "positionEmbedding"].map((name) => [
+      `applications.${name}.onnx`,
+      "is called by the writer of ONNX, for a layer of a model",
+    ]),
+  ),
+  ...Object.fromEntries(
     ["DataError", "DeviceError", "DisposedError", "KilogradError", "ShapeError", "UsageError"].map((name) => [
       name,
       "errors are made by the library; Error itself takes what it is given",

@@ -51,7 +51,11 @@ for (const grid of document.querySelectorAll(".pictures")) {
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
   const rows = [...body.rows];
-  const number = (text) => (/^[-+.\\d]/.test(text) ? Number(text.replace(/[,\\s%]/g, "")) : Number.NaN);
+  // Null of what is no number.
+  const number = (text) => {
+    const value = Number(text.replace(/[,\\s%]/g, ""));
+    return /^[-+.\\d]/.test(text) && Number.isFinite(value) ? value : null;
+  };
   const heads = [...table.tHead.rows[0].cells];
   for (const [column, head] of heads.entries()) {
     const button = document.createElement("button");
@@ -66,8 +70,8 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const compare = (a, b) => {
         const [one, two] = [keys.get(a), keys.get(b)];
         const [x, y] = [number(one), number(two)];
-        if (Number.isNaN(x) !== Number.isNaN(y)) return Number.isNaN(x) ? 1 : -1;
-        return sign * (Number.isNaN(x) ? one.localeCompare(two) : x - y);
+        if ((x === null) !== (y === null)) return x === null ? 1 : -1;
+        return sign * (x === null ? one.localeCompare(two) : x - y);
       };
       body.append(...rows.toSorted(compare));
     });

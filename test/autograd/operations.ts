@@ -35,6 +35,7 @@ import {
   slice,
   squeeze,
   stack,
+  strided,
   transpose,
 } from "../../src/autograd/ops/transform.js";
 import { FUSED_ACTIVATIONS } from "../../src/kernels/activation.js";
@@ -959,6 +960,22 @@ const structural: Operation[] = [
     }),
   ),
   {
+    op: "strided",
+    draw: (random) => {
+      const shape = random.shape();
+      const steps = shape.map(() => random.pick([1, 2, -1, -3]));
+      const begin = shape.map((n, axis) =>
+        steps[axis]! > 0 ? random.integer(0, n - 1) : n - 1 - random.integer(0, n - 1),
+      );
+      const size = shape.map((n, axis) => {
+        const ahead = steps[axis]! > 0 ? n - 1 - begin[axis]! : begin[axis]!;
+        return Math.floor(ahead / Math.abs(steps[axis]!)) + 1;
+      });
+      const fn = (x?: Tensor) => strided(x!, begin, size, steps);
+      return { fn, inputs: [random.normal(shape)], note: JSON.stringify({ begin, size, steps }) };
+    },
+  },
+  {
     op: "standardize",
     draw: (random) => {
       const shape = [...random.shape().slice(0, 3), random.size(3, 90)];
@@ -1025,6 +1042,8 @@ export const leftOut: Readonly<Record<string, string>> = {
   convolutionInputGradient: "the gradient of conv2d",
   convolutionKernelGradient: "the gradient of conv2d",
   handToWinners: "the gradient of maxPool2d",
+  addedRows: "the gradient of gather",
+  transposedAxis: "sizes of convTranspose2d along an axis",
   keyNow: "what random operations ask for their key",
   runKeeping: "how convolutions run their kernels",
   unaryOf: "makes the operations of the table's rows",

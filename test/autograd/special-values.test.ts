@@ -336,6 +336,7 @@ const withoutLargest = [
   "normalize",
   "clipByNorm",
   "std",
+  "standardize",
   "softmaxCrossEntropy of a convolutional network",
   "conv2d by Winograd's filtering",
 ];

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeEach, describe, expect, it } from "vitest";
 import { type KerasH5, readKerasH5, writeKerasH5 } from "../../src/io/keras-h5.js";
 import { architecture } from "../../src/nn/architecture.js";
-import { assignWeights, loadModel, readModelFile } from "../../src/nn/checkpoint.js";
+import { assignWeights, encodeModel, loadModel, readModelFile } from "../../src/nn/checkpoint.js";
 import { fromKerasConfig, toKerasConfig } from "../../src/nn/formats/keras.js";
 import { saveKerasModel } from "../../src/nn/keras-models.js";
 import type { Layer } from "../../src/nn/layer.js";
@@ -16,6 +16,7 @@ import { batchNorm } from "../../src/nn/layers/batch-norm.js";
 import { conv2d } from "../../src/nn/layers/conv2d.js";
 import { activation, dropout, flatten, reshape } from "../../src/nn/layers/core.js";
 import { dense } from "../../src/nn/layers/dense.js";
+import { layerNorm } from "../../src/nn/layers/layer-norm.js";
 import { avgPool2d, maxPool2d } from "../../src/nn/layers/pooling.js";
 import { adam, adamW, sgd } from "../../src/nn/optimizers.js";
 import { cosineDecay } from "../../src/nn/schedules.js";
@@ -430,4 +431,13 @@ f.close()
     const y = model.call(tensor(device, [1, 10], { shape: [1, 2] }));
     expect([...(await y.data())]).toEqual([31, 43, 55]);
   });
+});
+
+it("refuses a layer with several axes in .h5, which Keras would read with one, and not in .keras", async () => {
+  const model = architecture({ inputShape: [3, 4] }, [layerNorm({ axis: [1, 2] })]).build({ device, seed: 1 });
+  await expect(encodeModel(model, { format: "keras-h5" })).rejects.toThrow(
+    'keras-h5: layer "layer_normalization" (LayerNormalization): Keras does not read the axes 1, 2 from .h5',
+  );
+  const again = await loadModel(await encodeModel(model, { format: "keras" }), { device });
+  expect(again.layers[0]!.placed.layer.config["axis"]).toEqual([1, 2]);
 });

@@ -36,9 +36,24 @@ import {
 } from "./keras-weights.js";
 import { type Json, type KerasObject, Remarks } from "./keras-words.js";
 
-/** What a file of a model holds. @throws UsageError naming the layer that Keras has no words for */
+/**
+ * Keras 3 drops a list of several axes when it reads `.h5`, and takes the last; Keras 2 has their weights in another
+ * order. @throws UsageError naming the layer
+ */
+function requireOneAxis({ config }: KerasObject): void {
+  for (const { class_name: className, config: given } of config["layers"] as readonly KerasObject[]) {
+    const axis = given["axis"];
+    if (!Array.isArray(axis) || axis.length <= 1) continue;
+    throw new UsageError(
+      `keras-h5: layer "${given["name"]}" (${className}): Keras does not read the axes ${axis.join(", ")} from .h5, and would compute something else; save it as "keras"`,
+    );
+  }
+}
+
+/** What a file of a model holds. @throws UsageError naming the layer that Keras has no words for, or does not read */
 async function contentOf(model: Model, { training, notes = {} }: KerasExtras) {
   const { config, names } = toKerasModel(model.config());
+  requireOneAxis(config);
   const theirs = new Map([...names].map(([written, name]) => [name, written]));
   const layers: KerasLayerWeights[] = [];
   for (const layer of model.layers) {
