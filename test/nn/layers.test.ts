@@ -226,7 +226,10 @@ describeDevices((device) => {
       return found;
     };
     const expected = await answer(net);
-    for (const format of ["safetensors", "keras-h5"]) {
+    // Keras drops several axes when it reads .h5, so that format refuses them.
+    const { axis } = layerCase.config as { axis?: unknown };
+    const severalAxes = Array.isArray(axis) && axis.length > 1;
+    for (const format of ["safetensors", severalAxes ? "keras" : "keras-h5"]) {
       const again = await loadModel(await encodeModel(net, { format }), { device: device() });
       expect(await answer(again), format).toEqual(expected);
       expect(again.config()).toEqual(net.config());
