@@ -227,8 +227,8 @@ export const experiment = defineExperiment<RobustSettings>({
     reference,
     quick: {
       ...reference,
-      ...{ trainImages: 20_000, plainEpochs: 2, epochs: 5, attackImages: 250, testImages: 500, rounds: 30 },
-      ...{ linf: [0.1, 0.2, 0.3], l2: [1], defenceEpochs: 3 },
+      ...{ trainImages: 20_000, plainEpochs: 2, epochs: 5, attackImages: 250, testImages: 400, rounds: 30 },
+      ...{ linf: [0.1, 0.2, 0.3], l2: [1], defenceEpochs: 2 },
       ...{
         photographFilters: [24, 48, 96],
         photographPlainEpochs: 4,
