@@ -1,11 +1,32 @@
 // How the pages are built: static files that work from any host under any path, without a server of their own.
 import { readdirSync } from "node:fs";
-import { defineConfig } from "vite";
+import { defineConfig, type Plugin } from "vite";
 
 const pages = readdirSync(import.meta.dirname).filter((name) => name.endsWith(".html"));
 
+/** Scripts, styles, workers and networks of the page's own, and nothing else; a test records what is asked for. */
+const policy = [
+  "default-src 'none'",
+  ...["script-src 'self'", "style-src 'self'", "img-src 'self' blob: data:", "worker-src 'self'", "connect-src 'self'"],
+  ...["base-uri 'none'", "form-action 'none'"],
+].join("; ");
+
+/** What stands in the head of every page. */
+const sharedHead = `<head>
+    <meta charset="utf-8" />
+    <meta name="viewport" content="width=device-width, initial-scale=1" />
+    <meta http-equiv="Content-Security-Policy" content="${policy}" />
+    <link rel="icon" href="./icon.svg" />
+    <link rel="stylesheet" href="./src/style.css" />`;
+
+const heads: Plugin = {
+  name: "heads",
+  transformIndexHtml: { order: "pre", handler: (page) => page.replace("<head>", sharedHead) },
+};
+
 export default defineConfig({
   root: import.meta.dirname,
+  plugins: [heads],
   // Paths are relative to the page.
   base: "./",
   build: {
