@@ -84,3 +84,14 @@ async function* answersOf({ stdout }: ChildProcessWithoutNullStreams): AsyncGene
   }
   return undefined;
 }
+
+/** |a - b| / |b - from|; without `from`, |a - b| / |b|. Infinite where the lengths differ. */
+export function relativeDistance(a: Float32Array, b: Float32Array, from?: Float32Array): number {
+  if (a.length !== b.length) return Number.POSITIVE_INFINITY;
+  let [difference, way] = [0, 0];
+  for (let i = 0; i < a.length; i++) {
+    difference += (a[i]! - b[i]!) ** 2;
+    way += (b[i]! - (from === undefined ? 0 : from[i]!)) ** 2;
+  }
+  return Math.sqrt(difference / way);
+}

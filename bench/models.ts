@@ -12,7 +12,7 @@ import { CpuDevice } from "../src/tensor/cpu.js";
 import { tensor } from "../src/tensor/tensor.js";
 import { driverThreads } from "../src/webgpu/open.js";
 import { temporaryFolder } from "./cleanup.js";
-import { ContenderProcess } from "./contender-process.js";
+import { ContenderProcess, relativeDistance } from "./contender-process.js";
 import { median, parseOptions, resultsFile, tableLine, withDevice } from "./harness.js";
 import {
   architectureOfTask,
@@ -58,17 +58,6 @@ interface Report {
   readonly leastMs?: number;
   readonly ratio?: number;
   readonly memory?: Memory;
-}
-
-/** |a - b| / |b - from| */
-function relativeDistance(a: Float32Array, b: Float32Array, from: Float32Array | undefined): number {
-  if (a.length !== b.length) return Number.POSITIVE_INFINITY;
-  let [difference, way] = [0, 0];
-  for (let i = 0; i < a.length; i++) {
-    difference += (a[i]! - b[i]!) ** 2;
-    way += (b[i]! - (from?.[i] ?? 0)) ** 2;
-  }
-  return Math.sqrt(difference / way);
 }
 
 /** The network as a file of ONNX, for those that read nothing else. */

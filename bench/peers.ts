@@ -10,7 +10,7 @@ import { onSoftware } from "../src/experiments/lib/training/profile.js";
 import { settlingRate } from "../src/inputs/optimise.js";
 import { driverThreads } from "../src/webgpu/open.js";
 import { temporaryFolder } from "./cleanup.js";
-import { ContenderProcess } from "./contender-process.js";
+import { ContenderProcess, relativeDistance } from "./contender-process.js";
 import { median, parseOptions, resultsFile, tableLine, withDevice } from "./harness.js";
 import { installPeers, peers } from "./peers-folder.js";
 import {
@@ -73,17 +73,6 @@ interface Report {
 function beginningOf({ spec, inputs, weights }: Task): Float32Array {
   if (spec.kind === "optimize") return inputs;
   return packed(spec.weights.flatMap(({ name, trainable }) => (trainable ? [weights!.get(name)!] : [])));
-}
-
-/** |a - b| / |b - from| */
-function relativeDistance(a: Float32Array, b: Float32Array, from: Float32Array): number {
-  if (a.length !== b.length) return Number.POSITIVE_INFINITY;
-  let [difference, way] = [0, 0];
-  for (let i = 0; i < a.length; i++) {
-    difference += (a[i]! - b[i]!) ** 2;
-    way += (b[i]! - from[i]!) ** 2;
-  }
-  return Math.sqrt(difference / way);
 }
 
 interface Checked {
