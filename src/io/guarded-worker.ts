@@ -2,6 +2,7 @@
 // outside and may never return, or take all memory. The thread that asks stays free, and signals are handled as ever.
 import { Worker } from "node:worker_threads";
 import { DataError } from "../tensor/errors.js";
+import { noAnswer } from "./no-answer.js";
 
 export interface GuardedTask {
   /** A module in JavaScript that reads `workerData` and posts one message: the result. */
@@ -34,11 +35,7 @@ export function runGuarded(task: GuardedTask): Promise<unknown> {
   let timer: NodeJS.Timeout | undefined;
   return new Promise<unknown>((resolve, reject) => {
     timer = setTimeout(() => {
-      reject(
-        new DataError(
-          `${owner}: no answer within ${deadlineSeconds} s; it is damaged in a way that its library never ends`,
-        ),
-      );
+      reject(noAnswer(owner, deadlineSeconds));
     }, 1000 * deadlineSeconds);
     worker.once("message", resolve);
     worker.once("error", (error: NodeJS.ErrnoException) => {

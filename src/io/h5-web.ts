@@ -1,6 +1,7 @@
 // One task of HDF5's library in a worker of a page, with a deadline and a memory limit, as guarded-worker.ts in Node.
 import type { Hdf5Task } from "../runtime/runtime.js";
-import { DataError, UsageError } from "../tensor/errors.js";
+import { UsageError } from "../tensor/errors.js";
+import { noAnswer } from "./no-answer.js";
 
 /**
  * The result of a task.
@@ -13,11 +14,7 @@ export function runInWorker({ data, deadlineSeconds, owner }: Omit<Hdf5Task, "mo
   let timer: ReturnType<typeof setTimeout> | undefined;
   return new Promise<unknown>((resolve, reject) => {
     timer = setTimeout(() => {
-      reject(
-        new DataError(
-          `${owner}: no answer within ${deadlineSeconds} s; it is damaged in a way that its library never ends`,
-        ),
-      );
+      reject(noAnswer(owner, deadlineSeconds));
     }, 1000 * deadlineSeconds);
     worker.onmessage = ({ data: answer }: MessageEvent<{ result: unknown } | { failure: string }>) => {
       if ("failure" in answer) reject(new Error(answer.failure));
