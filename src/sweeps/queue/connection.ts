@@ -65,7 +65,8 @@ export async function connect(address: QueueAddress, say: (message: string) => v
   const opened: Client[] = [];
   let reached = false;
   let away = false;
-  const open = async (): Promise<Client> => {
+  /** @param check whether the server is asked with INFO if it is ready, which one that loads its data is not yet */
+  const open = async (check: boolean): Promise<Client> => {
     let last: unknown;
     const client = new Redis({
       ...{ host: address.host, port: address.port, db: address.database, lazyConnect: true },
@@ -73,6 +74,7 @@ export async function connect(address: QueueAddress, say: (message: string) => v
       ...(address.password !== undefined && { password: address.password }),
       ...(address.tls !== undefined && { tls: address.tls }),
       maxRetriesPerRequest: null,
+      enableReadyCheck: check,
       connectTimeout: 10_000,
       keepAlive: 10_000,
       retryStrategy: () => (reached ? RETRY_MS : null),
@@ -100,23 +102,21 @@ export async function connect(address: QueueAddress, say: (message: string) => v
     try {
       await client.connect();
       // Older servers answer anybody, and say with the first command that they wait for a password.
-      await client.ping();
+      if (check) await client.ping();
+      else await checkServer(client, address, say);
     } catch (error) {
       client.disconnect();
-      throw refusal(reasonOf(last ?? error, address), address);
+      throw error instanceof KilogradError ? error : refusal(reasonOf(last ?? error, address), address);
     }
-    reached = true;
+    reached = check;
     return client;
   };
-  const client = await open();
-  try {
-    await checkServer(client, address, say);
-  } catch (error) {
-    client.disconnect();
-    throw error instanceof KilogradError ? error : refusal(reasonOf(error, address), address);
-  }
+  // Where a user may not ask with INFO, ioredis would print so to the console, and go on: it is asked once before.
+  const first = await open(false);
+  first.disconnect();
+  const client = await open(true);
   return {
-    ...{ address, client, another: open },
+    ...{ address, client, another: () => open(true) },
     close() {
       for (const each of opened) each.disconnect();
     },

@@ -282,9 +282,7 @@ class Serving {
       runRetryDelay: 500,
     });
     // Of connections, which tells its own, and of jobs whose locks are gone, which follows.
-    this.worker.on("error", (e) => {
-      if (process.env["KGDEBUG"]) console.log("WERR", e);
-    });
+    this.worker.on("error", () => {});
     this.worker.on("lockRenewalFailed", (jobs) => {
       for (const job of jobs) this.running.get(job)?.abort.abort(new Given("another worker has the trial", false));
     });
