@@ -498,6 +498,7 @@ const sweep = program
   )
   .addOption(option("--attempts <n>", "tries of a trial before it has failed; default 3", wholeNumber(1, 100)))
   .addOption(option("--queue <address>", "hand the trials to workers of a queue, redis://..., see `kilograd worker`"))
+  .addOption(option("--store <where>", "with --queue: a folder that all machines share, or s3://bucket/prefix"))
   .addOption(option("--preset <name>", "of an experiment: quick or reference; default quick"))
   .addOption(
     option("--set <name=value>", "of an experiment: a setting of all trials; may be repeated").argParser(
@@ -561,7 +562,9 @@ program
   .addOption(option("--sweep <name>", "serve this sweep only; default: every sweep of the same code"))
   .addOption(option("--name <name>", "what the worker is called in reports; default: host and process"))
   .addOption(option("--concurrency <n>", "trials at once; default 1", wholeNumber(1, 1024)))
-  .addOption(option("--store <folder>", "a folder that all workers share, for checkpoints above 8 MiB"))
+  .addOption(
+    option("--store <where>", "a folder that all machines share, or s3://bucket/prefix: for what is above 8 MiB"),
+  )
   .addOption(
     option(
       "--silence <seconds>",

@@ -50,6 +50,8 @@ export interface SweepCommandOptions {
   readonly delay?: number;
   readonly attempts?: number;
   readonly queue?: string;
+  /** Of the queue's workers, too: see `openStore`. */
+  readonly store?: string;
   /** For experiments. */
   readonly preset?: string;
   readonly set?: readonly string[];
@@ -92,6 +94,7 @@ export async function sweepCommand(what: string, options: SweepCommandOptions, c
         const answers = stops !== undefined;
         return await openQueue({
           ...{ address: options.queue, sweep: name, code: subject.code, folder, attempts, answers, say: context.say },
+          store: options.store,
         });
       }
       return processExecutor({

@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import { prepareOutputFolder } from "../io/files.js";
 import { endSweep, queuedSweeps } from "../sweeps/queue/manage.js";
 import { processRunner } from "../sweeps/queue/process-runner.js";
+import { openStore } from "../sweeps/queue/stores.js";
 import { serveQueue } from "../sweeps/queue/worker.js";
 import { codeDigest } from "../sweeps/trial-file.js";
 import { UsageError } from "../tensor/errors.js";
@@ -26,6 +27,7 @@ export interface WorkerOptions {
   readonly sweep?: string;
   readonly name?: string;
   readonly concurrency?: number;
+  /** See `openStore`. */
   readonly store?: string;
   /** Seconds. */
   readonly silence?: number;
@@ -42,7 +44,7 @@ export function queueAddress(owner: string, given: string | undefined): string {
 export async function worker(options: WorkerOptions, { signal, say, savable }: RunContext): Promise<void> {
   const { concurrency = 1, silence = 600, sweep, name } = options;
   const address = queueAddress("worker", options.queue);
-  const store = options.store === undefined ? undefined : await prepareOutputFolder(options.store);
+  const store = options.store === undefined ? undefined : await openStore(options.store);
   const runner = await processRunner({ ...(await codeOf(options)), slots: concurrency, silence });
   savable?.(true); // Trials go back to the queue.
   try {

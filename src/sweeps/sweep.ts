@@ -84,6 +84,11 @@ export interface SweepOptions {
   readonly shareDevice?: boolean;
   /** Address of a queue, `redis://...`, whose workers run the trials of a file: `kilograd worker` on any machine. */
   readonly queue?: string;
+  /**
+   * A folder that this machine and the queue's workers share, or `s3://bucket/prefix`: for outcomes above 8 MiB. Its
+   * workers have the same, for their checkpoints.
+   */
+  readonly store?: string;
   /** Told what whoever runs the sweep should know, such as that no worker serves its queue. */
   readonly onMessage?: (message: string) => void;
   /** Of parameters and of everything random in trials; default 0. */
@@ -136,7 +141,7 @@ const sweepRules: Rules<SweepOptions> = {
   ...{ seed: integer({ from: 0, to: 2 ** 32 - 1 }), folder: text, goal: object, stopping: stoppingRule },
   ...{ attempts: integer({ from: 1, to: 100 }), delay: integer({ from: 1, to: 100_000 }), resume: boolean },
   signal: instanceOf(AbortSignal, "an AbortSignal"),
-  ...{ onTrial: callable, onReport: callable, onMessage: callable, queue: text },
+  ...{ onTrial: callable, onReport: callable, onMessage: callable, queue: text, store: text },
 };
 const goalRules: Rules<Goal> = { figure: text, direction: oneOf("minimize", "maximize") };
 
@@ -193,7 +198,8 @@ export async function sweep(options: SweepOptions): Promise<SweepResult> {
 }
 
 /** Workers of a queue. Its libraries are loaded by whoever uses one. @throws UsageError for a trial that is no file */
-function queued({ file, name, folder, attempts = 3, stopping, onMessage = () => {} }: SweepOptions, address: string) {
+function queued(options: SweepOptions, address: string): TrialPlace {
+  const { file, name, folder, attempts = 3, stopping, store, onMessage = () => {} } = options;
   if (file === undefined) throw new UsageError("sweep: a queue needs file, which its workers have too, not trial");
   const code = codeDigest(file);
   const sweep = name ?? nameOf(folder);
@@ -202,7 +208,7 @@ function queued({ file, name, folder, attempts = 3, stopping, onMessage = () => 
     executor: async (folder: string): Promise<Executor> => {
       const { openQueue } = await import("./queue/executor.js");
       const answers = stopping !== undefined;
-      return await openQueue({ address, sweep, code, folder, attempts, answers, say: onMessage });
+      return await openQueue({ address, sweep, code, folder, attempts, answers, store, say: onMessage });
     },
   };
 }

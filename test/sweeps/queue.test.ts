@@ -6,10 +6,11 @@ import { join } from "node:path";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Trial, TrialConfig, TrialHooks, TrialOutcome } from "../../src/sweeps/executor.js";
-import { MOST_IN_REDIS } from "../../src/sweeps/queue/checkpoints.js";
+import { MOST_IN_REDIS } from "../../src/sweeps/queue/blobs.js";
 import { openQueue, type QueueExecutor, type QueueOptions } from "../../src/sweeps/queue/executor.js";
 import { inProcess } from "../../src/sweeps/queue/in-process.js";
 import { endSweep, queuedSweeps } from "../../src/sweeps/queue/manage.js";
+import { openStore } from "../../src/sweeps/queue/stores.js";
 import { type QueueWorkerOptions, serveQueue } from "../../src/sweeps/queue/worker.js";
 import { namedDigest } from "../../src/sweeps/trial-file.js";
 import { hasRedis, RedisServer } from "./redis.js";
@@ -379,7 +380,7 @@ describe.skipIf(!hasRedis)("a queue", () => {
     await without.stop();
     const store = newFolder();
     const again = await open({ sweep: "stores", attempts: 2 });
-    const worker = startWorker(trial, { store });
+    const worker = startWorker(trial, { store: await openStore(store) });
     expect(await drive(again, sizes.slice(0, 1), { sweep: "stores" })).toMatchObject([
       { status: "finished", figures: { loss: large.length, last: 7 } },
     ]);

@@ -12,20 +12,24 @@ import { check } from "../../tensor/options.js";
 import type { Executor, TrialHooks, TrialOrder, TrialOutcome } from "../executor.js";
 import { packageVersion } from "../trial-file.js";
 import { parseAddress, type QueueAddress } from "./address.js";
+import { Blobs } from "./blobs.js";
 import { type Client, type Connection, connect, queueError } from "./connection.js";
 import {
   type About,
   checkNumber,
+  type KeptOutcome,
   PROTOCOL,
   type Report,
   readAbout,
   readOutcome,
+  readOutcomeOrKept,
   readReport,
   readWorker,
   sweepName,
   write,
 } from "./messages.js";
 import { answersKey, ENDED, JOBS_PREFIX, SWEEPS_KEY, type SweepKeys, sweepKeys } from "./scripts.js";
+import { type BlobStore, openStore } from "./stores.js";
 import { ALIVE_MS, HEARTBEAT_MS, LEAVING_MS } from "./times.js";
 
 export interface QueueOptions {
@@ -41,6 +45,8 @@ export interface QueueOptions {
   readonly attempts: number;
   /** Whether trials wait for a decision after each report: with early stopping. */
   readonly answers: boolean;
+  /** A folder or `s3://bucket/prefix` that the workers have, too: for outcomes that are too large for Redis. */
+  readonly store?: string | undefined;
   /** Told what whoever runs the sweep should know. */
   readonly say: (message: string) => void;
 }
@@ -119,11 +125,12 @@ export async function openQueue(options: QueueOptions): Promise<QueueExecutor> {
   check("queue", "name of the sweep", options.sweep, sweepName);
   const address = parseAddress(options.address);
   const owner = await ownerOf(options.folder);
+  const store = options.store === undefined ? undefined : await openStore(options.store);
   const connection = await connect(address, options.say);
   try {
     const about: About = {
       ...{ protocol: PROTOCOL, owner, code: options.code, version: packageVersion() },
-      ...{ attempts: options.attempts, answers: options.answers },
+      ...{ attempts: options.attempts, answers: options.answers, store: store !== undefined },
     };
     const name = coordinatorName();
     const isNew = await claim(connection.client, options.sweep, name, about, options.say);
@@ -136,7 +143,7 @@ export async function openQueue(options: QueueOptions): Promise<QueueExecutor> {
       streams: { events: { maxLen: 10 } },
     });
     queue.on("error", () => {}); // Of the connection, which tells its own.
-    return new QueueExecutor(connection, await connection.another(), queue, name, about, isNew, options);
+    return new QueueExecutor(connection, await connection.another(), queue, name, about, isNew, store, options);
   } catch (error) {
     connection.close();
     throw queueError(error, address);
@@ -202,6 +209,7 @@ function checkSame(sweep: string, known: About, about: About): void {
 
 export class QueueExecutor implements Executor {
   private readonly keys: SweepKeys;
+  private readonly blobs: Blobs;
   private readonly address: QueueAddress;
   private readonly client: Client;
   private readonly pending = new Map<number, Pending>();
@@ -209,6 +217,8 @@ export class QueueExecutor implements Executor {
   private readonly early = new Map<number, TrialOutcome>();
   /** Entries of the stream by number, of outcomes that are not counted yet. */
   private readonly entries = new Map<number, string>();
+  /** References of those that were too large for the stream. */
+  private readonly kept = new Map<number, string>();
   /** Numbers that are counted, and are not asked for again. */
   private readonly done = new Set<number>();
   private toAdd: Pending[] = [];
@@ -236,11 +246,13 @@ export class QueueExecutor implements Executor {
     private readonly name: string,
     private readonly about: About,
     private readonly isNew: boolean,
+    store: BlobStore | undefined,
     private readonly options: QueueOptions,
   ) {
     this.client = connection.client;
     this.address = connection.address;
     this.keys = sweepKeys(options.sweep);
+    this.blobs = new Blobs(this.client, this.keys, store, options.sweep);
     this.reading = this.read();
     this.write(this.beat());
     this.timers.push(setInterval(() => this.write(this.beat()), HEARTBEAT_MS));
@@ -386,11 +398,16 @@ export class QueueExecutor implements Executor {
     if (numbers.length === 0) return;
     const { finished, counted, failures, outcomes } = this.keys;
     const pairs = numbers.flatMap((number) => [number, this.entries.get(number) ?? ""]);
-    for (const number of numbers) this.entries.delete(number);
+    const kept = numbers.flatMap((number) => this.kept.get(number) ?? []);
+    for (const number of numbers) {
+      this.entries.delete(number);
+      this.kept.delete(number);
+    }
     for (let from = 0; from < pairs.length; from += MOST_ADDED) {
       const some = pairs.slice(from, from + MOST_ADDED);
       await this.client.kilogradCount(finished, counted, failures, outcomes, ...some);
     }
+    for (const reference of kept) await this.blobs.dropOutcome(reference);
   }
 
   /** Reads outcomes and reports, from the first that is there. */
@@ -407,7 +424,8 @@ export class QueueExecutor implements Executor {
         for (const [stream, entries] of found ?? []) {
           if (entries.length === 0) continue;
           last.set(stream, entries.at(-1)![0]);
-          if (stream === outcomes) for (const [entry, fields] of entries) this.tookOutcome(entry, fields[1] ?? "");
+          if (stream === outcomes)
+            for (const [entry, fields] of entries) await this.tookOutcome(entry, fields[1] ?? "");
           else await this.tookReports(entries.map(([, fields]) => fields[1] ?? ""));
         }
         // What was read is not needed any more; of what came while nobody read, only the latest.
@@ -429,23 +447,54 @@ export class QueueExecutor implements Executor {
     }
   }
 
-  private tookOutcome(entry: string, text: string): void {
-    const outcome = this.readable(readOutcome, text);
-    if (outcome === undefined) {
+  private async tookOutcome(entry: string, text: string): Promise<void> {
+    const found = this.readable(readOutcomeOrKept, text);
+    if (found === undefined) {
       this.write(this.client.xdel(this.keys.outcomes, entry));
       return;
     }
-    const { number } = outcome;
+    const { number } = found;
     if (this.done.has(number)) {
       // The journal had it from an earlier process, which was killed before it said so.
       this.write(this.client.xdel(this.keys.outcomes, entry));
+      if (found.status === "kept") this.write(this.blobs.dropOutcome(found.reference));
       return;
     }
+    const outcome = found.status === "kept" ? await this.outcomeAt(entry, found) : found;
+    if (outcome === undefined) return;
     this.entries.set(number, entry);
     if (outcome.status !== "failed") this.seconds += (outcome.seconds - this.seconds) / 16;
     const pending = this.pending.get(number);
     if (pending === undefined) this.early.set(number, outcome);
     else pending.resolve(outcome);
+  }
+
+  /** An outcome that was too large for the stream; undefined for one that is lost, whose trial is then run again. */
+  private async outcomeAt(entry: string, { number, reference }: KeptOutcome): Promise<TrialOutcome | undefined> {
+    let why = "Redis lost it";
+    try {
+      const text = await this.blobs.readOutcome(reference);
+      const outcome = text === undefined ? undefined : readOutcome(text);
+      if (outcome?.number === number) {
+        this.kept.set(number, reference);
+        return outcome;
+      }
+    } catch (error) {
+      if (!(error instanceof DataError)) throw error;
+      why = error.message;
+    }
+    this.options.say(`queue: trial ${number} is run again: its outcome cannot be read: ${this.address.redact(why)}`);
+    const { outcomes, finished, failures } = this.keys;
+    // It costs an attempt: one that is always damaged must come to an end.
+    await this.client
+      .multi()
+      .hincrby(failures, String(number), 1)
+      .hdel(finished, String(number))
+      .xdel(outcomes, entry)
+      .exec();
+    const pending = this.pending.get(number);
+    if (pending !== undefined) this.add(pending);
+    return undefined;
   }
 
   private async tookReports(texts: readonly string[]): Promise<void> {
@@ -519,11 +568,10 @@ export class QueueExecutor implements Executor {
 
 /** Removes everything of a sweep from a queue. Workers that have trials of it drop them. */
 export async function removeSweep(client: Client, sweep: string): Promise<void> {
-  const keys = sweepKeys(sweep);
-  const { checkpoint: _, checkpoints, ...plain } = keys;
+  const { checkpoint, blob, ...plain } = sweepKeys(sweep);
   await client.srem(SWEEPS_KEY, sweep);
   await client.del(...Object.values(plain));
-  for (const begin of [checkpoints, `${JOBS_PREFIX}:${sweep}:`]) {
+  for (const begin of [checkpoint(0).slice(0, -1), blob(""), `${JOBS_PREFIX}:${sweep}:`]) {
     let cursor = "0";
     do {
       const [next, found] = await client.scan(cursor, "MATCH", `${begin}*`, "COUNT", 1000);

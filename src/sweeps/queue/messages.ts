@@ -55,6 +55,8 @@ const aboutSchema = object({
   attempts: attempt,
   /** Whether trials wait for a decision after each report. */
   answers: boolean("true or false"),
+  /** Whether the coordinator has a store, from which it reads outcomes that are too large for Redis. */
+  store: boolean("true or false"),
 });
 export type About = InferOutput<typeof aboutSchema>;
 
@@ -81,6 +83,10 @@ const outcomeSchema = variant("status", [
   }),
   object({ status: literal("failed"), number: trialNumber, error: string(), attempts: attempt }),
 ]);
+
+/** Instead of an outcome that is too large for a message: where it is. */
+const keptSchema = object({ status: literal("kept"), number: trialNumber, reference: text });
+export type KeptOutcome = InferOutput<typeof keptSchema>;
 
 const reportSchema = variant("kind", [
   object({
@@ -117,16 +123,28 @@ const reader =
 export const readAbout = reader(aboutSchema, "what a sweep says of itself");
 export const readOrder: (text: string) => TrialOrder = reader(orderSchema, "an order");
 export const readOutcome: (text: string) => TrialOutcome = reader(outcomeSchema, "an outcome");
+export const readOutcomeOrKept: (text: string) => TrialOutcome | KeptOutcome = reader(
+  variant("status", [outcomeSchema, keptSchema]),
+  "an outcome",
+);
 export const readReport = reader(reportSchema, "a report");
 export const readAnswer = reader(answerSchema, "an answer");
 export const readWorker = reader(workerSchema, "a worker");
 
-/** A message as text. @throws UsageError for one that is too large */
-export function write(owner: string, message: object): string {
+/** Anything of a message's kind as text, of whatever length. */
+export function textOf(message: object): string {
   const named = (_: string, value: unknown) =>
     typeof value === "number" && !Number.isFinite(value) ? String(value) : value;
-  const written = JSON.stringify(message, named);
-  if (written.length <= MOST_MESSAGE && Buffer.byteLength(written) <= MOST_MESSAGE) return written;
+  return JSON.stringify(message, named);
+}
+
+/** Whether a text may be a message. */
+export const fits = (text: string): boolean => text.length <= MOST_MESSAGE && Buffer.byteLength(text) <= MOST_MESSAGE;
+
+/** A message as text. @throws UsageError for one that is too large */
+export function write(owner: string, message: object): string {
+  const written = textOf(message);
+  if (fits(written)) return written;
   throw new UsageError(
     `${owner}: at most ${MOST_MESSAGE / 2 ** 20} MiB go through the queue, got ${(written.length / 2 ** 20).toFixed(1)}; ` +
       "write what is large to a file, or keep it as a checkpoint",

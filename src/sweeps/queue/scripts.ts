@@ -32,8 +32,8 @@ export interface SweepKeys {
   readonly withdrawn: string;
   /** The last checkpoint of a trial: attempt, reference, and bytes where they are here. */
   checkpoint(number: number): string;
-  /** Beginning of the keys of checkpoints. */
-  readonly checkpoints: string;
+  /** Bytes of a name, see `Blobs`. */
+  blob(name: string): string;
 }
 
 export function sweepKeys(name: string): SweepKeys {
@@ -50,8 +50,7 @@ export function sweepKeys(name: string): SweepKeys {
     "withdrawn",
   ] as const;
   const keys = Object.fromEntries(plain.map((key) => [key, begin + key])) as Record<(typeof plain)[number], string>;
-  const checkpoints = `${begin}checkpoint:`;
-  return { ...keys, checkpoints, checkpoint: (number) => checkpoints + number };
+  return { ...keys, checkpoint: (number) => `${begin}checkpoint:${number}`, blob: (name) => `${begin}blob:${name}` };
 }
 
 /** Milliseconds of Redis's own clock: those of machines differ. */

@@ -5,23 +5,27 @@ import { hostname } from "node:os";
 import type { Job, Worker } from "bullmq";
 import { DataError, KilogradError, UsageError } from "../../tensor/errors.js";
 import { check, integer, type Rule } from "../../tensor/options.js";
-import type { Decision, TrialLink, TrialOrder, TrialOutcome, TrialResult } from "../executor.js";
+import type { Decision, TrialFailure, TrialLink, TrialOrder, TrialOutcome, TrialResult } from "../executor.js";
 import { WorkerRefused } from "../run-trial.js";
 import { parseAddress, type QueueAddress } from "./address.js";
-import { Checkpoints } from "./checkpoints.js";
+import { Blobs, MOST_IN_REDIS } from "./blobs.js";
 import { type Client, type Connection, connect, queueError } from "./connection.js";
 import {
   type About,
+  fits,
+  type KeptOutcome,
   lineOf,
   type Report,
   readAbout,
   readAnswer,
   readOrder,
   sweepName,
+  textOf,
   type WorkerInfo,
   write,
 } from "./messages.js";
 import { answersKey, JOBS_PREFIX, SWEEPS_KEY, type SweepKeys, sweepKeys } from "./scripts.js";
+import type { BlobStore } from "./stores.js";
 import { ASK_AGAIN_MS, HEARTBEAT_MS, LEAVING_MS, LOCK_MS, STALLED_MS } from "./times.js";
 
 /** Runs attempts at trials, for as many at once as it is asked to. */
@@ -42,8 +46,8 @@ export interface QueueWorkerOptions {
   readonly concurrency?: number | undefined;
   /** Serves this sweep alone: one of other code is an error then. */
   readonly sweep?: string | undefined;
-  /** A folder that all workers share, for checkpoints that are too large for Redis. */
-  readonly store?: string | undefined;
+  /** What all machines share, for checkpoints and outcomes that are too large for Redis. */
+  readonly store?: BlobStore | undefined;
   /** Told what whoever started the worker should know. */
   readonly say: (message: string) => void;
   /** Ends the worker: trials go back to the queue, with their checkpoints. */
@@ -246,7 +250,7 @@ class QueueWorker {
 /** One sweep that is served. */
 class Serving {
   private readonly keys: SweepKeys;
-  private readonly checkpoints: Checkpoints;
+  private readonly blobs: Blobs;
   private readonly running = new Map<string, Running>();
   private readonly ended = new AbortController();
   private readonly worker: Worker;
@@ -265,7 +269,7 @@ class Serving {
     private readonly bullmq: Pick<typeof import("bullmq"), "Worker" | "WaitingError">,
   ) {
     this.keys = sweepKeys(sweep);
-    this.checkpoints = new Checkpoints(client, this.keys, options.store, sweep);
+    this.blobs = new Blobs(client, this.keys, options.store, sweep);
     this.worker = new bullmq.Worker(sweep, (job, token) => this.process(job, token!), {
       connection: client,
       prefix: JOBS_PREFIX,
@@ -390,7 +394,11 @@ class Serving {
     if (lost > 0) {
       await this.failed(number, before, "its worker was lost: killed, cut off, or without an answer for too long");
     }
-    if (before >= this.about.attempts) return;
+    if (before >= this.about.attempts) {
+      // Those before ended without an outcome that could be read.
+      if (lost === 0) await this.failed(number, before, "no attempt is left, and none came to an outcome");
+      return;
+    }
     const attempt = before + 1;
     let result: TrialResult;
     try {
@@ -436,20 +444,32 @@ class Serving {
   }
 
   private async finish(outcome: TrialOutcome): Promise<void> {
-    let text: string;
-    try {
-      text = write(`trial ${outcome.number}: its outcome`, outcome);
-    } catch (error) {
-      text = write("queue", {
-        ...{ status: "failed", number: outcome.number, attempts: outcome.attempts, error: lineOf(error) },
-      });
-    }
+    const text = textOf(outcome);
+    const kept = fits(text) ? undefined : await this.keptOutcome(outcome, text);
     const { about, outcomes, finished, counted } = this.keys;
     const checkpoint = this.keys.checkpoint(outcome.number);
-    await this.client.kilogradFinish(
-      ...([about, outcomes, finished, counted, checkpoint, outcome.number, text, this.about.owner] as const),
+    const message = kept === undefined ? text : write("queue", kept);
+    const isFirst = await this.client.kilogradFinish(
+      ...([about, outcomes, finished, counted, checkpoint, outcome.number, message, this.about.owner] as const),
     );
-    await this.checkpoints.finished(outcome.number);
+    if (kept?.status === "kept" && isFirst === 0) await this.blobs.dropOutcome(kept.reference);
+    await this.blobs.finished(outcome.number);
+  }
+
+  /** Where an outcome is that is too large for a message; a failure for one that is too large for everything. */
+  private async keptOutcome({ number, attempts }: TrialOutcome, text: string): Promise<KeptOutcome | TrialFailure> {
+    try {
+      if (text.length > MOST_IN_REDIS && !this.about.store) {
+        throw new UsageError(
+          `trial ${number}: its outcome has ${(text.length / 2 ** 20).toFixed(1)} MiB, and at most ${MOST_IN_REDIS / 2 ** 20} go ` +
+            "through Redis; start the sweep with --store, and its workers with the same",
+        );
+      }
+      return { status: "kept", number, reference: await this.blobs.keepOutcome(number, text) };
+    } catch (error) {
+      if (!(error instanceof KilogradError)) throw error;
+      return { status: "failed", number, attempts, error: lineOf(error) };
+    }
   }
 
   private async tell(report: Report): Promise<void> {
@@ -459,7 +479,7 @@ class Serving {
 
   /** The bytes of a checkpoint, where they are still there. */
   private async restored(number: number, reference: string): Promise<Uint8Array | undefined> {
-    const bytes = await this.checkpoints.read(reference);
+    const bytes = await this.blobs.readCheckpoint(reference);
     if (bytes === undefined) {
       this.options.say(`worker ${this.info.name}: trial ${number} begins anew: its checkpoint is gone, Redis lost it`);
     }
@@ -479,7 +499,7 @@ class Serving {
       },
       checkpoint: async (given) => {
         signal.throwIfAborted();
-        const reference = await this.checkpoints.keep(number, attempt, given);
+        const reference = await this.blobs.keepCheckpoint(number, attempt, given);
         if (reference === undefined) abort.abort(new Given("another worker has the trial", false));
         if (reference === undefined) throw signal.reason;
         await this.tell({ kind: "checkpoint", number, reference });
