@@ -14,7 +14,7 @@ import { conv2dInputGradientKernel, conv2dKernel, conv2dKernelGradientKernel } f
 import { dropoutKernel } from "../src/kernels/dropout.js";
 import { binaryKernels, unaryKernels } from "../src/kernels/elementwise.js";
 import {
-  type GroupedConv2dParams,
+  type GroupedForwardParams,
   groupedConv2dKernel,
   groupedInputGradientKernel,
   groupedKernelGradientKernel,
@@ -125,9 +125,9 @@ function depthwise(
   const y = outputShape(geometry);
   const flops = 2 * y.reduce((a, b) => a * b) * window ** 2;
   const name = `${window} x ${window} / ${stride}, ${channels} channels, ${size} x ${size}, b${batch}`;
-  const params = { geometry, groups: channels };
+  const params = { geometry, groups: channels, activation: "linear" } as const;
   const shapes = { x, kernel, y };
-  const pass = (title: string, pass: Kernel<GroupedConv2dParams>, inputs: readonly ("x" | "kernel" | "y")[]) => {
+  const pass = (title: string, pass: Kernel<GroupedForwardParams>, inputs: readonly ("x" | "kernel" | "y")[]) => {
     const output = (["x", "kernel", "y"] as const).find((side) => !inputs.includes(side))!;
     return kernelCase("depthwise", `depthwise ${title}${name}`, {
       kernel: pass,

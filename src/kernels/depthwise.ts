@@ -15,6 +15,7 @@
 // grouped-conv2d.ts compute the same, and everything else.
 import type { TuningProfile } from "../webgpu/family.js";
 import type { GpuCall, GpuView } from "../webgpu/program.js";
+import { activationWgsl, type FusedActivation } from "./activation.js";
 import { boxLoop } from "./box.js";
 import type { Conv2dGeometry, WindowAxis } from "./conv2d/geometry.js";
 import { dispatchReduce } from "./reduce.js";
@@ -95,8 +96,8 @@ interface Walk {
 function convolve<P>(
   call: GpuCall<P>,
   geometry: Conv2dGeometry,
-  views: { readonly source: GpuView; readonly kernel: GpuView; readonly target: GpuView },
-  flipped: boolean,
+  views: { readonly source: GpuView; readonly kernel: GpuView; readonly target: GpuView; readonly bias?: GpuView },
+  { flipped = false, activation = "linear" }: { readonly flipped?: boolean; readonly activation?: FusedActivation },
 ): void {
   const { batch, outputs, y, x } = geometry;
   const form = formOf(geometry);
@@ -114,12 +115,19 @@ function convolve<P>(
   const segments = segmentsOf(call.profile, walk.target[0], batch * strips * channels);
   const loop = boxLoop(call.profile, [batch, segments.count, strips, channels]);
   const read = (columns - 1) * sx + kw;
+  const { bias } = views;
+  const value = (sum: string) => {
+    const z = bias === undefined ? sum : `${sum} + shift`;
+    return activation === "linear" ? z : `activation(${z})`;
+  };
   call.dispatch({
-    key: `${keyOf(form)}${flipped ? " flipped" : ""}`,
+    key: `${keyOf(form)}${flipped ? " flipped" : ""} ${activation} ${bias !== undefined}`,
     program: () => ({
       workgroupSize: loop.workgroupSize,
+      ...(activation !== "linear" && { declarations: activationWgsl(activation, "vec4f") }),
       body: loop.body(/* wgsl */ `
     ${loadKernel(kernel, "c3", flipped)}
+    ${bias === undefined ? "" : "let shift = bias[c3];"}
     let column = c2 * ${columns}u;
     // u32 arithmetic wraps: what lies before the first row or column is huge.
     ${lines(range(read).map((i) => `let i${i} = column * ${sx}u - u.paddingX + ${i}u; let ok${i} = i${i} < u.sourceWidth;`))}
@@ -150,7 +158,7 @@ function convolve<P>(
       )}
       if (t >= begin + ${overlap - 1}u) {
         let to = ((c0 * u.targetHeight + t - ${overlap - 1}u) * u.targetWidth + column) * u.channels + c3;
-        ${lines(range(columns).map((c) => `if (column + ${c}u < u.targetWidth) { result[to + ${c}u * u.channels] = sum0_${c}; }`))}
+        ${lines(range(columns).map((c) => `if (column + ${c}u < u.targetWidth) { result[to + ${c}u * u.channels] = ${value(`sum0_${c}`)}; }`))}
       }
       ${lines(
         range(overlap).flatMap((a) =>
@@ -162,6 +170,7 @@ function convolve<P>(
     bindings: [
       { name: "source", view: views.source, type: "vec4f" },
       { name: "kernel", view: views.kernel, type: "vec4f" },
+      ...(bias === undefined ? [] : [{ name: "bias", view: bias, type: "vec4f" } as const]),
       { name: "result", view: views.target, type: "vec4f", access: "read_write" },
     ],
     sizes: {
@@ -176,13 +185,19 @@ function convolve<P>(
   });
 }
 
-/** y of x [N, H, W, C] and kernel [kh, kw, C]. */
+/** y = activation(conv + bias) of x [N, H, W, C], kernel [kh, kw, C] and perhaps bias [C]. */
 export function depthwiseForward<P>(
   call: GpuCall<P>,
   geometry: Conv2dGeometry,
-  { x, kernel, y }: { readonly x: GpuView; readonly kernel: GpuView; readonly y: GpuView },
+  {
+    x,
+    kernel,
+    bias,
+    y,
+  }: { readonly x: GpuView; readonly kernel: GpuView; readonly bias?: GpuView; readonly y: GpuView },
+  activation: FusedActivation,
 ): void {
-  convolve(call, geometry, { source: x, kernel, target: y }, false);
+  convolve(call, geometry, { source: x, kernel, target: y, ...(bias && { bias }) }, { activation });
 }
 
 /** dx of dy [N, OH, OW, C] and kernel [kh, kw, C]. */
@@ -193,7 +208,7 @@ export function depthwiseInputGradient<P>(
 ): void {
   const { batch, outputs, y, x } = geometry;
   if (y.stride === 1 && x.stride === 1) {
-    convolve(call, geometry, { source: dy, kernel, target: dx }, true);
+    convolve(call, geometry, { source: dy, kernel, target: dx }, { flipped: true });
     return;
   }
   const form = formOf(geometry);

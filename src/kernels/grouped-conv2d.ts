@@ -2,7 +2,7 @@
 // sees only the input channels of its group. With I input and O output channels a group, output channel co of group
 // g = floor(co / O), and iy = oy * stride - padding + ky * dilation, likewise ix:
 //
-//   y[n, oy, ox, co]        = sum_{ky, kx, ci < I} x[n, iy, ix, g I + ci] * kernel[ky, kx, ci, co]
+//   y[n, oy, ox, co]        = act(bias[co] + sum_{ky, kx, ci < I} x[n, iy, ix, g I + ci] * kernel[ky, kx, ci, co])
 //   dx[n, iy, ix, g I + ci] = sum_{ky, kx, co of g} dy[n, oy, ox, co] * kernel[ky, kx, ci, co]
 //   dkernel[ky, kx, ci, co] = sum_{n, oy, ox} x[n, iy, ix, g I + ci] * dy[n, oy, ox, co]
 //
@@ -16,6 +16,7 @@
 // A kernel's gradient sums over all pixels: it is cut into splits of rows (n, oy), which a second pass adds in order.
 import { defineKernel } from "../tensor/kernel.js";
 import type { GpuView } from "../webgpu/program.js";
+import { activationCpu, activationWgsl, type FusedActivation } from "./activation.js";
 import { boxLoop } from "./box.js";
 import { type Conv2dGeometry, convolutionFlops, windowSizes } from "./conv2d/geometry.js";
 import { splitRows } from "./conv2d/kernel-sums.js";
@@ -28,6 +29,10 @@ export interface GroupedConv2dParams {
   /** `inputs` are those of a group, `outputs` those of all. */
   readonly geometry: Conv2dGeometry;
   readonly groups: number;
+}
+
+export interface GroupedForwardParams extends GroupedConv2dParams {
+  readonly activation: FusedActivation;
 }
 
 /** Visits the products: flat positions in x, kernel and y. */
@@ -102,29 +107,34 @@ const eachPixel = (emit: (s: number) => string) => repeat(PIXELS, emit);
 /** WGSL: the first channel in x of what output `co` sees. */
 const FIRST = "co / u.groupOutputs * u.groupInputs";
 
-/** Inputs x [N, H, W, groups I], kernel [kh, kw, I, Cout]. Outputs y [N, OH, OW, Cout]. */
-export const groupedConv2dKernel = defineKernel<GroupedConv2dParams>({
+/** Inputs x [N, H, W, groups I], kernel [kh, kw, I, Cout], perhaps bias [Cout]. Outputs y [N, OH, OW, Cout]. */
+export const groupedConv2dKernel = defineKernel<GroupedForwardParams>({
   name: "groupedConv2d",
   flops,
-  cpu({ inputs: [x, kernel], outputs: [y], params }) {
+  cpu({ inputs: [x, kernel, bias], outputs: [y], params }) {
     const [xs, weights, ys] = [x!.data, kernel!.data, y!.data];
     ys.fill(0);
     eachProduct(params, (xAt, kernelAt, yAt) => {
       ys[yAt]! += xs[xAt]! * weights[kernelAt]!;
     });
+    const activation = activationCpu(params.activation);
+    for (let i = 0; i < ys.length; i++) ys[i] = activation(ys[i]! + (bias?.data[i % bias.size] ?? 0));
   },
   webgpu(call) {
-    const [x, kernel] = call.inputs as [GpuView, GpuView];
+    const [x, kernel, bias] = call.inputs as [GpuView, GpuView, GpuView?];
     const y = call.outputs[0]!;
-    const { geometry } = call.params;
-    if (isDepthwise(call.params)) return depthwiseForward(call, geometry, { x, kernel, y });
+    const { geometry, activation } = call.params;
+    if (isDepthwise(call.params)) {
+      return depthwiseForward(call, geometry, { x, kernel, y, ...(bias && { bias }) }, activation);
+    }
     const { form, xType, yType, outputs, sizes } = layoutOf(call.params);
     const strips = Math.ceil(geometry.x.output / PIXELS);
     const loop = boxLoop(call.profile, [geometry.batch, geometry.y.output, strips, outputs]);
     call.dispatch({
-      key: form,
+      key: `${form} ${activation} ${bias !== undefined}`,
       program: () => ({
         workgroupSize: loop.workgroupSize,
+        declarations: activationWgsl(activation, yType as "f32" | "vec4f"),
         body: loop.body(/* wgsl */ `
     let co = c3;
     let first = ${FIRST};
@@ -148,11 +158,12 @@ export const groupedConv2dKernel = defineKernel<GroupedConv2dParams>({
       }
     }
     let to = ((c0 * u.outputHeight + c1) * u.outputWidth + column) * u.outputs + co;
-    ${eachPixel((s) => `if (column + ${s}u < u.outputWidth) { y[to + ${s}u * u.outputs] = total${s}; }`)}`),
+    ${eachPixel((s) => `if (column + ${s}u < u.outputWidth) { y[to + ${s}u * u.outputs] = activation(total${s}${bias ? " + bias[co]" : ""}); }`)}`),
       }),
       bindings: [
         { name: "x", view: x, type: xType },
         { name: "kernel", view: kernel, type: yType },
+        ...(bias === undefined ? [] : [{ name: "bias", view: bias, type: yType }]),
         { name: "y", view: y, type: yType, access: "read_write" },
       ],
       sizes: { ...loop.sizes, ...sizes },

@@ -3,6 +3,7 @@
 import { runsAgain } from "../autograd/draws.js";
 import { l2Penalty } from "../autograd/ops/penalty.js";
 import { reshape } from "../autograd/ops/transform.js";
+import { isRecording } from "../autograd/tape.js";
 import { type Device, valueNow } from "../tensor/device.js";
 import { ShapeError, UsageError } from "../tensor/errors.js";
 import {
@@ -35,7 +36,7 @@ import {
 import { applyLayer, type GraphInput, type GraphNode, nodesOf } from "./graph.js";
 import { type Head, headOf } from "./head.js";
 import type { History } from "./history.js";
-import { type Layer, withParts } from "./layer.js";
+import { type Fusion, type Layer, withParts } from "./layer.js";
 import type {
   ApplyOptions,
   BoundLayer,
@@ -74,11 +75,12 @@ export interface PlacedGraph {
   readonly outputs: readonly number[];
 }
 
-/** A call, or two that are cheaper as one: then what the first gives is not there. */
+/** A call, or several that are cheaper as one: then what those before the last give is not there. */
 interface Step {
   readonly call: number;
-  readonly first?: number;
-  readonly together?: NonNullable<ReturnType<NonNullable<Layer["fuse"]>>>;
+  /** All calls of a fusion, `call` the last. */
+  readonly calls?: readonly number[];
+  readonly fusion?: Fusion;
 }
 
 /** How a model is called. */
@@ -96,7 +98,8 @@ export class GraphModel implements Model {
   readonly inputs: readonly GraphInput[];
   readonly calls: readonly PlacedCall[];
   readonly outputs: readonly number[];
-  private readonly steps: readonly Step[];
+  /** Steps by what may not be fused, as text; see `stepsFor`. */
+  private readonly steps = new Map<string, readonly Step[]>();
   /** Layers as other graphs use them, with these weights. */
   private readonly lent = new Map<string, Layer>();
   private trainingCalls = 0;
@@ -112,7 +115,6 @@ export class GraphModel implements Model {
     this.inputs = inputs;
     this.calls = calls;
     this.outputs = outputs;
-    this.steps = this.fused();
   }
 
   get inputShape(): Shape {
@@ -199,7 +201,9 @@ export class GraphModel implements Model {
       if (alone) bare.add(index);
       else apart.push(each);
     }
-    const values = this.walk(x, mode, this.steps, bare);
+    // Their activations are left out, now or later.
+    const ends = new Set(wanted.map(({ head }) => head.index));
+    const values = this.walk(x, mode, this.stepsFor(mode, ends), bare);
     // What layers hand on as it is would be the caller's own tensor, and freed by whoever frees the output.
     const given = new Set<Tensor | undefined>(values.slice(0, this.inputs.length));
     const outputs = this.outputs.map((value) => {
@@ -296,27 +300,57 @@ export class GraphModel implements Model {
     return this.inputs[value]?.shape ?? this.calls[value - this.inputs.length]!.shape;
   }
 
-  /** Calls that are cheaper together are one step: where the second alone uses what the first gives. */
-  private fused(): Step[] {
+  /** What the model does in this mode, fused where that can be; the calls `single` stay by themselves. */
+  private stepsFor(mode: Mode, single: ReadonlySet<number>): readonly Step[] {
+    const recording = isRecording();
+    const changing = this.layers.map(
+      ({ trainable, weights }) =>
+        (mode.training && trainable) || (recording && Object.values(weights).some(({ tracked }) => tracked)),
+    );
+    const key = `${changing.map(Number).join("")} ${[...single].join(" ")}`;
+    let steps = this.steps.get(key);
+    if (steps === undefined) {
+      steps = this.fused((call) => changing[this.calls[call]!.layer]!, single);
+      this.steps.set(key, steps);
+    }
+    return steps;
+  }
+
+  /**
+   * Calls that are cheaper together are one step, where each but the last is used by the next alone. Such calls need
+   * not stand side by side.
+   */
+  private fused(isChanging: (call: number) => boolean, single: ReadonlySet<number>): Step[] {
     const { inputs, calls, outputs } = this;
     const users = new Map<number, number[]>();
     for (const [call, { inputs: from }] of calls.entries()) {
       for (const value of from) users.set(value, [...(users.get(value) ?? []), call]);
     }
     const steps: Step[] = [];
-    const within = new Map<number, Step>();
-    for (let call = 0; call < calls.length; call++) {
-      const fused = within.get(call);
-      const value = inputs.length + call;
-      const [next, ...others] = users.get(value) ?? [];
-      if (fused === undefined && next !== undefined && others.length === 0 && !outputs.includes(value)) {
-        const together = this.layerOf(call).placed.layer.fuse?.(this.layerOf(next).placed.layer);
-        if (together !== undefined && calls[next]!.inputs.length === 1) {
-          within.set(next, { call: next, first: call, together });
-          continue;
-        }
+    const within = new Map<number, Step | undefined>();
+    for (let first = 0; first < calls.length; first++) {
+      if (within.has(first)) {
+        const step = within.get(first);
+        if (step !== undefined) steps.push(step);
+        continue;
       }
-      steps.push(fused ?? { call });
+      const chain = [first];
+      /** The longest that can run; a longer one may need one on the way that cannot. */
+      let best: Step = { call: first };
+      let last: Pick<Fusion, "fuse"> = this.layerOf(first).placed.layer;
+      while (!single.has(chain.at(-1)!)) {
+        const value = inputs.length + chain.at(-1)!;
+        const [next, ...others] = users.get(value) ?? [];
+        if (next === undefined || others.length > 0 || outputs.includes(value) || calls[next]!.inputs.length > 1) break;
+        const fusion = single.has(next) ? undefined : last.fuse?.(this.layerOf(next).placed.layer);
+        if (fusion === undefined) break;
+        chain.push(next);
+        if (!(fusion.frozen && chain.some(isChanging))) best = { call: next, calls: [...chain], fusion };
+        last = fusion;
+      }
+      for (const call of best.calls ?? []) within.set(call, undefined);
+      if (best.fusion === undefined) steps.push(best);
+      else within.set(best.call, best);
     }
     return steps;
   }
@@ -339,10 +373,13 @@ export class GraphModel implements Model {
   private walk(x: ModelInput, mode: Mode, steps: readonly Step[], bare?: ReadonlySet<number>): (Tensor | undefined)[] {
     const values: (Tensor | undefined)[] = this.checkedInputs(x);
     const offset = this.inputs.length;
-    for (const { call, first, together } of steps) {
-      if (together !== undefined) {
-        const before = this.calls[first!]!;
-        values[offset + call] = together(values[before.inputs[0]!]!, this.layers[before.layer]!.weights);
+    for (const { call, calls, fusion } of steps) {
+      if (fusion !== undefined) {
+        const [first] = calls!;
+        values[offset + call] = fusion.call(
+          values[this.calls[first!]!.inputs[0]!]!,
+          calls!.map((each) => this.layerOf(each).weights),
+        );
       } else {
         values[offset + call] = this.compute(call, values, mode, bare?.has(call) ?? false);
       }

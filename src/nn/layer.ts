@@ -92,8 +92,23 @@ export interface Layer {
   call(x: Tensor, weights: Readonly<Record<string, Tensor>>, context: CallContext): Tensor;
   /** Weights that it brings along, by their names: those of the model that it was taken from. */
   readonly bound?: Readonly<Record<string, Tensor>>;
-  /** `call` of this layer and the next as one, where that gives the same result at a lower price. */
-  fuse?(next: Layer): ((x: Tensor, weights: Readonly<Record<string, Tensor>>) => Tensor) | undefined;
+  /** This layer and the next as one, where that gives the same result at a lower price. */
+  fuse?(next: Layer): Fusion | undefined;
+  /** What it is with zeros around its images, where those cost nothing. */
+  padded?(sides: Sides2d): Fusion | undefined;
+}
+
+/** Cells around images: [[top, bottom], [left, right]]. */
+export type Sides2d = readonly [readonly [number, number], readonly [number, number]];
+
+/** Calls of layers, each on what the one before gives, as one. */
+export interface Fusion {
+  /** x [N, ...] of the first to what the last gives; `weights` of each layer by their names. */
+  call(x: Tensor, weights: readonly Readonly<Record<string, Tensor>>[]): Tensor;
+  /** Holds only where no layer trains: it computes with running statistics, and without gradients of weights. */
+  readonly frozen?: boolean;
+  /** These layers and the next as one. */
+  fuse?(next: Layer): Fusion | undefined;
 }
 
 /**
@@ -272,6 +287,7 @@ const partsRules: Rules<LayerParts> = {
   multiplyAdds: callable,
   call: callable,
   fuse: callable,
+  padded: callable,
 };
 
 /**

@@ -131,7 +131,7 @@ function inGroups(x: Tensor, kernel: Tensor, geometry: Conv2dGeometry, given: Co
   const { groups = 1, bias, activation, ...windows } = given;
   return scope(() => {
     if (geometry.inputs <= FEW_CHANNELS) {
-      return withBias(groupedConv2d(x, kernel, { geometry, groups }), bias, activation);
+      return groupedConv2d(x, kernel, { geometry, groups }, { bias, activation });
     }
     const [images, kernels] = [split(x, groups, 3), split(kernel, groups, 3)];
     const parts = images.map((part, g) => conv2d(part, kernels[g]!, windows));

@@ -20,18 +20,36 @@ import { scope } from "../../tensor/scope.js";
 import { formatShape } from "../../tensor/shape.js";
 import { requireTensor, run, type Tensor, tensorRule } from "../../tensor/tensor.js";
 import { record } from "../tape.js";
-import { binary, unary } from "./elementwise-rows.js";
+import { binary, sumTo, throughActivation, unary } from "./elementwise-rows.js";
 import { reshape } from "./transform.js";
 
 const floats = (shape: readonly number[]) => ({ shape, dtype: "f32" as const });
 
+/** What a convolution does with its sums. */
+export interface Ending {
+  /** [Cout], added to every position. */
+  readonly bias?: Tensor | undefined;
+  /** Applied after the bias; default "linear". */
+  readonly activation?: FusedActivation | undefined;
+}
+
 /** y [N, OH, OW, Cout] of x [N, H, W, groups I] and kernel [kh, kw, I, Cout], by kernels for small I. */
-export function groupedConv2d(x: Tensor, kernel: Tensor, params: GroupedConv2dParams): Tensor {
-  return record(run(groupedConv2dKernel, [x, kernel], floats(outputShape(params.geometry)), params), {
+export function groupedConv2d(x: Tensor, kernel: Tensor, params: GroupedConv2dParams, ending: Ending = {}): Tensor {
+  const { bias, activation = "linear" } = ending;
+  const inputs = bias === undefined ? [x, kernel] : [x, kernel, bias];
+  const y = run(groupedConv2dKernel, inputs, floats(outputShape(params.geometry)), { ...params, activation });
+  return record(y, {
     op: "conv2d",
-    inputs: [x, kernel],
-    saved: [x, kernel],
-    backward: (dy, [x, kernel]) => [() => inputGradient(dy, kernel!, params), () => kernelGradient(x!, dy, params)],
+    inputs,
+    saved: [x, kernel, ...(isLinear(activation) ? [] : [y])],
+    backward(dy, [x, kernel, y]) {
+      const dz = throughActivation(activation, dy, y);
+      return [
+        () => inputGradient(dz, kernel!, params),
+        () => kernelGradient(x!, dz, params),
+        () => sumTo(dz, bias!.shape),
+      ].slice(0, inputs.length);
+    },
     derivable: true,
   });
 }
@@ -101,6 +119,6 @@ export function depthwiseConv2d(x: Tensor, kernel: Tensor, given: DepthwiseConv2
   const geometry = conv2dGeometry(x.shape, laidOut, options, { op: "depthwiseConv2d", groups: channels! });
   checkConv2dInputs(geometry, x, kernel, bias, "depthwiseConv2d");
   return scope(() => {
-    return withBias(groupedConv2d(x, reshape(kernel, laidOut), { geometry, groups: channels! }), bias, activation);
+    return groupedConv2d(x, reshape(kernel, laidOut), { geometry, groups: channels! }, { bias, activation });
   });
 }

@@ -6,6 +6,7 @@ import { formatShape, sizeOf } from "../../tensor/shape.js";
 import { activate, splitActivation } from "../activations.js";
 import { kernelSettings, kernelWritten, onlySize } from "../formats/keras-words.js";
 import { type CallableLayer, defineLayer } from "../layer.js";
+import { type Affine, affineFusion } from "./affine.js";
 import { requireGroups } from "./conv2d.js";
 import { type KernelOptions, kernelConfig, kernelRules, kernelWeights } from "./dense.js";
 import { lengthRule, requireSpatial } from "./window.js";
@@ -36,6 +37,8 @@ export const Conv1D = defineLayer<Conv1dOptions>({
   make({ filters, kernelSize, strides = 1, padding = "valid", dilations = 1, groups = 1, ...options }) {
     const config = kernelConfig(options);
     const { fused, after } = splitActivation(config.activation);
+    const convolve: Affine["call"] = (x, { kernel, bias }, activation) =>
+      conv1dOp(x, kernel!, { strides, padding, dilations, groups, ...(bias && { bias }), activation });
     return {
       config: { filters, kernelSize, strides, padding, dilations, groups, ...config },
       activation: config.activation,
@@ -49,10 +52,10 @@ export const Conv1D = defineLayer<Conv1dOptions>({
       weights: (shape) => kernelWeights(config, [kernelSize, shape[1]! / groups, filters]),
       multiplyAdds: (output, input) => (sizeOf(output) * kernelSize * input[1]!) / groups,
       call(x, { kernel, bias }, { omitActivation }) {
-        const windows = { strides, padding, dilations, groups, ...(bias && { bias }) };
-        const y = conv1dOp(x, kernel!, { ...windows, activation: omitActivation ? "linear" : fused });
+        const y = convolve(x, { kernel: kernel!, ...(bias && { bias }) }, omitActivation ? "linear" : fused);
         return omitActivation ? y : activate(y, after);
       },
+      ...(after === "linear" && { fuse: affineFusion({ call: convolve }, fused).fuse! }),
     };
   },
   keras: {

@@ -8,8 +8,9 @@ import { sizeOf } from "../../tensor/shape.js";
 import { activate, splitActivation } from "../activations.js";
 import { kernelSettings, kernelWritten, paddingSetting } from "../formats/keras-words.js";
 import { type CallableLayer, defineLayer } from "../layer.js";
+import { affineFusion } from "./affine.js";
 import { type KernelOptions, kernelConfig, kernelRules, kernelWeights } from "./dense.js";
-import { type Padding, type Pair, pairOf, slide, windowsOf } from "./window.js";
+import { type Padding, type Pair, pairOf, slide } from "./window.js";
 
 export interface Conv2dOptions extends KernelOptions {
   /** Number of output channels. */
@@ -48,6 +49,20 @@ export const Conv2D = defineLayer<Conv2dOptions>({
     const dilations = pairOf(options.dilations ?? 1);
     const config = kernelConfig(options);
     const { fused, after } = splitActivation(config.activation);
+    const fusion = (padding: Padding) => {
+      const windows = { strides, padding, dilations };
+      return affineFusion(
+        {
+          call: (x, { kernel, bias }, activation) =>
+            conv2dOp(x, kernel!, { ...windows, groups, ...(bias && { bias }), activation }),
+          ...(groups === 1 && {
+            pooled: (x, { kernel, bias }, activation, pool) =>
+              conv2dMaxPool2d(x, kernel!, { ...windows, ...(bias && { bias }), activation, pool }),
+          }),
+        },
+        fused,
+      );
+    };
     return {
       // Only where there are several: earlier versions read the rest.
       config: { filters, kernelSize, strides, padding, dilations, ...(groups > 1 && { groups }), ...config },
@@ -65,13 +80,10 @@ export const Conv2D = defineLayer<Conv2dOptions>({
         const y = conv2dOp(x, kernel!, { strides, padding, dilations, groups, ...(bias && { bias }), activation });
         return omitActivation ? y : activate(y, after);
       },
-      fuse(next) {
-        // The pooling commutes with the fused activations, which increase.
-        if (next.className !== "MaxPooling2D" || after !== "linear" || groups > 1) return undefined;
-        const pool = windowsOf(next.config);
-        return (x, { kernel, bias }) =>
-          conv2dMaxPool2d(x, kernel!, { strides, padding, dilations, ...(bias && { bias }), activation: fused, pool });
-      },
+      ...(after === "linear" && {
+        fuse: (next) => fusion(padding).fuse!(next),
+        padded: (sides) => (padding === "valid" ? fusion(sides) : undefined),
+      }),
     };
   },
   keras: {

@@ -83,7 +83,7 @@ export const Activation = defineLayer<ActivationOptions>({
         const { fused, after } = splitActivation(name);
         if (next.className !== "MaxPooling2D" || after !== "linear") return undefined;
         const pool = windowsOf(next.config);
-        return (x) => maxPool2d(x, { ...pool, activation: fused });
+        return { call: (x) => maxPool2d(x, { ...pool, activation: fused }) };
       },
     };
   },

@@ -8,6 +8,7 @@ import { type ActivationName, activate, activationRule, splitActivation } from "
 import { kernelSettings, kernelWritten } from "../formats/keras-words.js";
 import { type InitializerOption, initializerOf, initializerRule } from "../initializers.js";
 import { type CallableLayer, defineLayer, type LayerOptions, type WeightOptions } from "../layer.js";
+import { type Affine, affineFusion } from "./affine.js";
 
 /** Options of layers with a kernel; Keras's defaults. */
 export interface KernelOptions extends LayerOptions {
@@ -66,6 +67,12 @@ export const Dense = defineLayer<DenseOptions>({
     const { units } = options;
     const config = kernelConfig(options);
     const { fused, after } = splitActivation(config.activation);
+    const product: Affine["call"] = (x, { kernel, bias }, activation) => {
+      // All axes but the last are one: a row of the product each.
+      const rows = x.rank === 2 ? x : reshape(x, [sizeOf(x.shape.slice(0, -1)), x.shape.at(-1)!]);
+      const y = matmul(rows, kernel!, { ...(bias && { bias }), activation });
+      return x.rank === 2 ? y : reshape(y, x.shape.with(-1, units));
+    };
     return {
       config: { units, ...config },
       activation: config.activation,
@@ -76,12 +83,10 @@ export const Dense = defineLayer<DenseOptions>({
       weights: (shape) => kernelWeights(config, [shape.at(-1)!, units]),
       multiplyAdds: (output, input) => sizeOf(output) * input.at(-1)!,
       call(x, { kernel, bias }, { omitActivation }) {
-        // All axes but the last are one: a row of the product each.
-        const rows = x.rank === 2 ? x : reshape(x, [sizeOf(x.shape.slice(0, -1)), x.shape.at(-1)!]);
-        const product = matmul(rows, kernel!, { ...(bias && { bias }), activation: omitActivation ? "linear" : fused });
-        const y = x.rank === 2 ? product : reshape(product, x.shape.with(-1, units));
+        const y = product(x, { kernel: kernel!, ...(bias && { bias }) }, omitActivation ? "linear" : fused);
         return omitActivation ? y : activate(y, after);
       },
+      ...(after === "linear" && { fuse: affineFusion({ call: product }, fused).fuse! }),
     };
   },
   keras: { settings: { units: "units", ...kernelSettings }, written: kernelWritten },

@@ -17,6 +17,7 @@ import {
 } from "../formats/keras-words.js";
 import { type InitializerOption, initializerOf, initializerRule } from "../initializers.js";
 import { type CallableLayer, defineLayer } from "../layer.js";
+import { type Affine, affineFusion } from "./affine.js";
 import { type KernelOptions, kernelConfig, kernelRules } from "./dense.js";
 import { type Padding, type Pair, pairOf, slide } from "./window.js";
 
@@ -90,6 +91,14 @@ export const DepthwiseConv2D = defineLayer<DepthwiseConv2dOptions>({
     const { kernelSize, strides, padding, dilations, depthMultiplier, activation } = config;
     const { fused, after } = splitActivation(activation);
     const channels = (shape: Shape) => shape[2]! * depthMultiplier;
+    const fusion = (padding: Padding) =>
+      affineFusion(
+        {
+          call: (x, { kernel, bias }, activation) =>
+            depthwiseConv2dOp(x, kernel!, { strides, padding, dilations, ...(bias && { bias }), activation }),
+        },
+        fused,
+      );
     return {
       config,
       activation,
@@ -109,6 +118,10 @@ export const DepthwiseConv2D = defineLayer<DepthwiseConv2dOptions>({
         const y = depthwiseConv2dOp(x, kernel!, { ...windows, activation: omitActivation ? "linear" : fused });
         return omitActivation ? y : activate(y, after);
       },
+      ...(after === "linear" && {
+        fuse: (next) => fusion(padding).fuse!(next),
+        padded: (sides) => (padding === "valid" ? fusion(sides) : undefined),
+      }),
     };
   },
   keras: {
@@ -132,6 +145,10 @@ export const SeparableConv2D = defineLayer<SeparableConv2dOptions>({
     const { kernelSize, strides, padding, dilations, depthMultiplier, activation } = config;
     const { fused, after } = splitActivation(activation);
     const pointwiseInitializer = initializerOf(options.pointwiseInitializer ?? "glorotUniform");
+    const separable: Affine["call"] = (x, { depthwiseKernel, kernel, bias }, activation) => {
+      const channels = depthwiseConv2dOp(x, depthwiseKernel!, { strides, padding, dilations });
+      return conv2dOp(channels, kernel!, { ...(bias && { bias }), activation });
+    };
     return {
       config: { filters, ...config, pointwiseInitializer, pointwiseL2 },
       activation,
@@ -156,11 +173,14 @@ export const SeparableConv2D = defineLayer<SeparableConv2dOptions>({
         return sizeOf(output.slice(0, 2)) * each * (sizeOf(kernelSize) + filters);
       },
       call(x, { depthwiseKernel, pointwiseKernel, bias }, { omitActivation }) {
-        const channels = depthwiseConv2dOp(x, depthwiseKernel!, { strides, padding, dilations });
-        const activation = omitActivation ? "linear" : fused;
-        const y = conv2dOp(channels, pointwiseKernel!, { ...(bias && { bias }), activation });
+        const y = separable(
+          x,
+          { depthwiseKernel: depthwiseKernel!, kernel: pointwiseKernel!, ...(bias && { bias }) },
+          omitActivation ? "linear" : fused,
+        );
         return omitActivation ? y : activate(y, after);
       },
+      ...(after === "linear" && { fuse: affineFusion({ call: separable, kernel: "pointwiseKernel" }, fused).fuse! }),
     };
   },
   keras: {

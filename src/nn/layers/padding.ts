@@ -4,7 +4,7 @@ import { ShapeError } from "../../tensor/errors.js";
 import { anyOf, integer, listOf, type Rule } from "../../tensor/options.js";
 import { formatShape, type Shape } from "../../tensor/shape.js";
 import type { KerasWords } from "../formats/keras-words.js";
-import { type CallableLayer, defineLayer, type LayerOptions, type LayerParts } from "../layer.js";
+import { type CallableLayer, defineLayer, type Fusion, type LayerOptions, type LayerParts } from "../layer.js";
 import { requireSpatial, shortFor } from "./window.js";
 
 /** Cells before and after: one number for both. */
@@ -41,8 +41,20 @@ const sides2dRule: Rule = {
 };
 
 const sidesOf = (given: Sides): [number, number] => (typeof given === "number" ? [given, given] : [...given]);
-const sides2dOf = (given: Sides2d): [number, number][] =>
-  (typeof given === "number" ? [given, given] : given).map(sidesOf);
+const sides2dOf = (given: Sides2d): [[number, number], [number, number]] => {
+  const [vertical, horizontal] = typeof given === "number" ? [given, given] : given;
+  return [sidesOf(vertical), sidesOf(horizontal)];
+};
+
+/** The same layers, after one without weights that is part of the first. */
+const after = (fusion: Fusion): Fusion => ({
+  ...fusion,
+  call: (x, [, ...weights]) => fusion.call(x, weights),
+  fuse(next) {
+    const longer = fusion.fuse?.(next);
+    return longer && after(longer);
+  },
+});
 
 /** What both do, on sides for each axis between the batch and the channels. */
 function padding(sides: readonly (readonly [number, number])[]): Pick<LayerParts, "gives" | "outputShape" | "call"> {
@@ -84,7 +96,17 @@ export const ZeroPadding1D = defineLayer<ZeroPadding1dOptions>({
 export const ZeroPadding2D = defineLayer<ZeroPadding2dOptions>({
   className: "ZeroPadding2D",
   options: { padding: sides2dRule },
-  make: ({ padding: given = 1 }) => ({ config: { padding: sides2dOf(given) }, ...padding(sides2dOf(given)) }),
+  make({ padding: given = 1 }) {
+    const sides = sides2dOf(given);
+    return {
+      config: { padding: sides },
+      ...padding(sides),
+      fuse(next) {
+        const padded = next.padded?.(sides);
+        return padded && after(padded);
+      },
+    };
+  },
   keras: words("padding"),
 });
 
