@@ -4,6 +4,7 @@
 import { loadCifar10 } from "../data/cifar10.js";
 import { type ImageDataset, limitImages } from "../data/dataset.js";
 import { Report } from "../io/report.js";
+import { crossEntropy } from "../nn/losses.js";
 import { digitClassifier, photographClassifier } from "./lib/adversarial/adversarial-models.js";
 import {
   attackSweep,
@@ -43,6 +44,8 @@ const digitReference = {
   epochs: 8,
   batch: 128,
   learningRate: 4e-3,
+  weightDecay: 0,
+  labelSmoothing: 0,
   /** The first test image of each that the classifier knows is made to be answered as every class. */
   digits: [0, 2, 4, 7, 9] as readonly number[],
   ...generatorDefaults,
@@ -56,12 +59,17 @@ type DigitSettings = typeof digitReference;
 const photographReference = {
   trainImages: 50_000,
   testImages: 10_000,
+  /** Of each stage's convolutions, and how many it has; see `photographClassifier`. */
   filters: [32, 64, 128] as readonly number[],
+  convolutions: [1, 1, 1] as readonly number[],
   epochs: 15,
   batch: 128,
   learningRate: 3e-3,
-  /** Training images are shifted by so many pixels each way, and mirrored. */
+  weightDecay: 0,
+  labelSmoothing: 0,
+  /** Training images are shifted by so many pixels each way, mirrored, and lose a square of so many pixels. */
   shift: 3,
+  cutout: 0,
   /** Of which class the photograph is: the first test image that the classifier knows. */
   photograph: 3,
   ...generatorDefaults,
@@ -81,6 +89,8 @@ interface Settings extends GeneratorSettings {
   readonly epochs: number;
   readonly batch: number;
   readonly learningRate: number;
+  readonly weightDecay: number;
+  readonly labelSmoothing: number;
   readonly trainImages: number;
   readonly testImages: number;
   readonly attackImages: number;
@@ -98,6 +108,22 @@ interface Subject {
   readonly title: string;
   /** For a classifier of this accuracy, trained on so many images. */
   readonly subtitle: (accuracy: string, images: string) => string;
+}
+
+/** The network for photographs, and how they are changed in training. */
+export const photographNetwork = (settings: PhotographSettings) => ({
+  architecture: photographClassifier(settings),
+  augment: shiftedAndMirrored(settings),
+});
+
+/** How a classifier is trained. */
+export function classifierPlan(settings: Settings) {
+  const { learningRate, weightDecay, labelSmoothing, epochs, batch } = settings;
+  return {
+    optimizer: warmCosineAdam(learningRate, { weightDecay }),
+    loss: crossEntropy.with({ labelSmoothing }),
+    ...{ epochs, batchSize: batch },
+  };
 }
 
 // ---- Rows
@@ -127,7 +153,11 @@ export const digits = defineExperiment<DigitSettings>({
 export const photographs = defineExperiment<PhotographSettings>({
   presets: {
     reference: photographReference,
-    quick: { ...photographReference, epochs: 6, rounds: 40, attackImages: 100 },
+    quick: {
+      ...photographReference,
+      ...{ filters: [32, 64, 128], convolutions: [1, 1, 1], shift: 3, cutout: 0, weightDecay: 0, labelSmoothing: 0 },
+      ...{ epochs: 6, rounds: 40, attackImages: 100 },
+    },
   },
   async run(run) {
     const { settings } = run;
@@ -135,10 +165,7 @@ export const photographs = defineExperiment<PhotographSettings>({
     const classNames = dataset.classNames!;
     return examplesOf(run, settings, {
       ...{ dataset, classNames },
-      network: {
-        architecture: photographClassifier(settings.filters),
-        augment: shiftedAndMirrored(settings.shift),
-      },
+      network: photographNetwork(settings),
       classes: [settings.photograph],
       linf: settings.linf.map((levels) => levels / 255),
       title: "Adversarial photographs from generator networks",
@@ -153,14 +180,8 @@ export const photographs = defineExperiment<PhotographSettings>({
 async function examplesOf(run: ExperimentRun, settings: Settings, subject: Subject) {
   const { dataset, classNames, network, classes } = subject;
   const test = limitImages(dataset.test, settings.testImages);
-  const plan: TrainingPlan = {
-    ...network,
-    data: limitImages(dataset.train, settings.trainImages),
-    validation: test,
-    optimizer: warmCosineAdam(settings.learningRate),
-    epochs: settings.epochs,
-    batchSize: settings.batch,
-  };
+  const data = limitImages(dataset.train, settings.trainImages);
+  const plan: TrainingPlan = { ...network, ...classifierPlan(settings), data, validation: test };
   const attacked = limitImages(test, settings.attackImages);
   const epsilons = { linf: subject.linf, l2: settings.l2 };
   const step = await measureStep(run, plan);

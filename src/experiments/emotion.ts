@@ -14,7 +14,6 @@ import { loadModel } from "../nn/checkpoint.js";
 import { saveKerasModel } from "../nn/keras-models.js";
 import type { Model } from "../nn/model.js";
 import { adamW } from "../nn/optimizers.js";
-import { cosineDecay } from "../nn/schedules.js";
 import { DataError, UsageError } from "../tensor/errors.js";
 import { cameraScript } from "./lib/faces/camera-py.js";
 import { finderArchitecture } from "./lib/faces/face-finder.js";
@@ -37,6 +36,7 @@ import { counted, listed, milliseconds, percent, points } from "./lib/report/tex
 import { imageAt } from "./lib/report/train-report.js";
 import { type Classification, classify } from "./lib/training/classify.js";
 import { measureStep, type TrainingPlan, trainingSeconds, trainPart } from "./lib/training/experiment-training.js";
+import { warmCosine } from "./lib/training/models.js";
 
 // ---- Configuration
 
@@ -142,6 +142,19 @@ export function onlyHere({ count, mistakes }: Pick<Answered, "count" | "mistakes
   return { count: left.size, accuracy: left.size === 0 ? null : 1 - wrong / left.size };
 }
 
+/** How the classifier is trained, on prepared faces. */
+export function facePlan(
+  settings: typeof reference,
+  { train, validation }: { readonly train: LabelledImages; readonly validation: LabelledImages },
+): TrainingPlan {
+  const { learningRate, weightDecay, epochs, batch } = settings;
+  return {
+    architecture: faceArchitecture(settings.filters, settings.dropout),
+    ...{ data: train, validation, augment: distortFaces, epochs, batchSize: batch, checkpointSteps: 100 },
+    optimizer: (steps) => adamW({ learningRate: warmCosine(learningRate, steps), weightDecay }),
+  };
+}
+
 // ---- Run
 
 export const experiment = defineExperiment<typeof reference>({
@@ -167,22 +180,11 @@ export const experiment = defineExperiment<typeof reference>({
       );
     }
     const architecture = faceArchitecture(settings.filters, settings.dropout);
-    const plan: TrainingPlan = {
-      architecture,
-      // Prepared once, not at every step; the preparation becomes a part of the model afterwards.
-      data: await preparedFaces(run.device, faces.train),
+    // Prepared once, not at every step; the preparation becomes a part of the model afterwards.
+    const plan = facePlan(settings, {
+      train: await preparedFaces(run.device, faces.train),
       validation: await preparedFaces(run.device, faces.validation),
-      optimizer: (steps) => {
-        const warmupSteps = Math.floor(steps / 20);
-        const { learningRate, weightDecay } = settings;
-        const rate = cosineDecay({ learningRate, warmupSteps, decaySteps: Math.max(1, steps - warmupSteps) });
-        return adamW({ learningRate: rate, weightDecay });
-      },
-      augment: distortFaces,
-      epochs: settings.epochs,
-      batchSize: settings.batch,
-      checkpointSteps: 100,
-    };
+    });
     run.say(data.source);
     const scenery = await picturesWithoutFaces(run);
     const step = await measureStep(run, plan);

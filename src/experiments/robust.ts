@@ -53,10 +53,15 @@ const reference = {
   plainEpochs: 5,
   epochs: 8,
   learningRate: 4e-3,
-  /** Of the attack in training, which has one step of 1.25 epsilon and a random start; and of the headline. */
+  /** Of the digits' network: two convolutions and a dense layer. */
+  digitFilters: [16, 32] as readonly number[],
+  digitUnits: 100,
+  /** Of the headline. */
   epsilon: 0.3,
-  /** Over which epsilon grows from 0. */
+  /** Radius of the attack in training, as a share of epsilon, and epochs over which it grows from 0. */
+  relativeEpsilon: 1,
   warmupEpochs: 1,
+  /** Steps of that attack from anywhere in the ball, and their length as a share of its radius. */
   steps: 1,
   relativeStep: 1.25,
   /** Of how many test images the curves over epsilon are; the headline is of all. */
@@ -75,6 +80,7 @@ const reference = {
 
   photographs: true,
   photographFilters: [32, 64, 128] as readonly number[],
+  photographConvolutions: [1, 1, 1] as readonly number[],
   photographPlainEpochs: 12,
   photographEpochs: 15,
   photographRate: 3e-3,
@@ -82,6 +88,8 @@ const reference = {
   photographShift: 3,
   /** In levels of 255. */
   photographEpsilon: 8,
+  photographSteps: 1,
+  photographRelativeStep: 1.25,
   photographLinf: [2, 4, 8, 16] as readonly number[],
   photographL2: [0.25, 0.5] as readonly number[],
   photographImages: 500,
@@ -111,15 +119,21 @@ const ATTACKS = ["fgsm", "pgd"] as const;
 
 // ---- One data set, before and after
 
+interface Defence {
+  /** Of the headline. */
+  readonly epsilon: number;
+  /** PGD, in training. */
+  readonly attack: Required<PgdOptions>;
+  /** Over which its radius grows from 0. */
+  readonly warmupEpochs: number;
+}
+
 /** What is to be done with a data set. */
-interface Study {
+interface Study extends Defence {
   readonly name: string;
   readonly classNames: readonly string[];
   readonly plan: TrainingPlan;
   readonly plainEpochs: number;
-  /** PGD, in training. */
-  readonly attack: Required<PgdOptions>;
-  readonly warmupEpochs: number;
   readonly test: LabelledImages;
   readonly attacked: LabelledImages;
   readonly epsilons: { readonly linf: readonly number[]; readonly l2: readonly number[] };
@@ -165,7 +179,7 @@ function plansOf({ plan, plainEpochs, attack, warmupEpochs }: Study) {
 async function estimate(run: ExperimentRun, study: Study) {
   const seconds: Record<string, number> = {};
   const basis: string[] = [];
-  const { attacked, test, attack, epsilons, generators, classes } = study;
+  const { attacked, test, epsilon, epsilons, generators, classes } = study;
   const plans = plansOf(study);
   let perImage = 0;
   for (const kind of KINDS) {
@@ -178,7 +192,7 @@ async function estimate(run: ExperimentRun, study: Study) {
   for (const kind of KINDS) {
     const name = `${study.name}, ${kind}`;
     seconds[`${name}, generators`] = generatorSeconds(generators, 10 * classes.length * perImage);
-    const headline = { attacks: ["pgd"] as const, epsilons: { linf: [attack.epsilon] } };
+    const headline = { attacks: ["pgd"] as const, epsilons: { linf: [epsilon] } };
     Object.assign(seconds, sweepSeconds(`${name}, all test images`, headline, test.count * perImage));
     Object.assign(seconds, sweepSeconds(name, { attacks: ATTACKS, epsilons }, attacked.count * perImage));
   }
@@ -199,9 +213,9 @@ async function carryOut(run: ExperimentRun, study: Study): Promise<Findings> {
     const outcomes: Outcome[] = [];
     for (const [i, kind] of KINDS.entries()) {
       const [model, name] = [models[i]!, `${study.name}, ${kind}`];
-      const { test, attacked, attack, epsilons } = study;
+      const { test, attacked, epsilon, epsilons } = study;
       const [headline] = await attackSweep(run, `${name}, all test images`, model, {
-        ...{ set: test, attacks: ["pgd"], epsilons: { linf: [attack.epsilon] } },
+        ...{ set: test, attacks: ["pgd"], epsilons: { linf: [epsilon] } },
       });
       const figures = await attackSweep(run, name, model, { set: attacked, attacks: ATTACKS, epsilons });
       const found = await generatedExamples(run, `${name}, generators`, model, {
@@ -267,12 +281,11 @@ export const experiment = defineExperiment<RobustSettings>({
     for (const findings of all) addStudy(report, findings, pictures);
     addDefences(report, all[0]!, defended);
     report.section("The defence", (section) => {
-      const { attack } = studies[0]!;
       section.text(
         `A plain classifier is trained on images as they are, and is free to use whatever tells the classes apart there, however small a change of the pixels destroys it. Adversarial training (Madry et al., ICLR 2018) asks for more: at every step each image of the batch is replaced by the worst one that an attack finds within the ball of radius epsilon around it, for the weights as they are at that step, and the weights are trained to classify that one. In the end no point of the balls that such an attack finds should be worth its while.`,
       );
       section.text(
-        `The attack in training has ${attack.steps === 1 ? `one step of ${attack.relativeStep} epsilon from a random point of the ball, after ${PUBLISHED.source}: about two passes more than plain training, where PGD with 40 steps costs forty times two` : `${attack.steps} steps of ${attack.relativeStep} epsilon from a random point of the ball`}. It may be learned by heart: then FGSM fails and PGD succeeds at once, which is why PGD is measured below with its own 40 small steps and random start. Epsilon grows from 0 over the first epochs (${listed(studies.map(({ name, warmupEpochs }) => `${name}: ${warmupEpochs}`))}), since from the whole radius many networks do not begin to learn; the learning rate falls as a cosine. Attack and training step are one recorded step on the device, and the attack computes no gradient of a weight.`,
+        `${studies.map(attackRemark).join(" ")} Steps may be learned by heart: then FGSM fails and PGD succeeds at once, which is why PGD is measured below with its own 40 small steps and random start. The radius grows from 0 over the first epochs (${listed(studies.map(({ name, warmupEpochs }) => `${name}: ${warmupEpochs}`))}), since from the whole radius many networks do not begin to learn; the learning rate falls as a cosine. Attack and training step are one recorded step on the device, and the attack computes no gradient of a weight.`,
       );
       section.list(all.map(defenceRemark));
     });
@@ -319,7 +332,7 @@ function defencePlan(study: Study, name: string, settings: RobustSettings): Trai
 
 const defencePart = ({ name }: Study, defence: string) => `${name}, ${defence}`;
 /** Both balls that defences are compared in: of the training's attack, and the largest in L2. */
-const comparedBalls = ({ attack, epsilons }: Study) => ({ linf: [attack.epsilon], l2: [epsilons.l2.at(-1)!] });
+const comparedBalls = ({ epsilon, epsilons }: Study) => ({ linf: [epsilon], l2: [epsilons.l2.at(-1)!] });
 
 async function defenceSeconds(run: ExperimentRun<RobustSettings>, study: Study) {
   const seconds: Record<string, number> = {};
@@ -430,6 +443,43 @@ function addDefences(report: Report, findings: Findings, others: readonly Defend
   });
 }
 
+// ---- Recipes
+
+/** How the digits' classifier is trained, but for its images. */
+export function digitTraining(settings: RobustSettings) {
+  const { digitFilters: filters, digitUnits: units, learningRate, epochs, batch } = settings;
+  return {
+    architecture: digitClassifier({ filters, units }),
+    ...{ optimizer: warmCosineAdam(learningRate), epochs, batchSize: batch },
+  };
+}
+
+/** How that of the photographs is. */
+export function photographTraining(settings: RobustSettings) {
+  const { photographFilters: filters, photographConvolutions: convolutions, photographRate } = settings;
+  return {
+    architecture: photographClassifier({ filters, convolutions }),
+    ...{ optimizer: warmCosineAdam(photographRate), epochs: settings.photographEpochs, batchSize: settings.batch },
+    augment: shiftedAndMirrored({ shift: settings.photographShift }),
+  };
+}
+
+/** What makes the training of digits adversarial: the radius of the headline, and the training's attack. */
+export function digitDefence({ epsilon, relativeEpsilon, steps, relativeStep, warmupEpochs }: RobustSettings): Defence {
+  const radius = relativeEpsilon * epsilon;
+  return { epsilon, warmupEpochs, attack: { ...FROM_ANYWHERE, epsilon: radius, steps, relativeStep } };
+}
+
+/** And that of photographs. */
+export function photographDefence(settings: RobustSettings): Defence {
+  const { photographSteps: steps, photographRelativeStep: relativeStep } = settings;
+  const epsilon = settings.photographEpsilon / 255;
+  const warmupEpochs = settings.photographWarmupEpochs;
+  return { epsilon, warmupEpochs, attack: { ...FROM_ANYWHERE, epsilon, steps, relativeStep } };
+}
+
+const FROM_ANYWHERE = { norm: "linf", randomStart: true } as const;
+
 // ---- Data sets
 
 async function digitStudy(run: ExperimentRun, settings: RobustSettings): Promise<Study> {
@@ -440,15 +490,12 @@ async function digitStudy(run: ExperimentRun, settings: RobustSettings): Promise
     name: dataset.name === "mnist" ? "MNIST" : dataset.name,
     classNames: Array.from({ length: dataset.classCount }, (_, digit) => String(digit)),
     plan: {
-      architecture: digitClassifier(),
+      ...digitTraining(settings),
       data: limitImages(dataset.train, settings.trainImages),
       validation: limitImages(test, settings.attackImages),
-      optimizer: warmCosineAdam(settings.learningRate),
-      ...{ epochs: settings.epochs, batchSize: settings.batch },
     },
-    attack: trainingAttack(settings, settings.epsilon),
-    ...{ plainEpochs: settings.plainEpochs, warmupEpochs: settings.warmupEpochs },
-    ...{ test, attacked: limitImages(test, settings.attackImages) },
+    ...digitDefence(settings),
+    ...{ plainEpochs: settings.plainEpochs, test, attacked: limitImages(test, settings.attackImages) },
     ...{
       epsilons: { linf: settings.linf, l2: settings.l2 },
       classes: settings.digits,
@@ -461,20 +508,16 @@ async function digitStudy(run: ExperimentRun, settings: RobustSettings): Promise
 async function photographStudy(run: ExperimentRun, settings: RobustSettings): Promise<Study> {
   const dataset = await loadCifar10({ dataDir: run.loading.dataDir, onMessage: run.loading.say });
   const test = limitImages(dataset.test, settings.testImages);
-  const epsilon = settings.photographEpsilon / 255;
+  const { epsilon } = photographDefence(settings);
   return {
     ...{ name: "CIFAR-10", classNames: dataset.classNames! },
     plan: {
-      architecture: photographClassifier(settings.photographFilters),
+      ...photographTraining(settings),
       data: limitImages(dataset.train, settings.trainImages),
       validation: limitImages(test, settings.photographImages),
-      optimizer: warmCosineAdam(settings.photographRate),
-      ...{ epochs: settings.photographEpochs, batchSize: settings.batch },
-      augment: shiftedAndMirrored(settings.photographShift),
     },
-    attack: trainingAttack(settings, epsilon),
-    ...{ plainEpochs: settings.photographPlainEpochs, warmupEpochs: settings.photographWarmupEpochs },
-    ...{ test, attacked: limitImages(test, settings.photographImages) },
+    ...photographDefence(settings),
+    ...{ plainEpochs: settings.photographPlainEpochs, test, attacked: limitImages(test, settings.photographImages) },
     epsilons: { linf: settings.photographLinf.map((levels) => levels / 255), l2: settings.photographL2 },
     classes: settings.photographClasses,
     generators: { ...generators(settings), generatorRate: settings.photographGeneratorRate },
@@ -482,10 +525,6 @@ async function photographStudy(run: ExperimentRun, settings: RobustSettings): Pr
     goal: undefined,
     judged: run.judged,
   };
-}
-
-function trainingAttack({ steps, relativeStep }: RobustSettings, epsilon: number): Required<PgdOptions> {
-  return { norm: "linf", epsilon, steps, relativeStep, randomStart: true };
 }
 
 function generators(settings: RobustSettings): GeneratorSettings {
@@ -497,7 +536,7 @@ function generators(settings: RobustSettings): GeneratorSettings {
 
 function addStudy(report: Report, findings: Findings, pictures: Map<string, Uint8Array | string>): void {
   const { study, samples, plain, robust } = findings;
-  const { name, classNames, test, attacked, attack, published, goal, judged, plan } = study;
+  const { name, classNames, test, attacked, epsilon, published, goal, judged, plan } = study;
   const slug = name.toLowerCase().replace(/[^a-z0-9]+/g, "");
   const curves = [plain, robust].map((outcome) => ({
     ...{ name: outcome.name, clean: outcome.attackedClean, figures: outcome.figures },
@@ -515,7 +554,7 @@ function addStudy(report: Report, findings: Findings, pictures: Map<string, Uint
       rows: (
         [
           ["Without an attack", "clean"],
-          [`PGD-40, L∞ ${epsilonText(attack.epsilon)}`, "underPgd"],
+          [`PGD-40, L∞ ${epsilonText(epsilon)}`, "underPgd"],
         ] as const
       ).map(([label, key]): TableCell[] => [
         label,
@@ -597,21 +636,30 @@ function addStudy(report: Report, findings: Findings, pictures: Map<string, Uint
 }
 
 function pgdRemark({ study, plain, robust }: Findings): string {
-  const epsilon = epsilonText(study.attack.epsilon);
+  const epsilon = epsilonText(study.epsilon);
   return `PGD with 40 steps at ${epsilon} leaves the plain classifier ${percent(plain.underPgd)} of its answers right, the robust one ${percent(robust.underPgd)}. Without an attack the robust one is right in ${percent(robust.clean)}, the plain one in ${percent(plain.clean)}: ${points(robust.clean - plain.clean)}.`;
+}
+
+/** The attack of the training. */
+function attackRemark({ name, attack }: Study): string {
+  const { steps, relativeStep, epsilon } = attack;
+  const from = `from a random point of the ball of radius ${epsilonText(epsilon)}`;
+  return steps === 1
+    ? `${name}: the attack in training has one step of ${relativeStep} times the radius ${from}, after ${PUBLISHED.source}; it takes about two passes more than plain training, where PGD with 40 steps takes forty times two.`
+    : `${name}: the attack in training has ${steps} steps of ${relativeStep} times the radius ${from}.`;
 }
 
 /** One step may be learned by heart, so that FGSM fails where PGD succeeds. */
 function overfittingRemark({ study, robust }: Findings): string {
-  const { epsilon } = study.attack;
+  const { epsilon } = study;
   const at = (attack: string) =>
     robust.figures.find((f) => f.attack === attack && f.norm === "linf" && f.epsilon === epsilon)?.accuracy;
   const [fgsm, pgd] = [at("fgsm"), at("pgd")];
   if (fgsm === undefined || pgd === undefined) return "";
-  const text = `At the epsilon of training, ${epsilonText(epsilon)}, the robust classifier has ${percent(fgsm)} under FGSM and ${percent(pgd)} under PGD`;
+  const text = `At ${epsilonText(epsilon)} the robust classifier has ${percent(fgsm)} under FGSM and ${percent(pgd)} under PGD`;
   return pgd < fgsm / 2
-    ? `${text}: less than half: it has learned the one step of the training's attack and little else (catastrophic overfitting).`
-    : `${text}: it has not merely learned the single step of the training's attack.`;
+    ? `${text}: less than half: it has learned the steps of the training's attack and little else (catastrophic overfitting).`
+    : `${text}: it has not merely learned the training's attack by heart.`;
 }
 
 function generatorRows({ plain, robust, samples }: Findings): TableCell[][] {
@@ -657,15 +705,15 @@ function trainingRemark({ plain, robust }: Findings): string {
 function defenceRemark(findings: Findings): string {
   const { study, plain, robust, samples } = findings;
   const [before, after] = [exampleFigures(plain.found, samples), exampleFigures(robust.found, samples)];
-  return `${study.name}: accuracy under PGD at ${epsilonText(study.attack.epsilon)} from ${percent(plain.underPgd)} to ${percent(robust.underPgd)}; successes of the generators from ${before.fooled} to ${after.fooled} of ${before.count}${before.fooled > 0 && after.fooled > 0 ? `, at L2 distances of ${before.meanL2.toFixed(2)} and ${after.meanL2.toFixed(2)}` : ""}.`;
+  return `${study.name}: accuracy under PGD at ${epsilonText(study.epsilon)} from ${percent(plain.underPgd)} to ${percent(robust.underPgd)}; successes of the generators from ${before.fooled} to ${after.fooled} of ${before.count}${before.fooled > 0 && after.fooled > 0 ? `, at L2 distances of ${before.meanL2.toFixed(2)} and ${after.meanL2.toFixed(2)}` : ""}.`;
 }
 
 function cards({ study, plain, robust, samples }: Findings): KeyFigure[] {
   const [before, after] = [exampleFigures(plain.found, samples), exampleFigures(robust.found, samples)];
-  const { goal, judged, attack } = study;
+  const { goal, judged } = study;
   return [
     {
-      label: `${study.name}, PGD-40 at ${epsilonText(attack.epsilon)}`,
+      label: `${study.name}, PGD-40 at ${epsilonText(study.epsilon)}`,
       value: percent(robust.underPgd),
       note: `before ${percent(plain.underPgd)}${goal ? `, goal ${percent(goal.underPgd, 0)}` : ""}`,
       ...(goal && judged(robust.underPgd >= goal.underPgd)),
@@ -699,7 +747,7 @@ function summaryOf({ study, plain, robust, samples }: Findings): string {
   return [plain, robust]
     .map((outcome) => {
       const { fooled, count, meanL2 } = exampleFigures(outcome.found, samples);
-      return `${study.name}, ${outcome.name.padEnd(6)}: ${percent(outcome.clean)}, under PGD-40 at ${epsilonText(study.attack.epsilon)} ${percent(outcome.underPgd)}; generators ${fooled} of ${count}${fooled > 0 ? `, L2 ${meanL2.toFixed(2)}` : ""}`;
+      return `${study.name}, ${outcome.name.padEnd(6)}: ${percent(outcome.clean)}, under PGD-40 at ${epsilonText(study.epsilon)} ${percent(outcome.underPgd)}; generators ${fooled} of ${count}${fooled > 0 ? `, L2 ${meanL2.toFixed(2)}` : ""}`;
     })
     .join("\n");
 }

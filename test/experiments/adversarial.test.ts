@@ -71,7 +71,7 @@ test("digits: five digits as ten classes, beside FGSM and PGD; an interrupted ru
 test("photographs: one picture as ten classes", { timeout: 120_000 }, async () => {
   writeCifar(runs.at("data"));
   const set = [
-    ...["filters=[8,8]", "epochs=8", "batch=32", "learningRate=0.01", "shift=0", "photograph=4"],
+    ...["filters=[8,8]", "convolutions=[1,1]", "epochs=8", "batch=32", "learningRate=0.01", "shift=0", "photograph=4"],
     ...[...generators, "generatorRate=0.05", "linf=[8]", "l2=[1]"],
   ];
   const { metrics, report } = await runs.run(photographs, {
@@ -92,7 +92,13 @@ test("robust: the defence raises the accuracy under PGD on both data sets", { ti
   const set = [
     ...["data=digits", "trainImages=1000", "testImages=60", "attackImages=40", "batch=32", "learningRate=0.004"],
     ...["epochs=6", "plainEpochs=3", "epsilon=0.08", "linf=[0.08]", "l2=[1]", "digits=[1,7]"],
-    ...["photographFilters=[8,8]", "photographPlainEpochs=5", "photographEpochs=7", "photographRate=0.01"],
+    ...[
+      "photographFilters=[8,8]",
+      "photographConvolutions=[1,1]",
+      "photographPlainEpochs=5",
+      "photographEpochs=7",
+      "photographRate=0.01",
+    ],
     "photographWarmupEpochs=3",
     ...[
       "photographShift=0",

@@ -52,3 +52,18 @@ test("a model whose steps are too slow gets a stated number of them", { timeout:
   expect(metrics.models[0].replicates).toHaveLength(1);
   expect(report).toMatch(/It was trained for 12 steps: loss [\d.]+ to [\d.]+/);
 });
+
+test("of a model that learns smoothed targets, the losses in tables are those of the classes", async () => {
+  const set = ["data=digits", "trainImages=320", "testImages=60", "epochs=2", 'models=["best-cnn"]', "slowStepMs=0"];
+  const { metrics, report } = await runs.run(experiment, {
+    out: runs.at("smoothed"),
+    set: [...set, 'heldOut=["best-cnn"]', "averaged=[]", "imagesOf=[]", "variantEpochs=0"],
+  });
+  const [{ history, validationFigures }] = metrics.models;
+  expect(validationFigures.accuracy).toBeCloseTo(history.val_accuracy.at(-1), 12);
+  // A tenth of the loss in training is the mean of -log p over all classes, at least log 10.
+  expect(history.val_loss.at(-1)).toBeGreaterThanOrEqual(0.1 * Math.log(10));
+  expect(Math.abs(history.val_loss.at(-1) - validationFigures.loss)).toBeGreaterThan(1e-3);
+  expect(report).toContain("categorical cross-entropy, of targets of which 10 % is spread over all classes");
+  expect(report).toContain("losses in tables are of the classes themselves");
+}, 120_000);

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { digits } from "../../src/data/digits.js";
 import { errorOf } from "../../src/experiments/doctor.js";
+import { photographClassifier } from "../../src/experiments/lib/adversarial/adversarial-models.js";
 import { writeResults } from "../../src/experiments/lib/frame/run.js";
 import {
   imageStart,
@@ -14,7 +15,7 @@ import {
   placesOf,
 } from "../../src/experiments/lib/inputs/starts.js";
 import { duration, listed, milliseconds, percent } from "../../src/experiments/lib/report/text.js";
-import { distort } from "../../src/experiments/lib/training/augment.js";
+import { distort, shiftedAndMirrored } from "../../src/experiments/lib/training/augment.js";
 import { classify } from "../../src/experiments/lib/training/classify.js";
 import { zoo, zooArchitecture, zooModel } from "../../src/experiments/lib/training/models.js";
 import { summary } from "../../src/experiments/summary.js";
@@ -83,6 +84,78 @@ describe("distortions", () => {
       expect(Math.abs(centre(after!) - centre(before!))).toBeLessThan(5);
     }
   });
+});
+
+describe("photographs are shifted, mirrored, and lose a square", () => {
+  const [count, side, cutout] = [100, 32, 8];
+  /** What becomes of photographs whose pixels are all 1 in red, 0 in green, and grow from left to right in blue. */
+  const changed = (change: Parameters<typeof shiftedAndMirrored>[0], seed = 1) => {
+    const images = Float32Array.from({ length: count * side * side * 3 }, (_, i) =>
+      i % 3 === 0 ? 1 : i % 3 === 1 ? 0 : (Math.floor(i / 3) % side) / 100,
+    );
+    const before = images.slice();
+    shiftedAndMirrored(change)(images, { count, shape: [side, side, 3], random: new RandomStream(seed, "test") });
+    return { before, images };
+  };
+  /** Of one photograph: the pixels [row, column] that became grey. */
+  const grey = (images: Float32Array, image: number) =>
+    Array.from({ length: side * side }, (_, pixel) => pixel)
+      .filter((pixel) => [0, 1, 2].every((c) => images[(image * side * side + pixel) * 3 + c] === 0.5))
+      .map((pixel) => [Math.floor(pixel / side), pixel % side] as const);
+
+  test("the square has the sides that were asked for, less where it reaches beyond an edge", () => {
+    const { images } = changed({ shift: 0, cutout });
+    const areas = Array.from({ length: count }, (_, image) => {
+      const pixels = grey(images, image);
+      if (pixels.length === 0) return 0;
+      const [rows, columns] = [pixels.map(([row]) => row), pixels.map(([, column]) => column)];
+      const [height, width] = [rows, columns].map((along) => Math.max(...along) - Math.min(...along) + 1) as [
+        number,
+        number,
+      ];
+      expect(pixels).toHaveLength(height * width);
+      expect(Math.max(height, width)).toBeLessThanOrEqual(cutout);
+      if (height < cutout) expect([0, side - 1].some((edge) => rows.includes(edge))).toBe(true);
+      if (width < cutout) expect([0, side - 1].some((edge) => columns.includes(edge))).toBe(true);
+      return pixels.length;
+    });
+    expect(Math.max(...areas)).toBe(cutout ** 2);
+    expect(new Set(areas).size).toBeGreaterThan(3);
+  });
+
+  test("without a square and a shift, half are mirrored and nothing else happens", () => {
+    const { before, images } = changed({ shift: 0 });
+    const size = side * side * 3;
+    const kept = Array.from({ length: count }, (_, i) =>
+      Buffer.from(images.slice(i * size, (i + 1) * size).buffer).equals(
+        Buffer.from(before.slice(i * size, (i + 1) * size).buffer),
+      ),
+    );
+    expect(kept.filter(Boolean).length).toBeGreaterThan(30);
+    expect(kept.filter(Boolean).length).toBeLessThan(70);
+    expect(images[images.length - 1]).toBeCloseTo(kept.at(-1) ? (side - 1) / 100 : 0, 6);
+    expect(grey(images, 0)).toEqual([]);
+  });
+
+  test("the random stream alone decides", () => {
+    const change = { shift: 4, cutout };
+    expect(changed(change).images).toEqual(changed(change).images);
+    expect(changed(change).images).not.toEqual(changed(change, 2).images);
+  });
+});
+
+test("a classifier of photographs has stages of convolutions, each of which halves the picture", () => {
+  const { layers } = photographClassifier({ filters: [4, 8, 12], convolutions: [1, 2, 1] });
+  expect(layers.map(({ layer, outputShape }) => `${layer.className} ${outputShape}`)).toEqual([
+    ...["Conv2D 32,32,4", "MaxPooling2D 16,16,4", "BatchNormalization 16,16,4", "Activation 16,16,4"],
+    ...["Conv2D 16,16,8", "BatchNormalization 16,16,8", "Activation 16,16,8"],
+    ...["Conv2D 16,16,8", "MaxPooling2D 8,8,8", "BatchNormalization 8,8,8", "Activation 8,8,8"],
+    ...["Conv2D 8,8,12", "MaxPooling2D 4,4,12", "BatchNormalization 4,4,12", "Activation 4,4,12"],
+    ...["Flatten 192", "Dropout 192", "Dense 10"],
+  ]);
+  expect(() => photographClassifier({ filters: [4, 8], convolutions: [1] })).toThrow(
+    "convolutions must be one number for each of the 2 stages that filters names, given 1",
+  );
 });
 
 describe("starts", () => {

@@ -29,6 +29,7 @@ const SHARE = number({ from: 0, to: 1 });
 const RADII = listOf(number({ from: 0, to: 1e4 }), { to: 100 });
 const CLASSES = listOf(count(9), { to: 10 });
 const FILTERS = listOf(count(4096, 1), { from: 1, to: 8 });
+const REPEATS = listOf(count(100, 1), { from: 1, to: 8 });
 const WORDS = listOf(string, { to: 100 });
 
 /** By name of the setting; the same name means the same in every experiment. */
@@ -73,19 +74,28 @@ const settingRules = {
   // Steps of an optimisation: a snapshot of all images every hundred.
   ...{ steps: count(100_000, 1), shortSteps: count(100_000, 1), readableSteps: count(100_000, 1) },
   ...{ imageSteps: count(100_000, 1), slowImageSteps: count(100_000, 1) },
-  ...{ attackSteps: count(1000, 1), startSteps: count(100_000), fitSteps: count(10_000), foolSteps: count(10_000) },
+  ...{
+    attackSteps: count(1000, 1),
+    photographSteps: count(1000, 1),
+    startSteps: count(100_000),
+    fitSteps: count(10_000),
+    foolSteps: count(10_000),
+  },
   ...{ rounds: count(100_000, 1), slowSteps: count(MOST_STEPS, 1), slowStepMs: number({ from: 0, to: 1e9 }) },
   ...{ starts: count(1000, 1), readableStarts: count(1000, 1), replicates: count(100, 1) },
   ...{
     epsilon: number({ from: 0, to: 1e4 }),
-    relativeStep: number({ from: 0, to: 1e4 }),
+    ...{ relativeEpsilon: number({ from: 0, to: 1e4 }), relativeStep: number({ from: 0, to: 1e4 }) },
+    photographRelativeStep: number({ from: 0, to: 1e4 }),
     attackRadius: number({ from: 0, to: 1e4 }),
     defenceRadius: number({ from: 0, to: 1e4 }),
     noiseDeviation: number({ from: 0, to: 1e4 }),
   },
   ...{ photographEpsilon: number({ from: 0, to: 255 }), linf: RADII, photographLinf: RADII, photographL2: RADII },
   ...{ shift: count(31), photographShift: count(31), photograph: count(9), photographs: boolean },
+  ...{ cutout: count(32), labelSmoothing: number({ from: 0, below: 1 }) },
   ...{ digits: CLASSES, photographClasses: CLASSES, filters: FILTERS, photographFilters: FILTERS },
+  ...{ convolutions: REPEATS, photographConvolutions: REPEATS, digitFilters: FILTERS, digitUnits: count(16_384, 1) },
   ...{ depths: listOf(count(1000, 1), { from: 1, to: 20 }), units: count(16_384, 1) },
   ...{
     models: WORDS,

@@ -7,6 +7,7 @@ import type { KeyFigure, Report, TableCell } from "../../../io/report.js";
 import type { WebGpuDevice } from "../../../webgpu/device.js";
 import { describeAdapter } from "../frame/run.js";
 import type { Classification } from "../training/classify.js";
+import type { ZooModel } from "../training/models.js";
 import { optimizerText, type TrainRun } from "../training/train-run.js";
 import { type Grid, gridFiles } from "./grids.js";
 import { counted, duration, listed, lossText, mebibytes, milliseconds, percent, points } from "./text.js";
@@ -139,7 +140,10 @@ export function addTrainingSections(report: Pick<Report, "section">, run: TrainR
         `${sets.watchedText} are taken at the epoch's end${config.ema === undefined ? "" : ", before any averaging of weights"}.` +
         (sets.validation === undefined
           ? " No image was held out for validation: the test part is only looked at, nothing was chosen by it."
-          : ""),
+          : "") +
+        (zoo.labelSmoothing === undefined
+          ? ""
+          : " The loss of these curves is that of smoothed targets, so it does not fall to 0; losses in tables are of the classes themselves."),
     );
   });
   report.section("Test digits", (section) => {
@@ -174,7 +178,7 @@ export function addTrainingSections(report: Pick<Report, "section">, run: TrainR
         sets.validation === undefined
           ? "none; after every epoch the test part is looked at"
           : `${sets.watchedText}, ${counted(sets.validation.count, "image")}`,
-      ...{ optimizer: optimizerText(zoo, config), loss: "categorical cross-entropy", batch: config.batch },
+      ...{ optimizer: optimizerText(zoo, config), loss: lossName(zoo), batch: config.batch },
       ...{ epochs: config.epochs, "limit of steps": config.steps, distortions: zoo.augmented ? "yes" : "no" },
       ...{ seed: config.seed, adapter: describeAdapter(device) },
     });
@@ -183,6 +187,9 @@ export function addTrainingSections(report: Pick<Report, "section">, run: TrainR
 
 /** Most points of the curve over steps. */
 const STEP_POINTS = 200;
+
+const lossName = ({ labelSmoothing }: ZooModel) =>
+  `categorical cross-entropy${labelSmoothing === undefined ? "" : `, of targets of which ${percent(labelSmoothing, 0)} is spread over all classes`}`;
 
 /** Training loss over the steps of this run, means of groups of steps. */
 function stepLossChart({ stepLosses, history, zoo }: TrainRun): string {

@@ -103,12 +103,24 @@ function bilinear(source: Float32Array, height: number, width: number, y: number
   );
 }
 
+/** How photographs are changed, see {@link shiftedAndMirrored}. */
+export interface PhotographChange {
+  /** Largest shift each way, in whole pixels. */
+  readonly shift: number;
+  /** Side of the square that is wiped out, in pixels; default 0, none. */
+  readonly cutout?: number;
+}
+
+/** What a wiped out square shows: about the mean of a photograph's pixels. */
+const CUT_VALUE = 0.5;
+
 /**
  * A function that shifts each image of a batch [count, height, width, channels], and mirrors half of them. It shifts by
  * up to `shift` whole pixels each way; 0 comes in where nothing else does. That is for photographs, which stay as sharp
- * as they were.
+ * as they were. With `cutout`, a square anywhere, part of it beyond the edges, becomes grey (DeVries, Taylor 2017).
  */
-export function shiftedAndMirrored(shift: number): (images: Float32Array, context: AugmentContext) => void {
+export function shiftedAndMirrored(change: PhotographChange): (images: Float32Array, context: AugmentContext) => void {
+  const { shift, cutout = 0 } = change;
   return (images, { count, shape, random }) => {
     const [height, width, channels] = shape as [number, number, number];
     const size = height * width * channels;
@@ -126,6 +138,12 @@ export function shiftedAndMirrored(shift: number): (images: Float32Array, contex
             target[(row * width + column) * channels + channel] = source[at + channel]!;
           }
         }
+      }
+      if (cutout === 0) continue;
+      const [top, left] = [random.integer(height + cutout) - cutout, random.integer(width + cutout) - cutout];
+      const [first, last] = [Math.max(0, left), Math.min(width, left + cutout)];
+      for (let row = Math.max(0, top); row < Math.min(height, top + cutout); row++) {
+        target.fill(CUT_VALUE, (row * width + first) * channels, (row * width + last) * channels);
       }
     }
   };

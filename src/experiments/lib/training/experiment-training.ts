@@ -217,7 +217,8 @@ export function trainingClock(): { readonly callback: Callback; seconds(): numbe
   return { callback, seconds };
 }
 
-function fitOptions(
+/** A plan in the words of `fit`. */
+export function fitOptions(
   { epochs, batchSize, maxSteps, validation, augment, perturb, loss }: TrainingPlan<unknown>,
   optimizer: Optimizer,
 ): FitOptions {

@@ -7,8 +7,10 @@ import { type Conv2dOptions, conv2d } from "../../../nn/layers/conv2d.js";
 import { activation, dropout, flatten } from "../../../nn/layers/core.js";
 import { dense } from "../../../nn/layers/dense.js";
 import { maxPool2d } from "../../../nn/layers/pooling.js";
-import { adam, type Optimizer, type OptimizerOptions, sgd } from "../../../nn/optimizers.js";
-import { cosineDecay } from "../../../nn/schedules.js";
+import type { LossFunction } from "../../../nn/loss.js";
+import { crossEntropy } from "../../../nn/losses.js";
+import { adam, adamW, type Optimizer, type OptimizerOptions, sgd } from "../../../nn/optimizers.js";
+import { cosineDecay, type Schedule } from "../../../nn/schedules.js";
 import { UsageError } from "../../../tensor/errors.js";
 import { meantHint } from "../../../tensor/options.js";
 import { percent } from "../report/text.js";
@@ -48,6 +50,8 @@ export interface ZooModel {
   readonly validationSplit?: number;
   /** Whether batches are distorted at random, see augment.ts. */
   readonly augmented?: boolean;
+  /** Share of the targets of training that is spread evenly over all classes; default 0. */
+  readonly labelSmoothing?: number;
   /** Whom every batch is handed to before it is trained on: adversarial training. */
   readonly adversary?: ZooAdversary;
   readonly reference?: ReferenceFigures;
@@ -71,21 +75,31 @@ const withSgd = {
   optimizerText: (learningRate: number) => `SGD, learning rate ${learningRate}`,
 };
 
-/** Adam, its rate growing over a twentieth of the steps, then falling as a cosine. */
-export function warmCosineAdam(learningRate: number, options: OptimizerOptions = {}): (steps: number) => Optimizer {
+/** A rate that grows over a twentieth of the steps, then falls to 0 as a cosine. */
+export function warmCosine(learningRate: number, steps: number): Schedule {
+  const warmupSteps = Math.floor(steps / 20);
+  return cosineDecay({ learningRate, warmupSteps, decaySteps: Math.max(1, steps - warmupSteps) });
+}
+
+/** Adam with {@link warmCosine}; AdamW where weights decay. */
+export function warmCosineAdam(
+  learningRate: number,
+  { weightDecay = 0, ...options }: OptimizerOptions & { readonly weightDecay?: number } = {},
+): (steps: number) => Optimizer {
   return (steps) => {
-    const warmupSteps = Math.floor(steps / 20);
-    const decaySteps = Math.max(1, steps - warmupSteps);
-    return adam({ ...options, learningRate: cosineDecay({ learningRate, warmupSteps, decaySteps }) });
+    const given = { ...options, learningRate: warmCosine(learningRate, steps) };
+    return weightDecay === 0 ? adam(given) : adamW({ ...given, weightDecay });
   };
 }
 
-const withWarmCosine = {
+const withWarmCosine = (weightDecay = 0) => ({
   optimizer: ({ learningRate, ...options }: ZooOptimizerOptions, steps: number) =>
-    warmCosineAdam(learningRate, options)(steps),
+    warmCosineAdam(learningRate, { ...options, weightDecay })(steps),
   optimizerText: (learningRate: number) =>
-    `Adam, learning rate ${learningRate} after a warm-up, then falling as a cosine`,
-};
+    weightDecay === 0
+      ? `Adam, learning rate ${learningRate} after a warm-up, then falling as a cosine`
+      : `AdamW, learning rate ${learningRate} after a warm-up, then falling as a cosine, weight decay ${weightDecay}`,
+});
 
 const relu = { activation: "relu" } as const;
 const conv = (filters: number, options: Partial<Conv2dOptions> = relu) =>
@@ -95,7 +109,7 @@ const output = () => dense({ units: 10, activation: "softmax" });
 
 /** Convolution without bias, normalised, then rectified: the shift that a bias would give is batch normalisation's. */
 const normalizedConv = (filters: number, options: Partial<Conv2dOptions> = {}) => [
-  conv(filters, { useBias: false, ...options }),
+  conv(filters, { useBias: false, kernelInitializer: "heNormal", ...options }),
   batchNorm({ momentum: 0.9 }),
   activation("relu"),
 ];
@@ -174,22 +188,21 @@ export const zoo: readonly ZooModel[] = [
   },
   {
     name: "best-cnn",
-    description: "normalised convolutions on distorted digits with a cosine schedule: 99.5 % and more",
+    description: "normalised convolutions on distorted digits with a cosine schedule: 99.6 % and more",
+    // The first convolution is one pass with its pooling, so what is normalised is a quarter of it.
     layers: () => [
-      ...normalizedConv(32, { kernelSize: 5 }),
-      maxPool2d(2),
-      ...normalizedConv(64),
-      maxPool2d(2),
-      ...normalizedConv(128),
-      flatten(),
-      dropout(0.3),
-      output(),
+      conv(32, { ...relu, kernelSize: 5 }),
+      ...[maxPool2d(2), batchNorm({ momentum: 0.9 })],
+      ...[...normalizedConv(64, { padding: "same" }), ...normalizedConv(64), maxPool2d(2)],
+      ...[...normalizedConv(128), ...normalizedConv(128)],
+      ...[flatten(), dropout(0.3), output()],
     ],
-    epochs: 12,
+    epochs: 19,
     batchSize: 128,
     learningRate: 3e-3,
-    ...withWarmCosine,
+    ...withWarmCosine(0.02),
     augmented: true,
+    labelSmoothing: 0.1,
   },
   {
     name: "robust-cnn",
@@ -198,7 +211,7 @@ export const zoo: readonly ZooModel[] = [
     epochs: 2,
     batchSize: 128,
     learningRate: 2e-3,
-    ...withWarmCosine,
+    ...withWarmCosine(),
     adversary: { epsilon: 2.5, steps: 3, warmup: 0.5 },
   },
 ];
@@ -228,6 +241,10 @@ export function zooModel(name: string): ZooModel {
   const names = zoo.map((model) => model.name);
   throw new UsageError(`model: must be one of ${names.join(", ")}, given "${name}"${meantHint(name, names)}`);
 }
+
+/** What a model is trained by: cross-entropy, of smoothed targets where it says so. */
+export const zooLoss = ({ labelSmoothing }: ZooModel): LossFunction =>
+  labelSmoothing === undefined ? crossEntropy : crossEntropy.with({ labelSmoothing });
 
 /** The shape of a model for images [28, 28, 1], without weights. */
 export function zooArchitecture({ name, layers }: ZooModel): Architecture {

@@ -9,7 +9,6 @@ import type { Architecture } from "../../../nn/architecture.js";
 import { type Callback, progressBar, terminateOnNaN } from "../../../nn/callbacks/index.js";
 import type { ModelFile } from "../../../nn/checkpoint.js";
 import type { History } from "../../../nn/history.js";
-import { crossEntropy } from "../../../nn/losses.js";
 import type { Model } from "../../../nn/model.js";
 import type { Optimizer } from "../../../nn/optimizers.js";
 import type { Perturb } from "../../../nn/training/options.js";
@@ -31,7 +30,7 @@ import {
 import { distort } from "./augment.js";
 import { type Classification, classify } from "./classify.js";
 import { trainingClock } from "./experiment-training.js";
-import { type ZooAdversary, type ZooModel, zooArchitecture } from "./models.js";
+import { type ZooAdversary, type ZooModel, zooArchitecture, zooLoss } from "./models.js";
 import { measureCeilings, profiledSteps, profileSteps } from "./profile.js";
 
 /** Everything that fixes a training; `metrics.json` has it as `config`. */
@@ -188,7 +187,7 @@ export async function runTraining(setup: TrainingSetup, { signal, savable, say, 
   const history = await model
     .fit(sets.train, {
       optimizer,
-      loss: crossEntropy,
+      loss: zooLoss(zoo),
       epochs: config.epochs,
       batchSize: config.batch,
       ...(config.steps !== undefined && { maxSteps: config.steps }),
@@ -224,9 +223,9 @@ export async function runTraining(setup: TrainingSetup, { signal, savable, say, 
   const last = (name: string) => history.history[name]?.at(-1) ?? Number.NaN;
   const watched = { loss: last("val_loss"), accuracy: last("val_accuracy") };
   const train = await evaluatedOn(model, limited(sets.train, stepsCount(config)), "Training images", signal);
-  // By averaged weights the figures after the last epoch are another model's.
+  // By averaged weights the figures after the last epoch are another model's, with smoothed targets another loss.
   const validation =
-    sets.validation === undefined || !optimizer.keepsAverages
+    sets.validation === undefined || !(optimizer.keepsAverages || zoo.labelSmoothing)
       ? sets.validation && watched
       : await evaluatedOn(model, sets.validation, "Validation", signal);
   const progress = showProgress("Test", sets.test.count);
@@ -288,7 +287,8 @@ export async function profileTraining({ model, zoo, config, sets, history }: Tra
     const optimizer = optimizerOf(zoo, config, count);
     await model
       .fit(sets.train, {
-        ...{ optimizer, loss: crossEntropy, batchSize: config.batch, epochs: Number.MAX_SAFE_INTEGER, maxSteps: count },
+        ...{ optimizer, loss: zooLoss(zoo), batchSize: config.batch },
+        ...{ epochs: Number.MAX_SAFE_INTEGER, maxSteps: count },
         ...(zoo.augmented && { augment: distort }),
         ...(zoo.adversary && { perturb: adversaryOf(zoo.adversary, count) }),
       })
