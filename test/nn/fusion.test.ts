@@ -39,7 +39,14 @@ const bodies: Readonly<Record<string, readonly [body: Body, dispatches: number]>
     2,
   ],
   "padding, conv of stride 2, norm": [
-    after(nn.zeroPadding2d([[0, 1], [1, 2]]), nn.conv2d({ filters: 4, kernelSize: 3, strides: 2 }), norm()),
+    after(
+      nn.zeroPadding2d([
+        [0, 1],
+        [1, 2],
+      ]),
+      nn.conv2d({ filters: 4, kernelSize: 3, strides: 2 }),
+      norm(),
+    ),
     2,
   ],
   "padding, depthwise, norm, relu6": [
@@ -51,10 +58,7 @@ const bodies: Readonly<Record<string, readonly [body: Body, dispatches: number]>
     2,
   ],
   "depthwise of 7 x 6, relu": [after(nn.depthwiseConv2d({ kernelSize: [7, 6] }), nn.activation("relu")), 1],
-  "separable, norm, relu": [
-    after(nn.separableConv2d({ filters: 5, kernelSize: 3 }), norm(), nn.activation("relu")),
-    3,
-  ],
+  "separable, norm, relu": [after(nn.separableConv2d({ filters: 5, kernelSize: 3 }), norm(), nn.activation("relu")), 3],
   "dense, norm, relu": [after(nn.dense({ units: 5 }), norm(), nn.relu()), 2],
   "conv, norm, norm": [after(nn.conv2d({ filters: 4, kernelSize: 3 }), norm(), norm()), 3],
   "a value that two use": [
@@ -84,9 +88,13 @@ function build(device: Device, body: Body): Model {
 
 const pictures = (device: Device) => {
   const random = new RandomStream(4, "pictures");
-  return tensor(device, Float32Array.from({ length: 2 * sizeOf(shape) }, () => random.normal()), {
-    shape: [2, ...shape],
-  });
+  return tensor(
+    device,
+    Float32Array.from({ length: 2 * sizeOf(shape) }, () => random.normal()),
+    {
+      shape: [2, ...shape],
+    },
+  );
 };
 
 /** Prediction, layer by layer, and the gradient of its sum of squares for the pictures. */
@@ -162,7 +170,11 @@ describe("logits", () => {
     model.trainable = false;
     const x = pictures(cpu);
     const [y, z] = [await model.call(x).data(), await model.logits(x).data()];
-    expectNear(Array.from(z, (value) => 1 / (1 + Math.exp(-value))), y, 1e-12);
+    expectNear(
+      Array.from(z, (value) => 1 / (1 + Math.exp(-value))),
+      y,
+      1e-12,
+    );
   });
 
   test("beside the same output's users", async () => {
@@ -173,8 +185,11 @@ describe("logits", () => {
     model.trainable = false;
     const [logits, other] = model.callAll(pictures(cpu), { logits: [true] });
     const [plain, same] = model.callAll(pictures(cpu));
-    expectNear(Array.from(await logits!.data(), (value) => 1 / (1 + Math.exp(-value))), await plain!.data(), 1e-12);
+    expectNear(
+      Array.from(await logits!.data(), (value) => 1 / (1 + Math.exp(-value))),
+      await plain!.data(),
+      1e-12,
+    );
     expectNear(await other!.data(), await same!.data(), 1e-12);
   });
 });
-
