@@ -4,7 +4,8 @@
 // npm run bench:accuracy -- ROW [SEED ...]    rows: see `rows` below; default seeds: 0 1 2
 //
 // A training that is interrupted goes on from its checkpoint. What a seed came to is kept in
-// out/accuracy/ROW-SEED.json, and not computed again. Data are looked for where the commands look for them (KILOGRAD_DATA_DIR).
+// out/accuracy/ROW-SEED.json, and not computed again. Data are looked for where the commands look for them: in
+// KILOGRAD_DATA_DIR.
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { loadCifar10 } from "../src/data/cifar10.js";
