@@ -21,8 +21,11 @@ const eightLanes = probe.adapter.features.has("subgroups") && subgroupMinSize ==
 probe.destroy();
 
 /** Describes `body` once per tuning profile; one that this adapter cannot run is reported as skipped. */
-export function describeProfiles(body: (device: () => WebGpuDevice) => void): void {
-  for (const profile of ["software", "hardware"]) {
+export function describeProfiles(
+  body: (device: () => WebGpuDevice) => void,
+  profiles: readonly ("software" | "hardware")[] = ["software", "hardware"],
+): void {
+  for (const profile of profiles) {
     describe.skipIf(profile === "software" && !eightLanes)(`${profile} profile`, () => {
       let device: WebGpuDevice;
       beforeAll(async () => {

@@ -25,6 +25,11 @@ from onnx.backend.test.loader import load_model_tests
 warnings.simplefilter("ignore")
 NAMES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
          10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "bfloat16"}
+# Types of less than 16 bits, and what their numbers are written as.
+SMALL = {17: "float8e4m3fn", 18: "float8e4m3fnuz", 19: "float8e5m2", 20: "float8e5m2fnuz", 21: "uint4", 22: "int4",
+         23: "float4e2m1", 25: "uint2", 26: "int2"}
+WRITTEN = {name: np.float32 if "float" in name else np.int8 for name in SMALL.values()}
+NAMES |= SMALL
 MOST_BYTES = 100_000
 
 
@@ -53,6 +58,8 @@ def put(data):
 def tensor(array, elem_type):
     array = np.asarray(array)
     name = NAMES[elem_type]
+    if name in WRITTEN:
+        array = array.astype(WRITTEN[name])
     return {"type": name, "shape": list(array.shape), "at": put(np.ascontiguousarray(array).tobytes())}
 
 

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { graphOf } from "../../../src/nn/formats/onnx/graph.js";
+import { operatorNamed } from "../../../src/nn/formats/onnx/operators/index.js";
 import { decodeModel } from "../../../src/nn/formats/onnx/proto.js";
 import { runNodes } from "../../../src/nn/formats/onnx/run.js";
 import { type ElementType, isFloat, Value } from "../../../src/nn/formats/onnx/value.js";
@@ -39,6 +40,9 @@ const bytesAt = ([offset, size]: Place) => Uint8Array.from(payload.subarray(offs
 const arrays = {
   ...{ float32: Float32Array, float64: Float64Array, int8: Int8Array, uint8: Uint8Array, bool: Uint8Array },
   ...{ int16: Int16Array, uint16: Uint16Array, int32: Int32Array, uint32: Uint32Array },
+  ...{ float8e4m3fn: Float32Array, float8e4m3fnuz: Float32Array, float8e5m2: Float32Array },
+  ...{ float8e5m2fnuz: Float32Array, float4e2m1: Float32Array },
+  ...{ uint4: Int8Array, int4: Int8Array, uint2: Int8Array, int2: Int8Array },
   ...{ int64: BigInt64Array, uint64: BigUint64Array, float16: Uint16Array, bfloat16: Uint16Array },
 } as const;
 
@@ -103,5 +107,71 @@ export async function runNodeCase(each: NodeCase, device: Device): Promise<void>
   }
 }
 
-/** Operators whose first input is a shape, or a number that says one. */
-const needsHost = ({ operator }: NodeCase): boolean => ["ConstantOfShape", "Range", "NonZero"].includes(operator);
+/** Operators whose inputs say a shape, or how many elements there are. */
+const needsHost = ({ operator }: NodeCase): boolean =>
+  ["ConstantOfShape", "Range", "NonZero", "MelWeightMatrix", "NonMaxSuppression", "Unique", "BitCast"].includes(
+    operator,
+  );
+
+/** Cases that are known to fail; the test fails when one of them passes. */
+const failing = new Set([
+  // Computed in float32 and not rounded in between; bfloat16 has 8 bits.
+  "test_cast_FLOAT_to_BFLOAT16",
+  "test_castlike_FLOAT_to_BFLOAT16_expanded",
+  "test_castlike_FLOAT_to_BFLOAT16",
+  ...["celu_bfloat16", "attention_3d_causal_bf16", "attention_4d_attn_mask_causal_bf16"].flatMap(withExpanded),
+  ...["attention_4d_causal_bf16", "attention_4d_causal_padded_kv_bf16"].flatMap(withExpanded),
+  ...["attention_4d_gqa_with_past_and_present_fp16", "attention_4d_padded_kv_bf16"].flatMap(withExpanded),
+  // Its zeros are rounding errors of 2e-7 in the expectation, twice what may differ.
+  "test_dft_inverse_opset19",
+  "test_dft_inverse",
+  // Masks are those of another generator of random numbers.
+  "test_training_dropout",
+  "test_training_dropout_default",
+  "test_training_dropout_default_mask",
+  "test_training_dropout_mask",
+]);
+/** Whose middle part loses digits in float32: log(1 + e^x) for a negative x. */
+const failingInFloat32 = new Set(["test_mish_expanded"]);
+/** Whose quotient is half of an odd number in float32 alone. */
+const failingInFloat64 = new Set(["test_dynamicquantizelinear", "test_dynamicquantizelinear_expanded"]);
+
+function withExpanded(name: string): string[] {
+  return [`test_${name}`, `test_${name}_expanded`];
+}
+
+/** Operators that a network of floats, convolutional or not, an autoencoder or a transformer's encoder is made of. */
+const NETWORKS = `
+  Abs Add And ArgMax AveragePool BatchNormalization Ceil Clip Concat Constant ConstantOfShape Conv ConvTranspose CumSum
+  DepthToSpace Div Dropout Elu Equal Erf Exp Expand Flatten Floor Gather Gelu Gemm GlobalAveragePool GlobalMaxPool
+  Greater GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization LRN LayerNormalization LeakyRelu Less
+  Log LogSoftmax MatMul Max MaxPool Mean Min Mish Mul Neg Not Or PRelu Pad Pow Range Reciprocal ReduceL2 ReduceMax
+  ReduceMean ReduceMin ReduceSum Relu Reshape Resize Round Selu Shape Sigmoid Sign Size Slice Softmax Softplus Softsign
+  SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh Tile TopK Transpose Trilu Unsqueeze Upsample Where
+`.split(/\s+/);
+
+export const known = nodeCases.filter((each) => each.leftOut === undefined && operatorsOf(each).every(operatorNamed));
+const SIMPLE = ["float32", "int32", "int64", "bool"];
+export const ofNetworks = known.filter(
+  ({ operator, inputs, outputs, name }) =>
+    NETWORKS.includes(operator) &&
+    !name.startsWith("test_training_dropout") &&
+    [...inputs, ...outputs].every(({ type, shape }) => SIMPLE.includes(type) && shape.length <= 4),
+);
+
+export const isFailing = ({ name }: NodeCase, device: Device) =>
+  failing.has(name) || (device.kind === "webgpu" ? failingInFloat32 : failingInFloat64).has(name);
+
+export async function failuresOf(cases: readonly NodeCase[], device: Device): Promise<string[]> {
+  const failures: string[] = [];
+  for (const each of cases) {
+    const expected = isFailing(each, device);
+    const error = await runNodeCase(each, device).then(
+      () => undefined,
+      (thrown: Error) => thrown,
+    );
+    if (error !== undefined && !expected) failures.push(`${each.name}: ${error.message}`);
+    if (error === undefined && expected) failures.push(`${each.name}: passes, though it is listed as failing`);
+  }
+  return failures;
+}

@@ -1,8 +1,9 @@
 // Constants of ONNX files as host arrays of numbers: integers of 64 bits become numbers, which hold them up to 2^53.
 import { DataError } from "../../../tensor/errors.js";
-import type { Shape } from "../../../tensor/shape.js";
+import { type Shape, sizeOf } from "../../../tensor/shape.js";
+import { isSmallFloat, smallFloat, unpacked } from "./narrow.js";
 import { type TensorProto, type TensorType, tensorValues as valuesOf } from "./proto.js";
-import type { ElementType, Numbers } from "./value.js";
+import { ELEMENT_TYPES, type ElementType, type Numbers } from "./value.js";
 
 const names: Readonly<Record<TensorType, ElementType>> = {
   ...({ f32: "float32", f16: "float16", bf16: "bfloat16", f64: "float64", bool: "bool" } as const),
@@ -18,12 +19,30 @@ export interface HostTensor {
 /** Integers without sign of 32 and 64 bits. */
 const UNSIGNED: Readonly<Record<number, "uint32" | "uint64">> = { 12: "uint32", 13: "uint64" };
 
+/** Types of less than 16 bits that lie in bytes, by their numbers: how many bits each has. */
+const SMALL: Readonly<Record<number, number>> = { 17: 8, 18: 8, 19: 8, 20: 8, 21: 4, 22: 4, 23: 4, 25: 2, 26: 2 };
+
+function smallValues(t: TensorProto, owner: string, bits: number): HostTensor {
+  const type = ELEMENT_TYPES[t.dataType]!;
+  const packed = Math.ceil(sizeOf(t.dims) / (8 / bits));
+  // Their bytes are checked as bytes.
+  const { data } = valuesOf({ ...t, dims: [packed], dataType: 2 }, owner);
+  const codes = unpacked(data as Uint8Array, sizeOf(t.dims), bits);
+  const number = (code: number) => {
+    if (isSmallFloat(type)) return smallFloat(type, code);
+    return type.startsWith("int") && code >= 2 ** (bits - 1) ? code - 2 ** bits : code;
+  };
+  return { type, shape: t.dims, data: codes.map(number) };
+}
+
 /**
  * The elements of a tensor. `external` are its bytes where they lie in another file.
  * @throws DataError for what is no array of numbers, or does not fill its shape
  */
 export function tensorValues(t: TensorProto, owner: string, external?: Uint8Array): HostTensor {
   const within = external === undefined ? t : { ...t, rawData: external, dataLocation: 0 };
+  const small = SMALL[within.dataType];
+  if (small !== undefined) return smallValues(within, owner, small);
   const wide = UNSIGNED[within.dataType];
   if (wide !== undefined) {
     const bits = wide === "uint32" ? 6 : 7;

@@ -12,21 +12,27 @@ import { type DType, deviceArray, elementRules, type TypedArray } from "../../..
 import { DataError } from "../../../tensor/errors.js";
 import { type Shape, sizeOf } from "../../../tensor/shape.js";
 import { type Tensor, tensor } from "../../../tensor/tensor.js";
+import type { SmallFloatName, SmallInteger } from "./narrow.js";
 
 /** Names of element types by their numbers in TensorProto.data_type. */
 export type ElementType =
   | ("float32" | "float16" | "bfloat16" | "float64")
   | ("int8" | "int16" | "int32" | "int64")
-  | ("uint8" | "uint16" | "uint32" | "uint64" | "bool");
+  | ("uint8" | "uint16" | "uint32" | "uint64" | "bool")
+  | (SmallFloatName | SmallInteger);
 export const ELEMENT_TYPES: Readonly<Record<number, ElementType>> = {
   ...({ 1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool" } as const),
   ...({ 10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "bfloat16" } as const),
+  ...({ 17: "float8e4m3fn", 18: "float8e4m3fnuz", 19: "float8e5m2", 20: "float8e5m2fnuz" } as const),
+  ...({ 21: "uint4", 22: "int4", 23: "float4e2m1", 25: "uint2", 26: "int2" } as const),
 };
 
 const dtypes: Readonly<Record<ElementType, DType>> = {
   ...({ float16: "f32", bfloat16: "f32", float32: "f32", float64: "f32" } as const),
   ...({ int8: "i32", int16: "i32", int32: "i32", int64: "i32" } as const),
   ...({ uint8: "i32", uint16: "i32", uint32: "u32", uint64: "u32", bool: "u32" } as const),
+  ...({ float8e4m3fn: "f32", float8e4m3fnuz: "f32", float8e5m2: "f32", float8e5m2fnuz: "f32" } as const),
+  ...({ float4e2m1: "f32", uint4: "i32", int4: "i32", uint2: "i32", int2: "i32" } as const),
 };
 
 export const isFloat = (type: ElementType): boolean => dtypes[type] === "f32";

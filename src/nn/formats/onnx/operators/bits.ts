@@ -19,7 +19,10 @@ import type { ElementType } from "../value.js";
 import type { Operator, Operators } from "./call.js";
 import { quotient, remainder } from "./numbers.js";
 
-const WIDTHS: Partial<Record<ElementType, number>> = { uint8: 8, int8: 8, uint16: 16, int16: 16 };
+const WIDTHS: Partial<Record<ElementType, number>> = {
+  ...{ uint8: 8, int8: 8, uint16: 16, int16: 16 },
+  ...{ uint4: 4, int4: 4, uint2: 2, int2: 2 },
+};
 const signed = (type: ElementType) => type.startsWith("int");
 const like = (x: Tensor, value: number) => add(zeros(x.device, [], x.dtype), value);
 

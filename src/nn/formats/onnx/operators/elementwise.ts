@@ -45,7 +45,8 @@ import {
 } from "../../../../autograd/ops/elementwise.js";
 import { reshape } from "../../../../autograd/ops/transform.js";
 import type { Tensor } from "../../../../tensor/tensor.js";
-import { ELEMENT_TYPES, type ElementType, isFloat, type Value } from "../value.js";
+import { isSmallFloat, narrowedFloat } from "../narrow.js";
+import { ELEMENT_TYPES, type ElementType, isFloat, Value } from "../value.js";
 import { bitwise, narrowed } from "./bits.js";
 import type { Operator, OperatorCall, Operators } from "./call.js";
 import {
@@ -136,6 +137,7 @@ function power(call: OperatorCall): Tensor {
 export function converted(x: Value, type: ElementType, call: OperatorCall): Value {
   const t = x.on(call.place);
   if (type === "bool") return call.make("bool", notEqual(t, 0));
+  if (isSmallFloat(type)) return call.make(type, narrowedFloat(cast(t, "f32"), type, call.flag("saturate", 1)));
   if (isFloat(type)) return call.make(type, t);
   const whole = isFloat(x.type) ? truncated(t) : t;
   return call.make(type, narrowed(call.place.exact ? whole : cast(whole, "i32"), type));
@@ -144,6 +146,33 @@ export function converted(x: Value, type: ElementType, call: OperatorCall): Valu
 function typeOf(call: OperatorCall, number: number): ElementType {
   const type = ELEMENT_TYPES[number];
   return type ?? call.refuse(`converts to the element type ${number}, which is none of numbers up to 64 bits`);
+}
+
+const arrays = {
+  ...{ float32: Float32Array, float64: Float64Array, int8: Int8Array, uint8: Uint8Array, int16: Int16Array },
+  ...{ uint16: Uint16Array, int32: Int32Array, uint32: Uint32Array, bool: Uint8Array },
+} as const;
+
+/** The same bits as numbers of another type: of integers by arithmetic, of floats where they are known. */
+function reread(call: OperatorCall): Value {
+  const { type, host, shape } = call.value(0);
+  const wanted = typeOf(call, call.number("to"));
+  const isLong = (each: ElementType) => each === "int64" || each === "uint64";
+  if (host !== undefined) {
+    const values = Array.from(host as ArrayLike<number>);
+    const buffer = isLong(type)
+      ? BigInt64Array.from(values, BigInt).buffer
+      : (arrays[type as "int8"] ?? call.refuse(`must be of 8, 32 or 64 bits, is ${type}`)).from(values).buffer;
+    const made = isLong(wanted)
+      ? Array.from(new BigInt64Array(buffer), Number)
+      : Array.from(
+          new (arrays[wanted as "int8"] ?? call.refuse(`must give 8, 32 or 64 bits, gives ${wanted}`))(buffer),
+        );
+    if (made.length !== values.length) call.refuse(`must keep the number of bits, turns ${type} into ${wanted}`);
+    return Value.of(wanted, shape, made);
+  }
+  if (isFloat(type) || isFloat(wanted)) call.refuse("must be of constants, or of integers on both sides");
+  return converted(call.value(0), wanted, call);
 }
 
 /** Bounds are attributes below operator set 11, and inputs from then on. */
@@ -265,5 +294,6 @@ export const elementwise: Operators = {
     const { value } = { value: call.value(0) };
     return converted(value, typeOf(call, call.number("to")), call);
   },
+  BitCast: reread,
   CastLike: (call) => converted(call.value(0), call.value(1).type, call),
 };

@@ -1,8 +1,19 @@
 // Operators that move elements, or say what shapes there are.
 import { full } from "../../../../autograd/ops/create.js";
-import { add, cast, equal, less, mul, notEqual, where } from "../../../../autograd/ops/elementwise.js";
+import {
+  add,
+  cast,
+  equal,
+  less,
+  maximum,
+  minimum,
+  mul,
+  notEqual,
+  where,
+} from "../../../../autograd/ops/elementwise.js";
 import { addedRows, gather } from "../../../../autograd/ops/gather.js";
-import { sum } from "../../../../autograd/ops/reduce.js";
+import { prod } from "../../../../autograd/ops/moments.js";
+import { max, min, sum } from "../../../../autograd/ops/reduce.js";
 import { cumsum } from "../../../../autograd/ops/scan.js";
 import { topK } from "../../../../autograd/ops/sort.js";
 import { tile } from "../../../../autograd/ops/tile.js";
@@ -227,10 +238,39 @@ function gatheredRows(call: OperatorCall): Value {
   return call.like(0, gather(reshape(x, [count, ...inner]), rows, 0));
 }
 
-/** Updates at rows of data: put there, or added. Where rows are named twice, only sums are defined. */
+/** Most pairs of a row of data and one of updates. */
+const MOST_PAIRS = 2 ** 26;
+
+const MERGES = {
+  mul: { nothing: 1, merge: mul, over: (x: Tensor) => prod(x, { axis: 1 }) },
+  max: { nothing: Number.NEGATIVE_INFINITY, merge: maximum, over: (x: Tensor) => max(x, { axes: [1] }) },
+  min: { nothing: Number.POSITIVE_INFINITY, merge: minimum, over: (x: Tensor) => min(x, { axes: [1] }) },
+} as const;
+
+/** Updates merged with the rows that they name: each row of data looks at all updates. */
+function merged(call: OperatorCall, data: Tensor, rows: Tensor, updates: Tensor, how: keyof typeof MERGES): Tensor {
+  const [count, size] = [data.shape[0]!, sizeOf(data.shape.slice(1))];
+  if (count * updates.size > MOST_PAIRS) {
+    call.refuse(
+      `must merge by ${how} at most ${MOST_PAIRS} pairs of numbers, has ${count} rows and ${updates.size} updates`,
+    );
+  }
+  const { nothing, merge, over } = MERGES[how];
+  const column = tensor(
+    data.device,
+    Int32Array.from({ length: count }, (_, k) => k),
+    { shape: [count, 1, 1] },
+  );
+  const named = equal(column, reshape(rows, [1, rows.size, 1]));
+  const floats = reshape(cast(updates, "f32"), [1, rows.size, size]);
+  const found = over(where(named, floats, full(data.device, [], nothing)));
+  return cast(merge(cast(data, "f32"), reshape(found, data.shape)), data.dtype);
+}
+
+/** Updates at rows of data: put there, or merged with what is there. Rows that are named twice must be merged. */
 function scattered(call: OperatorCall, data: Tensor, rows: Tensor, updates: Tensor): Tensor {
   const reduce = call.choice("reduction", ["none", "add", "mul", "max", "min"], "none");
-  if (reduce !== "none" && reduce !== "add") call.refuse(`its reduction must be none or add, is ${reduce}`);
+  if (reduce !== "none" && reduce !== "add") return merged(call, data, rows, updates, reduce);
   const floats = cast(updates, "f32");
   const sums = cast(addedRows(floats, rows, data.shape, 0), data.dtype);
   if (reduce === "add") return add(data, sums);
@@ -474,6 +514,29 @@ function nonZero(call: OperatorCall): Value {
   return ints(rows.flat(), [shape.length, at.length]);
 }
 
+/** Products up to each element along an axis: as far back as 1, 2, 4 and so on in turn. */
+function cumulativeProduct(call: OperatorCall): Value {
+  const given = call.tensor(0);
+  const axis = call.axis(call.scalar(1, 0), given.rank);
+  const n = given.shape[axis]!;
+  const backwards = call.flag("reverse");
+  const moved = (x: Tensor, by: number) => {
+    const kept = slice(
+      x,
+      x.shape.map((_, k) => (k === axis && backwards ? by : 0)),
+      x.shape.with(axis, n - by),
+    );
+    return pad(
+      kept,
+      x.shape.map((_, k) => (k !== axis ? [0, 0] : backwards ? [0, by] : [by, 0])),
+      1,
+    );
+  };
+  let y = call.flag("exclusive") && n > 0 ? moved(given, 1) : given;
+  for (let by = 1; by < n; by *= 2) y = mul(y, moved(y, by));
+  return call.like(0, y);
+}
+
 const repeated: Operator = (call) => {
   const repeats = call.host(1);
   const x = call.tensor(0);
@@ -546,6 +609,7 @@ export const shapes: Operators = {
     const [exclusive, reverse] = [call.flag("exclusive"), call.flag("reverse")];
     return call.like(0, cumsum(x, { axis, exclusive, reverse }));
   },
+  CumProd: cumulativeProduct,
   TopK: top,
   ReverseSequence: reversedSequences,
 };

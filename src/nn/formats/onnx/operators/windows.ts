@@ -145,59 +145,105 @@ export function convolution(x: Tensor, kernel: Tensor, windows: readonly Along[]
   return reshape(y, [n, first.output, ...y.shape.slice(1)]);
 }
 
+/** One axis of a transposed convolution: cells that are cut off before and after, and ones added behind. */
+interface Spread {
+  readonly stride: number;
+  readonly dilation: number;
+  readonly pads: readonly [number, number];
+  readonly more: number;
+}
+
+/**
+ * x [N, ..., Cin], kernel [..., Cout, Cin]: along one axis, two, or three and more by sums over the first. Each cell of
+ * a kernel along that axis gives images that stand `stride` apart.
+ */
+function transposed(x: Tensor, kernel: Tensor, axes: readonly Spread[]): Tensor {
+  if (axes.length === 1) {
+    const one: Spread = { stride: 1, dilation: 1, pads: [0, 0], more: 0 };
+    const images = reshape(x, [x.shape[0]!, 1, ...x.shape.slice(1)]);
+    const y = transposed(images, reshape(kernel, [1, ...kernel.shape]), [one, axes[0]!]);
+    return reshape(y, [y.shape[0]!, ...y.shape.slice(2)]);
+  }
+  if (axes.length === 2) {
+    const both = <T>(of: (axis: Spread) => T): readonly [T, T] => [of(axes[0]!), of(axes[1]!)];
+    return convTranspose2d(x, kernel, {
+      strides: both(({ stride }) => stride),
+      dilations: both(({ dilation }) => dilation),
+      padding: both(({ pads }) => pads),
+      outputPadding: both(({ more }) => more),
+    });
+  }
+  const [{ stride, dilation, pads, more }, ...rest] = axes as [Spread, ...Spread[]];
+  const [n, depth, ...inner] = x.shape as [number, number, ...number[]];
+  const cells = kernel.shape[0]!;
+  const whole = (depth - 1) * stride + dilation * (cells - 1) + 1;
+  const layers = reshape(x, [n * depth, ...inner]);
+  let total: Tensor | undefined;
+  for (let k = 0; k < cells; k++) {
+    const begin = kernel.shape.map((_, axis) => (axis === 0 ? k : 0));
+    const part = reshape(slice(kernel, begin, kernel.shape.with(0, 1)), kernel.shape.slice(1));
+    const y = transposed(layers, part, rest);
+    const sides = (after: number, before = 0) => [[0, 0], [before, after], ...y.shape.slice(1).map(() => [0, 0])];
+    const apart = pad(reshape(y, [n * depth, 1, ...y.shape.slice(1)]), sides(stride - 1));
+    const own = reshape(apart, [n, depth * stride, ...y.shape.slice(1)]);
+    const spread = slice(
+      own,
+      own.shape.map(() => 0),
+      own.shape.with(1, (depth - 1) * stride + 1),
+    );
+    const placed = pad(spread, sides(whole - spread.shape[1]! - k * dilation, k * dilation));
+    total = total === undefined ? placed : add(total, placed);
+  }
+  const long =
+    more > 0
+      ? pad(
+          total!,
+          total!.shape.map((_, axis) => [0, axis === 1 ? more : 0]),
+        )
+      : total!;
+  const size = long.shape[1]! - pads[0] - pads[1];
+  return slice(
+    long,
+    long.shape.map((_, axis) => (axis === 1 ? pads[0] : 0)),
+    long.shape.with(1, size),
+  );
+}
+
 function convolvedBack(call: OperatorCall): Value {
   const x = imagesOf(call);
   const w = call.float(1);
   const group = call.number("group", 1);
   const rank = x.rank - 2;
-  if (rank < 1 || rank > 2 || w.rank !== x.rank) call.refuse(`must be along one axis or two, has x [${x.shape}]`);
-  const images = rank === 1 ? reshape(x, [x.shape[0]!, 1, ...x.shape.slice(1)]) : x;
+  if (rank < 1 || w.rank !== x.rank) call.refuse(`must have kernels of ${x.rank} axes, from 3, has [${w.shape}]`);
   const all = (name: string, standard: number) => call.numbers(name) ?? new Array<number>(rank).fill(standard);
   const [strides, dilations, more] = [all("strides", 1), all("dilations", 1), all("output_padding", 0)];
   const auto = call.choice("auto_pad", ["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"], "NOTSET");
   const given = call.numbers("pads") ?? new Array<number>(2 * rank).fill(0);
   const wanted = call.numbers("output_shape")?.slice(-rank);
-  const axes = Array.from({ length: rank }, (_, k) => {
-    const extent = dilations[k]! * (w.shape[2 + k]! - 1) + 1;
-    const whole = (x.shape[1 + k]! - 1) * strides[k]! + extent;
-    const size = wanted?.[k] ?? (auto.startsWith("SAME") ? x.shape[1 + k]! * strides[k]! : undefined);
+  const axes = Array.from({ length: rank }, (_, k): Spread => {
+    const [stride, dilation] = [strides[k]!, dilations[k]!];
+    const whole = (x.shape[1 + k]! - 1) * stride + dilation * (w.shape[2 + k]! - 1) + 1;
+    const size = wanted?.[k] ?? (auto.startsWith("SAME") ? x.shape[1 + k]! * stride : undefined);
     if (size === undefined) {
       const pads = auto === "VALID" ? ([0, 0] as const) : ([given[k]!, given[rank + k]!] as const);
-      return { pads, more: more[k]! };
+      return { stride, dilation, pads, more: more[k]! };
     }
     const total = whole + more[k]! - size;
-    if (total < 0) return { pads: [0, 0] as const, more: more[k]! - total };
+    if (total < 0) return { stride, dilation, pads: [0, 0], more: more[k]! - total };
     const less = Math.floor(total / 2);
-    return {
-      pads: auto === "SAME_UPPER" ? ([less, total - less] as const) : ([total - less, less] as const),
-      more: more[k]!,
-    };
+    const pads = auto === "SAME_UPPER" ? ([less, total - less] as const) : ([total - less, less] as const);
+    return { stride, dilation, pads, more: more[k]! };
   });
-  const two = <T>(list: readonly T[], first: T): readonly [T, T] =>
-    rank === 1 ? [first, list[0]!] : [list[0]!, list[1]!];
   // [Cin, Cout / groups, ...] as [..., Cout / groups, Cin].
-  const turned = transpose(w, [...w.shape.map((_, k) => k).slice(2), 1, 0]);
-  const kernel = rank === 1 ? reshape(turned, [1, ...turned.shape]) : turned;
-  const options = {
-    strides: two(strides, 1),
-    dilations: two(dilations, 1),
-    padding: two(
-      axes.map(({ pads }) => pads),
-      [0, 0] as const,
-    ),
-    outputPadding: two(
-      axes.map((axis) => axis.more),
-      0,
-    ),
-  };
+  const kernel = transpose(w, [...w.shape.map((_, k) => k).slice(2), 1, 0]);
+  const last = x.rank - 1;
   const parts =
     group === 1
-      ? [convTranspose2d(images, kernel, options)]
-      : split(images, group, 3).map((part, g) => convTranspose2d(part, split(kernel, group, 3)[g]!, options));
-  const y = parts.length === 1 ? parts[0]! : concat(parts, 3);
+      ? [transposed(x, kernel, axes)]
+      : split(x, group, last).map((part, g) => transposed(part, split(kernel, group, last)[g]!, axes));
+  const y = parts.length === 1 ? parts[0]! : concat(parts, last);
   const bias = call.optional(2);
-  const biased = bias === undefined ? y : add(y, bias);
-  return backFrom(call, rank === 1 ? reshape(biased, [biased.shape[0]!, ...biased.shape.slice(2)]) : biased);
+  return backFrom(call, bias === undefined ? y : add(y, bias));
 }
 
 /** What windows of any number of axes, with dilations, hold at each of their cells: tensors of the output's shape. */
