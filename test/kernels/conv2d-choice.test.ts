@@ -133,6 +133,10 @@ describe("routes", () => {
   it.each([
     [software, [128, 12, 12, 32], [3, 3, 32, 64], {}, "winograd 2", "winograd 2"],
     [software, [16, 28, 28, 96], [3, 3, 96, 96], same, "winograd 4", "winograd 4"],
+    [software, [32, 32, 32, 16], [3, 3, 16, 16], same, "panels", "panels, then pooling"],
+    [software, [32, 32, 32, 16], [3, 3, 16, 16], { ...same, strides: 2 }, "gather", "gather, then pooling"],
+    [software, [32, 16, 16, 32], [3, 3, 32, 32], same, "panels, kernel gradient by winograd", "winograd 4"],
+    [hardware, [32, 32, 32, 16], [3, 3, 16, 16], same, "gather", "gather, then pooling"],
     [hardware, [16, 28, 28, 96], [5, 5, 96, 96], same, "gather", "gather, then pooling"],
     [software, [128, 28, 28, 1], [3, 3, 1, 32], {}, "gather", "one pass"],
     [hardware, [128, 28, 28, 1], [3, 3, 1, 32], {}, "gather", "one pass"],

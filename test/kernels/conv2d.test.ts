@@ -128,6 +128,13 @@ const CASES: readonly Case[] = [
   { x: [131, 4, 4, 60], kernel: [4, 4, 60, 32], options: { activation: "tanh" } },
   { x: [3, 12, 11, 148], kernel: [1, 1, 148, 44] },
   { x: [23, 5, 4, 16], kernel: [3, 3, 16, 132] },
+  // By panels of the kernel on software adapters: one, two and four rows side by side, of which some are left over,
+  // several panels, tiles of channels that are not full, kernels that are no square, and pixels left at a row's end.
+  { x: [5, 11, 13, 16], kernel: [3, 3, 16, 16], options: { padding: "same", activation: "relu" } },
+  { x: [3, 9, 7, 20], kernel: [3, 3, 20, 8], options: { padding: "same" }, bias: false },
+  { x: [7, 8, 11, 44], kernel: [3, 3, 44, 24], options: { padding: "same" } },
+  { x: [2, 17, 10, 8], kernel: [5, 2, 8, 36], options: { padding: "same" } },
+  { x: [4, 6, 5, 4], kernel: [2, 5, 4, 12], options: { padding: "same", activation: "relu" } },
   // Taps that never meet the input.
   { x: [2, 3, 3, 4], kernel: [5, 5, 4, 4], options: { padding: "same", dilations: 2 } },
   ...Array.from({ length: 12 }, () => withChannels(randomCase())),

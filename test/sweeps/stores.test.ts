@@ -1,5 +1,5 @@
-// Stores for what is too large for Redis: a folder, and a bucket of a real S3-like server, with sweeps whose checkpoints
-// and outcomes go through it. What is refused is named, and no credential is shown.
+// Stores for what is too large for Redis: a folder, and a bucket of a real S3-like server, with sweeps whose
+// checkpoints and outcomes go through it. What is refused is named, and no credential is shown.
 import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -4,18 +4,19 @@
 import type { TuningProfile } from "../../webgpu/family.js";
 import { type Choice, tuned } from "../../webgpu/tuning.js";
 import { planTiles, streamingClocks } from "../tile-choice.js";
-import type { Conv2dGeometry, WindowAxis } from "./geometry.js";
+import { type Conv2dGeometry, forwardGather, type Gather, inputGradientGather, type WindowAxis } from "./geometry.js";
+import { fitsPanels, lanesInUse } from "./software-panels.js";
 import { type Tiling, tilingOf } from "./tiling.js";
 import type { TileSize } from "./winograd-matrices.js";
 import { spectrumShape } from "./winograd-transforms.js";
 
 /**
  * Nanoseconds of one core of lavapipe:
- * - A multiply-add of the direct kernels and of the matrix products.
+ * - A multiply-add of the direct kernels, of panels whose lanes are all in use, and of the matrix products.
  * - An element's way through a transform into its spectrum or out of it. It takes longer in large tiles, whose code
  *   outgrows the instruction cache.
  */
-const PRICES = { direct: 0.115, product: 0.07, transform: { 2: 1.55, 4: 3.2 } } as const;
+const PRICES = { direct: 0.115, panel: 0.055, product: 0.07, transform: { 2: 1.55, 4: 3.2 } } as const;
 
 /** Which tiles of Winograd's are in the running, by shape class: the prices above are one machine's. */
 type WinogradForm = "tiles by price" | "tiles of 2" | "tiles of 4" | "direct";
@@ -89,6 +90,21 @@ export function winogradTiling(profile: TuningProfile, geometry: Conv2dGeometry)
     if (price < bestPrice && fitsBinding(profile, tiling, spectrum)) [best, bestPrice] = [tiling, price];
   }
   return best;
+}
+
+/**
+ * Whether forward pass and input gradient go by panels of the kernel (software-panels.ts): where these fit, and cost
+ * less than Winograd's `tiling`, if there is one.
+ */
+export function goesByPanels(profile: TuningProfile, geometry: Conv2dGeometry, tiling: Tiling | undefined): boolean {
+  if (goesByProducts(profile, geometry)) return false;
+  const { batch, inputs, outputs, y, x } = geometry;
+  const passes = [forwardGather(geometry), inputGradientGather(geometry)];
+  if (!passes.every((pass) => fitsPanels(profile, pass))) return false;
+  if (tiling === undefined) return true;
+  const products = batch * y.output * x.output * y.kernel * x.kernel * inputs * outputs;
+  const price = ({ targetChannels }: Gather) => (products * PRICES.panel) / lanesInUse(targetChannels);
+  return passes.reduce((sum, pass) => sum + price(pass), 0) < 2 * winogradPrice(tiling);
 }
 
 /**

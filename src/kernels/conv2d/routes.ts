@@ -3,7 +3,7 @@
 import type { TuningProfile } from "../../webgpu/family.js";
 import type { GpuCall } from "../../webgpu/program.js";
 import type { FusedActivation } from "../activation.js";
-import { addsWindows, goesByProducts, hardwareTiling, winogradTiling } from "./choice.js";
+import { addsWindows, goesByPanels, goesByProducts, hardwareTiling, winogradTiling } from "./choice.js";
 import { goesByColumns, inputGradientByColumns } from "./columns.js";
 import { type Conv2dGeometry, forwardGather, type Gather, type GatherViews, inputGradientGather } from "./geometry.js";
 import { gatherHardware, kernelGradientHardware } from "./hardware.js";
@@ -11,6 +11,9 @@ import { forwardByProduct, inputGradientByProduct, kernelGradientByProduct } fro
 import type { ConvolutionRoute } from "./route.js";
 import { gatherSoftware } from "./software-gather.js";
 import { kernelGradientSoftware } from "./software-kernel-gradient.js";
+import { kernelGradientPanels } from "./software-panel-gradient.js";
+import { gatherPanels } from "./software-panels.js";
+import type { Tiling } from "./tiling.js";
 import { imagesOf, imageWindows } from "./windows.js";
 import { winogradRoute } from "./winograd.js";
 import { winogradHardwareRoute } from "./winograd-hardware.js";
@@ -18,6 +21,7 @@ import { winogradHardwareRoute } from "./winograd-hardware.js";
 /** The gradients and the forward pass of a convolution take the same route. */
 export function routeOf(profile: TuningProfile, geometry: Conv2dGeometry): ConvolutionRoute {
   const tiling = winogradTiling(profile, geometry);
+  if (goesByPanels(profile, geometry, tiling)) return panelRoute(geometry, tiling);
   if (tiling) return winogradRoute(tiling);
   const onHardware = hardwareTiling(profile, geometry);
   if (onHardware) return winogradHardwareRoute(onHardware);
@@ -45,6 +49,28 @@ function gatherRoute(profile: TuningProfile, geometry: Conv2dGeometry): Convolut
       const outputs = dbias ? [dkernel, dbias] : [dkernel];
       kernelGradient({ ...call, params: geometry, inputs: [x, dz], outputs });
     },
+  };
+}
+
+/** Panels of the kernel. By Winograd go the kernel's gradient and what is pooled, where there are tiles for it. */
+function panelRoute(geometry: Conv2dGeometry, tiling: Tiling | undefined): ConvolutionRoute {
+  const winograd = tiling && winogradRoute(tiling);
+  return {
+    name: winograd ? "panels, kernel gradient by winograd" : "panels",
+    forward(call, { x, kernel, bias, activation, result: { y } }) {
+      const views = { source: x, kernel, target: y, ...(bias && { bias }) };
+      gatherImages(call, gatherPanels, forwardGather(geometry), views, activation);
+    },
+    inputGradient(call, { gradient: { dz }, kernel, dx }) {
+      gatherImages(call, gatherPanels, inputGradientGather(geometry), { source: dz, kernel, target: dx }, "linear");
+    },
+    kernelGradient(call, views) {
+      if (winograd) return winograd.kernelGradient(call, views);
+      const { gradient, x, dkernel, dbias } = views;
+      const outputs = dbias ? [dkernel, dbias] : [dkernel];
+      kernelGradientPanels({ ...call, params: geometry, inputs: [x, gradient.dz], outputs });
+    },
+    ...(winograd?.pooled && { pooled: winograd.pooled }),
   };
 }
 

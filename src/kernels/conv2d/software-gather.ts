@@ -100,7 +100,7 @@ export function gatherSoftware<P>(
 }
 
 /** A scratch copy [taps, source, target] of a kernel [taps, target, source]; target channels are a multiple of 4. */
-function transposeKernel<P>(call: GpuCall<P>, gather: Gather, kernel: GpuView): GpuView {
+export function transposeKernel<P>(call: GpuCall<P>, gather: Gather, kernel: GpuView): GpuView {
   const { y, x, sourceChannels, targetChannels } = gather;
   // Columns may be more than the kernel has, then not equal to its size.
   const size = y.taps * x.taps * sourceChannels * targetChannels;

@@ -1,6 +1,6 @@
-// Checkpoints of trials on a queue, and outcomes that are too large for a message: small ones in Redis, larger ones in a
-// store that all machines share. A reference says where the bytes are, how many, and their digest, so that damaged ones
-// are never gone on with.
+// Checkpoints of trials on a queue, and outcomes that are too large for a message: small ones in Redis, larger ones in
+// a store that all machines share. A reference says where the bytes are, how many, and their digest, so that damaged
+// ones are never gone on with.
 import { createHash } from "node:crypto";
 import { DataError, UsageError } from "../../tensor/errors.js";
 import type { Client } from "./connection.js";
