@@ -81,7 +81,7 @@ const series: readonly Series[] = [
   },
 ];
 
-/** Three passes, each with two operations a multiply-add; the first layer's input needs no gradient, which is left in. */
+/** Three passes, each with two operations a multiply-add. The gradient of the first layer's input counts, too. */
 const flopsOf = ({ architecture, batch }: Size) => 6 * architecture.multiplyAdds() * batch;
 
 const ROUNDS = { full: 7, quick: 3 };

@@ -1,5 +1,5 @@
-// Convolution of stride 1 for software adapters (lavapipe) with subgroups of eight lanes: the forward pass and the input
-// gradient of kernels that are wider than a pixel, where neither is worth Winograd's transforms.
+// Convolution of stride 1 for software adapters (lavapipe) with subgroups of eight lanes. These are the forward pass
+// and the input gradient of kernels that are wider than a pixel, where neither is worth Winograd's transforms.
 //
 // The kernel stays in the subgroup's private memory as a panel (see matmul-panel.ts), while pixels go by along the rows
 // of the target, one a trip. The lanes are `rows` times `8 / rows` quads of target channels: with 16 channels, two rows
