@@ -33,7 +33,10 @@ export async function runTask({ default: h5wasm, FS }, { task, content, mostByte
     const file = new h5wasm.File(NAME, "r");
     let members = 0;
     let total = 0;
-    return readGroup(file, 0);
+    const found = readGroup(file, 0);
+    file.close();
+    files.unlink(NAME); // The worker may read another.
+    return found;
 
     /**
      * @param {import("h5wasm").Group} group
@@ -111,6 +114,7 @@ export async function runTask({ default: h5wasm, FS }, { task, content, mostByte
     writeGroup(file, content);
     file.close();
     const bytes = files.readFile(NAME);
+    files.unlink(NAME);
     transfer.push(bytes.buffer);
     return bytes;
 

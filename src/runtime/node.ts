@@ -23,7 +23,10 @@ export const nodeRuntime: Runtime = {
   },
   tuningStore: () => tuningFile(),
   files: { read: readOpened, beside: besideFile, write: writeFileAtomic, log: logToFile },
-  hdf5: ({ module = new URL("../io/h5-worker.js", import.meta.url), ...task }) => runGuarded({ module, ...task }),
+  hdf5: ({ module, ...task }) =>
+    module === undefined
+      ? runGuarded({ module: new URL("../io/h5-worker.js", import.meta.url), again: true, ...task })
+      : runGuarded({ module, ...task }),
   get terminal() {
     return process.stderr;
   },

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { runGuarded } from "../../src/io/guarded-worker.js";
-import { readH5 } from "../../src/io/h5-files.js";
+import { decodeH5, encodeH5, readH5 } from "../../src/io/h5-files.js";
 import { DataError } from "../../src/tensor/errors.js";
 
 let folder: string;
@@ -83,7 +83,68 @@ describe("a guarded worker", () => {
   });
 });
 
+describe("a worker that takes further tasks", () => {
+  const module = () =>
+    standIn(`
+      import { threadId } from "node:worker_threads";
+      const answer = async (task) => {
+        if (task === "fails") throw new Error("inside");
+        if (task !== "never") parentPort.postMessage([task, threadId]);
+      };
+      parentPort.on("message", answer);
+      await answer(workerData);`);
+  const again = (url: URL, data: unknown, more = {}) =>
+    runGuarded({ module: url, again: true, data, deadlineSeconds: 100, mostBytes: 2 ** 20, owner: "file.h5", ...more });
+
+  test("is used again after an answer, and not after a failure", async () => {
+    const url = module();
+    const [, first] = (await again(url, 1)) as [number, number];
+    expect(await again(url, 2)).toEqual([2, first]);
+    // Of other sizes, too, but not beyond its limit.
+    expect(await again(url, 3, { mostBytes: 200 * 2 ** 20 })).toEqual([3, first]);
+    expect((await failure(again(url, "fails"))).message).toBe("inside");
+    const [, second] = (await again(url, 4)) as [number, number];
+    expect(second).not.toBe(first);
+    const late = await failure(again(url, "never", { deadlineSeconds: 0.3 }));
+    expect(late.message).toMatch(/^file.h5: no answer within 0.3 s/);
+    const [, third] = (await again(url, 5)) as [number, number];
+    expect(third).not.toBe(second);
+    const [, larger] = (await again(url, 6, { mostBytes: 300 * 2 ** 20 })) as [number, number];
+    expect(larger).not.toBe(third);
+  });
+
+  test("is not shared by tasks at the same time, nor by modules", async () => {
+    const url = module();
+    const answers = (await Promise.all([1, 2, 3].map((data) => again(url, data)))) as [number, number][];
+    expect(answers.map(([data]) => data)).toEqual([1, 2, 3]);
+    const threads = answers.map(([, thread]) => thread);
+    expect(new Set(threads).size).toBe(3);
+    const [, kept] = (await again(url, 4)) as [number, number];
+    expect(threads).toContain(kept);
+    const [, other] = (await again(module(), 5)) as [number, number];
+    expect(threads).not.toContain(other);
+  });
+});
+
 describe("an .h5 file", () => {
+  test("is read and written by a worker that has read and written others, a damaged one between", async () => {
+    const content = (value: number, length: number) => ({
+      attributes: { value: String(value) },
+      groups: {},
+      arrays: {
+        a: {
+          ...{ kind: "float", bits: 32, shape: [length] },
+          bytes: new Uint8Array(new Float32Array(length).fill(value).buffer),
+        },
+      },
+    });
+    for (const [value, length] of [100_000, 3].entries()) {
+      const bytes = await encodeH5(content(value, length), "file.h5");
+      await failure(decodeH5(bytes.subarray(0, bytes.length / 2), "file.h5"));
+      for (let again = 0; again < 2; again++) expect(await decodeH5(bytes, "file.h5")).toEqual(content(value, length));
+    }
+  });
+
   test("whose library does not answer is an error that names file and deadline", async () => {
     const path = join(folder, "some.h5");
     writeFileSync(path, Buffer.from("\x89HDF\r\n\x1a\n and more", "latin1"));
