@@ -26,6 +26,7 @@ export default defineConfig({
   test: {
     pool: "forks",
     execArgv: ["--expose-gc"],
+    setupFiles: ["test/equal-bytes.ts"],
     // A software adapter uses every core by itself; the second process fills the time in which a file works on the CPU
     // alone.
     maxWorkers: 2,
