@@ -270,6 +270,8 @@ program
       wholeNumber(1, 64),
     ),
   )
+  .addOption(option("--queue <address>", "have them trained by workers of a queue: `kilograd worker --experiment all`"))
+  .addOption(option("--store <where>", "with --queue: a folder that all machines share, or s3://bucket/prefix"))
   .action(async (name: string, { json, live, ...given }: ExperimentOptions & Shown) => {
     const { run, runAll } = await import("./experiments/run.js");
     const how = { precision: given.precision, live };
@@ -550,7 +552,12 @@ program
     option("--queue <address>", "redis://[user:password@]host[:port][/database] or rediss://; default $KILOGRAD_QUEUE"),
   )
   .addOption(option("--trial <file>", "the file whose trials it runs: the same as the sweep's"))
-  .addOption(option("--experiment <name>", "instead of a file: the experiment whose settings are swept"))
+  .addOption(
+    option(
+      "--experiment <name>",
+      "instead of a file: the experiment whose settings are swept; all: for `kilograd run --queue`",
+    ),
+  )
   .addOption(option("--preset <name>", "of the experiment, as the sweep has it: quick or reference; default quick"))
   .addOption(
     option("--set <name=value>", "of the experiment, as the sweep has it; may be repeated").argParser(

@@ -239,17 +239,16 @@ function summaryOf({ figure }: Goal, trials: readonly TrialRecord[], best: Trial
   return `${counts}\nbest ${figure} ${best.outcome.figures[figure]}, trial ${best.number}: ${JSON.stringify(best.config)}`;
 }
 
-/** Milliseconds between two drawings of the live page. */
-const DRAW_EVERY_MS = 2000;
-
 /** A sweep as it is shown while it is on its way. */
 class SweepView {
   private ended = 0;
   private failed = 0;
   private total = 0;
-  private drawn = Number.NEGATIVE_INFINITY;
   private progress: ReturnType<typeof showProgress> | undefined;
-  private html: string | undefined;
+  /** What the journal had, and what was told since. */
+  private state: Awaited<ReturnType<typeof sweepState>> | undefined;
+  private readonly told = new Map<number, TrialRecord>();
+  private reading = false;
 
   constructor(
     private readonly folder: string,
@@ -259,23 +258,29 @@ class SweepView {
   begin(total: number): void {
     this.total = total;
     if (!this.context.quiet) this.progress = showProgress("trials", total);
-    if (this.context.live !== undefined) this.context.live.page = () => this.html;
+    if (this.context.live === undefined) return;
+    // It is drawn when a browser asks for it.
+    this.context.live.page = (events) => this.state && sweepPage(this.state, { reloadOn: events });
   }
 
-  trial({ outcome }: TrialRecord): void {
+  trial(trial: TrialRecord): void {
+    const { number, outcome } = trial;
     if (outcome !== undefined) {
       this.ended++;
       if (outcome.status === "failed") this.failed++;
     }
     const text = this.failed > 0 ? `${this.failed} failed` : "";
     this.progress?.update(this.ended, text);
-    this.context.live?.progress("trials", this.ended / this.total, text);
-    if (this.context.live === undefined || performance.now() - this.drawn < DRAW_EVERY_MS) return;
-    this.drawn = performance.now();
+    if (this.context.live === undefined) return;
+    (this.state?.trials ?? this.told).set(number, trial);
+    this.context.live.progress("trials", this.ended / this.total, text);
+    if (this.state !== undefined || this.reading) return;
+    this.reading = true;
     // What is read while it is written ends with a whole line.
     void sweepState(this.folder).then(
       (state) => {
-        this.html = sweepPage(state, { reloadOn: "/events" });
+        for (const [number, trial] of this.told) state.trials.set(number, trial);
+        this.state = state;
       },
       () => {}, // The sweep itself tells what is wrong with its journal.
     );

@@ -1,5 +1,7 @@
 // `kilograd worker`: runs trials of sweeps that are on a queue. And what a queue has, for `kilograd sweep`.
-import { resolve } from "node:path";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
 import { prepareOutputFolder } from "../io/files.js";
 import { endSweep, queuedSweeps } from "../sweeps/queue/manage.js";
 import { processRunner } from "../sweeps/queue/process-runner.js";
@@ -8,6 +10,8 @@ import { serveQueue } from "../sweeps/queue/worker.js";
 import { codeDigest } from "../sweeps/trial-file.js";
 import { UsageError } from "../tensor/errors.js";
 import { changedSettings, presetOf } from "./lib/frame/experiment.js";
+import type { QueuedJobs } from "./lib/frame/job-worker.js";
+import { queuedJobsDigest } from "./lib/frame/job-workers.js";
 import { registeredExperiment } from "./lib/frame/registry.js";
 import type { RunContext } from "./lib/frame/run.js";
 import { type SweptExperiment, sweptDigest } from "./sweep-trial.js";
@@ -17,7 +21,7 @@ export interface WorkerOptions {
   readonly queue?: string;
   /** File of the trial. Either this or `experiment`. */
   readonly trial?: string;
-  /** Name of an experiment, with what the sweep has of preset and settings. */
+  /** Name of an experiment, with what the sweep has of preset and settings; "all": jobs of `kilograd run --queue`. */
   readonly experiment?: string;
   readonly preset?: string;
   readonly set?: readonly string[];
@@ -45,17 +49,24 @@ export async function worker(options: WorkerOptions, { signal, say, savable }: R
   const { concurrency = 1, silence = 600, sweep, name } = options;
   const address = queueAddress("worker", options.queue);
   const store = options.store === undefined ? undefined : await openStore(options.store);
-  const runner = await processRunner({ ...(await codeOf(options)), slots: concurrency, silence });
-  savable?.(true); // Trials go back to the queue.
+  const scratch = await mkdtemp(join(tmpdir(), "kilograd-worker-"));
   try {
-    await serveQueue({ address, runner, sweep, name, concurrency, store, say, signal });
+    const runner = await processRunner({ ...(await codeOf(options, scratch)), slots: concurrency, silence });
+    savable?.(true); // Trials go back to the queue.
+    try {
+      await serveQueue({ address, runner, sweep, name, concurrency, store, say, signal });
+    } finally {
+      await runner.close();
+    }
   } finally {
-    await runner.close();
+    await rm(scratch, { recursive: true, force: true });
   }
 }
 
-/** What the worker runs. @throws UsageError unless it is one file or one experiment */
-async function codeOf({ trial, experiment, preset = "quick", set = [], dataDir, out }: WorkerOptions) {
+/** What the worker runs. @throws UsageError unless it is one file, one experiment, or jobs of all */
+async function codeOf(options: WorkerOptions, scratch: string) {
+  const { trial, experiment, preset = "quick", set = [], out } = options;
+  const data = options.dataDir === undefined ? {} : { dataDir: resolve(options.dataDir) };
   if ((trial === undefined) === (experiment === undefined)) {
     throw new UsageError(
       "worker: needs what it runs; give either --trial FILE or --experiment NAME, as the sweep has it",
@@ -66,10 +77,16 @@ async function codeOf({ trial, experiment, preset = "quick", set = [], dataDir, 
     const loader = new URL("../sweeps/trial-file.js", import.meta.url);
     return { code: codeDigest(file), loader, given: { file } };
   }
+  if (experiment === "all") {
+    if (options.preset !== undefined || set.length > 0 || out !== undefined) {
+      throw new UsageError("worker: --preset, --set and --out are the run's; leave them out with --experiment all");
+    }
+    const given: QueuedJobs = { scratch, ...data };
+    return { code: queuedJobsDigest(), loader: new URL("./lib/frame/job-worker.js", import.meta.url), given };
+  }
   const { load } = registeredExperiment(experiment!);
   changedSettings(experiment!, (await load()).experiment.presets[presetOf(preset)], set);
   const folder = await prepareOutputFolder(out ?? `out/worker-${experiment}`);
-  const data = dataDir === undefined ? {} : { dataDir: resolve(dataDir) };
   const given: SweptExperiment = { experiment: experiment!, preset, set, folder, ...data };
   return { code: sweptDigest(given), loader: new URL("./sweep-trial.js", import.meta.url), given };
 }

@@ -5,7 +5,8 @@ import { createHash } from "node:crypto";
 export const reportScript = `
 "use strict";
 // ---- Sorting: cells move into a list that flows, and back to their places.
-for (const grid of document.querySelectorAll(".pictures")) {
+const sortsPictures = (root) => {
+for (const grid of root.querySelectorAll(".pictures")) {
   const cells = [...grid.querySelectorAll(".cell")];
   const figures = new Map(cells.map((cell) => [cell, JSON.parse(cell.dataset.figures)]));
   const homes = cells.map((cell) => cell.parentElement);
@@ -47,8 +48,12 @@ for (const grid of document.querySelectorAll(".pictures")) {
     });
   }
 }
-// ---- Tables: a button in each head sorts the rows by its column, once more the other way round.
-for (const table of document.querySelectorAll("table.sortable")) {
+};
+// ---- Tables: a button in each head sorts the rows by its column, once more the other way round. A section that is
+// shown anew is sorted as the one before it was.
+const sortedBy = new Map();
+const sortsTables = (root) => {
+for (const table of root.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
   const rows = [...body.rows];
   // Null of what is no number.
@@ -57,6 +62,19 @@ for (const table of document.querySelectorAll("table.sortable")) {
     return /^[-+.\\d]/.test(text) && Number.isFinite(value) ? value : null;
   };
   const heads = [...table.tHead.rows[0].cells];
+  const place = table.closest("section").querySelector("h2").textContent;
+  const sort = (column, sign) => {
+    for (const other of heads) other.removeAttribute("aria-sort");
+    heads[column].setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
+    const keys = new Map(rows.map((row) => [row, row.cells[column].textContent.trim()]));
+    const compare = (a, b) => {
+      const [one, two] = [keys.get(a), keys.get(b)];
+      const [x, y] = [number(one), number(two)];
+      if ((x === null) !== (y === null)) return x === null ? 1 : -1;
+      return sign * (x === null ? one.localeCompare(two) : x - y);
+    };
+    body.append(...rows.toSorted(compare));
+  };
   for (const [column, head] of heads.entries()) {
     const button = document.createElement("button");
     button.type = "button";
@@ -64,19 +82,20 @@ for (const table of document.querySelectorAll("table.sortable")) {
     head.replaceChildren(button);
     button.addEventListener("click", () => {
       const sign = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
-      for (const other of heads) other.removeAttribute("aria-sort");
-      head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
-      const keys = new Map(rows.map((row) => [row, row.cells[column].textContent.trim()]));
-      const compare = (a, b) => {
-        const [one, two] = [keys.get(a), keys.get(b)];
-        const [x, y] = [number(one), number(two)];
-        if ((x === null) !== (y === null)) return x === null ? 1 : -1;
-        return sign * (x === null ? one.localeCompare(two) : x - y);
-      };
-      body.append(...rows.toSorted(compare));
+      sortedBy.set(place, [column, sign]);
+      sort(column, sign);
     });
   }
+  const [column, sign] = sortedBy.get(place) ?? [];
+  if (column < heads.length) sort(column, sign);
 }
+};
+sortsPictures(document);
+sortsTables(document);
+document.addEventListener("shown-anew", ({ target }) => {
+  sortsPictures(target);
+  sortsTables(target);
+});
 // ---- Opening: a large view with the figures; arrow keys go on in the order on the page.
 const dialog = document.createElement("dialog");
 dialog.className = "zoom";
@@ -127,21 +146,70 @@ dialog.addEventListener("keydown", ({ key }) => {
 dialog.addEventListener("close", () => open.querySelector("button").focus());
 `;
 
-/** The script of a page that is loaded anew whenever its server says so, but not while a picture is open. */
+/**
+ * The script of a page that shows itself anew whenever its server says so: section by section, so that no step takes
+ * long, and with order, places and focus as they were. Not while a picture is open or text is selected. At the end the
+ * page is loaded.
+ */
 export const reloadScript = `
 "use strict";
+// In a block: names of the other script are not its own.
+{
 const source = new EventSource(document.documentElement.dataset.reload);
 let stale = false;
-const reload = () => {
-  if (stale && !document.hidden && !document.querySelector("dialog[open]")) location.reload();
+let busy = false;
+/** What the server sent last, by section. */
+const known = new Map();
+const isRead = () => document.hidden || document.querySelector("dialog[open]") || !document.getSelection().isCollapsed;
+const nextFrame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+const replace = (old, made) => {
+  const text = made.outerHTML;
+  const name = made.id || made.className || made.tagName;
+  if (known.get(name) === text) return;
+  known.set(name, text);
+  const scrolled = (node) => [...node.querySelectorAll(".table, .scroll")];
+  const places = scrolled(old).map((each) => each.scrollLeft);
+  const buttons = (node) => [...node.querySelectorAll("button, a, select, summary")];
+  const focused = buttons(old).indexOf(document.activeElement);
+  const opened = [...old.querySelectorAll("details")].map((each) => each.open);
+  old.replaceWith(made);
+  made.dispatchEvent(new Event("shown-anew", { bubbles: true }));
+  [...made.querySelectorAll("details")].forEach((each, i) => (each.open = opened[i] ?? each.open));
+  scrolled(made).forEach((each, i) => (each.scrollLeft = places[i] ?? 0));
+  if (focused >= 0) buttons(made)[focused]?.focus({ preventScroll: true });
+};
+const show = async () => {
+  if (!stale || busy || isRead()) return;
+  [stale, busy] = [false, true];
+  try {
+    const response = await fetch(location.pathname, { cache: "no-store" });
+    const made = new DOMParser().parseFromString(await response.text(), "text/html");
+    const parts = (of) => [of.querySelector("header"), ...of.querySelector("main").children];
+    const [old, fresh] = [parts(document), parts(made)];
+    if (old.map(({ tagName }) => tagName).join() !== fresh.map(({ tagName }) => tagName).join()) {
+      const main = made.querySelector("main");
+      document.querySelector("main").replaceWith(main);
+      main.dispatchEvent(new Event("shown-anew", { bubbles: true }));
+      known.clear();
+    } else {
+      for (const [i, part] of fresh.entries()) {
+        replace(old[i], part);
+        await nextFrame();
+      }
+    }
+  } catch {
+    stale = true; // The server says so itself where it has ended.
+  } finally {
+    busy = false;
+  }
 };
 source.addEventListener("message", ({ data }) => {
   stale = true;
   if (data === "ended") location.reload();
-  else reload();
+  else show();
 });
-document.addEventListener("visibilitychange", reload);
-document.addEventListener("close", reload, true);
+for (const event of ["visibilitychange", "selectionchange"]) document.addEventListener(event, show);
+document.addEventListener("close", show, true);
 source.addEventListener("error", () => {
   source.close();
   stale = false;
@@ -150,6 +218,7 @@ source.addEventListener("error", () => {
   note.textContent = "The run has ended. This is the last that was seen of it.";
   document.querySelector("main").prepend(note);
 });
+}
 `;
 
 /** As a page's policy names a script that it admits. */

@@ -1,11 +1,11 @@
 // Trials in processes of this machine, each with a device of its own. A worker that is killed costs the trial that it
 // ran an attempt, and is replaced.
 import { type ChildProcess, fork } from "node:child_process";
-import { availableParallelism } from "node:os";
 import { KilogradError } from "../tensor/errors.js";
 import type { Executor, TrialHooks, TrialLink, TrialOrder, TrialOutcome, TrialResult } from "./executor.js";
 import { attempted, errorText, type LocalOptions } from "./in-process.js";
 import { checkCode, WorkerRefused } from "./run-trial.js";
+import { threadVariables } from "./threads.js";
 import type { FromWorker, ToWorker, WorkerStart } from "./worker-process.js";
 
 /** What worker processes are started with. */
@@ -131,9 +131,7 @@ export function processExecutor(options: ProcessOptions): Executor {
   const busy = new Set<WorkerProcess>();
   let count = 0;
   let closed = false;
-  // A software adapter uses every core by itself; workers share them.
-  const cores = Math.max(1, Math.floor(availableParallelism() / workers));
-  const environment = process.env["LP_NUM_THREADS"] || workers === 1 ? {} : { LP_NUM_THREADS: String(cores) };
+  const environment = threadVariables(workers);
   const take = (): WorkerProcess => {
     for (;;) {
       const worker = idle.pop();

@@ -124,11 +124,13 @@ function checkFigures(owner: string, figures: unknown): asserts figures is Figur
 
 /** The devices of a worker: opened when first asked for, kept for the next trials. */
 export function workerDevices(): { readonly open: OpenTrialDevice; close(): Promise<void> } {
-  const opened = new Map<boolean, Promise<WebGpuDevice>>();
+  const opened = new Map<string, Promise<WebGpuDevice>>();
   return {
     open({ tinyDispatches = false } = {}) {
-      const device = opened.get(tinyDispatches) ?? openDevice("webgpu", { tinyDispatches });
-      opened.set(tinyDispatches, device);
+      // A process that does jobs of several runs has a device for each of their precisions.
+      const kind = `${tinyDispatches} ${process.env["KILOGRAD_PRECISION"] ?? ""}`;
+      const device = opened.get(kind) ?? openDevice("webgpu", { tinyDispatches });
+      opened.set(kind, device);
       return device;
     },
     async close() {

@@ -277,7 +277,7 @@ function addTable(
   report.section("Trials", (section) => {
     section.table({
       sortable: true,
-      columns: ["trial", goal.figure, "curve", ...names, "attempts", "seconds", "outcome"],
+      columns: ["trial", goal.figure, "curve", ...names, "seconds", "outcome"],
       rows: rows.map((i, row): TableCell[] => {
         const trial = trials[i]!;
         const { outcome, number, config } = trial;
@@ -296,11 +296,10 @@ function addTable(
           },
           chart === undefined ? "" : { text: "", chart },
           ...names.map((name): TableCell => (Object.hasOwn(config, name) ? cellOf(config[name]) : null)),
-          outcome?.attempts ?? null,
           outcome === undefined || outcome.status === "failed" ? null : Number(outcome.seconds.toPrecision(3)),
           outcome?.status === "failed"
             ? { text: `failed: ${outcome.error.slice(0, 120)}`, tone: "bad" }
-            : (outcome?.status ?? "running"),
+            : `${outcome?.status ?? "running"}${(outcome?.attempts ?? 1) > 1 ? `, attempt ${outcome!.attempts}` : ""}`,
         ];
       }),
       caption: [

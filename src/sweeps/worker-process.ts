@@ -35,7 +35,8 @@ export type FromWorker =
   | { readonly from: "result"; readonly result: TrialResult }
   | { readonly from: "error"; readonly error: string };
 
-const send = (message: FromWorker) => process.send?.(message);
+// Where whoever gave orders is gone, so is this process in a moment: see below.
+const send = (message: FromWorker) => process.send?.(message, undefined, undefined, () => {});
 
 // What an interrupt of the whole group of processes means is decided by the sweep.
 process.on("SIGINT", () => {});

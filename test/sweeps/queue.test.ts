@@ -1,6 +1,6 @@
 // Sweeps through a real Redis, with coordinators and workers in this process: who may have a sweep, what is counted,
 // what is refused, what is kept. Processes that are killed are in queue-kills.test.ts.
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Redis } from "ioredis";
@@ -11,6 +11,7 @@ import { openQueue, type QueueExecutor, type QueueOptions } from "../../src/swee
 import { inProcess } from "../../src/sweeps/queue/in-process.js";
 import { endSweep, queuedSweeps } from "../../src/sweeps/queue/manage.js";
 import { openStore } from "../../src/sweeps/queue/stores.js";
+import { LOCK_MS, STALLED_MS, TAKEOVER_MS } from "../../src/sweeps/queue/times.js";
 import { type QueueWorkerOptions, serveQueue } from "../../src/sweeps/queue/worker.js";
 import { namedDigest } from "../../src/sweeps/trial-file.js";
 import { hasRedis, RedisServer } from "./redis.js";
@@ -312,6 +313,34 @@ describe.skipIf(!hasRedis)("a queue", () => {
     expect(await running).toMatchObject([{ figures: { loss: 9 }, attempts: 1, worker: "second" }]);
     await queue.close();
     await second.stop();
+  });
+
+  test("the trial of a worker that hangs is another's within the time that the documentation states", async () => {
+    const page = readFileSync("docs/sweeps.md", "utf8");
+    expect(TAKEOVER_MS).toBe(LOCK_MS + 2 * STALLED_MS);
+    expect(page).toContain(`another one has its trial within ${TAKEOVER_MS / 1000} s`);
+    expect(page).toContain(
+      `a lock of ${LOCK_MS / 1000} s, renewed every ${LOCK_MS / 3000} s, and a look at lost locks`,
+    );
+    const queue = await open({ sweep: "times" });
+    const stop = new AbortController();
+    const running = drive(queue, numbered(1), { sweep: "times", signal: stop.signal });
+    running.catch(() => {});
+    const worker = startWorker((_, { signal }) => new Promise((_, failed) => signal.addEventListener("abort", failed)));
+    const client = new Redis(redis.port, "127.0.0.1");
+    // What BullMQ was told, as Redis has it: by itself it takes 30 s for both, and looks twice.
+    const left = (key: string) => client.pttl(`kilograd:jobs:times:${key}`);
+    await until(async () => (await left("trial-0:lock")) > 0, "a lock");
+    for (let look = 0; look < 40; look++) {
+      expect(await left("trial-0:lock")).toBeLessThanOrEqual(LOCK_MS);
+      expect(await left("stalled-check")).toBeLessThanOrEqual(STALLED_MS);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    client.disconnect();
+    stop.abort(new Error("enough"));
+    await expect(running).rejects.toThrow("enough");
+    await queue.close();
+    await worker.stop();
   });
 
   test("Redis is killed and comes back: nothing is lost", async () => {

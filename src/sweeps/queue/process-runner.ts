@@ -1,9 +1,9 @@
 // Attempts in processes of their own, one for each slot of a worker. A trial that crashes takes its process with it,
 // and not the worker, which says so to the queue; one that hangs is ended.
-import { availableParallelism } from "node:os";
 import { KilogradError } from "../../tensor/errors.js";
 import { WorkerProcess } from "../processes.js";
 import { checkCode } from "../run-trial.js";
+import { threadVariables } from "../threads.js";
 import { GRACE_MS } from "./times.js";
 import type { TrialRunner } from "./worker.js";
 
@@ -25,13 +25,12 @@ export async function processRunner(options: ProcessRunnerOptions): Promise<Tria
   const { code, loader, given, slots, silence } = options;
   const idle: WorkerProcess[] = [];
   const all = new Set<WorkerProcess>();
-  // A software adapter uses every core by itself; slots share them. The queue's address is none of a trial's business.
-  const cores = String(Math.max(1, Math.floor(availableParallelism() / slots)));
-  const threads = process.env["LP_NUM_THREADS"] || slots === 1 ? {} : { LP_NUM_THREADS: cores };
+  // The queue's address is none of a trial's business.
+  const environment = { ...threadVariables(slots), KILOGRAD_QUEUE: "" };
   const take = (name: string): WorkerProcess => {
     for (let worker = idle.pop(); worker !== undefined; worker = idle.pop()) if (worker.alive) return worker;
     const start = { loader: loader.href, given, worker: name };
-    const started = new WorkerProcess(start, { ...threads, KILOGRAD_QUEUE: "" });
+    const started = new WorkerProcess(start, environment);
     all.add(started);
     return started;
   };

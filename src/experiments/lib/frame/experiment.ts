@@ -76,6 +76,10 @@ export interface ExperimentOptions {
   readonly set?: readonly string[];
   /** Processes that compute parts which do not need each other, see `ExperimentRun.ahead`; default: none. */
   readonly workers?: number;
+  /** Address of a queue whose workers compute them instead, see `kilograd worker`. */
+  readonly queue?: string;
+  /** What the queue's workers have, too: for parts above 8 MiB. */
+  readonly store?: string;
 }
 
 /** A part of a run that needs no other one, by its name. What it computes is kept as parts. */
@@ -83,14 +87,18 @@ export type Job = readonly [name: string, compute: () => Promise<unknown>];
 
 /** Where jobs of a run are done besides in the run itself. */
 export interface JobPlace {
-  /** Of a worker: it is asked for jobs by name, also for those that are kept already. */
+  /** Of a worker: it is asked for jobs by name. */
   readonly serves?: boolean;
   /** Resolves when all of them are kept. */
   run(jobs: readonly Job[], told: JobsTold): Promise<void>;
 }
 
-/** What a run is told of jobs that are done elsewhere. */
+/** What a run has to jobs that are done elsewhere. */
 export interface JobsTold {
+  /** Whether a job need not be done any more. */
+  isKept(name: string): boolean;
+  /** Files of the parts that the script asked for before it named its jobs: what is done elsewhere may hang on them. */
+  readonly before: readonly string[];
   progress(name: string, share: number): void;
   finished(name: string, seconds: number): void;
 }
@@ -99,6 +107,8 @@ export interface JobsTold {
 export class ExperimentRun<S extends Settings = Settings> {
   private readonly progress: ExperimentProgress;
   private computed = false;
+  /** Names of the parts that the script has asked for. */
+  private readonly asked = new Set<string>();
 
   constructor(
     readonly name: string,
@@ -207,6 +217,7 @@ export class ExperimentRun<S extends Settings = Settings> {
    * @param compute gives JSON with typed arrays anywhere in it; tells its progress; looks at `signal` now and then
    */
   async part<T>(name: string, compute: (progress: PartProgress) => Promise<T>): Promise<T> {
+    this.asked.add(name);
     if (this.work.has(name)) return this.work.read<T>(name);
     return this.tracked(name, async (progress) => {
       const value = await compute(progress);
@@ -223,6 +234,7 @@ export class ExperimentRun<S extends Settings = Settings> {
     name: string,
     { architecture, seed = this.seed, train }: ModelPart<Notes>,
   ): Promise<{ readonly model: Model; readonly notes: Notes }> {
+    this.asked.add(name);
     const path = this.work.pathOf(name);
     if (this.work.has(name)) {
       const file = await readModelFile(path);
@@ -250,13 +262,15 @@ export class ExperimentRun<S extends Settings = Settings> {
    */
   async ahead(jobs: readonly Job[]): Promise<void> {
     if (this.place === undefined) return;
-    const open = this.serves ? jobs : jobs.filter(([name]) => !this.work.has(name));
-    if (open.length === 0) return;
+    const isKept = (name: string) => !this.serves && this.work.has(name);
+    if (jobs.every(([name]) => isKept(name))) return;
     await this.work.begin();
     this.computed = true;
     this.savable(true);
     try {
-      await this.place.run(open, {
+      await this.place.run(jobs, {
+        isKept,
+        before: [...this.asked].map((name) => this.work.pathOf(name)),
         progress: (name, share) => this.live?.progress(name, share),
         finished: (name, seconds) => {
           this.progress.end(name, seconds);
@@ -328,7 +342,7 @@ export async function runExperiment(
     { resume: options.resume ?? false },
   );
   try {
-    const { workers = 1 } = options;
+    const { workers = 1, queue, store } = options;
     const changes = changesOf(settings, experiment.presets[preset]);
     const job = {
       experiment: name,
@@ -339,7 +353,8 @@ export async function runExperiment(
       precision,
       folder: work.path,
     };
-    const place = workers > 1 ? context.jobWorkers?.(job, workers, context.signal) : undefined;
+    const elsewhere = workers > 1 || queue !== undefined;
+    const place = elsewhere ? context.jobWorkers?.(job, { workers, queue, store }, context) : undefined;
     return await runIn(work, experiment, { name, preset, settings, seed, out }, options, context, place);
   } finally {
     await work.release();
@@ -387,7 +402,7 @@ async function runIn(
     readonly seed: number;
     readonly out: string;
   },
-  { dataDir, workers }: ExperimentOptions,
+  { dataDir, workers, queue, store }: ExperimentOptions,
   context: RunContext,
   place: JobPlace | undefined,
 ) {
@@ -417,7 +432,18 @@ async function runIn(
     if (context.signal.aborted) {
       await work.note(run.seconds);
       const again = commandText(["run", name], {
-        ...{ preset, seed, "data-dir": dataDir, ...precisionOption(device), set: changes, workers, out, resume: true },
+        ...{
+          preset,
+          seed,
+          "data-dir": dataDir,
+          ...precisionOption(device),
+          set: changes,
+          workers,
+          store,
+          out,
+          resume: true,
+        },
+        ...(queue !== undefined && { queue: "..." }), // It may hold a password.
       });
       context.say(`What is finished is kept. Go on with\n  ${again}`);
     }

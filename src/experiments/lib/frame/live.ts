@@ -127,8 +127,10 @@ function thinned({ x, y }: Curve): Curve {
   return { x: kept(x), y: kept(y) };
 }
 
-/** Milliseconds between two reloads. */
-const RELOAD_EVERY_MS = 2000;
+/** Milliseconds between two showings. */
+const SHOW_EVERY_MS = 2000;
+/** What drawing may take of the run's time: a page that takes long is shown less often. */
+const DRAWING_SHARE = 0.1;
 /** Milliseconds that browsers have to fetch the report at the end. */
 const FETCH_MS = 3000;
 
@@ -137,6 +139,8 @@ export class LiveServer {
   readonly state: LiveState;
   private timer: NodeJS.Timeout | undefined;
   private report: string | undefined;
+  /** What the page took to draw the last time. */
+  private drawingMs = 0;
   private fetched: (() => void) | undefined;
   private server!: LocalServer;
 
@@ -183,10 +187,20 @@ export class LiveServer {
 
   private changed(): void {
     if (!this.server.hasListeners || this.timer !== undefined) return;
-    this.timer = setTimeout(() => {
-      this.timer = undefined;
-      this.server.tell("changed");
-    }, RELOAD_EVERY_MS).unref();
+    this.timer = setTimeout(
+      () => {
+        this.timer = undefined;
+        this.server.tell("changed");
+      },
+      Math.max(SHOW_EVERY_MS, this.drawingMs / DRAWING_SHARE),
+    ).unref();
+  }
+
+  private drawn(): string {
+    const begun = performance.now();
+    const page = this.state.html(EVENTS);
+    this.drawingMs = performance.now() - begun;
+    return page;
   }
 
   private at(path: string): Served | undefined {
@@ -194,7 +208,7 @@ export class LiveServer {
     const sent = this.report === undefined ? undefined : this.fetched;
     return {
       type: "text/html; charset=utf-8",
-      body: this.report ?? this.state.html(EVENTS),
+      body: this.report ?? this.drawn(),
       ...(sent && { sent }),
     };
   }

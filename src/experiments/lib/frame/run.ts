@@ -11,6 +11,13 @@ import type { CommandOptions } from "../report/text.js";
 import type { JobPlace, WorkerRun } from "./experiment.js";
 import type { LiveState } from "./live.js";
 
+/** Workers of this machine, or those of a queue where one is named. */
+export interface JobWorkers {
+  readonly workers: number;
+  readonly queue?: string | undefined;
+  readonly store?: string | undefined;
+}
+
 /** What a run is given by the command line. */
 export interface RunContext {
   /** The adapter's device, opened when first asked for with these options. Whoever made the context destroys it. */
@@ -23,8 +30,8 @@ export interface RunContext {
   readonly say: (message: string) => void;
   /** Where a browser looks on. */
   readonly live?: LiveState;
-  /** Makes the processes of `ExperimentOptions.workers`; without it a run computes everything itself. */
-  readonly jobWorkers?: (run: WorkerRun, workers: number, signal: AbortSignal) => JobPlace;
+  /** Where jobs are done that are not the run's own; without it a run computes everything itself. */
+  readonly jobWorkers?: (run: WorkerRun, where: JobWorkers, context: RunContext) => JobPlace;
   /** Whether progress is shown to nobody: that of a trial among many. */
   readonly quiet?: boolean;
 }
