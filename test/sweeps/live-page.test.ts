@@ -1,5 +1,6 @@
 // The page of a sweep of 1,000 trials in Chromium, while it grows: it shows what comes without being loaded anew, keeps
-// what its reader did, fits a phone, and ends as the report.
+// what its reader did, and fits a phone. With KILOGRAD_TEST_PICTURES=FOLDER it leaves pictures there, and tasks.json:
+// milliseconds of the page's tasks above 50 ms, at first and while it grew.
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Browser, chromium, type Page } from "playwright-core";
@@ -146,12 +147,7 @@ describe.skipIf(program === undefined)("in Chromium", { timeout: 600_000 }, () =
     await page.close();
   });
 
-  test("at the end the page is the report", async () => {
-    const page = await open(1100);
-    await shown(page, "1,001");
-    await live.finish(sweepPage(state));
-    await page.waitForFunction(() => document.documentElement.dataset["reload"] === undefined);
+  test("nothing went wrong on any of them", () => {
     expect(problems).toEqual([]);
-    await page.close();
   });
 });

@@ -129,8 +129,9 @@ function thinned({ x, y }: Curve): Curve {
 
 /** Milliseconds between two showings. */
 const SHOW_EVERY_MS = 2000;
-/** What drawing may take of the run's time: a page that takes long is shown less often. */
+/** What drawing may take of the run's time: a page that takes long is shown less often, but at least every 15 s. */
 const DRAWING_SHARE = 0.1;
+const MOST_MS = 15_000;
 /** Milliseconds that browsers have to fetch the report at the end. */
 const FETCH_MS = 3000;
 
@@ -192,7 +193,7 @@ export class LiveServer {
         this.timer = undefined;
         this.server.tell("changed");
       },
-      Math.max(SHOW_EVERY_MS, this.drawingMs / DRAWING_SHARE),
+      Math.min(MOST_MS, Math.max(SHOW_EVERY_MS, this.drawingMs / DRAWING_SHARE)),
     ).unref();
   }
 
