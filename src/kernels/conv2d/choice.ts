@@ -156,11 +156,13 @@ export function hardwareTiling(profile: TuningProfile, geometry: Conv2dGeometry)
 }
 
 /**
- * Windows that pay for filling a product's panels, and elements that keep a few cores busy with the kernel gradient.
+ * Windows that pay for filling a product's panels, and elements that keep a few cores busy with the kernel gradient. A
+ * window of one pixel is a row of a matrix as it lies: fewer pay.
  */
-const LEAST_WINDOWS = 128;
-const LEAST_ELEMENTS = 128;
-const LEAST_OUTPUTS = 32;
+const LEAST = {
+  windows: { windows: 128, elements: 128, outputs: 32 },
+  pixels: { windows: 32, elements: 16, outputs: 16 },
+};
 
 /**
  * Whether a convolution that does not go by Winograd goes by products over windows (products.ts). That takes windows
@@ -173,10 +175,11 @@ export function goesByProducts(profile: TuningProfile, geometry: Conv2dGeometry)
   const fits = ({ input, output, kernel, stride, dilation, padding }: WindowAxis) =>
     dilation === 1 && padding === 0 && (output - 1) * stride + kernel <= input;
   if (family !== "software" || !fits(y) || !fits(x)) return false;
-  if (inputs % 4 !== 0 || outputs % 4 !== 0 || outputs < LEAST_OUTPUTS) return false;
+  const least = y.kernel * x.kernel === 1 ? LEAST.pixels : LEAST.windows;
+  if (inputs % 4 !== 0 || outputs % 4 !== 0 || outputs < least.outputs) return false;
   const windows = batch * y.output * x.output;
   const elements = y.kernel * x.kernel * inputs;
-  if (windows < LEAST_WINDOWS || elements < LEAST_ELEMENTS) return false;
+  if (windows < least.windows || elements < least.elements) return false;
   const bytes = 4 * Math.max(batch * y.input * x.input * inputs, windows * outputs, elements * outputs);
   return bytes <= maxBindingBytes;
 }
