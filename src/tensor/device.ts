@@ -63,6 +63,8 @@ export abstract class Storage {
   private references = 1;
   /** How often its content was changed, and by what last: a tape compares it with that of the moment it relied on. */
   version = 0;
+  /** It is given new content before every run of a recorded step that reads it. */
+  renewed = false;
   changedBy = "";
 
   constructor(

@@ -132,6 +132,7 @@ export class StepPlan {
     let recording = this.recordings.get(key);
     if (recording === undefined) {
       const inputs = values.map((value) => keep(empty(this.device, value.shape, dtypeOf(value))));
+      for (const { storage } of inputs) storage.renewed = true;
       recording = { inputs, runs: 0, step: undefined };
       const [oldest] = this.recordings;
       if (this.recordings.size >= MOST_RECORDED && oldest !== undefined) this.drop(...oldest);

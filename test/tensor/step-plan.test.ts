@@ -57,6 +57,46 @@ test("a replay runs the function's kernels, not the function", async () => {
   plan.dispose();
 });
 
+test("what reads nothing that changes runs again only when somebody has changed that", async () => {
+  const weights = tensor(device, host(3, 5, 9).values, { shape: [3, 5] });
+  const offset = tensor(device, [1, 2, 3, 4, 5]);
+  // Twice the weights stays; their sum with the offset is returned, and could be changed; exp of x changes.
+  const plan = new StepPlan(device, (x) => [matmul(x!, mul(weights, 2)), add(weights, offset)]);
+  const x = host(4, 3, 1);
+  const step = async () => {
+    const before = device.counters.dispatches;
+    const [product, shifted] = plan.run(x);
+    const dispatches = device.counters.dispatches - before;
+    return { dispatches, product: await valuesOf(product!), shifted: await valuesOf(shifted!) };
+  };
+  const expected = async () => ({
+    product: await valuesOf(matmul(tensor(device, x.values, { shape: x.shape }), mul(weights, 2))),
+    shifted: await valuesOf(add(weights, offset)),
+  });
+  const runs = [await step(), await step(), await step()];
+  expect(runs.map(({ dispatches }) => dispatches)).toEqual([3, 3, 2]);
+  expect(runs[2]).toEqual({ dispatches: 2, ...(await expected()) });
+  // By the host, by a kernel, and by another recorded step.
+  weights.assign(host(3, 5, 4).values);
+  expect(await step()).toEqual({ dispatches: 3, ...(await expected()) });
+  expect((await step()).dispatches).toBe(2);
+  runInto(storeRowKernel, [tensor(device, [7, 8, 9, 10, 11])], [weights], { row: 1 });
+  expect(await step()).toEqual({ dispatches: 3, ...(await expected()) });
+  weights.requiresGrad = true;
+  const optimizer = sgd({ learningRate: 0.5 });
+  const training = new StepPlan(device, (x) => {
+    const loss = sum(matmul(x!, weights));
+    backward(loss);
+    optimizer.step([weights]);
+    return [];
+  });
+  for (let i = 0; i < 4; i++) {
+    training.run(x);
+    expect(await step()).toEqual({ dispatches: 3, ...(await expected()) });
+  }
+  for (const each of [plan, training, optimizer]) each.dispose();
+});
+
 test("what changes from step to step is asked for anew, in order", async () => {
   const make = (eager: boolean) => {
     const w = tensor(device, host(4, 6, 1).values, { shape: [4, 6] });

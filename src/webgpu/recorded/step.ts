@@ -23,6 +23,7 @@ import type { Queue } from "../queue.js";
 import { COUNTERS_BYTES, type Group, groupsOf } from "./groups.js";
 import { StepMemory } from "./memory.js";
 import { mergedDispatch } from "./merged-text.js";
+import { isStale, type Steady, steadyCommands } from "./steady.js";
 
 /** A storage of the WebGPU device, as far as a step must know it. */
 export interface PlannedStorage extends Storage {
@@ -74,7 +75,9 @@ export class GpuStep implements RecordedStep {
   private parametersChange = false;
   private uploaded = false;
   private runs = 0;
-  /** The commands in an order of the same results, those that can be one in a group. */
+  /** Commands whose results stay the same from run to run, unless somebody changes what they read. */
+  private steady: Steady = { commands: [], sources: new Map() };
+  /** The others in an order of the same results, those that can be one in a group. */
   private groups: readonly Group<DispatchCommand>[] = [];
   /** Counters of each group of several stages. */
   private counters: PooledBuffer | undefined;
@@ -224,14 +227,17 @@ export class GpuStep implements RecordedStep {
       }
     }
     for (const storage of this.changed.keys()) if (!storage.alive) this.changed.delete(storage);
+    const alive = [...this.made].flatMap((storage) => (storage.alive ? [storage.buffer] : []));
+    this.steady = this.findSteady(alive);
     // In the order of the groups from the first time on: they decide what is needed at the same time.
-    this.groups = this.findGroups();
-    this.commands.splice(0, this.commands.length, ...this.groups.flat(2));
+    const steady = new Set(this.steady.commands);
+    this.groups = this.findGroups(this.commands.filter((command) => !steady.has(command)));
+    this.commands.splice(0, this.commands.length, ...steady, ...this.groups.flat(2));
     const buffersOf = ({ dispatch }: DispatchCommand) => dispatch.bindings.map(({ view }) => view.buffer);
     this.memory.place(
       this.groups.map((group) => group.flat().flatMap(buffersOf)),
-      [...this.made].flatMap(({ alive, buffer }) => (alive ? [buffer] : [])),
-      this.written.keys(),
+      alive,
+      [...this.written.keys(), ...this.steady.commands.flatMap(buffersOf)],
     );
     for (const command of this.commands) this.device.programs.bind(command);
     for (const [buffer, values] of this.written) this.device.gpu.queue.writeBuffer(buffer.gpu, buffer.offset, values);
@@ -243,15 +249,28 @@ export class GpuStep implements RecordedStep {
       isSingle(group) || this.device.programs.isPrepared(MERGED, this.mergedDispatch(k));
     if (this.groups.every(isThere)) this.merged = this.mergedCommands();
     this.bindParameters();
-    this.submit();
+    this.submit(true);
   }
 
-  private findGroups(): Group<DispatchCommand>[] {
+  private findSteady(outputs: readonly PooledBuffer[]): Steady {
+    const { changed } = this;
+    const before = new Map([...this.external].map(([storage, buffer]) => [buffer, storage]));
+    return steadyCommands(this.commands, {
+      isParameterised: (command) => this.places.has(command),
+      sourceOf(buffer) {
+        const storage = before.get(buffer);
+        return storage === undefined || storage.renewed || changed.has(storage) ? undefined : storage;
+      },
+      outputs: new Set(outputs.map(({ root }) => root)),
+    });
+  }
+
+  private findGroups(all: readonly DispatchCommand[]): Group<DispatchCommand>[] {
     const { profile } = this.device;
-    const calls = [...new Set(this.commands.map(({ call }) => call))];
+    const calls = [...new Set(all.map(({ call }) => call))];
     const flops = calls.reduce((sum, { flops }) => sum + (flops?.() ?? 0), 0);
-    if (profile.workers !== undefined && flops > MOST_FLOPS) return this.commands.map((command) => [[command]]);
-    return groupsOf(this.commands, profile);
+    if (profile.workers !== undefined && flops > MOST_FLOPS) return all.map((command) => [[command]]);
+    return groupsOf(all, profile);
   }
 
   private bindParameters(): void {
@@ -326,7 +345,8 @@ export class GpuStep implements RecordedStep {
     this.submit();
   }
 
-  private submit(): void {
+  /** Submits the commands of a run, and those that are steady where what they read has changed. */
+  private submit(steadyToo = isStale(this.steady)): void {
     const { gpu, queue } = this.device;
     const { buffer, group } = this.parameterMemory!;
     if ((this.parametersChange || !this.uploaded) && this.parameters.bytes > 0) {
@@ -335,9 +355,12 @@ export class GpuStep implements RecordedStep {
     }
     const { timer } = queue;
     // To be timed one by one they run one by one.
-    const commands = timer?.each === "dispatch" ? this.commands : (this.merged ?? this.commands);
-    queue.submitStep(this.commands, commands.length, (encoder) => {
-      if (commands === this.merged && this.counters !== undefined) encoder.clearBuffer(this.counters.gpu);
+    const single = timer?.each === "dispatch" || this.merged === undefined;
+    const every = single ? this.commands.slice(this.steady.commands.length) : this.merged!;
+    const recorded = steadyToo ? this.commands : this.commands.slice(this.steady.commands.length);
+    const commands = steadyToo ? [...this.steady.commands, ...every] : every;
+    queue.submitStep(recorded, commands.length, (encoder) => {
+      if (!single && this.counters !== undefined) encoder.clearBuffer(this.counters.gpu);
       encode(encoder, commands, group, timer);
     });
   }
