@@ -16,8 +16,7 @@ import { openDevice } from "../src/webgpu/open-device.js";
 export const cpu = new CpuDevice();
 
 const probe = await openDevice("webgpu");
-const { subgroupMinSize, subgroupMaxSize } = probe.adapter.info;
-const eightLanes = probe.adapter.features.has("subgroups") && subgroupMinSize === 8 && subgroupMaxSize === 8;
+const hasLanes = probe.profile.lanes !== undefined;
 probe.destroy();
 
 /** Describes `body` once per tuning profile; one that this adapter cannot run is reported as skipped. */
@@ -26,7 +25,7 @@ export function describeProfiles(
   profiles: readonly ("software" | "hardware")[] = ["software", "hardware"],
 ): void {
   for (const profile of profiles) {
-    describe.skipIf(profile === "software" && !eightLanes)(`${profile} profile`, () => {
+    describe.skipIf(profile === "software" && !hasLanes)(`${profile} profile`, () => {
       let device: WebGpuDevice;
       beforeAll(async () => {
         device = await openDevice("webgpu", { profile });

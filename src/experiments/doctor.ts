@@ -13,7 +13,7 @@ import type { Device } from "../tensor/device.js";
 import { RandomStream } from "../tensor/random.js";
 import { tensor } from "../tensor/tensor.js";
 import type { WebGpuDevice } from "../webgpu/device.js";
-import { SUBGROUP_LANES } from "../webgpu/family.js";
+import { subgroupLanes } from "../webgpu/family.js";
 import { choicesInUse } from "../webgpu/tuning.js";
 import { describeAdapter, type RunContext, versions } from "./lib/frame/run.js";
 
@@ -57,7 +57,7 @@ export async function doctor(context: RunContext) {
     limits: Object.fromEntries(LIMITS.map((name) => [name, limits[name]])),
     profile: {
       ...device.profile,
-      subgroupSize: device.profile.family === "software" ? SUBGROUP_LANES : null,
+      subgroupSize: device.profile.family === "software" ? subgroupLanes(device.profile) : null,
       matrices: device.profile.matrices ?? null,
     },
     tuning: choicesInUse(device.profile),

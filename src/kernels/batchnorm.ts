@@ -15,6 +15,7 @@
 // invocation. On profile "software" an invocation owns a column of a part; on "hardware" a workgroup of 256 owns a tile
 // of columns of a part, and sums are added over its row lanes in shared memory.
 import { type CpuView, defineKernel } from "../tensor/kernel.js";
+import { subgroupLanes } from "../webgpu/family.js";
 import { type Binding, type GpuCall, type GpuView, GRID_INDEX, gridOf } from "../webgpu/program.js";
 import { typed, unlessNan } from "./ieee.js";
 import { CHAIN, longLoop, ONE } from "./long-sums.js";
@@ -95,7 +96,7 @@ function cutForElements(call: Pick<GpuCall<unknown>, "profile">, x: GpuView): Cu
 
 function walk(call: GpuCall<unknown>, x: GpuView, { chunk, parts }: Cut, text: Walk): void {
   const { rows, width, columns, software, across, rowLanes } = layout(call, x);
-  const size = software ? 8 : across * rowLanes;
+  const size = software ? subgroupLanes(call.profile) : across * rowLanes;
   const type = width === 4 ? "vec4f" : "f32";
   const tiles = Math.ceil(columns / across);
   const items = software ? columns * parts : tiles * parts;
@@ -119,7 +120,7 @@ function walk(call: GpuCall<unknown>, x: GpuView, { chunk, parts }: Cut, text: W
           : `\nvar<workgroup> sums_a: array<V, ${size}>;\nvar<workgroup> sums_b: array<V, ${size}>;`
       }`,
       body: /* wgsl */ `
-  let item = ${GRID_INDEX}${software ? " * 8 + lane" : ""};
+  let item = ${GRID_INDEX}${software ? ` * ${size} + lane` : ""};
   let column = ${software ? "item % u.columns" : `item % u.tiles * ${across} + lane % ${across}`};
   let part = item / ${software ? "u.columns" : "u.tiles"};
   let first = part * u.chunk;
@@ -163,7 +164,7 @@ function walk(call: GpuCall<unknown>, x: GpuView, { chunk, parts }: Cut, text: W
     ],
     sizes: { rows, columns, tiles, parts, chunk },
     numbers: { ...text.numbers, ...(long && ONE) },
-    workgroups: gridOf(software ? Math.ceil(items / 8) : items),
+    workgroups: gridOf(software ? Math.ceil(items / size) : items),
   });
 }
 

@@ -1,4 +1,5 @@
-// Matrix products of the software profile for tall A. A panel of B, `depth` k by 32 or 64 columns, stays in the
+// Matrix products of the software profile for tall A. A panel of B, `depth` k by one or two vectors of columns (4 a
+// lane: 32 or 64 on lavapipe, of which this file speaks, 16 or 32 in subgroups of four lanes), stays in the
 // subgroup's private memory while the rows of A go by, one row per trip.
 //
 //   trip m:  C[m, 0..31] += sum over depth k of A[m, k] B[k, 0..31],  lane l holds the columns 4 l + {0, 1, 2, 3},
@@ -15,8 +16,7 @@
 // the compiler moves additions past those and spills every product. An activation outside of a branch has that effect,
 // too.
 
-import type { TuningProfile } from "../webgpu/family.js";
-import { SUBGROUP_LANES } from "../webgpu/family.js";
+import { type SubgroupLanes, subgroupLanes, type TuningProfile } from "../webgpu/family.js";
 import type { Binding, GpuCall } from "../webgpu/program.js";
 import { type Choice, tuned } from "../webgpu/tuning.js";
 import { activationWgsl } from "./activation.js";
@@ -32,8 +32,8 @@ import { rolledLoop } from "./rolled.js";
 import { repeat } from "./subgroup-tile.js";
 import { inWindow, NEXT_WINDOW, startWindows } from "./window-rows.js";
 
-/** Columns of a vector, of which a panel has one or two. */
-export const PANEL_COLUMNS = 32;
+/** Columns of a vector, of which a panel has one or two; and k that one vec4 load of a row of A covers. */
+export const vectorWidth = (lanes: SubgroupLanes) => 4 * lanes;
 /**
  * How products with many rows of A [M, K] are computed: in panels of at most so many k by so many columns, or in tiles.
  * A panel of 128 by 64 is 32 KiB, most of a first-level cache. Wide panels only where they pay.
@@ -42,8 +42,6 @@ export const TALL_FORM: Choice<"panels of 128 by 64" | "panels of 128 by 32" | "
   name: "matmul, A [M, K]",
   options: ["panels of 128 by 64", "panels of 128 by 32", "panels of 64 by 32", "tiles"],
 };
-/** k that one vec4 load of a row of A covers. */
-export const LOAD_DEPTH = 4 * SUBGROUP_LANES;
 
 /** Whether the panel form suits a shape: enough rows to pay for filling panels, enough columns to use the lanes. */
 export function panelSuits({ m, n, k }: Pick<Product, "m" | "n" | "k">, profile: TuningProfile): boolean {
@@ -70,11 +68,12 @@ type Shape = Pick<Product, "m" | "n" | "k" | "batch">;
 /** The panel's vectors of 32 columns: two where that pads no more columns and leaves enough workgroups. */
 function panelVectors({ m, n, k, batch }: Shape, profile: TuningProfile): 1 | 2 {
   const padded = (columns: number) => Math.ceil(n / columns) * columns;
+  const width = vectorWidth(subgroupLanes(profile));
   const wide =
     tuned(profile, TALL_FORM) === "panels of 128 by 64" &&
-    0.9 * padded(2 * PANEL_COLUMNS) <= padded(PANEL_COLUMNS) &&
+    0.9 * padded(2 * width) <= padded(width) &&
     m * n * k * batch >= WIDE_WORK &&
-    Math.ceil(n / (2 * PANEL_COLUMNS)) * batch * Math.floor(m / LEAST_ROWS) >= LEAST_WORKGROUPS;
+    Math.ceil(n / (2 * width)) * batch * Math.floor(m / LEAST_ROWS) >= LEAST_WORKGROUPS;
   return wide ? 2 : 1;
 }
 
@@ -84,6 +83,7 @@ export interface PanelSize {
   readonly depth: number;
   /** Its columns, in vectors. */
   readonly vectors: 1 | 2;
+  readonly lanes: SubgroupLanes;
 }
 
 /** What a panel's WGSL depends on. */
@@ -101,7 +101,7 @@ export const panelArrays = ({ depth, vectors }: PanelSize) =>
   repeat(4, (i) => `var b${i}: array<f32, ${vectors * depth}>;`);
 
 /** Statements that fill the panel from k0 on, zeros beyond kEnd. */
-export function fillPanel(transposedB: boolean, { vectors }: PanelSize): string {
+export function fillPanel(transposedB: boolean, { vectors, lanes }: PanelSize): string {
   const put = (at: string, component: (i: number) => string) =>
     `{ let at = ${at}; ${[0, 1, 2, 3].map((i) => `b${i}[at] = ${component(i)};`).join(" ")} }`;
   const fill = transposedB
@@ -123,7 +123,7 @@ export function fillPanel(transposedB: boolean, { vectors }: PanelSize): string 
   // A loop with a constant number of trips would be unrolled.
   return vectors === 1
     ? `{ let beside = 0u; let first = 0u; ${fill} }`
-    : `for (var v = 0u; v < u.vectors; v++) { let beside = v * ${PANEL_COLUMNS}u; let first = v * u.depth; ${fill} }`;
+    : `for (var v = 0u; v < u.vectors; v++) { let beside = v * ${vectorWidth(lanes)}u; let first = v * u.depth; ${fill} }`;
 }
 
 /** Sums of a row for each vector. */
@@ -131,16 +131,17 @@ const chains = ({ vectors }: PanelSize) => 2 / vectors;
 
 /** Statements that add the products of one row of A, whose loads lie in a0, a1, ..., to `start(v)`, and give y0, y1. */
 export function multiplyRow(size: PanelSize, start: (vector: number) => string): string {
-  const { depth, vectors } = size;
-  // Component i of lane l of a{p} is k = 32 p + 4 l + i. Lane by lane, so that a shuffle's index serves several in a
+  const { depth, vectors, lanes } = size;
+  const width = vectorWidth(lanes);
+  // Component i of lane l of a{p} is k = width p + 4 l + i. Lane by lane, so that a shuffle's index serves several in a
   // row.
-  const lane = (k: number) => (k >> 2) % SUBGROUP_LANES;
+  const lane = (k: number) => (k >> 2) % lanes;
   const eachSum = (text: (v: number, chain: number) => string) =>
     repeat(vectors, (v) => repeat(chains(size), (chain) => text(v, chain)));
   const products = Array.from({ length: depth }, (_, k) => k)
     .sort((x, y) => lane(x) - lane(y))
     .map((k, step) => {
-      const scalar = `subgroupShuffle(a${Math.floor(k / LOAD_DEPTH)}.${"xyzw"[k % 4]}, ${lane(k)}u)`;
+      const scalar = `subgroupShuffle(a${Math.floor(k / width)}.${"xyzw"[k % 4]}, ${lane(k)}u)`;
       const chain = step % chains(size);
       const add = (v: number, factor: string) => {
         const element = v * depth + k;
@@ -155,13 +156,14 @@ ${repeat(vectors, (v) => `var y${v} = ${Array.from({ length: chains(size) }, (_,
 }
 
 function body(panel: Panel): string {
-  const { depth, vectors, single, transposedB, bias, windows } = panel;
-  const loads = Math.ceil(depth / LOAD_DEPTH);
-  const at = (p: number) => (windows ? `ia + e${p}` : `ia + ${SUBGROUP_LANES * p}u`);
-  const each = (text: (v: number, columns: number) => string) => repeat(vectors, (v) => text(v, v * PANEL_COLUMNS));
+  const { depth, vectors, lanes, single, transposedB, bias, windows } = panel;
+  const width = vectorWidth(lanes);
+  const loads = Math.ceil(depth / width);
+  const at = (p: number) => (windows ? `ia + e${p}` : `ia + ${lanes * p}u`);
+  const each = (text: (v: number, columns: number) => string) => repeat(vectors, (v) => text(v, v * width));
   return /* wgsl */ `
   ${PRODUCT_PREAMBLE}
-  let column = group.x * ${vectors * PANEL_COLUMNS}u + 4u * lane;
+  let column = group.x * ${vectors * width}u + 4u * lane;
   let mBegin = group.y * u.rows;
   let mEnd = min(mBegin + u.rows, u.m);
   ${each((v, columns) => `let stored${v} = column + ${columns}u < u.n;`)}
@@ -177,12 +179,12 @@ function body(panel: Panel): string {
     ${
       windows
         ? `${startWindows("aBase / 4u", "mBegin")}
-    ${repeat(loads, (p) => `let e${p} = ${inWindow(`kLane / 4u + ${SUBGROUP_LANES * p}u`)};`)}`
+    ${repeat(loads, (p) => `let e${p} = ${inWindow(`kLane / 4u + ${lanes * p}u`)};`)}`
         : "var ia = aPanel / 4u + lane;"
     }
     var ic = (cBase + mBegin * u.cStride + column) / 4u;
     for (var m = mBegin; m < mEnd; m++) {
-      ${repeat(loads, (p) => `let a${p} = select(vec4f(), a[${at(p)}], kLane + ${LOAD_DEPTH * p}u < kEnd);`)}
+      ${repeat(loads, (p) => `let a${p} = select(vec4f(), a[${at(p)}], kLane + ${width * p}u < kEnd);`)}
       ${each((v) => `var before${v} = start${v};`)}
       ${single ? "" : `if (k0 > kBegin) { ${each((v, columns) => `before${v} = c[ic + ${columns / 4}u];`)} }`}
       ${multiplyRow(panel, (v) => `before${v}`)}
@@ -213,7 +215,7 @@ function rowBlocks(m: number, tiles: number): number {
 /** Pieces into which k is cut where the rows alone do not make enough workgroups. */
 export function panelSplits(shape: Shape, profile: TuningProfile): number {
   const { m, n, k, batch } = shape;
-  const tiles = Math.ceil(n / (PANEL_COLUMNS * panelVectors(shape, profile))) * batch;
+  const tiles = Math.ceil(n / (vectorWidth(subgroupLanes(profile)) * panelVectors(shape, profile))) * batch;
   const workgroups = tiles * rowBlocks(m, tiles);
   if (workgroups > 1 && m * n * k * batch < LEAST_WORK) return 1;
   return Math.max(1, Math.min(Math.ceil(WANTED_WORKGROUPS / workgroups), Math.floor(k / LEAST_DEPTH)));
@@ -225,7 +227,8 @@ export function runPanels(call: GpuCall<MatmulParams>, product: Product): void {
   const depth = panelDepth(Math.min(k, kStep), call.profile);
   const single = kStep <= depth;
   const vectors = panelVectors(product, call.profile);
-  const columns = PANEL_COLUMNS * vectors;
+  const lanes = subgroupLanes(call.profile);
+  const columns = vectorWidth(lanes) * vectors;
   const a = packed(call, product, depth);
   const windows = a.windows !== undefined;
   const rows = Math.ceil(m / rowBlocks(m, Math.ceil(n / columns) * batch));
@@ -233,10 +236,10 @@ export function runPanels(call: GpuCall<MatmulParams>, product: Product): void {
   call.dispatch({
     key: ["panel", vectors === 2 ? `${depth}x${columns}` : depth, ...traits].filter(Boolean).join(" "),
     program: () => ({
-      workgroupSize: [SUBGROUP_LANES],
+      workgroupSize: [lanes],
       subgroups: true,
       declarations: activationWgsl(activation, "vec4f"),
-      body: body({ depth, vectors, single, transposedB: b.transposed, bias: bias !== undefined, windows }),
+      body: body({ depth, vectors, lanes, single, transposedB: b.transposed, bias: bias !== undefined, windows }),
     }),
     bindings: [
       { name: "a", view: a.view, type: "vec4f" },
@@ -312,17 +315,18 @@ function packed(call: GpuCall<MatmulParams>, product: Product, depth: number): P
     });
   } else {
     const step = Math.ceil(m / Math.ceil(WANTED_WORKGROUPS / panels));
+    const lanes = subgroupLanes(call.profile);
     call.dispatch({
       key: "pack",
       program: () => ({
-        workgroupSize: [SUBGROUP_LANES],
+        workgroupSize: [lanes],
         subgroups: true,
         body: /* wgsl */ `
   let end = min(u.depth, u.k - group.x * u.depth);
   for (var m = group.y * u.step; m < min(u.m, (group.y + 1u) * u.step); m++) {
     let ia = u.aOffset + m * u.aStride + group.x * u.depth;
     let ip = (group.x * u.rows + m) * u.depth;
-    for (var k = lane; k < end; k += ${SUBGROUP_LANES}u) { packed[ip + k] = a[ia + k]; }
+    for (var k = lane; k < end; k += ${lanes}u) { packed[ip + k] = a[ia + k]; }
   }`,
       }),
       bindings,

@@ -1,14 +1,14 @@
-// Matrix products of the software profile. One subgroup of eight lanes per workgroup holds a register tile of C (see
-// subgroup-tile.ts). It reads A and B straight from their buffers and stores the tile once. No shared memory.
+// Matrix products of the software profile. One subgroup of L lanes (8 on lavapipe) per workgroup holds a register tile
+// of C (see subgroup-tile.ts). It reads A and B straight from their buffers and stores the tile once. No shared memory.
 //
 // Loads are the cost, so each storage order has its own way of filling the registers:
-//   A [K, M]: one vec4 per 32 rows and k.  A [M, K]: one vec4 per 8 rows and 4 k, rotated.
-//   B [K, N]: one vec4 per 32 columns and k.  B [N, K]: four vec4 per 32 columns and 4 k, rotated.
-// Component i of lane l is then column 8 i + l of that B [N, K], so C is stored element by element.
+//   A [K, M]: one vec4 per 4 L rows and k.  A [M, K]: one vec4 per L rows and 4 k, rotated.
+//   B [K, N]: one vec4 per 4 L columns and k.  B [N, K]: four vec4 per 4 L columns and 4 k, rotated.
+// Component i of lane l is then column L i + l of that B [N, K], so C is stored element by element.
 // Rows that do not begin on a multiple of four elements are read element by element.
 // Rows and columns beyond M and N are computed from whatever lies there and not stored.
 
-import { SUBGROUP_LANES } from "../webgpu/family.js";
+import { type SubgroupLanes, subgroupLanes, type TuningProfile } from "../webgpu/family.js";
 import type { GpuCall } from "../webgpu/program.js";
 import { type Choice, tuned } from "../webgpu/tuning.js";
 import { activationWgsl } from "./activation.js";
@@ -52,10 +52,10 @@ interface Loader {
 }
 
 /** A [K, M] whose rows are windows of images: where a lane's elements lie in a window is the same for all. */
-function windowLoader(registers: number): Loader {
+function windowLoader(registers: number, lanes: SubgroupLanes): Loader {
   return {
     start: `${startWindows("aBase / 4u", "kBegin")}
-${repeat(registers, (g) => `let e${g} = ${inWindow(`(m0 / 4u + lane + ${8 * g}u)`)};`)}`,
+${repeat(registers, (g) => `let e${g} = ${inWindow(`(m0 / 4u + lane + ${lanes * g}u)`)};`)}`,
     prepare: (steps) => repeat(steps, (step) => `let row${step} = ia; ${NEXT_WINDOW}`),
     vectors: (step) => Array.from({ length: registers }, (_, g) => [`a${g}`, `a[row${step} + e${g}]`]),
     next: "",
@@ -64,57 +64,58 @@ ${repeat(registers, (g) => `let e${g} = ${inWindow(`(m0 / 4u + lane + ${8 * g}u)
 
 function leftLoader(tile: SubgroupTile, layout: LeftLayout, aligned: boolean): Loader {
   const registers = leftRegisters(tile, layout);
+  const { lanes } = tile;
   if (layout === "k-major") {
     return aligned
       ? {
           start: "var ia = (aBase + kBegin * u.aStride + m0) / 4u + lane; let aStep = u.aStride / 4u;",
           vectors: (step) =>
-            Array.from({ length: registers }, (_, g) => [`a${g}`, `a[ia + ${step}u * aStep + ${8 * g}u]`]),
+            Array.from({ length: registers }, (_, g) => [`a${g}`, `a[ia + ${step}u * aStep + ${lanes * g}u]`]),
           next: "ia += aStep;",
         }
       : {
           start: "var ia = aBase + kBegin * u.aStride + m0 + 4u * lane; let aStep = u.aStride;",
-          each: repeat(registers, (g) => `let a${g} = ${fourScalars("a", `ia + ${32 * g}u`, "1u")};`),
+          each: repeat(registers, (g) => `let a${g} = ${fourScalars("a", `ia + ${4 * lanes * g}u`, "1u")};`),
           next: "ia += aStep;",
         };
   }
   return aligned
     ? {
-        start: "var ia = (aBase + (m0 + lane) * u.aStride + kBegin) / 4u; let aGroup = 2u * u.aStride;",
+        start: `var ia = (aBase + (m0 + lane) * u.aStride + kBegin) / 4u; let aGroup = ${lanes / 4}u * u.aStride;`,
         quad: `${repeat(registers, (g) => `var a${g} = a[ia + ${g}u * aGroup];`)}\nia++;`,
         next: rotate(tile),
       }
     : {
-        start: "var ia = aBase + (m0 + lane) * u.aStride + kBegin; let aGroup = 8u * u.aStride;",
+        start: `var ia = aBase + (m0 + lane) * u.aStride + kBegin; let aGroup = ${lanes}u * u.aStride;`,
         each: repeat(registers, (g) => `let a${g} = vec4f(a[ia + ${g}u * aGroup]);`),
         next: "ia++;",
       };
 }
 
-function rightLoader({ vectors }: SubgroupTile, transposed: boolean, aligned: boolean): Loader {
+function rightLoader({ vectors, lanes }: SubgroupTile, transposed: boolean, aligned: boolean): Loader {
   if (!transposed) {
     return aligned
       ? {
           start: "var ib = (bBase + kBegin * u.bStride + n0) / 4u + lane; let bStep = u.bStride / 4u;",
           vectors: (step) =>
-            Array.from({ length: vectors }, (_, v) => [`b${v}`, `b[ib + ${step}u * bStep + ${8 * v}u]`]),
+            Array.from({ length: vectors }, (_, v) => [`b${v}`, `b[ib + ${step}u * bStep + ${lanes * v}u]`]),
           next: "ib += bStep;",
         }
       : {
           start: "var ib = bBase + kBegin * u.bStride + n0 + 4u * lane; let bStep = u.bStride;",
-          each: repeat(vectors, (v) => `let b${v} = ${fourScalars("b", `ib + ${32 * v}u`, "1u")};`),
+          each: repeat(vectors, (v) => `let b${v} = ${fourScalars("b", `ib + ${4 * lanes * v}u`, "1u")};`),
           next: "ib += bStep;",
         };
   }
   return aligned
     ? {
-        start: "var ib = (bBase + (n0 + lane) * u.bStride + kBegin) / 4u; let bGroup = 2u * u.bStride;",
+        start: `var ib = (bBase + (n0 + lane) * u.bStride + kBegin) / 4u; let bGroup = ${lanes / 4}u * u.bStride;`,
         quad: `${repeat(4 * vectors, (g) => `var w${g} = b[ib + ${g}u * bGroup];`)}\nib++;`,
         each: repeat(vectors, (v) => `let b${v} = vec4f(${[0, 1, 2, 3].map((i) => `w${4 * v + i}.x`).join(", ")});`),
         next: repeat(4 * vectors, (g) => `w${g} = w${g}.yzwx;`),
       }
     : {
-        start: "var ib = bBase + (n0 + lane) * u.bStride + kBegin; let bGroup = 8u * u.bStride;",
+        start: `var ib = bBase + (n0 + lane) * u.bStride + kBegin; let bGroup = ${lanes}u * u.bStride;`,
         each: repeat(vectors, (v) => `let b${v} = ${fourScalars("b", `ib + ${4 * v}u * bGroup`, "bGroup")};`),
         next: "ib++;",
       };
@@ -183,7 +184,9 @@ function epilogue(
   options: { scattered: boolean; vectorStores: boolean; bias: boolean; columnSums: boolean },
 ): string {
   const column = (vector: number, component: number) =>
-    options.scattered ? `n0 + lane + ${32 * vector + 8 * component}u` : `n0 + 4u * lane + ${32 * vector + component}u`;
+    options.scattered
+      ? `n0 + lane + ${tile.lanes * (4 * vector + component)}u`
+      : `n0 + 4u * lane + ${4 * tile.lanes * vector + component}u`;
   const bias = (vector: number) =>
     `let bias${vector} = vec4f(${[0, 1, 2, 3].map((i) => `bias[u.biasOffset + ${column(vector, i)}]`).join(", ")});`;
   const store = (vector: number) =>
@@ -246,13 +249,15 @@ const WORK_FOR_ROWS = 2 ** 18;
  * element double the text of a tile (and seconds of compilation), so those tiles are small; for B [N, K] that costs no
  * speed. Two vectors only for A [K, M]: the other way round the panels take over where there are rows enough.
  */
-function tileFor({ m, n, k, batch, a, b }: TileShape, vectorStores: boolean): SubgroupTile {
+function tileFor({ m, n, k, batch, a, b }: TileShape, vectorStores: boolean, profile: TuningProfile): SubgroupTile {
+  const lanes = subgroupLanes(profile);
   const work = m * n * k * batch;
   const padded = (columns: number) => Math.ceil(n / columns) * columns;
-  const twoFit = a.transposed && vectorStores && 0.9 * padded(64) <= padded(32);
+  const twoFit = a.transposed && vectorStores && 0.9 * padded(8 * lanes) <= padded(4 * lanes);
   return {
     rows: m <= 8 ? 8 : m <= 16 || b.transposed || work < WORK_FOR_ROWS ? 16 : 32,
     vectors: twoFit && work >= WORK_FOR_VECTORS ? 2 : 1,
+    lanes,
   };
 }
 
@@ -261,15 +266,15 @@ function runTile(call: GpuCall<MatmulParams>, product: Product): void {
   const alignedA = isAligned(a);
   const alignedB = isAligned(b);
   const vectorStores = !b.transposed && isAligned(c) && product.splitStride % 4 === 0;
-  const tile = tileFor(product, vectorStores);
+  const tile = tileFor(product, vectorStores, call.profile);
   const layout: LeftLayout = a.transposed ? "k-major" : "row-major";
-  const left = a.windows ? windowLoader(leftRegisters(tile, layout)) : leftLoader(tile, layout, alignedA);
+  const left = a.windows ? windowLoader(leftRegisters(tile, layout), tile.lanes) : leftLoader(tile, layout, alignedA);
   const right = rightLoader(tile, b.transposed, alignedB);
   const two = tuned(call.profile, TRIP_FORM) === "two k a trip";
   call.dispatch({
     key: `${two ? "2 k " : ""}${tile.rows}x${tileColumns(tile)}${a.windows ? " windows" : ""}${columnSums ? " sums" : ""} ${a.transposed ? "T" : "N"}${b.transposed ? "T" : "N"} ${activation}`,
     program: () => ({
-      workgroupSize: [SUBGROUP_LANES],
+      workgroupSize: [tile.lanes],
       subgroups: true,
       declarations: activationWgsl(activation, "vec4f"),
       body: [
@@ -299,7 +304,11 @@ export const subgroupFamily: ProductFamily = {
   splitsFor(shape, profile) {
     const { m, n, k, batch, transposedA } = shape;
     if (!transposedA && panelSuits(shape, profile)) return panelSplits(shape, profile);
-    const tile = tileFor({ m, n, k, batch, a: { transposed: transposedA }, b: { transposed: false } }, n % 4 === 0);
+    const tile = tileFor(
+      { m, n, k, batch, a: { transposed: transposedA }, b: { transposed: false } },
+      n % 4 === 0,
+      profile,
+    );
     const tiles = Math.ceil(m / tile.rows) * Math.ceil(n / tileColumns(tile)) * batch;
     return Math.max(1, Math.min(Math.ceil(WANTED_WORKGROUPS / tiles), Math.floor((m * n * k) / LEAST_WORK)));
   },

@@ -9,7 +9,7 @@ import { defineKernel } from "../tensor/kernel.js";
 import { type Shape, sizeOf } from "../tensor/shape.js";
 import { empty, run } from "../tensor/tensor.js";
 import { type GpuCall, type GpuView, sliceOf } from "../webgpu/program.js";
-import { defineTunable } from "../webgpu/tuning.js";
+import { defineTunable, provideFamilySample } from "../webgpu/tuning.js";
 import { activationCpu, activationWgsl } from "./activation.js";
 import { TALL_FORM } from "./matmul-panel.js";
 import { describe, offsetsOf, type PlannedPart, planMatmul, type Region } from "./matmul-plan.js";
@@ -81,6 +81,7 @@ const sample = (a: Shape, b: Shape, transposeA: boolean) => (device: Device) => 
     run(matmulKernel, [left!, right!], { shape: [m, n], dtype: "f32" }, params);
   };
 };
+provideFamilySample(sample([128, 256], [256, 128], false));
 defineTunable({ ...TALL_FORM, profile: "software", sample: sample([256, 512], [512, 128], false) });
 defineTunable({ ...TRIP_FORM, profile: "software", sample: sample([1024, 64], [1024, 128], true) });
 defineTunable({ ...TILES_FORM, profile: "hardware", sample: sample([1024, 1024], [1024, 1024], false) });

@@ -16,6 +16,7 @@
 import type { DType } from "../tensor/dtype.js";
 import { type CpuView, defineKernel, WGSL_TYPE } from "../tensor/kernel.js";
 import { type Shape, sizeOf } from "../tensor/shape.js";
+import { subgroupLanes } from "../webgpu/family.js";
 import { type Binding, type GpuCall, type GpuView, MAX_WORKGROUPS, sliceOf } from "../webgpu/program.js";
 import { type FloatType, ieeeFunctions } from "./ieee.js";
 import { CHAIN, longLoop, ONE } from "./long-sums.js";
@@ -274,9 +275,9 @@ function totalOf(
     let total = ${parts.values[0]};`;
 }
 
-/** x [outer, reduce] -> y [outer, parts]: a subgroup of 8 lanes per part of a row, any alignment. */
+/** x [outer, reduce] -> y [outer, parts]: a subgroup per part of a row, any alignment. */
 function row(
-  { dispatch }: Pick<GpuCall<unknown>, "dispatch">,
+  { dispatch, profile }: Pick<GpuCall<unknown>, "dispatch" | "profile">,
   combiner: Combiner,
   from: GpuView,
   to: GpuView,
@@ -288,7 +289,8 @@ function row(
   const vector = `vec4${scalar[0]}`;
   const items = outer * parts;
   const chunk = Math.ceil(reduce / parts);
-  const long = isLong(combiner, from.dtype, chunk / 32);
+  const lanes = subgroupLanes(profile);
+  const long = isLong(combiner, from.dtype, chunk / (4 * lanes));
   const { sizes, numbers } = combinerParameters(combiner, from.dtype, scale, long);
   dispatch({
     key: `row ${combiner}${long ? " long" : ""}`,
@@ -299,13 +301,13 @@ function row(
         vector,
       );
       const walk = totalOf(
-        { index: "v", first: "(first / 4u + lane)", end: "((last + 3u) / 4u)", step: 8 },
+        { index: "v", first: "(first / 4u + lane)", end: "((last + 3u) / 4u)", step: lanes },
         `let index = v * 4 + vec4u(0, 1, 2, 3);
       ${take(`select(${identity}, ${element("x[v]")}, (index >= vec4u(first)) & (index < vec4u(last)))`)}`,
         { long, type: vector, begin, end: "" },
       );
       return {
-        workgroupSize: [8],
+        workgroupSize: [lanes],
         subgroups: true,
         declarations,
         body: /* wgsl */ `
@@ -344,7 +346,7 @@ function tile(
   const type = width === 4 ? `vec4${scalar[0]}` : scalar;
   const software = profile.family === "software";
   const chunk = Math.ceil(reduce / parts);
-  const size = software ? 8 : HARDWARE_SIZE;
+  const size = software ? subgroupLanes(profile) : HARDWARE_SIZE;
   const rowLanes =
     software || chunk < 16 ? 1 : chunk < 64 ? 8 : inner > 1 || chunk < 512 ? LONG_ROW_LANES : HARDWARE_SIZE;
   const columns = (outer * inner) / width;

@@ -1,6 +1,7 @@
 // Browsers, their workers, and whatever else has the web's interfaces alone.
 import type { Hdf5Task, Runtime } from "./runtime.js";
 import { sourceOf } from "./source.js";
+import { webStore } from "./web-store.js";
 
 export const webRuntime: Runtime = {
   name: "web",
@@ -14,7 +15,7 @@ export const webRuntime: Runtime = {
   wait: (promise) => promise,
   environment: () => undefined,
   machine: undefined,
-  tuningStore: () => undefined,
+  tuningStore: () => (typeof indexedDB === "undefined" ? undefined : webStore),
   files: undefined,
   // Its code is loaded when it is first used.
   get hdf5() {

@@ -8,8 +8,8 @@ import type { Choices } from "./tuning.js";
 /** Which kernels an adapter gets; see TuningProfile. */
 export type KernelFamily = "software" | "hardware";
 
-/** Lanes of the software family's subgroups. */
-export const SUBGROUP_LANES = 8;
+/** Lanes of a subgroup that the software family is written for: 8 of lavapipe, 4 of SwiftShader. */
+export type SubgroupLanes = 4 | 8;
 
 /**
  * Matrix units: fragments L [m, k] and R [k, n] of float16 and C [m, n] of float32 that a subgroup of `lanes`
@@ -23,13 +23,15 @@ export interface MatrixUnits {
 }
 
 /**
- * - software: lavapipe (Mesa's llvmpipe) with subgroups of exactly 8 lanes: operands are broadcast between lanes, no
- *   shared memory, one subgroup per workgroup, long rolled loops.
+ * - software: processors with subgroups of exactly 8 or 4 lanes, such as lavapipe (Mesa's llvmpipe) and SwiftShader:
+ *   operands are broadcast between lanes, no shared memory, one subgroup per workgroup, long rolled loops.
  * - hardware: tiles in workgroup memory (float32 in registers, or on matrix units), no subgroups needed. Right on every
  *   adapter.
  */
 export interface TuningProfile {
   readonly family: KernelFamily;
+  /** Of the software family's subgroups; by default 8. */
+  readonly lanes?: SubgroupLanes;
   /** What mixed precision computes with; undefined: everything is float32. */
   readonly matrices?: MatrixUnits | undefined;
   /** Largest storage binding in bytes; larger tensors are processed in slices. */
@@ -57,6 +59,9 @@ export interface TuningProfile {
   readonly choices?: Choices;
 }
 
+/** Lanes of the software family's subgroups, and invocations of its workgroups. */
+export const subgroupLanes = ({ lanes = 8 }: Pick<TuningProfile, "lanes">): SubgroupLanes => lanes;
+
 /** What a caller or the environment asks for. */
 export interface ProfileWishes {
   readonly profile?: string | undefined;
@@ -69,34 +74,51 @@ export function checkPrecision(name: string): Precision {
   throw new UsageError(`openDevice: precision must be "float32" or "mixed", got "${name}"`);
 }
 
+/** Lanes that the software family can have on an adapter: of its subgroups, if all are of one such size. */
+function lanesOf({ info, features }: Pick<GPUAdapter, "info" | "features">): SubgroupLanes | undefined {
+  const { subgroupMinSize: least, subgroupMaxSize: most } = info;
+  return features.has("subgroups") && least === most && (least === 4 || least === 8) ? least : undefined;
+}
+
+const describes = ({ description, device, architecture }: GPUAdapterInfo, names: RegExp) =>
+  names.test(`${description} ${device} ${architecture}`);
+/** Mesa's, Google's (Chromium's) and Microsoft's software adapters. */
+const isProcessor = (info: GPUAdapterInfo) => describes(info, /llvmpipe|lavapipe|swiftshader|basic render/i);
+
+/**
+ * Whether the family has to be found by measurement: either could be the adapter's, and it is none of those whose
+ * family is known. GPUs have wider subgroups, or subgroups of several sizes.
+ */
+export function isFamilyUnknown(adapter: GPUAdapter, { profile, precision }: ProfileWishes): boolean {
+  return profile === undefined && precision !== "mixed" && lanesOf(adapter) !== undefined && !isProcessor(adapter.info);
+}
+
 export function chooseProfile(adapter: GPUAdapter, { profile, precision = "float32" }: ProfileWishes): TuningProfile {
   const { info, limits, features } = adapter;
   const mixed = checkPrecision(precision) === "mixed";
-  const eightLanes =
-    features.has("subgroups") && info.subgroupMinSize === SUBGROUP_LANES && info.subgroupMaxSize === SUBGROUP_LANES;
-  const describes = (names: RegExp) => names.test(`${info.description} ${info.device} ${info.architecture}`);
-  const software = describes(/llvmpipe|lavapipe/i);
-  const name = profile ?? (software && eightLanes && !mixed ? "software" : "hardware");
+  const lanes = lanesOf(adapter);
+  const name = profile ?? (isProcessor(info) && lanes !== undefined && !mixed ? "software" : "hardware");
   if (name !== "software" && name !== "hardware") {
     throw new UsageError(`openDevice: profile must be "software" or "hardware", got "${name}"`);
   }
   if (name === "software" && mixed) {
     throw new UsageError(`openDevice: precision "mixed" is of profile "hardware" alone; leave out one of the two`);
   }
-  if (name === "software" && !eightLanes) {
+  if (name === "software" && lanes === undefined) {
     throw new UsageError(
-      `openDevice: profile "software" needs subgroups of exactly 8 lanes, this adapter has ${
+      `openDevice: profile "software" needs subgroups of exactly 4 or 8 lanes, this adapter has ${
         features.has("subgroups") ? `${info.subgroupMinSize} to ${info.subgroupMaxSize}` : "none"
       }; use "hardware"`,
     );
   }
   return {
     family: name,
+    ...(lanes !== undefined && { lanes }),
     matrices: mixed ? matrixUnits(adapter) : undefined,
     maxBindingBytes: Math.floor(limits.maxStorageBufferBindingSize / 256) * 256,
     maxStorageBuffers: limits.maxStorageBuffersPerShaderStage,
     maxWorkgroupBytes: limits.maxComputeWorkgroupStorageSize,
-    onProcessor: software || describes(/swiftshader/i),
+    onProcessor: isProcessor(info),
   };
 }
 

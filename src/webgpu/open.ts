@@ -5,9 +5,9 @@ import type { Precision } from "../tensor/device.js";
 import { DeviceError, UsageError } from "../tensor/errors.js";
 import { CompileAhead, gainsFromCompilingAhead } from "./compile-ahead.js";
 import { WebGpuDevice } from "./device.js";
-import { checkPrecision, chooseProfile, MATRIX_FEATURES, MATRIX_TOGGLES } from "./family.js";
+import { checkPrecision, chooseProfile, isFamilyUnknown, MATRIX_FEATURES, MATRIX_TOGGLES } from "./family.js";
 import { giveBack, takeIdle } from "./shared.js";
-import { type Choices, settleChoices, tuningMode } from "./tuning.js";
+import { type Choices, settleChoices, settleFamily, tuningMode } from "./tuning.js";
 
 export interface OpenDeviceOptions {
   /**
@@ -131,7 +131,17 @@ async function open(options: OpenDeviceOptions, trial?: Choices): Promise<WebGpu
       "webgpu: only Dawn's null backend was found, which computes nothing; unset DAWNNODE_BACKEND or install a Vulkan driver",
     );
   }
-  const chosen = chooseProfile(adapter, { profile, precision });
+  const named = [vendor, model, description].join(", ");
+  const note = options.onMessage ?? (() => {});
+  const family = isFamilyUnknown(adapter, { profile, precision })
+    ? await settleFamily({
+        adapter: named,
+        open: (family) => open({ ...options, profile: family }, {}),
+        store: runtime.tuningStore,
+        note,
+      })
+    : profile;
+  const chosen = chooseProfile(adapter, { profile: family, precision });
   const mode = tuningMode(environment("KILOGRAD_TUNE"));
   const compilesAhead = source.isOwn && gainsFromCompilingAhead(adapter.info, environment("MESA_SHADER_CACHE_DISABLE"));
   const choices =
@@ -140,10 +150,10 @@ async function open(options: OpenDeviceOptions, trial?: Choices): Promise<WebGpu
       // One thread says nothing of how fast all of them are.
       mode: mode !== "off" && options.tinyDispatches ? "cached" : mode,
       profile: chosen,
-      adapter: [vendor, model, description].join(", "),
+      adapter: named,
       open: (choices) => open(options, choices),
       store: runtime.tuningStore,
-      note: options.onMessage ?? (() => {}),
+      note,
     }));
   const tuning = {
     ...chosen,

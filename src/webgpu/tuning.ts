@@ -1,9 +1,10 @@
 // Choices of code shape that are left to measurement. Which of a few ways to write a kernel is fastest differs between
 // adapters and even between two versions of one driver. A kernel defines a Tunable with its options; a device is opened
-// with one option of each and keeps it, so that a process computes the same bits throughout. Where measurements are
-// kept is the runtime's business (io/tuning-file.ts in Node; browsers have no such place and use the defaults).
+// with one option of each and keeps it, so that a process computes the same bits throughout. So is the kernel family of
+// an adapter that is known by no name, by a product in each. Where measurements are kept is the runtime's business
+// (io/tuning-file.ts in Node, runtime/web-store.ts in browsers).
 import type { Device } from "../tensor/device.js";
-import { UsageError } from "../tensor/errors.js";
+import { DeviceError, UsageError } from "../tensor/errors.js";
 import { scope } from "../tensor/scope.js";
 import type { KernelFamily, TuningProfile } from "./family.js";
 
@@ -139,7 +140,10 @@ async function settle(request: TuningRequest, from: TuningStore, machine: string
     if (valid && mode !== "force") found[tunable.name] = earlier;
     else if (mode !== "cached") {
       note(`tuning: measuring ${tunable.name} (${tunable.options.join(", ")})`);
-      found[tunable.name] = await measure(tunable, request.open);
+      found[tunable.name] = await measure(tunable, (option) => request.open({ [tunable.name]: option }), {
+        rounds: ROUNDS[tunable.profile],
+        roundMs: ROUND_MS[tunable.profile],
+      });
       fresh++;
     }
   }
@@ -149,6 +153,63 @@ async function settle(request: TuningRequest, from: TuningStore, machine: string
     });
   }
   return Object.fromEntries(Object.entries(found).map(([name, { chosen }]) => [name, chosen]));
+}
+
+/** What is timed to tell the families apart; matmul.ts says so. */
+let familySample: Tunable["sample"] | undefined;
+
+export function provideFamilySample(sample: Tunable["sample"]): void {
+  familySample = sample;
+}
+
+/** The family is kept as one more measurement. */
+const FAMILIES = { name: "kernel family", options: ["hardware", "software"] } as const;
+/** Tens of milliseconds, where the families differ by a factor. */
+const FAMILY_ROUNDS = 3;
+const FAMILY_ROUND_MS = 4;
+
+const families = new Map<string, Promise<KernelFamily>>();
+
+/** The faster family of an adapter that could have either: as measured earlier, or now. Settled once in a process. */
+export function settleFamily(
+  request: Pick<TuningRequest, "adapter" | "note" | "store"> & {
+    /** Opens a device with this family. */
+    readonly open: (family: KernelFamily) => Promise<Device>;
+  },
+): Promise<KernelFamily> {
+  const store = providedStore ?? request.store();
+  const machine = [`code ${CODE_VERSION}`, request.adapter, store?.machine].join("; ");
+  let family = families.get(machine);
+  if (family === undefined) {
+    family = measureFamily(request, machine, store);
+    families.set(machine, family);
+    family.catch(() => families.delete(machine));
+  }
+  return family;
+}
+
+async function measureFamily(
+  { note, open }: Parameters<typeof settleFamily>[0],
+  machine: string,
+  store: TuningStore | undefined,
+): Promise<KernelFamily> {
+  const { name, options } = FAMILIES;
+  const known = await store?.read().catch((error: Error): Measurements => {
+    note(`tuning: earlier measurements are not used, because ${error.message}`);
+    return {};
+  });
+  const earlier = options.find((option) => option === known?.[machine]?.[name]?.chosen);
+  if (earlier !== undefined) return earlier;
+  if (familySample === undefined) throw new DeviceError("LIMIT", "internal: a family is measured without its sample");
+  note(`tuning: measuring which ${name} is faster here (${options.join(", ")})`);
+  const found = await measure({ name, options, sample: familySample }, (option) => open(option as KernelFamily), {
+    rounds: FAMILY_ROUNDS,
+    roundMs: FAMILY_ROUND_MS,
+  });
+  await store?.write({ ...known, [machine]: { ...known?.[machine], [name]: found } }).catch((error: Error) => {
+    note(`tuning: the measurement could not be kept, because ${error.message}`);
+  });
+  return found.chosen as KernelFamily;
 }
 
 /** On matrix units there is one form of everything: what is measured is float32's. */
@@ -163,11 +224,15 @@ const ROUND_MS = { software: 8, hardware: 40 };
 const MOST_CALLS = 256;
 
 /** Times all options of a tunable side by side. */
-async function measure({ name, options, sample, profile }: Tunable, open: TuningRequest["open"]): Promise<Measurement> {
+async function measure(
+  { options, sample }: Pick<Tunable, "name" | "options" | "sample">,
+  open: (option: string) => Promise<Device>,
+  { rounds, roundMs }: { readonly rounds: number; readonly roundMs: number },
+): Promise<Measurement> {
   const trials: { device: Device; run: (times: number) => Promise<number>; best: number }[] = [];
   try {
     for (const option of options) {
-      const device = await open({ [name]: option });
+      const device = await open(option);
       const trial = { device, run: async () => 0, best: Number.POSITIVE_INFINITY } as (typeof trials)[number];
       trials.push(trial);
       const work = sample(device);
@@ -182,13 +247,10 @@ async function measure({ name, options, sample, profile }: Tunable, open: Tuning
       await trial.run(1); // Compiles.
     }
     let times = 1;
-    while (
-      times < MOST_CALLS &&
-      times * Math.min(...(await inTurn(trials, ({ run }) => run(times)))) < ROUND_MS[profile]
-    ) {
+    while (times < MOST_CALLS && times * Math.min(...(await inTurn(trials, ({ run }) => run(times)))) < roundMs) {
       times *= 2;
     }
-    for (let round = 0; round < ROUNDS[profile]; round++) {
+    for (let round = 0; round < rounds; round++) {
       await inTurn(trials, async (trial) => {
         trial.best = Math.min(trial.best, await trial.run(times));
       });

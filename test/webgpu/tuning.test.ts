@@ -3,10 +3,13 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { create } from "webgpu";
 import { tuningFile } from "../../src/io/tuning-file.js";
 import { defineKernel } from "../../src/tensor/kernel.js";
 import { empty, runInto } from "../../src/tensor/tensor.js";
 import { openDevice } from "../../src/webgpu/open-device.js";
+// What is timed to tell families apart.
+import "../../src/kernels/matmul.js";
 import {
   type Choice,
   choicesInUse,
@@ -45,6 +48,10 @@ for (const name of [TRIPS.name, "test nothing"]) {
   });
 }
 
+const probe = await openDevice("webgpu");
+const hasLanes = probe.profile.lanes !== undefined;
+probe.destroy();
+
 let folder: string;
 let file: ReturnType<typeof tuningFile>;
 let machines = 0;
@@ -76,6 +83,65 @@ async function opened(
   device.destroy();
   return { choices: choicesInUse(device.profile), notes };
 }
+
+/** This machine's adapter under another name. */
+function renamed(description: string): GPU {
+  const gpu = create([]);
+  const rename = (adapter: GPUAdapter) => {
+    const { vendor, subgroupMinSize, subgroupMaxSize } = adapter.info;
+    const info = { vendor, architecture: "", device: "", description, subgroupMinSize, subgroupMaxSize };
+    return new Proxy(adapter, {
+      get(target, key) {
+        if (key === "info") return info;
+        const value = Reflect.get(target, key);
+        return typeof value === "function" ? value.bind(target) : value;
+      },
+    });
+  };
+  return {
+    requestAdapter: async (options?: GPURequestAdapterOptions) => rename((await gpu.requestAdapter(options))!),
+  } as GPU;
+}
+
+describe("the kernel family of an adapter that is known by no name", () => {
+  const familyOf = async (gpu: GPU, options: { profile?: string } = {}) => {
+    const notes: string[] = [];
+    const device = await openDevice("webgpu", { gpu, ...options, onMessage: (note) => notes.push(note) });
+    device.destroy();
+    return { family: device.profile.family, notes };
+  };
+
+  it.skipIf(!hasLanes)("is measured once, kept, and read by other processes", async () => {
+    const stranger = renamed(`stranger ${machines}`);
+    // A processor's subgroups: the family without barriers is faster by far.
+    expect(await familyOf(stranger)).toEqual({
+      family: "software",
+      notes: ["tuning: measuring which kernel family is faster here (hardware, software)"],
+    });
+    expect(await familyOf(stranger)).toEqual({ family: "software", notes: [] });
+    const stored = JSON.parse(await readFile(file.path, "utf8")).measurements;
+    const [machine, { "kernel family": found }] = Object.entries(stored)[0] as [
+      string,
+      Record<string, { chosen: string }>,
+    ];
+    expect(found).toMatchObject({ options: ["hardware", "software"], chosen: "software" });
+    // Of another machine, with another result: it is read.
+    found!.chosen = "hardware";
+    const next = freshMachine(file);
+    const other = { [machine.replace(/, \d+$/, `, ${machines}`)]: { "kernel family": found } };
+    await writeFile(file.path, JSON.stringify({ format: 1, measurements: other }));
+    provideTuningStore(next);
+    expect(await familyOf(stranger)).toEqual({ family: "hardware", notes: [] });
+  });
+
+  it("is not measured where one is asked for, or the adapter is known", async () => {
+    expect(await familyOf(renamed(`stranger ${machines}`), { profile: "hardware" })).toEqual({
+      ...{ family: "hardware", notes: [] },
+    });
+    expect((await familyOf(create([]))).notes).toEqual([]);
+    await expect(readFile(file.path)).rejects.toThrow(/ENOENT/);
+  });
+});
 
 describe("KILOGRAD_TUNE", () => {
   it("unset or off, measures nothing and writes nothing", async () => {

@@ -1,8 +1,9 @@
 // The one place that decides which convolutions go by Winograd's minimal filtering, and in tiles of which size. It also
 // decides which of the others go by matrix products over windows.
 
-import type { TuningProfile } from "../../webgpu/family.js";
+import { subgroupLanes, type TuningProfile } from "../../webgpu/family.js";
 import { type Choice, tuned } from "../../webgpu/tuning.js";
+import { vectorWidth } from "../matmul-panel.js";
 import { planTiles, streamingClocks } from "../tile-choice.js";
 import { type Conv2dGeometry, forwardGather, type Gather, inputGradientGather, type WindowAxis } from "./geometry.js";
 import { fitsPanels, lanesInUse } from "./software-panels.js";
@@ -44,15 +45,21 @@ export const WINDOWS_FORM: Choice<"products" | "direct"> = {
 /** What the additional dispatches of a Winograd pass cost, in the same measure. */
 const DISPATCHES = 200_000;
 
-/** The channels that a matrix product computes for these: full vectors of 32 columns. */
-const padded = (channels: number) => 32 * Math.ceil(channels / 32);
+/** The channels that a matrix product computes for these: full vectors of columns. */
+function padded(channels: number, profile: TuningProfile): number {
+  const width = vectorWidth(subgroupLanes(profile));
+  return width * Math.ceil(channels / width);
+}
 
 function directPrice({ batch, inputs, outputs, y, x }: Conv2dGeometry): number {
   return batch * y.output * x.output * 9 * inputs * outputs * PRICES.direct;
 }
 
-function winogradPrice({ geometry: { inputs, outputs }, m, tiles, frequencies }: Tiling): number {
-  const products = inputs * padded(outputs) * PRICES.product;
+function winogradPrice(
+  { geometry: { inputs, outputs }, m, tiles, frequencies }: Tiling,
+  profile: TuningProfile,
+): number {
+  const products = inputs * padded(outputs, profile) * PRICES.product;
   return tiles * frequencies * (products + (inputs + outputs) * PRICES.transform[m]) + DISPATCHES;
 }
 
@@ -85,7 +92,7 @@ export function winogradTiling(profile: TuningProfile, geometry: Conv2dGeometry)
   const form = tuned(profile, inputs + outputs < MANY_CHANNELS ? FEW_CHANNELS_FORM : MANY_CHANNELS_FORM);
   for (const m of TILES[form]) {
     const tiling = tilingOf(geometry, m);
-    const price = winogradPrice(tiling);
+    const price = winogradPrice(tiling, profile);
     const spectrum = spectrumShape(tiling, Math.max(inputs, outputs))[0]!;
     if (price < bestPrice && fitsBinding(profile, tiling, spectrum)) [best, bestPrice] = [tiling, price];
   }
@@ -104,7 +111,7 @@ export function goesByPanels(profile: TuningProfile, geometry: Conv2dGeometry, t
   if (tiling === undefined) return true;
   const products = batch * y.output * x.output * y.kernel * x.kernel * inputs * outputs;
   const price = ({ targetChannels }: Gather) => (products * PRICES.panel) / lanesInUse(targetChannels);
-  return passes.reduce((sum, pass) => sum + price(pass), 0) < 2 * winogradPrice(tiling);
+  return passes.reduce((sum, pass) => sum + price(pass), 0) < 2 * winogradPrice(tiling, profile);
 }
 
 /**

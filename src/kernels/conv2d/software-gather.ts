@@ -1,8 +1,8 @@
-// Convolution for software adapters (lavapipe) with subgroups of eight lanes, one subgroup per workgroup, operands in
+// Convolution for software adapters with subgroups of L lanes (8 on lavapipe), one subgroup per workgroup, operands in
 // registers. This is the gather that is the forward pass and the input gradient. The kernel gradient is in
 // software-kernel-gradient.ts.
 //
-// A tile is `channels` target channels at 8 * groups positions. A lane holds one position of every group; the kernel's
+// A tile is `channels` target channels at L * groups positions. A lane holds one position of every group; the kernel's
 // values are broadcast:
 //
 //   c[q][g] (vec4f: channels 4 q ... 4 q + 3 at the lane's position of group g) += kernel[k][4 q ...] * source[g][k]
@@ -11,7 +11,7 @@
 // the cost on lavapipe (a vec4f load as much as 36 multiply-adds of 8 lanes): a tile of 64 x 32 loads 12 vec4f per
 // 1024.
 
-import { SUBGROUP_LANES as LANES } from "../../webgpu/family.js";
+import { type SubgroupLanes, subgroupLanes } from "../../webgpu/family.js";
 import { type GpuCall, type GpuView, GRID_INDEX, gridOf } from "../../webgpu/program.js";
 import { activationWgsl, type FusedActivation } from "../activation.js";
 import { rolledLoop } from "../rolled.js";
@@ -22,13 +22,14 @@ import { type Gather, type GatherViews, gatherSizes, usedShare } from "./geometr
 interface GatherShape {
   /** Channels of a tile, a multiple of 4. */
   readonly channels: number;
-  /** Groups of 8 positions of a tile. */
+  readonly lanes: SubgroupLanes;
+  /** Groups of a lane's positions of a tile. */
   readonly groups: number;
   /** Source channels are read four at a time. */
   readonly vectorSource: boolean;
   /**
-   * Four target channels lie side by side in the kernel: lane l of register r holds channels 32 r + 4 l ... + 3 of one
-   * source channel; otherwise channel 8 r + l.
+   * Four target channels lie side by side in the kernel: lane l of register r holds channels 4 (L r + l) ... + 3 of one
+   * source channel; otherwise channel L r + l.
    */
   readonly vectorWeights: boolean;
   readonly vectorTarget: boolean;
@@ -63,6 +64,7 @@ export function gatherSoftware<P>(
   }
   const shape: GatherShape = {
     ...gatherTile(targetChannels),
+    lanes: subgroupLanes(call.profile),
     vectorSource: sourceChannels % 4 === 0,
     vectorWeights: kernelStrides.target === 1 && vectorTarget,
     vectorTarget,
@@ -72,11 +74,11 @@ export function gatherSoftware<P>(
   };
   // Images fastest where much of the kernel lies outside the source: then a tile's positions skip the same taps.
   const imagesFirst = used < 0.9;
-  const [tilesX, tilesY] = gridOf(Math.ceil(rows / (LANES * shape.groups)));
+  const [tilesX, tilesY] = gridOf(Math.ceil(rows / (shape.lanes * shape.groups)));
   call.dispatch({
     key: `gather ${Object.values(shape).join(" ")}`,
     program: () => ({
-      workgroupSize: [LANES],
+      workgroupSize: [shape.lanes],
       subgroups: true,
       declarations: activationWgsl(activation, "vec4f"),
       body: gatherBody(shape),
@@ -138,27 +140,28 @@ export function gatherTile(targetChannels: number): { channels: number; groups: 
 
 /**
  * WGSL of the vec4f of channels 4 q ... 4 q + 3, broadcast from the lane registers `name`0, ...: lane l of register r
- * holds channels 32 r + 4 l ... + 3 (`vector`) or channel 8 r + l.
+ * holds channels 4 (L r + l) ... + 3 (`vector`) or channel L r + l.
  */
-export function broadcastQuad(name: string, q: number, vector: boolean): string {
-  const scalar = (channel: number) => `subgroupBroadcast(${name}${channel >> 3}, ${channel & 7}u)`;
+export function broadcastQuad(name: string, q: number, vector: boolean, lanes: SubgroupLanes): string {
+  const scalar = (channel: number) => `subgroupBroadcast(${name}${Math.floor(channel / lanes)}, ${channel % lanes}u)`;
   return vector ? scalar(q) : `vec4f(${[0, 1, 2, 3].map((i) => scalar(4 * q + i)).join(", ")})`;
 }
 
-function gatherBody({ channels, groups, vectorSource, vectorWeights, vectorTarget, mask, bias }: GatherShape): string {
+function gatherBody(shape: GatherShape): string {
+  const { channels, groups, lanes, vectorSource, vectorWeights, vectorTarget, mask, bias } = shape;
   const quads = channels / 4;
   const each = (emit: (g: number) => string) => repeat(groups, emit);
   const eachSum = (emit: (q: number, g: number) => string) => repeat(quads, (q) => each((g) => emit(q, g)));
   const loadWeights = `${repeat(
-    Math.ceil(channels / (vectorWeights ? 32 : LANES)),
-    (r) => `let w${r} = weights[weightIndex + ${r * LANES}u${vectorWeights ? "" : " * u.kernelTarget"}];`,
+    Math.ceil(channels / (vectorWeights ? 4 * lanes : lanes)),
+    (r) => `let w${r} = weights[weightIndex + ${r * lanes}u${vectorWeights ? "" : " * u.kernelTarget"}];`,
   )}
       weightIndex += weightStep;`;
   const multiply = (a: (g: number) => string) =>
     repeat(
       quads,
       (q) =>
-        `{ let w = ${broadcastQuad("w", q, vectorWeights)};\n${each((g) => `c${q}_${g} = fma(w, vec4f(${a(g)}), c${q}_${g});`)}\n}`,
+        `{ let w = ${broadcastQuad("w", q, vectorWeights, lanes)};\n${each((g) => `c${q}_${g} = fma(w, vec4f(${a(g)}), c${q}_${g});`)}\n}`,
     );
   const read = (g: number) => {
     const zero = vectorSource ? "vec4f()" : "0f";
@@ -177,7 +180,7 @@ function gatherBody({ channels, groups, vectorSource, vectorWeights, vectorTarge
         ${loadWeights}
         ${multiply((g) => `a${g}`)}`;
   const locate = (g: number) => /* wgsl */ `
-  let row${g} = first + ${g * LANES}u;
+  let row${g} = first + ${g * lanes}u;
   let outer${g} = row${g} / u.inner;
   let rest${g} = row${g} - outer${g} * u.inner;
   let image${g} = select(outer${g}, rest${g}, imagesFirst);
@@ -227,7 +230,7 @@ function gatherBody({ channels, groups, vectorSource, vectorWeights, vectorTarge
     } }`;
   };
   return /* wgsl */ `
-  let first = ${GRID_INDEX} * ${groups * LANES}u + lane;
+  let first = ${GRID_INDEX} * ${groups * lanes}u + lane;
   let firstChannel = group.z * ${channels}u;
   let imagesFirst = u.imagesFirst == 1u;
   let depth = u.sourceChannels${vectorSource ? " / 4u" : ""};

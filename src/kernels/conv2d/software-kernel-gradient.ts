@@ -1,10 +1,10 @@
-// Kernel gradient of a convolution for software adapters (lavapipe) with subgroups of eight lanes, one subgroup per
+// Kernel gradient of a convolution for software adapters with subgroups of L lanes (8 on lavapipe), one subgroup per
 // workgroup, operands in registers. Lane l holds kernel elements e = (ky, kx, ci) of every group; dy is broadcast:
 //   c[q][g][i] (vec4f: channels 4 q ... 4 q + 3 at element i of the lane's group g) += dy[pixel][4 q ...] * x[pixel +
 //   e]
 // over the output rows (n, oy) of a split and all ox. Sums of dy over the same loop are the bias gradient.
 
-import { SUBGROUP_LANES as LANES } from "../../webgpu/family.js";
+import { type SubgroupLanes, subgroupLanes } from "../../webgpu/family.js";
 import type { GpuCall } from "../../webgpu/program.js";
 import { longSum, ONE } from "../long-sums.js";
 import { repeat } from "../subgroup-tile.js";
@@ -16,7 +16,8 @@ import { broadcastQuad } from "./software-gather.js";
 interface KernelGradientShape {
   /** Output channels of a tile, a multiple of 4. */
   readonly channels: number;
-  /** Registers of kernel elements of a tile: 32 elements each, or 8 where x is read one channel at a time. */
+  readonly lanes: SubgroupLanes;
+  /** Registers of kernel elements of a tile: 4 L elements each, or L where x is read one channel at a time. */
   readonly groups: number;
   readonly vectorInput: boolean;
   /** Output channels are a multiple of 4. */
@@ -31,22 +32,24 @@ export function kernelGradientSoftware(call: GpuCall<Conv2dGeometry>): void {
   const { inputs, outputs, y, x } = call.params;
   const { y: gatherY, x: gatherX } = forwardGather(call.params);
   const elements = y.kernel * x.kernel * inputs;
-  const tile = kernelGradientTile(elements, outputs, inputs % 4 === 0);
+  const lanes = subgroupLanes(call.profile);
+  const tile = kernelGradientTile(elements, outputs, { lanes, vectorInput: inputs % 4 === 0 });
   const shape: KernelGradientShape = {
     ...tile,
+    lanes,
     vectorInput: inputs % 4 === 0,
     vectorOutput: outputs % 4 === 0,
     masked: usedShare(gatherY) * usedShare(gatherX) < 1,
     bias: call.outputs.length === 2,
   };
-  const elementTiles = Math.ceil(elements / (tile.groups * (shape.vectorInput ? 32 : 8)));
+  const elementTiles = Math.ceil(elements / (tile.groups * (shape.vectorInput ? 4 * lanes : lanes)));
   const channelTiles = Math.ceil(outputs / tile.channels);
   const splits = splitImages(call, y.output, Math.min(16, Math.ceil(32 / (elementTiles * channelTiles))));
   collectKernelSums(call, splits.windows.length * splits.count, (sums) => {
     for (const [index, window] of splits.windows.entries())
       call.dispatch({
         key: `kernel gradient ${Object.values(shape).join(" ")}`,
-        program: () => ({ workgroupSize: [LANES], subgroups: true, body: kernelGradientBody(shape) }),
+        program: () => ({ workgroupSize: [lanes], subgroups: true, body: kernelGradientBody(shape) }),
         bindings: kernelSumsBindings(call, shape, window, sums),
         sizes: {
           rows: window.count * y.output,
@@ -73,16 +76,16 @@ export function kernelGradientSoftware(call: GpuCall<Conv2dGeometry>): void {
 function kernelGradientTile(
   elements: number,
   outputs: number,
-  vectorInput: boolean,
+  { lanes, vectorInput }: { readonly lanes: SubgroupLanes; readonly vectorInput: boolean },
 ): { channels: number; groups: number } {
-  const [perGroup, scalars, load] = vectorInput ? [32, 4, 12] : [8, 1, 5];
+  const [perGroup, scalars, load] = vectorInput ? [4 * lanes, 4, 12] : [lanes, 1, 5];
   const quads = Math.ceil(outputs / 4);
   let best = { channels: 4, groups: 1 };
   let bestPrice = Number.POSITIVE_INFINITY;
   for (let channelTiles = Math.ceil(quads / 16); channelTiles <= quads; channelTiles++) {
     const channels = 4 * Math.ceil(quads / channelTiles);
     for (let groups = 1; groups <= 8 && groups * scalars * channels <= 300; groups++) {
-      const trip = groups * scalars * channels * 0.33 + groups * load + Math.ceil(channels / 32) * 12 + 15;
+      const trip = groups * scalars * channels * 0.33 + groups * load + Math.ceil(channels / (4 * lanes)) * 12 + 15;
       const price = channelTiles * Math.ceil(elements / (groups * perGroup)) * trip;
       if (price < bestPrice) {
         best = { channels, groups };
@@ -94,12 +97,12 @@ function kernelGradientTile(
 }
 
 function kernelGradientBody(shape: KernelGradientShape): string {
-  const { channels, groups, vectorInput, vectorOutput, masked, bias } = shape;
+  const { channels, groups, lanes, vectorInput, vectorOutput, masked, bias } = shape;
   const quads = channels / 4;
   const [perLane, zero] = vectorInput ? [4, "vec4f()"] : [1, "0f"];
   const parts = vectorInput ? [".x", ".y", ".z", ".w"] : [""];
   const each = (emit: (g: number) => string) => repeat(groups, emit);
-  const registers = Math.ceil(channels / (vectorOutput ? 32 : LANES));
+  const registers = Math.ceil(channels / (vectorOutput ? 4 * lanes : lanes));
   const eachRegister = (emit: (r: number) => string) => repeat(registers, emit);
   const eachPart = (emit: (q: number, g: number, i: number) => string) =>
     repeat(quads, (q) => each((g) => repeat(parts.length, (i) => emit(q, g, i))));
@@ -117,7 +120,7 @@ function kernelGradientBody(shape: KernelGradientShape): string {
             `if (channel + ${j}u < u.outputs) { kernelSums[to${g} + ${i}u * stride + channel + ${j}u] = c0_${g}_${i}[${j}]; }`,
         );
   return /* wgsl */ `
-  let element = group.x * ${groups * LANES * perLane}u + ${perLane}u * lane;
+  let element = group.x * ${groups * lanes * perLane}u + ${perLane}u * lane;
   let firstChannel = group.y * ${channels}u;
   let stride = u.outputs${vectorOutput ? " / 4u" : ""};
   let first = firstChannel${vectorOutput ? " / 4u" : ""};
@@ -125,7 +128,7 @@ function kernelGradientBody(shape: KernelGradientShape): string {
   let step = u.strideX * depth;
   ${each(
     (g) => /* wgsl */ `
-  let element${g} = element + ${g * LANES * perLane}u;
+  let element${g} = element + ${g * lanes * perLane}u;
   let tap${g} = element${g} / u.inputs;
   let tapY${g} = tap${g} / u.kernelWidth * u.dilationY - u.paddingY;
   let tapX${g} = tap${g} % u.kernelWidth * u.dilationX - u.paddingX;
@@ -157,12 +160,12 @@ var x${g} = tapX${g};`
           ? `let a${g} = select(${zero}, activations[at${g}], okY${g} && x${g} < u.inputWidth); x${g} += u.strideX; at${g} += step;`
           : `let a${g} = activations[at${g}]; at${g} += step;`,
       )}
-      ${eachRegister((r) => `let b${r} = dy[dyAt + ${r * LANES}u];`)}
+      ${eachRegister((r) => `let b${r} = dy[dyAt + ${r * lanes}u];`)}
       dyAt += stride;
       ${repeat(
         quads,
         (q) =>
-          `{ let b = ${broadcastQuad("b", q, vectorOutput)};
+          `{ let b = ${broadcastQuad("b", q, vectorOutput, lanes)};
 ${each((g) => repeat(parts.length, (i) => `c${q}_${g}_${i} = fma(b, vec4f(a${g}${parts[i]}), c${q}_${g}_${i});`))}
 }`,
       )}
@@ -180,7 +183,7 @@ ${each((g) => repeat(parts.length, (i) => `c${q}_${g}_${i} = fma(b, vec4f(a${g}$
     bias
       ? /* wgsl */ `if (group.x == 0u) {
     ${eachRegister((r) => {
-      const at = `${r * LANES}u + lane`;
+      const at = `${r * lanes}u + lane`;
       const inTile = `${vectorOutput ? `4u * (${at})` : at}`;
       return `if (${inTile} < ${channels}u && firstChannel + ${inTile} < u.outputs) { biasSums[(u.firstSplit + group.z) * stride + first + ${at}] = ${biasSums[r]!.value}; }`;
     })}

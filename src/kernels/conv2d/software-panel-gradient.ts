@@ -6,13 +6,12 @@
 //
 // So a sum is loaded and stored once for several products, and a column of x is loaded once for all kw taps. Lanes of
 // other rows have sums of their own, which are added at the end.
-import { SUBGROUP_LANES as LANES } from "../../webgpu/family.js";
 import type { GpuCall } from "../../webgpu/program.js";
 import { longSum, ONE } from "../long-sums.js";
 import { repeat } from "../subgroup-tile.js";
 import { type Conv2dGeometry, windowSizes } from "./geometry.js";
 import { collectKernelSums, kernelSumsBindings, splitImages } from "./kernel-sums.js";
-import { rowsOf, tileQuads } from "./software-panels.js";
+import { LANES, rowsOf, tileQuads } from "./software-panels.js";
 
 /** What the WGSL of such a gradient depends on. */
 interface GradientShape {

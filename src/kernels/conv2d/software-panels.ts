@@ -9,12 +9,15 @@
 //
 // What a trip sees of a column of pixels lies in registers of the lanes of its row, a shuffle from which is the factor
 // of four sums. The next trip sees the same columns, but for one: it loads that one, and moves the others on.
-import { SUBGROUP_LANES as LANES, type TuningProfile } from "../../webgpu/family.js";
+import { subgroupLanes, type TuningProfile } from "../../webgpu/family.js";
 import { type GpuCall, GRID_INDEX, gridOf } from "../../webgpu/program.js";
 import { activationWgsl, type FusedActivation } from "../activation.js";
 import { repeat } from "../subgroup-tile.js";
 import type { Gather, GatherAxis, GatherViews } from "./geometry.js";
 import { transposeKernel } from "./software-gather.js";
+
+/** Lanes for which this is written: with four there is nothing to share between rows. */
+export const LANES = 8;
 
 /** What the WGSL of a panel depends on. */
 interface PanelShape {
@@ -61,10 +64,11 @@ export function lanesInUse(targetChannels: number): number {
 }
 
 /** Whether panels compute a gather. */
-export function fitsPanels({ family }: TuningProfile, gather: Gather): boolean {
+export function fitsPanels(profile: TuningProfile, gather: Gather): boolean {
   const { batch, y, x, sourceChannels, targetChannels } = gather;
   const fits = ({ scale, step, divisor }: GatherAxis) => scale === 1 && divisor === 1 && Math.abs(step) === 1;
-  if (family !== "software" || !fits(y) || !fits(x) || y.step !== x.step || x.taps < 2) return false;
+  if (profile.family !== "software" || subgroupLanes(profile) !== LANES) return false;
+  if (!fits(y) || !fits(x) || y.step !== x.step || x.taps < 2) return false;
   if (sourceChannels % 4 !== 0 || targetChannels % 4 !== 0 || blockOf(gather) === 0) return false;
   return batch * y.target >= rowsOf(gather.targetChannels) * LEAST_GROUPS * 2;
 }

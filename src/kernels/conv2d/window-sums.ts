@@ -11,17 +11,9 @@
 // subgroup run as one thread, whose loads and stores keep their order. WGSL does not promise that, so choice.ts asks
 // for a processor.
 
-import { SUBGROUP_LANES } from "../../webgpu/family.js";
+import { type SubgroupLanes, subgroupLanes } from "../../webgpu/family.js";
 import type { GpuCall, GpuView } from "../../webgpu/program.js";
-import {
-  fillPanel,
-  LOAD_DEPTH,
-  multiplyRow,
-  PANEL_COLUMNS,
-  type PanelSize,
-  panelArrays,
-  panelDepth,
-} from "../matmul-panel.js";
+import { fillPanel, multiplyRow, type PanelSize, panelArrays, panelDepth, vectorWidth } from "../matmul-panel.js";
 import { repeat } from "../subgroup-tile.js";
 import { inWindow, NEXT_WINDOW, startWindows, type WindowRows, windowSizes } from "../window-rows.js";
 
@@ -46,13 +38,14 @@ interface WindowSums {
 export function addWindows<P>(call: GpuCall<P>, sums: WindowSums): void {
   const { dz, kernel, dx, batch, windows, elements, outputs } = sums;
   const depth = panelDepth(outputs, call.profile);
+  const lanes = subgroupLanes(call.profile);
   const all = batch * windows.height * windows.width;
   const { workers = 2 } = call.profile;
   const blocks = Math.min(Math.max(workers, Math.floor(all / LEAST_WINDOWS)), WANTED_WORKGROUPS);
   const images = Math.ceil(batch / blocks);
   call.dispatch({
     key: `add windows ${depth}`,
-    program: () => ({ workgroupSize: [SUBGROUP_LANES], subgroups: true, body: body(depth) }),
+    program: () => ({ workgroupSize: [lanes], subgroups: true, body: body(depth, lanes) }),
     bindings: [
       { name: "a", view: dz, type: "vec4f" },
       { name: "b", view: kernel, type: "vec4f" },
@@ -63,9 +56,10 @@ export function addWindows<P>(call: GpuCall<P>, sums: WindowSums): void {
   });
 }
 
-function body(depth: number): string {
-  const size: PanelSize = { depth, vectors: 1 };
-  const loads = Math.ceil(depth / LOAD_DEPTH);
+function body(depth: number, lanes: SubgroupLanes): string {
+  const size: PanelSize = { depth, vectors: 1, lanes };
+  const width = vectorWidth(lanes);
+  const loads = Math.ceil(depth / width);
   return /* wgsl */ `
   let firstImage = group.x * u.images;
   let endImage = min(firstImage + u.images, u.batch);
@@ -73,9 +67,9 @@ function body(depth: number): string {
   let mEnd = endImage * u.windowsDown * u.windowsAcross;
   let bBase = 0u;
   let kEnd = u.outputs;
-  for (var i = firstImage * u.windowImage + lane; i < endImage * u.windowImage; i += ${SUBGROUP_LANES}u) { dx[i] = vec4f(); }
+  for (var i = firstImage * u.windowImage + lane; i < endImage * u.windowImage; i += ${lanes}u) { dx[i] = vec4f(); }
   ${panelArrays(size)}
-  for (var firstColumn = 0u; firstColumn < u.elements; firstColumn += ${PANEL_COLUMNS}u) {
+  for (var firstColumn = 0u; firstColumn < u.elements; firstColumn += ${width}u) {
     let column = firstColumn + 4u * lane;
     let stored = column < u.elements;
     let element = ${inWindow("column / 4u")};
@@ -85,7 +79,7 @@ function body(depth: number): string {
       var row = (mBegin * u.outputs + kLane) / 4u;
       ${startWindows("0u", "mBegin")}
       for (var m = mBegin; m < mEnd; m++) {
-        ${repeat(loads, (p) => `let a${p} = select(vec4f(), a[row + ${SUBGROUP_LANES * p}u], kLane + ${LOAD_DEPTH * p}u < kEnd);`)}
+        ${repeat(loads, (p) => `let a${p} = select(vec4f(), a[row + ${lanes * p}u], kLane + ${width * p}u < kEnd);`)}
         let before = dx[ia + element];
         ${multiplyRow(size, () => "before")}
         if (stored) { dx[ia + element] = y0; }

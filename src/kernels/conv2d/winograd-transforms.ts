@@ -2,7 +2,7 @@
 // stores are their cost on lavapipe, and more so with many of them in one loop body. So each pass touches every number
 // once, four channels at a time. A *spectrum* is [frequencies][tiles][channels]; m is the tile's size, a = m + 2.
 import type { Shape } from "../../tensor/shape.js";
-import { SUBGROUP_LANES } from "../../webgpu/family.js";
+import { subgroupLanes } from "../../webgpu/family.js";
 import type { Binding, GpuCall, GpuView } from "../../webgpu/program.js";
 import { activationGradientWgsl, activationWgsl, type FusedActivation } from "../activation.js";
 import { boxLoop } from "../box.js";
@@ -404,14 +404,15 @@ export function transformKernelGradient<P>(
  */
 export function sumResultGradient<P>(call: GpuCall<P>, { m, tiles }: Tiling, spectrum: Spectrum, dbias: GpuView): void {
   const quads = spectrum.channels / 4;
-  const long = tiles / SUBGROUP_LANES > 2 * CHAIN;
-  const walk = { index: "tile", first: "lane", end: "u.tiles", step: SUBGROUP_LANES };
+  const lanes = subgroupLanes(call.profile);
+  const long = tiles / lanes > 2 * CHAIN;
+  const walk = { index: "tile", first: "lane", end: "u.tiles", step: lanes };
   const statement = "sum += spectrum[u.first + tile * u.quads + group.x];";
   const { loop, values } = longLoop(["sum"], "vec4f", walk, statement);
   call.dispatch({
     key: long ? "sum gradient long" : "sum gradient",
     program: () => ({
-      workgroupSize: [SUBGROUP_LANES],
+      workgroupSize: [lanes],
       subgroups: true,
       body: /* wgsl */ `
   ${
@@ -419,7 +420,7 @@ export function sumResultGradient<P>(call: GpuCall<P>, { m, tiles }: Tiling, spe
       ? `${loop}
   let total = subgroupAdd(${values[0]});`
       : `var sum = vec4f();
-  for (var tile = lane; tile < u.tiles; tile += ${SUBGROUP_LANES}u) { ${statement} }
+  for (var tile = lane; tile < u.tiles; tile += ${lanes}u) { ${statement} }
   let total = subgroupAdd(sum);`
   }
   if (lane == 0u) { dbias[group.x] = total; }`,

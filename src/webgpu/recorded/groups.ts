@@ -11,7 +11,7 @@
 // WGSL promises neither, so other adapters get groups of one stage.
 
 import { type DispatchCommand, PARAMETER_BINDING } from "../commands.js";
-import { SUBGROUP_LANES, type TuningProfile } from "../family.js";
+import { subgroupLanes, type TuningProfile } from "../family.js";
 import { type Dispatch, type GpuView, MAX_WORKGROUPS, overlap, type ProgramText } from "../program.js";
 import { hasWorkgroupMemory } from "../wgsl-text.js";
 import { compilationSeconds, GRID_PARAMETERS } from "./compile-cost.js";
@@ -141,7 +141,8 @@ function canMerge(group: Group, profile: TuningProfile, seconds: number): boolea
     (onProcessor
       ? compilationSeconds(parts.map(({ program }) => program)) <= seconds
       : parts.every(({ program }) => program.code.length <= LONGEST_PROGRAM)) &&
-    (!several || (workers !== undefined && lanes(program.text) === SUBGROUP_LANES && group.length <= MOST_STAGES)) &&
+    (!several ||
+      (workers !== undefined && lanes(program.text) === subgroupLanes(profile) && group.length <= MOST_STAGES)) &&
     parts.every(({ program: { text } }) => !text.subgroupMatrices && shape(text) === shape(program.text)) &&
     parts.every(({ program: { text } }) => !hasWorkgroupMemory(text.declarations ?? "")) &&
     group.every((stage) => sum(stage, ({ dispatch }) => workgroupsOf(dispatch)) <= MAX_WORKGROUPS) &&
