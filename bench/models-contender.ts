@@ -7,9 +7,9 @@ import { backward, grad, loss, openDevice, optim, StepPlan, type Tensor, tensor 
 import type { WebGpuDevice } from "../src/webgpu/device.js";
 import { GpuStep } from "../src/webgpu/recorded/step.js";
 import { architectureOfTask, type ModelTask, readModelTask } from "./models-task.js";
+import { packed } from "./packed.js";
 import { serve } from "./protocol.js";
 import type { Contender } from "./subject.js";
-import { packed } from "./workloads.js";
 
 // Soon: a long run takes most of its steps with merged programs.
 const mergeAfter = process.argv[3] === "quick" ? Number.POSITIVE_INFINITY : 3;

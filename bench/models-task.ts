@@ -6,7 +6,7 @@ import { mobileNetV2, resNet18 } from "../src/applications.js";
 import { type Architecture, architectureFromConfig, type FunctionalConfig } from "../src/nn/architecture.js";
 import { RandomStream } from "../src/tensor/random.js";
 import { type Shape, sizeOf } from "../src/tensor/shape.js";
-import { packed } from "./workloads.js";
+import { packed } from "./packed.js";
 
 /** Prediction; the gradient of the loss for the pictures, of frozen weights; a step of SGD. */
 export type ModelKind = "predict" | "inputGradient" | "train";

@@ -10,8 +10,9 @@ import { adam, type Optimizer, sgd } from "../src/nn/optimizers.js";
 import type { Device } from "../src/tensor/device.js";
 import { tensor } from "../src/tensor/tensor.js";
 import { GpuStep } from "../src/webgpu/recorded/step.js";
+import { packed } from "./packed.js";
 import type { Memory } from "./protocol.js";
-import { packed, type Task } from "./workloads.js";
+import type { Task } from "./workloads.js";
 
 /** What bench:peers asks of a contender. */
 export interface Contender {

@@ -9,11 +9,12 @@ import type { LayerConfig } from "../src/nn/layer.js";
 import { CpuDevice } from "../src/tensor/cpu.js";
 import { RandomStream } from "../src/tensor/random.js";
 import type { Shape } from "../src/tensor/shape.js";
+import { packed, TASK_FILES, taskOf } from "./packed.js";
 
 /** One row of the tables. */
 export interface Workload {
   readonly name: string;
-  readonly kind: "train" | "optimize";
+  readonly kind: "train" | "optimize" | "predict";
   readonly zoo: ZooModel;
   /** Images of a step. */
   readonly batch: number;
@@ -144,53 +145,17 @@ export async function withWeights(task: Task): Promise<Task> {
   return { ...task, weights };
 }
 
-const WEIGHTS = "weights.f32";
-
 /** Writes a task with weights for another process: task.json, inputs, targets and weights one after the other. */
 export async function writeTask(folder: string, { spec, inputs, targets, weights }: Task): Promise<void> {
   await mkdir(folder, { recursive: true });
   await writeFile(join(folder, "task.json"), JSON.stringify(spec));
-  await writeFile(join(folder, "inputs"), inputs);
-  await writeFile(join(folder, "targets"), targets);
-  await writeFile(join(folder, WEIGHTS), packed(spec.weights.map(({ name }) => weights!.get(name)!)));
+  await writeFile(join(folder, TASK_FILES[0]), inputs);
+  await writeFile(join(folder, TASK_FILES[1]), targets);
+  await writeFile(join(folder, TASK_FILES[2]), packed(spec.weights.map(({ name }) => weights!.get(name)!)));
 }
 
 export async function readTask(folder: string): Promise<Task> {
   const spec = JSON.parse(await readFile(join(folder, "task.json"), "utf8")) as TaskSpec;
-  const floats = spec.loss === "sigmoid" || spec.kind === "optimize";
-  const [inputs, targets, weights] = await Promise.all(
-    ["inputs", "targets", WEIGHTS].map((name) => readFile(join(folder, name))),
-  );
-  return {
-    spec,
-    inputs: new Float32Array(inputs!.buffer, inputs!.byteOffset, inputs!.byteLength / 4),
-    targets: new (floats ? Float32Array : Int32Array)(targets!.buffer, targets!.byteOffset, targets!.byteLength / 4),
-    weights: unpacked(spec, weights!),
-  };
-}
-
-/** Arrays one after the other. */
-export function packed(arrays: readonly Float32Array[]): Float32Array {
-  const all = new Float32Array(arrays.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const array of arrays) {
-    all.set(array, at);
-    at += array.length;
-  }
-  return all;
-}
-
-function unpacked({ weights }: TaskSpec, bytes: Buffer): Map<string, Float32Array> {
-  let at = bytes.byteOffset;
-  return new Map(
-    weights.map(({ name, shape }) => {
-      const values = new Float32Array(
-        bytes.buffer,
-        at,
-        shape.reduce((a, b) => a * b, 1),
-      );
-      at += values.byteLength;
-      return [name, values];
-    }),
-  );
+  const [inputs, targets, weights] = await Promise.all(TASK_FILES.map((name) => readFile(join(folder, name))));
+  return taskOf(spec, [inputs!, targets!, weights!]);
 }

@@ -1,8 +1,9 @@
 // jax-js as a contender of bench:peers: `jax.mjs FOLDER webgpu|wasm`, see ../protocol.ts. A step is one jitted
 // function: forward, gradients, update. A value belongs to whoever it is passed to, `.ref` keeps it.
 import { readFileSync } from "node:fs";
+import { packed } from "../../build/bench/packed.js";
 import { serve } from "../../build/bench/protocol.js";
-import { packed, readTask } from "../../build/bench/workloads.js";
+import { readTask } from "../../build/bench/workloads.js";
 import { arranged, arrangements, restored } from "./layout.mjs";
 import { provideNavigator, provideWebGpu } from "./webgpu.mjs";
 import { provideWorkers } from "./workers.mjs";
