@@ -8,12 +8,11 @@ import { tuningFile } from "../../src/io/tuning-file.js";
 import { defineKernel } from "../../src/tensor/kernel.js";
 import { empty, runInto } from "../../src/tensor/tensor.js";
 import { openDevice } from "../../src/webgpu/open-device.js";
-// What is timed to tell families apart.
-import "../../src/kernels/matmul.js";
 import {
   type Choice,
   choicesInUse,
   defineTunable,
+  provideFamilySample,
   provideTuningStore,
   type TuningStore,
   tuned,
@@ -21,10 +20,11 @@ import {
 
 /** A kernel that adds up as often as its option says; the default is the slow one. */
 const TRIPS: Choice = { name: "test trips", options: ["400000", "4", "40"] };
-const tripsKernel = defineKernel<Record<never, never>>({
+const TRIPS_OF = { software: 4, hardware: 400_000 };
+const tripsKernel = defineKernel<{ readonly family?: boolean }>({
   name: "trips",
   cpu: () => {},
-  webgpu: ({ outputs: [y], profile, dispatch }) =>
+  webgpu: ({ outputs: [y], params, profile, dispatch }) =>
     dispatch({
       key: "",
       program: () => ({
@@ -32,7 +32,7 @@ const tripsKernel = defineKernel<Record<never, never>>({
         body: "var sum = y[lane]; for (var i = 0u; i < u.trips; i++) { sum = sum * 0.5 + 1.0; } y[lane] = sum;",
       }),
       bindings: [{ name: "y", view: y!, type: "f32", access: "read_write" }],
-      sizes: { trips: Number(tuned(profile, TRIPS)) },
+      sizes: { trips: params.family === true ? TRIPS_OF[profile.family] : Number(tuned(profile, TRIPS)) },
       workgroups: [1],
     }),
 });
@@ -51,6 +51,12 @@ for (const name of [TRIPS.name, "test nothing"]) {
 const probe = await openDevice("webgpu");
 const hasLanes = probe.profile.lanes !== undefined;
 probe.destroy();
+
+// By which families are told apart here; in use it is a product of matrices.
+provideFamilySample((device) => {
+  const y = empty(device, [8]);
+  return () => runInto(tripsKernel, [], [y], { family: true });
+});
 
 let folder: string;
 let file: ReturnType<typeof tuningFile>;
@@ -113,7 +119,6 @@ describe("the kernel family of an adapter that is known by no name", () => {
 
   it.skipIf(!hasLanes)("is measured once, kept, and read by other processes", async () => {
     const stranger = renamed(`stranger ${machines}`);
-    // A processor's subgroups: the family without barriers is faster by far.
     expect(await familyOf(stranger)).toEqual({
       family: "software",
       notes: ["tuning: measuring which kernel family is faster here (hardware, software)"],
