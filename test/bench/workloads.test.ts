@@ -6,8 +6,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { packed } from "../../bench/packed.js";
 import { makeSubject } from "../../bench/subject.js";
-import { makeTask, packed, readTask, type Task, withWeights, workloads, writeTask } from "../../bench/workloads.js";
+import { makeTask, readTask, type Task, withWeights, workloads, writeTask } from "../../bench/workloads.js";
 import type { WebGpuDevice } from "../../src/webgpu/device.js";
 import { openDevice } from "../../src/webgpu/open-device.js";
 
