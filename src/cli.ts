@@ -301,7 +301,7 @@ program
   .addOption(
     option(
       "--skip <classes>",
-      "classes of layers, separated by commas, that Kilograd does not know: they are left out",
+      "classes of layers or operators of ONNX, separated by commas, that Kilograd does not know: they are left out",
     ),
   )
   .addOption(options.json)

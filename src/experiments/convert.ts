@@ -14,7 +14,7 @@ export interface ConvertOptions {
   readonly to: string;
   /** Name of the format; default what the ending of `to` says. */
   readonly format?: string;
-  /** Classes of layers that hand on what they are given: layers that Kilograd does not know. */
+  /** Classes of layers, or operators of ONNX, that hand on what they are given: those that Kilograd does not know. */
   readonly skip?: readonly string[];
 }
 
@@ -34,11 +34,13 @@ export async function convert(options: ConvertOptions, say: (message: string) =>
   }
   const writer = await writerOf("convert", target);
   const source = await formatOf(from);
-  for (const className of skip) passOver(className);
-  const file = await readModelFile(from);
+  // Operators of ONNX are passed over when they are read, classes of layers behind that.
+  const classes = source.name === "onnx" ? [] : skip;
+  for (const className of classes) passOver(className);
+  const file = source.name === "onnx" ? await (await source.load()).read(from, { skip }) : await readModelFile(from);
   for (const remark of file.remarks) say(remark);
   if (file.training !== undefined) say(`${from}: its training is left behind, the model alone is converted`);
-  const model = buildModel({ ...file, config: without(file.config, new Set(skip), from) }, new CpuDevice());
+  const model = buildModel({ ...file, config: without(file.config, new Set(classes), from) }, new CpuDevice());
   try {
     await requireFiniteState("convert", model, to);
     await writer.write(to, model, {

@@ -27,6 +27,12 @@ export interface ReadWeightsOptions {
   readonly map?: NameMap | undefined;
 }
 
+/** How models are read. */
+export interface ReadOptions {
+  /** Of ONNX files: operators that hand on their first input, whatever else they have. Others pass over it. */
+  readonly skip?: readonly string[];
+}
+
 /** Bytes that formats are recognised by: enough for the name of an archive's first entry. */
 export const HEAD_BYTES = 512;
 
@@ -50,7 +56,7 @@ export interface ModelFormat {
 /** What reads and writes a format. */
 export interface FormatCode {
   /** @throws DataError for a file that is missing, truncated, foreign or damaged */
-  read(source: FileSource): Promise<ModelFile>;
+  read(source: FileSource, options?: ReadOptions): Promise<ModelFile>;
   /** The weights of a file, also of one without layers, under the names that they have in a model. @throws DataError */
   readWeights(
     model: Model,

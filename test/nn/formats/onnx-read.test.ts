@@ -1,7 +1,7 @@
 // Models read from ONNX files: what they are made of, that they predict, train and give input gradients, that no images
 // are transposed between convolutions, and what is refused.
 import { describe, expect, test } from "vitest";
-import { square } from "../../../src/autograd/ops/elementwise.js";
+import { mul, pow, square } from "../../../src/autograd/ops/elementwise.js";
 import { sum } from "../../../src/autograd/ops/reduce.js";
 import { transpose } from "../../../src/autograd/ops/transform.js";
 import { grad } from "../../../src/autograd/tape.js";
@@ -11,6 +11,7 @@ import {
   type ModelProto,
   type NodeProto,
 } from "../../../src/nn/formats/onnx/proto.js";
+import { readOnnx } from "../../../src/nn/formats/onnx/read.js";
 import * as nn from "../../../src/nn/index.js";
 import { crossEntropy } from "../../../src/nn/losses.js";
 import { adam } from "../../../src/nn/optimizers.js";
@@ -292,6 +293,53 @@ describe("models of files", () => {
     const x = tensor(cpu, numbersFor("x", [1, 2, 3, 4]), { shape: [1, 2, 3, 4] });
     const y = await transpose(model.call(x), [0, 2, 3, 1]).data();
     expect(y[0]! + y[1]!).toBeCloseTo(1, 6);
+  });
+});
+
+describe("operators that are not known", () => {
+  const described: Described = {
+    inputs: { x: ["N", 4] },
+    nodes: [node("Relu", ["x"], "a"), node("ScaledBy", ["a", "s"], "b", { power: 2 }), node("Neg", ["b"], "y")],
+    outputs: ["y"],
+    weights: { s: [4] },
+  };
+
+  test("are computed by a layer of that name, whose weights are the constants", async () => {
+    nn.defineLayer<{ power: number } & nn.LayerOptions>({
+      className: "ScaledBy",
+      options: { power: { expected: "a number", accepts: Number.isFinite } },
+      required: ["power"],
+      make: ({ power }) => ({
+        config: { power },
+        weights: (shape) => [{ name: "scale", shape: shape.slice(-1) }],
+        call: (x, { scale }) => pow(mul(x, scale!), power),
+      }),
+    });
+    const model = await nn.loadModel(file(described), quiet);
+    expect(model.layers.map(({ placed }) => placed.layer.className)).toContain("ScaledBy");
+    expect(model.countParameters().trainable).toBe(4);
+    const scale = numbersFor("s", [4]);
+    const y = await model.call(tensor(cpu, [[1, -2, 3, 4]])).data();
+    expectEachClose(
+      y,
+      Float64Array.from([1, 0, 3, 4], (x, k) => -((x * scale[k]!) ** 2)),
+      { rtol: 1e-6, atol: 1e-6 },
+    );
+    const other = { ...described, weights: { s: [2] } };
+    await expect(nn.loadModel(file(other), quiet)).rejects.toThrow(
+      /constants for the layer's weights, scale \[4\]; has \[2\]/,
+    );
+  });
+
+  test("are left out where they are to be skipped", async () => {
+    const bytes = file({
+      ...described,
+      nodes: [node("Relu", ["x"], "a"), node("Fft", ["a"], "b"), node("Neg", ["b"], "y")],
+    });
+    const { config } = await readOnnx(bytes, { skip: ["Fft"] });
+    expect(config.layers.map(({ className }) => className)).not.toContain("Fft");
+    await expect(readOnnx(bytes, { skip: ["Fft", "Ifft"] })).rejects.toThrow(/has no operator "Ifft"/);
+    await expect(readOnnx(bytes)).rejects.toThrow(/operator Fft is not known; define a layer .* --skip Fft/);
   });
 });
 

@@ -15,6 +15,7 @@ import { groupsOf } from "./group.js";
 import { type StoredConstant, type StoredNode, storedAttribute, storedNumber } from "./layer.js";
 import { makers } from "./layers.js";
 import { firstOrder, isElementwise, isSpatial, lastOrder, renumbered } from "./layout.js";
+import { isUsersClass, ownLayer, ownWeights } from "./own.js";
 import { withPatterns } from "./patterns.js";
 import type { Numbers } from "./value.js";
 
@@ -273,7 +274,32 @@ export class Builder {
     if (this.done.has(node)) return;
     const maker = Object.hasOwn(makers, node.op) ? makers[node.op] : undefined;
     if (maker?.(this, node)) return;
+    if (isUsersClass(node.op)) {
+      this.own(node);
+      return;
+    }
     this.operator([node]);
+  }
+
+  /** A layer of a user's own: see own.ts. */
+  private own(node: Node): void {
+    const given = node.inputs.filter((name) => name !== "");
+    const tensors = given.filter((name) => this.isTensor(name));
+    const constants = given.flatMap((name) => {
+      if (this.isTensor(name)) return [];
+      return [this.constant(name) ?? this.refuse(node, `"${name}" has a shape that grows with the batch`)];
+    });
+    const layer = ownLayer(node);
+    const weights = ownWeights(
+      `${this.graph.source}: ${node.label}`,
+      layer,
+      tensors.map((name) => this.sample(name)),
+      constants,
+    );
+    const numbers = tensors.map((name) => this.as(name, firstOrder(this.rank(name))).number);
+    const output = node.outputs[0]!;
+    const number = this.add(output, { className: node.op, config: layer.config, weights }, numbers);
+    this.set(output, { number, order: firstOrder(this.rank(output)) });
   }
 
   private grouped(group: readonly Node[]): void {

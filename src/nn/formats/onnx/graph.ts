@@ -3,6 +3,7 @@
 import { DataError } from "../../../tensor/errors.js";
 import type { Attribute, Constant } from "./operators/call.js";
 import { operatorNamed } from "./operators/index.js";
+import { isUsersClass } from "./own.js";
 import {
   ATTRIBUTE_TYPE,
   type AttributeProto,
@@ -53,11 +54,18 @@ const text = new TextDecoder();
 /** Bytes of a tensor that lie in another file. */
 export type External = (t: TensorProto) => Uint8Array | undefined;
 
+export interface GraphOptions {
+  readonly external?: External;
+  /** Operators that hand on their first input. */
+  readonly skip?: readonly string[];
+}
+
 /**
  * The graph of a model.
  * @throws DataError naming the node for what is damaged, unknown or cyclic
  */
-export function graphOf(model: ModelProto, source: string, external: External = () => undefined): Graph {
+export function graphOf(model: ModelProto, source: string, options: GraphOptions = {}): Graph {
+  const { external = () => undefined, skip = [] } = options;
   const { graph } = model;
   if (graph === undefined) throw new DataError(`${source}: has no graph; it is no ONNX model, or damaged`);
   const opsets = new Map(model.opsetImport.map(({ domain, version }) => [isOnnx(domain) ? "" : domain, version]));
@@ -75,6 +83,7 @@ export function graphOf(model: ModelProto, source: string, external: External = 
   const functions = new Map(model.functions.map((each) => [`${each.domain}::${each.name}`, each]));
   const nodes: Node[] = [];
   let copies = 0;
+  const skipped = new Set<string>();
   const visit = (
     node: NodeProto,
     rename: (name: string) => string,
@@ -109,10 +118,20 @@ export function graphOf(model: ModelProto, source: string, external: External = 
       }
       return;
     }
-    if (!isOnnx(node.domain) || operatorNamed(node.opType) === undefined) {
+    if (skip.includes(node.opType)) {
+      skipped.add(node.opType);
+      const [input, output] = [node.input[0] ?? "", node.output[0] ?? ""];
+      nodes.push({
+        ...{ label, op: "Identity", opset: own, attributes: {} },
+        ...{ inputs: [rename(input)], outputs: [rename(output)] },
+      });
+      return;
+    }
+    const isKnown = isOnnx(node.domain) && operatorNamed(node.opType) !== undefined;
+    if (!isKnown && !isUsersClass(node.opType)) {
       const domain = isOnnx(node.domain) ? "" : ` of ${node.domain}`;
       throw new DataError(
-        `${source}: ${label}: the operator ${node.opType}${domain} is not known; leave out what needs it, or write it as a layer by nn.defineLayer`,
+        `${source}: ${label}: the operator ${node.opType}${domain} is not known; define a layer of that class by nn.defineLayer, or leave it out by kilograd convert --skip ${node.opType}`,
       );
     }
     const attributes: Record<string, Attribute> = {};
@@ -130,6 +149,8 @@ export function graphOf(model: ModelProto, source: string, external: External = 
     });
   };
   for (const node of graph.node) visit(node, (name) => name, new Map(), opset, 0, "");
+  const unused = skip.find((name) => !skipped.has(name));
+  if (unused !== undefined) throw new DataError(`${source}: has no operator "${unused}", which is to be skipped`);
   const inputs = graph.input.filter(({ name }) => !constants.has(name)).map((each) => inputOf(each, source));
   return {
     source,

@@ -3,6 +3,7 @@ import { type FileSource, nameOf, readAll, readBeside } from "../../../io/source
 import { DataError, KilogradError } from "../../../tensor/errors.js";
 import { object } from "../../../tensor/options.js";
 import type { ModelFile } from "../../model-file.js";
+import type { ReadOptions } from "../format.js";
 import { buildModel } from "./build.js";
 import { graphOf } from "./graph.js";
 import { decodeModel, type ModelProto, type TensorProto } from "./proto.js";
@@ -30,7 +31,7 @@ function notesOf({ metadataProps }: ModelProto): Readonly<Record<string, unknown
  * The model of an ONNX file.
  * @throws DataError for a file that is missing, damaged or foreign, and naming the node that cannot be read
  */
-export async function readOnnx(source: FileSource): Promise<ModelFile> {
+export async function readOnnx(source: FileSource, { skip = [] }: ReadOptions = {}): Promise<ModelFile> {
   const path = nameOf(source);
   const model = decodeModel(await readAll("loadModel", source, MOST_BYTES), path);
   const external = new Map<TensorProto, Uint8Array>();
@@ -40,7 +41,7 @@ export async function readOnnx(source: FileSource): Promise<ModelFile> {
     const { name, offset, length } = place;
     external.set(t, await readBeside("loadModel", source, name, { offset, ...(length !== undefined && { length }) }));
   }
-  const graph = graphOf(model, path, (t) => external.get(t));
+  const graph = graphOf(model, path, { external: (t) => external.get(t), skip });
   try {
     const { config, weights, remarks } = buildModel(graph);
     const nothing = new Map<string, never>();

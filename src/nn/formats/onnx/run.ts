@@ -7,6 +7,7 @@ import type { Tensor } from "../../../tensor/tensor.js";
 import type { Node } from "./graph.js";
 import { OperatorCall } from "./operators/call.js";
 import { operatorNamed } from "./operators/index.js";
+import { isUsersClass, ownOperator } from "./own.js";
 import { FoldingDevice, type Place, Value } from "./value.js";
 
 /** Most elements of a constant that is computed of others. */
@@ -46,7 +47,10 @@ export function runNode(node: Node, inputs: readonly (Value | undefined)[], opti
     place: known ? folding : place,
     channelsLast,
   });
-  const operator = operatorNamed(node.op) ?? call.refuse(`the operator ${node.op} is not known`);
+  const operator =
+    operatorNamed(node.op) ??
+    (isUsersClass(node.op) ? ownOperator(node) : undefined) ??
+    call.refuse(`the operator ${node.op} is not known`);
   try {
     if (!known) {
       let values: readonly Value[] = [];
