@@ -19,8 +19,8 @@
 import type { SubgroupLanes } from "../webgpu/family.js";
 
 /**
- * Sums of one subgroup: `rows` rows of `vectors` vec4 per lane, i.e. 4 * lanes * vectors columns. 32 rows and 2 vectors are
- * the fastest where the matrix fills them; compile time grows with rows * vectors (1.2 s at 64, 4.5 s at 128).
+ * Sums of one subgroup: `rows` rows of `vectors` vec4 per lane, i.e. 4 * lanes * vectors columns. 32 rows and 2 vectors
+ * are the fastest where the matrix fills them; compile time grows with rows * vectors (1.2 s at 64, 4.5 s at 128).
  */
 export interface SubgroupTile {
   readonly rows: 8 | 16 | 32 | 64;

@@ -1,5 +1,5 @@
-// Measurements (webgpu/tuning.ts) in a browser: one record of a database of the page's origin, which workers can read,
-// too. What is stored there may be of another version or of anybody on the origin, so it is looked at before it is used.
+// Measurements (webgpu/tuning.ts) in a browser: one record of a database of the page's origin, which workers read, too.
+// What is stored may be of another version or of anybody on the origin, so it is looked at before it is used.
 import type { Measurements, TuningStore } from "../webgpu/tuning.js";
 
 const NAME = "kilograd";
