@@ -1,5 +1,6 @@
 // Curves that grow: a line chart as SVG, with axes, a label at each line's end, and its last values as text.
 import { html, svg } from "./dom.js";
+import { thinned } from "./thinning.js";
 
 export interface ChartOptions {
   readonly title: string;
@@ -34,8 +35,8 @@ export class Chart {
   /** Adds a point to a line; `draw` shows it. */
   add(line: string, x: number, y: number): void {
     const points = this.lines.get(line) ?? [];
-    this.lines.set(line, points);
     points.push([x, y]);
+    this.lines.set(line, thinned(points));
   }
 
   /** Replaces a line. */
@@ -53,7 +54,8 @@ export class Chart {
     const latest = [...this.lines].map(([name, points]) => `${name} ${format(points.at(-1)![1])}`);
     this.caption.textContent = [title, ...latest].join(" · ");
     this.drawing.setAttribute("aria-label", `${title}. ${latest.join(", ") || "no values yet"}`);
-    const all = [...this.lines.values()].flat().filter(([, y]) => Number.isFinite(y) && (!logarithmic || y > 0));
+    const visible = ([, y]: Point) => Number.isFinite(y) && (!logarithmic || y > 0);
+    const all = [...this.lines.values()].flat().filter(visible);
     const scaled = (y: number) => (logarithmic ? Math.log10(y) : y);
     const ys = this.options.range ?? ends(all.map(([, y]) => scaled(y)));
     const xs = ends(all.map(([x]) => x));
@@ -75,7 +77,7 @@ export class Chart {
     );
     const names: { readonly className: string; readonly x: number; y: number; readonly name: string }[] = [];
     for (const [i, [name, points]] of [...this.lines].entries()) {
-      const shown = points.filter((point) => all.includes(point));
+      const shown = points.filter(visible);
       if (shown.length === 0) continue;
       const path = shown.map(([x, y]) => `${across(x).toFixed(1)},${down(y).toFixed(1)}`).join(" ");
       const [x, y] = shown.at(-1)!;

@@ -1,4 +1,5 @@
 // What every page has: where the others are, the worker, and words for a browser without WebGPU.
+import { advice } from "./advice.js";
 import { type Connection, connect, type Service } from "./channel.js";
 import { element, html } from "./dom.js";
 import type { ServiceName } from "./worker.js";
@@ -20,20 +21,6 @@ export function showNavigation(): void {
     html("a", { href: path, ...(path === here && { "aria-current": "page" }) }, title),
   );
   element("navigation").append(...links);
-}
-
-/** What to do in this browser where it has no WebGPU. */
-function advice(agent: string): string {
-  if (/Firefox\//.test(agent)) {
-    return "Firefox has WebGPU on Windows and on Macs with Apple's chips. Elsewhere, set dom.webgpu.enabled in about:config.";
-  }
-  if (/Chrome\/|Chromium\//.test(agent)) {
-    return "Chrome and Edge have WebGPU. On Linux, start them with --enable-unsafe-webgpu --enable-features=Vulkan; elsewhere, turn on graphics acceleration in the settings.";
-  }
-  if (/Safari\//.test(agent)) {
-    return "Safari has WebGPU from version 26 on. Before, it is among the feature flags of the developer's settings.";
-  }
-  return "Use a current Chrome, Edge, Firefox or Safari.";
 }
 
 /** Says something that is wrong, where it is read out. */
