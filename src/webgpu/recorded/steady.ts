@@ -1,6 +1,7 @@
-// What a recorded step computes anew in every run though nothing it reads changes: transforms of frozen weights, kernels
-// with a normalisation in them, transposed kernels. These commands run again only when somebody has changed what they
-// read. Their results keep memory of their own, so only such count that are not much larger than what they are made of.
+// What a recorded step computes anew in every run though nothing it reads changes. Such are transforms of frozen
+// weights, kernels with a normalisation in them, and transposed kernels. These commands run again only when somebody
+// has changed what they read. Their results keep memory of their own. So only such count that are not much larger than
+// what they are made of.
 import type { Storage } from "../../tensor/device.js";
 import type { DispatchCommand } from "../commands.js";
 import type { PooledBuffer } from "../pool.js";
