@@ -12,11 +12,11 @@ import { driverThreads } from "../src/webgpu/open.js";
 import { temporaryFolder } from "./cleanup.js";
 import { ContenderProcess, relativeDistance } from "./contender-process.js";
 import { median, parseOptions, resultsFile, tableLine, withDevice } from "./harness.js";
+import { packed } from "./packed.js";
 import { installPeers, peers } from "./peers-folder.js";
 import {
   hasTinyDispatches,
   makeTask,
-  packed,
   type Task,
   type Workload,
   withWeights,
