@@ -254,7 +254,7 @@ function batchNorms(x: readonly number[]): KernelCase[] {
       kernel: batchNormKernel,
       inputs: [x, ...four],
       outputs: [x],
-      params: { epsilon },
+      params: { epsilon, gamma: true, beta: true },
     }),
     kernelCase("batchNorm", `batchNorm gradient sums ${at}`, {
       kernel: batchNormSumsKernel,
@@ -266,7 +266,7 @@ function batchNorms(x: readonly number[]): KernelCase[] {
       kernel: batchNormGradientKernel,
       inputs: [x, x, c, c, c, c, c],
       outputs: [x],
-      params: { epsilon },
+      params: { epsilon, gamma: true },
     }),
   ];
 }

@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
+import { zipSync } from "fflate";
 import { loadCifar10 } from "../src/data/cifar10.js";
 import { parseFer2013 } from "../src/data/fer2013.js";
 import { inflate } from "../src/data/gzip.js";
@@ -16,6 +17,7 @@ import { parseTargets } from "../src/experiments/lib/inputs/target.js";
 import { decodeH5, readH5 } from "../src/io/h5-files.js";
 import { modelIn, weightsOf } from "../src/io/keras-h5.js";
 import { decodeNpy, encodeNpy } from "../src/io/npy.js";
+import { decodeNpz, encodeNpz } from "../src/io/npz.js";
 import { decodeSafetensors, encodeSafetensors, type Safetensors, type StoredTensor } from "../src/io/safetensors.js";
 import { readSafetensors } from "../src/io/safetensors-file.js";
 import { tuningFile } from "../src/io/tuning-file.js";
@@ -116,6 +118,7 @@ interface Sources {
   /** Name of the shard, JSON, shard. */
   readonly tfjs: readonly [string, unknown, Uint8Array];
   readonly pytorch: Uint8Array;
+  readonly npz: Uint8Array;
   readonly onnx: Uint8Array;
   readonly kerasFile: Uint8Array;
   /** Of its weights. */
@@ -322,8 +325,9 @@ function damagedTree(random: RandomStream, tree: unknown): unknown {
   return { ...tree, [key]: damagedTree(random, value) };
 }
 
+const wholeFloats = Float32Array.of(1, 2, 3, 4, 5, 6);
 const wholeNpy = [
-  encodeNpy(Float32Array.of(1, 2, 3, 4, 5, 6), { shape: [2, 3] }),
+  encodeNpy(wholeFloats, { shape: [2, 3] }),
   encodeNpy(Uint8Array.of(1, 2, 3)),
   // Big-endian, in Fortran's order.
   Buffer.from(
@@ -333,6 +337,11 @@ const wholeNpy = [
       .replace("False, ", "True,  "),
     "latin1",
   ),
+];
+/** Stored, and compressed. */
+const wholeNpz = [
+  encodeNpz({ a: wholeFloats, b: { data: Int32Array.of(1, 2), shape: [2, 1] } }),
+  zipSync({ "a.npy": encodeNpy(wholeFloats), "b/c.npy": encodeNpy(new Float64Array(300)) }),
 ];
 const graphFiles = ["w.bin", smallGraph.json, smallGraph.shard] as const;
 
@@ -433,6 +442,30 @@ export const allReaders: readonly Reader[] = [
       const bytes = pick(random, wholeNpy);
       const { data: elements, shape } = decodeNpy(mutateBytes(random, bytes), "file");
       sized(elements.length === sizeOf(shape), `[${shape}] of ${elements.length} elements`);
+    },
+  },
+  {
+    name: "npz",
+    weight: 10,
+    async trial(random) {
+      const bytes = mutateBytes(random, pick(random, wholeNpz));
+      let total = 0;
+      for (const [name, { data: elements, shape }] of await decodeNpz(bytes, "file")) {
+        sized(elements.length === sizeOf(shape), `${name} [${shape}] of ${elements.length} elements`);
+        total += elements.byteLength;
+      }
+      // Half floats and bytes of bool become wider.
+      sized(total <= 8 * (1032 * bytes.length + 1024), `${total} bytes of ${bytes.length}`);
+    },
+  },
+  {
+    name: "weights of NumPy",
+    weight: 6,
+    async trial(random, { device, npz }) {
+      const model = build(device);
+      const map = { conv2d: mutateText(random, "conv2d") };
+      const bytes = mutateBytes(random, npz);
+      await loadWeights(model, bytes, random.integer(4) === 0 ? { map } : {}).finally(() => model.dispose());
     },
   },
   {
@@ -691,6 +724,7 @@ async function makeSources(): Promise<Sources> {
     h5Tree,
     tfjs: [shard!, JSON.parse(new TextDecoder().decode(tfjsFiles["model.json"]!)), tfjsFiles[shard!]!],
     pytorch: await encodeModel(small, { format: "pytorch" }),
+    npz: await encodeModel(small, { format: "npz" }),
     onnx: await encodeModel(small, { format: "onnx" }),
     kerasFile,
     placesTree,
@@ -723,9 +757,24 @@ export async function endReaders(): Promise<void> {
 
 const totalWeight = allReaders.reduce((sum, { weight }) => sum + weight, 0);
 
+/** Makes the whole files. */
+async function beginReaders(): Promise<void> {
+  await allSources();
+}
+
+/** One reader alone. */
+export const readerSuite = (reader: Reader): Suite => ({
+  name: reader.name,
+  count: 20_000,
+  begin: beginReaders,
+  run: (random) => trialOf(reader, random),
+  end: endReaders,
+});
+
 export const readers: Suite = {
   name: "readers",
   count: 100_000,
+  begin: beginReaders,
   run(random) {
     let left = random.uniform() * totalWeight;
     return trialOf(allReaders.find(({ weight }) => (left -= weight) < 0) ?? allReaders[0]!, random);

@@ -1,16 +1,18 @@
 // `npm run fuzz -- [--suite NAME] [--count N] [--seed N] [--trial N]`: random trials of readers, of the exported
-// functions and of command lines. A trial may end well or with an error of this library, within 10 s; anything else is
+// functions and of command lines. A reader's own name, such as "npy", is a suite of it alone. A trial may end well or with an error of this library, within 10 s; anything else is
 // a finding. Prints the seed, and for each finding how to run it again. Exit code 1 where there were findings.
 import { Command, InvalidArgumentError } from "commander";
 import { commands } from "./commands.js";
 import { exportsSuite } from "./exports.js";
-import { readers } from "./readers.js";
+import { allReaders, readerSuite, readers } from "./readers.js";
 import { type Suite, trialRandom } from "./suite.js";
 
 /** Longest that a trial may take, in milliseconds. */
 const DEADLINE = 10_000;
 
 const suites: readonly Suite[] = [readers, commands, exportsSuite(0.25)];
+/** Suites that run when they are named. */
+const single = allReaders.map(readerSuite);
 
 function whole(text: string): number {
   const value = Number(text);
@@ -33,15 +35,18 @@ async function withDeadline(work: Promise<string | undefined>, deadline: number)
 }
 
 const options = new Command("fuzz")
-  .option("--suite <name>", `one of ${suites.map(({ name }) => name).join(", ")}; default all`)
+  .option("--suite <name>", `one of ${suites.map(({ name }) => name).join(", ")}, or a reader; default all`)
   .option("--count <n>", "trials of each suite", whole)
   .option("--seed <n>", "of the random numbers; default the time", whole)
   .option("--trial <n>", "this trial alone", whole)
   .parse()
   .opts<{ suite?: string; count?: number; seed?: number; trial?: number }>();
 const seed = options.seed ?? Date.now() % 2 ** 31;
-const chosen = suites.filter(({ name }) => options.suite === undefined || name === options.suite);
-if (chosen.length === 0) throw new Error(`--suite: one of ${suites.map(({ name }) => name).join(", ")} is required`);
+const chosen =
+  options.suite === undefined ? suites : [...suites, ...single].filter(({ name }) => name === options.suite);
+if (chosen.length === 0) {
+  throw new Error(`--suite: one of ${[...suites, ...single].map(({ name }) => name).join(", ")} is required`);
+}
 console.log(`seed ${seed}`);
 let findings = 0;
 for (const suite of chosen) {

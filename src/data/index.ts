@@ -13,4 +13,4 @@ export {
 } from "./dataset.js";
 export { type DigitsOptions, digits } from "./digits.js";
 export { decodeFer2013, type Fer2013, fer2013Classes, type RepeatedFaces } from "./fer2013-format.js";
-export { decodeMnist, type MnistFiles } from "./mnist-format.js";
+export { decodeMnist, type MnistFiles, type MnistNpz } from "./mnist-format.js";

@@ -1,4 +1,7 @@
-// What is in MNIST's files: 60,000 training and 10,000 test digits of 28x28 in four IDX files.
+// What is in MNIST's files: 60,000 training and 10,000 test digits of 28x28 in four IDX files, or as arrays in Keras's
+// mnist.npz.
+import type { NpyArray } from "../io/npy.js";
+import { decodeNpz } from "../io/npz.js";
 import { DataError } from "../tensor/errors.js";
 import { check, instanceOf, object } from "../tensor/options.js";
 import { type ImageDataset, type LabelledImages, unitInterval } from "./dataset.js";
@@ -22,14 +25,25 @@ export const mostBytes = (rank: number): number => (rank === 3 ? 16 + 60_000 * 2
 
 export const bytesRule = instanceOf(Uint8Array, "a Uint8Array");
 
+/** Bytes of the one file that Keras has of MNIST. */
+export interface MnistNpz {
+  /** `mnist.npz` */
+  readonly npz: Uint8Array;
+}
+
 /**
- * MNIST, or another data set in its format, out of the bytes of its files.
+ * MNIST, or another data set in its format, out of the bytes of its files: four of IDX, or `{ npz }` of Keras.
  * @throws UsageError where they are no bytes, DataError for malformed ones
  * @example
  * const bytes = async (name: string) => new Uint8Array(await (await fetch(`mnist/${name}.gz`)).arrayBuffer());
  */
-export async function decodeMnist(files: MnistFiles): Promise<ImageDataset> {
+export async function decodeMnist(files: MnistFiles | MnistNpz): Promise<ImageDataset> {
   check("decodeMnist", "files", files, object);
+  const set = { name: "mnist", classCount: 10, source: "MNIST, from bytes" } as const;
+  if ("npz" in files) {
+    check("decodeMnist", "npz", files.npz, bytesRule);
+    return { ...set, ...(await digitsOfKeras(files.npz, "npz")) };
+  }
   const read = async (name: keyof MnistFiles, rank: number): Promise<NamedArray> => {
     const given = files[name];
     check("decodeMnist", name, given, bytesRule);
@@ -38,11 +52,36 @@ export async function decodeMnist(files: MnistFiles): Promise<ImageDataset> {
   };
   const train = labelledDigits(await read("trainImages", 3), await read("trainLabels", 1));
   const test = labelledDigits(await read("testImages", 3), await read("testLabels", 1));
-  return { name: "mnist", train, test, classCount: 10, source: "MNIST, from bytes" };
+  return { ...set, train, test };
 }
 
 export interface NamedArray extends IdxArray {
   readonly path: string;
+}
+
+/** Arrays of Keras's file by what they are. */
+const kerasNames = { trainImages: "x_train", trainLabels: "y_train", testImages: "x_test", testLabels: "y_test" };
+
+/** More than the file has, were it not compressed. */
+export const MOST_NPZ = 2 ** 27;
+
+/** What Keras's mnist.npz holds. @throws DataError beginning with its name */
+export async function digitsOfKeras(bytes: Uint8Array, path: string): Promise<Pick<ImageDataset, "train" | "test">> {
+  if (bytes.length > MOST_NPZ) throw new DataError(`mnist: ${path} has ${bytes.length} bytes, ${MOST_NPZ} at most`);
+  const arrays = await decodeNpz(bytes, `mnist: ${path}`);
+  const read = (name: keyof typeof kerasNames, rank: number): NamedArray => {
+    const theirs = kerasNames[name];
+    const array: NpyArray | undefined = arrays.get(theirs);
+    if (array?.data instanceof Uint8Array && array.shape.length === rank) {
+      return { path: `${path}'s ${theirs}`, shape: array.shape, data: array.data };
+    }
+    const found = array === undefined ? "there is none" : `is ${array.dtype} [${array.shape.join(", ")}]`;
+    throw new DataError(`mnist: ${path}: "${theirs}" must be bytes (|u1) of ${rank} axes, ${found}`);
+  };
+  return {
+    train: labelledDigits(read("trainImages", 3), read("trainLabels", 1)),
+    test: labelledDigits(read("testImages", 3), read("testLabels", 1)),
+  };
 }
 
 /** Checks that images and labels belong together. */

@@ -1,21 +1,22 @@
 // MNIST (LeCun, Cortes, Burges): 60,000 training and 10,000 test digits of 28x28, from a folder the user names, the
 // cache, or the network. It never substitutes other data.
 
+import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { UsageError } from "../tensor/errors.js";
 import { checkOptions, type Rules, text } from "../tensor/options.js";
 import type { ImageDataset } from "./dataset.js";
 import { type FetchOptions, type FileSpec, fetchFile, fetchRules } from "./fetch.js";
-import { findFile, folderNamedByUser } from "./folder.js";
+import { findFile, folderNamedByUser, readWithin } from "./folder.js";
 import { parseIdx } from "./idx.js";
 import { readIdx } from "./idx-file.js";
-import { labelledDigits, mostBytes, type NamedArray } from "./mnist-format.js";
+import { digitsOfKeras, labelledDigits, MOST_NPZ, mostBytes, type NamedArray } from "./mnist-format.js";
 
 /** Options of {@link loadMnist}; those of the download apply only where one is needed. */
 export interface MnistOptions extends FetchOptions {
   /**
    * The folder with the four IDX files, `.gz` or plain, or its parent with a folder `mnist`, or as torchvision lays it
-   * out, `MNIST/raw`. Default: `KILOGRAD_DATA_DIR`.
+   * out, `MNIST/raw`; or one with Keras's `mnist.npz`. Default: `KILOGRAD_DATA_DIR`.
    */
   readonly dataDir?: string | undefined;
 }
@@ -60,6 +61,10 @@ function findIdx(folder: string, name: string): string | undefined {
 export async function loadMnist(given: MnistOptions = {}): Promise<ImageDataset> {
   const options = checkOptions("loadMnist", given, mnistRules);
   const folder = completeFolder(options.dataDir);
+  if (folder?.endsWith(".npz")) {
+    const digits = await digitsOfKeras(await readWithin(folder, "mnist", MOST_NPZ), folder);
+    return { name: "mnist", ...digits, classCount: 10, source: `MNIST, from ${folder}` };
+  }
   let downloaded = false;
   const read = async (key: FileKey, rank: number): Promise<NamedArray> => {
     const [name, algorithm, hex] = files[key];
@@ -84,7 +89,7 @@ export async function loadMnist(given: MnistOptions = {}): Promise<ImageDataset>
   return { name: "mnist", train, test, classCount: 10, source };
 }
 
-/** The folder that holds the files, when the user named one; it must hold all four. */
+/** The folder that holds the files, when the user named one; it must hold all four. Or Keras's file in it. */
 function completeFolder(dataDir: string | undefined): string | undefined {
   const named = folderNamedByUser("mnist", dataDir);
   if (named === undefined) return undefined;
@@ -94,9 +99,11 @@ function completeFolder(dataDir: string | undefined): string | undefined {
     .map((place) => join(path, place))
     .find((candidate) => names.some((name) => findIdx(candidate, name)));
   if (!folder) {
+    const ofKeras = places.map((place) => join(path, place, "mnist.npz")).find((file) => existsSync(file));
+    if (ofKeras !== undefined) return ofKeras;
     throw new UsageError(
       `mnist: neither ${path} (${by}) nor its folders ${places.slice(1).join(", ")} have ${names[0]} (with or without .gz, or ` +
-        "spelt .idx3)",
+        "spelt .idx3), or Keras's mnist.npz",
     );
   }
   const missing = names.filter((name) => !findIdx(folder, name));

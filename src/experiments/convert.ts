@@ -40,6 +40,10 @@ export async function convert(options: ConvertOptions, say: (message: string) =>
   const file = source.name === "onnx" ? await (await source.load()).read(from, { skip }) : await readModelFile(from);
   for (const remark of file.remarks) say(remark);
   if (file.training !== undefined) say(`${from}: its training is left behind, the model alone is converted`);
+  const notes = target.keepsNotes === false ? {} : file.notes;
+  if (Object.keys(file.notes).length > Object.keys(notes).length) {
+    say(`${from}: its notes are left behind, ${target.name} has no place for them`);
+  }
   const model = buildModel({ ...file, config: without(file.config, new Set(classes), from) }, new CpuDevice());
   try {
     await requireFiniteState("convert", model, to);
@@ -47,7 +51,7 @@ export async function convert(options: ConvertOptions, say: (message: string) =>
       training: undefined,
       slots: [],
       callbackTensors: [],
-      notes: file.notes,
+      notes,
       single: true,
     });
     const { total } = model.countParameters();

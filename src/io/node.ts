@@ -5,6 +5,7 @@ export { encodeGif, type GifFrame, type GifOptions } from "./gif.js";
 export { type GridCell, type GridCells, type GridOptions, pictureGrid } from "./grid.js";
 export * from "./index.js";
 export { readNpy, writeNpy } from "./npy.js";
+export { readNpz, writeNpz } from "./npz.js";
 export { encodeGrayPng, encodeRgbPng, type PngOptions } from "./png.js";
 export { Report, type ReportGridOptions, Section } from "./report.js";
 export { readSafetensors, writeSafetensors } from "./safetensors-file.js";

@@ -148,7 +148,8 @@ export function decodeNpy(bytes: Uint8Array, source = "npy"): NpyArray {
         (needed > given ? "copy the file again" : "one array is read"),
     );
   }
-  const elements = bytes.slice(start);
+  // A copy, and aligned: slice of a Buffer of Node is none.
+  const elements = new Uint8Array(bytes.subarray(start));
   if (order === ">" && size > 1) swap(elements, size);
   try {
     const data = decode(elements.buffer);
@@ -219,11 +220,11 @@ export interface NpyOptions {
   readonly shape?: Shape;
 }
 
-const dataRule: Rule = {
+export const npyDataRule: Rule = {
   expected: "a typed array of numbers",
   accepts: (value) => WRITTEN.has(Object(value).constructor),
 };
-const npyRules: Rules<NpyOptions> = { shape: listOf(integer({ from: 0 })) };
+export const npyRules: Rules<NpyOptions> = { shape: listOf(integer({ from: 0 })) };
 
 /**
  * The bytes of a `.npy` file, which `numpy.load` reads.
@@ -232,7 +233,7 @@ const npyRules: Rules<NpyOptions> = { shape: listOf(integer({ from: 0 })) };
  * const bytes = io.encodeNpy(await y.data(), { shape: y.shape });
  */
 export function encodeNpy(data: NpyData | Uint8ClampedArray, options: NpyOptions = {}): Uint8Array {
-  check("encodeNpy", "data", data, dataRule);
+  check("encodeNpy", "data", data, npyDataRule);
   const { shape = [data.length] } = checkOptions("encodeNpy", options, npyRules);
   if (sizeOf(shape) !== data.length) {
     throw new UsageError(`encodeNpy: shape must have ${data.length} elements, got ${formatShape(shape)}`);

@@ -46,6 +46,7 @@ export function zipEntries(bytes: Uint8Array, owner: string): Map<string, ZipEnt
   const { count, start, end } = directoryOf(view, damaged);
   if (count > MOST_ENTRIES) throw damaged(`it announces ${count} entries, at most ${MOST_ENTRIES} are read`);
   const entries = new Map<string, ZipEntry>();
+  let total = 0;
   let at = start;
   for (let i = 0; i < count; i++) {
     if (at + CENTRAL_BYTES > end || view.getUint32(at, true) !== CENTRAL) {
@@ -63,6 +64,9 @@ export function zipEntries(bytes: Uint8Array, owner: string): Map<string, ZipEnt
     const name = new TextDecoder().decode(bytes.subarray(nameAt, nameAt + nameBytes));
     const extra = new DataView(bytes.buffer, bytes.byteOffset + nameAt + nameBytes, extraBytes);
     const { compressed, size, offset } = numbersOf(view, at, extra, () => damaged(`"${name}" has no right sizes`));
+    // Entries that share their data would make a small archive a large one.
+    total += compressed;
+    if (total > bytes.length) throw damaged(`its entries announce more than its ${bytes.length} bytes`);
     if (entries.has(name)) throw damaged(`it has two entries "${name}"`);
     if (!name.endsWith("/")) {
       if ((flags & ENCRYPTED) !== 0) throw new DataError(`${owner}: "${name}" is encrypted, which is not read`);

@@ -1,7 +1,7 @@
 // Batch normalisation over all axes but the last. x is seen as [rows, C]; per channel c:
 //
 //   mean = sum_r x / rows,  variance = sum_r (x - mean)^2 / rows (biased),  s = 1 / sqrt(variance + epsilon)
-//   y = (x - mean) s gamma + beta
+//   y = (x - mean) s gamma + beta           gamma = 1 and beta = 0 where there are none
 //
 //   dbeta = sum_r dy,  dgamma = sum_r dy (x - mean) s
 //   dx = gamma s (dy - dbeta / rows - (x - mean) s dgamma / rows)      with statistics of the batch
@@ -24,6 +24,22 @@ import { rolledLoop } from "./rolled.js";
 export interface BatchNormParams {
   readonly epsilon: number;
 }
+
+/** Which of the two a layer has; the inputs of a kernel are without those that it has not. */
+export interface BatchNormScaleParams extends BatchNormParams {
+  readonly gamma: boolean;
+  readonly beta: boolean;
+}
+
+/** gamma and beta, of the inputs that are them. */
+const scaleIn = <View>(inputs: readonly View[], { gamma, beta }: BatchNormScaleParams) => ({
+  gamma: gamma ? inputs[0] : undefined,
+  beta: beta ? inputs[gamma ? 1 : 0] : undefined,
+});
+
+/** What the key of a program says of what is missing. */
+const absence = ({ gamma, beta }: Pick<BatchNormScaleParams, "gamma"> & { readonly beta?: boolean }) =>
+  `${gamma ? "" : " no gamma"}${beta === false ? " no beta" : ""}`;
 
 export interface BatchNormStatisticsParams {
   /** Weight of the old running statistics. */
@@ -303,28 +319,30 @@ export const batchNormStatisticsKernel = defineKernel<BatchNormStatisticsParams>
   },
 });
 
-/** Inputs [x [..., C], mean [C], variance [C], gamma [C], beta [C]], outputs [y like x]. */
-export const batchNormKernel = defineKernel<BatchNormParams>({
+/** Inputs [x [..., C], mean [C], variance [C], gamma [C]?, beta [C]?], outputs [y like x]. */
+export const batchNormKernel = defineKernel<BatchNormScaleParams>({
   name: "batchNorm",
-  cpu({ inputs: [x, ...channels], outputs: [y], params: { epsilon } }) {
-    const [mean, variance, gamma, beta] = channels.map((view) => view.data);
+  cpu({ inputs: [x, mean, variance, ...rest], outputs: [y], params }) {
+    const { gamma, beta } = scaleIn(rest, params);
     forEachChannel(x!, (c, rows) => {
-      const scale = gamma![c]! / Math.sqrt(variance![c]! + epsilon);
-      for (const at of rows) y!.data[at] = (x!.data[at]! - mean![c]!) * scale + beta![c]!;
+      const scale = (gamma?.data[c] ?? 1) / Math.sqrt(variance!.data[c]! + params.epsilon);
+      for (const at of rows) y!.data[at] = (x!.data[at]! - mean!.data[c]!) * scale + (beta?.data[c] ?? 0);
     });
   },
   webgpu(call) {
-    const [x, mean, variance, gamma, beta] = call.inputs as [GpuView, GpuView, GpuView, GpuView, GpuView];
+    const [x, mean, variance, ...rest] = call.inputs as [GpuView, GpuView, GpuView, ...GpuView[]];
+    const { gamma, beta } = scaleIn(rest, call.params);
     walk(call, x, cutForElements(call, x), {
-      key: "normalise",
-      views: { x, mean, variance, gamma, beta },
+      key: `normalise${absence(call.params)}`,
+      views: { x, mean, variance, ...(gamma && { gamma }), ...(beta && { beta }) },
       out: { y: call.outputs[0]! },
       numbers: { epsilon: call.params.epsilon },
       before: /* wgsl */ `
   let center = mean[column];
-  let scale = gamma[column] / sqrt(variance[column] + u.epsilon);
-  let shift = beta[column];`,
-      each: "y[at] = (x[at] - center) * scale + shift;",
+  let scale = ${gamma ? "gamma[column]" : "V(1)"} / sqrt(variance[column] + u.epsilon);${
+    beta ? "\n  let shift = beta[column];" : ""
+  }`,
+      each: `y[at] = (x[at] - center) * scale${beta ? " + shift" : ""};`,
     });
   },
 });
@@ -368,30 +386,34 @@ export const batchNormSumsKernel = defineKernel<BatchNormParams>({
   },
 });
 
-/** Gradient of x with the batch's statistics. Inputs [dy, x, mean, variance, gamma, dgamma, dbeta], outputs [dx]. */
-export const batchNormGradientKernel = defineKernel<BatchNormParams>({
+/** Gradient of x with the batch's statistics. Inputs [dy, x, mean, variance, dgamma, dbeta, gamma?], outputs [dx]. */
+export const batchNormGradientKernel = defineKernel<Omit<BatchNormScaleParams, "beta">>({
   name: "batchNormGradient",
   cpu({ inputs: [dy, x, ...channels], outputs: [dx], params: { epsilon } }) {
-    const [mean, variance, gamma, dgamma, dbeta] = channels.map((view) => view.data);
+    const [mean, variance, dgamma, dbeta, gamma] = channels.map((view) => view.data);
     forEachChannel(x!, (c, rows) => {
       const scale = 1 / Math.sqrt(variance![c]! + epsilon);
       for (const at of rows) {
         const normalised = (x!.data[at]! - mean![c]!) * scale;
-        dx!.data[at] = gamma![c]! * scale * (dy!.data[at]! - (dbeta![c]! + normalised * dgamma![c]!) / rows.length);
+        dx!.data[at] =
+          (gamma?.[c] ?? 1) * scale * (dy!.data[at]! - (dbeta![c]! + normalised * dgamma![c]!) / rows.length);
       }
     });
   },
   webgpu(call) {
-    const [dy, x, mean, variance, gamma, dgamma, dbeta] = call.inputs as GpuView[];
-    walk(call, x!, cutForElements(call, x!), {
-      key: "gradient",
-      views: { dy: dy!, x: x!, mean: mean!, variance: variance!, gamma: gamma!, dgamma: dgamma!, dbeta: dbeta! },
+    const [dy, x, mean, variance, dgamma, dbeta, gamma] = call.inputs as [
+      ...[GpuView, GpuView, GpuView, GpuView, GpuView, GpuView],
+      gamma?: GpuView,
+    ];
+    walk(call, x, cutForElements(call, x), {
+      key: `gradient${absence(call.params)}`,
+      views: { dy, x, mean, variance, ...(gamma && { gamma }), dgamma, dbeta },
       out: { dx: call.outputs[0]! },
       numbers: { epsilon: call.params.epsilon },
       before: /* wgsl */ `
   let center = mean[column];
   let deviation = sqrt(variance[column] + u.epsilon);
-  let scale = gamma[column] / deviation;
+  let scale = ${gamma ? "gamma[column]" : "V(1)"} / deviation;
   let constant = dbeta[column] / f32(u.rows);
   let slope = dgamma[column] / (deviation * f32(u.rows));`,
       each: "dx[at] = scale * (dy[at] - constant - (x[at] - center) * slope);",
@@ -399,23 +421,23 @@ export const batchNormGradientKernel = defineKernel<BatchNormParams>({
   },
 });
 
-/** Gradient of x with frozen statistics. Inputs [dy, variance [C], gamma [C]], outputs [dx]. */
-export const batchNormFrozenGradientKernel = defineKernel<BatchNormParams>({
+/** Gradient of x with frozen statistics. Inputs [dy, variance [C], gamma [C]?], outputs [dx]. */
+export const batchNormFrozenGradientKernel = defineKernel<Omit<BatchNormScaleParams, "beta">>({
   name: "batchNormFrozenGradient",
   cpu({ inputs: [dy, variance, gamma], outputs: [dx], params: { epsilon } }) {
     forEachChannel(dy!, (c, rows) => {
-      const scale = gamma!.data[c]! / Math.sqrt(variance!.data[c]! + epsilon);
+      const scale = (gamma?.data[c] ?? 1) / Math.sqrt(variance!.data[c]! + epsilon);
       for (const at of rows) dx!.data[at] = dy!.data[at]! * scale;
     });
   },
   webgpu(call) {
-    const [dy, variance, gamma] = call.inputs as [GpuView, GpuView, GpuView];
+    const [dy, variance, gamma] = call.inputs as [GpuView, GpuView, GpuView?];
     walk(call, dy, cutForElements(call, dy), {
-      key: "frozen",
-      views: { dy, variance, gamma },
+      key: `frozen${absence(call.params)}`,
+      views: { dy, variance, ...(gamma && { gamma }) },
       out: { dx: call.outputs[0]! },
       numbers: { epsilon: call.params.epsilon },
-      before: "let scale = gamma[column] / sqrt(variance[column] + u.epsilon);",
+      before: `let scale = ${gamma ? "gamma[column]" : "V(1)"} / sqrt(variance[column] + u.epsilon);`,
       each: "dx[at] = dy[at] * scale;",
     });
   },

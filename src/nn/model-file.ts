@@ -93,8 +93,8 @@ export interface SaveOptions {
   readonly allowNonFinite?: boolean;
   /**
    * "safetensors", which holds all of this; "keras-h5", which every version of Keras reads; "keras", Keras 3's own;
-   * "onnx", which only predicts; "tfjs"; "pytorch", a state dict in safetensors. Default: what the path's ending stands
-   * for (".h5", ".keras", ".onnx"), else "safetensors". An ending of another format is an error.
+   * "onnx", which only predicts; "tfjs"; "pytorch", a state dict in safetensors; "npz", weights as arrays of NumPy.
+   * Default: what the path's ending stands for (".h5", ".keras", ".onnx", ".npz"), else "safetensors". An ending of another format is an error.
    */
   readonly format?: string;
 }
@@ -181,12 +181,14 @@ export async function readModelFile(source: FileSource): Promise<ModelFile> {
 
 export interface LoadWeightsOptions {
   /**
-   * For files of PyTorch: what tensors or modules are called in the model, where names and shapes do not tell. A record
+   * For files of PyTorch, NumPy and TensorFlow.js: what tensors or modules are called in the model, where names and shapes do not tell. A record
    * `{ "features.0": "conv2d", head: null }`, or a function of a tensor's name. null passes over a tensor.
    */
   readonly map?: NameMap;
 }
 
+/** Formats whose weights are matched by names. */
+const MAPPED = ["safetensors", "npz", "tfjs", "pytorch"];
 const weightsRules: Rules<LoadWeightsOptions> = { map: anyOf(objectRule, callable) };
 
 /**
@@ -194,7 +196,8 @@ const weightsRules: Rules<LoadWeightsOptions> = { map: anyOf(objectRule, callabl
  * - a model that Kilograd, Keras or TensorFlow.js saved,
  * - weights alone as Keras saves them (`model.save_weights`, every version), or a manifest of TensorFlow.js,
  * - a safetensors file with the model's names and shapes,
- * - a state dict of PyTorch in a safetensors file. Axes are put in the order that they have here.
+ * - a `.npz` of NumPy with the model's names and shapes, or without names and in the order of its weights,
+ * - a state dict of PyTorch in a safetensors or `.npz` file. Axes are put in the order that they have here.
  *
  * Keras's layers are matched in their order, as it does itself. PyTorch's modules are matched by `map`, by names equal
  * to those of layers, and by shapes where only one layer can be meant.
@@ -209,9 +212,9 @@ export async function loadWeights(model: Model, source: FileSource, options: Loa
   checkArgument("loadWeights", "path", source, sourceRule);
   const { map } = checkOptions("loadWeights", options, weightsRules);
   const format = await formatOf(source);
-  if (map !== undefined && format.name !== "safetensors" && format.name !== "pytorch") {
+  if (map !== undefined && !MAPPED.includes(format.name)) {
     throw new UsageError(
-      `loadWeights: map is for weights of PyTorch in safetensors, ${nameOf(source)} is "${format.name}"`,
+      `loadWeights: map is for weights by name, in ${MAPPED.join(", ")}; ${nameOf(source)} is "${format.name}"`,
     );
   }
   const code = await format.load();

@@ -343,10 +343,12 @@ const pooledConvolution: Operation = {
 };
 
 /** Batch normalisation with its own statistics, or with given ones. */
-function normalization(training: boolean): Operation {
+function normalization(training: boolean, without: readonly ("gamma" | "beta")[] = []): Operation {
   return {
     op: "batchNorm",
-    form: training ? "while training" : "with frozen statistics",
+    form: [training ? "while training" : "with frozen statistics", ...without.map((name) => `without ${name}`)].join(
+      ", ",
+    ),
     draw: (random) => {
       const channels = random.size(3, 70);
       const shape = random.pick([
@@ -354,17 +356,17 @@ function normalization(training: boolean): Operation {
         [1 + random.size(2, 5), random.size(2, 12), random.size(2, 12), channels],
       ]);
       const [mean, variance] = [random.normal([channels]), random.uniform([channels], [0.1, 3])];
+      const names = (["gamma", "beta"] as const).filter((name) => !without.includes(name));
       return {
-        fn: (x, gamma, beta) =>
+        fn: (x, ...scale) =>
           batchNorm(x!, {
-            gamma: gamma!,
-            beta: beta!,
+            ...Object.fromEntries(names.map((name, i) => [name, scale[i]!])),
             runningMean: tensor(x!.device, mean.values),
             runningVariance: tensor(x!.device, variance.values),
             training,
             epsilon: 0.01,
           }),
-        inputs: [shape, [channels], [channels]].map((s) => random.normal(s)),
+        inputs: [shape, ...names.map(() => [channels])].map((s) => random.normal(s)),
       };
     },
   };
@@ -936,8 +938,9 @@ const structural: Operation[] = [
       return { fn, inputs, note: JSON.stringify(options) };
     },
   },
-  normalization(true),
-  normalization(false),
+  ...[true, false].flatMap((training) =>
+    ([[], ["gamma"], ["beta"], ["gamma", "beta"]] as const).map((without) => normalization(training, without)),
+  ),
   pooledConvolution,
   pooling("maxPool2d", "of distinct values", (random, shape) => random.distinct(shape)),
   pooling("maxPool2d", "with ties", (random, shape) => random.ties(shape)),

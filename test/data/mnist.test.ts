@@ -10,6 +10,7 @@ import { readIdx } from "../../src/data/idx-file.js";
 import { loadDataset, loadMnistOrDigits } from "../../src/data/load.js";
 import { loadMnist } from "../../src/data/mnist.js";
 import { decodeMnist } from "../../src/data/mnist-format.js";
+import { encodeNpz } from "../../src/io/npz.js";
 import { DataError, UsageError } from "../../src/tensor/errors.js";
 
 /** The folder with the real data as published; read before the tests change the environment. */
@@ -272,6 +273,31 @@ describe("decodeMnist", () => {
     ["too much", { testLabels: Buffer.alloc(100_000) }, /testLabels: it holds more than the 60,008 bytes/],
   ])("refuses %s", async (_, wrong, message) => {
     await expect(decodeMnist({ ...good, ...wrong })).rejects.toThrow(message);
+  });
+
+  it("takes the arrays of Keras's mnist.npz", async () => {
+    const images = (count: number) => ({ data: Uint8Array.from(pixels(count)), shape: [count, 28, 28] });
+    const arrays = {
+      x_test: images(2),
+      x_train: images(3),
+      y_train: Uint8Array.of(7, 0, 9),
+      y_test: Uint8Array.of(1, 2),
+    };
+    const npz = encodeNpz(arrays);
+    expect(await decodeMnist({ npz })).toEqual(await decodeMnist(good));
+    write({ "mnist.npz": Buffer.from(npz) }, join(folder, "mnist"));
+    const { source, ...loaded } = await loadMnist({ dataDir: folder });
+    expect({ ...loaded, source: "MNIST, from bytes" }).toEqual(await decodeMnist(good));
+    expect(source).toBe(`MNIST, from ${join(folder, "mnist", "mnist.npz")}`);
+    const wrong = [
+      [{ ...arrays, y_test: Int32Array.of(1, 2) }, /"y_test" must be bytes .* of 1 axes, is <i4 \[2\]/],
+      [{ x_train: images(3) }, /"y_train" must be bytes .*, there is none/],
+      [{ ...arrays, y_test: Uint8Array.of(1) }, /npz's x_test has 2 images, but npz's y_test has 1 labels/],
+    ] as const;
+    for (const [each, message] of wrong) {
+      await expect(decodeMnist({ npz: encodeNpz(each) })).rejects.toThrow(message);
+    }
+    await expect(decodeMnist({ npz: 3 } as never)).rejects.toThrow(/npz must be a Uint8Array/);
   });
 
   it("refuses what is no object", async () => {

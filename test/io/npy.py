@@ -39,7 +39,19 @@ def main():
         ["dates", saved(np.array(["2026-01-01"], dtype="M8[D]"))],
         ["beyond 2^53", saved(np.array([2**60 + 1], dtype="i8"))],
     ]
-    json.dump({"version": np.__version__, "cases": cases, "refused": refused}, sys.stdout, indent=0)
+    named = {"x": np.arange(6, dtype="f4").reshape(2, 3), "conv2d/kernel": np.asfortranarray(np.eye(2)), "empty": np.zeros((0, 2), "u1")}
+    archives = []
+    for name, save, arrays in [
+        ["named", np.savez, named],
+        ["compressed", np.savez_compressed, {**named, "zeros": np.zeros((50, 60), "i8")}],
+        ["without names", np.savez, [np.array([1, 2], "u1"), np.array(3.5)]],
+    ]:
+        buffer = io.BytesIO()
+        save(buffer, **arrays) if isinstance(arrays, dict) else save(buffer, *arrays)
+        each = arrays.items() if isinstance(arrays, dict) else [(f"arr_{i}", array) for i, array in enumerate(arrays)]
+        values = {key: [list(array.shape), array.astype("f8").flatten().tolist()] for key, array in each}
+        archives.append([name, base64.b64encode(buffer.getvalue()).decode(), values])
+    json.dump({"version": np.__version__, "cases": cases, "refused": refused, "archives": archives}, sys.stdout, indent=0)
     print()
 
 

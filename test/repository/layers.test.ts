@@ -21,7 +21,7 @@ const mayImport: Record<string, readonly string[]> = {
   inputs: ["tensor", "kernels", "autograd", "nn"],
   experiments: ["tensor", "webgpu", "kernels", "autograd", "nn", "inputs", "data", "io", "driver", "sweeps"],
   sweeps: ["tensor", "webgpu", "nn", "data", "io", "runtime"],
-  data: ["tensor", "runtime"],
+  data: ["tensor", "runtime", "io"],
   io: ["tensor", "webgpu", "runtime"],
   driver: ["tensor", "io", "runtime"],
 };

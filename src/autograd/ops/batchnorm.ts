@@ -16,10 +16,10 @@ import { add, mul, reciprocal, sqrt, square, sub } from "./elementwise.js";
 import { mean as meanOver, sum as sumOver } from "./reduce.js";
 
 export interface BatchNormOptions {
-  /** Scale per channel, [C]. */
-  readonly gamma: Tensor;
-  /** Offset per channel, [C]. */
-  readonly beta: Tensor;
+  /** Scale per channel, [C]; default none. */
+  readonly gamma?: Tensor;
+  /** Offset per channel, [C]; default none. */
+  readonly beta?: Tensor;
   /** Mean per channel over many batches, [C]; read when not training, updated in place when training. */
   readonly runningMean: Tensor;
   /** Biased variance per channel over many batches, [C]; as runningMean. */
@@ -49,14 +49,15 @@ const rules: Rules<BatchNormOptions> = {
  */
 export function batchNorm(x: Tensor, options: BatchNormOptions): Tensor {
   requireTensor("batchNorm", "x", x);
-  const given = checkOptions("batchNorm", options, rules, [
-    "gamma",
-    "beta",
-    "runningMean",
-    "runningVariance",
-    "training",
-  ]);
-  const { gamma, beta, runningMean, runningVariance, training, momentum = 0.99, epsilon = 1e-3 } = given;
+  const {
+    gamma,
+    beta,
+    runningMean,
+    runningVariance,
+    training,
+    momentum = 0.99,
+    epsilon = 1e-3,
+  } = checkOptions("batchNorm", options, rules, ["runningMean", "runningVariance", "training"]);
   if (x.dtype !== "f32" || x.rank < 2 || (training && x.size === 0)) {
     throw new ShapeError(
       `batchNorm: needs f32 [..., C] of rank 2 or more${training ? " and not empty" : ""}, got ${x.dtype} ${formatShape(x.shape)}`,
@@ -64,6 +65,7 @@ export function batchNorm(x: Tensor, options: BatchNormOptions): Tensor {
   }
   const channels = x.shape.slice(-1);
   for (const [name, t] of Object.entries({ gamma, beta, runningMean, runningVariance })) {
+    if (t === undefined) continue;
     requireTensor("batchNorm", name, t);
     if (t.dtype !== "f32" || !sameShape(t.shape, channels)) {
       throw new ShapeError(
@@ -81,26 +83,34 @@ export function batchNorm(x: Tensor, options: BatchNormOptions): Tensor {
       : [runningMean, runningVariance];
     runInto(batchNormStatisticsKernel, [x], [mean, variance, ...running], { momentum });
   }
-  const params = { epsilon };
-  const y = run(batchNormKernel, [x, mean, variance, gamma, beta], x, params);
+  const params = { epsilon, gamma: gamma !== undefined };
+  const given = [gamma, beta].filter((each) => each !== undefined);
+  const y = run(batchNormKernel, [x, mean, variance, ...given], x, { ...params, beta: beta !== undefined });
+  /** Those of gamma and beta of the two that there are. */
+  const ofGiven = <T>(ofGamma: T, ofBeta: T): T[] => [
+    ...(gamma === undefined ? [] : [ofGamma]),
+    ...(beta === undefined ? [] : [ofBeta]),
+  ];
   record(y, {
     op: "batchNorm",
-    inputs: [x, gamma, beta],
-    saved: [x, mean, variance, gamma],
-    backward: (dy, [input, m, v, scale]) => {
+    inputs: [x, ...given],
+    saved: [x, mean, variance, ...(gamma === undefined ? [] : [gamma])],
+    backward: (dy, [input, m, v, ...scale]) => {
       let sums: Tensor[] | undefined;
       // Both of [dgamma, dbeta], once, when the first of the gradients asks.
       const sum = (index: 0 | 1): Tensor => {
-        sums ??= runMany(batchNormSumsKernel, [dy, input!, m!, v!], [scale!, scale!], params);
+        sums ??= runMany(batchNormSumsKernel, [dy, input!, m!, v!], [m!, m!], { epsilon });
         return sums[index]!;
       };
       return [
         () =>
           training
-            ? run(batchNormGradientKernel, [dy, input!, m!, v!, scale!, sum(0), sum(1)], dy, params)
-            : run(batchNormFrozenGradientKernel, [dy, v!, scale!], dy, params),
-        () => sum(0),
-        () => sum(1),
+            ? run(batchNormGradientKernel, [dy, input!, m!, v!, sum(0), sum(1), ...scale], dy, params)
+            : run(batchNormFrozenGradientKernel, [dy, v!, ...scale], dy, params),
+        ...ofGiven(
+          () => sum(0),
+          () => sum(1),
+        ),
       ];
     },
     derivable: (dy, [input, m, v, scale]) => {
@@ -114,12 +124,14 @@ export function batchNorm(x: Tensor, options: BatchNormOptions): Tensor {
       const [dgamma, dbeta] = [sumOver(mul(dy, normalized), axes), sumOver(dy, axes)];
       return [
         () => {
-          const factor = mul(scale!, s);
+          const factor = scale === undefined ? s : mul(scale, s);
           if (!training) return mul(dy, factor);
           return mul(factor, sub(sub(dy, mul(dbeta, 1 / rows)), mul(normalized, mul(dgamma, 1 / rows))));
         },
-        () => dgamma,
-        () => dbeta,
+        ...ofGiven(
+          () => dgamma,
+          () => dbeta,
+        ),
       ];
     },
   });

@@ -44,6 +44,8 @@ export interface ModelFormat {
   readonly endings: readonly string[];
   /** Whether models can be written in it. */
   readonly writes: boolean;
+  /** false: notes have no place in it. */
+  readonly keepsNotes?: false;
   /**
    * Whether a file may be of this format, by its first bytes, at most HEAD_BYTES. Where they cannot tell, it may look
    * further into the source.

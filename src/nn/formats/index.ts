@@ -76,7 +76,17 @@ const pytorch: ModelFormat = {
   load: async () => (await import("./pytorch.js")).pytorchFormat,
 };
 
-export const formats: readonly ModelFormat[] = [tfjs, safetensors, kerasH5, keras, onnx, pytorch];
+/** Weights alone, as arrays of NumPy. */
+const npz: ModelFormat = {
+  name: "npz",
+  endings: [".npz"],
+  writes: true,
+  keepsNotes: false,
+  recognises: (head) => firstZipEntry(head)?.endsWith(".npy") === true,
+  load: async () => (await import("./npz.js")).npzFormat,
+};
+
+export const formats: readonly ModelFormat[] = [tfjs, safetensors, kerasH5, keras, onnx, pytorch, npz];
 
 /** What an option of that may be. */
 export const formatRule = oneOf(...formats.flatMap(({ name, writes }) => (writes ? [name] : [])));

@@ -6,10 +6,14 @@ import { DataError, UsageError } from "../../tensor/errors.js";
 import { formatShape, sameShape } from "../../tensor/shape.js";
 import type { Model } from "../model.js";
 import type { FormatCode, ModelContent, NameMap } from "./format.js";
+import { renamed } from "./named-weights.js";
 import { fromTorch, rowSizeOf, type TorchModule, torchModules, toTorch } from "./pytorch-tensors.js";
 
 /** What a message lists at most. */
 const MOST_FAULTS = 30;
+
+/** How many batches a normalisation has seen, which has no part in what it computes. */
+const COUNTER = /(^|\.)num_batches_tracked$/;
 
 /** Names that say the same: in PyTorch points lead to a part, here slashes, and in Keras underscores. */
 const canonical = (name: string) => name.toLowerCase().replace(/[^a-z0-9]+/g, ".");
@@ -35,11 +39,12 @@ export function fromStateDict(
   const { modules, conflicts } = torchModules(model);
   const faults = [...conflicts];
   const left = renamed(stored, map, path);
+  for (const name of left.keys()) if (COUNTER.test(name)) left.delete(name);
   const weights = new Map<string, StoredTensor>();
   const assign = (module: TorchModule, found: readonly string[]) => {
     for (const [i, tensor] of module.tensors.entries()) {
       const name = found[i]!;
-      const { data, shape, dtype } = left.get(name)!.tensor;
+      const { data, shape, dtype } = left.get(name)!;
       left.delete(name);
       const label = `"${name}" for layer "${module.layer}"`;
       if (dtype !== "F32" && dtype !== "F64") faults.push(`${label} must be of floats, is ${dtype}`);
@@ -73,7 +78,7 @@ export function fromStateDict(
       );
     }
   }
-  for (const [name, { tensor }] of left) faults.push(`"${name}" ${formatShape(tensor.shape)} belongs to no layer`);
+  for (const [name, tensor] of left) faults.push(`"${name}" ${formatShape(tensor.shape)} belongs to no layer`);
   if (faults.length > 0) {
     const more = faults.length > MOST_FAULTS ? [`and ${faults.length - MOST_FAULTS} more`] : [];
     throw new UsageError(
@@ -96,42 +101,10 @@ function own(module: TorchModule, { pieces }: TorchModule["tensors"][number], na
   return found ?? (module.tensors.length === 1 ? names.get(canonical(module.layer)) : undefined);
 }
 
-/** Tensors under the names that `map` gives them, without counters and what it gives null. */
-function renamed(stored: ReadonlyMap<string, StoredTensor>, map: NameMap | undefined, path: string) {
-  const found = new Map<string, { readonly tensor: StoredTensor }>();
-  const used = new Set<string>();
-  const byRecord = (name: string): string | null | undefined => {
-    const record = map as Readonly<Record<string, string | null>>;
-    // The name itself, or the longest module that it is in.
-    for (let end = name.length; end > 0; end = name.lastIndexOf(".", end - 1)) {
-      const module = name.slice(0, end);
-      if (!Object.hasOwn(record, module)) continue;
-      used.add(module);
-      const target = record[module];
-      return target === null || target === undefined ? null : target + name.slice(end);
-    }
-    return undefined;
-  };
-  for (const [name, tensor] of stored) {
-    const given = map === undefined ? undefined : typeof map === "function" ? map(name) : byRecord(name);
-    if (given === null || (given === undefined && /(^|\.)num_batches_tracked$/.test(name))) continue;
-    if (given !== undefined && typeof given !== "string") {
-      throw new UsageError(`loadWeights: map must give a name, null or undefined, gave ${typeof given} for "${name}"`);
-    }
-    const target = given ?? name;
-    if (found.has(target))
-      throw new UsageError(`${path}: map gives two tensors the name "${target}", one is "${name}"`);
-    found.set(target, { tensor });
-  }
-  const idle = typeof map === "object" ? Object.keys(map).find((name) => !used.has(name)) : undefined;
-  if (idle !== undefined) throw new UsageError(`${path}: has no tensor or module "${idle}", which map names`);
-  return found;
-}
-
 /** Assigns modules that only one layer can be, by the shapes of what they have. Gives what is ambiguous. */
 function byShape(
   open: readonly TorchModule[],
-  left: ReadonlyMap<string, { readonly tensor: StoredTensor }>,
+  left: ReadonlyMap<string, StoredTensor>,
   assign: (module: TorchModule, found: readonly string[]) => void,
 ): string[] {
   const ambiguous: string[] = [];
@@ -149,7 +122,7 @@ function byShape(
     return found;
   };
   const theirs = bySignature([...groups], ([, tensors]) =>
-    [...tensors].map(([rest, name]) => `${rest} ${formatShape(left.get(name)!.tensor.shape)}`),
+    [...tensors].map(([rest, name]) => `${rest} ${formatShape(left.get(name)!.shape)}`),
   );
   const ours = bySignature(open, ({ tensors }) => tensors.map(({ name, shape }) => `${name} ${formatShape(shape)}`));
   for (const [signature, layers] of ours) {

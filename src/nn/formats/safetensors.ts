@@ -11,6 +11,7 @@ import type { ModelFile } from "../model-file.js";
 import { checkedModelConfig } from "../stored-config.js";
 import { trainingState } from "../stored-training.js";
 import type { FormatCode, ModelContent, ReadWeightsOptions } from "./format.js";
+import { byTheirNames } from "./named-weights.js";
 
 const FORMAT = "kilograd-model";
 const VERSION = "1";
@@ -104,15 +105,7 @@ async function readWeights(
 ): Promise<ReadonlyMap<string, StoredTensor>> {
   const { tensors, metadata, skipped } = await readSafetensors(source);
   if (metadata["format"] === FORMAT && map === undefined) return (await read(source)).weights;
-  const wanted = new Set(model.weights().map(({ name }) => name));
-  const hasNames = [...tensors.keys(), ...skipped.keys()].some((name) => wanted.has(name)) || wanted.size === 0;
-  if (map !== undefined || !hasNames) {
-    const { fromStateDict } = await import("./pytorch.js");
-    return fromStateDict(model, tensors, nameOf(source), { map, skipped });
-  }
-  const without = [...skipped].find(([name]) => wanted.has(name));
-  if (without !== undefined) throw new DataError(`${nameOf(source)}: "${without[0]}" cannot be read: ${without[1]}`);
-  return tensors;
+  return byTheirNames(model, { tensors, skipped }, nameOf(source), map);
 }
 
 export const safetensorsFormat: FormatCode = {

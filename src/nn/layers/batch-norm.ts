@@ -5,21 +5,28 @@ import { batchNorm as batchNormOp } from "../../autograd/ops/batchnorm.js";
 import { ShapeError } from "../../tensor/errors.js";
 import { number } from "../../tensor/options.js";
 import { lastAxisOnly } from "../formats/keras-words.js";
-import { type CallableLayer, defineLayer, type LayerOptions } from "../layer.js";
+import { type CallableLayer, defineLayer } from "../layer.js";
+import {
+  type ScaleOptions,
+  scaleConfig,
+  scaleRules,
+  scaleSettings,
+  scaleWeights,
+  scaleWritten,
+} from "./standardize.js";
 
-export interface BatchNormOptions extends LayerOptions {
+export interface BatchNormOptions extends ScaleOptions {
   /** Share of the old running mean that a step keeps; default 0.99. */
   readonly momentum?: number;
-  /** Added to the variance; default 1e-3. */
-  readonly epsilon?: number;
 }
 
 export const BatchNormalization = defineLayer<BatchNormOptions>({
   className: "BatchNormalization",
-  options: { momentum: number({ from: 0, to: 1 }), epsilon: number({ from: 0 }) },
-  make({ momentum = 0.99, epsilon = 1e-3 }) {
+  options: { ...scaleRules, momentum: number({ from: 0, to: 1 }) },
+  make({ momentum = 0.99, ...options }) {
+    const config = scaleConfig(options);
     return {
-      config: { momentum, epsilon },
+      config: { momentum, ...config },
       outputShape(shape) {
         if (shape.length > 0) return shape;
         throw new ShapeError("needs inputs of one axis or more, got []");
@@ -27,28 +34,28 @@ export const BatchNormalization = defineLayer<BatchNormOptions>({
       weights(inputShape) {
         const shape = inputShape.slice(-1);
         return [
-          { name: "gamma", shape, initializer: "ones" },
-          { name: "beta", shape },
+          ...scaleWeights(config, shape),
           { name: "movingMean", shape, trainable: false },
           { name: "movingVariance", shape, initializer: "ones", trainable: false },
         ];
       },
       call: (x, { gamma, beta, movingMean, movingVariance }, { training }) =>
         batchNormOp(x, {
-          gamma: gamma!,
-          beta: beta!,
+          ...(gamma && { gamma }),
+          ...(beta && { beta }),
           runningMean: movingMean!,
           runningVariance: movingVariance!,
           training,
           momentum,
-          epsilon,
+          epsilon: config.epsilon,
         }),
     };
   },
   keras: {
-    settings: { momentum: "momentum", epsilon: "epsilon" },
-    fixed: { center: true, scale: true },
-    written: { axis: -1 },
+    settings: { momentum: "momentum", ...scaleSettings },
+    // Renormalisation has further weights.
+    fixedIfGiven: { renorm: false },
+    written: { axis: -1, ...scaleWritten },
     weights: { movingMean: "moving_mean", movingVariance: "moving_variance" },
     check: lastAxisOnly,
   },

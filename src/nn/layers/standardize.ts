@@ -1,4 +1,4 @@
-// What layer and group normalisation share: options, and a scale and an offset.
+// What batch, layer and group normalisation share: options, and a scale and an offset.
 import { add, mul } from "../../autograd/ops/elementwise.js";
 import { boolean, number, type Rules } from "../../tensor/options.js";
 import type { Tensor } from "../../tensor/tensor.js";

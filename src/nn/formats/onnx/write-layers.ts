@@ -613,7 +613,9 @@ export const layerWriters: Readonly<Record<string, LayerWriter>> = {
   UpSampling2D: resizing,
   Resizing: resizing,
   BatchNormalization: (call) => {
-    const weights = ["gamma", "beta", "movingMean", "movingVariance"].map((name) => call.weight(name));
+    const size = call.x.shape.at(-1)!;
+    const statistics = ["movingMean", "movingVariance"].map((name) => call.weight(name));
+    const weights = [scaleOf(call, size), offsetOf(call, size), ...statistics];
     const attributes = { epsilon: float(call.setting("epsilon")), momentum: float(call.setting("momentum")) };
     return call.value("first", call.op("BatchNormalization", [call.given("first"), ...weights], attributes));
   },

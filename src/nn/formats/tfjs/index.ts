@@ -8,8 +8,9 @@ import { DataError, UsageError } from "../../../tensor/errors.js";
 import type { Model } from "../../model.js";
 import type { ModelFile } from "../../model-file.js";
 import { storedShape } from "../../stored-config.js";
-import type { FormatCode, ModelContent } from "../format.js";
+import type { FormatCode, ModelContent, ReadWeightsOptions } from "../format.js";
 import { Remarks } from "../keras-words.js";
+import { renamed } from "../named-weights.js";
 import { readGraph } from "./graph-model.js";
 import { placeByName, readTopology, writeTopology } from "./layers-model.js";
 import { modelText, readManifest, writeManifest } from "./weights.js";
@@ -73,10 +74,14 @@ const empty = (path: string) => ({
 });
 
 /** Of a layers model, or of a manifest alone. */
-async function readWeights(model: Model, source: FileSource): Promise<ReadonlyMap<string, StoredTensor>> {
+async function readWeights(
+  model: Model,
+  source: FileSource,
+  { map }: ReadWeightsOptions,
+): Promise<ReadonlyMap<string, StoredTensor>> {
   const json = await jsonOf(source);
   const manifest = Array.isArray(json) ? json : parse(modelJson, json, nameOf(source)).weightsManifest;
-  const stored = await readManifest(source, manifest);
+  const stored = renamed(await readManifest(source, manifest), map, nameOf(source));
   const layers = model.layers.map(({ placed }) => placed);
   return placeByName(layers, stored, nameOf(source));
 }

@@ -75,7 +75,9 @@ export async function readManifest(source: FileSource, manifest: unknown): Promi
     for (const weight of weights) {
       const end = offset + bytesOf(weight);
       if (tensors.has(weight.name)) throw new DataError(`${path}: lists the weight "${weight.name}" twice`);
-      if (weight.group !== "optimizer") tensors.set(weight.name, decoded(weight, bytes.slice(offset, end)));
+      // A copy: slice of a Buffer of Node is none.
+      const own = new Uint8Array(bytes.subarray(offset, end));
+      if (weight.group !== "optimizer") tensors.set(weight.name, decoded(weight, own));
       offset = end;
     }
   }
