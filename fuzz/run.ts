@@ -1,6 +1,7 @@
 // `npm run fuzz -- [--suite NAME] [--count N] [--seed N] [--trial N]`: random trials of readers, of the exported
-// functions and of command lines. A reader's own name, such as "npy", is a suite of it alone. A trial may end well or with an error of this library, within 10 s; anything else is
-// a finding. Prints the seed, and for each finding how to run it again. Exit code 1 where there were findings.
+// functions and of command lines. A reader's own name, such as "npy", is a suite of it alone. A trial may end well or
+// with an error of this library, within 10 s; anything else is a finding. Prints the seed, and for each finding how to
+// run it again. Exit code 1 where there were findings.
 import { Command, InvalidArgumentError } from "commander";
 import { commands } from "./commands.js";
 import { exportsSuite } from "./exports.js";

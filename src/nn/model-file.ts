@@ -94,7 +94,8 @@ export interface SaveOptions {
   /**
    * "safetensors", which holds all of this; "keras-h5", which every version of Keras reads; "keras", Keras 3's own;
    * "onnx", which only predicts; "tfjs"; "pytorch", a state dict in safetensors; "npz", weights as arrays of NumPy.
-   * Default: what the path's ending stands for (".h5", ".keras", ".onnx", ".npz"), else "safetensors". An ending of another format is an error.
+   * Default: what the path's ending stands for (".h5", ".keras", ".onnx", ".npz"), else "safetensors". An ending of
+   * another format is an error.
    */
   readonly format?: string;
 }
@@ -181,8 +182,9 @@ export async function readModelFile(source: FileSource): Promise<ModelFile> {
 
 export interface LoadWeightsOptions {
   /**
-   * For files of PyTorch, NumPy and TensorFlow.js: what tensors or modules are called in the model, where names and shapes do not tell. A record
-   * `{ "features.0": "conv2d", head: null }`, or a function of a tensor's name. null passes over a tensor.
+   * For files of PyTorch, NumPy and TensorFlow.js: what tensors or modules are called in the model, where names and
+   * shapes do not tell. A record `{ "features.0": "conv2d", head: null }`, or a function of a tensor's name. null
+   * passes over a tensor.
    */
   readonly map?: NameMap;
 }

@@ -2,7 +2,7 @@
 import { type Shape, sizeOf } from "../../src/tensor/shape.js";
 
 /** In [-1, 1). */
-function uniform(size: number, seed: number): Float64Array {
+export function uniform(size: number, seed: number): Float64Array {
   const start = Math.imul(seed, 0x9e3779b9);
   const values = new Float64Array(size);
   for (let i = 0; i < size; i++) {
@@ -18,7 +18,7 @@ function uniform(size: number, seed: number): Float64Array {
 }
 
 /** FNV-1a. */
-function seedOf(text: string): number {
+export function seedOf(text: string): number {
   let h = 2166136261;
   for (const byte of new TextEncoder().encode(text)) h = Math.imul(h ^ byte, 16777619);
   return h >>> 0;
