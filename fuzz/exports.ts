@@ -236,6 +236,17 @@ const rights: Readonly<Record<string, Right>> = {
     (x: K.Tensor) => ({ value: x.exp(), gradient: (dy: K.Tensor, y: K.Tensor) => dy.mul(y), saved: [x.exp()] }),
     { name: "own", derivable: false },
   ],
+  customKernel: () => [
+    {
+      ...{ name: "own", inputs: ["x"], numbers: ["slope"], sizes: () => ({ n: 2 }), declarations: "const two = 2.0;" },
+      ...{
+        output: (x: K.Spec) => x,
+        wgsl: "y[i] = two * u.slope * x[i];",
+        cpu: () => 0,
+        gradient: (dy: K.Tensor) => dy,
+      },
+    },
+  ],
   batchNorm: (t) => {
     const [gamma, beta, runningMean, runningVariance] = [t.f32([3]), t.f32([3]), t.f32([3]), K.ones(t.device, [3])];
     return [t.f32(), { gamma, beta, runningMean, runningVariance, training: true, momentum: 0.9, epsilon: 1e-3 }];

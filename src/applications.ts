@@ -1,5 +1,10 @@
-// "kilograd/applications": architectures of published networks. Each gives an `Architecture`, without weights; its
-// `build` makes a model of it, `nn.loadWeights` fills that. What is not listed here is internal.
+/**
+ * Architectures of published networks. Each gives an `Architecture`, without weights; its `build` makes a model of it,
+ * `nn.loadWeights` fills that.
+ *
+ * @module
+ */
+// What is not listed here is internal.
 /// <reference lib="dom" preserve="true" />
 /// <reference lib="esnext.disposable" preserve="true" />
 

@@ -1,5 +1,9 @@
-// "kilograd/inputs": optimisation of a frozen model's inputs, attacks on it, attributions, generator networks. What is
-// not listed here is internal.
+/**
+ * Optimisation of a frozen model's inputs, attacks on it, attributions, generator networks.
+ *
+ * @module
+ */
+// What is not listed here is internal.
 /// <reference lib="dom" preserve="true" />
 /// <reference lib="esnext.disposable" preserve="true" />
 

@@ -1,5 +1,8 @@
-// "kilograd/node": all of the public API, with what Node, Bun and Deno have besides: files, downloads, pictures and
-// reports.
+/**
+ * All of `kilograd`, with what Node, Bun and Deno have besides: files, downloads, pictures and reports.
+ *
+ * @module
+ */
 import { nodeRuntime } from "./runtime/node.js";
 import { provideRuntime } from "./runtime/runtime.js";
 

@@ -1,4 +1,8 @@
-// "kilograd/sweeps": many trials of one training over a space of parameters, in this process or in workers. Needs Node.
+/**
+ * Many trials of one training over a space of parameters, in this process or in workers. Needs Node.
+ *
+ * @module
+ */
 // What is not listed here is internal.
 /// <reference lib="dom" preserve="true" />
 /// <reference lib="esnext.disposable" preserve="true" />

@@ -50,7 +50,7 @@ export interface FetchProgress {
 
 /** Options of {@link fetchFile}; all have defaults. */
 export interface FetchOptions {
-  /** Default: {@link cacheFolder}. */
+  /** Default: `kilograd` in the cache folder of the user, `$XDG_CACHE_HOME` or `~/.cache`. */
   readonly cacheDir?: string;
   /** Use only what is in the cache. */
   readonly offline?: boolean;

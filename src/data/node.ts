@@ -1,6 +1,7 @@
 // The public names of `data` in kilograd/node: those of memory, and data sets from files, the cache and the network.
 export { type Cifar10Options, loadCifar10 } from "./cifar10.js";
 export { type Fer2013Options, loadFer2013 } from "./fer2013.js";
+export type { FetchProgress } from "./fetch.js";
 export {
   type FolderData,
   type FolderOptions,

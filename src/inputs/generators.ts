@@ -77,11 +77,11 @@ export interface GeneratorRound {
 
 /** What came of the generators. */
 export interface GeneratedImages {
-  /** [N, ...]: of the rounds' images that are answered with the target, the closest; where there are none, the last. */
+  /** [N, ...], of the rounds' images that are answered with the target, the closest; where there are none, the last. */
   readonly images: Float32Array;
-  /** [N]: the target's probability for it. */
+  /** [N], the target's probability for it. */
   readonly confidence: Float32Array;
-  /** [N]: in which round, from 1, the target was first answered; 0: in none. */
+  /** [N], in which round, from 1, the target was first answered; 0: in none. */
   readonly firstRound: Int32Array;
   readonly distances: Distances;
   readonly course: readonly GeneratorRound[];

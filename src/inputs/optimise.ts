@@ -99,7 +99,7 @@ export interface InputSnapshot {
   readonly images: Float32Array;
   /** What the model says of them, [N, ...outputShape]. */
   readonly outputs: Float32Array;
-  /** [N]: objective and penalties, without the transforms. */
+  /** [N], objective and penalties, without the transforms. */
   readonly loss: Float32Array;
 }
 

@@ -1,6 +1,6 @@
 // HTML and SVG as text: a template that escapes whatever is put into it.
 
-/** Text that is markup already. Made by {@link html} only, so that nothing gets into a page unescaped by accident. */
+/** Text that is markup already. Made by `html` only, so that nothing gets into a page unescaped by accident. */
 export class Markup {
   constructor(readonly text: string) {}
 }

@@ -34,8 +34,15 @@ const bitsOf: Readonly<Record<string, number>> = {
 };
 
 /** The element types that Kilograd stores. */
-export type StoredDtype = keyof typeof arrayTypes;
-type StoredArrays = { [D in StoredDtype]: InstanceType<(typeof arrayTypes)[D]> };
+export type StoredDtype = "F64" | "F32" | "I32" | "U32" | "U8";
+/** What holds their elements. */
+export interface StoredArrays {
+  readonly F64: Float64Array;
+  readonly F32: Float32Array;
+  readonly I32: Int32Array;
+  readonly U32: Uint32Array;
+  readonly U8: Uint8Array;
+}
 
 /** One tensor as it lies in a file. `data` has as many elements as `shape` says, row-major. */
 export type StoredTensor = {

@@ -13,7 +13,7 @@ export interface InputOptions {
 }
 
 /** Where a node comes from: an input of the model, or a layer and the nodes that it is called on. */
-type Source =
+export type GraphSource =
   | { readonly kind: "input"; readonly name: string | undefined }
   | { readonly kind: "layer"; readonly layer: Layer; readonly inputs: readonly GraphNode[] };
 
@@ -25,7 +25,7 @@ export class GraphNode {
   readonly number = made++;
   constructor(
     readonly shape: Shape,
-    readonly source: Source,
+    readonly source: GraphSource,
   ) {}
 }
 
@@ -191,7 +191,7 @@ export function trace(
   return { graph, order: [...new Set(made.map(layerOf))] };
 }
 
-const layerOf = ({ source }: GraphNode): Layer => (source as Extract<Source, { kind: "layer" }>).layer;
+const layerOf = ({ source }: GraphNode): Layer => (source as Extract<GraphSource, { kind: "layer" }>).layer;
 const inputsOf = ({ source }: GraphNode): readonly GraphNode[] => (source.kind === "layer" ? source.inputs : []);
 
 /**

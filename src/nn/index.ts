@@ -1,5 +1,7 @@
 // The public names of `nn`: layers, initialisers, models, callbacks, files. Losses and optimizers have namespaces of
 // their own (`loss`, `optim`).
+
+export type { FileSource, FilesByName } from "../io/source.js";
 export type { ActivationName } from "./activations.js";
 export { type AdaptOptions, adapt } from "./adapt.js";
 export {
@@ -36,10 +38,11 @@ export {
 } from "./checkpoint.js";
 export { type ConfusionMatrixOptions, confusionMatrix } from "./confusion-matrix.js";
 export type { EvaluateOptions, Evaluation, Predictions, PredictOptions } from "./evaluate.js";
-export type { BatchFigures } from "./figures.js";
+export type { BatchFigures, FigureSums } from "./figures.js";
 export type { NameMap } from "./formats/format.js";
-export type { KerasSetting, KerasWords } from "./formats/keras-words.js";
-export { type GraphInput, type GraphNode, type InputOptions, input } from "./graph.js";
+export type { FromKeras, Json, KerasSetting, KerasWords, Remarks } from "./formats/keras-words.js";
+export { type GraphInput, type GraphNode, type GraphSource, type InputOptions, input } from "./graph.js";
+export type { Head } from "./head.js";
 export type { History, Timing } from "./history.js";
 export {
   constant,
@@ -49,14 +52,24 @@ export {
   heUniform,
   type Initializer,
   type InitializerName,
+  type InitializerOption,
   lecunNormal,
   lecunUniform,
+  type NormalOptions,
   normal,
   ones,
+  type ScalingInitializer,
+  type UniformOptions,
   uniform,
   zeros,
 } from "./initializers.js";
-export { type EncodeKerasOptions, encodeKerasModel, type SaveKerasOptions, saveKerasModel } from "./keras-models.js";
+export {
+  type EncodeKerasOptions,
+  encodeKerasModel,
+  type KerasTraining,
+  type SaveKerasOptions,
+  saveKerasModel,
+} from "./keras-models.js";
 export {
   type CallableLayer,
   type CallContext,
@@ -157,7 +170,7 @@ export {
 export type { ScaleOptions } from "./layers/standardize.js";
 export type { LossFunction } from "./loss.js";
 export { LossScaler, type LossScalingOptions } from "./loss-scaling.js";
-export type { Metric, MetricOption } from "./metrics/metric.js";
+export type { Metric, MetricOption, MetricTotals } from "./metrics/metric.js";
 export {
   type ApplyOptions,
   BoundLayer,
@@ -165,8 +178,11 @@ export {
   type CallOptions,
   type LayerOutput,
   type Model,
+  type ModelInput,
   type ModelWeight,
 } from "./model.js";
+export type { StoredLayer } from "./model-config.js";
+export type { StoredSums } from "./model-file.js";
 export type { ObjectiveOptions, PerOutput } from "./objective.js";
 export type {
   InputBatch,
@@ -181,4 +197,5 @@ export type {
 } from "./samples.js";
 export { Sequential, type SequentialOptions } from "./sequential.js";
 export type { ParameterCount } from "./summary.js";
+export type { TrainStepOptions } from "./train-step.js";
 export type { AugmentContext, CheckpointOptions, FitOptions, Perturb, PerturbContext } from "./training/options.js";

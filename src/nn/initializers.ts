@@ -18,25 +18,35 @@ const scaling = {
   heNormal: { scale: 2, fan: "in", distribution: "normal" },
   lecunUniform: { scale: 1, fan: "in", distribution: "uniform" },
   lecunNormal: { scale: 1, fan: "in", distribution: "normal" },
-} as const;
+} as const satisfies Record<ScalingInitializer, object>;
 
-/** Names of initialisers without parameters, which scale with a weight's fans. */
-export const scalingInitializers = Object.keys(scaling) as (keyof typeof scaling)[];
+export const scalingInitializers = Object.keys(scaling) as ScalingInitializer[];
 
 /** Standard deviation of a standard normal distribution cut off at +-2. */
 const TRUNCATED_DEVIATION = 0.8796256610342398;
 
+/** Initialisers without parameters, which scale with a weight's fans. */
+export type ScalingInitializer =
+  | "glorotUniform"
+  | "glorotNormal"
+  | "heUniform"
+  | "heNormal"
+  | "lecunUniform"
+  | "lecunNormal";
+
+/** How a weight's initial values are drawn. */
 export type Initializer =
-  | { readonly name: keyof typeof scaling }
+  | { readonly name: ScalingInitializer }
   | { readonly name: "uniform"; readonly minimum: number; readonly maximum: number }
   | { readonly name: "normal"; readonly mean: number; readonly standardDeviation: number }
   | { readonly name: "constant"; readonly value: number };
 
 /** An initialiser, or the name of one with its default parameters. */
 export type InitializerOption = Initializer | InitializerName;
-export type InitializerName = keyof typeof factories;
+/** Initialisers with their default parameters. */
+export type InitializerName = ScalingInitializer | "uniform" | "normal" | "zeros" | "ones";
 
-const scaled = (name: keyof typeof scaling) => (): Initializer => ({ name });
+const scaled = (name: ScalingInitializer) => (): Initializer => ({ name });
 
 /** Uniform in +-sqrt(6 / (fanIn + fanOut)) (Glorot, Bengio, 2010). */
 export const glorotUniform = scaled("glorotUniform");
@@ -51,21 +61,23 @@ export const lecunUniform = scaled("lecunUniform");
 /** Normal of variance 1 / fanIn, cut off at two standard deviations. */
 export const lecunNormal = scaled("lecunNormal");
 
-interface Uniform {
+/** Bounds of {@link uniform}. */
+export interface UniformOptions {
   readonly minimum: number;
   readonly maximum: number;
 }
-interface Normal {
+/** Moments of {@link normal}. */
+export interface NormalOptions {
   readonly mean: number;
   readonly standardDeviation: number;
 }
 
 const finite = number();
-const uniformRules: Rules<Uniform> = { minimum: finite, maximum: finite };
-const normalRules: Rules<Normal> = { mean: finite, standardDeviation: number({ from: 0 }) };
+const uniformRules: Rules<UniformOptions> = { minimum: finite, maximum: finite };
+const normalRules: Rules<NormalOptions> = { mean: finite, standardDeviation: number({ from: 0 }) };
 
 /** Uniform in [minimum, maximum), by default +-0.05. */
-export function uniform(options: Partial<Uniform> = {}): Initializer {
+export function uniform(options: Partial<UniformOptions> = {}): Initializer {
   const { minimum = -0.05, maximum = 0.05 } = checkOptions("uniform", options, uniformRules);
   if (!(minimum < maximum)) {
     throw new UsageError(`uniform: minimum must be below maximum, got ${minimum} and ${maximum}`);
@@ -74,7 +86,7 @@ export function uniform(options: Partial<Uniform> = {}): Initializer {
 }
 
 /** Normal, by default of mean 0 and standard deviation 0.05. */
-export function normal(options: Partial<Normal> = {}): Initializer {
+export function normal(options: Partial<NormalOptions> = {}): Initializer {
   const { mean = 0, standardDeviation = 0.05 } = checkOptions("normal", options, normalRules);
   return { name: "normal", mean, standardDeviation };
 }
@@ -97,7 +109,7 @@ const factories = {
   normal,
   zeros,
   ones,
-} as const;
+} as const satisfies Record<InitializerName, () => Initializer>;
 
 /** Parameters of each initialiser, by name. */
 const parameterRules: Readonly<Record<string, object>> = {

@@ -92,9 +92,9 @@ export interface Layer {
   call(x: Tensor, weights: Readonly<Record<string, Tensor>>, context: CallContext): Tensor;
   /** Weights that it brings along, by their names: those of the model that it was taken from. */
   readonly bound?: Readonly<Record<string, Tensor>>;
-  /** This layer and the next as one, where that gives the same result at a lower price. */
+  /** This layer and the next as one, where that gives the same result at a lower price. @internal */
   fuse?(next: Layer): Fusion | undefined;
-  /** What it is with zeros around its images, where those cost nothing. */
+  /** What it is with zeros around its images, where those cost nothing. @internal */
   padded?(sides: Sides2d): Fusion | undefined;
 }
 

@@ -1,4 +1,5 @@
 // The public names of `optim`: optimizers and learning rate schedules.
+export type { StepScaling } from "./optimizer.js";
 export {
   type AdadeltaOptions,
   type AdagradOptions,

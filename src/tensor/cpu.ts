@@ -29,6 +29,7 @@ export class CpuDevice extends Device {
   private readonly info: MemoryInfo = { liveBytes: 0, pooledBytes: 0, peakBytes: 0, liveCount: 0 };
   private closed = false;
 
+  /** @internal */
   allocate(dtype: DType, size: number): Storage {
     if (this.closed) throw new DeviceError("CLOSED", "cpu device: used after destroy(); open a new device");
     const storage = new CpuStorage(this, dtype, size);
@@ -38,25 +39,28 @@ export class CpuDevice extends Device {
     return storage;
   }
 
-  /** Called by a storage whose last reference went. */
+  /** Called by a storage whose last reference went. @internal */
   forget(bytes: number): void {
     this.info.liveBytes -= bytes;
     this.info.liveCount--;
   }
 
+  /** @internal */
   write(storage: Storage, values: ArrayLike<number>): void {
     (storage as CpuStorage).data.set(values);
   }
 
+  /** @internal */
   async read(storage: Storage): Promise<TypedArray> {
     return this.elements(storage).slice();
   }
 
-  /** What a storage holds, at once and not copied: here nothing has to be waited for. */
+  /** What a storage holds, at once and not copied: here nothing has to be waited for. @internal */
   elements(storage: Storage): TypedArray {
     return (storage as CpuStorage).data;
   }
 
+  /** @internal */
   run<Params>(
     kernel: Kernel<Params>,
     inputs: readonly Tensor[],

@@ -111,26 +111,30 @@ export abstract class Device {
   /** Most elements that a tensor may have. */
   abstract readonly mostElements: number;
 
-  /** Memory for `size` elements, content undefined. */
+  /** Memory for `size` elements, content undefined. @internal */
   abstract allocate(dtype: DType, size: number): Storage;
-  /** Copies host values into a storage, in order with recorded work. */
+  /** Copies host values into a storage, in order with recorded work. @internal */
   abstract write(storage: Storage, values: ArrayLike<number>): void;
-  /** Copies a storage to the host after all recorded work. */
+  /** Copies a storage to the host after all recorded work. @internal */
   abstract read(storage: Storage): Promise<TypedArray>;
-  /** Records (WebGPU) or executes (CPU) a kernel on existing tensors. */
+  /** Records (WebGPU) or executes (CPU) a kernel on existing tensors. @internal */
   abstract run<Params>(
     kernel: Kernel<Params>,
     inputs: readonly Tensor[],
     outputs: readonly Tensor[],
     params: Changing<Params>,
   ): void;
-  /** Further outputs that a kernel has to offer on this device, for its gradients to use; none on the reference. */
+  /**
+   * Further outputs that a kernel has to offer on this device, for its gradients to use; none on the reference.
+   * @internal
+   */
   byproducts<Params>(_kernel: Kernel<Params>, _params: Params): Readonly<Record<string, Spec>> {
     return {};
   }
   /**
    * Moves memory of tensors side by side, in this order, where that lets a kernel take them for one; nothing changes
    * otherwise. Does nothing while a step is recorded.
+   * @internal
    */
   placeTogether(_storages: readonly Storage[]): void {}
   /** Hands recorded work to the device without waiting for its end. */
@@ -145,12 +149,16 @@ export abstract class Device {
    * Runs `fn` and records it, so that it can be run again without its JavaScript: the same kernels on the same memory.
    * What changes from one time to the next must be declared: params given as functions, and `everyTime`. Undefined,
    * without having run `fn`, where this device cannot record (now). See StepPlan, which most callers want.
+   * @internal
    */
   record(_fn: () => readonly Tensor[]): RecordedStep | undefined {
     return undefined;
   }
 
-  /** Runs a host side effect of a step, such as counting it: now, and whenever the step is run again from a record. */
+  /**
+   * Runs a host side effect of a step, such as counting it: now, and whenever the step is run again from a record.
+   * @internal
+   */
   everyTime(effect: () => void): void {
     effect();
   }

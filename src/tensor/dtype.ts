@@ -1,9 +1,10 @@
 // Element types. The CPU reference computes `f32` tensors in float64; WebGPU stores what the name says.
 import { anyNumber, integer, oneOf, type Rule } from "./options.js";
 
-const DTYPES = ["f32", "i32", "u32"] as const;
+/** Type of the elements of a tensor. */
+export type DType = "f32" | "i32" | "u32";
 
-export type DType = (typeof DTYPES)[number];
+const DTYPES = ["f32", "i32", "u32"] as const satisfies readonly DType[];
 
 /** What a dtype may be, for checks of arguments. */
 export const dtypeRule = oneOf(...DTYPES);

@@ -25,13 +25,14 @@ export interface Pin {
 /** Numbers, nested to the depth of the rank. */
 export type NestedArray = number | readonly NestedArray[];
 
+/** Numbers on a device: their shape, element type and memory, and where they stand on the tape. */
 export class Tensor implements Spec, Scoped {
   readonly size: number;
-  /** The operation that made this tensor, when a gradient may flow through it. */
+  /** The operation that made this tensor, when a gradient may flow through it. @internal */
   node: TapeNode | null = null;
   /** A name for errors and summaries, e.g. "conv2d/kernel". */
   name = "";
-  /** Set by the autograd module on what a tape saved, and handed on to its aliases: kernels check it. */
+  /** Set by the autograd module on what a tape saved, and handed on to its aliases: kernels check it. @internal */
   pin: Pin | undefined;
   private wanted = false;
   private gradient: Tensor | null = null;
@@ -39,7 +40,7 @@ export class Tensor implements Spec, Scoped {
   /** Called by dispose(). */
   private followers: Set<() => void> | undefined;
 
-  /** Takes over one reference of `storage`. Users make tensors with `tensor()`, `zeros()`, ... */
+  /** Takes over one reference of `storage`. Users make tensors with `tensor()`, `zeros()`, ... @internal */
   constructor(
     storage: Storage,
     readonly shape: Shape,
@@ -57,7 +58,7 @@ export class Tensor implements Spec, Scoped {
     register(this);
   }
 
-  /** A tensor that no scope around it frees. */
+  /** A tensor that no scope around it frees. @internal */
   static unscoped(storage: Storage, shape: Shape, dtype: DType): Tensor {
     return keep(new Tensor(storage, shape, dtype));
   }
@@ -74,7 +75,7 @@ export class Tensor implements Spec, Scoped {
     return this.shape.length;
   }
 
-  /** The device memory; throws after dispose(). */
+  /** The device memory; throws after dispose(). @internal */
   get storage(): Storage {
     if (this.memory === undefined) {
       throw new DisposedError(
@@ -137,7 +138,7 @@ export class Tensor implements Spec, Scoped {
     return this.requiresGrad || this.node !== null;
   }
 
-  /** Another handle on the same memory with a shape of equal size, without history. */
+  /** Another handle on the same memory with a shape of equal size, without history. @internal */
   alias(shape: Shape = this.shape): Tensor {
     if (shape !== this.shape) {
       checkShape("alias", shape);
@@ -151,7 +152,7 @@ export class Tensor implements Spec, Scoped {
     return result;
   }
 
-  /** @throws UsageError where a tape relies on this tensor's content and it has changed */
+  /** @throws UsageError where a tape relies on this tensor's content and it has changed @internal */
   checkPin(): void {
     const { pin } = this;
     if (pin === undefined || pin.version === this.storage.version) return;

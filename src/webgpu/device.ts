@@ -76,10 +76,12 @@ export class WebGpuDevice extends Device {
   /** The step that is being recorded. */
   private recording: GpuStep | undefined;
 
+  /** @internal */
   constructor(
     /** Kept referenced for the life of the device: Dawn's Node bindings need it. */
     readonly adapter: GPUAdapter,
     readonly gpu: GPUDevice,
+    /** @internal */
     readonly profile: TuningProfile,
     private readonly surroundings: Surroundings = {},
   ) {
@@ -93,11 +95,12 @@ export class WebGpuDevice extends Device {
     this.readback = new Readback(gpu, this.queue);
   }
 
-  /** What was compiled so far, for benchmarks. */
+  /** What was compiled so far, for benchmarks. @internal */
   get compiled(): readonly Program[] {
     return this.programs.all;
   }
 
+  /** @internal */
   allocate(dtype: DType, size: number): Storage {
     this.queue.checkOpen();
     const storage = new GpuStorage(this, dtype, size, this.memorySource.acquire(paddedBytes(size)));
@@ -105,6 +108,7 @@ export class WebGpuDevice extends Device {
     return storage;
   }
 
+  /** @internal */
   write(storage: Storage, values: ArrayLike<number>): void {
     this.queue.checkOpen();
     const target = storage as GpuStorage;
@@ -125,6 +129,7 @@ export class WebGpuDevice extends Device {
     this.gpu.queue.writeBuffer(gpu, offset, data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
   }
 
+  /** @internal */
   override placeTogether(storages: readonly Storage[]): void {
     this.queue.checkOpen();
     if (this.recording !== undefined) return;
@@ -219,10 +224,12 @@ export class WebGpuDevice extends Device {
     this.queue.submitMuch();
   }
 
+  /** @internal */
   override byproducts<Params>(kernel: Kernel<Params>, params: Params): Readonly<Record<string, Spec>> {
     return kernel.byproducts?.(params, this.profile) ?? {};
   }
 
+  /** @internal */
   override record(fn: () => readonly Tensor[]): RecordedStep | undefined {
     this.queue.checkOpen();
     if (this.recording !== undefined) {
@@ -254,11 +261,13 @@ export class WebGpuDevice extends Device {
     return step;
   }
 
+  /** @internal */
   override everyTime(effect: () => void): void {
     effect();
     this.recording?.everyTime(effect);
   }
 
+  /** @internal */
   async read(storage: Storage): Promise<TypedArray> {
     this.queue.checkOpen();
     if (this.recording !== undefined) {
@@ -336,7 +345,7 @@ export class WebGpuDevice extends Device {
     else giveBack();
   }
 
-  /** Called by a storage whose last reference went. */
+  /** Called by a storage whose last reference went. @internal */
   recycle(buffer: PooledBuffer): void {
     if (this.queue.isClosed) return;
     if (this.recording !== undefined) this.recording.release(buffer);

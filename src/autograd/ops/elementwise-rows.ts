@@ -258,7 +258,6 @@ export type UnaryOptions<Name extends UnaryName> = (typeof unaryTable)[Name] ext
 /** A row as a function; parameters, where it has some, are options. */
 type Unary<Name extends UnaryName> =
   UnaryOptions<Name> extends undefined ? (x: Tensor) => Tensor : (x: Tensor, options?: UnaryOptions<Name>) => Tensor;
-type Binary = (a: Operand, b: Operand) => Tensor;
 
 /** The function of a row. */
 export function unaryOf<Name extends UnaryName>(name: Name): Unary<Name> {
@@ -273,6 +272,6 @@ export function unaryOf<Name extends UnaryName>(name: Name): Unary<Name> {
 
 /** The function of a row. */
 export const binaryOf =
-  (name: BinaryName): Binary =>
+  (name: BinaryName): ((a: Operand, b: Operand) => Tensor) =>
   (a, b) =>
     binary(name, a, b);

@@ -16,7 +16,7 @@ export interface HostBatch {
 
 /** What a search found. */
 export interface SearchResult {
-  /** [n, ...inputShape]: what succeeded; else an attempt, or the image as it was. */
+  /** [n, ...inputShape], what succeeded; else an attempt, or the image as it was. */
   readonly images: Float32Array;
   /** For each image, whether no step had a gradient; all false for searches that use none. */
   readonly withoutGradient: readonly boolean[];

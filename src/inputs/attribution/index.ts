@@ -1,5 +1,6 @@
 // The attributions, by the names that they are called by: one file each, and a line here. Beside them stand what
 // enlarges their maps, and what judges them.
+export type { Baseline } from "./attribution.js";
 export { type DeletionCurve, type DeletionCurveOptions, deletionCurve } from "./deletion-curve.js";
 export { type GradCamOptions, gradCam } from "./grad-cam.js";
 export { guidedBackprop } from "./guided-backprop.js";

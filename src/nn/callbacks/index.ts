@@ -3,6 +3,6 @@ export type { Callback, CallbackState, EpochLogs, MonitorMode, StepLogs, Trainin
 export { type EarlyStoppingOptions, earlyStopping } from "./early-stopping.js";
 export { csvLogger, jsonlLogger, type LoggerOptions } from "./loggers.js";
 export { type ModelCheckpointOptions, modelCheckpoint } from "./model-checkpoint.js";
-export { type ProgressBarOptions, progressBar } from "./progress-bar.js";
+export { type ProgressBarOptions, type ProgressStream, progressBar } from "./progress-bar.js";
 export { type ReduceLrOnPlateauOptions, reduceLrOnPlateau } from "./reduce-lr-on-plateau.js";
 export { terminateOnNaN } from "./terminate-on-nan.js";

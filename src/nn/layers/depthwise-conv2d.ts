@@ -22,7 +22,7 @@ import { type KernelOptions, kernelConfig, kernelRules } from "./dense.js";
 import { type Padding, type Pair, pairOf, slide } from "./window.js";
 
 /** Options of what slides over images with a kernel for each channel; Keras's defaults. */
-interface DepthwiseOptions extends Omit<KernelOptions, "kernelInitializer" | "kernelL2"> {
+export interface DepthwiseConv2dOptions extends Omit<KernelOptions, "kernelInitializer" | "kernelL2"> {
   readonly kernelSize: Pair;
   /** Default 1. */
   readonly strides?: Pair;
@@ -38,9 +38,7 @@ interface DepthwiseOptions extends Omit<KernelOptions, "kernelInitializer" | "ke
   readonly depthwiseL2?: number;
 }
 
-export type DepthwiseConv2dOptions = DepthwiseOptions;
-
-export interface SeparableConv2dOptions extends DepthwiseOptions {
+export interface SeparableConv2dOptions extends DepthwiseConv2dOptions {
   /** Number of output channels. */
   readonly filters: number;
   /** Default "glorotUniform". */
@@ -60,7 +58,7 @@ const depthwiseRules = {
 };
 
 /** Completes the options. */
-function depthwiseConfig(options: DepthwiseOptions) {
+function depthwiseConfig(options: DepthwiseConv2dOptions) {
   const { padding = "valid", depthMultiplier = 1, depthwiseL2 = 0 } = options;
   const { activation, useBias, biasInitializer } = kernelConfig(options);
   return {

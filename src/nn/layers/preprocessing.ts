@@ -5,7 +5,7 @@ import { reshape } from "../../autograd/ops/transform.js";
 import { ShapeError, UsageError } from "../../tensor/errors.js";
 import { anyOf, array, boolean, integer, listOf, number, type Rule } from "../../tensor/options.js";
 import { formatShape, normalizeAxes, type Shape, sizeOf } from "../../tensor/shape.js";
-import { type Tensor, tensor } from "../../tensor/tensor.js";
+import { type NestedArray, type Tensor, tensor } from "../../tensor/tensor.js";
 import { type CallableLayer, defineLayer, type LayerOptions } from "../layer.js";
 
 export interface RescalingOptions extends LayerOptions {
@@ -30,16 +30,13 @@ export const Rescaling = defineLayer<RescalingOptions>({
   keras: { settings: { scale: "scale", offset: "offset" } },
 });
 
-/** A number, or lists of numbers within lists. */
-type Numbers = number | readonly Numbers[];
-
 export interface NormalizationOptions extends LayerOptions {
   /** Axis or axes of [N, ...shape] that have statistics of their own; null: one for all. Default -1. */
   readonly axis?: number | readonly number[] | null;
   /** Where it is known: a number, or one for each position along the axes. Then there are no weights. */
-  readonly mean?: Numbers;
+  readonly mean?: NestedArray;
   /** As the mean; both or none. */
-  readonly variance?: Numbers;
+  readonly variance?: NestedArray;
   /** Undoes the normalisation instead; default false. */
   readonly invert?: boolean;
 }
