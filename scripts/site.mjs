@@ -1,8 +1,10 @@
-// `npm run site [-- build]`: builds the pages of site/ into site/dist, and serves them on this machine.
+// `npm run site [-- build] [--reports FOLDER]`: builds the pages of site/ into site/dist, with the reports of a run of
+// all experiments where their folder is given, and serves them on this machine.
 import { createReadStream, existsSync, statSync } from "node:fs";
 import { createServer } from "node:http";
 import { extname, join, normalize } from "node:path";
-import { build } from "vite";
+import { parseArgs } from "node:util";
+import { build, runnerImport } from "vite";
 
 const root = join(import.meta.dirname, "../site");
 const types = {
@@ -27,11 +29,18 @@ export async function serveSite(folder, port = 0) {
   return { address: `http://127.0.0.1:${server.address().port}/`, close: () => server.close() };
 }
 
-export const buildSite = () => build({ configFile: join(root, "vite.config.ts"), logLevel: "error" });
+/** Builds the pages into a folder, with the docs unless `docs` is false. */
+export async function buildSite({ outDir = join(root, "dist"), docs = true, reports } = {}) {
+  await build({ configFile: join(root, "vite.config.ts"), logLevel: "error", build: { outDir } });
+  if (!docs) return;
+  const { module } = await runnerImport(join(root, "docs/render.ts"));
+  await module.renderDocs(join(outDir, "docs"), { reports });
+}
 
 if (process.argv[1] === import.meta.filename) {
-  await buildSite();
+  const { values, positionals } = parseArgs({ options: { reports: { type: "string" } }, allowPositionals: true });
+  await buildSite(values);
   const folder = join(root, "dist");
-  if (process.argv[2] === "build") console.log(`The pages are in ${folder}; any static host serves them.`);
+  if (positionals[0] === "build") console.log(`The pages are in ${folder}; any static host serves them.`);
   else console.log(`The pages are at ${(await serveSite(folder, 8080)).address} (Ctrl-C ends it)`);
 }

@@ -2,7 +2,7 @@
 import { readdirSync } from "node:fs";
 import { defineConfig, type Plugin } from "vite";
 
-const pages = readdirSync(import.meta.dirname).filter((name) => name.endsWith(".html"));
+const pages = [...readdirSync(import.meta.dirname).filter((name) => name.endsWith(".html")), "docs/index.html"];
 
 /** Scripts, styles, workers and networks of the page's own, and nothing else; a test records what is asked for. */
 const policy = [
@@ -11,17 +11,20 @@ const policy = [
   ...["base-uri 'none'", "form-action 'none'"],
 ].join("; ");
 
-/** What stands in the head of every page. */
-const sharedHead = `<head>
+/** What stands in the head of every page, from whose folder `root` leads to that of the site. */
+const sharedHead = (root: string) => `<head>
     <meta charset="utf-8" />
     <meta name="viewport" content="width=device-width, initial-scale=1" />
     <meta http-equiv="Content-Security-Policy" content="${policy}" />
-    <link rel="icon" href="./icon.svg" />
-    <link rel="stylesheet" href="./src/style.css" />`;
+    <link rel="icon" href="${root}icon.svg" />
+    <link rel="stylesheet" href="${root}src/style.css" />`;
 
 const heads: Plugin = {
   name: "heads",
-  transformIndexHtml: { order: "pre", handler: (page) => page.replace("<head>", sharedHead) },
+  transformIndexHtml: {
+    order: "pre",
+    handler: (page, { path }) => page.replace("<head>", sharedHead(path.startsWith("/docs/") ? "../" : "./")),
+  },
 };
 
 export default defineConfig({

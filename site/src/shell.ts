@@ -12,13 +12,16 @@ const pages = [
   ["depth.html", "Depth"],
   ["inside.html", "Look inside"],
   ["kernels.html", "Kernels"],
+  ["docs/index.html", "Docs"],
 ] as const;
 
 /** Fills the page's header. */
 export function showNavigation(): void {
-  const here = location.pathname.split("/").at(-1) || "index.html";
+  // Pages of the docs lie in folders of the site's.
+  const root = document.documentElement.dataset["root"] ?? "./";
+  const here = root === "./" ? location.pathname.split("/").at(-1) || "index.html" : "docs/index.html";
   const links = pages.map(([path, title]) =>
-    html("a", { href: path, ...(path === here && { "aria-current": "page" }) }, title),
+    html("a", { href: `${root}${path}`, ...(path === here && { "aria-current": "page" }) }, title),
   );
   element("navigation").append(...links);
 }

@@ -26,9 +26,11 @@ test("tiles of the gather kernel", () => {
 
 const MOST_WORDS = 25;
 const MOST_CHARACTERS = 120;
-const pages = [...readdirSync("docs").map((name) => `docs/${name}`), "README.md", "CONTRIBUTING.md"].filter((path) =>
-  path.endsWith(".md"),
-);
+const pages = [
+  ...readdirSync("docs", { recursive: true, encoding: "utf8" }).map((name) => `docs/${name}`),
+  "README.md",
+  "CONTRIBUTING.md",
+].filter((path) => path.endsWith(".md"));
 
 /**
  * Sentences of more than 25 words, outside code, tables and headings. A sentence ends with a full stop, a colon or a

@@ -30,7 +30,7 @@ describe.skipIf(program === undefined)("in Chromium", { timeout: PATIENCE_MS }, 
   let site: { readonly address: string; close(): void };
 
   beforeAll(async () => {
-    await buildSite();
+    await buildSite({ docs: false });
     site = await serveSite(join(import.meta.dirname, "../../site/dist"));
     browser = await chromium.launch({
       executablePath: program!,
