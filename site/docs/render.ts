@@ -43,7 +43,7 @@ interface Listed {
 }
 
 /** What docs/README.md lists, by its sections. */
-function listed(): Listed[] {
+function readContents(): Listed[] {
   const sections = readFileSync(join(docs, "README.md"), "utf8").split(/^## /m).slice(1);
   return sections.map((section) => ({
     title: section.slice(0, section.indexOf("\n")),
@@ -53,6 +53,8 @@ function listed(): Listed[] {
     })),
   }));
 }
+
+const listed = readContents();
 
 const files = new Map<number, string>();
 
@@ -159,7 +161,7 @@ class Theme extends DefaultTheme {
     };
     const list = (title: string, links: readonly string[]) => `<h2>${escaped(title)}</h2><ul>${links.join("")}</ul>`;
     const documents = new Map(page.project.documents?.map((each) => [files.get(each.id), each]));
-    const pages = listed().map(({ title, pages }) =>
+    const pages = listed.map(({ title, pages }) =>
       list(
         title,
         pages.map((each) => link(documents.get(each.file)!, each.title)),
@@ -197,11 +199,18 @@ class Theme extends DefaultTheme {
   }
 }
 
-/** What overflows is reached by keyboard, too: code and tables. */
+interface Token {
+  info: string;
+}
+
+/** What overflows is reached by keyboard, too: code and tables. A fence without a language is plain text. */
 function reachable(parser: { renderer: { rules: Record<string, unknown> } }): void {
   const { rules } = parser.renderer;
-  const fence = rules["fence"] as (...given: unknown[]) => string;
-  rules["fence"] = (...given: unknown[]) => fence(...given).replace("<pre>", '<pre tabindex="0">');
+  const fence = rules["fence"] as (tokens: Token[], place: number, ...given: unknown[]) => string;
+  rules["fence"] = (tokens: Token[], place: number, ...given: unknown[]) => {
+    tokens[place]!.info ||= "text";
+    return fence(tokens, place, ...given).replace("<pre>", '<pre tabindex="0">');
+  };
   rules["table_open"] = () => '<div class="scroll" tabindex="0"><table>\n';
   rules["table_close"] = () => "</table></div>\n";
 }
@@ -239,7 +248,7 @@ export async function renderDocs(folder: string, given: { readonly reports?: str
   const reports = given.reports === undefined ? [] : reportsIn(given.reports);
   Theme.shell = readFileSync(join(folder, "index.html"), "utf8");
   Theme.reports = reportList(reports);
-  const documents = listed().flatMap(({ pages }) => pages);
+  const documents = listed.flatMap(({ pages }) => pages);
   const app = await Application.bootstrap({
     ...{
       name: "Kilograd",
@@ -252,7 +261,11 @@ export async function renderDocs(folder: string, given: { readonly reports?: str
     ...{ excludePrivate: true, excludeProtected: true, excludeInternal: true, excludeExternals: true },
     // The compiler checks types, elsewhere.
     ...{ disableGit: true, disableSources: true, skipErrorChecking: true, includeHierarchySummary: false },
-    ...{ highlightLanguages: [...languages], lightHighlightTheme: "github-light-high-contrast" },
+    ...{
+      highlightLanguages: [...languages],
+      ignoredHighlightLanguages: ["text"],
+      lightHighlightTheme: "github-light-high-contrast",
+    },
     ...{ darkHighlightTheme: "github-dark-high-contrast", markdownItOptions: { html: false, linkify: false } },
     ...{ markdownItLoader: reachable, router: "site", theme: "site", cleanOutputDir: true },
   });

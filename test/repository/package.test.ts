@@ -60,13 +60,14 @@ function examplesOf(page: string): string {
   return blocks.slice(blocks.findIndex((block) => block.includes('"kilograd/inputs"'))).join("\n");
 }
 
-test.each([
-  ["README.md", /^1568 0\.\d+ 39200 [\d.e-]+\n$/],
-  ["docs/inputs.md", /^\[ 4, 28, 28, 1 \].*\n\[ 100, 10 \]\n$/s],
-])("what %s shows of kilograd/inputs runs", { timeout: 240_000 }, (page, output) => {
-  writeFileSync(join(consumer, "examples.js"), examplesOf(page));
-  expect(run("node examples.js", consumer)).toMatch(output);
-});
+test.each([["docs/inputs.md", /^\[ 4, 28, 28, 1 \].*\n\[ 100, 10 \]\n$/s]])(
+  "what %s shows of kilograd/inputs runs",
+  { timeout: 240_000 },
+  (page, output) => {
+    writeFileSync(join(consumer, "examples.js"), examplesOf(page));
+    expect(run("node examples.js", consumer)).toMatch(output);
+  },
+);
 
 test("an image is optimised, attacked in both balls and explained by public names alone", () => {
   writeFileSync(
