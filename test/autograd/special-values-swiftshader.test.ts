@@ -29,5 +29,6 @@ it.skipIf(driver === undefined)("special values on SwiftShader", { timeout: 600_
   expect(status, `${stdout}${stderr}`).toBe(0);
   // Both families: its subgroups have four lanes.
   expect(stdout).toMatch(/Test Files {2}3 passed/);
-  expect(stdout).not.toMatch(/skipped/);
+  // A quick run leaves out Winograd's convolutions in each of them, and nothing else.
+  expect(stdout).toMatch(/Tests {2}\d+ passed \| 2 skipped/);
 });

@@ -17,7 +17,7 @@ import {
   type WorkerRun,
   workerRunDigest,
 } from "./experiment.js";
-import { partFiles, queuedJobsDigest, readParts, writeParts } from "./job-workers.js";
+import { partFiles, queuedJobsDigest, readParts, writeParts } from "./job-parts.js";
 import { LiveState } from "./live.js";
 import { registeredExperiment } from "./registry.js";
 import { WorkFolder } from "./work-folder.js";

@@ -2,24 +2,18 @@
 // worker runs the experiment's own script up to the place where it names its jobs, and does those that it is asked for.
 // Local workers write what they compute into the run's folder. Those of a queue send it, and it is written here.
 import { createHash } from "node:crypto";
-import { mkdir, readFile } from "node:fs/promises";
 import { hostname } from "node:os";
-import { basename, join } from "node:path";
-import { object, pipe, record, regex, string } from "valibot";
-import { writeFileAtomic } from "../../../io/files.js";
+import { object } from "valibot";
 import { parse } from "../../../io/json.js";
 import type { Executor, TrialConfig, TrialOrder, TrialResult } from "../../../sweeps/executor.js";
 import { processExecutor } from "../../../sweeps/processes.js";
-import { namedDigest } from "../../../sweeps/trial-file.js";
 import { KilogradError } from "../../../tensor/errors.js";
 import { type Job, type JobPlace, type JobsTold, type WorkerRun, workerRunDigest } from "./experiment.js";
+import { type PartFiles, partFiles, queuedJobsDigest, readParts, writeParts } from "./job-parts.js";
 import type { JobWorkers, RunContext } from "./run.js";
 
 /** Tries of a job, each from its last checkpoint: a worker that is killed costs one. */
 const ATTEMPTS = 3;
-
-/** Digest of what the workers of a queue run: jobs of any experiment of this version. */
-export const queuedJobsDigest = (): string => namedDigest("jobs of experiments");
 
 /** Workers for a run. The context's signal ends them. */
 export function jobWorkers(run: WorkerRun, { workers, queue, store }: JobWorkers, context: RunContext): JobPlace {
@@ -118,27 +112,6 @@ function placeOf(run: WorkerRun, { executor: opened, code, sweep, signal, atOnce
       }
     },
   };
-}
-
-/** Files of a run's folder for parts, as they are sent: base64 by name. */
-export type PartFiles = Readonly<Record<string, string>>;
-export const partFiles = record(
-  pipe(string(), regex(/^[\w+-][\w.+-]{0,200}\.safetensors$/, "a part's file name")),
-  string("base64"),
-);
-
-/** Files as they are sent. */
-export async function readParts(paths: readonly string[]): Promise<PartFiles> {
-  const read = async (path: string) => [basename(path), await readFile(path, "base64")] as const;
-  return Object.fromEntries(await Promise.all(paths.map(read)));
-}
-
-/** Puts files that were sent into a run's folder. */
-export async function writeParts(folder: string, files: PartFiles): Promise<void> {
-  await mkdir(join(folder, "parts"), { recursive: true });
-  for (const [file, text] of Object.entries(files)) {
-    await writeFileAtomic(join(folder, "parts", file), Buffer.from(text, "base64"));
-  }
 }
 
 /** @throws DataError for what are no parts */
