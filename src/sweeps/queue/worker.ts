@@ -317,11 +317,18 @@ class Serving {
       const leaving = Promise.all([
         this.client.zrem(this.keys.workers, JSON.stringify(this.info)),
         this.worker.close().then(() => working),
-      ]);
+      ]).then(() => this.tidy());
       // Where Redis is away the trials are taken over later, as those of a worker that was killed.
       await Promise.race([leaving, new Promise((resolve) => setTimeout(resolve, LEAVING_MS).unref())]);
     }
     if (this.failure !== undefined) throw this.failure;
+  }
+
+  /** Removes what the library writes for every worker, also after the sweep with all its keys is gone. */
+  private async tidy(): Promise<void> {
+    if ((await this.client.exists(this.keys.about)) > 0) return;
+    const jobs = `${JOBS_PREFIX}:${this.sweep}`;
+    await this.client.del(`${jobs}:meta`, `${jobs}:stalled-check`);
   }
 
   /** Says that this worker is there, and asks after its trials. Gives whether the sweep goes on. */
