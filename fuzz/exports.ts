@@ -741,7 +741,7 @@ const left: Readonly<Record<string, string>> = {
       ...["walk", "rows", "lend", "requireOneOutput", "layerOf", "shapeOf", "fused", "checkedInputs"].map(
         (name) => `Sequential#${name}`,
       ),
-      ...["outputsOf", "after", "again", "modeOf", "compute"].map((name) => `Sequential#${name}`),
+      ...["outputsOf", "after", "again", "modeOf", "compute", "stepsFor"].map((name) => `Sequential#${name}`),
       ...["Architecture#rows", "Architecture#bind", "Architecture#multiplyAddsOf", "StepPlan#recordingOf"],
     ].map((name) => [name, "private"]),
   ),

@@ -1,6 +1,6 @@
 // Kernels of a user's own: what one element of the result is, in WGSL for WebGPU and in JavaScript for the float64
 // reference. Loops, slices and parameters are the library's (kernels/rolled.ts); so is the place on the tape.
-import { rolledLoop } from "../kernels/rolled.js";
+import { dispatchStatements, type StatementParams } from "../kernels/statements.js";
 import { type Changing, valueNow } from "../tensor/device.js";
 import { dtypeRule, type Spec } from "../tensor/dtype.js";
 import { KilogradError, UsageError } from "../tensor/errors.js";
@@ -23,7 +23,6 @@ import {
 import { refusePromise } from "../tensor/scope.js";
 import { checkShape } from "../tensor/shape.js";
 import { requireTensors, run, type Tensor } from "../tensor/tensor.js";
-import type { GpuCall } from "../webgpu/program.js";
 import { customGradient } from "./custom-gradient.js";
 
 /** Parameters of a kernel, which its formulas know as `u.NAME`. */
@@ -85,11 +84,6 @@ const size = integer({ from: 0, to: 2 ** 32 - 1 });
 /** Programs are put together from texts whose comments would hide code. */
 const withoutComments = (wgsl: string) => wgsl.replace(/\/\/.*$/gm, "").replace(/\/\*.*?\*\//gs, "");
 
-interface Params {
-  readonly numbers: KernelNumbers;
-  readonly sizes: KernelNumbers;
-}
-
 /**
  * An operation that a kernel of your own computes, on WebGPU and on the reference. Gives a function of the inputs, and
  * of the kernel's numbers where it has some. In a recorded step these may be a function that gives them anew.
@@ -116,14 +110,14 @@ export function customKernel(
   const twice = all.find((each, i) => all.indexOf(each) < i);
   if (twice !== undefined) throw new UsageError(`${op}: every name must be there once, got "${twice}" twice`);
   const [wgsl, declarations] = [withoutComments(given.wgsl), withoutComments(given.declarations ?? "")];
-  const kernel = defineKernel<Params>({
+  const kernel = defineKernel<StatementParams>({
     name: op,
     cpu: ({ inputs, outputs: [y], params }) => {
       const arrays = Object.fromEntries(names.map((each, k) => [each, inputs[k]!.data]));
       const u = { ...params.numbers, ...params.sizes };
       for (let i = 0; i < y!.size; i++) y!.data[i] = cpu(i, arrays, u);
     },
-    webgpu: (call) => dispatch(call, names, wgsl, declarations),
+    webgpu: (call) => dispatchStatements(call, { names, wgsl, declarations }),
   });
   const numberRules: Rules<Record<string, number>> = Object.fromEntries(numberNames.map((each) => [each, number()]));
   const checkedNumbers = (numbers: KernelNumbers) => checkOptions(op, numbers, numberRules, numberNames);
@@ -147,7 +141,7 @@ export function customKernel(
       if (all.includes(each)) throw new UsageError(`${op}: every name must be there once, got "${each}" twice`);
     }
     checkedNumbers(valueNow(numbers));
-    const params = (): Params => ({ numbers: checkedNumbers(valueNow(numbers)), sizes: lengths });
+    const params = (): StatementParams => ({ numbers: checkedNumbers(valueNow(numbers)), sizes: lengths });
     return customGradient(
       (...tensors: Tensor[]) => ({
         value: run(kernel, tensors, { shape: spec.shape, dtype: spec.dtype }, params),
@@ -163,21 +157,4 @@ export function customKernel(
       { name: op },
     )(...inputs);
   };
-}
-
-/** Runs the statements for each element. */
-function dispatch(call: GpuCall<Params>, names: readonly string[], wgsl: string, declarations: string): void {
-  const [y] = call.outputs;
-  const loop = rolledLoop(call.profile, y!.size);
-  call.dispatch({
-    key: `${wgsl}\n${declarations}`,
-    program: () => ({ workgroupSize: loop.workgroupSize, declarations, body: loop.body(wgsl) }),
-    bindings: [
-      ...names.map((each, k) => ({ name: each, view: call.inputs[k]!, type: call.inputs[k]!.dtype })),
-      { name: "y", view: y!, type: y!.dtype, access: "read_write" as const },
-    ],
-    sizes: { ...loop.sizes, ...call.params.sizes },
-    numbers: call.params.numbers,
-    workgroups: loop.workgroups,
-  });
 }

@@ -6,7 +6,7 @@ import { DataError, UsageError } from "../../tensor/errors.js";
 import { formatShape, sameShape } from "../../tensor/shape.js";
 import type { Model } from "../model.js";
 import type { FormatCode, ModelContent, NameMap } from "./format.js";
-import { renamed } from "./named-weights.js";
+import { renamed } from "./name-map.js";
 import { fromTorch, rowSizeOf, type TorchModule, torchModules, toTorch } from "./pytorch-tensors.js";
 
 /** What a message lists at most. */

@@ -10,7 +10,7 @@ import type { ModelFile } from "../../model-file.js";
 import { storedShape } from "../../stored-config.js";
 import type { FormatCode, ModelContent, ReadWeightsOptions } from "../format.js";
 import { Remarks } from "../keras-words.js";
-import { renamed } from "../named-weights.js";
+import { renamed } from "../name-map.js";
 import { readGraph } from "./graph-model.js";
 import { placeByName, readTopology, writeTopology } from "./layers-model.js";
 import { modelText, readManifest, writeManifest } from "./weights.js";
