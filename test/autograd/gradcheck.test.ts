@@ -48,7 +48,17 @@ const others: Readonly<Record<string, string>> = {
   ),
   ...Object.fromEntries(
     [
-      ...["backward", "detach", "grad", "isRecording", "noGrad", "valueAndGrad", "customGradient", "recompute"],
+      ...[
+        "backward",
+        "detach",
+        "grad",
+        "isRecording",
+        "noGrad",
+        "valueAndGrad",
+        "customGradient",
+        "customKernel",
+        "recompute",
+      ],
       ...["vjp", "hvp", "jacobian", "hessian", "gradcheck", "gradgradcheck"],
     ].map((name) => [name, "of the tape"]),
   ),
