@@ -6,6 +6,7 @@ import { runGuarded } from "../io/guarded-worker.js";
 import { tuningFile } from "../io/tuning-file.js";
 import { cacheFolder } from "./node-cache-folder.js";
 import { dawnSource, provideDawnGlobals } from "./node-dawn.js";
+import { collectGarbage } from "./node-garbage.js";
 import { waitNapping } from "./node-wait.js";
 import type { Runtime } from "./runtime.js";
 
@@ -30,6 +31,7 @@ export const nodeRuntime: Runtime = {
   get terminal() {
     return process.stderr;
   },
+  collectGarbage,
   warn: (message) => process.emitWarning(message, "KilogradWarning"),
 };
 

@@ -99,18 +99,30 @@ export interface Runtime {
   readonly hdf5: ((task: Hdf5Task) => Promise<unknown>) | undefined;
   /** For progress. */
   readonly terminal: Terminal;
+  /** Frees what nobody refers to any more, where that can be asked for. */
+  collectGarbage(): void;
   /** Tells whoever runs the program. */
   warn(message: string): void;
 }
 
 let found: Promise<Runtime> | undefined;
+/** The same, once it is known. */
+let current: Runtime | undefined;
 
 /** Node, Bun and Deno have Node's modules. */
 const hasNode = () => Boolean(globalThis.process?.versions?.node);
 
 /** The runtime of this process or page. */
 export function findRuntime(): Promise<Runtime> {
-  found ??= hasNode() ? nodeRuntime() : Promise.resolve(webRuntime);
+  if (found === undefined) {
+    found = hasNode() ? nodeRuntime() : Promise.resolve(webRuntime);
+    found.then(
+      (runtime) => {
+        current = runtime;
+      },
+      () => {}, // Whoever asked is told.
+    );
+  }
   return found;
 }
 
@@ -134,6 +146,7 @@ async function nodeRuntime(): Promise<Runtime> {
 /** Takes this one: for a bundle for Node, in which node.ts is no file of its own. */
 export function provideRuntime(runtime: Runtime): void {
   found = Promise.resolve(runtime);
+  current = runtime;
 }
 
 /** Files of this place. @throws UsageError where it has none; `owner` begins the message */
@@ -148,3 +161,6 @@ export async function wait<T>(promise: Promise<T>): Promise<T> {
   const runtime = await findRuntime();
   return runtime.wait(promise);
 }
+
+/** See Runtime.collectGarbage. */
+export const collectGarbage = (): void => current?.collectGarbage();

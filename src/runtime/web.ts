@@ -24,5 +24,6 @@ export const webRuntime: Runtime = {
   },
   // A console has lines.
   terminal: { write: (text) => console.info(text.trimEnd()) },
+  collectGarbage: () => {}, // Pages cannot ask for it, and their WebGPU is another process's.
   warn: (message) => console.warn(message),
 };

@@ -90,7 +90,7 @@ export class WebGpuDevice extends Device {
     this.mostElements = Math.min(2 ** 31, Math.floor(gpu.limits.maxBufferSize / BYTES_PER_ELEMENT));
     this.pool = new BufferPool((bytes) => this.createMemory(bytes));
     this.faults = listen(gpu);
-    this.programs = new Programs(gpu, this.faults, surroundings);
+    this.programs = new Programs(gpu, this.faults, { ...surroundings, mapsPages: profile.onProcessor === true });
     this.queue = new Queue(gpu, this.faults, this.programs, this.counters, surroundings.compileAhead);
     this.readback = new Readback(gpu, this.queue);
   }

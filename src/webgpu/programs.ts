@@ -1,5 +1,6 @@
 // The compiled programs of a device, and what they bind. A program compiles asynchronously from the moment at which it
 // is first asked for; whoever runs it waits for that.
+import { collectGarbage } from "../runtime/runtime.js";
 import { DeviceError } from "../tensor/errors.js";
 import {
   type Access,
@@ -26,12 +27,25 @@ const BIND_GROUPS_PER_PROGRAM = 512;
  * Linux gives a process 65,530 maps.
  */
 const MOST_BIND_GROUPS = 8192;
+/** Bind groups after which those are collected that nobody has any more: V8 sees a few bytes, and takes its time. */
+const BIND_GROUPS_OF_GARBAGE = 16_384;
+/** Made in this process since then. */
+let bindGroupsMade = 0;
+/**
+ * Bind groups that may be made within one turn of the event loop on an adapter that maps a page for each: what is
+ * collected comes back in a later turn.
+ */
+const BIND_GROUPS_OF_TURN = 45_000;
+/** Made in this turn, in this process. */
+let madeInTurn = 0;
 
 /** What the programs of a device are compiled with. */
 export interface ProgramsOptions {
   readonly compileAhead?: CompileAhead | undefined;
   /** WebGPU reports what is wrong with a call some time after it, as browsers do; Dawn in Node does so at once. */
   readonly reportsLater?: boolean;
+  /** The driver maps a page of memory for each bind group, as lavapipe does. */
+  readonly mapsPages?: boolean;
   /** What its GPU device brings along from an earlier use. */
   readonly shared?: Pick<SharedGpu, "programs" | "layouts">;
 }
@@ -43,12 +57,14 @@ export class Programs {
   private readonly compileAhead: CompileAhead | undefined;
   private cachedBindGroups = 0;
   private readonly reportsLater: boolean;
+  private readonly mapsPages: boolean;
 
   constructor(
     private readonly gpu: GPUDevice,
     private readonly faults: FaultSink,
-    { shared, compileAhead, reportsLater = false }: ProgramsOptions,
+    { shared, compileAhead, reportsLater = false, mapsPages = false }: ProgramsOptions,
   ) {
+    this.mapsPages = mapsPages;
     this.known = shared?.programs ?? new Map();
     this.layouts = shared?.layouts ?? new Map();
     this.compileAhead = compileAhead;
@@ -97,6 +113,21 @@ export class Programs {
 
   private bindGroupOf({ call, program, dispatch }: DispatchCommand): GPUBindGroup {
     checkAliases(program.kernel, dispatch);
+    if (++madeInTurn === 1) {
+      setTimeout(() => {
+        madeInTurn = 0;
+      });
+    }
+    if (madeInTurn > BIND_GROUPS_OF_TURN && this.mapsPages) {
+      throw new DeviceError(
+        "LIMIT",
+        `webgpu: ${BIND_GROUPS_OF_TURN} sets of buffers were bound without a wait, and the driver has no more; await a result or device.sync() now and then`,
+      );
+    }
+    if (++bindGroupsMade > BIND_GROUPS_OF_GARBAGE) {
+      bindGroupsMade = 0;
+      collectGarbage();
+    }
     const { value, fault } = attempt(this.faults, () =>
       this.gpu.createBindGroup({
         label: program.key,

@@ -34,8 +34,8 @@ test("the page's program runs, and writes its pictures and figures", { timeout: 
   });
   await saveModel(model, network);
   const args = ["examples/mobilenet.mjs", model, photo, folder, "2", "one,two,three,four,five"];
-  const { status, stderr } = spawnSync(process.execPath, args, { encoding: "utf8" });
-  expect(status, stderr).toBe(0);
+  const { status, signal, stderr } = spawnSync(process.execPath, args, { encoding: "utf8" });
+  expect(status, `${signal} ${stderr}`).toBe(0);
   const pictures = ["adversarial", "attributions", "classes", "layer-1", "layer-2", "layer-3"];
   const made = readdirSync(folder).filter((name) => name.endsWith(".png") && name !== "photo.png");
   expect(made.sort()).toEqual(pictures.map((name) => `${name}.png`));

@@ -1,6 +1,7 @@
 // The WebGPU device itself: order of writes, kernels and reads; long queues; memory books; errors. The kernels here are
 // small ones of this file, so that a fault of the device shows as such.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { add } from "../../src/autograd/ops/elementwise.js";
 import { DeviceError } from "../../src/tensor/errors.js";
 import { defineKernel, type Kernel } from "../../src/tensor/kernel.js";
 import { RandomStream } from "../../src/tensor/random.js";
@@ -178,6 +179,23 @@ describe("long queues", () => {
     await device.sync();
     expect(device.counters.submits).toBe(1);
     for (const t of [x, y]) t.dispose();
+  });
+});
+
+// lavapipe maps a page for each bind group, and a process has 65,530 maps; the driver crashes without one.
+describe("bind groups of one turn of the event loop", () => {
+  it("come to an end with an error, and a wait brings them back", { timeout: 120_000 }, async () => {
+    const device = await openDevice("webgpu");
+    if (device.profile.onProcessor !== true) return device.destroy();
+    const all = Array.from({ length: 220 }, (_, i) => tensor(device, [i]));
+    const pairs = () => {
+      for (const a of all) for (const b of all) add(a, b).dispose();
+    };
+    expect(pairs).toThrow(/webgpu: 45000 sets of buffers were bound without a wait/);
+    await device.sync();
+    const [a, b] = all.slice(-2);
+    expect(await add(a!, b!).data()).toEqual(Float32Array.of(437));
+    device.destroy();
   });
 });
 

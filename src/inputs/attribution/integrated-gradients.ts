@@ -3,9 +3,7 @@
 import { add, mul, sub } from "../../autograd/ops/elementwise.js";
 import type { InputData } from "../../nn/samples.js";
 import { checkOptions, integer, type Rules } from "../../tensor/options.js";
-import { scope } from "../../tensor/scope.js";
 import { sizeOf } from "../../tensor/shape.js";
-import type { Tensor } from "../../tensor/tensor.js";
 import type { Model } from "../model.js";
 import {
   type Attribution,
@@ -16,7 +14,9 @@ import {
   baselineBatch,
   baselineRule,
   baselinesOf,
+  explain,
   inputsOf,
+  type More,
 } from "./attribution.js";
 
 /** Options of {@link integratedGradients}. */
@@ -62,24 +62,32 @@ export async function integratedGradients(
   const baselines = baselinesOf(op, model, inputsOf(op, model, inputs).count, baseline);
   const size = sizeOf(model.inputShape);
   const rule = gaussLegendre(steps);
-  const { shape, parts } = await attributed(
-    ...([op, model, inputs, rest] as const),
-    ({ answers, gradient }, x, [from]) => {
+  const more: More = (start, end) => [baselineBatch(model, baselines, start, end)];
+  const sums = new Float64Array(baselines.length);
+  const one = (value: number) => ({ values: Float32Array.of(value), shape: [1] });
+  // A recorded step for each point on the way: all of them as one would be as much longer.
+  await explain(op, model, inputs, rest, {
+    rounds: steps,
+    attribute({ gradient }, x, [from, at, weight]) {
       const way = sub(x, from!);
-      let total: Tensor | undefined;
-      for (const [i, at] of rule.nodes.entries()) {
-        const before = total;
-        total = scope(() => {
-          const part = mul(gradient(add(from!, mul(way, at))), rule.weights[i]!);
-          return before === undefined ? part : add(before, part);
-        });
-        before?.dispose();
-      }
-      return [mul(way, total!), answers(x), answers(from!)];
+      return [mul(mul(gradient(add(from!, mul(way, at!))), weight!), way)];
     },
-    (start, end) => [baselineBatch(model, baselines, start, end)],
+    more: (start, end, round) => [...more(start, end, round), one(rule.nodes[round]!), one(rule.weights[round]!)],
+    take([part], { start }) {
+      for (const [i, value] of part!.entries()) sums[start * size + i]! += value;
+    },
+  });
+  const values = Float32Array.from(sums);
+  const ends = await attributed(
+    op,
+    model,
+    inputs,
+    rest,
+    ({ answers }, x, [from]) => [answers(x), answers(from!)],
+    more,
   );
-  const [values, outputs, atBaseline] = parts as [Float32Array, Float32Array, Float32Array];
+  const { shape, parts } = ends;
+  const [outputs, atBaseline] = parts as [Float32Array, Float32Array];
   const delta = outputs.map((output, input) => {
     let sum = 0;
     for (let i = input * size; i < (input + 1) * size; i++) sum += values[i]!;
