@@ -17,7 +17,7 @@ import { spectrumShape } from "./winograd-transforms.js";
  * - An element's way through a transform into its spectrum or out of it. It takes longer in large tiles, whose code
  *   outgrows the instruction cache.
  */
-const PRICES = { direct: 0.115, panel: 0.055, product: 0.07, transform: { 2: 1.8, 4: 3.2 } } as const;
+const PRICES = { direct: 0.115, panel: 0.055, product: 0.07, transform: { 2: 1.55, 4: 3.2 } } as const;
 
 /** Which tiles of Winograd's are in the running, by shape class: the prices above are one machine's. */
 type WinogradForm = "tiles by price" | "tiles of 2" | "tiles of 4" | "direct";
