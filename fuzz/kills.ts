@@ -141,7 +141,7 @@ if (process.argv[1] === import.meta.filename) {
   }
   if (isAsked("queue") && hasRedis) {
     const kills = most(values.queue, 100);
-    findings.push(...(await queueKilled({ kills, trials: 2 * kills, workers: 4, every: 1000, seed, say })));
+    findings.push(...(await queueKilled({ kills, trials: 2 * kills, workers: 4, every: 600, seed, say })));
   } else if (isAsked("queue")) console.log("queue: skipped, there is no redis-server");
   for (const finding of findings) console.log(finding);
   process.exit(findings.length > 0 ? 1 : 0);
