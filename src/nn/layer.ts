@@ -1,6 +1,7 @@
 // What a layer is: a description that knows shapes, weights and how to compute, but owns no tensor. A model binds it to
 // weights (model.ts); the same description can be built any number of times.
 import { jsonText } from "../io/json.js";
+import type { Padding } from "../kernels/conv2d/geometry.js";
 import { UsageError } from "../tensor/errors.js";
 import {
   boolean,
@@ -95,11 +96,8 @@ export interface Layer {
   /** This layer and the next as one, where that gives the same result at a lower price. @internal */
   fuse?(next: Layer): Fusion | undefined;
   /** What it is with zeros around its images, where those cost nothing. @internal */
-  padded?(sides: Sides2d): Fusion | undefined;
+  padded?(zeros: Padding): Fusion | undefined;
 }
-
-/** Cells around images: [[top, bottom], [left, right]]. */
-export type Sides2d = readonly [readonly [number, number], readonly [number, number]];
 
 /** Calls of layers, each on what the one before gives, as one. */
 export interface Fusion {

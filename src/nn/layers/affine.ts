@@ -2,10 +2,11 @@
 // statistics becomes part of kernel and bias, and an activation of its own and a pooling part of the same operation.
 import type { Pool2dOptions } from "../../autograd/ops/pool2d.js";
 import type { FusedActivation } from "../../kernels/activation.js";
+import type { Padding } from "../../kernels/conv2d/geometry.js";
 import { foldBatchNormKernel } from "../../kernels/fold-batch-norm.js";
 import { runMany, type Tensor } from "../../tensor/tensor.js";
-import { splitActivation } from "../activations.js";
-import type { Fusion, Layer } from "../layer.js";
+import { type ActivationName, activate, splitActivation } from "../activations.js";
+import type { Fusion, Layer, LayerParts } from "../layer.js";
 import { windowsOf } from "./window.js";
 
 type Weights = Readonly<Record<string, Tensor>>;
@@ -77,9 +78,32 @@ function fuseNext(affine: Affine, stage: Stage, next: Layer): Fusion | undefined
   return undefined;
 }
 
-/** A layer of this activation, which the operation applies, as the first of those that become one. */
-export const affineFusion = (affine: Affine, activation: FusedActivation): Fusion =>
-  fusionOf(affine, {
-    ...{ layers: 1, activation },
-    weights: ([own]) => (affine.kernel === undefined ? own! : { ...own!, kernel: own![affine.kernel]! }),
-  });
+/** Kernel and bias of the layer itself. */
+const own = (affine: Affine, weights: Weights): Weights =>
+  affine.kernel === undefined ? weights : { ...weights, kernel: weights[affine.kernel]! };
+
+const alone = (affine: Affine, activation: FusedActivation): Fusion =>
+  fusionOf(affine, { layers: 1, activation, weights: ([weights]) => own(affine, weights!) });
+
+/**
+ * What a layer is that computes so, with its activation behind it. `padded` is how it computes with zeros around its
+ * images, where those cost nothing.
+ */
+export function affineParts(
+  affine: Affine,
+  activation: ActivationName,
+  padded?: (zeros: Padding) => Affine,
+): Pick<LayerParts, "activation" | "call" | "fuse" | "padded"> {
+  const { fused, after } = splitActivation(activation);
+  return {
+    activation,
+    call(x, weights, { omitActivation }) {
+      const y = affine.call(x, own(affine, weights), omitActivation ? "linear" : fused);
+      return omitActivation ? y : activate(y, after);
+    },
+    ...(after === "linear" && {
+      fuse: alone(affine, fused).fuse!,
+      ...(padded && { padded: (zeros) => alone(padded(zeros), fused) }),
+    }),
+  };
+}

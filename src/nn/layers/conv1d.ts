@@ -3,10 +3,9 @@ import { conv1d as conv1dOp } from "../../autograd/ops/conv1d.js";
 import { windowAxis } from "../../kernels/conv2d/geometry.js";
 import { integer, oneOf } from "../../tensor/options.js";
 import { formatShape, sizeOf } from "../../tensor/shape.js";
-import { activate, splitActivation } from "../activations.js";
 import { kernelSettings, kernelWritten, onlySize } from "../formats/keras-words.js";
 import { type CallableLayer, defineLayer } from "../layer.js";
-import { type Affine, affineFusion } from "./affine.js";
+import { type Affine, affineParts } from "./affine.js";
 import { requireGroups } from "./conv2d.js";
 import { type KernelOptions, kernelConfig, kernelRules, kernelWeights } from "./dense.js";
 import { lengthRule, requireSpatial } from "./window.js";
@@ -36,12 +35,10 @@ export const Conv1D = defineLayer<Conv1dOptions>({
   required: ["filters", "kernelSize"],
   make({ filters, kernelSize, strides = 1, padding = "valid", dilations = 1, groups = 1, ...options }) {
     const config = kernelConfig(options);
-    const { fused, after } = splitActivation(config.activation);
     const convolve: Affine["call"] = (x, { kernel, bias }, activation) =>
       conv1dOp(x, kernel!, { strides, padding, dilations, groups, ...(bias && { bias }), activation });
     return {
       config: { filters, kernelSize, strides, padding, dilations, groups, ...config },
-      activation: config.activation,
       outputShape(shape) {
         requireSpatial(shape, 1);
         requireGroups(groups, shape[1]!, filters);
@@ -51,11 +48,7 @@ export const Conv1D = defineLayer<Conv1dOptions>({
       },
       weights: (shape) => kernelWeights(config, [kernelSize, shape[1]! / groups, filters]),
       multiplyAdds: (output, input) => (sizeOf(output) * kernelSize * input[1]!) / groups,
-      call(x, { kernel, bias }, { omitActivation }) {
-        const y = convolve(x, { kernel: kernel!, ...(bias && { bias }) }, omitActivation ? "linear" : fused);
-        return omitActivation ? y : activate(y, after);
-      },
-      ...(after === "linear" && { fuse: affineFusion({ call: convolve }, fused).fuse! }),
+      ...affineParts({ call: convolve }, config.activation),
     };
   },
   keras: {

@@ -5,10 +5,9 @@ import { conv2dRules, pairRule } from "../../kernels/conv2d/geometry.js";
 import { ShapeError } from "../../tensor/errors.js";
 import { integer } from "../../tensor/options.js";
 import { sizeOf } from "../../tensor/shape.js";
-import { activate, splitActivation } from "../activations.js";
 import { kernelSettings, kernelWritten, paddingSetting } from "../formats/keras-words.js";
 import { type CallableLayer, defineLayer } from "../layer.js";
-import { affineFusion } from "./affine.js";
+import { type Affine, affineParts } from "./affine.js";
 import { type KernelOptions, kernelConfig, kernelRules, kernelWeights } from "./dense.js";
 import { type Padding, type Pair, pairOf, slide } from "./window.js";
 
@@ -48,25 +47,20 @@ export const Conv2D = defineLayer<Conv2dOptions>({
     const strides = pairOf(options.strides ?? 1);
     const dilations = pairOf(options.dilations ?? 1);
     const config = kernelConfig(options);
-    const { fused, after } = splitActivation(config.activation);
-    const fusion = (padding: Padding) => {
+    const convolve = (padding: Padding): Affine => {
       const windows = { strides, padding, dilations };
-      return affineFusion(
-        {
-          call: (x, { kernel, bias }, activation) =>
-            conv2dOp(x, kernel!, { ...windows, groups, ...(bias && { bias }), activation }),
-          ...(groups === 1 && {
-            pooled: (x, { kernel, bias }, activation, pool) =>
-              conv2dMaxPool2d(x, kernel!, { ...windows, ...(bias && { bias }), activation, pool }),
-          }),
-        },
-        fused,
-      );
+      return {
+        call: (x, { kernel, bias }, activation) =>
+          conv2dOp(x, kernel!, { ...windows, groups, ...(bias && { bias }), activation }),
+        ...(groups === 1 && {
+          pooled: (x, { kernel, bias }, activation, pool) =>
+            conv2dMaxPool2d(x, kernel!, { ...windows, ...(bias && { bias }), activation, pool }),
+        }),
+      };
     };
     return {
       // Only where there are several: earlier versions read the rest.
       config: { filters, kernelSize, strides, padding, dilations, ...(groups > 1 && { groups }), ...config },
-      activation: config.activation,
       outputShape(shape) {
         const [height, width] = slide(shape, { size: kernelSize, strides, padding, dilations });
         requireGroups(groups, shape[2]!, filters);
@@ -75,15 +69,7 @@ export const Conv2D = defineLayer<Conv2dOptions>({
       weights: (shape) => kernelWeights(config, [...kernelSize, shape[2]! / groups, filters]),
       // Each value of the output takes a window of all input channels of its group.
       multiplyAdds: (output, input) => (sizeOf(output) * sizeOf(kernelSize) * input[2]!) / groups,
-      call(x, { kernel, bias }, { omitActivation }) {
-        const activation = omitActivation ? "linear" : fused;
-        const y = conv2dOp(x, kernel!, { strides, padding, dilations, groups, ...(bias && { bias }), activation });
-        return omitActivation ? y : activate(y, after);
-      },
-      ...(after === "linear" && {
-        fuse: (next) => fusion(padding).fuse!(next),
-        padded: (sides) => (padding === "valid" ? fusion(sides) : undefined),
-      }),
+      ...affineParts(convolve(padding), config.activation, padding === "valid" ? convolve : undefined),
     };
   },
   keras: {

@@ -4,11 +4,11 @@ import { reshape } from "../../autograd/ops/transform.js";
 import { ShapeError } from "../../tensor/errors.js";
 import { boolean, integer, number, type Rules } from "../../tensor/options.js";
 import { type Shape, sizeOf } from "../../tensor/shape.js";
-import { type ActivationName, activate, activationRule, splitActivation } from "../activations.js";
+import { type ActivationName, activationRule } from "../activations.js";
 import { kernelSettings, kernelWritten } from "../formats/keras-words.js";
 import { type InitializerOption, initializerOf, initializerRule } from "../initializers.js";
 import { type CallableLayer, defineLayer, type LayerOptions, type WeightOptions } from "../layer.js";
-import { type Affine, affineFusion } from "./affine.js";
+import { type Affine, affineParts } from "./affine.js";
 
 /** Options of layers with a kernel; Keras's defaults. */
 export interface KernelOptions extends LayerOptions {
@@ -66,7 +66,6 @@ export const Dense = defineLayer<DenseOptions>({
   make(options) {
     const { units } = options;
     const config = kernelConfig(options);
-    const { fused, after } = splitActivation(config.activation);
     const product: Affine["call"] = (x, { kernel, bias }, activation) => {
       // All axes but the last are one: a row of the product each.
       const rows = x.rank === 2 ? x : reshape(x, [sizeOf(x.shape.slice(0, -1)), x.shape.at(-1)!]);
@@ -75,18 +74,13 @@ export const Dense = defineLayer<DenseOptions>({
     };
     return {
       config: { units, ...config },
-      activation: config.activation,
       outputShape(shape) {
         if (shape.length === 0) throw new ShapeError("needs inputs of one axis or more, got []");
         return [...shape.slice(0, -1), units];
       },
       weights: (shape) => kernelWeights(config, [shape.at(-1)!, units]),
       multiplyAdds: (output, input) => sizeOf(output) * input.at(-1)!,
-      call(x, { kernel, bias }, { omitActivation }) {
-        const y = product(x, { kernel: kernel!, ...(bias && { bias }) }, omitActivation ? "linear" : fused);
-        return omitActivation ? y : activate(y, after);
-      },
-      ...(after === "linear" && { fuse: affineFusion({ call: product }, fused).fuse! }),
+      ...affineParts({ call: product }, config.activation),
     };
   },
   keras: { settings: { units: "units", ...kernelSettings }, written: kernelWritten },

@@ -6,7 +6,6 @@ import { depthwiseConv2d as depthwiseConv2dOp } from "../../autograd/ops/grouped
 import { conv2dRules, pairRule } from "../../kernels/conv2d/geometry.js";
 import { integer, number } from "../../tensor/options.js";
 import { type Shape, sizeOf } from "../../tensor/shape.js";
-import { activate, splitActivation } from "../activations.js";
 import {
   activationSetting,
   initializerSetting,
@@ -17,7 +16,7 @@ import {
 } from "../formats/keras-words.js";
 import { type InitializerOption, initializerOf, initializerRule } from "../initializers.js";
 import { type CallableLayer, defineLayer } from "../layer.js";
-import { type Affine, affineFusion } from "./affine.js";
+import { type Affine, affineParts } from "./affine.js";
 import { type KernelOptions, kernelConfig, kernelRules } from "./dense.js";
 import { type Padding, type Pair, pairOf, slide } from "./window.js";
 
@@ -87,19 +86,13 @@ export const DepthwiseConv2D = defineLayer<DepthwiseConv2dOptions>({
   make(options) {
     const config = depthwiseConfig(options);
     const { kernelSize, strides, padding, dilations, depthMultiplier, activation } = config;
-    const { fused, after } = splitActivation(activation);
     const channels = (shape: Shape) => shape[2]! * depthMultiplier;
-    const fusion = (padding: Padding) =>
-      affineFusion(
-        {
-          call: (x, { kernel, bias }, activation) =>
-            depthwiseConv2dOp(x, kernel!, { strides, padding, dilations, ...(bias && { bias }), activation }),
-        },
-        fused,
-      );
+    const convolve = (padding: Padding): Affine => ({
+      call: (x, { kernel, bias }, activation) =>
+        depthwiseConv2dOp(x, kernel!, { strides, padding, dilations, ...(bias && { bias }), activation }),
+    });
     return {
       config,
-      activation,
       outputShape: (shape) => [...slide(shape, { size: kernelSize, strides, padding, dilations }), channels(shape)],
       weights: (shape) => [
         {
@@ -111,15 +104,7 @@ export const DepthwiseConv2D = defineLayer<DepthwiseConv2dOptions>({
         ...(config.useBias ? [{ name: "bias", shape: [channels(shape)], initializer: config.biasInitializer }] : []),
       ],
       multiplyAdds: (output) => sizeOf(output) * sizeOf(kernelSize),
-      call(x, { kernel, bias }, { omitActivation }) {
-        const windows = { strides, padding, dilations, ...(bias && { bias }) };
-        const y = depthwiseConv2dOp(x, kernel!, { ...windows, activation: omitActivation ? "linear" : fused });
-        return omitActivation ? y : activate(y, after);
-      },
-      ...(after === "linear" && {
-        fuse: (next) => fusion(padding).fuse!(next),
-        padded: (sides) => (padding === "valid" ? fusion(sides) : undefined),
-      }),
+      ...affineParts(convolve(padding), activation, padding === "valid" ? convolve : undefined),
     };
   },
   keras: {
@@ -141,7 +126,6 @@ export const SeparableConv2D = defineLayer<SeparableConv2dOptions>({
   make({ filters, pointwiseL2 = 0, ...options }) {
     const config = depthwiseConfig(options);
     const { kernelSize, strides, padding, dilations, depthMultiplier, activation } = config;
-    const { fused, after } = splitActivation(activation);
     const pointwiseInitializer = initializerOf(options.pointwiseInitializer ?? "glorotUniform");
     const separable: Affine["call"] = (x, { depthwiseKernel, kernel, bias }, activation) => {
       const channels = depthwiseConv2dOp(x, depthwiseKernel!, { strides, padding, dilations });
@@ -149,7 +133,6 @@ export const SeparableConv2D = defineLayer<SeparableConv2dOptions>({
     };
     return {
       config: { filters, ...config, pointwiseInitializer, pointwiseL2 },
-      activation,
       outputShape: (shape) => [...slide(shape, { size: kernelSize, strides, padding, dilations }), filters],
       weights: ([, , channels]) => [
         {
@@ -170,15 +153,7 @@ export const SeparableConv2D = defineLayer<SeparableConv2dOptions>({
         const each = depthMultiplier * input[2]!;
         return sizeOf(output.slice(0, 2)) * each * (sizeOf(kernelSize) + filters);
       },
-      call(x, { depthwiseKernel, pointwiseKernel, bias }, { omitActivation }) {
-        const y = separable(
-          x,
-          { depthwiseKernel: depthwiseKernel!, kernel: pointwiseKernel!, ...(bias && { bias }) },
-          omitActivation ? "linear" : fused,
-        );
-        return omitActivation ? y : activate(y, after);
-      },
-      ...(after === "linear" && { fuse: affineFusion({ call: separable, kernel: "pointwiseKernel" }, fused).fuse! }),
+      ...affineParts({ call: separable, kernel: "pointwiseKernel" }, activation),
     };
   },
   keras: {
