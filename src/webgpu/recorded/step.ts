@@ -79,6 +79,7 @@ export class GpuStep implements RecordedStep {
   private steady: Steady = { commands: [], sources: new Map() };
   /** The others in an order of the same results, those that can be one in a group. */
   private groups: readonly Group<DispatchCommand>[] = [];
+  private moving: readonly DispatchCommand[] = [];
   /** Counters of each group of several stages. */
   private counters: PooledBuffer | undefined;
   /** The groups as one command each, once those are compiled; results have the same bits. */
@@ -232,7 +233,8 @@ export class GpuStep implements RecordedStep {
     // In the order of the groups from the first time on: they decide what is needed at the same time.
     const steady = new Set(this.steady.commands);
     this.groups = this.findGroups(this.commands.filter((command) => !steady.has(command)));
-    this.commands.splice(0, this.commands.length, ...steady, ...this.groups.flat(2));
+    this.moving = this.groups.flat(2);
+    this.commands.splice(0, this.commands.length, ...steady, ...this.moving);
     const buffersOf = ({ dispatch }: DispatchCommand) => dispatch.bindings.map(({ view }) => view.buffer);
     this.memory.place(
       this.groups.map((group) => group.flat().flatMap(buffersOf)),
@@ -356,10 +358,9 @@ export class GpuStep implements RecordedStep {
     const { timer } = queue;
     // To be timed one by one they run one by one.
     const single = timer?.each === "dispatch" || this.merged === undefined;
-    const every = single ? this.commands.slice(this.steady.commands.length) : this.merged!;
-    const recorded = steadyToo ? this.commands : this.commands.slice(this.steady.commands.length);
-    const commands = steadyToo ? [...this.steady.commands, ...every] : every;
-    queue.submitStep(recorded, commands.length, (encoder) => {
+    const moving = single ? this.moving : this.merged!;
+    const commands = steadyToo ? [...this.steady.commands, ...moving] : moving;
+    queue.submitStep(steadyToo ? this.commands : this.moving, commands.length, (encoder) => {
       if (!single && this.counters !== undefined) encoder.clearBuffer(this.counters.gpu);
       encode(encoder, commands, group, timer);
     });
