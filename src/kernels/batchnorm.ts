@@ -15,7 +15,7 @@
 // invocation. On profile "software" an invocation owns a column of a part; on "hardware" a workgroup of 256 owns a tile
 // of columns of a part, and sums are added over its row lanes in shared memory.
 import { type CpuView, defineKernel } from "../tensor/kernel.js";
-import { subgroupLanes } from "../webgpu/family.js";
+import { workgroupLanes } from "../webgpu/family.js";
 import { type Binding, type GpuCall, type GpuView, GRID_INDEX, gridOf } from "../webgpu/program.js";
 import { typed, unlessNan } from "./ieee.js";
 import { CHAIN, longLoop, ONE } from "./long-sums.js";
@@ -112,7 +112,7 @@ function cutForElements(call: Pick<GpuCall<unknown>, "profile">, x: GpuView): Cu
 
 function walk(call: GpuCall<unknown>, x: GpuView, { chunk, parts }: Cut, text: Walk): void {
   const { rows, width, columns, software, across, rowLanes } = layout(call, x);
-  const size = software ? subgroupLanes(call.profile) : across * rowLanes;
+  const size = workgroupLanes(call.profile, across * rowLanes);
   const type = width === 4 ? "vec4f" : "f32";
   const tiles = Math.ceil(columns / across);
   const items = software ? columns * parts : tiles * parts;

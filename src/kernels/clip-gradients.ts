@@ -1,7 +1,7 @@
 // Gradients with their norm limited, that of each or that of all: g c / max(|g|, c). The norm is the root of the sum of
 // squares; where it is infinite or NaN all that it limits becomes NaN. Nothing is waited for.
 import { defineKernel } from "../tensor/kernel.js";
-import { subgroupLanes } from "../webgpu/family.js";
+import { workgroupLanes } from "../webgpu/family.js";
 import { type GpuView, sliceOf } from "../webgpu/program.js";
 import { dispatchReduce } from "./reduce.js";
 import { bindableGroups, rolledSegments } from "./rolled.js";
@@ -54,8 +54,7 @@ export const clipGradientsKernel = defineKernel<ClipGradientsParams>({
       const to = sliceOf(squares, k * PITCH, 1);
       dispatchReduce(call, "squares", gradient, to, { outer: 1, reduce: gradient.size, inner: 1 });
     }
-    // On software adapters every kernel has workgroups of one subgroup: a recorded step merges only equal ones.
-    const lanes = profile.family === "software" ? subgroupLanes(profile) : 64;
+    const lanes = workgroupLanes(profile, 64);
     const sum = /* wgsl */ `var square = 0f;
   for (var i = 0u; i < u.count; i++) { square += squares[i * ${PITCH}u]; }`;
     call.dispatch({

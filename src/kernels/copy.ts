@@ -1,6 +1,6 @@
 // Copies bit for bit, of any dtype: whole tensors (snapshots of weights) and rows of a table.
 import { defineKernel } from "../tensor/kernel.js";
-import { subgroupLanes } from "../webgpu/family.js";
+import { workgroupLanes } from "../webgpu/family.js";
 import { GRID_INDEX, gridOf } from "../webgpu/program.js";
 import { stream } from "./stream.js";
 
@@ -37,8 +37,7 @@ export const storeRowKernel = defineKernel<StoreRowParams>({
     table!.data.set(x!.data, row * columns + first),
   webgpu: ({ inputs: [x], outputs: [table], params, profile, dispatch }) => {
     const { row, columns = x!.size, first = 0 } = params;
-    // On software adapters every kernel has workgroups of one subgroup: a recorded step merges only equal ones.
-    const lanes = profile.family === "software" ? subgroupLanes(profile) : 64;
+    const lanes = workgroupLanes(profile, 64);
     dispatch({
       key: "",
       program: () => ({

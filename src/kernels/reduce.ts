@@ -16,7 +16,7 @@
 import type { DType } from "../tensor/dtype.js";
 import { type CpuView, defineKernel, WGSL_TYPE } from "../tensor/kernel.js";
 import { type Shape, sizeOf } from "../tensor/shape.js";
-import { subgroupLanes } from "../webgpu/family.js";
+import { subgroupLanes, workgroupLanes } from "../webgpu/family.js";
 import { type Binding, type GpuCall, type GpuView, MAX_WORKGROUPS, sliceOf } from "../webgpu/program.js";
 import { type FloatType, ieeeFunctions } from "./ieee.js";
 import { CHAIN, longLoop, ONE } from "./long-sums.js";
@@ -346,7 +346,7 @@ function tile(
   const type = width === 4 ? `vec4${scalar[0]}` : scalar;
   const software = profile.family === "software";
   const chunk = Math.ceil(reduce / parts);
-  const size = software ? subgroupLanes(profile) : HARDWARE_SIZE;
+  const size = workgroupLanes(profile, HARDWARE_SIZE);
   const rowLanes =
     software || chunk < 16 ? 1 : chunk < 64 ? 8 : inner > 1 || chunk < 512 ? LONG_ROW_LANES : HARDWARE_SIZE;
   const columns = (outer * inner) / width;

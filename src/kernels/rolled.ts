@@ -1,7 +1,7 @@
 // The shape of streaming kernels: every invocation walks many elements in a rolled loop. On lavapipe long loops in
 // workgroups of one subgroup are twice as fast as one element an invocation (0.38 against 0.78 ns an element); hardware
 // gets 256 invocations a workgroup and short walks. At least a few workgroups remain for the cores to share.
-import { subgroupLanes, type TuningProfile } from "../webgpu/family.js";
+import { type TuningProfile, workgroupLanes } from "../webgpu/family.js";
 import { type GpuView, GRID_INDEX, gridOf, sliceOf } from "../webgpu/program.js";
 
 export interface RolledLoop {
@@ -16,7 +16,7 @@ export interface RolledLoop {
 /** A loop over `count` items (vec4s, rows, ...), at most `longest` of them an invocation's. */
 export function rolledLoop(profile: TuningProfile, count: number, longest = 128): RolledLoop {
   const software = profile.family === "software";
-  const size = software ? subgroupLanes(profile) : 256;
+  const size = workgroupLanes(profile, 256);
   const most = Math.min(longest, software ? 128 : 2);
   const share = software ? 16 : 1024;
   const trips = Math.max(1, Math.min(most, Math.ceil(count / (size * share))));

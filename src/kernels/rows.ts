@@ -2,7 +2,7 @@
 // kernel says what happens to a row; a row is worked on by one invocation (short rows, and axes other than the last),
 // by a subgroup, or by a workgroup.
 import type { CpuView } from "../tensor/kernel.js";
-import { subgroupLanes, type TuningProfile } from "../webgpu/family.js";
+import { type TuningProfile, workgroupLanes } from "../webgpu/family.js";
 import { type Binding, type GpuCall, type GpuView, MAX_WORKGROUPS, type ProgramText } from "../webgpu/program.js";
 
 /**
@@ -58,7 +58,7 @@ export function overRows(call: GpuCall<unknown>, shape: readonly number[], axis:
   const { count, size, inner } = rowsOf(shape, axis);
   const software = call.profile.family === "software";
   const shared = inner === 1 && size >= SHARED_ROW;
-  const lanes = software ? subgroupLanes(call.profile) : HARDWARE_LANES;
+  const lanes = workgroupLanes(call.profile, HARDWARE_LANES);
   const groups = shared ? count : Math.ceil(count / lanes);
   // Several rows an invocation on a software adapter, where a workgroup costs as much as six loads.
   const most = software ? Math.max(32, Math.ceil((count * size) / 2048)) : MAX_WORKGROUPS;

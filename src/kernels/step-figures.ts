@@ -2,7 +2,7 @@
 // row of a small table that is read every so many steps. Correct samples are counted per invocation, without atomics or
 // barriers: the host adds the counts.
 import { defineKernel } from "../tensor/kernel.js";
-import { subgroupLanes } from "../webgpu/family.js";
+import { workgroupLanes } from "../webgpu/family.js";
 import { isNan, typed } from "./ieee.js";
 
 /** Invocations that share the samples, and counts per row. */
@@ -62,8 +62,7 @@ export const stepFiguresKernel = defineKernel<StepFiguresParams>({
     }
   },
   webgpu: ({ inputs: [loss, prediction, target], outputs: [table], params, profile, dispatch }) => {
-    // On software adapters every kernel has workgroups of one subgroup: a recorded step merges only equal ones.
-    const lanes = profile.family === "software" ? subgroupLanes(profile) : COUNT_LANES;
+    const lanes = workgroupLanes(profile, COUNT_LANES);
     const { row, columns: pitch = FIGURE_COLUMNS, accuracy, threshold } = params;
     const rows = accuracy === "none" ? 0 : prediction!.shape[0]!;
     const soft = target?.dtype === "f32";

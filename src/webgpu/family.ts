@@ -62,6 +62,13 @@ export interface TuningProfile {
 /** Lanes of the software family's subgroups, and invocations of its workgroups. */
 export const subgroupLanes = ({ lanes = 8 }: Pick<TuningProfile, "lanes">): SubgroupLanes => lanes;
 
+/**
+ * Invocations of a workgroup. On software adapters every kernel has workgroups of one subgroup: a recorded step merges
+ * only equal ones.
+ */
+export const workgroupLanes = (profile: Pick<TuningProfile, "family" | "lanes">, onHardware: number): number =>
+  profile.family === "software" ? subgroupLanes(profile) : onHardware;
+
 /** What a caller or the environment asks for. */
 export interface ProfileWishes {
   readonly profile?: string | undefined;

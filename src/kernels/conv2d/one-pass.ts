@@ -3,7 +3,7 @@
 // kernel (or its gradient) in registers. It walks along rows of windows with a patch of (kh + 1) x (kw + 1) pixels. Two
 // columns of the patch are new at each step. Quads run fastest over invocations, so that no lane idles whatever their
 // number.
-import { subgroupLanes, type TuningProfile } from "../../webgpu/family.js";
+import { type TuningProfile, workgroupLanes } from "../../webgpu/family.js";
 import { type GpuCall, GRID_INDEX, gridOf } from "../../webgpu/program.js";
 import { activationGradientWgsl, activationWgsl } from "../activation.js";
 import { chosen, repeat } from "../subgroup-tile.js";
@@ -153,7 +153,7 @@ function tapsOf({ y, x }: Conv2dGeometry) {
 function walk(profile: TuningProfile, rows: number, quads: number) {
   const software = profile.family === "software";
   return {
-    size: software ? subgroupLanes(profile) : 64,
+    size: workgroupLanes(profile, 64),
     runs: splitRows(rows, Math.ceil((software ? 512 : 16384) / quads)),
     bound: (parameter: string, count: number) => (software ? parameter : `${count}u`),
   };

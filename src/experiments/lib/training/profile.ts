@@ -6,7 +6,7 @@ import { scope } from "../../../tensor/scope.js";
 import type { Shape } from "../../../tensor/shape.js";
 import { empty, runInto } from "../../../tensor/tensor.js";
 import type { WebGpuDevice } from "../../../webgpu/device.js";
-import { subgroupLanes, type TuningProfile } from "../../../webgpu/family.js";
+import { type TuningProfile, workgroupLanes } from "../../../webgpu/family.js";
 import { GRID_INDEX, gridOf } from "../../../webgpu/program.js";
 import { shapesKey } from "../../../webgpu/timer.js";
 import { percent } from "../report/text.js";
@@ -276,7 +276,7 @@ async function leastMs<Params>(
 }
 
 /** Invocations of a workgroup. */
-const lanesOf = (profile: TuningProfile) => (profile.family === "software" ? subgroupLanes(profile) : 256);
+const lanesOf = (profile: TuningProfile) => workgroupLanes(profile, 256);
 
 /** Every invocation multiplies and adds in `chains` independent chains of vec4f. Output [invocations, 4]. */
 const multiplyAdd = (chains: number, unrolled: number) =>
