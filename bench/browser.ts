@@ -16,7 +16,7 @@ import { type Browser, chromium, type Page } from "playwright-core";
 import { build } from "vite";
 import { writeFileAtomic } from "../src/io/files.js";
 import { temporaryFolder, undoing } from "./cleanup.js";
-import { relativeDistance } from "./contender-process.js";
+import { type ContenderReport, relativeDistance } from "./contender-process.js";
 import { median, tableLine } from "./harness.js";
 import { packed } from "./packed.js";
 import { installPeers, peers } from "./peers-folder.js";
@@ -57,21 +57,9 @@ interface Bench {
   end(name: string): Promise<void>;
 }
 
-interface Report {
-  readonly contender: string;
-  /** What it says of itself. */
-  readonly with?: string;
-  /** Largest relative difference of a loss from ours, and of the result; see TOLERANCE. */
-  readonly difference?: { readonly loss: number; readonly result: number };
-  /** Why it was not timed. */
-  readonly failure?: string;
-  /** Until the first steps were there, compilation included. */
-  readonly firstStepsMs?: number;
-  /** Per step, or per 1,024 pictures. */
-  readonly medianMs?: number;
-  readonly leastMs?: number;
-  /** Medians and least times over ours. */
-  readonly ratio?: number;
+/** Of prediction, times are per 1,024 pictures. */
+interface Report extends ContenderReport {
+  /** Least times over ours. */
   readonly leastRatio?: number;
 }
 

@@ -8,6 +8,24 @@ import type { Answer, Request } from "./protocol.js";
 /** Most seconds that a contender may take to start, to check, or for a run, unless it is given more. */
 const PATIENCE = 60;
 
+/** What became of a contender. */
+export interface ContenderReport {
+  readonly contender: string;
+  /** What it computes with, as it says. */
+  readonly with?: string;
+  /** Largest relative difference of a loss from ours, and of the result. */
+  readonly difference?: { readonly loss: number; readonly result: number };
+  /** Why it was not timed. */
+  readonly failure?: string;
+  /** Until the first steps were there, compilation included. */
+  readonly firstStepsMs?: number;
+  /** Per step. */
+  readonly medianMs?: number;
+  readonly leastMs?: number;
+  /** medianMs over ours. */
+  readonly ratio?: number;
+}
+
 /** A contender's process; it ends when this one does, whose end closes its standard input. */
 export class ContenderProcess {
   private readonly child: ChildProcessWithoutNullStreams;

@@ -12,7 +12,7 @@ import { CpuDevice } from "../src/tensor/cpu.js";
 import { tensor } from "../src/tensor/tensor.js";
 import { driverThreads } from "../src/webgpu/open.js";
 import { temporaryFolder } from "./cleanup.js";
-import { ContenderProcess, relativeDistance } from "./contender-process.js";
+import { ContenderProcess, type ContenderReport, relativeDistance } from "./contender-process.js";
 import { median, parseOptions, resultsFile, tableLine, withDevice } from "./harness.js";
 import {
   architectureOfTask,
@@ -49,14 +49,7 @@ const PATIENCE = 1800;
 /** How far results may be from ours: relative to the way that a training has gone, or to the result's length. */
 const TOLERANCE = { loss: 1e-3, result: 2e-2 };
 
-interface Report {
-  readonly contender: string;
-  readonly with?: string;
-  readonly difference?: { readonly loss: number; readonly result: number };
-  readonly failure?: string;
-  readonly medianMs?: number;
-  readonly leastMs?: number;
-  readonly ratio?: number;
+interface Report extends ContenderReport {
   readonly memory?: Memory;
 }
 

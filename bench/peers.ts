@@ -10,7 +10,7 @@ import { onSoftware } from "../src/experiments/lib/training/profile.js";
 import { settlingRate } from "../src/inputs/optimise.js";
 import { driverThreads } from "../src/webgpu/open.js";
 import { temporaryFolder } from "./cleanup.js";
-import { ContenderProcess, relativeDistance } from "./contender-process.js";
+import { ContenderProcess, type ContenderReport, relativeDistance } from "./contender-process.js";
 import { median, parseOptions, resultsFile, tableLine, withDevice } from "./harness.js";
 import { packed } from "./packed.js";
 import { installPeers, peers } from "./peers-folder.js";
@@ -53,22 +53,6 @@ const CHECK_STEPS = 3;
 /** How far from ours a contender's steps may lead: losses relatively; results by distance, relative to the way gone. */
 const TOLERANCE = { loss: 1e-3, result: 2e-2 };
 
-interface Report {
-  readonly contender: string;
-  /** What it computes with, as it says. */
-  readonly with?: string;
-  /** Largest difference of a loss from ours, and of the result; see TOLERANCE. */
-  readonly difference?: { readonly loss: number; readonly result: number };
-  /** Why it was not timed. */
-  readonly failure?: string;
-  readonly firstStepsMs?: number;
-  /** Per step. */
-  readonly medianMs?: number;
-  readonly leastMs?: number;
-  /** medianMs over ours. */
-  readonly ratio?: number;
-}
-
 /** Where a task begins, in the order of a check's result. */
 function beginningOf({ spec, inputs, weights }: Task): Float32Array {
   if (spec.kind === "optimize") return inputs;
@@ -81,11 +65,17 @@ interface Checked {
 }
 
 /** Runs one workload through everybody. */
-async function compare(workload: Workload, names: readonly string[], quick: boolean): Promise<Report[]> {
+async function compare(workload: Workload, names: readonly string[], quick: boolean): Promise<ContenderReport[]> {
   using temporary = temporaryFolder("peers");
   const folder = temporary.path;
-  const running: { name: string; contender: ContenderProcess; steps: number; times: number[]; report: Report }[] = [];
-  const reports: Report[] = [];
+  const running: {
+    name: string;
+    contender: ContenderProcess;
+    steps: number;
+    times: number[];
+    report: ContenderReport;
+  }[] = [];
+  const reports: ContenderReport[] = [];
   try {
     const task = await withWeights(makeTask(workload, { dropout: false }));
     await writeTask(folder, task);
@@ -100,7 +90,7 @@ async function compare(workload: Workload, names: readonly string[], quick: bool
     for (const name of names) {
       if (name === INSTEAD && running.some((other) => other.name === WASM)) continue;
       const contender = new ContenderProcess((commands[name] ?? gpuCommands[name])!, folder, { cwd: peers, threads });
-      let report: Report = { contender: name };
+      let report: ContenderReport = { contender: name };
       try {
         report = { ...report, with: await contender.ready() };
         const out = join(folder, "result");
@@ -145,7 +135,7 @@ async function compare(workload: Workload, names: readonly string[], quick: bool
 const short = (ms: number) => (ms < 1 ? ms.toFixed(2) : ms < 20 ? ms.toFixed(1) : ms.toFixed(0));
 
 /** A row of the Markdown table: ours, the fastest JavaScript peer over it, everybody. */
-function markdownRow(name: string, reports: readonly Report[], columns: readonly string[]): string {
+function markdownRow(name: string, reports: readonly ContenderReport[], columns: readonly string[]): string {
   const cells = columns.map((column) => {
     const { medianMs, ratio, failure } = reports.find(({ contender }) => contender === column) ?? {};
     if (medianMs === undefined) return failure === "differs" ? "differs" : "-";
@@ -165,7 +155,7 @@ await withDevice(options, async (device) => {
   const names = Object.keys(all).filter((name) => name === OURS || options.peers.test(name));
   installPeers(names);
   const write = await resultsFile(device, options, "peers");
-  const results: { name: string; contenders: Report[] }[] = [];
+  const results: { name: string; contenders: ContenderReport[] }[] = [];
   for (const workload of chosen) {
     console.log(`\n${tableLine([workload.name, "median ms", "least ms", "ratio", "d loss", "d result"], WIDTHS)}`);
     const reports = await compare(workload, names, options.quick);

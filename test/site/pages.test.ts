@@ -4,7 +4,6 @@
 // - what axe finds.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import axe from "axe-core";
 import { type Browser, chromium, type Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { buildSite, serveSite } from "../../scripts/site.mjs";
@@ -17,6 +16,7 @@ import { encodeGrayPng } from "../../src/io/png.js";
 import { encodeModel, loadModel } from "../../src/nn/checkpoint.js";
 import type { WebGpuDevice } from "../../src/webgpu/device.js";
 import { openDevice } from "../../src/webgpu/open-device.js";
+import { expectToStand } from "./stands.js";
 
 const program = [process.env["KILOGRAD_CHROMIUM"], "/usr/bin/chromium", "/usr/bin/google-chrome"].find(
   (path) => path !== undefined && existsSync(path),
@@ -94,14 +94,7 @@ describe.skipIf(program === undefined)("in Chromium", { timeout: PATIENCE_MS }, 
   it.each(pages)("%s.html stands at 390 pixels, names what it shows, and says nothing to the console", async (name) => {
     const { page, problems } = await open(`${name}.html`, 390);
     await page.waitForSelector("nav a[aria-current]");
-    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(390);
-    await page.evaluate(axe.source);
-    const found = await page.evaluate(async () => {
-      const { violations } = await (globalThis as unknown as { axe: typeof axe }).axe.run();
-      return violations.filter(({ impact }) => impact === "serious" || impact === "critical");
-    });
-    expect(found).toEqual([]);
-    expect(problems).toEqual([]);
+    await expectToStand(page, problems);
     await page.close();
   });
 
