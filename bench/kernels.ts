@@ -3,6 +3,7 @@
 // the beginning). `-- --filter conv --quick` for some of them.
 
 import { measureCeilings, onSoftware } from "../src/experiments/lib/training/profile.js";
+import type { FusedActivation } from "../src/kernels/activation.js";
 import {
   batchNormGradientKernel,
   batchNormKernel,
@@ -241,33 +242,36 @@ function pools(
 function batchNorms(x: readonly number[]): KernelCase[] {
   const c = x.slice(-1);
   const at = `[${x.join(", ")}]`;
-  const epsilon = 1e-3;
-  const four = [c, c, c, c];
+  const moments = [2, ...c];
+  const params = { epsilon: 1e-3, gamma: true, beta: true, running: false };
+  const whole = (activation: FusedActivation) => ({ ...params, activation });
   return [
     kernelCase("batchNorm", `batchNorm statistics ${at}`, {
       kernel: batchNormStatisticsKernel,
       inputs: [x],
-      outputs: four,
+      outputs: [moments, c, c],
       params: { momentum: 0.99 },
     }),
-    kernelCase("batchNorm", `batchNorm normalise ${at}`, {
-      kernel: batchNormKernel,
-      inputs: [x, ...four],
-      outputs: [x],
-      params: { epsilon, gamma: true, beta: true },
-    }),
-    kernelCase("batchNorm", `batchNorm gradient sums ${at}`, {
-      kernel: batchNormSumsKernel,
-      inputs: [x, x, c, c],
-      outputs: [c, c],
-      params: { epsilon },
-    }),
-    kernelCase("batchNorm", `batchNorm gradient of x ${at}`, {
-      kernel: batchNormGradientKernel,
-      inputs: [x, x, c, c, c, c, c],
-      outputs: [x],
-      params: { epsilon, gamma: true },
-    }),
+    ...(["linear", "relu"] as const).flatMap((activation) => [
+      kernelCase("batchNorm", `batchNorm normalise, ${activation} ${at}`, {
+        kernel: batchNormKernel,
+        inputs: [x, moments, c, c],
+        outputs: [x],
+        params: whole(activation),
+      }),
+      kernelCase("batchNorm", `batchNorm gradient sums, ${activation} ${at}`, {
+        kernel: batchNormSumsKernel,
+        inputs: [x, x, moments, c, c],
+        outputs: [c, c],
+        params: whole(activation),
+      }),
+      kernelCase("batchNorm", `batchNorm gradient of x, ${activation} ${at}`, {
+        kernel: batchNormGradientKernel,
+        inputs: [x, x, moments, c, c, c, c],
+        outputs: [x],
+        params: whole(activation),
+      }),
+    ]),
   ];
 }
 

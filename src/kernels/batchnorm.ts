@@ -7,6 +7,9 @@
 //   dx = gamma s (dy - dbeta / rows - (x - mean) s dgamma / rows)      with statistics of the batch
 //   dx = gamma s dy                                                    with frozen statistics
 //
+// With an activation, y = act(z) of z as above, and dz stands for dy in the gradients. The statistics of a batch are one
+// tensor, its moments [2, C]: means, then variances. So all that a gradient reads can be bound.
+//
 // Statistics stay right for |mean| >> sqrt(variance): a part of the rows sums differences from its own first row. Parts
 // are merged by their means and squared deviations (Chan, Golub, LeVeque 1983), never by sums of squares. Sums of many
 // rows are made as long-sums.ts has it.
@@ -17,6 +20,14 @@
 import { type CpuView, defineKernel } from "../tensor/kernel.js";
 import { workgroupLanes } from "../webgpu/family.js";
 import { type Binding, type GpuCall, type GpuView, GRID_INDEX, gridOf } from "../webgpu/program.js";
+import {
+  activationCpu,
+  activationGradientCpu,
+  activationGradientWgsl,
+  activationWgsl,
+  type FusedActivation,
+  isLinear,
+} from "./activation.js";
 import { typed, unlessNan } from "./ieee.js";
 import { CHAIN, longLoop, ONE } from "./long-sums.js";
 import { rolledLoop } from "./rolled.js";
@@ -31,8 +42,13 @@ export interface BatchNormScaleParams extends BatchNormParams {
   readonly beta: boolean;
 }
 
+/** What is done to an element. */
+export interface BatchNormActivationParams extends BatchNormScaleParams {
+  readonly activation: FusedActivation;
+}
+
 /** gamma and beta, of the inputs that are them. */
-const scaleIn = <View>(inputs: readonly View[], { gamma, beta }: BatchNormScaleParams) => ({
+const scaleIn = <View>(inputs: readonly View[], { gamma, beta }: Pick<BatchNormScaleParams, "gamma" | "beta">) => ({
   gamma: gamma ? inputs[0] : undefined,
   beta: beta ? inputs[gamma ? 1 : 0] : undefined,
 });
@@ -40,6 +56,62 @@ const scaleIn = <View>(inputs: readonly View[], { gamma, beta }: BatchNormScaleP
 /** What the key of a program says of what is missing. */
 const absence = ({ gamma, beta }: Pick<BatchNormScaleParams, "gamma"> & { readonly beta?: boolean }) =>
   `${gamma ? "" : " no gamma"}${beta === false ? " no beta" : ""}`;
+
+/** Means and variances in one view, or in two. */
+type MomentViews<View> = readonly [moments: View] | readonly [mean: View, variance: View];
+
+/** A channel's mean and variance on the CPU. */
+function momentsAt(views: MomentViews<CpuView>, c: number) {
+  const [first, second] = views;
+  return second === undefined
+    ? { mean: first.data[c]!, variance: first.data[first.size / 2 + c]! }
+    : { mean: first.data[c]!, variance: second.data[c]! };
+}
+
+/** The same in WGSL, of a column, with the views to bind, and the names of the first and the last. */
+const momentsWgsl = (views: MomentViews<GpuView>) => {
+  const [first, second] = views;
+  return second === undefined
+    ? {
+        ...{ views: { moments: first }, first: "moments", last: "moments" },
+        ...{ mean: "moments[column]", variance: "moments[u.columns + column]" },
+      }
+    : {
+        ...{ views: { mean: first, variance: second }, first: "mean", last: "variance" },
+        ...{ mean: "mean[column]", variance: "variance[column]" },
+      };
+};
+
+/** WGSL before the rows: what normalises a column. */
+const normalising = (
+  { mean, variance }: Record<"mean" | "variance", string>,
+  { gamma, beta }: NormViews,
+) => /* wgsl */ `
+  let center = ${mean};
+  let scale = ${gamma ? "gamma[column]" : "V(1)"} / sqrt(${variance} + u.epsilon);${beta ? "\n  let shift = beta[column];" : ""}`;
+type NormViews = Readonly<Record<"gamma" | "beta", GpuView | undefined>>;
+
+/** WGSL of z at `at`, after `normalising`. */
+const normalised = ({ beta }: NormViews) => `(x[at] - center) * scale${beta ? " + shift" : ""}`;
+
+/** gamma and beta to bind, where there are any. */
+const bound = ({ gamma, beta }: NormViews) => ({ ...(gamma && { gamma }), ...(beta && { beta }) });
+
+/** dz at a place on the CPU, of the gradient there and x. */
+function passedBack(
+  { epsilon, activation }: BatchNormActivationParams,
+  { gamma, beta }: Readonly<Record<"gamma" | "beta", CpuView | undefined>>,
+) {
+  const [act, gradient] = [activationCpu(activation), activationGradientCpu(activation)];
+  return (c: number, { mean, variance }: ReturnType<typeof momentsAt>) => {
+    const scale = (gamma?.data[c] ?? 1) / Math.sqrt(variance + epsilon);
+    return (dy: number, x: number) => gradient(dy, act((x - mean) * scale + (beta?.data[c] ?? 0)));
+  };
+}
+
+/** WGSL that lets `g` be dz at `at`. */
+const gradientWgsl = (activation: FusedActivation, views: NormViews) =>
+  isLinear(activation) ? "let g = dy[at];" : `let g = activationGradient(dy[at], activation(${normalised(views)}));`;
 
 export interface BatchNormStatisticsParams {
   /** Weight of the old running statistics. */
@@ -60,6 +132,8 @@ function forEachChannel(x: CpuView, visit: (channel: number, rows: readonly numb
 
 interface Walk {
   readonly key: string;
+  /** Whose functions the text calls. */
+  readonly activation?: FusedActivation;
   /** f32 views: [rows, C] or [C], read by `column` or `at`; the ones in `out` are written. */
   readonly views: Readonly<Record<string, GpuView>>;
   readonly out: Readonly<Record<string, GpuView>>;
@@ -111,6 +185,7 @@ function cutForElements(call: Pick<GpuCall<unknown>, "profile">, x: GpuView): Cu
 }
 
 function walk(call: GpuCall<unknown>, x: GpuView, { chunk, parts }: Cut, text: Walk): void {
+  const { activation = "linear" } = text;
   const { rows, width, columns, software, across, rowLanes } = layout(call, x);
   const size = workgroupLanes(call.profile, across * rowLanes);
   const type = width === 4 ? "vec4f" : "f32";
@@ -127,10 +202,12 @@ function walk(call: GpuCall<unknown>, x: GpuView, { chunk, parts }: Cut, text: W
     ${text.each}`;
   const sums = longLoop(["a", "b"], type, rowLoop, statement);
   call.dispatch({
-    key: `${text.key} ${across}${long ? " long" : ""}`,
+    key: `${text.key} ${across}${long ? " long" : ""}${isLinear(activation) ? "" : ` ${activation}`}`,
     program: () => ({
       workgroupSize: [size],
       declarations: `alias V = ${type};${
+        isLinear(activation) ? "" : `\n${activationWgsl(activation, type)}\n${activationGradientWgsl(activation, type)}`
+      }${
         software || text.after === undefined
           ? ""
           : `\nvar<workgroup> sums_a: array<V, ${size}>;\nvar<workgroup> sums_b: array<V, ${size}>;`
@@ -263,23 +340,25 @@ function mergeParts(
 }
 
 /**
- * Inputs [x [..., C]], outputs [mean [C], variance [C], running mean [C], running variance [C]]; the last two are
- * updated in place: running = momentum * running + (1 - momentum) * batch.
+ * Inputs [x [..., C]], outputs [moments [2, C], running mean [C], running variance [C]]; the last two are updated in
+ * place: running = momentum * running + (1 - momentum) * batch.
  */
 export const batchNormStatisticsKernel = defineKernel<BatchNormStatisticsParams>({
   name: "batchNormStatistics",
   cpu({ inputs: [x], outputs, params: { momentum } }) {
-    const [mean, variance, runningMean, runningVariance] = outputs.map((view) => view.data);
+    const [moments, runningMean, runningVariance] = outputs.map((view) => view.data);
     forEachChannel(x!, (c, rows) => {
-      mean![c] = rows.reduce((total, at) => total + x!.data[at]!, 0) / rows.length;
-      variance![c] = rows.reduce((total, at) => total + (x!.data[at]! - mean![c]!) ** 2, 0) / rows.length;
-      runningMean![c] = momentum * runningMean![c]! + (1 - momentum) * mean![c]!;
-      runningVariance![c] = momentum * runningVariance![c]! + (1 - momentum) * variance![c]!;
+      const mean = rows.reduce((total, at) => total + x!.data[at]!, 0) / rows.length;
+      const variance = rows.reduce((total, at) => total + (x!.data[at]! - mean) ** 2, 0) / rows.length;
+      moments![c] = mean;
+      moments![runningMean!.length + c] = variance;
+      runningMean![c] = momentum * runningMean![c]! + (1 - momentum) * mean;
+      runningVariance![c] = momentum * runningVariance![c]! + (1 - momentum) * variance;
     });
   },
   webgpu(call) {
     const [x] = call.inputs as [GpuView];
-    const [mean, variance, running_mean, running_variance] = call.outputs as [GpuView, GpuView, GpuView, GpuView];
+    const [moments, running_mean, running_variance] = call.outputs as [GpuView, GpuView, GpuView];
     const cut = cutForSums(call, x);
     const partial = { shape: [cut.parts, x.shape.at(-1)!], dtype: "f32" } as const;
     const [means, deviations] = [call.scratch(partial), call.scratch(partial)];
@@ -298,7 +377,7 @@ export const batchNormStatisticsKernel = defineKernel<BatchNormStatisticsParams>
     const { momentum } = call.params;
     mergeParts(call, x, cut, {
       views: { means, deviations },
-      out: { mean, variance, running_mean, running_variance },
+      out: { moments, running_mean, running_variance },
       numbers: { momentum, share: 1 - momentum },
       totals: (total) => {
         const n = "f32(min(u.chunk, u.rows - k * u.chunk))";
@@ -311,112 +390,145 @@ export const batchNormStatisticsKernel = defineKernel<BatchNormStatisticsParams>
       },
       store: /* wgsl */ `
     let batch_variance = squares / f32(u.rows);
-    mean[i] = batch_mean;
-    variance[i] = batch_variance;
+    moments[i] = batch_mean;
+    moments[u.channels + i] = batch_variance;
     running_mean[i] = u.momentum * running_mean[i] + u.share * batch_mean;
     running_variance[i] = u.momentum * running_variance[i] + u.share * batch_variance;`,
     });
   },
 });
 
-/** Inputs [x [..., C], mean [C], variance [C], gamma [C]?, beta [C]?], outputs [y like x]. */
-export const batchNormKernel = defineKernel<BatchNormScaleParams>({
+/**
+ * Inputs [x [..., C], moments [2, C], gamma [C]?, beta [C]?], or the two of `moments` as mean [C] and variance [C];
+ * outputs [y like x].
+ */
+export const batchNormKernel = defineKernel<BatchNormActivationParams & { readonly running: boolean }>({
   name: "batchNorm",
-  cpu({ inputs: [x, mean, variance, ...rest], outputs: [y], params }) {
+  cpu({ inputs: [x, ...rest], outputs: [y], params }) {
+    const { epsilon, activation, running } = params;
+    const moments = rest.splice(0, running ? 2 : 1) as unknown as MomentViews<CpuView>;
     const { gamma, beta } = scaleIn(rest, params);
+    const act = activationCpu(activation);
     forEachChannel(x!, (c, rows) => {
-      const scale = (gamma?.data[c] ?? 1) / Math.sqrt(variance!.data[c]! + params.epsilon);
-      for (const at of rows) y!.data[at] = (x!.data[at]! - mean!.data[c]!) * scale + (beta?.data[c] ?? 0);
+      const { mean, variance } = momentsAt(moments, c);
+      const scale = (gamma?.data[c] ?? 1) / Math.sqrt(variance + epsilon);
+      for (const at of rows) y!.data[at] = act((x!.data[at]! - mean) * scale + (beta?.data[c] ?? 0));
     });
   },
   webgpu(call) {
-    const [x, mean, variance, ...rest] = call.inputs as [GpuView, GpuView, GpuView, ...GpuView[]];
-    const { gamma, beta } = scaleIn(rest, call.params);
+    const { epsilon, activation, running } = call.params;
+    const [x, ...rest] = call.inputs as [GpuView, ...GpuView[]];
+    const moments = momentsWgsl(rest.splice(0, running ? 2 : 1) as unknown as MomentViews<GpuView>);
+    const views = scaleIn(rest, call.params);
     walk(call, x, cutForElements(call, x), {
-      key: `normalise${absence(call.params)}`,
-      views: { x, mean, variance, ...(gamma && { gamma }), ...(beta && { beta }) },
+      key: `normalise${running ? " running" : ""}${absence(call.params)}`,
+      activation,
+      views: { x, ...moments.views, ...bound(views) },
       out: { y: call.outputs[0]! },
-      numbers: { epsilon: call.params.epsilon },
-      before: /* wgsl */ `
-  let center = mean[column];
-  let scale = ${gamma ? "gamma[column]" : "V(1)"} / sqrt(variance[column] + u.epsilon);${
-    beta ? "\n  let shift = beta[column];" : ""
-  }`,
-      each: `y[at] = (x[at] - center) * scale${beta ? " + shift" : ""};`,
+      numbers: { epsilon },
+      before: normalising(moments, views),
+      each: `y[at] = ${isLinear(activation) ? normalised(views) : `activation(${normalised(views)})`};`,
     });
   },
 });
 
-/** Inputs [dy [..., C], x like dy, mean [C], variance [C]], outputs [dgamma [C], dbeta [C]]. */
-export const batchNormSumsKernel = defineKernel<BatchNormParams>({
+/**
+ * Inputs [dy [..., C], x like dy, moments [2, C], gamma [C]?, beta [C]?], or the two of `moments` as mean [C] and
+ * variance [C]; outputs [dgamma [C], dbeta [C]].
+ */
+export const batchNormSumsKernel = defineKernel<BatchNormActivationParams & { readonly running: boolean }>({
   name: "batchNormSums",
-  cpu({ inputs: [dy, x, mean, variance], outputs: [dgamma, dbeta], params: { epsilon } }) {
+  cpu({ inputs: [dy, x, ...rest], outputs: [dgamma, dbeta], params }) {
+    const moments = rest.splice(0, params.running ? 2 : 1) as unknown as MomentViews<CpuView>;
+    const back = passedBack(params, scaleIn(rest, params));
     forEachChannel(x!, (c, rows) => {
-      const scale = 1 / Math.sqrt(variance!.data[c]! + epsilon);
-      dbeta!.data[c] = rows.reduce((total, at) => total + dy!.data[at]!, 0);
-      dgamma!.data[c] = rows.reduce((total, at) => total + dy!.data[at]! * (x!.data[at]! - mean!.data[c]!) * scale, 0);
+      const { mean, variance } = momentsAt(moments, c);
+      const dz = back(c, { mean, variance });
+      const scale = 1 / Math.sqrt(variance + params.epsilon);
+      dbeta!.data[c] = rows.reduce((total, at) => total + dz(dy!.data[at]!, x!.data[at]!), 0);
+      dgamma!.data[c] = rows.reduce(
+        (total, at) => total + dz(dy!.data[at]!, x!.data[at]!) * (x!.data[at]! - mean) * scale,
+        0,
+      );
     });
   },
   webgpu(call) {
-    const [dy, x, mean, variance] = call.inputs as [GpuView, GpuView, GpuView, GpuView];
+    const { epsilon, activation, running } = call.params;
+    const [dy, x, ...rest] = call.inputs as [GpuView, GpuView, ...GpuView[]];
     const [dgamma, dbeta] = call.outputs as [GpuView, GpuView];
+    const given = rest.splice(0, running ? 2 : 1) as unknown as MomentViews<GpuView>;
+    const moments = momentsWgsl(given);
+    const linear = isLinear(activation);
+    const views = scaleIn(rest, call.params);
     const cut = cutForSums(call, x);
     const partial = { shape: [cut.parts, x.shape.at(-1)!], dtype: "f32" } as const;
     const [products, gradients] = [call.scratch(partial), call.scratch(partial)];
     walk(call, x, cut, {
-      key: "sums",
-      views: { dy, x, mean },
+      key: `sums${running ? " running" : ""}${linear ? "" : absence(call.params)}`,
+      activation,
+      views: { dy, x, ...(linear ? { [moments.first]: given[0] } : { ...moments.views, ...bound(views) }) },
       out: { products, gradients },
-      before: "let center = mean[column];",
-      each: "let g = dy[at]; a += g; b += g * (x[at] - center);",
+      numbers: linear ? {} : { epsilon },
+      before: linear ? `let center = ${moments.mean};` : normalising(moments, views),
+      each: `${gradientWgsl(activation, views)} a += g; b += g * (x[at] - center);`,
       after: /* wgsl */ `
     gradients[part * u.columns + column] = a;
     products[part * u.columns + column] = b;`,
     });
     mergeParts(call, x, cut, {
-      views: { products, gradients, variance },
+      views: { products, gradients, [moments.last]: given.at(-1)! },
       out: { dgamma, dbeta },
-      numbers: { epsilon: call.params.epsilon },
+      numbers: { epsilon },
       totals: (total) => `${total("product", "products[k * u.channels + i]")}
     ${total("sum", "gradients[k * u.channels + i]")}`,
       store: /* wgsl */ `
-    dgamma[i] = product / sqrt(variance[i] + u.epsilon);
+    dgamma[i] = product / sqrt(${running ? "variance[i]" : "moments[u.channels + i]"} + u.epsilon);
     dbeta[i] = sum;`,
     });
   },
 });
 
-/** Gradient of x with the batch's statistics. Inputs [dy, x, mean, variance, dgamma, dbeta, gamma?], outputs [dx]. */
-export const batchNormGradientKernel = defineKernel<Omit<BatchNormScaleParams, "beta">>({
+/**
+ * Gradient of x with the batch's statistics. Inputs [dy, x, moments [2, C], dgamma [C], dbeta [C], gamma [C]?, beta
+ * [C]?], outputs [dx].
+ */
+export const batchNormGradientKernel = defineKernel<BatchNormActivationParams>({
   name: "batchNormGradient",
-  cpu({ inputs: [dy, x, ...channels], outputs: [dx], params: { epsilon } }) {
-    const [mean, variance, dgamma, dbeta, gamma] = channels.map((view) => view.data);
+  cpu({ inputs: [dy, x, moments, dgamma, dbeta, ...rest], outputs: [dx], params }) {
+    const views = scaleIn(rest, params);
+    const back = passedBack(params, views);
     forEachChannel(x!, (c, rows) => {
-      const scale = 1 / Math.sqrt(variance![c]! + epsilon);
+      const { mean, variance } = momentsAt([moments!], c);
+      const dz = back(c, { mean, variance });
+      const scale = 1 / Math.sqrt(variance + params.epsilon);
       for (const at of rows) {
-        const normalised = (x!.data[at]! - mean![c]!) * scale;
+        const normalised = (x!.data[at]! - mean) * scale;
         dx!.data[at] =
-          (gamma?.[c] ?? 1) * scale * (dy!.data[at]! - (dbeta![c]! + normalised * dgamma![c]!) / rows.length);
+          (views.gamma?.data[c] ?? 1) *
+          scale *
+          (dz(dy!.data[at]!, x!.data[at]!) - (dbeta!.data[c]! + normalised * dgamma!.data[c]!) / rows.length);
       }
     });
   },
   webgpu(call) {
-    const [dy, x, mean, variance, dgamma, dbeta, gamma] = call.inputs as [
-      ...[GpuView, GpuView, GpuView, GpuView, GpuView, GpuView],
-      gamma?: GpuView,
+    const { epsilon, activation } = call.params;
+    const [dy, x, moments, dgamma, dbeta, ...rest] = call.inputs as [
+      ...[GpuView, GpuView, GpuView, GpuView, GpuView],
+      ...GpuView[],
     ];
+    const { gamma, beta } = scaleIn(rest, call.params);
+    // Without an activation, beta plays no part.
+    const views = { gamma, beta: isLinear(activation) ? undefined : beta };
     walk(call, x, cutForElements(call, x), {
-      key: `gradient${absence(call.params)}`,
-      views: { dy, x, mean, variance, ...(gamma && { gamma }), dgamma, dbeta },
+      key: `gradient${absence({ gamma: call.params.gamma, beta: views.beta !== undefined })}`,
+      activation,
+      views: { dy, x, moments, ...bound(views), dgamma, dbeta },
       out: { dx: call.outputs[0]! },
-      numbers: { epsilon: call.params.epsilon },
-      before: /* wgsl */ `
-  let center = mean[column];
-  let deviation = sqrt(variance[column] + u.epsilon);
-  let scale = ${gamma ? "gamma[column]" : "V(1)"} / deviation;
+      numbers: { epsilon },
+      before: /* wgsl */ `${normalising(momentsWgsl([moments]), views)}
   let constant = dbeta[column] / f32(u.rows);
-  let slope = dgamma[column] / (deviation * f32(u.rows));`,
-      each: "dx[at] = scale * (dy[at] - constant - (x[at] - center) * slope);",
+  let slope = dgamma[column] / (sqrt(moments[u.columns + column] + u.epsilon) * f32(u.rows));`,
+      each: `${gradientWgsl(activation, views)} dx[at] = scale * (g - constant - (x[at] - center) * slope);`,
     });
   },
 });

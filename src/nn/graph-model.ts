@@ -376,9 +376,11 @@ export class GraphModel implements Model {
     for (const { call, calls, fusion } of steps) {
       if (fusion !== undefined) {
         const [first] = calls!;
+        const layers = calls!.map((each) => this.layerOf(each));
         values[offset + call] = fusion.call(
           values[this.calls[first!]!.inputs[0]!]!,
-          calls!.map((each) => this.layerOf(each).weights),
+          layers.map(({ weights }) => weights),
+          layers.map(({ trainable }) => mode.training && trainable),
         );
       } else {
         values[offset + call] = this.compute(call, values, mode, bare?.has(call) ?? false);

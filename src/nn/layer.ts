@@ -101,8 +101,11 @@ export interface Layer {
 
 /** Calls of layers, each on what the one before gives, as one. */
 export interface Fusion {
-  /** x [N, ...] of the first to what the last gives; `weights` of each layer by their names. */
-  call(x: Tensor, weights: readonly Readonly<Record<string, Tensor>>[]): Tensor;
+  /**
+   * x [N, ...] of the first to what the last gives; `weights` of each layer by their names, and whether each is
+   * training.
+   */
+  call(x: Tensor, weights: readonly Readonly<Record<string, Tensor>>[], training: readonly boolean[]): Tensor;
   /** Holds only where no layer trains: it computes with running statistics, and without gradients of weights. */
   readonly frozen?: boolean;
   /** These layers and the next as one. */

@@ -38,7 +38,7 @@ import {
   strided,
   transpose,
 } from "../../src/autograd/ops/transform.js";
-import { FUSED_ACTIVATIONS } from "../../src/kernels/activation.js";
+import { FUSED_ACTIVATIONS, type FusedActivation } from "../../src/kernels/activation.js";
 import type { Padding, Pair } from "../../src/kernels/conv2d/geometry.js";
 import {
   type BinaryName,
@@ -343,12 +343,18 @@ const pooledConvolution: Operation = {
 };
 
 /** Batch normalisation with its own statistics, or with given ones. */
-function normalization(training: boolean, without: readonly ("gamma" | "beta")[] = []): Operation {
+function normalization(
+  training: boolean,
+  without: readonly ("gamma" | "beta")[] = [],
+  activation: FusedActivation = "linear",
+): Operation {
   return {
     op: "batchNorm",
-    form: [training ? "while training" : "with frozen statistics", ...without.map((name) => `without ${name}`)].join(
-      ", ",
-    ),
+    form: [
+      training ? "while training" : "with frozen statistics",
+      ...without.map((name) => `without ${name}`),
+      ...(activation === "linear" ? [] : [activation]),
+    ].join(", "),
     draw: (random) => {
       const channels = random.size(3, 70);
       const shape = random.pick([
@@ -363,8 +369,7 @@ function normalization(training: boolean, without: readonly ("gamma" | "beta")[]
             ...Object.fromEntries(names.map((name, i) => [name, scale[i]!])),
             runningMean: tensor(x!.device, mean.values),
             runningVariance: tensor(x!.device, variance.values),
-            training,
-            epsilon: 0.01,
+            ...{ training, activation, epsilon: 0.01 },
           }),
         inputs: [shape, ...names.map(() => [channels])].map((s) => random.normal(s)),
       };
@@ -938,9 +943,11 @@ const structural: Operation[] = [
       return { fn, inputs, note: JSON.stringify(options) };
     },
   },
-  ...[true, false].flatMap((training) =>
-    ([[], ["gamma"], ["beta"], ["gamma", "beta"]] as const).map((without) => normalization(training, without)),
-  ),
+  ...[true, false].flatMap((training) => [
+    ...([[], ["gamma"], ["beta"], ["gamma", "beta"]] as const).map((without) => normalization(training, without)),
+    normalization(training, [], "sigmoid"),
+    normalization(training, ["gamma"], "tanh"),
+  ]),
   pooledConvolution,
   pooling("maxPool2d", "of distinct values", (random, shape) => random.distinct(shape)),
   pooling("maxPool2d", "with ties", (random, shape) => random.ties(shape)),

@@ -2,8 +2,10 @@
 import { describe, expect, it } from "vitest";
 import { gradcheck } from "../../src/autograd/gradcheck.js";
 import { batchNorm } from "../../src/autograd/ops/batchnorm.js";
+import { mul, relu, relu6, sigmoid, tanh } from "../../src/autograd/ops/elementwise.js";
 import { sum } from "../../src/autograd/ops/reduce.js";
-import { grad } from "../../src/autograd/tape.js";
+import { grad, valueAndGrad } from "../../src/autograd/tape.js";
+import { FUSED_ACTIVATIONS, type FusedActivation } from "../../src/kernels/activation.js";
 import type { Device } from "../../src/tensor/device.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import type { Shape } from "../../src/tensor/shape.js";
@@ -33,9 +35,9 @@ function running(device: Device, channels: number): { runningMean: Tensor; runni
 }
 
 const normalise =
-  (training: boolean) =>
+  (training: boolean, activation: FusedActivation = "linear") =>
   (x: Tensor, gamma: Tensor, beta: Tensor): Tensor =>
-    batchNorm(x, { gamma, beta, ...running(x.device, gamma.size), training });
+    batchNorm(x, { gamma, beta, ...running(x.device, gamma.size), training, activation });
 
 function inputs(stream: RandomStream, shape: Shape): Input[] {
   const channels = [shape.at(-1)!];
@@ -75,8 +77,34 @@ describe("reference", () => {
   });
 
   it.each([[[4, 3]], [[2, 3, 2]], [[2, 2, 3, 2]]])("passes gradcheck for %j", async (shape) => {
-    for (const training of [true, false]) await gradcheck(normalise(training), inputs(stream, shape));
+    for (const training of [true, false]) {
+      for (const activation of FUSED_ACTIVATIONS) {
+        await gradcheck(normalise(training, activation), inputs(stream, shape));
+      }
+    }
   });
+
+  it.each(FUSED_ACTIVATIONS)(
+    "gives with %s what the function after it gives, without gamma or beta as well",
+    async (activation) => {
+      const given = { x: [16, 3], gamma: [3], beta: [3] };
+      const [x, gamma, beta] = Object.values(given).map((shape) => {
+        const { values } = randomInput(stream, shape);
+        return tensor(cpu, values, { shape });
+      }) as [Tensor, Tensor, Tensor];
+      const after = activation === "linear" ? (z: Tensor) => z : { relu, relu6, tanh, sigmoid }[activation];
+      for (const training of [true, false]) {
+        for (const channels of [{ gamma, beta }, { gamma }, { beta }, {}]) {
+          const options = () => ({ ...channels, ...running(cpu, 3), training });
+          const together = (t: Tensor) => sum(mul(batchNorm(t, { ...options(), activation }), x));
+          const apart = (t: Tensor) => sum(mul(after(batchNorm(t, options())), x));
+          const [ours, theirs] = [valueAndGrad(together)(x), valueAndGrad(apart)(x)];
+          expectClose(await ours.value.data(), await theirs.value.data(), { rtol: 1e-13, label: "value" });
+          expectClose(await ours.grad.data(), await theirs.grad.data(), { rtol: 1e-11, label: "gradient" });
+        }
+      }
+    },
+  );
 
   it("refuses parameters of another shape", () => {
     const x = tensor(cpu, new Float32Array(6), { shape: [2, 3] });
@@ -96,7 +124,10 @@ describeProfiles((device) => {
 
   it.each(shapes.map((shape) => [shape]))("%j", async (shape) => {
     for (const training of [true, false]) {
-      await expectParity(device(), normalise(training), inputs(stream, shape), { label: `training ${training}` });
+      for (const activation of ["linear", "relu"] as const) {
+        const label = `training ${training}, ${activation}`;
+        await expectParity(device(), normalise(training, activation), inputs(stream, shape), { label });
+      }
     }
   });
 
@@ -104,7 +135,8 @@ describeProfiles((device) => {
     for (let i = 0; i < 8; i++) {
       const rank = 2 + stream.integer(3);
       const shape = Array.from({ length: rank }, (_, axis) => 1 + stream.integer(axis === rank - 1 ? 40 : 12));
-      await expectParity(device(), normalise(true), inputs(stream, shape));
+      const activation = FUSED_ACTIVATIONS[i % FUSED_ACTIVATIONS.length]!;
+      await expectParity(device(), normalise(i % 2 === 0, activation), inputs(stream, shape), { label: activation });
     }
   });
 

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { square } from "../../src/autograd/ops/elementwise.js";
 import { sum } from "../../src/autograd/ops/reduce.js";
-import { grad, noGrad } from "../../src/autograd/tape.js";
+import { grad, noGrad, valueAndGrad } from "../../src/autograd/tape.js";
 import type { GraphNode } from "../../src/nn/graph.js";
 import * as nn from "../../src/nn/index.js";
 import type { Model } from "../../src/nn/model.js";
@@ -144,6 +144,24 @@ describeProfiles((device) => {
     await model.call(x).data();
     const taken = device().counters.dispatches - before;
     expect(taken, name).toBe(dispatches);
+  });
+
+  test.each(["relu", "relu6", "tanh", "sigmoid"] as const)("norm, %s: one pass while training", async (activation) => {
+    const body = after(norm(), nn.activation(activation), nn.globalAvgPool2d());
+    const results: ArrayLike<number>[][] = [];
+    for (const d of [device(), cpu]) {
+      using model = build(d, body);
+      const x = pictures(d);
+      d.resetCounters();
+      const { value, grad: dx } = valueAndGrad((x: Tensor) => sum(square(model.call(x, { training: true }))))(x);
+      const computed = [await value.data(), await dx.data()];
+      const kernels = [...d.counters.byKernel.keys()];
+      expect(kernels).toContain("batchNormGradient");
+      expect(kernels.filter((name) => name === activation || name.startsWith("activation"))).toEqual([]);
+      const moving = model.weights().find(({ name }) => name.endsWith("movingMean"))!.tensor;
+      results.push([...computed, await moving.data()]);
+    }
+    for (const [i, wanted] of results[1]!.entries()) expectNear(results[0]![i]!, wanted, 1e-5);
   });
 
   test("weights that change are seen, and training normalises by the batch", async () => {

@@ -1,5 +1,11 @@
 // Differentiable batch normalisation.
 import {
+  activationGradientKernel,
+  type FusedActivation,
+  fusedActivationRule,
+  isLinear,
+} from "../../kernels/activation.js";
+import {
   batchNormFrozenGradientKernel,
   batchNormGradientKernel,
   batchNormKernel,
@@ -13,6 +19,7 @@ import { empty, requireTensor, run, runInto, runMany, type Tensor, tensorRule } 
 import { runsAgain } from "../draws.js";
 import { record } from "../tape.js";
 import { add, mul, reciprocal, sqrt, square, sub } from "./elementwise.js";
+import { throughActivation } from "./elementwise-rows.js";
 import { mean as meanOver, sum as sumOver } from "./reduce.js";
 
 export interface BatchNormOptions {
@@ -30,6 +37,8 @@ export interface BatchNormOptions {
   readonly momentum?: number;
   /** Added to the variance under the root; default 1e-3. */
   readonly epsilon?: number;
+  /** Applied to the result in the same pass; default "linear". */
+  readonly activation?: FusedActivation;
 }
 
 const rules: Rules<BatchNormOptions> = {
@@ -40,11 +49,12 @@ const rules: Rules<BatchNormOptions> = {
   training: boolean,
   momentum: number({ from: 0, to: 1 }),
   epsilon: number({ from: 0 }),
+  activation: fusedActivationRule,
 };
 
 /**
- * (x - mean) / sqrt(variance + epsilon) * gamma + beta per channel (last axis), over all other axes. Defaults, and the
- * biased variance in the running statistics, are Keras's.
+ * activation((x - mean) / sqrt(variance + epsilon) * gamma + beta) per channel (last axis), over all other axes.
+ * Defaults, and the biased variance in the running statistics, are Keras's.
  * @param x f32 [..., C], rank 2 or more
  */
 export function batchNorm(x: Tensor, options: BatchNormOptions): Tensor {
@@ -57,6 +67,7 @@ export function batchNorm(x: Tensor, options: BatchNormOptions): Tensor {
     training,
     momentum = 0.99,
     epsilon = 1e-3,
+    activation = "linear",
   } = checkOptions("batchNorm", options, rules, ["runningMean", "runningVariance", "training"]);
   if (x.dtype !== "f32" || x.rank < 2 || (training && x.size === 0)) {
     throw new ShapeError(
@@ -73,19 +84,18 @@ export function batchNorm(x: Tensor, options: BatchNormOptions): Tensor {
       );
     }
   }
-  const [mean, variance] = training
-    ? [empty(x.device, channels), empty(x.device, channels)]
-    : [runningMean.alias(), runningVariance.alias()];
+  const moments = training ? [empty(x.device, [2, ...channels])] : [runningMean.alias(), runningVariance.alias()];
   if (training) {
     // The running statistics move once, though a function be run again for its gradient.
     const running = runsAgain()
       ? [empty(x.device, channels), empty(x.device, channels)]
       : [runningMean, runningVariance];
-    runInto(batchNormStatisticsKernel, [x], [mean, variance, ...running], { momentum });
+    runInto(batchNormStatisticsKernel, [x], [moments[0]!, ...running], { momentum });
   }
-  const params = { epsilon, gamma: gamma !== undefined };
+  const linear = isLinear(activation);
+  const params = { epsilon, gamma: gamma !== undefined, beta: beta !== undefined, activation };
   const given = [gamma, beta].filter((each) => each !== undefined);
-  const y = run(batchNormKernel, [x, mean, variance, ...given], x, { ...params, beta: beta !== undefined });
+  const y = run(batchNormKernel, [x, ...moments, ...given], x, { ...params, running: !training });
   /** Those of gamma and beta of the two that there are. */
   const ofGiven = <T>(ofGamma: T, ofBeta: T): T[] => [
     ...(gamma === undefined ? [] : [ofGamma]),
@@ -94,39 +104,52 @@ export function batchNorm(x: Tensor, options: BatchNormOptions): Tensor {
   record(y, {
     op: "batchNorm",
     inputs: [x, ...given],
-    saved: [x, mean, variance, ...(gamma === undefined ? [] : [gamma])],
-    backward: (dy, [input, m, v, ...scale]) => {
+    saved: [x, ...moments, ...given, ...(linear ? [] : [y])],
+    backward: (dy, [input, ...rest]) => {
+      const [first, second] = rest;
+      const [m, scales] = training ? [[first!], rest.slice(1)] : [[first!, second!], rest.slice(2)];
+      const ofChannel = scales.slice(0, given.length);
+      // With running statistics, dz is a pass of its own, and beta plays no part.
+      const dz = linear || training ? dy : run(activationGradientKernel, [dy, scales.at(-1)!], dy, { activation });
+      const own = training ? params : { ...params, activation: "linear" as const };
       let sums: Tensor[] | undefined;
       // Both of [dgamma, dbeta], once, when the first of the gradients asks.
       const sum = (index: 0 | 1): Tensor => {
-        sums ??= runMany(batchNormSumsKernel, [dy, input!, m!, v!], [m!, m!], { epsilon });
+        const spec = { shape: channels, dtype: "f32" } as const;
+        sums ??= runMany(batchNormSumsKernel, [dz, input!, ...m, ...ofChannel], [spec, spec], {
+          ...own,
+          running: !training,
+        });
         return sums[index]!;
       };
       return [
         () =>
           training
-            ? run(batchNormGradientKernel, [dy, input!, m!, v!, sum(0), sum(1), ...scale], dy, params)
-            : run(batchNormFrozenGradientKernel, [dy, v!, ...scale], dy, params),
+            ? run(batchNormGradientKernel, [dz, input!, ...m, sum(0), sum(1), ...ofChannel], dy, params)
+            : run(batchNormFrozenGradientKernel, [dz, second!, ...(gamma ? [ofChannel[0]!] : [])], dy, params),
         ...ofGiven(
           () => sum(0),
           () => sum(1),
         ),
       ];
     },
-    derivable: (dy, [input, m, v, scale]) => {
+    derivable: (dy, [input, first, second, ...rest]) => {
       // Statistics of the batch depend on x as well.
       const axes = input!.shape.map((_, axis) => axis).slice(0, -1);
       const rows = input!.size / channels[0]!;
-      const centred = sub(input!, training ? meanOver(input!, axes) : m!);
-      const power = add(training ? meanOver(square(centred), axes) : v!, epsilon);
+      const scales = training ? [second, ...rest] : rest;
+      const scale = gamma && scales[0];
+      const dz = throughActivation(activation, dy, scales[given.length]);
+      const centred = sub(input!, training ? meanOver(input!, axes) : first!);
+      const power = add(training ? meanOver(square(centred), axes) : second!, epsilon);
       const s = reciprocal(sqrt(power));
       const normalized = mul(centred, s);
-      const [dgamma, dbeta] = [sumOver(mul(dy, normalized), axes), sumOver(dy, axes)];
+      const [dgamma, dbeta] = [sumOver(mul(dz, normalized), axes), sumOver(dz, axes)];
       return [
         () => {
           const factor = scale === undefined ? s : mul(scale, s);
-          if (!training) return mul(dy, factor);
-          return mul(factor, sub(sub(dy, mul(dbeta, 1 / rows)), mul(normalized, mul(dgamma, 1 / rows))));
+          if (!training) return mul(dz, factor);
+          return mul(factor, sub(sub(dz, mul(dbeta, 1 / rows)), mul(normalized, mul(dgamma, 1 / rows))));
         },
         ...ofGiven(
           () => dgamma,
@@ -135,7 +158,6 @@ export function batchNorm(x: Tensor, options: BatchNormOptions): Tensor {
       ];
     },
   });
-  mean.dispose();
-  variance.dispose();
+  for (const each of moments) each.dispose();
   return y;
 }

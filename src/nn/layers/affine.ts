@@ -30,7 +30,7 @@ interface Stage {
 }
 
 /** What `layer` does, if it is an activation and nothing else. */
-function activationOf({ className, activation }: Layer): FusedActivation | undefined {
+export function activationOf({ className, activation }: Layer): FusedActivation | undefined {
   if (className !== "Activation" && className !== "ReLU") return undefined;
   const { fused, after } = splitActivation(activation);
   return after === "linear" && fused !== "linear" ? fused : undefined;

@@ -1,11 +1,14 @@
 // Batch normalisation over all axes but the last: gamma (x - mean) / sqrt(variance + epsilon) + beta. While training
 // with the batch's mean and (biased) variance, else with their running means. A frozen layer always uses the running
-// means.
+// means. An activation after it is part of the same passes.
 import { batchNorm as batchNormOp } from "../../autograd/ops/batchnorm.js";
+import type { FusedActivation } from "../../kernels/activation.js";
 import { ShapeError } from "../../tensor/errors.js";
 import { number } from "../../tensor/options.js";
+import type { Tensor } from "../../tensor/tensor.js";
 import { lastAxisOnly } from "../formats/keras-words.js";
 import { type CallableLayer, defineLayer } from "../layer.js";
+import { activationOf } from "./affine.js";
 import {
   type ScaleOptions,
   scaleConfig,
@@ -25,6 +28,18 @@ export const BatchNormalization = defineLayer<BatchNormOptions>({
   options: { ...scaleRules, momentum: number({ from: 0, to: 1 }) },
   make({ momentum = 0.99, ...options }) {
     const config = scaleConfig(options);
+    const normalise = (
+      x: Tensor,
+      { gamma, beta, movingMean, movingVariance }: Readonly<Record<string, Tensor>>,
+      training: boolean,
+      activation: FusedActivation = "linear",
+    ) =>
+      batchNormOp(x, {
+        ...(gamma && { gamma }),
+        ...(beta && { beta }),
+        ...{ runningMean: movingMean!, runningVariance: movingVariance! },
+        ...{ training, momentum, epsilon: config.epsilon, activation },
+      });
     return {
       config: { momentum, ...config },
       outputShape(shape) {
@@ -39,16 +54,11 @@ export const BatchNormalization = defineLayer<BatchNormOptions>({
           { name: "movingVariance", shape, initializer: "ones", trainable: false },
         ];
       },
-      call: (x, { gamma, beta, movingMean, movingVariance }, { training }) =>
-        batchNormOp(x, {
-          ...(gamma && { gamma }),
-          ...(beta && { beta }),
-          runningMean: movingMean!,
-          runningVariance: movingVariance!,
-          training,
-          momentum,
-          epsilon: config.epsilon,
-        }),
+      call: (x, weights, { training }) => normalise(x, weights, training),
+      fuse(next) {
+        const activation = activationOf(next);
+        return activation && { call: (x, [weights], [training]) => normalise(x, weights!, training!, activation) };
+      },
     };
   },
   keras: {

@@ -49,7 +49,7 @@ const sides2dOf = (given: Sides2d): [[number, number], [number, number]] => {
 /** The same layers, after one without weights that is part of the first. */
 const after = (fusion: Fusion): Fusion => ({
   ...fusion,
-  call: (x, [, ...weights]) => fusion.call(x, weights),
+  call: (x, [, ...weights], [, ...training]) => fusion.call(x, weights, training),
   fuse(next) {
     const longer = fusion.fuse?.(next);
     return longer && after(longer);
