@@ -7,8 +7,8 @@
 //   dx = gamma s (dy - dbeta / rows - (x - mean) s dgamma / rows)      with statistics of the batch
 //   dx = gamma s dy                                                    with frozen statistics
 //
-// With an activation, y = act(z) of z as above, and dz stands for dy in the gradients. The statistics of a batch are one
-// tensor, its moments [2, C]: means, then variances. So all that a gradient reads can be bound.
+// With an activation, y = act(z) of z as above, and dz stands for dy in the gradients. The statistics of a batch are
+// one tensor, its moments [2, C]: means, then variances. So all that a gradient reads can be bound.
 //
 // Statistics stay right for |mean| >> sqrt(variance): a part of the rows sums differences from its own first row. Parts
 // are merged by their means and squared deviations (Chan, Golub, LeVeque 1983), never by sums of squares. Sums of many
