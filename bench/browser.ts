@@ -1,7 +1,8 @@
 // `npm run bench:browser`: training steps and prediction in one page of Chromium without a window, by Kilograd and by
 // TensorFlow.js on its WebGPU and Wasm backends. The adapter is the one that Chromium brings along, SwiftShader, unless
 // `-- --adapter default`. All begin with the same weights and take the same batches. What a contender computes is held
-// to ours before anything is timed; then all take turns, round after round.
+// to ours before anything is timed; then all take turns, round after round. A contender that does not answer is told by
+// name, and the others begin again in a new page without it.
 //
 // `-- --families` has both of our kernel families take part, `--out FILE` writes the figures, `--quick` takes fewer
 // turns. KILOGRAD_CHROMIUM is the path of another Chromium.
@@ -41,8 +42,8 @@ const CHECK_STEPS = 3;
  * the way gone.
  */
 const TOLERANCE = { loss: 1e-4, result: 2e-2, prediction: 1e-4 };
-/** Compiling on a busy machine takes minutes. */
-const PATIENCE_MS = 1_200_000;
+/** A contender that has not answered after so long is left out; compiling on a busy machine takes minutes. */
+const PATIENCE_MS = 300_000;
 
 interface Checked {
   readonly losses: readonly number[];
@@ -101,13 +102,41 @@ async function launch(adapter: string): Promise<Browser> {
   });
 }
 
-/** Calls a function of the page. */
-const ask = <Name extends keyof Bench>(page: Page, name: Name, ...args: Parameters<Bench[Name]>) =>
-  page.evaluate(
+/** A contender that does not answer: what it was to do may be on its way for ever, so its page is of no more use. */
+class NoAnswer extends Error {}
+
+/** Calls a function of the page. @throws NoAnswer after {@link PATIENCE_MS} */
+async function ask<Name extends keyof Bench>(page: Page, name: Name, ...args: Parameters<Bench[Name]>) {
+  const answer = page.evaluate(
     ([name, args]) =>
       (globalThis as unknown as { bench: Record<string, (...args: unknown[]) => unknown> }).bench[name]!(...args),
     [name, args] as [string, unknown[]],
   ) as ReturnType<Bench[Name]>;
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    const error = new NoAnswer(`no answer to "${name}" within ${PATIENCE_MS / 1000} s`);
+    timer = setTimeout(() => reject(error), PATIENCE_MS);
+  });
+  try {
+    return await Promise.race([answer, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Opens the page; what goes wrong on it and is no contender's answer goes to stderr. */
+async function openPage(browser: Browser, address: string): Promise<Page> {
+  const page = await browser.newPage();
+  page.setDefaultTimeout(PATIENCE_MS);
+  page.on("pageerror", ({ message, stack }) => console.error(stack ?? message));
+  page.on("console", (message) => {
+    if (message.type() === "error") console.error(message.text());
+  });
+  page.on("crash", () => console.error("the page has crashed"));
+  await page.goto(`${address}index.html`);
+  await page.waitForFunction(() => "bench" in globalThis);
+  return page;
+}
 
 const beginningOf = ({ spec, weights }: Task) =>
   packed(spec.weights.flatMap(({ name, trainable }) => (trainable ? [weights!.get(name)!] : [])));
@@ -122,7 +151,38 @@ function differenceOf({ losses, result }: Checked, ours: Checked, task: Task) {
   };
 }
 
-async function compare(page: Page, task: Task, names: readonly string[], quick: boolean): Promise<Report[]> {
+/** Compares in one page after the other, until all that are left answer. */
+async function compare(browser: Browser, address: string, task: Task, quick: boolean): Promise<Report[]> {
+  const silent: Report[] = [];
+  for (;;) {
+    const page = await openPage(browser, address);
+    const left = names.filter((name) => !silent.some(({ contender }) => contender === name));
+    let asked = left[0]!;
+    const tell = (name: string) => {
+      asked = name;
+    };
+    try {
+      const reports = await compareIn(page, task, left, { quick, tell });
+      return names.map((name) => [...reports, ...silent].find(({ contender }) => contender === name)!);
+    } catch (error) {
+      // Without ours there is nothing to compare with.
+      if (!(error instanceof NoAnswer) || asked === OURS) throw error;
+      console.error(`${asked}: ${error.message}`);
+      silent.push({ contender: asked, failure: error.message });
+    } finally {
+      // A page whose thread is busy for ever does not close.
+      void page.close().catch(() => {});
+    }
+  }
+}
+
+/** @param tell is told who is about to be asked. @throws NoAnswer */
+async function compareIn(
+  page: Page,
+  task: Task,
+  names: readonly string[],
+  { quick, tell }: { readonly quick: boolean; readonly tell: (name: string) => void },
+): Promise<Report[]> {
   const training = task.spec.kind === "train";
   const rates = Array.from({ length: CHECK_STEPS }, () => task.spec.optimizer.learningRate);
   const running: { name: string; steps: number; times: number[]; report: Report }[] = [];
@@ -130,6 +190,7 @@ async function compare(page: Page, task: Task, names: readonly string[], quick: 
   let ours: Checked | undefined;
   for (const name of names) {
     let report: Report = { contender: name };
+    tell(name);
     try {
       const begun = performance.now();
       report = { ...report, with: await ask(page, "start", name) };
@@ -143,18 +204,23 @@ async function compare(page: Page, task: Task, names: readonly string[], quick: 
       const steps = Math.max(1, Math.min(200, Math.round((RUN_MS * warm.steps) / warm.ms)));
       running.push({ name, steps, times: [], report });
     } catch (error) {
+      if (error instanceof NoAnswer) throw error;
       failed.push({ ...report, failure: (error as Error).message.replace("page.evaluate: ", "").split("\n")[0]! });
-      await ask(page, "end", name).catch(() => {});
+      await ask(page, "end", name).catch((error) => console.error(`${name}: ${error.message}`));
     }
   }
   for (let round = 0; round < ROUNDS[quick ? "quick" : "most"]; round++) {
     for (const { name, steps, times } of running) {
       if (round >= ROUNDS.least && times.reduce((a, b) => a + b) * steps > SLOW_MS) continue;
+      tell(name);
       const { ms, steps: taken } = await ask(page, "run", name, steps);
       times.push(ms / taken);
     }
   }
-  for (const { name } of running) await ask(page, "end", name);
+  for (const { name } of running) {
+    tell(name);
+    await ask(page, "end", name);
+  }
   const own = running.find(({ name }) => name === OURS)?.times ?? [];
   const reports = running.map(({ times, report }) => {
     const [medianMs, leastMs] = [median(times), Math.min(...times)];
@@ -189,16 +255,14 @@ await build({
 });
 const server = await serve(site, {
   task: join(folder.path, "task"),
-  wasm: join(peers, "node_modules/@tensorflow/tfjs-backend-wasm/dist"),
+  tfjs: join(peers, "node_modules/@tensorflow"),
 });
 using _server = undoing(server.close);
 const browser = await launch(options.adapter);
 using _browser = undoing(() => void browser.close());
-const page = await browser.newPage();
-page.setDefaultTimeout(PATIENCE_MS);
-await page.goto(`${server.address}index.html`);
-await page.waitForFunction(() => "bench" in globalThis);
-const adapter = await ask(page, "adapter");
+const first = await openPage(browser, server.address);
+const adapter = await ask(first, "adapter");
+await first.close();
 const host = { processor: cpus()[0]?.model, cores: availableParallelism() };
 console.log(`Chromium ${browser.version()}, ${Object.values(adapter).join(" ")}, ${host.cores} x ${host.processor}`);
 
@@ -213,7 +277,7 @@ for (const { name, kind } of tasks.filter(({ name }) => new RegExp(options.filte
   console.log(
     `\n${tableLine([name, "median ms", "least ms", "ratio", "of least", "first ms", "d loss", "d result"], WIDTHS)}`,
   );
-  const contenders = await compare(page, task, names, options.quick);
+  const contenders = await compare(browser, server.address, task, options.quick);
   for (const { contender, failure, difference, ...times } of contenders) {
     const { medianMs, leastMs, ratio, leastRatio, firstStepsMs } = times;
     const figures = [medianMs, leastMs, ratio, leastRatio].map((value) => value?.toFixed(2) ?? "");

@@ -6,15 +6,23 @@ import { architectureFromConfig } from "../../src/nn/architecture.ts";
 import { predict } from "../../src/nn/evaluate.ts";
 import { tensor } from "../../src/tensor/tensor.ts";
 import { packed, TASK_FILES, taskOf } from "../packed.ts";
-import { setThreadsCount, setWasmPaths } from "../peers/node_modules/@tensorflow/tfjs-backend-wasm/dist/index.js";
-import * as tf from "../peers/node_modules/@tensorflow/tfjs-core/dist/index.js";
-import * as layers from "../peers/node_modules/@tensorflow/tfjs-layers/dist/index.js";
 import { contend } from "../peers/tfjs-contender.mjs";
 import { makeSubject, settled } from "../subject.ts";
-import "../peers/node_modules/@tensorflow/tfjs-backend-webgpu/dist/index.js";
 
-setWasmPaths(new URL("/wasm/", location.href).href);
-setThreadsCount(navigator.hardwareConcurrency);
+// As its makers built it, not bundled: the threads of its Wasm backend are started from the text of a function, which
+// does not run once a bundler has renamed what it calls.
+for (const name of ["core", "layers", "backend-webgpu", "backend-wasm"]) {
+  await new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = `/tfjs/tfjs-${name}/dist/tf-${name}.es2017.min.js`;
+    script.addEventListener("load", resolve);
+    script.addEventListener("error", () => reject(new Error(`${script.src} does not load`)));
+    document.head.append(script);
+  });
+}
+const { tf } = globalThis;
+tf.wasm.setWasmPaths(new URL("/tfjs/tfjs-backend-wasm/dist/", location.href).href);
+tf.wasm.setThreadsCount(navigator.hardwareConcurrency);
 
 async function fetched(name) {
   const response = await fetch(`/task/${name}`);
@@ -76,7 +84,7 @@ async function tfjs(task, backend) {
     await tf.ready();
   };
   await use();
-  const training = contend(tf, layers, { ...task, spec: { ...task.spec, kind: "train" } }, packed);
+  const training = contend(tf, tf, { ...task, spec: { ...task.spec, kind: "train" } }, packed);
   const { batch, model } = task.spec;
   const once = async () => {
     const all = pictures(task);
@@ -98,7 +106,7 @@ async function tfjs(task, backend) {
   };
   const contender = task.spec.kind === "predict" ? predicting(once) : training;
   return {
-    says: `tfjs ${tf.version_core}`,
+    says: `tfjs ${tf.version_core ?? tf.version["tfjs-core"]}`,
     check: async (rates) => use().then(() => contender.check(rates)),
     run: async (steps) => use().then(() => contender.run(steps)),
     end: async () => use().then(() => training.model.dispose()),
