@@ -8,7 +8,8 @@ const pages = [...readdirSync(import.meta.dirname).filter((name) => name.endsWit
 const policy = [
   "default-src 'none'",
   ...["script-src 'self'", "style-src 'self'", "img-src 'self' blob: data:", "worker-src 'self'", "connect-src 'self'"],
-  ...["base-uri 'none'", "form-action 'none'"],
+  // A dropped video is a blob.
+  ...["media-src blob:", "base-uri 'none'", "form-action 'none'"],
 ].join("; ");
 
 /** What stands in the head of every page, from whose folder `root` leads to that of the site. */

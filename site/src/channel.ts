@@ -46,7 +46,9 @@ export function connect<S extends Service, Events>(
       new Promise((resolve, reject) => {
         last++;
         waiting.set(last, { resolve, reject });
-        worker.postMessage({ id: last, name, args } satisfies Call);
+        // Pictures change hands, they are not copied.
+        const pictures = (args as readonly unknown[]).filter((value) => value instanceof ImageBitmap);
+        worker.postMessage({ id: last, name, args } satisfies Call, pictures);
       }),
     on: (event, listen) => void listeners.set(event, listen as (value: never) => void),
   };

@@ -35,9 +35,10 @@ export const svg = <Name extends keyof SVGElementTagNameMap>(
 /** Numbers of a form's fields from the address, and into it, so that a link gives the same settings. */
 export function settingsInAddress(form: HTMLFormElement): void {
   const given = new URLSearchParams(location.search);
+  // A field for a file has no name: what is in it stays out of the address.
   const fields = [...form.elements].filter(
-    (field) => field instanceof HTMLInputElement || field instanceof HTMLSelectElement,
-  );
+    (field) => (field instanceof HTMLInputElement || field instanceof HTMLSelectElement) && field.name !== "",
+  ) as (HTMLInputElement | HTMLSelectElement)[];
   for (const field of fields) {
     const value = given.get(field.name);
     if (value === null) continue;

@@ -10,6 +10,7 @@ const pages = [
   ["draw.html", "Draw"],
   ["dream.html", "Dream"],
   ["depth.html", "Depth"],
+  ["faces.html", "Faces"],
   ["inside.html", "Look inside"],
   ["kernels.html", "Kernels"],
   ["docs/index.html", "Docs"],

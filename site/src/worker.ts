@@ -6,6 +6,7 @@ const services = {
   draw: () => import("./draw/service.js"),
   dream: () => import("./dream/service.js"),
   depth: () => import("./depth/service.js"),
+  faces: () => import("./faces/service.js"),
   inside: () => import("./inside/service.js"),
   kernels: () => import("./kernels/service.js"),
 };

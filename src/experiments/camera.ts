@@ -9,9 +9,9 @@ import type { Model } from "../nn/model.js";
 import type { Device } from "../tensor/device.js";
 import { UsageError } from "../tensor/errors.js";
 import { formatShape } from "../tensor/shape.js";
-import { type Box, checkBox, cropped, middleSquare, overlap, parseBox } from "./lib/faces/crop.js";
-import { FaceFinder } from "./lib/faces/face-finder.js";
-import { FACE_SIDE, FaceClassifier, PIXELS, STANDARDIZED, standardized } from "./lib/faces/faces.js";
+import { type Box, checkBox, cropped, middleSquare, parseBox } from "./lib/faces/crop.js";
+import { FaceFinder, FaceFollower } from "./lib/faces/face-finder.js";
+import { FACE_SIDE, FaceClassifier, LEAST_CONFIDENCE, PIXELS, STANDARDIZED, standardized } from "./lib/faces/faces.js";
 import { defaultDevice, type Frame, type FrameSource, frames } from "./lib/faces/frames.js";
 import { Preview } from "./lib/faces/preview.js";
 import type { RunContext } from "./lib/frame/run.js";
@@ -36,9 +36,6 @@ export interface CameraOptions {
   readonly preview?: boolean | number;
   readonly json?: boolean;
 }
-
-/** Twice chance for seven emotions: below it a guess is hardly better than none. */
-export const LEAST_CONFIDENCE = 0.3;
 
 /** What is told of a frame. */
 export interface FrameReport {
@@ -178,27 +175,17 @@ async function faceLookup(modelPath: string, device: Device, { say }: RunContext
   }
   const model = await loadModel(path, { device });
   const finder = new FaceFinder(model);
-  let last: Box | undefined;
+  const follower = new FaceFollower(finder);
   return {
     async find(frame) {
-      const found = await finder.find(frame);
-      // A face that stays is held still: half of each change.
-      last = found && last && overlap(found.box, last) > STEADY ? between(found.box, last) : found?.box;
-      return found && last && { box: last, confidence: found.score };
+      const found = await follower.find(frame);
+      return found && { box: found.box, confidence: found.score };
     },
     dispose() {
       finder.dispose();
       model.dispose();
     },
   };
-}
-/** Least overlap with the face of the frame before to be taken for the same. */
-const STEADY = 0.5;
-
-/** The box half way between two squares, in whole pixels, within what holds both. */
-function between(a: Box, b: Box): Box {
-  const half = (p: number, q: number) => Math.floor((p + q) / 2);
-  return { x: half(a.x, b.x), y: half(a.y, b.y), width: half(a.width, b.width), height: half(a.height, b.height) };
 }
 
 /** What becomes of pixels in [0, 1] before the model sees them. One that rescales them itself takes bytes. */

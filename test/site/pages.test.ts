@@ -2,11 +2,8 @@
 // - what each computes, against the same computation on this process's adapter,
 // - by keyboard alone, at 390 pixels, without an error, and without a request to anybody else,
 // - what axe finds.
-import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { type Browser, chromium, type Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { buildSite, serveSite } from "../../scripts/site.mjs";
 import { type Depth, trainDeep } from "../../site/src/depth/deep.js";
 import { read } from "../../site/src/draw/reading.js";
 import { type Dream, dream } from "../../site/src/dream/dreaming.js";
@@ -16,80 +13,19 @@ import { encodeGrayPng } from "../../src/io/png.js";
 import { encodeModel, loadModel } from "../../src/nn/checkpoint.js";
 import type { WebGpuDevice } from "../../src/webgpu/device.js";
 import { openDevice } from "../../src/webgpu/open-device.js";
+import { openSite, PATIENCE_MS, program, type Site, status, told } from "./chromium.js";
 import { expectToStand } from "./stands.js";
 
-const program = [process.env["KILOGRAD_CHROMIUM"], "/usr/bin/chromium", "/usr/bin/google-chrome"].find(
-  (path) => path !== undefined && existsSync(path),
-);
-const pages = ["index", "train", "draw", "dream", "depth", "inside", "kernels"] as const;
-/** A busy machine compiles for minutes. */
-const PATIENCE_MS = 600_000;
+const pages = ["index", "train", "draw", "dream", "depth", "faces", "inside", "kernels"] as const;
 
 describe.skipIf(program === undefined)("in Chromium", { timeout: PATIENCE_MS }, () => {
-  let browser: Browser;
-  let site: { readonly address: string; close(): void };
+  let site: Site;
+  const open = (path: string, width?: number) => site.open(path, width);
 
   beforeAll(async () => {
-    await buildSite({ docs: false });
-    site = await serveSite(join(import.meta.dirname, "../../site/dist"));
-    browser = await chromium.launch({
-      executablePath: program!,
-      args: [
-        "--enable-unsafe-webgpu",
-        "--use-webgpu-adapter=swiftshader",
-        ...(process.getuid?.() === 0 ? ["--no-sandbox"] : []),
-      ],
-    });
+    site = await openSite();
   }, PATIENCE_MS);
-  afterAll(async () => {
-    await browser?.close();
-    site?.close();
-  });
-
-  /** A page, with what went wrong on it and whom it asked for something. */
-  async function open(path: string, width = 1100) {
-    const page = await browser.newPage({ viewport: { width, height: 900 } });
-    page.setDefaultTimeout(PATIENCE_MS);
-    await listen(page);
-    const problems: string[] = [];
-    page.on("pageerror", (error) => problems.push(error.message));
-    page.on("console", (message) => {
-      if (["error", "warning"].includes(message.type())) problems.push(message.text());
-    });
-    page.on("request", (request) => {
-      const { origin, protocol } = new URL(request.url());
-      if (protocol !== "blob:" && protocol !== "data:" && `${origin}/` !== site.address) problems.push(request.url());
-    });
-    await page.goto(`${site.address}${path}`);
-    return { page, problems };
-  }
-
-  /** Waits for what the page says of itself; a problem that it shows ends the test. */
-  async function status(page: Page, pattern: RegExp): Promise<void> {
-    const found = await page.waitForFunction((source) => {
-      const problem = document.getElementById("problem");
-      if (problem !== null && !problem.hidden) return problem.textContent;
-      return new RegExp(source).test(document.getElementById("status")?.textContent ?? "");
-    }, pattern.source);
-    expect(await found.jsonValue()).toBe(true);
-  }
-  /** What the worker told the page, by listening beside it. */
-  const listen = (page: Page) =>
-    page.addInitScript(() => {
-      const told: unknown[] = [];
-      Object.assign(globalThis, { told });
-      const Plain = globalThis.Worker;
-      globalThis.Worker = class extends Plain {
-        constructor(...given: ConstructorParameters<typeof Worker>) {
-          super(...given);
-          this.addEventListener("message", ({ data }) => {
-            if ("event" in data) told.push(data.value);
-          });
-        }
-      };
-    });
-  const told = <T>(page: Page) =>
-    page.evaluate(() => (globalThis as unknown as { told: unknown[] }).told) as Promise<T[]>;
+  afterAll(() => site?.close());
 
   it.each(pages)("%s.html stands at 390 pixels, names what it shows, and says nothing to the console", async (name) => {
     const { page, problems } = await open(`${name}.html`, 390);

@@ -56,6 +56,8 @@ export const service = {
     service.resume();
     stop.abort();
   },
+  /** Of the adapter, by the engine's own count. */
+  memory: async () => (await device).memory(),
   async encode(format: string): Promise<Uint8Array> {
     if (model === undefined) throw new Error("there is no trained network yet");
     return nn.encodeModel(model, { format });

@@ -2,7 +2,7 @@
 
 import { noGrad } from "../../../autograd/tape.js";
 import type { LabelledImages } from "../../../data/dataset.js";
-import { fer2013Classes } from "../../../data/fer2013.js";
+import { fer2013Classes } from "../../../data/fer2013-format.js";
 import { type Architecture, architecture } from "../../../nn/architecture.js";
 import type { Layer } from "../../../nn/layer.js";
 import { batchNorm } from "../../../nn/layers/batch-norm.js";
@@ -20,6 +20,9 @@ import { distortion } from "../training/augment.js";
 /** Height and width of a face. */
 export const FACE_SIDE = 48;
 const FACE_PIXELS = FACE_SIDE * FACE_SIDE;
+
+/** Twice chance for seven emotions: below it a guess is hardly better than none. */
+export const LEAST_CONFIDENCE = 0.3;
 
 /** What a model file's notes say of the pixels that the model takes: bytes, which it prepares itself. */
 export const PIXELS = "0-255";
