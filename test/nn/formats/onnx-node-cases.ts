@@ -1,13 +1,22 @@
 // ONNX's official node cases, of onnx-node-cases.gz, run by the operators.
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
+import { loadModel } from "../../../src/nn/checkpoint.js";
 import { graphOf } from "../../../src/nn/formats/onnx/graph.js";
 import { operatorNamed } from "../../../src/nn/formats/onnx/operators/index.js";
-import { decodeModel } from "../../../src/nn/formats/onnx/proto.js";
+import {
+  type Draft,
+  decodeModel,
+  encodeModel,
+  type ModelProto,
+  type TensorProto,
+} from "../../../src/nn/formats/onnx/proto.js";
 import { runNodes } from "../../../src/nn/formats/onnx/run.js";
 import { type ElementType, isFloat, Value } from "../../../src/nn/formats/onnx/value.js";
 import type { Device } from "../../../src/tensor/device.js";
+import { KilogradError } from "../../../src/tensor/errors.js";
 import { scope } from "../../../src/tensor/scope.js";
+import { tensor } from "../../../src/tensor/tensor.js";
 
 type Place = readonly [offset: number, length: number];
 interface StoredArray {
@@ -158,6 +167,50 @@ export const ofNetworks = known.filter(
     !name.startsWith("test_training_dropout") &&
     [...inputs, ...outputs].every(({ type, shape }) => SIMPLE.includes(type) && shape.length <= 4),
 );
+
+/** Types whose bytes here are those of initialisers, by their numbers. */
+const INITIALISERS: Readonly<Partial<Record<ElementType, number>>> = {
+  ...{ float32: 1, uint8: 2, int8: 3, uint16: 4, int16: 5, int32: 6, int64: 7, bool: 9, float16: 10, float64: 11 },
+  ...{ uint32: 12, uint64: 13, bfloat16: 16 },
+};
+
+/**
+ * A case as a model, its inputs that say shapes and axes as initialisers; undefined where the case has no batch, or
+ * cannot be run on it.
+ */
+export async function modelOfCase(each: NodeCase, device: Device) {
+  const proto = decodeModel(bytesAt(each.model));
+  const { graph } = proto;
+  const initializer = [...graph!.initializer] as Draft<TensorProto>[];
+  const inputs: { shape: readonly number[]; values: Float32Array }[] = [];
+  const kept = graph!.input.filter(({ name }, i) => {
+    const stored = each.inputs[i]!;
+    if (!ofShapes(each.operator, stored, i)) {
+      inputs.push({ shape: stored.shape, values: Float32Array.from(numbersOf(stored)) });
+      return true;
+    }
+    initializer.push({
+      name,
+      dims: stored.shape,
+      dataType: INITIALISERS[stored.type] ?? 0,
+      rawData: bytesAt(stored.at),
+    });
+    return false;
+  });
+  if (initializer.some(({ dataType }) => dataType === 0)) return undefined;
+  const bytes = encodeModel({ ...proto, graph: { ...graph, input: kept, initializer } } as Draft<ModelProto>);
+  try {
+    const model = await loadModel(bytes, { device, onMessage: () => {} });
+    const given = inputs.map(({ shape, values }, k) => ({ values, shape: [shape[0]!, ...model.inputs[k]!.shape] }));
+    for (const output of model.callAll(given.map(({ shape, values }) => tensor(device, values, { shape })))) {
+      output.dispose();
+    }
+    return { model, inputs: given };
+  } catch (error) {
+    if (error instanceof KilogradError) return undefined;
+    throw error;
+  }
+}
 
 export const isFailing = ({ name }: NodeCase, device: Device) =>
   failing.has(name) || (device.kind === "webgpu" ? failingInFloat32 : failingInFloat64).has(name);

@@ -5,82 +5,16 @@ import { mul, pow, square } from "../../../src/autograd/ops/elementwise.js";
 import { sum } from "../../../src/autograd/ops/reduce.js";
 import { transpose } from "../../../src/autograd/ops/transform.js";
 import { grad } from "../../../src/autograd/tape.js";
-import {
-  type Draft,
-  encodeModel as encodeOnnx,
-  type ModelProto,
-  type NodeProto,
-} from "../../../src/nn/formats/onnx/proto.js";
+import { type Draft, encodeModel as encodeOnnx, type NodeProto } from "../../../src/nn/formats/onnx/proto.js";
 import { readOnnx } from "../../../src/nn/formats/onnx/read.js";
 import * as nn from "../../../src/nn/index.js";
 import { crossEntropy } from "../../../src/nn/losses.js";
 import { adam } from "../../../src/nn/optimizers.js";
 import { DataError } from "../../../src/tensor/errors.js";
-import { RandomStream } from "../../../src/tensor/random.js";
-import { sizeOf } from "../../../src/tensor/shape.js";
 import { type Tensor, tensor } from "../../../src/tensor/tensor.js";
 import { cpu, describeProfiles, expectEachClose } from "../../support.js";
+import { type Described, type Dim, draft, file, node, numbersFor } from "./onnx-graphs.js";
 import { onnxCases } from "./onnx-models.js";
-
-type Dim = number | string;
-interface Described {
-  readonly inputs: Readonly<Record<string, readonly Dim[]>>;
-  readonly nodes: readonly Draft<NodeProto>[];
-  readonly weights?: Readonly<Record<string, readonly number[]>>;
-  readonly ints?: Readonly<Record<string, readonly number[]>>;
-  readonly outputs: readonly string[];
-  readonly opset?: number;
-}
-
-/** Weights by a formula: small, those named variance positive. */
-function numbersFor(name: string, shape: readonly number[]): Float32Array {
-  const random = new RandomStream(5, name);
-  const low = name.includes("variance") ? 0.5 : -0.5;
-  return Float32Array.from({ length: sizeOf(shape) }, () => low + random.uniform());
-}
-
-const draft = ({ inputs, nodes, weights = {}, ints = {}, outputs, opset = 17 }: Described): Draft<ModelProto> => ({
-  irVersion: 8,
-  opsetImport: [{ domain: "", version: opset }],
-  graph: {
-    name: "net",
-    node: nodes,
-    input: Object.entries(inputs).map(([name, shape]) => ({
-      name,
-      type: {
-        tensorType: {
-          elemType: 1,
-          shape: { dim: shape.map((n) => (typeof n === "number" ? { dimValue: n } : { dimParam: n })) },
-        },
-      },
-    })),
-    output: outputs.map((name) => ({ name })),
-    initializer: [
-      ...Object.entries(weights).map(([name, dims]) => ({
-        name,
-        dims,
-        dataType: 1,
-        floatData: numbersFor(name, dims),
-      })),
-      ...Object.entries(ints).map(([name, list]) => ({
-        ...{ name, dims: [list.length], dataType: 7 },
-        int64Data: BigInt64Array.from(list, BigInt),
-      })),
-    ],
-  },
-});
-const file = (described: Described) => encodeOnnx(draft(described));
-
-type Value = number | string | readonly number[];
-function attributeOf([name, value]: [string, Value]) {
-  if (typeof value === "string") return { name, type: 3, s: new TextEncoder().encode(value) };
-  if (typeof value !== "number") return { name, type: 7, ints: BigInt64Array.from(value, BigInt) };
-  return Number.isInteger(value) ? { name, type: 2, i: BigInt(value) } : { name, type: 1, f: value };
-}
-const node = (opType: string, input: string[], output: string, attributes: Record<string, Value> = {}) => ({
-  ...{ opType, input, output: [output], name: output },
-  attribute: Object.entries(attributes).map(attributeOf),
-});
 
 /** As PyTorch writes a residual network: images are [N, 3, 8, 8]. */
 const residual = (batch: Dim = "N"): Described => ({

@@ -62,6 +62,15 @@ export class Builder {
   private readonly alone = new Set<Node>();
   /** Nodes whose result a layer before them gives already. */
   private readonly done = new Set<Node>();
+  /** The nodes that are becoming a layer. */
+  private becoming: Node[] = [];
+  /** Layers with weights by what they are made of. */
+  private readonly made = new Map<
+    string,
+    { readonly layer: string; readonly weights: NonNullable<LayerParts["weights"]> }
+  >();
+  /** Names of the layers that each constant is a weight of. */
+  private readonly uses = new Map<string, Set<string>>();
 
   constructor(
     readonly graph: Graph,
@@ -106,6 +115,13 @@ export class Builder {
       else this.grouped(group);
     }
     const outputs = graph.outputs.map((name) => this.output(name));
+    const apart = [...this.uses].filter(([, layers]) => layers.size > 1).map(([name]) => `"${name}"`);
+    if (apart.length > 0) {
+      const others = apart.length > MOST_NAMED ? ` and ${apart.length - MOST_NAMED} more` : "";
+      this.remarks.push(
+        `what several layers of different kinds share is a weight of each, and trains apart: ${apart.slice(0, MOST_NAMED).join(", ")}${others}`,
+      );
+    }
     return {
       config: {
         className: "Functional",
@@ -172,6 +188,7 @@ export class Builder {
   /** Takes a node for done; its output is what another gives. */
   skip(node: Node): void {
     this.done.add(node);
+    this.becoming.push(node);
   }
 
   private uniqueName(wish: string): string {
@@ -182,9 +199,18 @@ export class Builder {
     return name;
   }
 
-  /** Adds a layer and its call. */
+  /** Adds a layer and its call; of the same constants and settings there is one layer, which is called again. */
   add(wish: string, parts: LayerParts, inputs: readonly number[]): number {
+    const constants = parts.weights === undefined ? [] : this.becoming.flatMap((node) => this.weightsIn(node));
+    const key = JSON.stringify([parts.className, parts.config, constants]);
+    const before = constants.length > 0 ? this.made.get(key) : undefined;
+    if (before !== undefined && sameWeights(before.weights, parts.weights!)) {
+      this.calls.push({ layer: before.layer, inputs: [...inputs] });
+      return this.inputs.length + this.calls.length - 1;
+    }
     const name = this.uniqueName(wish);
+    if (constants.length > 0) this.made.set(key, { layer: name, weights: parts.weights! });
+    for (const constant of constants) this.uses.set(constant, (this.uses.get(constant) ?? new Set()).add(name));
     this.layers.push({ className: parts.className, config: { ...parts.config, name } });
     for (const [key, { shape, data }] of Object.entries(parts.weights ?? {})) {
       this.weights.set(`${name}/${key}`, {
@@ -270,8 +296,18 @@ export class Builder {
     return wanted;
   }
 
+  /** Names of a node's constants that may be weights. */
+  private weightsIn({ inputs }: Node): string[] {
+    return inputs.filter((name) => {
+      if (name === "" || this.isTensor(name)) return false;
+      const { type, hosts } = this.knownOf(name);
+      return type.includes("float") && hosts![0].length > 1;
+    });
+  }
+
   private single(node: Node): void {
     if (this.done.has(node)) return;
+    this.becoming = [node];
     const maker = Object.hasOwn(makers, node.op) ? makers[node.op] : undefined;
     if (maker?.(this, node)) return;
     if (isUsersClass(node.op)) {
@@ -304,6 +340,7 @@ export class Builder {
 
   private grouped(group: readonly Node[]): void {
     for (const node of group) this.done.add(node);
+    this.becoming = [...group];
     this.operator(group);
   }
 
@@ -406,7 +443,11 @@ export class Builder {
         );
       }
     }
-    const number = this.add(wish, { className: "OnnxGraph", config, weights: data }, numbers);
+    const number = this.add(
+      wish,
+      { className: "OnnxGraph", config, ...(weights.length > 0 && { weights: data }) },
+      numbers,
+    );
     if (outputs.length === 1) {
       const order = last === undefined ? firstOrder(this.rank(outputs[0]!)) : last.result(this.rank(outputs[0]!));
       this.set(outputs[0]!, { number, order });
@@ -509,6 +550,21 @@ export class Builder {
 
 /** Most elements of a constant that is kept in a model's configuration, as JSON. */
 const MOST_STORED = 2 ** 20;
+
+/** How many names a remark has at most. */
+const MOST_NAMED = 5;
+
+/** Whether weights have the same elements. */
+function sameWeights(a: NonNullable<LayerParts["weights"]>, b: NonNullable<LayerParts["weights"]>): boolean {
+  const names = Object.keys(a);
+  if (names.length !== Object.keys(b).length) return false;
+  return names.every((name) => {
+    const [x, y] = [a[name]!, b[name]];
+    if (y === undefined || !sameShape(x.shape, y.shape)) return false;
+    for (let i = 0; i < x.data.length; i++) if (!Object.is(x.data[i], y.data[i])) return false;
+    return true;
+  });
+}
 
 /** Inputs of floats that operators read before they compute. */
 const ON_HOST: ReadonlyMap<string, readonly number[]> = new Map([

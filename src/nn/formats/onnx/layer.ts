@@ -1,4 +1,5 @@
 // The layer of what no other layer computes: some nodes of an ONNX graph, their constants, and their weights.
+import { cast } from "../../../autograd/ops/elementwise.js";
 import { concat, reshape } from "../../../autograd/ops/transform.js";
 import { DataError, ShapeError } from "../../../tensor/errors.js";
 import { array, boolean, object } from "../../../tensor/options.js";
@@ -36,7 +37,7 @@ export interface OnnxGraphOptions extends LayerOptions {
   readonly nodes: readonly StoredNode[];
   /** Names and types of the layer's inputs, in their order. An empty name is read for its batch alone. */
   readonly inputs: readonly { readonly name: string; readonly type: ElementType }[];
-  /** One name; of several, their elements stand one behind the other: [N, sum of sizes]. */
+  /** One name; of several, their elements stand one behind the other, as floats: [N, sum of sizes]. */
   readonly outputs: readonly string[];
   readonly constants: Readonly<Record<string, StoredConstant>>;
   readonly weights: readonly { readonly name: string; readonly shape: Shape; readonly trainable: boolean }[];
@@ -45,7 +46,7 @@ export interface OnnxGraphOptions extends LayerOptions {
 }
 
 export const storedNumber = (n: number): StoredNumber => (Number.isFinite(n) ? n : (String(n) as "NaN"));
-const numberOf = (stored: StoredNumber, batch: number): number =>
+export const numberOf = (stored: StoredNumber, batch: number): number =>
   typeof stored === "object" ? stored[0] * batch + stored[1] : Number(stored);
 
 export function storedConstant({ type, shape, data }: Constant): StoredConstant {
@@ -70,58 +71,66 @@ function attributeOf(stored: StoredAttribute): Attribute {
 
 const shapes = { device: new ShapeDevice(), exact: false } as const;
 
+/** The nodes of a layer's options. */
+export function nodesOf({ nodes }: Pick<OnnxGraphOptions, "nodes">): Node[] {
+  return nodes.map(({ op, opset, inputs, outputs, attributes }) => ({
+    label: `${op} of ${outputs[0]}`,
+    ...{ op, opset, inputs, outputs },
+    attributes: Object.fromEntries(attributes.map(([name, value]) => [name, attributeOf(value)])),
+  }));
+}
+
+/** All values of a layer by their names, of its inputs and weights. */
+function valuesOf(
+  { inputs, constants, weights, channelsLast }: OnnxGraphOptions,
+  nodes: readonly Node[],
+  given: readonly Tensor[],
+  own: Readonly<Record<string, Tensor>>,
+): Map<string, Value> {
+  const place = { device: given[0]!.device, exact: false };
+  const batch = given[0]!.shape[0]!;
+  const values = new Map<string, Value>();
+  for (const [i, { name, type }] of inputs.entries()) {
+    if (name !== "") values.set(name, Value.ofTensor(type, given[i]!, place));
+  }
+  for (const [name, { type, shape, data }] of Object.entries(constants)) {
+    const numbers = data.map((each) => numberOf(each, batch));
+    values.set(name, Value.of(type, shape, numbers));
+  }
+  for (const { name } of weights) values.set(name, Value.ofTensor("float32", own[name]!, place));
+  runNodes(nodes, values, { source: "OnnxGraph", place, channelsLast });
+  return values;
+}
+
+/** Types and shapes of all values of a layer for a batch of some size; nothing is computed. */
+export function shapesOf(
+  options: OnnxGraphOptions,
+  nodes: readonly Node[],
+  samples: readonly Shape[],
+  batch: number,
+): ReadonlyMap<string, Value> {
+  const fake = (shape: Shape) => empty(shapes.device, shape);
+  const own = Object.fromEntries(options.weights.map(({ name, shape }) => [name, fake(shape)]));
+  const given = samples.map((shape) => fake([batch, ...shape]));
+  return valuesOf(options, nodes, given, own);
+}
+
 export const OnnxGraph = defineLayer<OnnxGraphOptions>({
   className: "OnnxGraph",
   options: { nodes: array, inputs: array, outputs: array, constants: object, weights: array, channelsLast: boolean },
   required: ["nodes", "inputs", "outputs", "constants", "weights", "channelsLast"],
   make(options) {
     const { inputs, outputs, constants, weights, channelsLast } = options;
-    const nodes = options.nodes.map((stored): Node => {
-      const { op, opset } = stored;
-      const attributes = Object.fromEntries(stored.attributes.map(([name, value]) => [name, attributeOf(value)]));
-      return {
-        label: `${op} of ${stored.outputs[0]}`,
-        op,
-        opset,
-        inputs: stored.inputs,
-        outputs: stored.outputs,
-        attributes,
-      };
-    });
-    const run = (given: readonly Tensor[], own: Readonly<Record<string, Tensor>>): Value[] => {
-      const place = { device: given[0]!.device, exact: false };
-      const batch = given[0]!.shape[0]!;
-      const values = new Map<string, Value>();
-      for (const [i, { name, type }] of inputs.entries()) {
-        if (name !== "") values.set(name, Value.ofTensor(type, given[i]!, place));
-      }
-      for (const [name, { type, shape, data }] of Object.entries(constants)) {
-        values.set(
-          name,
-          Value.of(
-            type,
-            shape,
-            data.map((each) => numberOf(each, batch)),
-          ),
-        );
-      }
-      for (const { name } of weights) values.set(name, Value.ofTensor("float32", own[name]!, place));
-      runNodes(nodes, values, { source: "OnnxGraph", place, channelsLast });
-      return outputs.map((name) => {
+    const nodes = nodesOf(options);
+    const outputsOf = (values: ReadonlyMap<string, Value>): Value[] =>
+      outputs.map((name) => {
         const value = values.get(name);
         if (value === undefined) throw new DataError(`OnnxGraph: no node gives its output "${name}"`);
         return value;
       });
-    };
     /** Shapes of the outputs for a batch of this size. */
-    const shapesAt = (batch: number, given: readonly Shape[]): Shape[] => {
-      const fake = (shape: Shape) => empty(shapes.device, shape);
-      const own = Object.fromEntries(weights.map(({ name, shape }) => [name, fake(shape)]));
-      return run(
-        given.map((shape) => fake([batch, ...shape])),
-        own,
-      ).map(({ shape }) => shape);
-    };
+    const shapesAt = (batch: number, given: readonly Shape[]): Shape[] =>
+      outputsOf(shapesOf(options, nodes, given, batch)).map(({ shape }) => shape);
     return {
       config: { nodes: options.nodes, inputs, outputs, constants, weights, channelsLast },
       takesSeveral: true,
@@ -141,12 +150,10 @@ export const OnnxGraph = defineLayer<OnnxGraphOptions>({
       weights: () => weights.map(({ name, shape, trainable }) => ({ name, shape, trainable })),
       call(_, own, { inputs: given }) {
         const place = { device: given[0]!.device, exact: false };
-        const values = run(given, own).map((value) => value.on(place));
+        const values = outputsOf(valuesOf(options, nodes, given, own)).map((value) => value.on(place));
         if (values.length === 1) return values[0]!;
-        return concat(
-          values.map((each) => reshape(each, [given[0]!.shape[0]!, sizeOf(each.shape.slice(1))])),
-          1,
-        );
+        const rows = values.map((each) => reshape(cast(each, "f32"), [each.shape[0]!, sizeOf(each.shape.slice(1))]));
+        return concat(rows, 1);
       },
     };
   },

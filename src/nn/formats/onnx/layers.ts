@@ -4,7 +4,9 @@ import { type Shape, sameShape, sizeOf } from "../../../tensor/shape.js";
 import type { Builder, LayerParts } from "./build.js";
 import type { Node } from "./graph.js";
 import { firstOrder, lastOrder, turned } from "./layout.js";
-import type { Numbers } from "./value.js";
+import { OperatorCall } from "./operators/call.js";
+import { type ResizedAxis, type ResizeRules, resizedAxes, rulesOf, weightsOf } from "./operators/resize.js";
+import { type Numbers, ShapeDevice, Value } from "./value.js";
 
 export type LayerMaker = (b: Builder, node: Node) => boolean;
 
@@ -544,6 +546,58 @@ function prelu(b: Builder, node: Node): boolean {
   );
 }
 
+/** Most weights that are compared of an axis. */
+const MOST_COMPARED = 2 ** 22;
+
+/** Images of another size, where every pixel is made of those that Kilograd's layer makes it of. */
+function resize(b: Builder, node: Node): boolean {
+  const [x, ...others] = node.inputs as [string, ...string[]];
+  if (b.rank(x) !== 4 || !isFloat(b, x)) return false;
+  const given = others.map((name) => {
+    if (name === "") return undefined;
+    const { type, shapes, hosts } = b.knownOf(name);
+    return hosts && Value.of(type, shapes[0], hosts[0]);
+  });
+  if (others.some((name, i) => name !== "" && given[i] === undefined)) return false;
+  const call = new OperatorCall({
+    ...{ where: node.label, attributes: node.attributes, opset: node.opset, outputs: 1 },
+    ...{ inputs: [undefined, ...given], place: { device: new ShapeDevice(), exact: false } },
+  });
+  const rules = rulesOf(call);
+  const isKept = (axis: ResizedAxis | undefined) =>
+    axis === undefined || (axis.output === axis.input && axis.scale === 1);
+  const [batch, channels, ...spatial] = resizedAxes(call, b.knownOf(x).shapes[0]);
+  if (!isKept(batch) || !isKept(channels) || rules.mode === "cubic") return false;
+  const sizes = spatial.map((axis, i) => axis ?? { ...unchanged, ...sized(b.sample(x)[i + 1]!) });
+  const interpolation = rules.mode === "nearest" ? "nearest" : "bilinear";
+  const isOurs = sizes.every((axis) => {
+    const { input, output } = axis;
+    if (input * output > MOST_COMPARED) return false;
+    const found = weightsOf(rules, axis);
+    const wanted = weightsOf(OURS, { ...axis, scale: output / input, length: output, from: 0, to: 1 });
+    return found.rows.every((row, o) => {
+      if (found.outside[o]) return false;
+      if (interpolation === "nearest") return row[Math.floor(((2 * o + 1) * input) / (2 * output))] === 1;
+      return row.every((w, i) => Math.abs(w - wanted.rows[o]![i]!) < 1e-6);
+    });
+  });
+  if (!isOurs) return false;
+  const factors = sizes.map(({ input, output }) => output / input);
+  const [height, width] = sizes.map(({ output }) => output);
+  const parts = factors.every(Number.isInteger)
+    ? { className: "UpSampling2D", config: { size: factors, interpolation } }
+    : { className: "Resizing", config: { height, width, interpolation } };
+  return one(b, node, parts, lastOrder(4));
+}
+
+/** As Kilograd's layers compute it, and Keras's. */
+const OURS: ResizeRules = {
+  ...{ mode: "linear", coordinates: "half_pixel", nearest: "round_prefer_ceil", cubic: -0.75 },
+  ...{ excludeOutside: false, antialias: false, extrapolation: 0 },
+};
+const unchanged = { scale: 1, from: 0, to: 1 };
+const sized = (size: number) => ({ input: size, output: size, length: size });
+
 const floatOnly =
   (className: string, config: (node: Node) => Record<string, unknown>): LayerMaker =>
   (b, node) =>
@@ -594,4 +648,6 @@ export const makers: Readonly<Record<string, LayerMaker>> = {
   InstanceNormalization: groupNorm(() => -1),
   GroupNormalization: (b, node) => groupNorm((each) => attribute(each, "num_groups", 1))(b, node),
   Gather: gather,
+  Resize: resize,
+  Upsample: resize,
 };

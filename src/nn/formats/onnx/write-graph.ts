@@ -4,6 +4,7 @@
 import { type Shape, sizeOf } from "../../../tensor/shape.js";
 import type { OnnxAttributes } from "../../layer.js";
 import { ATTRIBUTE_TYPE, bytesOf, DATA_TYPE, type Draft, type NodeProto, type TensorProto } from "./proto.js";
+import type { ElementType } from "./value.js";
 
 /** Where the channels of [N, ..., C] are. Up to two axes both are the same. */
 export type Layout = "last" | "first";
@@ -16,9 +17,20 @@ export interface Value {
   readonly names: { last?: string; first?: string };
   /** That in which it was made. */
   readonly layout: Layout;
+  /** Where it is known to be another than float32. */
+  readonly type?: ElementType;
 }
 
-export type Attributes = OnnxAttributes;
+/** With what operators of files have besides. */
+export type Attributes = Readonly<
+  Record<
+    string,
+    | OnnxAttributes[string]
+    | { readonly floats: readonly number[] }
+    | { readonly texts: readonly string[] }
+    | { readonly tensor: Draft<TensorProto> }
+  >
+>;
 
 /** Numbers of a weight, row-major. */
 export interface Numbers {
@@ -74,6 +86,9 @@ export class GraphWriter {
   /** Values that have the name of an output of the model, by those that they had. */
   private readonly renamed = new Map<string, string>();
 
+  /** @param opset the operator set that nodes are of */
+  constructor(readonly opset: number) {}
+
   /** A name that is not taken yet; it is from now on. */
   unique(base: string): string {
     let name = base;
@@ -84,10 +99,19 @@ export class GraphWriter {
 
   /** A node's only output. */
   op(owner: string, opType: string, inputs: readonly string[], attributes: Attributes = {}): string {
+    return this.node(owner, opType, { inputs, outputs: [true], attributes })[0]!;
+  }
+
+  /** The names of a node's outputs, empty for those that are not asked for. */
+  node(
+    owner: string,
+    opType: string,
+    { inputs, outputs, attributes }: { inputs: readonly string[]; outputs: readonly boolean[]; attributes: Attributes },
+  ): string[] {
     const name = this.unique(`${owner}/${opType}`);
-    const output = this.unique(`${name}:0`);
+    const output = outputs.map((isAsked, i) => (isAsked ? this.unique(`${name}:${i}`) : ""));
     const attribute = Object.entries(attributes).map(([key, value]) => ({ name: key, ...attributeOf(value) }));
-    this.nodes.push({ opType, name, input: [...inputs], output: [output], attribute });
+    this.nodes.push({ opType, name, input: [...inputs], output: [...output], attribute });
     return output;
   }
 
@@ -133,7 +157,7 @@ export class GraphWriter {
 
   /** A list of integers, such as axes and sizes. */
   integers(values: readonly number[]): string {
-    const rawData = bytesOf(BigInt64Array.from(values, BigInt));
+    const rawData = bytesOf(BigInt64Array.from(values, wholeOf));
     const dims = [values.length];
     return this.constant(`integers:${values}`, `integers_${values.join("_")}`, {
       dims,
@@ -142,12 +166,24 @@ export class GraphWriter {
     });
   }
 
+  /** A number of int64 without axes. */
+  scalar(value: number): string {
+    const rawData = bytesOf(BigInt64Array.of(wholeOf(value)));
+    return this.constant(`scalar:${value}`, `scalar_${value}`, { dims: [], dataType: DATA_TYPE.i64, rawData });
+  }
+
+  /** A constant that no other is like; `base` begins its name. */
+  tensor(base: string, content: Draft<TensorProto>): string {
+    const name = this.unique(base);
+    this.initializers.set(name, { ...content, name });
+    return name;
+  }
+
   private constant(key: string, base: string, content: Draft<TensorProto>): string {
     const known = this.constants.get(key);
     if (known !== undefined) return known;
-    const name = this.unique(base);
+    const name = this.tensor(base, content);
     this.constants.set(key, name);
-    this.initializers.set(name, { ...content, name });
     return name;
   }
 
@@ -175,9 +211,20 @@ function roundedUp(value: number): number {
   return new Float32Array(bits.buffer)[0]!;
 }
 
+/** Of 64 bits: what files have as their ends, such as "to the last element", is a little beyond as a number. */
+export function wholeOf(value: number): bigint {
+  if (value >= 2 ** 63) return 2n ** 63n - 1n;
+  return value <= -(2 ** 63) ? -(2n ** 63n) : BigInt(Math.trunc(value));
+}
+
 function attributeOf(value: Attributes[string]) {
-  if ("int" in value) return { type: ATTRIBUTE_TYPE.INT, i: BigInt(value.int) };
+  const encoder = new TextEncoder();
+  if ("int" in value) return { type: ATTRIBUTE_TYPE.INT, i: wholeOf(value.int) };
   if ("float" in value) return { type: ATTRIBUTE_TYPE.FLOAT, f: value.float };
-  if ("ints" in value) return { type: ATTRIBUTE_TYPE.INTS, ints: BigInt64Array.from(value.ints, BigInt) };
-  return { type: ATTRIBUTE_TYPE.STRING, s: new TextEncoder().encode(value.text) };
+  if ("ints" in value) return { type: ATTRIBUTE_TYPE.INTS, ints: BigInt64Array.from(value.ints, wholeOf) };
+  if ("floats" in value) return { type: ATTRIBUTE_TYPE.FLOATS, floats: Float32Array.from(value.floats) };
+  if ("texts" in value)
+    return { type: ATTRIBUTE_TYPE.STRINGS, strings: value.texts.map((each) => encoder.encode(each)) };
+  if ("tensor" in value) return { type: ATTRIBUTE_TYPE.TENSOR, t: value.tensor };
+  return { type: ATTRIBUTE_TYPE.STRING, s: encoder.encode(value.text) };
 }

@@ -17,6 +17,7 @@ import {
   toFirst,
   type Value,
 } from "./write-graph.js";
+import { writeOperators } from "./write-operators.js";
 
 /** A call of a layer, and what its nodes are written with. */
 export class LayerCall {
@@ -669,4 +670,5 @@ export const layerWriters: Readonly<Record<string, LayerWriter>> = {
     const axis = int(axisIn(layout, call.setting("axis"), shape.length + 1));
     return call.value(layout, call.op("Softmax", [call.given()], { axis }));
   },
+  OnnxGraph: writeOperators,
 };

@@ -1,4 +1,5 @@
-// Models as ONNX files that ONNX Runtime takes: opset 18 of IR version 8, float32, weights inside. Inputs and outputs
+// Models as ONNX files that ONNX Runtime takes: float32, weights inside, opset 18 of IR version 8, or newer ones where
+// operators that came from a file need them. Inputs and outputs
 // have Kilograd's shapes and names: images are [N, height, width, channels], as in what Keras and tf2onnx export. The
 // batch is the symbolic size "N". What a training needs, such as optimizers, initialisers and dropout, is left out.
 import { writeAll } from "../../../io/source.js";
@@ -12,9 +13,20 @@ import type { ModelContent } from "../format.js";
 import { DATA_TYPE, type Draft, encodeModel, type ValueInfoProto } from "./proto.js";
 import { GraphWriter, type Numbers, type Value } from "./write-graph.js";
 import { LayerCall, layerWriters } from "./write-layers.js";
+import { neededOpset, OPSET } from "./write-operators.js";
 
-const IR_VERSION = 8;
-const OPSET = 18;
+/** The first version of the format that has an operator set, from the newest to that which all models have. */
+const IR_VERSIONS = [
+  ...([
+    [28, 14],
+    [25, 13],
+    [24, 12],
+    [23, 11],
+    [21, 10],
+    [19, 9],
+  ] as const),
+  [OPSET, 8],
+] as const;
 
 /**
  * The bytes of an ONNX file of a model.
@@ -26,7 +38,8 @@ export async function encodeOnnx(owner: string, model: Model, content: ModelCont
     throw new UsageError(`${owner}: format "onnx" has no place for a training; save it as "safetensors"`);
   }
   requireWriters(owner, model);
-  const graph = new GraphWriter();
+  const opset = Math.max(OPSET, ...model.layers.map(({ placed: { layer } }) => neededOpset(layer)));
+  const graph = new GraphWriter(opset);
   const inputNames = model.inputs.map(({ name }) => graph.unique(name));
   const outputNames = model.outputNames.map((name) => graph.unique(name));
   const values: Value[] = model.inputs.map(({ shape }, i) => ({
@@ -49,13 +62,20 @@ export async function encodeOnnx(owner: string, model: Model, content: ModelCont
     );
   }
   for (const [i, value] of model.outputs.entries()) {
-    graph.name(outputNames[i]!, graph.as(values[value]!, "last"));
+    const output = values[value]!;
+    const given = graph.as(output, "last");
+    const isFloat = (output.type ?? "float32") === "float32";
+    // All outputs are declared as float32, as they are given here.
+    graph.name(
+      outputNames[i]!,
+      isFloat ? given : graph.op(outputNames[i]!, "Cast", [given], { to: { int: DATA_TYPE.f32 } }),
+    );
   }
   return encodeModel({
-    irVersion: IR_VERSION,
+    irVersion: IR_VERSIONS.find(([since]) => since <= opset)![1],
     producerName: "kilograd",
     producerVersion: VERSION,
-    opsetImport: [{ domain: "", version: OPSET }],
+    opsetImport: [{ domain: "", version: opset }],
     graph: {
       name: model.name,
       node: graph.nodes,

@@ -159,20 +159,23 @@ export function resizedAxes(call: OperatorCall, shape: readonly number[]): (Resi
   });
 }
 
+/** What an operator's attributes say. */
+export const rulesOf = (call: OperatorCall): ResizeRules => ({
+  mode: call.choice("mode", ["nearest", "linear", "cubic"], "nearest"),
+  coordinates: call.opset < 11 ? "asymmetric" : call.text("coordinate_transformation_mode", "half_pixel"),
+  nearest: call.opset < 11 ? "floor" : call.text("nearest_mode", "round_prefer_floor"),
+  cubic: call.number("cubic_coeff_a", -0.75),
+  excludeOutside: call.flag("exclude_outside"),
+  antialias: call.flag("antialias"),
+  extrapolation: call.number("extrapolation_value", 0),
+});
+
 function resized(call: OperatorCall): Value {
   const { type } = call.value(0);
   const given = call.tensor(0);
   // Channels change places with the axes behind them; numbers of axes are ONNX's in attributes and inputs.
   const shape = call.channelsLast ? [given.shape[0]!, given.shape.at(-1)!, ...given.shape.slice(1, -1)] : given.shape;
-  const rules: ResizeRules = {
-    mode: call.choice("mode", ["nearest", "linear", "cubic"], "nearest"),
-    coordinates: call.opset < 11 ? "asymmetric" : call.text("coordinate_transformation_mode", "half_pixel"),
-    nearest: call.opset < 11 ? "floor" : call.text("nearest_mode", "round_prefer_floor"),
-    cubic: call.number("cubic_coeff_a", -0.75),
-    excludeOutside: call.flag("exclude_outside"),
-    antialias: call.flag("antialias"),
-    extrapolation: call.number("extrapolation_value", 0),
-  };
+  const rules = rulesOf(call);
   if (roundings[rules.nearest] === undefined) call.refuse(`has no nearest_mode "${rules.nearest}"`);
   let y = cast(given, "f32");
   for (const [axis, each] of resizedAxes(call, shape).entries()) {
