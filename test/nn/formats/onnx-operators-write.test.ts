@@ -223,7 +223,7 @@ test("ONNX's node cases that become models are the same when they are read again
   expect([models, known.length]).toEqual([862, 1734]);
 }, 300_000);
 
-/** What the runtime lacks, refuses or computes in another way; of the first four ONNX's checker is of another opinion. */
+/** What the runtime lacks, refuses or computes in another way; of the first four ONNX's own checker differs. */
 const OTHERWISE = new RegExp(
   "averagepool_2d_ceil_last_window|maxpool_2d_ceil_output_size_reduce|mvn|stft|" +
     "qk_matmul_bias_[34]d_mask_causal|bitcast|FLOAT4E2M1|float4e2m1|convinteger_with_padding|dft|" +

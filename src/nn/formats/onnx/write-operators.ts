@@ -198,8 +198,8 @@ const resizing: Change = (node) => {
 };
 
 /**
- * Scales and sizes of some axes are those of all. ONNX Runtime 1.32 moves Transposes through the node, and forgets these
- * axes. Where one factor is for all, only these axes tell it.
+ * Scales and sizes of some axes are those of all. ONNX Runtime 1.32 moves Transposes through the node, and forgets
+ * these axes. Where one factor is for all, only these axes tell it.
  */
 const allAxes: Change = (node) => {
   const axes = node.attributes["axes"] as readonly number[] | undefined;
