@@ -1,5 +1,5 @@
-// `npm run soak:pages -- [--minutes 10]`: trains in the page "Train" in Chromium and watches memory: JavaScript's of the
-// page and of its worker after their rubbish is collected, the adapter's by the engine's own count, and what the
+// `npm run soak:pages -- [--minutes 10]`: trains in the page "Train" in Chromium and watches memory: JavaScript's of
+// the page and of its worker after their rubbish is collected, the adapter's by the engine's own count, and what the
 // browser's processes hold. Exit code 1 where one grows over the second half.
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -8,7 +8,7 @@ import { chromium } from "playwright-core";
 import { buildSite, serveSite } from "./site.mjs";
 
 const MIB = 2 ** 20;
-/** Growth over the second half that is no leak: losses and curves that are kept, compiled code, the allocator's play. */
+/** Growth over the second half that is no leak: losses and curves kept, compiled code, the allocator's play. */
 export const MOST_GROWTH = { page: 1 * MIB, worker: 2 * MIB, gpu: 0, resident: 64 * MIB };
 /** Settings of a training that no test waits for the end of. */
 const ENDLESS = "train.html?rate=0.001&batch=32&count=2000&epochs=1000&seed=1";

@@ -1,4 +1,4 @@
-// A face that is drawn, for the pictures of people that the networks were trained on are not the project's to give away.
+// A face that is drawn: the pictures of people that the networks were trained on are not the project's to give away.
 
 interface Size {
   readonly width: number;
