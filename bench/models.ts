@@ -93,9 +93,9 @@ async function compare(workload: ModelWorkload, names: readonly string[], quick:
           result: relativeDistance(result, ours.result, from),
         };
         report = { ...report, difference };
-        if (!(difference.loss <= TOLERANCE.loss && difference.result <= TOLERANCE.result)) throw new Error("differs");
         const { ms, steps, memory } = await contender.ask({ do: "run", steps: 1 });
         report = { ...report, ...(memory && { memory }) };
+        if (!(difference.loss <= TOLERANCE.loss && difference.result <= TOLERANCE.result)) throw new Error("differs");
         running.push({ contender, steps: Math.max(1, Math.round((RUN_MS * steps) / ms)), times: [], report });
       } catch (error) {
         contender.end();

@@ -1,10 +1,13 @@
-// How many of ONNX's official node cases other engines in JavaScript pass: `node onnx-cases.mjs onnxruntime|jax`, in
-// this folder after `npm install`. The cases are those of test/nn/formats/onnx-node-cases.gz; Kilograd's own count is
-// printed by `npx vitest run test/nn/formats/onnx-node-cases.test.ts`, by the same tolerances.
+// How many of ONNX's official node cases other engines in JavaScript pass: `node onnx-cases.mjs ENGINE`, which is
+// onnxruntime, onnxruntime-webgpu or jax, in this folder after `npm install`. WebGPU is that of Chromium on
+// SwiftShader; what ONNX Runtime has no kernel for there it computes in Wasm. The cases are those of
+// test/nn/formats/onnx-node-cases.gz; Kilograd's own count is printed by `npx vitest run
+// test/nn/formats/onnx-node-cases.test.ts`, by the same tolerances.
 //
 // A case is attempted where the file has tensors of it, and the engine has their types and all operators. It passes
 // where all outputs have their shapes, and values as close as the case says.
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
+import { createServer } from "node:http";
 import { gunzipSync } from "node:zlib";
 import { provideWorkers } from "./workers.mjs";
 
@@ -45,6 +48,76 @@ const numbersOf = (data, type) => {
   return isBits ? Array.from(data, half) : Array.from(data, Number);
 };
 
+/** Runs in the page: a session of a model, and what it gives. Arrays go and come as lists of numbers. */
+const inPage = {
+  async begin(script) {
+    const ort = await import(script);
+    ort.env.wasm.numThreads = 1;
+    ort.env.logLevel = "fatal";
+    globalThis.ort = ort;
+    const adapter = await navigator.gpu?.requestAdapter();
+    return adapter ? `${adapter.info.vendor} ${adapter.info.architecture}` : undefined;
+  },
+  async create(model) {
+    const options = { executionProviders: ["webgpu"], logSeverityLevel: 4 };
+    globalThis.session = await ort.InferenceSession.create(Uint8Array.from(model), options);
+    return [session.inputNames, session.outputNames];
+  },
+  async run(inputs) {
+    const feeds = inputs.map(([name, type, shape, bytes]) => {
+      const arrays = {
+        float16: globalThis.Float16Array,
+        uint64: BigUint64Array,
+        int64: BigInt64Array,
+        bool: Uint8Array,
+      };
+      const names = { float32: "Float32Array", float64: "Float64Array", int8: "Int8Array", uint8: "Uint8Array" };
+      Object.assign(names, { int16: "Int16Array", uint16: "Uint16Array", int32: "Int32Array", uint32: "Uint32Array" });
+      const array = arrays[type] ?? globalThis[names[type]];
+      return [name, new ort.Tensor(type, new array(Uint8Array.from(bytes).buffer), shape)];
+    });
+    const found = await session.run(Object.fromEntries(feeds));
+    const results = [];
+    for (const name of session.outputNames) {
+      const data = Array.from(await found[name].getData(), (each) => String(Number(each)));
+      results.push({ shape: [...found[name].dims], data });
+    }
+    await session.release();
+    return results;
+  },
+};
+
+/** ONNX Runtime Web on WebGPU, in a page of Chromium. */
+async function inChromium() {
+  const { chromium } = await import("playwright-core");
+  const dist = new URL("node_modules/onnxruntime-web/dist/", import.meta.url);
+  const kinds = { ".mjs": "text/javascript", wasm: "application/wasm" };
+  const server = createServer(({ url }, response) => {
+    const path = new URL(`.${url.split("?")[0]}`, dist);
+    response.setHeader("content-type", kinds[url.slice(-4)] ?? "text/html");
+    response.end(url === "/" ? "<!doctype html>" : existsSync(path) ? readFileSync(path) : "");
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const browser = await chromium.launch({
+    executablePath: process.env.KILOGRAD_CHROMIUM ?? "/usr/bin/chromium",
+    args: ["--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"],
+  });
+  const page = await browser.newPage();
+  await page.goto(`http://127.0.0.1:${server.address().port}/`);
+  const adapter = await page.evaluate(inPage.begin, "/ort.webgpu.min.mjs");
+  if (adapter === undefined) throw new Error("Chromium has no WebGPU adapter");
+  console.log(`Chromium ${browser.version()}, ${adapter}`);
+  return async (model, { inputs, outputs }) => {
+    for (const each of [...inputs, ...outputs]) typed(each); // Has its elements.
+    const [names] = await page.evaluate(inPage.create, [...model]);
+    return async () => {
+      const feeds = names.map((name, i) => [name, inputs[i].type, inputs[i].shape, [...bytesAt(inputs[i].at)]]);
+      const found = await page.evaluate(inPage.run, feeds);
+      return found.map(({ shape, data }) => ({ shape, data: data.map(Number) }));
+    };
+  };
+}
+
 /** By engine: takes a model, and gives what runs it on a case's inputs: outputs with shape and numbers, in order. */
 const engines = {
   async onnxruntime() {
@@ -72,6 +145,7 @@ const engines = {
       };
     };
   },
+  "onnxruntime-webgpu": inChromium,
   async jax() {
     provideWorkers();
     const jax = await import("@jax-js/jax");

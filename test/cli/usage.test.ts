@@ -6,6 +6,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { writeSafetensors } from "../../src/io/safetensors-file.js";
+import { loadModel } from "../../src/nn/checkpoint.js";
+import { file, node } from "../nn/formats/onnx-graphs.js";
+import { cpu } from "../support.js";
 import { build, kilograd, kilogradSeveral, type OutcomeOfSeveral } from "./run.js";
 
 /** By which the built command keeps Dawn's warnings from stderr, on Linux. */
@@ -355,4 +358,26 @@ test("list names every model, summary counts as Keras does", async () => {
   const help = await kilograd(["--help"]);
   expect(help.code).toBe(0);
   expect(help.stdout).toContain("doctor");
+});
+
+test("convert --skip leaves operators out of an ONNX file", async () => {
+  const described = {
+    inputs: { x: ["N", 4] },
+    nodes: [node("MatMul", ["x", "w"], "a"), node("Frobnicate", ["a"], "b"), node("Relu", ["b"], "y")],
+    weights: { w: [4, 2] },
+    outputs: ["y"],
+  };
+  writeFileSync(at("strange.onnx"), file(described));
+  const convert = (...more: string[]) => kilograd(["convert", at("strange.onnx"), at("plain.safetensors"), ...more]);
+  const plain = await convert();
+  expect(plain.code).toBe(2);
+  expect(plain.stderr).toContain("the operator Frobnicate is not known");
+  expect(existsSync(at("plain.safetensors"))).toBe(false);
+  const unused = await convert("--skip", "Frobnicate,Mystery");
+  expect(unused.code).toBe(2);
+  expect(unused.stderr).toContain('has no operator "Mystery", which is to be skipped');
+  const skipped = await convert("--skip", "Frobnicate");
+  expect([skipped.code, skipped.stderr]).toEqual([0, expect.not.stringContaining("Error")]);
+  const model = await loadModel(at("plain.safetensors"), { device: cpu });
+  expect(model.layers.map(({ placed }) => placed.layer.className)).toEqual(["Dense", "Activation"]);
 });

@@ -1,5 +1,7 @@
 // Real networks of TensorFlow.js: they predict as TensorFlow.js does, give input gradients, and can be fine-tuned.
 // Expected outputs: @tensorflow/tfjs 4.22.0 on its cpu backend; of the first network Keras 3.15.1 gives the same.
+// Those of inception_v3: tfjs-networks.mjs.
+import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { sum } from "../../../src/autograd/ops/reduce.js";
 import { slice } from "../../../src/autograd/ops/transform.js";
@@ -13,8 +15,11 @@ import type { WebGpuDevice } from "../../../src/webgpu/device.js";
 import { openDevice } from "../../../src/webgpu/open-device.js";
 import { npmPackage } from "../../npm-package.js";
 import { cpu, expectClose } from "../../support.js";
-import { nsfwjsFiles, nsfwjsInputs } from "./nsfwjs.js";
+import { nsfwjsFiles, nsfwjsInputs, pattern } from "./nsfwjs.js";
 
+const { inception_v3 } = JSON.parse(readFileSync("test/nn/formats/tfjs-networks.json", "utf8")) as {
+  inception_v3: { pattern: number[] };
+};
 const nsfwjs = await npmPackage("nsfwjs@4.3.0");
 const shape = [1, 224, 224, 3];
 
@@ -61,6 +66,16 @@ describe.skipIf(nsfwjs.reason !== undefined)(`networks of nsfwjs ${nsfwjs.reason
     }
     expectClose(gradients[0]!, gradients[1]!, { rtol: 1e-3, label: "input gradient" });
     expect(Array.from(gradients[1]!).filter((each) => each !== 0).length).toBeGreaterThan(100_000);
+  });
+
+  test("inception_v3, whose normalisations have no factor, predicts as TensorFlow.js does, with gradients", async () => {
+    using model = await loadModel(nsfwjsFiles(nsfwjs.folder!, "inception_v3"), { device });
+    expect(model.countParameters().total).toBe(22_360_869);
+    const x = tensor(device, pattern(299), { shape: [1, 299, 299, 3] });
+    expectClose(await model.call(x).data(), inception_v3.pattern, { rtol: 1e-4, label: "inception_v3" });
+    const gradient = await grad((input: Tensor) => sum(slice(model.logits(input), [0, 3], [1, 1])))(x).data();
+    expect(gradient.every(Number.isFinite)).toBe(true);
+    expect(Array.from(gradient).filter((each) => each !== 0).length).toBeGreaterThan(100_000);
   });
 
   test("mobilenet_v2 is fine-tuned in its last layers; what is frozen stays to the bit", async () => {

@@ -17,8 +17,12 @@ export function nsfwjsFiles(folder: string, name: NsfwjsModel): FilesByName {
   ]);
 }
 
+/** A picture [1, size, size, 3] from 0 to 1. */
+export const pattern = (size: number) =>
+  Float32Array.from({ length: size * size * 3 }, (_, i) => ((7919 * i) % 256) / 255);
+
 /** Reference inputs: a pattern, and grey; [1, 224, 224, 3]. */
 export const nsfwjsInputs = {
-  pattern: Float32Array.from({ length: 224 * 224 * 3 }, (_, i) => ((7919 * i) % 256) / 255),
+  pattern: pattern(224),
   grey: new Float32Array(224 * 224 * 3).fill(0.5),
 };
