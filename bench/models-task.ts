@@ -3,7 +3,8 @@
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { mobileNetV2, resNet18 } from "../src/applications.js";
-import { type Architecture, architectureFromConfig, type FunctionalConfig } from "../src/nn/architecture.js";
+import type { Architecture, FunctionalConfig } from "../src/nn/architecture.js";
+import { architectureFromConfig } from "../src/nn/from-config.js";
 import { RandomStream } from "../src/tensor/random.js";
 import { type Shape, sizeOf } from "../src/tensor/shape.js";
 import { packed } from "./packed.js";

@@ -2,8 +2,8 @@
 import { targetProbabilities } from "../src/inputs/objective.js";
 import { optimizeInputs, STEPS_PER_READ, settlingRate } from "../src/inputs/optimise.js";
 import { l2 } from "../src/inputs/regularisers.js";
-import { architectureFromConfig } from "../src/nn/architecture.js";
 import type { Callback } from "../src/nn/callbacks/callback.js";
+import { architectureFromConfig } from "../src/nn/from-config.js";
 import { binaryCrossEntropyFromLogits, crossEntropy } from "../src/nn/losses.js";
 import type { Model } from "../src/nn/model.js";
 import { adam, type Optimizer, sgd } from "../src/nn/optimizers.js";

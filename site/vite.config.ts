@@ -28,6 +28,21 @@ const heads: Plugin = {
   },
 };
 
+/** Calls that only make what they give: an engine without what no page uses leaves them out. */
+const makers = [
+  ...["defineKernel", "defineLayer", "defineLoss", "defineLossWithOptions", "defineUpdate", "gradientsKernel"],
+  ...["unaryOf", "binaryOf", "scaled", "merging", "winogradChoice"],
+  ...["anyOf", "instanceOf", "integer", "listOf", "number", "oneOf", "oneOrPair", "ruled"],
+  ...["literal", "looseObject", "nullish", "object", "picklist", "pipe", "variant"],
+];
+
+/** Shaders stand in templates, with indents and comments that no browser needs. */
+const shaders: Plugin = {
+  name: "shaders",
+  transform: (code, id) =>
+    /\/src\/(kernels|webgpu)\//.test(id) ? code.replace(/\n[ \t]+/g, "\n").replace(/^\/\/.*\n/gm, "") : undefined,
+};
+
 export default defineConfig({
   root: import.meta.dirname,
   plugins: [heads],
@@ -43,5 +58,9 @@ export default defineConfig({
     assetsInlineLimit: 0,
     rolldownOptions: { input: pages.map((name) => `${import.meta.dirname}/${name}`) },
   },
-  worker: { format: "es" },
+  worker: {
+    format: "es",
+    plugins: () => [shaders],
+    rolldownOptions: { treeshake: { manualPureFunctions: makers } },
+  },
 });

@@ -2,8 +2,8 @@
 // other.
 
 import { openDevice } from "../../src/index.ts";
-import { architectureFromConfig } from "../../src/nn/architecture.ts";
 import { predict } from "../../src/nn/evaluate.ts";
+import { architectureFromConfig } from "../../src/nn/from-config.ts";
 import { tensor } from "../../src/tensor/tensor.ts";
 import { packed, TASK_FILES, taskOf } from "../packed.ts";
 import { contend } from "../peers/tfjs-contender.mjs";

@@ -1,7 +1,6 @@
 // What is in MNIST's files: 60,000 training and 10,000 test digits of 28x28 in four IDX files, or as arrays in Keras's
 // mnist.npz.
 import type { NpyArray } from "../io/npy.js";
-import { decodeNpz } from "../io/npz.js";
 import { DataError } from "../tensor/errors.js";
 import { check, instanceOf, object } from "../tensor/options.js";
 import { type ImageDataset, type LabelledImages, unitInterval } from "./dataset.js";
@@ -68,6 +67,7 @@ export const MOST_NPZ = 2 ** 27;
 /** What Keras's mnist.npz holds. @throws DataError beginning with its name */
 export async function digitsOfKeras(bytes: Uint8Array, path: string): Promise<Pick<ImageDataset, "train" | "test">> {
   if (bytes.length > MOST_NPZ) throw new DataError(`mnist: ${path} has ${bytes.length} bytes, ${MOST_NPZ} at most`);
+  const { decodeNpz } = await import("../io/npz.js");
   const arrays = await decodeNpz(bytes, `mnist: ${path}`);
   const read = (name: keyof typeof kerasNames, rank: number): NamedArray => {
     const theirs = kerasNames[name];

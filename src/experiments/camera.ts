@@ -3,9 +3,10 @@
 
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { buildModel, loadModel, readModelFile } from "../nn/checkpoint.js";
+import { loadModel, readModelFile } from "../nn/checkpoint.js";
 import { Rescaling } from "../nn/layers/preprocessing.js";
 import type { Model } from "../nn/model.js";
+import { buildModel } from "../nn/stored-model.js";
 import type { Device } from "../tensor/device.js";
 import { UsageError } from "../tensor/errors.js";
 import { formatShape } from "../tensor/shape.js";

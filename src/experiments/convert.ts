@@ -1,10 +1,11 @@
 // `kilograd convert`: a model from one format of files to another. No device computes anything.
-import { buildModel, type ModelFile, readModelFile } from "../nn/checkpoint.js";
+import { type ModelFile, readModelFile } from "../nn/checkpoint.js";
 import { requireFiniteState } from "../nn/diagnose.js";
 import { formatFor, formatOf, writerOf } from "../nn/formats/index.js";
 import { defineLayer } from "../nn/layer.js";
 import { layerClassOf } from "../nn/layers/registry.js";
 import type { ModelConfig } from "../nn/model-config.js";
+import { buildModel } from "../nn/stored-model.js";
 import { CpuDevice } from "../tensor/cpu.js";
 import { DataError, UsageError } from "../tensor/errors.js";
 import { checkOptions, listOf, type Rules, text } from "../tensor/options.js";

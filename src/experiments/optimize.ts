@@ -2,9 +2,10 @@
 import { basename, join } from "node:path";
 import { withOutputFolder } from "../io/folder-lock.js";
 import { Report } from "../io/report.js";
-import { architectureFromConfig } from "../nn/architecture.js";
-import { buildModel, readModelFile } from "../nn/checkpoint.js";
+import { readModelFile } from "../nn/checkpoint.js";
+import { architectureFromConfig } from "../nn/from-config.js";
 import type { Model } from "../nn/model.js";
+import { buildModel } from "../nn/stored-model.js";
 import { UsageError } from "../tensor/errors.js";
 import { formatShape, sameShape } from "../tensor/shape.js";
 import { checkDataName, loadData } from "./lib/frame/data.js";

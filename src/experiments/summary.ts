@@ -1,8 +1,8 @@
 // `kilograd summary`: layers and numbers of a model of the list, or of a file of any format.
 import { existsSync } from "node:fs";
-import { architectureFromConfig } from "../nn/architecture.js";
 import { readModelFile } from "../nn/checkpoint.js";
 import { formatOf } from "../nn/formats/index.js";
+import { architectureFromConfig } from "../nn/from-config.js";
 import { type Shape, sizeOf } from "../tensor/shape.js";
 import { zoo, zooArchitecture, zooModel } from "./lib/training/models.js";
 

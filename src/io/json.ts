@@ -12,8 +12,9 @@ import {
   safeParse,
   string,
 } from "valibot";
-import { DataError, UsageError } from "../tensor/errors.js";
+import { DataError } from "../tensor/errors.js";
 import { describe, integer, object as objectRule, type Rule, text as textRule } from "../tensor/options.js";
+import { jsonText } from "./json-text.js";
 
 /** A schema of what a rule accepts. */
 export const ruled = <T>(rule: Rule) => custom<T>(rule.accepts, rule.expected);
@@ -87,22 +88,4 @@ export function toJson(value: unknown): string {
     numbers,
     (_, list: string) => `[${list.trim().replace(/\s+/g, " ")}]`,
   );
-}
-
-/** JSON.stringify whose faults are errors of the library. @throws UsageError, whose message begins with `owner` */
-export function jsonText(
-  owner: string,
-  value: unknown,
-  replacer?: (key: string, part: unknown) => unknown,
-  indent?: number,
-): string {
-  let json: string | undefined;
-  try {
-    json = JSON.stringify(value, replacer, indent);
-  } catch (cause) {
-    // Cycles, bigints, nesting beyond the stack, texts beyond what a string holds, and whatever a toJSON() threw.
-    throw new UsageError(`${owner}: cannot be written as JSON: ${(cause as Error).message}`, { cause });
-  }
-  if (json === undefined) throw new UsageError(`${owner}: needs a value that JSON has, got ${describe(value)}`);
-  return json;
 }

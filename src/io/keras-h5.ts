@@ -13,7 +13,8 @@
 //   /layers/CLASS[_n]/PART/vars/i   weights of a layer within the layer
 import { DataError, UsageError } from "../tensor/errors.js";
 import { encodeH5, type H5Array, type H5Group, readH5, writeH5 } from "./h5-files.js";
-import { jsonText, parsePythonJson } from "./json.js";
+import { parsePythonJson } from "./json.js";
+import { jsonText } from "./json-text.js";
 import { halfToNumber, type StoredTensor } from "./safetensors.js";
 import { type FileSource, nameOf } from "./source.js";
 

@@ -1,6 +1,6 @@
 // What a device of mixed precision must prove before it is handed out. Every tile on matrix units, with every way its
 // operands are staged, is checked against the float64 reference. The extension is experimental, and drivers have had
-// float16 wrong before. Registered with openDevice on import (autograd/ops/matmul.ts imports it).
+// float16 wrong before. autograd/ops/matmul.ts hands it to openDevice.
 import { CpuDevice } from "../tensor/cpu.js";
 import type { Device } from "../tensor/device.js";
 import { DeviceError } from "../tensor/errors.js";
@@ -10,7 +10,6 @@ import { scope } from "../tensor/scope.js";
 import { type Shape, sizeOf } from "../tensor/shape.js";
 import { runMany, tensor } from "../tensor/tensor.js";
 import type { WebGpuDevice } from "../webgpu/device.js";
-import { provideMixedCheck } from "../webgpu/open.js";
 import { conv2dGeometry, inputShape, kernelShape, outputShape } from "./conv2d/geometry.js";
 import { conv2dInputGradientKernel, conv2dKernel, conv2dKernelGradientKernel } from "./conv2d.js";
 import { matmulKernel } from "./matmul.js";
@@ -154,5 +153,3 @@ export async function checkMixed(device: WebGpuDevice): Promise<void> {
     `openDevice: precision "mixed" computes wrongly on ${device.adapter.info.description || device.adapter.info.device} (${figures.join("; ")}); update its driver or use precision "float32"`,
   );
 }
-
-provideMixedCheck(checkMixed);

@@ -12,7 +12,6 @@ import { GraphModel } from "./graph-model.js";
 import { initialize } from "./initializers.js";
 import type { Layer, WeightSpec } from "./layer.js";
 import { BoundLayer, type Model, modelRule } from "./model.js";
-import type { ModelConfig } from "./model-config.js";
 import {
   type ArchitectureOptions,
   architectureRules,
@@ -20,7 +19,6 @@ import {
   graphRules,
   ModelShape,
   type PlacedLayer,
-  partsOfConfig,
 } from "./model-shape.js";
 import { Sequential } from "./sequential.js";
 
@@ -123,16 +121,6 @@ export function sequential(options: ArchitectureOptions & BuildOptions, layers: 
     "device",
   ]);
   return new Architecture({ inputShape, ...(name !== undefined && { name }) }, layers).build(building);
-}
-
-/** @throws UsageError for what is not a stored configuration */
-export function architectureFromConfig(config: ModelConfig): Architecture {
-  return new Architecture(...partsOfConfig(config));
-}
-
-/** A model of a stored configuration, with new weights. */
-export function fromConfig(config: ModelConfig, options: BuildOptions): Model {
-  return architectureFromConfig(config).build(options);
 }
 
 /**

@@ -2,13 +2,9 @@
 import { warn } from "../io/paths.js";
 import type { FileSource } from "../io/source.js";
 import { type Device, deviceRule } from "../tensor/device.js";
-import { DataError } from "../tensor/errors.js";
 import { callable, checkOptions, type Rules } from "../tensor/options.js";
-import { tensor } from "../tensor/tensor.js";
-import { architectureFromConfig } from "./architecture.js";
 import type { Model } from "./model.js";
-import { firstDifference, type ModelFile, readModelFile } from "./model-file.js";
-import { storedShape } from "./stored-config.js";
+import { readModelFile } from "./model-file.js";
 
 export {
   assignWeights,
@@ -40,20 +36,6 @@ export async function loadModel(path: FileSource, options: LoadModelOptions): Pr
   const { device, onMessage = warn } = given;
   const file = await readModelFile(path);
   for (const remark of file.remarks) await onMessage(remark);
-  return buildModel(file, device);
-}
-
-/** The model of a file that was read. */
-export function buildModel(file: ModelFile, device: Device): Model {
-  const { layers } = storedShape(file.config, file.path);
-  const difference = firstDifference(
-    layers.flatMap(({ name, weights }) => weights.map((spec) => ({ name: `${name}/${spec.name}`, shape: spec.shape }))),
-    file.weights,
-  );
-  if (difference !== undefined) throw new DataError(`${file.path}: its weights do not fit its layers: ${difference}`);
-  return architectureFromConfig(file.config).build({
-    device,
-    seed: file.seed,
-    weights: (name, { shape }) => tensor(device, file.weights.get(name)!.data, { shape, dtype: "f32" }),
-  });
+  // All layers come with it.
+  return (await import("./stored-model.js")).buildModel(file, device);
 }

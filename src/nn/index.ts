@@ -8,11 +8,9 @@ export {
   Architecture,
   type ArchitectureOptions,
   architecture,
-  architectureFromConfig,
   type BuildOptions,
   compose,
   type FunctionalConfig,
-  fromConfig,
   type GraphOptions,
   type ModelConfig,
   model,
@@ -37,10 +35,12 @@ export {
   type TrainingState,
 } from "./checkpoint.js";
 export { type ConfusionMatrixOptions, confusionMatrix } from "./confusion-matrix.js";
+export { defineLayer } from "./define-layer.js";
 export type { EvaluateOptions, Evaluation, Predictions, PredictOptions } from "./evaluate.js";
 export type { BatchFigures, FigureSums } from "./figures.js";
 export type { NameMap } from "./formats/format.js";
 export type { FromKeras, Json, KerasSetting, KerasWords, Remarks } from "./formats/keras-words.js";
+export { architectureFromConfig, fromConfig } from "./from-config.js";
 export { type GraphInput, type GraphNode, type GraphSource, type InputOptions, input } from "./graph.js";
 export type { Head } from "./head.js";
 export type { History, Timing } from "./history.js";
@@ -70,20 +70,19 @@ export {
   type SaveKerasOptions,
   saveKerasModel,
 } from "./keras-models.js";
-export {
-  type CallableLayer,
-  type CallContext,
-  defineLayer,
-  type Layer,
-  type LayerClass,
-  type LayerConfig,
-  type LayerDefinition,
-  type LayerOptions,
-  type LayerParts,
-  type OnnxAttributes,
-  type OnnxCall,
-  type WeightOptions,
-  type WeightSpec,
+export type {
+  CallableLayer,
+  CallContext,
+  Layer,
+  LayerClass,
+  LayerConfig,
+  LayerDefinition,
+  LayerOptions,
+  LayerParts,
+  OnnxAttributes,
+  OnnxCall,
+  WeightOptions,
+  WeightSpec,
 } from "./layer.js";
 export {
   type EluOptions,

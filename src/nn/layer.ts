@@ -1,6 +1,6 @@
 // What a layer is: a description that knows shapes, weights and how to compute, but owns no tensor. A model binds it to
 // weights (model.ts); the same description can be built any number of times.
-import { jsonText } from "../io/json.js";
+import { jsonText } from "../io/json-text.js";
 import type { Padding } from "../kernels/conv2d/geometry.js";
 import { UsageError } from "../tensor/errors.js";
 import {
@@ -221,7 +221,7 @@ export interface LayerClass<Options extends LayerOptions = LayerOptions> {
   readonly onnx: ((call: OnnxCall) => string) | undefined;
 }
 
-/** What {@link defineLayer} takes. */
+/** What `nn.defineLayer` takes. */
 export interface LayerDefinition<Options extends LayerOptions> {
   /** Unique; stored models name it. */
   readonly className: string;
@@ -248,14 +248,6 @@ type AnyLayerClass = LayerClass<any>;
 
 /** Classes of layers by name: the library's, and what users define. */
 const classes = new Map<string, AnyLayerClass>();
-/** Names of the library's own. */
-const reserved = new Set<string>();
-
-/** Keeps the names of the library's layers from being defined anew. */
-export function reserveNames(own: readonly { readonly className: string }[]): void {
-  for (const { className } of own) reserved.add(className);
-}
-
 /** The class of a name, if there is one. */
 export const layerClassOf = (className: string): AnyLayerClass | undefined => classes.get(className);
 
@@ -291,30 +283,12 @@ const partsRules: Rules<LayerParts> = {
   padded: callable,
 };
 
-/**
- * Defines a kind of layer: what it computes, its shape rule, weights, and how it is stored. What comes back makes
- * layers of options; stored models find it by its name, once this has run. A later definition of a name replaces the
- * one before. The library's own layers are made by this, too.
- * @throws UsageError for the name of a layer of the library, and what is no definition
- * @example
- * const scaling = nn.defineLayer({
- *   className: "Scaling",
- *   options: { start: { expected: "a number", accepts: Number.isFinite } },
- *   make: ({ start = 1 }) => ({
- *     weights: (shape) => [{ name: "scale", shape: shape.slice(-1), initializer: nn.constant(start) }],
- *     call: (x, { scale }) => mul(x, scale),
- *   }),
- * });
- * const model = nn.sequential({ device, inputShape: [4] }, [scaling({ start: 2 }), nn.dense({ units: 2 })]);
- */
+/** {@link LayerDefinition} as a class of layers, under any name; users have that of define-layer.ts. */
 export function defineLayer<Options extends LayerOptions = LayerOptions>(
   definition: LayerDefinition<Options>,
 ): LayerClass<Options> {
   const given = checkOptions("defineLayer", definition, definitionRules, ["className", "make"]);
   const { className, options: own = {}, required = [], make, keras, onnx } = given as LayerDefinition<Options>;
-  if (reserved.has(className)) {
-    throw new UsageError(`defineLayer: className must be one that Kilograd has no layer of, got "${className}"`);
-  }
   const rules = { ...own, ...layerRules } as Rules<Options>;
   const made = (given: Options = {} as Options): CallableLayer => {
     const options = checkOptions(className, given, rules, required);

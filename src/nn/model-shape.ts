@@ -1,23 +1,20 @@
 // The shape of a model without its weights: layers with names, shapes and weights' shapes, and their calls in an order
 // that computes. Architecture (architecture.ts) builds models of it.
 import { ShapeError, UsageError } from "../tensor/errors.js";
-import { array, check, checkOptions, integer, object, type Rules, string, text } from "../tensor/options.js";
+import { array, check, checkOptions, integer, object, type Rules, text } from "../tensor/options.js";
 import { checkShape, formatShape, type Shape, sameShape } from "../tensor/shape.js";
 import {
-  applyLayer,
   type Call,
   chain,
   type Graph,
   type GraphInput,
   type GraphNode,
-  input,
   nodesOf,
   outputShapeOf,
   trace,
 } from "./graph.js";
 import { checkLayers, type Layer, type WeightSpec } from "./layer.js";
-import { layerFromConfig } from "./layers/registry.js";
-import { configOf, type FunctionalConfig, type ModelConfig, type StoredLayer } from "./model-config.js";
+import { configOf, type ModelConfig } from "./model-config.js";
 import { countParameters, formatSummary, type ParameterCount, summaryRows } from "./summary.js";
 
 /** Of a chain of layers. */
@@ -233,49 +230,4 @@ function requireSameWeights(owner: string, { weights: first }: PlacedLayer, weig
       `${owner}: is called on inputs of several shapes, for which its ${name} would be ${formatShape(first[i]!.shape)} and ${formatShape(shape)}; use two layers`,
     );
   }
-}
-
-const entryRules: Rules<StoredLayer> = { className: string, config: object };
-
-/** What a ModelShape is made of, from a stored configuration. @throws UsageError for what is none */
-export function partsOfConfig(config: ModelConfig): ConstructorParameters<typeof ModelShape> {
-  const known =
-    config?.className === "Sequential" ? Array.isArray(config.inputShape) : config?.className === "Functional";
-  if (!known || !Array.isArray(config.layers)) {
-    throw new UsageError('fromConfig: needs a model\'s config(), { className: "Sequential", inputShape, layers }');
-  }
-  const layers = config.layers.map((entry, i) => {
-    const rules = checkOptions(`fromConfig: layers[${i}]`, entry, entryRules, ["className", "config"]);
-    return layerFromConfig(rules.className, rules.config);
-  });
-  if (config.className === "Sequential") {
-    return [{ inputShape: config.inputShape, name: config.name }, layers];
-  }
-  return [functional(config, layers)];
-}
-
-/** Calls the layers of a stored graph on nodes. */
-function functional(config: FunctionalConfig, layers: readonly Layer[]): GraphOptions {
-  const { name, inputs, calls, outputs } = config;
-  for (const [key, list] of Object.entries({ inputs, calls, outputs })) check(`fromConfig: ${name}`, key, list, array);
-  const values: GraphNode[] = inputs.map(input);
-  const byName = new Map(layers.map((layer) => [layer.config.name, layer]));
-  const numbered = (owner: string, value: number): GraphNode => {
-    check(`fromConfig: ${owner}`, "a value", value, integer({ from: 0, below: values.length }));
-    return values[value]!;
-  };
-  for (const [i, call] of calls.entries()) {
-    const layer = byName.get(call.layer);
-    if (layer === undefined) {
-      throw new UsageError(`fromConfig: calls[${i}] must name a layer of ${name}, names ${JSON.stringify(call.layer)}`);
-    }
-    values.push(
-      applyLayer(
-        layer,
-        call.inputs.map((value) => numbered(`calls[${i}]`, value)),
-      ),
-    );
-  }
-  const ends = outputs.map((value) => numbered("outputs", value));
-  return { name, inputs: values.slice(0, inputs.length), outputs: ends };
 }

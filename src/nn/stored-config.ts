@@ -5,7 +5,8 @@ import { DataError, ShapeError, UsageError } from "../tensor/errors.js";
 import { boolean, number } from "../tensor/options.js";
 import { scalingInitializers } from "./initializers.js";
 import type { ModelConfig } from "./model-config.js";
-import { ModelShape, partsOfConfig } from "./model-shape.js";
+import { ModelShape } from "./model-shape.js";
+import { partsOfConfig } from "./stored-parts.js";
 
 const finite = ruled<number>(number());
 const initializer = variant(

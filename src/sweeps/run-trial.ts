@@ -1,5 +1,5 @@
 // One trial in a worker: what its order says, run by the module that the worker was started with, and what came of it.
-import { jsonText } from "../io/json.js";
+import { jsonText } from "../io/json-text.js";
 import { DataError, UsageError } from "../tensor/errors.js";
 import { anyNumber, describe, integer, object } from "../tensor/options.js";
 import type { WebGpuDevice } from "../webgpu/device.js";

@@ -2,7 +2,8 @@
 import { readdirSync } from "node:fs";
 import { basename } from "node:path";
 import { expect, test, vi } from "vitest";
-import { architecture, architectureFromConfig, type ModelConfig } from "../../src/nn/architecture.js";
+import { architecture, type ModelConfig } from "../../src/nn/architecture.js";
+import { architectureFromConfig } from "../../src/nn/from-config.js";
 import type { LayerClass } from "../../src/nn/layer.js";
 import { batchNorm } from "../../src/nn/layers/batch-norm.js";
 import { conv2d } from "../../src/nn/layers/conv2d.js";

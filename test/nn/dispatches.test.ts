@@ -2,7 +2,7 @@
 // left out is decided while a step is recorded. A lost decision shows here, not in a time.
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { makeTask, workloads } from "../../bench/workloads.js";
-import { fromConfig } from "../../src/nn/architecture.js";
+import { fromConfig } from "../../src/nn/from-config.js";
 import { binaryCrossEntropyFromLogits, crossEntropy } from "../../src/nn/losses.js";
 import { objectiveOf } from "../../src/nn/objective.js";
 import { adam, sgd } from "../../src/nn/optimizers.js";

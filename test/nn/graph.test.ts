@@ -12,16 +12,9 @@ import { matmul } from "../../src/autograd/ops/matmul.js";
 import { sum } from "../../src/autograd/ops/reduce.js";
 import { reshape as reshapeOp } from "../../src/autograd/ops/transform.js";
 import { backward, noGrad } from "../../src/autograd/tape.js";
-import {
-  architecture,
-  architectureFromConfig,
-  compose,
-  fromConfig,
-  type ModelConfig,
-  model,
-  sequential,
-} from "../../src/nn/architecture.js";
+import { architecture, compose, type ModelConfig, model, sequential } from "../../src/nn/architecture.js";
 import { loadModel, saveModel } from "../../src/nn/checkpoint.js";
+import { architectureFromConfig, fromConfig } from "../../src/nn/from-config.js";
 import { type GraphNode, input } from "../../src/nn/graph.js";
 import type { CallableLayer } from "../../src/nn/layer.js";
 import { batchNorm } from "../../src/nn/layers/batch-norm.js";

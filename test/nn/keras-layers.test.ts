@@ -7,8 +7,8 @@
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { expect, test } from "vitest";
-import { fromConfig } from "../../src/nn/architecture.js";
 import { encodeModel, loadModel, loadWeights } from "../../src/nn/checkpoint.js";
+import { fromConfig } from "../../src/nn/from-config.js";
 import type { Model } from "../../src/nn/model.js";
 import { expectClose } from "../support.js";
 import { formula } from "./formula.js";

@@ -4,8 +4,8 @@
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
-import { fromConfig } from "../../src/nn/architecture.js";
 import { encodeModel, loadModel, loadWeights, readModelFile } from "../../src/nn/checkpoint.js";
+import { fromConfig } from "../../src/nn/from-config.js";
 import type { Model } from "../../src/nn/model.js";
 import { tensor } from "../../src/tensor/tensor.js";
 import { cpu, expectClose } from "../support.js";

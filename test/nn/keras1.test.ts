@@ -2,10 +2,10 @@
 // those of Keras 3, and their weights find their places, kernels of Theano turned around.
 import { expect, test } from "vitest";
 import type { KerasLayerWeights } from "../../src/io/keras-h5.js";
-import { buildModel } from "../../src/nn/checkpoint.js";
 import { fromKerasConfig } from "../../src/nn/formats/keras.js";
 import { fromKerasH5 } from "../../src/nn/formats/keras-h5.js";
 import type { FunctionalConfig } from "../../src/nn/model-config.js";
+import { buildModel } from "../../src/nn/stored-model.js";
 import { DataError } from "../../src/tensor/errors.js";
 import { tensor } from "../../src/tensor/tensor.js";
 import { cpu, expectClose } from "../support.js";

@@ -2,6 +2,8 @@
 // summarised, in graphs, with Keras's words and without. Also, what their definitions get wrong.
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
+import { libraryNames } from "../../src/nn/define-layer.js";
+import { layerClasses } from "../../src/nn/layers/registry.js";
 import {
   add,
   type Device,
@@ -259,4 +261,10 @@ test("the README names every layer, and its example of an own one runs", async (
   const again = (await AsyncFunction("nn", "device", `${code}\nreturn again;`)(nn, device)) as nn.Model;
   expect(Array.from(await again.layer("scaling").weights["scale"]!.data())).toEqual([2, 2, 2, 2]);
   device.destroy();
+});
+
+test("no name of the library's layers is free", () => {
+  expect([...libraryNames]).toEqual(layerClasses.map(({ className }) => className));
+  const make = () => ({ config: {}, call: (x: Tensor) => x });
+  expect(() => nn.defineLayer({ className: "Dense", make })).toThrow(/no layer of, got "Dense"/);
 });

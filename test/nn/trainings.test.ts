@@ -2,8 +2,8 @@
 // float64. The models are read from Keras's configurations, and trained by fit, whose steps are replayed.
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { fromConfig } from "../../src/nn/architecture.js";
 import { fromKerasConfig } from "../../src/nn/formats/keras.js";
+import { fromConfig } from "../../src/nn/from-config.js";
 import { crossEntropy, meanSquaredError } from "../../src/nn/losses.js";
 import { adam, sgd } from "../../src/nn/optimizers.js";
 import type { Device } from "../../src/tensor/device.js";

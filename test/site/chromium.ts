@@ -23,7 +23,8 @@ export interface OpenPage {
 export interface Site {
   readonly browser: Browser;
   readonly address: string;
-  open(path: string, width?: number): Promise<OpenPage>;
+  /** @param before what is done with the page before it is asked for */
+  open(path: string, width?: number, before?: (page: Page) => Promise<void>): Promise<OpenPage>;
   close(): Promise<void>;
 }
 
@@ -39,7 +40,7 @@ export async function openSite(more: readonly string[] = []): Promise<Site> {
   return {
     browser,
     address: served.address,
-    async open(path, width = 1100) {
+    async open(path, width = 1100, before) {
       const page = await browser.newPage({ viewport: { width, height: 900 } });
       page.setDefaultTimeout(PATIENCE_MS);
       await listen(page);
@@ -53,6 +54,7 @@ export async function openSite(more: readonly string[] = []): Promise<Site> {
         if (protocol !== "blob:" && protocol !== "data:" && `${origin}/` !== served.address)
           problems.push(request.url());
       });
+      await before?.(page);
       await page.goto(`${served.address}${path}`);
       return { page, problems };
     },

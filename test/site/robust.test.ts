@@ -20,6 +20,37 @@ interface TraceEvent {
   readonly args: { readonly name?: string };
 }
 
+/** A setting goes into the address. */
+async function changes(page: Page, field: string, value: string): Promise<void> {
+  await page.fill(field, value);
+  await page.press(field, "Tab");
+  await page.waitForFunction((value) => location.search.includes(`=${value}`), value);
+}
+
+/** A computation begins. */
+async function begins(page: Page, sign: string): Promise<void> {
+  await page.click("#start");
+  await page.waitForSelector(sign);
+}
+
+/** The pad takes a line. */
+async function drawsALine(page: Page): Promise<void> {
+  const inkOf = () => page.evaluate(() => (document.getElementById("pad") as HTMLCanvasElement).toDataURL());
+  const before = await inkOf();
+  const box = (await page.locator("#pad").boundingBox())!;
+  await page.mouse.move(box.x + box.width / 2, box.y + box.height / 4);
+  await page.mouse.down();
+  await page.mouse.move(box.x + box.width / 2, box.y + (3 * box.height) / 4, { steps: 5 });
+  await page.mouse.up();
+  expect(await inkOf()).not.toBe(before);
+}
+
+/** A file that is no model is told as one. */
+async function refusesAModel(page: Page): Promise<void> {
+  await page.setInputFiles("#model", { name: "none.onnx", mimeType: "", buffer: Buffer.from("no model") });
+  await page.waitForSelector("#problem:not([hidden])");
+}
+
 describe.skipIf(program === undefined)("in Chromium", { timeout: PATIENCE_MS }, () => {
   let site: Site;
   beforeAll(async () => {
@@ -53,6 +84,28 @@ describe.skipIf(program === undefined)("in Chromium", { timeout: PATIENCE_MS }, 
     // The trace has seen the page at work.
     expect(tasks.length).toBeGreaterThan(20);
     expect(tasks.filter((time) => time > LONGEST_TASK_MS)).toEqual([]);
+    await page.close();
+  });
+
+  it.each([
+    ["train", async (page: Page) => begins(page, "#stop:not([disabled])")],
+    ["depth", async (page: Page) => changes(page, "[name=seed]", "7")],
+    ["dream", async (page: Page) => changes(page, "[name=seed]", "7")],
+    ["faces", async (page: Page) => changes(page, "#threshold", "44")],
+    ["draw", drawsALine],
+    ["inside", refusesAModel],
+    ["kernels", async (page: Page) => begins(page, "#start[disabled]")],
+  ] as const)("%s.html answers before a network has come", async (name, interact) => {
+    const asked: string[] = [];
+    const { page, problems } = await site.open(`${name}.html`, 1100, async (page) => {
+      // No answer, for as long as the page is open.
+      await page.route("**/*.safetensors", (route) => void asked.push(route.request().url()));
+    });
+    await page.waitForSelector("nav a[aria-current]");
+    expect(await page.locator("button:not([disabled]), input:not([disabled])").count()).toBeGreaterThan(0);
+    await interact(page);
+    expect(problems).toEqual([]);
+    expect(asked.every((url) => url.includes("/networks/"))).toBe(true);
     await page.close();
   });
 

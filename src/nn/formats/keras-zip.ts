@@ -5,7 +5,8 @@
 //   model.weights.h5  weights by place (io/keras-h5.ts)
 import { object, optional } from "valibot";
 import { decodeH5, encodeH5 } from "../../io/h5-files.js";
-import { anyObject, jsonText, parse, parsePythonJson, text } from "../../io/json.js";
+import { anyObject, parse, parsePythonJson, text } from "../../io/json.js";
+import { jsonText } from "../../io/json-text.js";
 import { type KerasPlace, type KerasWeights, treeOfPlaces, weightsOf } from "../../io/keras-h5.js";
 import { type FileSource, nameOf, readAll, writeAll } from "../../io/source.js";
 import { encodeZip, type ZipEntry, zipData, zipEntries } from "../../io/zip.js";

@@ -1,6 +1,7 @@
 // Models and trainings in safetensors files: weights under their names, optimizer slots and callbacks' tensors beside
 // them, everything else as JSON in the metadata. A checkpoint is a model file, too.
-import { anyObject, jsonText, parse } from "../../io/json.js";
+import { anyObject, parse } from "../../io/json.js";
+import { jsonText } from "../../io/json-text.js";
 import { type DeferredTensor, encodeSafetensors, type StoredTensor } from "../../io/safetensors.js";
 import { readSafetensors, writeSafetensors } from "../../io/safetensors-file.js";
 import { type FileSource, nameOf } from "../../io/source.js";

@@ -1,13 +1,6 @@
 // The layers of the library. Those that users define are beside them in what nn/layer.ts keeps by name.
 import { UsageError } from "../../tensor/errors.js";
-import {
-  type CallableLayer,
-  definedClasses,
-  type LayerClass,
-  type LayerConfig,
-  layerClassOf,
-  reserveNames,
-} from "../layer.js";
+import { type CallableLayer, definedClasses, type LayerClass, type LayerConfig, layerClassOf } from "../layer.js";
 import { ELU, LeakyReLU, PReLU, ReLU, Softmax } from "./advanced-activations.js";
 import { MultiHeadAttention } from "./attention.js";
 import { BatchNormalization } from "./batch-norm.js";
@@ -51,7 +44,6 @@ export const layerClasses: readonly LayerClass<any>[] = [
   ...[Flatten, Reshape, Permute, RepeatVector],
   ...[Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax],
 ];
-reserveNames(layerClasses);
 
 /** All classes that there are: the library's, then those that users defined. */
 export const allClasses = () => [...layerClasses, ...definedClasses().filter((each) => !layerClasses.includes(each))];

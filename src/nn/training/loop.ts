@@ -10,19 +10,12 @@ import type { FigureSums } from "../figures.js";
 import { appendEpoch, emptyHistory, type History } from "../history.js";
 import { LossScaler, lossScalingRules } from "../loss-scaling.js";
 import type { Model } from "../model.js";
-import { type ModelFile, readModelFile } from "../model-file.js";
+import type { ModelFile } from "../model-file.js";
 import { type Objective, objectiveOf } from "../objective.js";
 import type { Optimizer } from "../optimizers.js";
 import type { OutputBatchFigures } from "../output-figures.js";
-import {
-  restoreTraining,
-  saveTraining,
-  slotsOf,
-  type TrainingParts,
-  type TrainingSettings,
-  trainingOf,
-} from "../resume.js";
 import { type LabelledBatch, type LabelledData, SampleSet } from "../samples.js";
+import { slotsOf, type TrainingParts, type TrainingSettings } from "../training-parts.js";
 import { checkpointRules, type FitOptions, fitRules } from "./options.js";
 import { type Run, StepPipeline } from "./pipeline.js";
 import { reserve } from "./reserve.js";
@@ -341,13 +334,16 @@ class Training {
       ...(outputSums.length > 0 && { outputSums }),
       ...(stopReason !== undefined && { stopReason }),
     };
+    const { saveTraining } = await import("../resume.js");
     await saveTraining(checkpoint.path, this.parts, { ...this.settings, ...position }, checkpoint.notes);
     this.savedStep = this.optimizer.steps;
   }
 
   /** Goes on where a checkpoint was written. */
   private async resume(source: string | ModelFile): Promise<void> {
-    const file = typeof source === "string" ? await readModelFile(source) : source;
+    // Files and their checks come when they are needed.
+    const { restoreTraining, trainingOf } = await import("../resume.js");
+    const file = typeof source === "string" ? await (await import("../model-file.js")).readModelFile(source) : source;
     const state = trainingOf(file);
     this.pipeline.seed = this.options.seed ?? state.seed;
     restoreTraining(file, this.parts, this.settings);

@@ -10,10 +10,10 @@ import { isPromise } from "../batches.js";
 import { StepTimer } from "../history.js";
 import type { Objective, StepBatch } from "../objective.js";
 import { OutputFigures } from "../output-figures.js";
-import { slotsOf, type TrainingParts } from "../resume.js";
 import type { StepValues } from "../samples.js";
 import { Snapshot } from "../snapshot.js";
 import { trainStep } from "../train-step.js";
+import { slotsOf, type TrainingParts } from "../training-parts.js";
 import type { FitOptions } from "./options.js";
 import type { Change, StepSource } from "./step-source.js";
 

@@ -2,8 +2,8 @@
 import { scope } from "../../tensor/scope.js";
 import { empty, type Tensor, tensor } from "../../tensor/tensor.js";
 import { findNonFinite, nonFiniteState } from "../diagnose.js";
-import { slotsOf } from "../resume.js";
 import { Snapshot } from "../snapshot.js";
+import { slotsOf } from "../training-parts.js";
 import type { Run, StepPipeline } from "./pipeline.js";
 
 /** A step of a run whose loss is not finite. */

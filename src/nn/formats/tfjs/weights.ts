@@ -6,7 +6,8 @@
 // in one shard and end in the next. Numbers are little-endian. Quantised weights are q scale + min with whole q, or
 // halves.
 import { array, exactOptional, looseObject, nullish, optional, pipe, check as require } from "valibot";
-import { anyNumber, count, jsonText, parse, ruled, text } from "../../../io/json.js";
+import { anyNumber, count, parse, ruled, text } from "../../../io/json.js";
+import { jsonText } from "../../../io/json-text.js";
 import { halfToNumber, type StoredTensor } from "../../../io/safetensors.js";
 import { type FileSource, nameOf, readBeside } from "../../../io/source.js";
 import { DataError } from "../../../tensor/errors.js";
