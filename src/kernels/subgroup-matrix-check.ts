@@ -1,6 +1,6 @@
 // What a device of mixed precision must prove before it is handed out. Every tile on matrix units, with every way its
 // operands are staged, is checked against the float64 reference. The extension is experimental, and drivers have had
-// float16 wrong before. autograd/ops/matmul.ts hands it to openDevice.
+// float16 wrong before. mixed-check.ts hands it to openDevice.
 import { CpuDevice } from "../tensor/cpu.js";
 import type { Device } from "../tensor/device.js";
 import { DeviceError } from "../tensor/errors.js";

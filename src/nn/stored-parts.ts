@@ -1,5 +1,5 @@
-// From a stored configuration to what a model's shape is made of. Apart from model-shape.ts, since this knows every class
-// of the library's layers: the bundle of a program that loads no model has those alone that it calls.
+// From a stored configuration to what a model's shape is made of. Apart from model-shape.ts, since this knows every
+// class of the library's layers: the bundle of a program that loads no model has those alone that it calls.
 import { UsageError } from "../tensor/errors.js";
 import { array, check, checkOptions, integer, object, type Rules, string } from "../tensor/options.js";
 import { applyLayer, type GraphNode, input } from "./graph.js";

@@ -7,16 +7,14 @@ import {
 } from "../../kernels/activation.js";
 import { matmulKernel } from "../../kernels/matmul.js";
 import type { Spec } from "../../tensor/dtype.js";
+// Devices of mixed precision are checked by it as they are opened.
+import "../../kernels/mixed-check.js";
 import { ShapeError } from "../../tensor/errors.js";
 import { boolean, checkOptions, type Rules } from "../../tensor/options.js";
 import { broadcastShapes, formatShape, sizeOf } from "../../tensor/shape.js";
 import { requireTensor, run, runMany, type Tensor, tensorRule } from "../../tensor/tensor.js";
-import { provideMixedCheck } from "../../webgpu/open.js";
 import { record } from "../tape.js";
 import { sumTo, throughActivation } from "./elementwise-rows.js";
-
-// Comes with the first device of mixed precision.
-provideMixedCheck(async (device) => (await import("../../kernels/subgroup-matrix-check.js")).checkMixed(device));
 
 export interface MatmulOptions {
   /** a is stored as [..., K, M]. */
