@@ -26,6 +26,12 @@ export interface ContenderReport {
   readonly ratio?: number;
 }
 
+/** Variables that have a library use kernels of an older processor, as some distributions and images set them. */
+const OLDER_KERNELS = [
+  ...["ATEN_CPU_CAPABILITY", "DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS"],
+  ...["MKL_DEBUG_CPU_TYPE", "OPENBLAS_CORETYPE"],
+];
+
 /** A contender's process; it ends when this one does, whose end closes its standard input. */
 export class ContenderProcess {
   private readonly child: ChildProcessWithoutNullStreams;
@@ -39,12 +45,13 @@ export class ContenderProcess {
   constructor(
     command: readonly string[],
     folder: string,
-    given: { readonly cwd: string; readonly threads: number | undefined; readonly patience?: number },
+    options: { readonly cwd: string; readonly threads: number | undefined; readonly patience?: number },
   ) {
-    const { cwd, threads, patience = PATIENCE } = given;
+    const { cwd, threads, patience = PATIENCE } = options;
     this.patience = patience;
     const [program, script, ...rest] = command;
-    const env = { ...(threads !== undefined && { LP_NUM_THREADS: String(threads) }), ...process.env };
+    const inherited = Object.entries(process.env).filter(([name]) => !OLDER_KERNELS.includes(name));
+    const env = { ...(threads !== undefined && { LP_NUM_THREADS: String(threads) }), ...Object.fromEntries(inherited) };
     this.child = spawn(program!, [script!, folder, ...rest], { cwd, env });
     this.child.stderr.on("data", (text) => {
       this.errors = (this.errors + text).slice(-4000);

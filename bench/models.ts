@@ -23,11 +23,10 @@ import {
   trainedWeights,
   writeModelTask,
 } from "./models-task.js";
-import { installPeers, peers } from "./peers-folder.js";
+import { installPeers, peers, python } from "./peers-folder.js";
 import type { Memory } from "./protocol.js";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
-const python = process.env["KILOGRAD_PYTHON"] ?? "python3";
 
 const OURS = "Kilograd, WebGPU";
 const commands: Readonly<Record<string, readonly string[]>> = {

@@ -6,6 +6,9 @@ import { fileURLToPath } from "node:url";
 
 export const peers = fileURLToPath(new URL("../../bench/peers", import.meta.url));
 
+/** A Python, which takes part where it has PyTorch. */
+export const python = process.env["KILOGRAD_PYTHON"] ?? "python3";
+
 /** Installs the libraries that contenders need, where they are not what the lock file says. */
 export function installPeers(names: readonly string[]): void {
   if (!names.some((name) => /^(jax-js|tfjs|ONNX)/.test(name))) return;

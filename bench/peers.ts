@@ -1,8 +1,8 @@
 // `npm run bench:peers`: the same models, weights and batches through other libraries, on the same WebGPU adapter and
 // on their CPU backends. Every contender is a process of its own. Before anything is timed it takes some steps from the
 // same beginning, and what they lead to must be what ours lead to. Then all take turns, round after round. Dropout is
-// left out for everybody, because its random numbers differ. PyTorch takes part where the `python3` in the path
-// has it, beside a GPU through CUDA, too.
+// left out for everybody, because its random numbers differ. PyTorch takes part where the Python of
+// KILOGRAD_PYTHON, or `python3` in the path, has it, beside a GPU through CUDA, too.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -13,7 +13,7 @@ import { temporaryFolder } from "./cleanup.js";
 import { ContenderProcess, type ContenderReport, relativeDistance } from "./contender-process.js";
 import { median, parseOptions, resultsFile, tableLine, withDevice } from "./harness.js";
 import { packed } from "./packed.js";
-import { installPeers, peers } from "./peers-folder.js";
+import { installPeers, peers, python } from "./peers-folder.js";
 import {
   hasTinyDispatches,
   makeTask,
@@ -36,12 +36,12 @@ const commands: Readonly<Record<string, readonly string[]>> = {
   "jax-js, Wasm": [process.execPath, join(peers, "jax.mjs"), "wasm"],
   [WASM]: [process.execPath, join(peers, "tfjs.mjs"), "wasm"],
   [INSTEAD]: [process.execPath, join(peers, "tfjs.mjs"), "cpu"],
-  "PyTorch, CPU": ["python3", join(peers, "pytorch.py")],
+  "PyTorch, CPU": [python, join(peers, "pytorch.py")],
 };
 /** Beside a GPU's adapter. */
 const gpuCommands: typeof commands = {
-  "PyTorch, CUDA": ["python3", join(peers, "pytorch.py"), "cuda"],
-  "PyTorch, CUDA with TF32": ["python3", join(peers, "pytorch.py"), "cuda", "tf32"],
+  "PyTorch, CUDA": [python, join(peers, "pytorch.py"), "cuda"],
+  "PyTorch, CUDA with TF32": [python, join(peers, "pytorch.py"), "cuda", "tf32"],
 };
 
 /** Rounds; who needs more than SLOW_MS in all has the least number of turns. */
