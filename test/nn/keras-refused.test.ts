@@ -21,7 +21,7 @@ const READ = `
   .split(/\s+/);
 
 const docs = readFileSync("docs/formats.md", "utf8");
-const passage = /these are refused by name:\n([^]*?)\n`nn\.defineLayer`/.exec(docs)![1]!;
+const passage = /these are refused by name:\n([\s\S]*?)\n`nn\.defineLayer`/.exec(docs)![1]!;
 const refused = [...passage.matchAll(/`(\w+)`/g)].map(([, name]) => name!);
 
 const read = (className: string) =>
