@@ -39,8 +39,8 @@ export const shape = pipe(
  * `value`, if it is as the schema says.
  * @param owner begins the message: the file, and what of it
  * @throws DataError naming the field, what it must be and what it is
- * @example parse(object({ epoch: count }), JSON.parse(text), "run.json") // "run.json: epoch must be a whole number
- * from 0, is -1"
+ * @example
+ * parse(object({ epoch: count }), JSON.parse(text), "run.json") // or throws "run.json: epoch must be ..."
  */
 export function parse<S extends GenericSchema>(schema: S, value: unknown, owner: string): InferOutput<S> {
   const result = safeParse(schema, value, { abortEarly: true });

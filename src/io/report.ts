@@ -253,7 +253,8 @@ function contentOf(build: (section: Section) => void): readonly Markup[] {
  * @example
  * const report = new Report({ title: "small-cnn on MNIST", subtitle: "5 epochs, Adam" });
  * report.figures([{ label: "Test accuracy", value: "98.9 %", note: "reference 98.79 %", tone: "good" }]);
- * report.section("Training", (section) => section.text("...").chart(lineChart({ ... }), "Loss per epoch"));
+ * const chart = lineChart({ series: [{ name: "loss", y: [0.31, 0.12, 0.08] }] });
+ * report.section("Training", (section) => section.text("The loss falls.").chart(chart, "Loss per epoch"));
  * await writeFileAtomic("report.html", report.html());
  */
 export class Report {

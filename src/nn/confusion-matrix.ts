@@ -36,7 +36,7 @@ const rules: Rules<ConfusionMatrixOptions> = {
  * targets are NaN, which name no class
  * @example
  * const counts = await nn.confusionMatrix(model, test);
- * report.section("Mistakes").chart(io.confusionMatrix({ labels: test.classNames, counts }));
+ * report.section("Mistakes", (section) => section.chart(io.confusionMatrix({ labels: test.classNames, counts })));
  */
 export async function confusionMatrix(
   model: Model,

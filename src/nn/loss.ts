@@ -30,7 +30,7 @@ export interface Loss {
 export interface LossWithOptions<Options> extends Loss {
   /**
    * The loss with these options.
-   * @example model.fit(data, { loss: loss.crossEntropy.with({ labelSmoothing: 0.1 }), optimizer })
+   * @example await model.fit(train, { loss: loss.crossEntropy.with({ labelSmoothing: 0.1 }), optimizer })
    */
   readonly with: (options: Options) => Loss;
 }

@@ -98,7 +98,11 @@ export function choice(values: readonly unknown[], options: ParameterOptions = {
   return made;
 }
 
-/** A number from `from` to `to`. @example uniform(0, 0.5) @throws UsageError unless from < to */
+/**
+ * A number from `from` to `to`.
+ * @example uniform(0, 0.5)
+ * @throws UsageError unless from < to
+ */
 export function uniform(from: number, to: number, options: ParameterOptions = {}): Uniform {
   const { when } = checkOptions("uniform", options, parameterRules);
   const made: Uniform = { kind: "uniform", from, to, ...(when && { when }) };
@@ -118,7 +122,11 @@ export function logUniform(from: number, to: number, options: ParameterOptions =
   return made;
 }
 
-/** A whole number from `from` to `to`. @example int(16, 256, { log: true }) @throws UsageError unless from <= to */
+/**
+ * A whole number from `from` to `to`.
+ * @example int(16, 256, { log: true })
+ * @throws UsageError unless from <= to
+ */
 export function int(from: number, to: number, options: IntOptions = {}): Int {
   const { when, log } = checkOptions("int", options, intRules);
   const made: Int = { kind: "int", from, to, ...(log && { log }), ...(when && { when }) };

@@ -30,7 +30,9 @@ const adversaryRules: Rules<AdversaryOptions> = {
 /**
  * For `FitOptions.perturb`: inputs [N, ...inputShape] in [0, 1] with class ids as targets are attacked before a step.
  * @throws UsageError for options out of range
- * @example model.fit(train, { perturb: adversary({ attack: attacks.pgd({ norm: "l2", epsilon: 1, steps: 4 }) }), ... })
+ * @example
+ * const perturb = adversary({ attack: attacks.pgd({ norm: "l2", epsilon: 1, steps: 4 }) });
+ * await model.fit(train, { loss: loss.crossEntropy, optimizer, perturb });
  */
 export function adversary(options: AdversaryOptions): Perturb {
   const { attack, cleanShare = 0, warmupSteps = 0 } = checkOptions("adversary", options, adversaryRules, ["attack"]);
