@@ -12,11 +12,14 @@ Object.assign(process.env, await adapterVariables());
  */
 const shared = ["test/autograd/*.test.ts", "test/nn/*.test.ts", "test/kernels/*.test.ts"];
 
-/** `npm test -- --quick`: files that open no device and start no program, and every operation on the adapter once. */
+/**
+ * `npm test -- --quick`: files that open no device and start no program, browser or store, and every operation on the
+ * adapter once.
+ */
 function quickFiles(): string[] {
-  const usesAdapter = /spawn|support\.js|small\.js|tiny\.js|run\.js|openDevice|dist\//;
+  const usesMore = /spawn|support\.js|small\.js|tiny\.js|run\.js|openDevice|dist\/|chromium|redis|recipes\.js/i;
   const files = readdirSync("test", { recursive: true, encoding: "utf8" }).map((path) => `test/${path}`);
-  const alone = files.filter((path) => path.endsWith(".test.ts") && !usesAdapter.test(readFileSync(path, "utf8")));
+  const alone = files.filter((path) => path.endsWith(".test.ts") && !usesMore.test(readFileSync(path, "utf8")));
   return [...alone, "test/autograd/parity.test.ts"];
 }
 
