@@ -68,17 +68,17 @@ function momentsAt(views: MomentViews<CpuView>, c: number) {
     : { mean: first.data[c]!, variance: second.data[c]! };
 }
 
-/** The same in WGSL, of a column, with the views to bind, and the names of the first and the last. */
-const momentsWgsl = (views: MomentViews<GpuView>) => {
+/** The same in WGSL, of a channel or column `at`; the views to bind, and the names of the first and the last. */
+const momentsWgsl = (views: MomentViews<GpuView>, at = "column", count = "u.columns") => {
   const [first, second] = views;
   return second === undefined
     ? {
         ...{ views: { moments: first }, first: "moments", last: "moments" },
-        ...{ mean: "moments[column]", variance: "moments[u.columns + column]" },
+        ...{ mean: `moments[${at}]`, variance: `moments[${count} + ${at}]` },
       }
     : {
         ...{ views: { mean: first, variance: second }, first: "mean", last: "variance" },
-        ...{ mean: "mean[column]", variance: "variance[column]" },
+        ...{ mean: `mean[${at}]`, variance: `variance[${at}]` },
       };
 };
 
@@ -482,7 +482,7 @@ export const batchNormSumsKernel = defineKernel<BatchNormActivationParams & { re
       totals: (total) => `${total("product", "products[k * u.channels + i]")}
     ${total("sum", "gradients[k * u.channels + i]")}`,
       store: /* wgsl */ `
-    dgamma[i] = product / sqrt(${running ? "variance[i]" : "moments[u.channels + i]"} + u.epsilon);
+    dgamma[i] = product / sqrt(${momentsWgsl(given, "i", "u.channels").variance} + u.epsilon);
     dbeta[i] = sum;`,
     });
   },

@@ -3,7 +3,7 @@ import { UsageError } from "../tensor/errors.js";
 import { defineLayer as define, type LayerClass, type LayerDefinition, type LayerOptions } from "./layer.js";
 
 /** Names of the library's own classes, those of layers/registry.ts, which most programs need not load. */
-export const libraryNames: ReadonlySet<string> = new Set(
+export const reservedNames: ReadonlySet<string> = new Set(
   (
     "Dense Conv2D Conv1D DepthwiseConv2D SeparableConv2D Conv2DTranspose Embedding MaxPooling1D MaxPooling2D " +
     "AveragePooling1D AveragePooling2D GlobalMaxPooling1D GlobalMaxPooling2D GlobalAveragePooling1D " +
@@ -34,7 +34,7 @@ export function defineLayer<Options extends LayerOptions = LayerOptions>(
   definition: LayerDefinition<Options>,
 ): LayerClass<Options> {
   const className = (definition as Partial<LayerDefinition<Options>> | undefined)?.className;
-  if (className !== undefined && libraryNames.has(className)) {
+  if (className !== undefined && reservedNames.has(className)) {
     throw new UsageError(`defineLayer: className must be one that Kilograd has no layer of, got "${className}"`);
   }
   return define(definition);

@@ -248,6 +248,7 @@ type AnyLayerClass = LayerClass<any>;
 
 /** Classes of layers by name: the library's, and what users define. */
 const classes = new Map<string, AnyLayerClass>();
+
 /** The class of a name, if there is one. */
 export const layerClassOf = (className: string): AnyLayerClass | undefined => classes.get(className);
 

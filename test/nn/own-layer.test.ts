@@ -2,7 +2,7 @@
 // summarised, in graphs, with Keras's words and without. Also, what their definitions get wrong.
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { libraryNames } from "../../src/nn/define-layer.js";
+import { reservedNames } from "../../src/nn/define-layer.js";
 import { layerClasses } from "../../src/nn/layers/registry.js";
 import {
   add,
@@ -264,7 +264,7 @@ test("the README names every layer, and its example of an own one runs", async (
 });
 
 test("no name of the library's layers is free", () => {
-  expect([...libraryNames]).toEqual(layerClasses.map(({ className }) => className));
+  expect([...reservedNames]).toEqual(layerClasses.map(({ className }) => className));
   const make = () => ({ config: {}, call: (x: Tensor) => x });
   expect(() => nn.defineLayer({ className: "Dense", make })).toThrow(/no layer of, got "Dense"/);
 });

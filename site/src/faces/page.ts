@@ -9,7 +9,6 @@ import type { FacesService } from "./service.js";
 const emotions = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"] as const;
 /** Longer side of what is looked at; a larger picture tells the networks nothing more. */
 const LONGEST = 640;
-const FACE_SIDE = 48;
 /** Milliseconds between two things that are read out. */
 const SAID_EVERY = 1500;
 
@@ -73,8 +72,9 @@ function show(frame: ImageBitmap, seen: Seen | undefined): void {
     context.strokeRect(x - away, y - away, width + 2 * away, height + 2 * away);
   }
   answer.textContent = `${words} The place is ${percent(seen.faceConfidence)} sure.`;
-  const side = { width: FACE_SIDE, height: FACE_SIDE, label: "the face that was found" };
-  const canvas = picture(seen.pixels, side, place.querySelector("canvas") ?? undefined);
+  const side = Math.sqrt(seen.pixels.length);
+  const options = { width: side, height: side, label: "the face that was found" };
+  const canvas = picture(seen.pixels, options, place.querySelector("canvas") ?? undefined);
   canvas.className = "seen";
   if (canvas.parentElement === null) place.append(canvas);
 }

@@ -5,7 +5,7 @@ import { FaceFinder, FaceFollower } from "../../../src/experiments/lib/faces/fac
 import { FACE_SIDE, FaceClassifier, LEAST_CONFIDENCE } from "../../../src/experiments/lib/faces/faces.js";
 import type { nn } from "../../../src/index.js";
 
-export { FACE_SIDE, fer2013Classes as emotions, LEAST_CONFIDENCE };
+export { fer2013Classes as emotions, LEAST_CONFIDENCE };
 
 /** A face, and what it shows. */
 export interface Seen {

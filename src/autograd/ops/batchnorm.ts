@@ -101,22 +101,26 @@ export function batchNorm(x: Tensor, options: BatchNormOptions): Tensor {
     ...(gamma === undefined ? [] : [ofGamma]),
     ...(beta === undefined ? [] : [ofBeta]),
   ];
+  /** What `saved` has behind x: mean and variance or both in one, gamma and beta where there are any, y. */
+  const parts = (saved: readonly Tensor[]) => ({
+    statistics: saved.slice(0, moments.length),
+    scales: saved.slice(moments.length, moments.length + given.length),
+    result: saved[moments.length + given.length],
+  });
   record(y, {
     op: "batchNorm",
     inputs: [x, ...given],
     saved: [x, ...moments, ...given, ...(linear ? [] : [y])],
     backward: (dy, [input, ...rest]) => {
-      const [first, second] = rest;
-      const [m, scales] = training ? [[first!], rest.slice(1)] : [[first!, second!], rest.slice(2)];
-      const ofChannel = scales.slice(0, given.length);
+      const { statistics, scales, result } = parts(rest);
       // With running statistics, dz is a pass of its own, and beta plays no part.
-      const dz = linear || training ? dy : run(activationGradientKernel, [dy, scales.at(-1)!], dy, { activation });
+      const dz = linear || training ? dy : run(activationGradientKernel, [dy, result!], dy, { activation });
       const own = training ? params : { ...params, activation: "linear" as const };
       let sums: Tensor[] | undefined;
       // Both of [dgamma, dbeta], once, when the first of the gradients asks.
       const sum = (index: 0 | 1): Tensor => {
         const spec = { shape: channels, dtype: "f32" } as const;
-        sums ??= runMany(batchNormSumsKernel, [dz, input!, ...m, ...ofChannel], [spec, spec], {
+        sums ??= runMany(batchNormSumsKernel, [dz, input!, ...statistics, ...scales], [spec, spec], {
           ...own,
           running: !training,
         });
@@ -125,23 +129,24 @@ export function batchNorm(x: Tensor, options: BatchNormOptions): Tensor {
       return [
         () =>
           training
-            ? run(batchNormGradientKernel, [dz, input!, ...m, sum(0), sum(1), ...ofChannel], dy, params)
-            : run(batchNormFrozenGradientKernel, [dz, second!, ...(gamma ? [ofChannel[0]!] : [])], dy, params),
+            ? run(batchNormGradientKernel, [dz, input!, ...statistics, sum(0), sum(1), ...scales], dy, params)
+            : run(batchNormFrozenGradientKernel, [dz, statistics[1]!, ...(gamma ? [scales[0]!] : [])], dy, params),
         ...ofGiven(
           () => sum(0),
           () => sum(1),
         ),
       ];
     },
-    derivable: (dy, [input, first, second, ...rest]) => {
+    derivable: (dy, [input, ...rest]) => {
       // Statistics of the batch depend on x as well.
       const axes = input!.shape.map((_, axis) => axis).slice(0, -1);
       const rows = input!.size / channels[0]!;
-      const scales = training ? [second, ...rest] : rest;
+      const { statistics, scales, result } = parts(rest);
+      const [m, v] = statistics;
       const scale = gamma && scales[0];
-      const dz = throughActivation(activation, dy, scales[given.length]);
-      const centred = sub(input!, training ? meanOver(input!, axes) : first!);
-      const power = add(training ? meanOver(square(centred), axes) : second!, epsilon);
+      const dz = throughActivation(activation, dy, result);
+      const centred = sub(input!, training ? meanOver(input!, axes) : m!);
+      const power = add(training ? meanOver(square(centred), axes) : v!, epsilon);
       const s = reciprocal(sqrt(power));
       const normalized = mul(centred, s);
       const [dgamma, dbeta] = [sumOver(mul(dz, normalized), axes), sumOver(dz, axes)];

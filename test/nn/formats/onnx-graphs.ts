@@ -62,6 +62,21 @@ export const draft = ({
     ],
   },
 });
+/** A token is put before [N, 2, width]: what is repeated grows with the batch. */
+export const withToken = (width: number): Described => ({
+  inputs: { x: ["N", 2, width] },
+  nodes: [
+    node("Shape", ["x"], "shape"),
+    node("Gather", ["shape", "zero"], "n"),
+    node("Concat", ["n", "rest"], "size", { axis: 0 }),
+    node("Expand", ["token", "size"], "tokens"),
+    node("Concat", ["tokens", "x"], "y", { axis: 1 }),
+  ],
+  weights: { token: [1, 1, width] },
+  ints: { zero: [0], rest: [1, width] },
+  outputs: ["y"],
+});
+
 export const file = (described: Described) => encodeOnnx(draft(described));
 
 type Value = number | string | readonly number[];

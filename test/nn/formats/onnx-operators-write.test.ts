@@ -12,7 +12,7 @@ import { sizeOf } from "../../../src/tensor/shape.js";
 import { tensor } from "../../../src/tensor/tensor.js";
 import { needsPython, runPython } from "../../python.js";
 import { cpu, expectEachClose } from "../../support.js";
-import { type Described, draft, file, node, numbersFor } from "./onnx-graphs.js";
+import { type Described, draft, file, node, numbersFor, withToken } from "./onnx-graphs.js";
 import { known, modelOfCase } from "./onnx-node-cases.js";
 
 const load = (bytes: Uint8Array, messages: string[] = []) =>
@@ -101,19 +101,7 @@ const old: Readonly<Record<string, Described>> = {
     weights: {},
     ...{ outputs: ["y"], opset: 10 },
   },
-  "sizes that follow from the batch": {
-    inputs: { x: ["N", 2, 6] },
-    nodes: [
-      node("Shape", ["x"], "shape"),
-      node("Gather", ["shape", "zero"], "n"),
-      node("Concat", ["n", "rest"], "size", { axis: 0 }),
-      node("Expand", ["token", "size"], "tokens"),
-      node("Concat", ["tokens", "x"], "y", { axis: 1 }),
-    ],
-    weights: { token: [1, 1, 6] },
-    ints: { zero: [0], rest: [1, 6] },
-    outputs: ["y"],
-  },
+  "sizes that follow from the batch": withToken(6),
   "indices between layers": {
     inputs: { x: ["N", 5] },
     nodes: [

@@ -13,7 +13,7 @@ import { adam } from "../../../src/nn/optimizers.js";
 import { DataError } from "../../../src/tensor/errors.js";
 import { type Tensor, tensor } from "../../../src/tensor/tensor.js";
 import { cpu, describeProfiles, expectEachClose } from "../../support.js";
-import { type Described, type Dim, draft, file, node, numbersFor } from "./onnx-graphs.js";
+import { type Described, type Dim, draft, file, node, numbersFor, withToken } from "./onnx-graphs.js";
 import { onnxCases } from "./onnx-models.js";
 
 /** As PyTorch writes a residual network: images are [N, 3, 8, 8]. */
@@ -133,22 +133,7 @@ describe("what models are made of", () => {
   });
 
   test("what grows with the batch is computed anew for each", async () => {
-    const model = await nn.loadModel(
-      file({
-        inputs: { x: ["N", 2, 4] },
-        nodes: [
-          node("Shape", ["x"], "shape"),
-          node("Gather", ["shape", "zero"], "n"),
-          node("Concat", ["n", "rest"], "size", { axis: 0 }),
-          node("Expand", ["token", "size"], "tokens"),
-          node("Concat", ["tokens", "x"], "y", { axis: 1 }),
-        ],
-        weights: { token: [1, 1, 4] },
-        ints: { zero: [0], rest: [1, 4] },
-        outputs: ["y"],
-      }),
-      quiet,
-    );
+    const model = await nn.loadModel(file(withToken(4)), quiet);
     expect(model.weights().map(({ tensor: t }) => [...t.shape])).toEqual([[1, 1, 4]]);
     for (const count of [1, 3]) {
       const x = tensor(cpu, numbersFor("x", [count, 2, 4]), { shape: [count, 2, 4] });

@@ -1,7 +1,7 @@
 // Models as ONNX files that ONNX Runtime takes: float32, weights inside, opset 18 of IR version 8, or newer ones where
-// operators that came from a file need them. Inputs and outputs
-// have Kilograd's shapes and names: images are [N, height, width, channels], as in what Keras and tf2onnx export. The
-// batch is the symbolic size "N". What a training needs, such as optimizers, initialisers and dropout, is left out.
+// operators that came from a file need them. Inputs and outputs have Kilograd's shapes and names: images are [N,
+// height, width, channels], as in what Keras and tf2onnx export. The batch is the symbolic size "N". What a training
+// needs, such as optimizers, initialisers and dropout, is left out.
 import { writeAll } from "../../../io/source.js";
 import { VERSION } from "../../../io/version.js";
 import { UsageError } from "../../../tensor/errors.js";
