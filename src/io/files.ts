@@ -66,18 +66,26 @@ const host = createHash("sha256").update(hostname()).digest("hex").slice(0, 8);
 export const temporaryFor = (path: string): string =>
   join(dirname(path), `.${basename(path)}.${host}.${process.pid}.${randomBytes(4).toString("hex")}.tmp`);
 
+/** The name of the file that a process of this machine was writing when it was killed; undefined for other entries. */
+export function leftoverOf(entry: string): string | undefined {
+  const [, name, of, pid] = /^\.(.+)\.([0-9a-f]{8})\.(\d+)\.[0-9a-f]{8}\.tmp$/s.exec(entry) ?? [];
+  return of === host && !isAlive(Number(pid)) ? name : undefined;
+}
+
 /**
  * Removes temporary files of this path whose processes on this machine were killed. Others' stay: nobody here can tell.
  */
 export async function removeLeftovers(path: string): Promise<void> {
-  const prefix = `.${basename(path)}.${host}.`;
   const entries = await readdir(dirname(path)).catch(() => []); // A missing folder is reported by the writing.
   for (const entry of entries) {
-    const pid = entry.startsWith(prefix)
-      ? /^(\d+)\.[0-9a-f]{8}\.tmp$/.exec(entry.slice(prefix.length))?.[1]
-      : undefined;
-    if (pid !== undefined && !isAlive(Number(pid))) await rm(join(dirname(path), entry), { force: true });
+    if (leftoverOf(entry) === basename(path)) await rm(join(dirname(path), entry), { force: true });
   }
+}
+
+/** Removes a file, if it is there, and what killed processes left of it. */
+export async function removeFile(path: string): Promise<void> {
+  await rm(path, { force: true });
+  await removeLeftovers(path);
 }
 
 async function refusable<T>(path: string, call: () => Promise<T>): Promise<T> {

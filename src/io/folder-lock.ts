@@ -1,9 +1,10 @@
 // One process at a time writes into an output folder: a file in it names the process. The lock of one that is gone is
 // taken over.
-import { readFileSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { link, open, rename, rm } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
+import { beginOf, isAlive } from "../runtime/node-processes.js";
 import { KilogradError, UsageError } from "../tensor/errors.js";
 import { prepareOutputFolder, readTextIfAny, removeLeftovers, temporaryFor } from "./files.js";
 
@@ -19,24 +20,9 @@ interface Holder {
   readonly begun?: string;
 }
 
-/** Ticks since the machine's start at which a process began (proc(5), field 22); undefined where there is no /proc. */
-function beginOf(pid: number): string | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-    // The second field is a name in parentheses, which may hold anything.
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
-  } catch {
-    return undefined; // Another system, or no such process: that is asked for otherwise.
-  }
-}
-
-function isAlive({ pid, host, begun }: Holder): boolean {
+function holds({ pid, host, begun }: Holder): boolean {
   if (host !== hostname()) return true; // Nobody here can tell.
-  try {
-    process.kill(pid, 0);
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
+  if (!isAlive(pid)) return false;
   const now = beginOf(pid);
   return begun === undefined || now === undefined || now === begun;
 }
@@ -64,7 +50,7 @@ function refuse(folder: string, { pid, host }: Holder): never {
 export async function refuseLocked(folder: string): Promise<void> {
   const path = join(folder, LOCK);
   const holder = holderIn((await readTextIfAny(path)) ?? "");
-  if (holder !== undefined && isAlive(holder)) refuse(folder, holder);
+  if (holder !== undefined && holds(holder)) refuse(folder, holder);
 }
 
 /** Locks released when the process ends without ceremony, as by a second Ctrl-C. */
@@ -94,7 +80,7 @@ export async function lockFolder(folder: string): Promise<() => Promise<void>> {
     const found = await readTextIfAny(path);
     if (found === undefined) continue; // Released just now.
     const holder = holderIn(found);
-    if (holder !== undefined && isAlive(holder)) refuse(folder, holder);
+    if (holder !== undefined && holds(holder)) refuse(folder, holder);
     await takeAway(path, found);
   }
   throw new KilogradError("LOCK", `out folder: ${folder} cannot be locked: others take ${LOCK} away; try again`);

@@ -1,7 +1,7 @@
 // Checkpoints of trials in a folder: one file each, written whole or not at all.
-import { mkdir, rm } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { readOpened, writeFileAtomic } from "../io/files.js";
+import { readOpened, removeFile, writeFileAtomic } from "../io/files.js";
 import { DataError } from "../tensor/errors.js";
 import type { CheckpointStore } from "./executor.js";
 
@@ -21,6 +21,6 @@ export function folderStore(folder: string): CheckpointStore {
       }
       return await readOpened(join(folder, reference), ({ size, read }) => read(new Uint8Array(size), 0));
     },
-    remove: (number) => rm(join(folder, nameOf(number)), { force: true }),
+    remove: (number) => removeFile(join(folder, nameOf(number))),
   };
 }

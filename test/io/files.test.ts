@@ -1,11 +1,15 @@
 // Atomic writing, out folders and JSON.
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { prepareOutputFolder, temporaryFor, writeFileAtomic, writeJson } from "../../src/io/files.js";
+import { prepareOutputFolder, removeFile, temporaryFor, writeFileAtomic, writeJson } from "../../src/io/files.js";
 import { toJson } from "../../src/io/json.js";
+import { beginOf, isAlive } from "../../src/runtime/node-processes.js";
+import { folderStore } from "../../src/sweeps/checkpoints.js";
+import { openStore } from "../../src/sweeps/queue/stores.js";
 import { KilogradError, UsageError } from "../../src/tensor/errors.js";
 
 let folder: string;
@@ -74,6 +78,56 @@ describe("writeFileAtomic", () => {
     await mkdir(join(folder, "taken"));
     await refused(join(folder, "taken"));
     expect((await readdir(folder)).filter((name) => name.endsWith(".tmp"))).toEqual([]);
+  });
+});
+
+describe("files that end", () => {
+  const left = (path: string) => {
+    const { pid } = spawnSync(process.execPath, ["--eval", ""]); // It has ended.
+    return temporaryFor(path).replace(`.${process.pid}.`, `.${pid}.`);
+  };
+
+  test("take along what killed processes left of them, and nothing else", async () => {
+    const inside = await mkdtemp(join(folder, "ending-"));
+    const path = join(inside, "file");
+    const other = left(join(inside, "file2"));
+    for (const name of [path, left(path), other]) await writeFile(name, "");
+    await removeFile(path);
+    expect(await readdir(inside)).toEqual([basename(other)]);
+    await removeFile(path); // It need not be there.
+  });
+
+  test("checkpoints of trials do, in a folder and in the folder of a queue", async () => {
+    const inside = await mkdtemp(join(folder, "trials-"));
+    const checkpoints = folderStore(inside);
+    await checkpoints.write(3, new Uint8Array(1));
+    await writeFile(left(join(inside, "trial-3.checkpoint")), "");
+    await checkpoints.remove(3);
+    expect(await readdir(inside)).toEqual([]);
+    const store = await openStore(inside);
+    await store.put("of/trial-3-a", new Uint8Array(1));
+    await writeFile(left(join(inside, "of", "trial-3-b")), "");
+    await store.removeAll("of/trial-3-");
+    expect(await readdir(join(inside, "of"))).toEqual([]);
+  });
+});
+
+describe("isAlive", () => {
+  test.runIf(existsSync("/proc/self/stat"))("says no of a process that ended and that nobody waited for", async () => {
+    // The shell's child ends; the shell becomes a program that never asks for that.
+    const shell = spawn("sh", ["-c", "sleep 0 & echo $!; exec sleep 60"], { stdio: ["ignore", "pipe", "ignore"] });
+    try {
+      let said = "";
+      for await (const piece of shell.stdout.setEncoding("utf8")) if ((said += piece).includes("\n")) break;
+      const pid = Number(said);
+      while (isAlive(pid)) await new Promise((later) => setTimeout(later, 20));
+      expect(process.kill(pid, 0)).toBe(true); // The system still counts it.
+      expect(beginOf(pid)).toMatch(/^\d+$/);
+    } finally {
+      shell.kill("SIGKILL");
+    }
+    expect(isAlive(process.pid)).toBe(true);
+    expect(isAlive(0)).toBe(false);
   });
 });
 

@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { AwsClient } from "aws4fetch";
-import { prepareOutputFolder, readOpened, writeFileAtomic } from "../../io/files.js";
+import { leftoverOf, prepareOutputFolder, readOpened, writeFileAtomic } from "../../io/files.js";
 import { DataError, KilogradError, UsageError } from "../../tensor/errors.js";
 
 /** Bytes by keys of the form `sweep/name`. */
@@ -50,7 +50,7 @@ function folderBlobs(folder: string): BlobStore {
       const parent = join(folder, begin.slice(0, at));
       const entries = await readdir(parent).catch(() => []); // Nothing was ever kept there.
       for (const entry of entries) {
-        const key = begin.slice(0, at) + entry;
+        const key = begin.slice(0, at) + (leftoverOf(entry) ?? entry);
         if (key.startsWith(begin) && key !== except) await rm(join(parent, entry), { force: true });
       }
     },

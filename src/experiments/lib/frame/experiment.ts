@@ -2,9 +2,9 @@
 // interrupted. Time is told at the start and on the way, and results are written at the end. The experiments themselves
 // are the scripts in experiments/.
 import { existsSync } from "node:fs";
-import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { ImageDataset } from "../../../data/dataset.js";
+import { removeFile } from "../../../io/files.js";
 import type { KeyFigure, Report } from "../../../io/report.js";
 import type { Architecture } from "../../../nn/architecture.js";
 import { readModelFile, saveModel } from "../../../nn/checkpoint.js";
@@ -247,7 +247,7 @@ export class ExperimentRun<S extends Settings = Settings> {
       return await this.tracked(name, async (progress) => {
         const notes = await train(model, { progress, checkpoint, started: existsSync(checkpoint) });
         await saveModel(path, model, { notes });
-        await rm(checkpoint, { force: true });
+        await removeFile(checkpoint);
         return { model, notes };
       });
     } catch (error) {
