@@ -4,7 +4,7 @@ import { createReadStream, existsSync, statSync } from "node:fs";
 import { createServer } from "node:http";
 import { extname, join, normalize } from "node:path";
 import { parseArgs } from "node:util";
-import { build, runnerImport } from "vite";
+import { runnerImport } from "vite";
 
 const root = join(import.meta.dirname, "../site");
 const types = {
@@ -31,7 +31,7 @@ export async function serveSite(folder, port = 0) {
 
 /** Builds the pages into a folder, with the docs unless `docs` is false. */
 export async function buildSite({ outDir = join(root, "dist"), docs = true, reports } = {}) {
-  await build({ configFile: join(root, "vite.config.ts"), logLevel: "error", build: { outDir } });
+  await (await runnerImport(join(root, "build.ts"))).module.buildPages(outDir);
   if (!docs) return;
   const { module } = await runnerImport(join(root, "docs/render.ts"));
   await module.renderDocs(join(outDir, "docs"), { reports });

@@ -4,13 +4,15 @@ import type { Architecture } from "../nn/architecture.js";
 import type { GraphNode } from "../nn/graph.js";
 import { batchNorm } from "../nn/layers/batch-norm.js";
 import { conv2d } from "../nn/layers/conv2d.js";
-import { activation, dropout, reshape } from "../nn/layers/core.js";
+import { activation } from "../nn/layers/core.js";
 import { dense } from "../nn/layers/dense.js";
 import { depthwiseConv2d } from "../nn/layers/depthwise-conv2d.js";
+import { dropout } from "../nn/layers/dropout.js";
 import { add, multiply } from "../nn/layers/merging.js";
 import { zeroPadding2d } from "../nn/layers/padding.js";
 import { globalAvgPool2d } from "../nn/layers/pooling.js";
 import { normalization, rescaling } from "../nn/layers/preprocessing.js";
+import { reshape } from "../nn/layers/reshape.js";
 import { number } from "../tensor/options.js";
 import {
   type ApplicationOptions,

@@ -4,10 +4,12 @@ import type { GraphNode } from "../nn/graph.js";
 import { relu } from "../nn/layers/advanced-activations.js";
 import { batchNorm } from "../nn/layers/batch-norm.js";
 import { conv2d } from "../nn/layers/conv2d.js";
-import { activation, dropout, reshape } from "../nn/layers/core.js";
+import { activation } from "../nn/layers/core.js";
 import { depthwiseConv2d } from "../nn/layers/depthwise-conv2d.js";
+import { dropout } from "../nn/layers/dropout.js";
 import { zeroPadding2d } from "../nn/layers/padding.js";
 import { globalAvgPool2d } from "../nn/layers/pooling.js";
+import { reshape } from "../nn/layers/reshape.js";
 import { number } from "../tensor/options.js";
 import { type ApplicationOptions, alphaRule, applicationRules, between, completed } from "./parts.js";
 

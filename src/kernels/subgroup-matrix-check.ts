@@ -13,6 +13,8 @@ import type { WebGpuDevice } from "../webgpu/device.js";
 import { conv2dGeometry, inputShape, kernelShape, outputShape } from "./conv2d/geometry.js";
 import { conv2dInputGradientKernel, conv2dKernel, conv2dKernelGradientKernel } from "./conv2d.js";
 import { matmulKernel } from "./matmul.js";
+import { subgroupMatrixTiles } from "./subgroup-matrix-tile.js";
+import { provideMatrixTiles } from "./tile-choice.js";
 
 /** One kernel on given inputs. */
 interface Case<Params = never> {
@@ -141,8 +143,12 @@ export async function mixedErrors(device: WebGpuDevice): Promise<CaseError[]> {
   return errors;
 }
 
-/** @throws DeviceError with every case that fails and its figures */
+/**
+ * Gives products on matrix units their tiles, and checks them on a device.
+ * @throws DeviceError with every case that fails and its figures
+ */
 export async function checkMixed(device: WebGpuDevice): Promise<void> {
+  provideMatrixTiles(subgroupMatrixTiles);
   const failed = (await mixedErrors(device)).filter(({ error, tolerance }) => !(error <= tolerance));
   if (failed.length === 0) return;
   const figures = failed.map(

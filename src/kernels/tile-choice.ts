@@ -2,10 +2,10 @@
 // by a model of a large adapter, an H200, whose tiles were measured. It depends on nothing but sizes and the profile,
 // so equal products have equal bits.
 
-import type { TuningProfile } from "../webgpu/family.js";
+import { DeviceError } from "../tensor/errors.js";
+import type { MatrixUnits, TuningProfile } from "../webgpu/family.js";
 import { type Choice, tuned } from "../webgpu/tuning.js";
 import { registerTiles } from "./register-tile.js";
-import { subgroupMatrixTiles } from "./subgroup-matrix-tile.js";
 import type { Tile } from "./tiled-product.js";
 
 /** A product's size. */
@@ -35,6 +35,18 @@ export const TILES_FORM: Choice<"up to 64 x 128" | "up to 64 x 64" | "up to 32 x
   options: ["up to 64 x 128", "up to 64 x 64", "up to 32 x 32"],
 };
 
+/** Tiles on matrix units: their code comes with the first device of mixed precision. */
+let matrixTiles: ((units: MatrixUnits) => readonly Tile[]) | undefined;
+
+export function provideMatrixTiles(tiles: (units: MatrixUnits) => readonly Tile[]): void {
+  matrixTiles = tiles;
+}
+
+function onMatrices(units: MatrixUnits): readonly Tile[] {
+  if (matrixTiles !== undefined) return matrixTiles(units);
+  throw new DeviceError("LIMIT", "internal: a product on matrix units before its tiles were provided");
+}
+
 const MOST_SUMS = { "up to 64 x 128": 64 * 128, "up to 64 x 64": 64 * 64, "up to 32 x 32": 32 * 32 } as const;
 
 function tilesOf(profile: TuningProfile): readonly Tile[] {
@@ -43,7 +55,7 @@ function tilesOf(profile: TuningProfile): readonly Tile[] {
   const tiles =
     matrices === undefined
       ? registerTiles({ rolled: onProcessor }).filter(({ rows, columns }) => rows * columns <= most)
-      : subgroupMatrixTiles(matrices);
+      : onMatrices(matrices);
   return tiles.filter(({ workgroupBytes }) => workgroupBytes <= maxWorkgroupBytes);
 }
 

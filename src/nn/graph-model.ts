@@ -53,7 +53,6 @@ import { objectiveOf } from "./objective.js";
 import type { InputBatch, InputData, LabelledBatch, LabelledData } from "./samples.js";
 import { countParameters, formatSummary, type ParameterCount, summaryRows } from "./summary.js";
 import { type TrainStepOptions, trainStep, trainStepRules } from "./train-step.js";
-import { train } from "./training/loop.js";
 import type { FitOptions } from "./training/options.js";
 
 const callRules: Rules<CallOptions> = { training: boolean, step: anyOf(integer({ from: 0 }), callable) };
@@ -502,7 +501,9 @@ export class GraphModel implements Model {
     });
   }
 
-  fit(data: LabelledData | Batches<LabelledBatch>, options: FitOptions): Promise<History> {
+  async fit(data: LabelledData | Batches<LabelledBatch>, options: FitOptions): Promise<History> {
+    // A page that only predicts never loads it.
+    const { train } = await import("./training/loop.js");
     return train(this, data, options);
   }
 

@@ -101,7 +101,7 @@ export { type BatchNormOptions, batchNorm } from "./layers/batch-norm.js";
 export { type Conv1dOptions, conv1d } from "./layers/conv1d.js";
 export { type Conv2dOptions, conv2d } from "./layers/conv2d.js";
 export { type Conv2dTransposeOptions, conv2dTranspose } from "./layers/conv2d-transpose.js";
-export { activation, type DropoutOptions, dropout, flatten, permute, repeatVector, reshape } from "./layers/core.js";
+export { activation, flatten } from "./layers/core.js";
 export { type DenseOptions, dense, type KernelOptions } from "./layers/dense.js";
 export {
   type DepthwiseConv2dOptions,
@@ -109,6 +109,7 @@ export {
   type SeparableConv2dOptions,
   separableConv2d,
 } from "./layers/depthwise-conv2d.js";
+export { type DropoutOptions, dropout } from "./layers/dropout.js";
 export { type EmbeddingOptions, embedding } from "./layers/embedding.js";
 export { type GroupNormOptions, groupNorm, instanceNorm } from "./layers/group-norm.js";
 export { type LayerNormOptions, layerNorm } from "./layers/layer-norm.js";
@@ -158,6 +159,7 @@ export {
   type Pool2dOptions,
 } from "./layers/pooling.js";
 export { type NormalizationOptions, normalization, type RescalingOptions, rescaling } from "./layers/preprocessing.js";
+export { permute, repeatVector, reshape } from "./layers/reshape.js";
 export {
   type ResizingOptions,
   resizing,

@@ -131,11 +131,3 @@ export async function runOverNothing(device: GPUDevice, program: DriverProgram):
   await device.queue.onSubmittedWorkDone();
   for (const buffer of buffers) buffer.destroy();
 }
-
-/**
- * Whether a device gains from it: llvmpipe under lavapipe, with its cache on disk.
- * @param cacheDisabled what the variable MESA_SHADER_CACHE_DISABLE says
- */
-export function gainsFromCompilingAhead({ vendor, device, description }: GPUAdapterInfo, cacheDisabled = ""): boolean {
-  return !/^(1|true|yes|y)$/i.test(cacheDisabled) && /llvmpipe/i.test(`${vendor} ${device} ${description}`);
-}

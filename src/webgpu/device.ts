@@ -26,7 +26,7 @@ import { Queue } from "./queue.js";
 import { Readback } from "./readback.js";
 import { GpuStep } from "./recorded/step.js";
 import type { SharedGpu } from "./shared.js";
-import { DispatchTimer, type KernelTime } from "./timer.js";
+import type { DispatchTimer, KernelTime } from "./timer.js";
 
 /**
  * Elements of a tensor beyond which it is not placed beside others: a dispatch for it alone costs little in comparison.
@@ -313,6 +313,7 @@ export class WebGpuDevice extends Device {
       throw new DeviceError("LIMIT", "profile: this adapter has no timestamp queries");
     }
     await this.sync();
+    const { DispatchTimer } = await import("./timer.js");
     const timer = new DispatchTimer(this.gpu, each);
     this.queue.timer = timer;
     try {

@@ -1,5 +1,5 @@
 // Opening devices by name, the reference among them; how an adapter is found is in open.ts.
-import { CpuDevice } from "../tensor/cpu.js";
+import type { CpuDevice } from "../tensor/cpu.js";
 import type { Device } from "../tensor/device.js";
 import { DeviceError } from "../tensor/errors.js";
 import {
@@ -35,6 +35,9 @@ const openRules: Rules<OpenDeviceOptions> = {
   tinyDispatches: boolean,
 };
 
+/** Its code comes with the first one. */
+const reference = async () => new (await import("../tensor/cpu.js")).CpuDevice();
+
 /**
  * Opens a device.
  * - "webgpu": the system's adapter, with every limit and optional feature that the kernels use. Throws DeviceError
@@ -52,7 +55,7 @@ export async function openDevice(kind: DeviceKind, given: OpenDeviceOptions = {}
   const options = checkOptions("openDevice", given, openRules);
   switch (kind) {
     case "cpu":
-      return new CpuDevice();
+      return reference();
     case "webgpu":
       return openWebGpu(options);
     case "auto":
@@ -63,7 +66,7 @@ export async function openDevice(kind: DeviceKind, given: OpenDeviceOptions = {}
       } catch (error) {
         if (!(error instanceof DeviceError && error.code === "NO_ADAPTER")) throw error;
         options.onMessage?.(`device: cpu (float64 reference, slow), because ${error.message}`);
-        return new CpuDevice();
+        return reference();
       }
   }
 }

@@ -3,7 +3,6 @@ import { findRuntime, type GpuSource, type Runtime, wait } from "../runtime/runt
 import { sourceOf } from "../runtime/source.js";
 import type { Precision } from "../tensor/device.js";
 import { DeviceError, UsageError } from "../tensor/errors.js";
-import { CompileAhead, gainsFromCompilingAhead } from "./compile-ahead.js";
 import { WebGpuDevice } from "./device.js";
 import { checkPrecision, chooseProfile, isFamilyUnknown, MATRIX_FEATURES, MATRIX_TOGGLES } from "./family.js";
 import { giveBack, takeIdle } from "./shared.js";
@@ -88,6 +87,14 @@ function workersOf({ environment, machine }: Runtime, driver: Record<string, str
   if (machine === undefined) return undefined;
   const threads = Number(driver["LP_NUM_THREADS"] ?? environment("LP_NUM_THREADS") ?? machine.cores);
   return threads > 0 ? Math.min(threads, machine.cores) : undefined;
+}
+
+/**
+ * Whether a device gains from compiling ahead (compile-ahead.ts): llvmpipe under lavapipe, with its cache on disk.
+ * @param cacheDisabled what the variable MESA_SHADER_CACHE_DISABLE says
+ */
+export function gainsFromCompilingAhead({ vendor, device, description }: GPUAdapterInfo, cacheDisabled = ""): boolean {
+  return !/^(1|true|yes|y)$/i.test(cacheDisabled) && /llvmpipe/i.test(`${vendor} ${device} ${description}`);
 }
 
 /** See openDevice. */
@@ -191,8 +198,9 @@ async function open(options: OpenDeviceOptions, trial?: Choices): Promise<WebGpu
     if (again === null) throw new DeviceError("NO_ADAPTER", "the adapter is not there a second time");
     return { adapter: again, device: await deviceOf(again, descriptor) };
   };
+  const ahead = compilesAhead ? await import("./compile-ahead.js") : undefined;
   const device = new WebGpuDevice(shared.adapter, shared.gpu, tuning, {
-    compileAhead: compilesAhead ? new CompileAhead(openAnother, options.onMessage ?? (() => {})) : undefined,
+    compileAhead: ahead && new ahead.CompileAhead(openAnother, options.onMessage ?? (() => {})),
     reportsLater: !source.isOwn,
     shared,
     giveBack: () => giveBack(key, shared),

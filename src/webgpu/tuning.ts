@@ -5,16 +5,10 @@
 // (io/tuning-file.ts in Node, runtime/web-store.ts in browsers).
 import type { Device } from "../tensor/device.js";
 import { DeviceError, UsageError } from "../tensor/errors.js";
-import { scope } from "../tensor/scope.js";
 import type { KernelFamily, TuningProfile } from "./family.js";
 
 /** Raised by every change of a kernel that makes earlier measurements void. */
 const CODE_VERSION = 1;
-
-/**
- * An option is preferred to the default only when it is faster by this factor: timings of equal options differ, too.
- */
-const MARGIN = 1.1;
 
 /** A choice between forms of one kernel that compute the same up to rounding. */
 export interface Choice<Option extends string = string> {
@@ -140,10 +134,9 @@ async function settle(request: TuningRequest, from: TuningStore, machine: string
     if (valid && mode !== "force") found[tunable.name] = earlier;
     else if (mode !== "cached") {
       note(`tuning: measuring ${tunable.name} (${tunable.options.join(", ")})`);
-      found[tunable.name] = await measure(tunable, (option) => request.open({ [tunable.name]: option }), {
-        rounds: ROUNDS[tunable.profile],
-        roundMs: ROUND_MS[tunable.profile],
-      });
+      const { EFFORT, measure } = await import("./tuning-measure.js");
+      const open = (option: string) => request.open({ [tunable.name]: option });
+      found[tunable.name] = await measure(tunable, open, EFFORT[tunable.profile]);
       fresh++;
     }
   }
@@ -164,9 +157,6 @@ export function provideFamilySample(sample: Tunable["sample"]): void {
 
 /** The family is kept as one more measurement. */
 const FAMILIES = { name: "kernel family", options: ["hardware", "software"] } as const;
-/** Tens of milliseconds, where the families differ by a factor. */
-const FAMILY_ROUNDS = 3;
-const FAMILY_ROUND_MS = 4;
 
 const families = new Map<string, Promise<KernelFamily>>();
 
@@ -202,10 +192,9 @@ async function measureFamily(
   if (earlier !== undefined) return earlier;
   if (familySample === undefined) throw new DeviceError("LIMIT", "internal: a family is measured without its sample");
   note(`tuning: measuring which ${name} is faster here (${options.join(", ")})`);
-  const found = await measure({ name, options, sample: familySample }, (option) => open(option as KernelFamily), {
-    rounds: FAMILY_ROUNDS,
-    roundMs: FAMILY_ROUND_MS,
-  });
+  const { EFFORT, measure } = await import("./tuning-measure.js");
+  const sample = familySample;
+  const found = await measure({ name, options, sample }, (option) => open(option as KernelFamily), EFFORT.family);
   await store?.write({ ...known, [machine]: { ...known?.[machine], [name]: found } }).catch((error: Error) => {
     note(`tuning: the measurement could not be kept, because ${error.message}`);
   });
@@ -215,57 +204,4 @@ async function measureFamily(
 /** On matrix units there is one form of everything: what is measured is float32's. */
 function tunablesOf({ family, matrices }: TuningProfile): Tunable[] {
   return matrices === undefined ? [...tunables.values()].filter(({ profile }) => profile === family) : [];
-}
-
-/** Rounds of timing, and about how long one takes: on hardware long against the naps of a wait (wait.ts). */
-const ROUNDS = { software: 40, hardware: 10 };
-const ROUND_MS = { software: 8, hardware: 40 };
-/** Calls in a round, whose results are alive at the same time. */
-const MOST_CALLS = 256;
-
-/** Times all options of a tunable side by side. */
-async function measure(
-  { options, sample }: Pick<Tunable, "name" | "options" | "sample">,
-  open: (option: string) => Promise<Device>,
-  { rounds, roundMs }: { readonly rounds: number; readonly roundMs: number },
-): Promise<Measurement> {
-  const trials: { device: Device; run: (times: number) => Promise<number>; best: number }[] = [];
-  try {
-    for (const option of options) {
-      const device = await open(option);
-      const trial = { device, run: async () => 0, best: Number.POSITIVE_INFINITY } as (typeof trials)[number];
-      trials.push(trial);
-      const work = sample(device);
-      trial.run = async (times) => {
-        const begun = performance.now();
-        scope(() => {
-          for (let i = 0; i < times; i++) work();
-        });
-        await device.sync();
-        return (performance.now() - begun) / times;
-      };
-      await trial.run(1); // Compiles.
-    }
-    let times = 1;
-    while (times < MOST_CALLS && times * Math.min(...(await inTurn(trials, ({ run }) => run(times)))) < roundMs) {
-      times *= 2;
-    }
-    for (let round = 0; round < rounds; round++) {
-      await inTurn(trials, async (trial) => {
-        trial.best = Math.min(trial.best, await trial.run(times));
-      });
-    }
-  } finally {
-    for (const { device } of trials) device.destroy();
-  }
-  const milliseconds = trials.map(({ best }) => best);
-  const fastest = Math.min(...milliseconds);
-  const chosen = milliseconds[0]! <= fastest * MARGIN ? options[0] : options[milliseconds.indexOf(fastest)]!;
-  return { options, milliseconds: milliseconds.map((ms) => Number(ms.toPrecision(4))), chosen };
-}
-
-async function inTurn<T, R>(items: readonly T[], call: (item: T) => Promise<R>): Promise<R[]> {
-  const results: R[] = [];
-  for (const item of items) results.push(await call(item));
-  return results;
 }

@@ -39,7 +39,9 @@ import {
 } from "../../src/autograd/ops/transform.js";
 import { backward, detach, grad, isRecording, noGrad, record, valueAndGrad } from "../../src/autograd/tape.js";
 import { sequential } from "../../src/nn/architecture.js";
-import { activation, flatten, dropout as nnDropout, reshape as nnReshape } from "../../src/nn/layers/core.js";
+import { activation, flatten } from "../../src/nn/layers/core.js";
+import { dropout as nnDropout } from "../../src/nn/layers/dropout.js";
+import { reshape as nnReshape } from "../../src/nn/layers/reshape.js";
 import { adamW, sgd } from "../../src/nn/optimizers.js";
 import { Snapshot } from "../../src/nn/snapshot.js";
 import { CpuDevice } from "../../src/tensor/cpu.js";

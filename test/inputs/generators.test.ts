@@ -9,9 +9,10 @@ import { type GeneratorOptions, generatorAdam, trainGenerators } from "../../src
 import { copyKernel } from "../../src/kernels/copy.js";
 import { compose, sequential } from "../../src/nn/architecture.js";
 import { conv2d } from "../../src/nn/layers/conv2d.js";
-import { flatten, reshape } from "../../src/nn/layers/core.js";
+import { flatten } from "../../src/nn/layers/core.js";
 import { dense } from "../../src/nn/layers/dense.js";
 import { maxPool2d } from "../../src/nn/layers/pooling.js";
+import { reshape } from "../../src/nn/layers/reshape.js";
 import { crossEntropy, meanSquaredError } from "../../src/nn/losses.js";
 import type { Model } from "../../src/nn/model.js";
 import { adam } from "../../src/nn/optimizers.js";

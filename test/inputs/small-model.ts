@@ -2,8 +2,9 @@
 import { digits } from "../../src/data/digits.js";
 import { sequential } from "../../src/nn/architecture.js";
 import { conv2d } from "../../src/nn/layers/conv2d.js";
-import { dropout, flatten } from "../../src/nn/layers/core.js";
+import { flatten } from "../../src/nn/layers/core.js";
 import { dense } from "../../src/nn/layers/dense.js";
+import { dropout } from "../../src/nn/layers/dropout.js";
 import { maxPool2d } from "../../src/nn/layers/pooling.js";
 import { crossEntropy } from "../../src/nn/losses.js";
 import type { Model } from "../../src/nn/model.js";

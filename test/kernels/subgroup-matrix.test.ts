@@ -10,6 +10,7 @@ import { conv2dInputGradientKernel, conv2dKernel, conv2dKernelGradientKernel } f
 import { matmulKernel } from "../../src/kernels/matmul.js";
 import { checkMixed, mixedCases, mixedErrors } from "../../src/kernels/subgroup-matrix-check.js";
 import { subgroupMatrixTiles } from "../../src/kernels/subgroup-matrix-tile.js";
+import { provideMatrixTiles } from "../../src/kernels/tile-choice.js";
 import type { Kernel } from "../../src/tensor/kernel.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import { type Shape, sizeOf } from "../../src/tensor/shape.js";
@@ -24,6 +25,8 @@ const adapters: Record<string, MatrixUnits> = {
   "lavapipe of Mesa 26": { m: 8, n: 8, k: 8, lanes: 8 },
   "one with oblong matrices": { m: 16, n: 8, k: 16, lanes: 32 },
 };
+
+beforeAll(() => provideMatrixTiles(subgroupMatrixTiles)); // As openDevice does for mixed precision.
 
 /** A call's dispatches, of which nothing is run. */
 function dispatchesOf<Params>(

@@ -18,9 +18,11 @@ import { saveKerasModel } from "../../src/nn/keras-models.js";
 import type { Layer } from "../../src/nn/layer.js";
 import { batchNorm } from "../../src/nn/layers/batch-norm.js";
 import { conv2d } from "../../src/nn/layers/conv2d.js";
-import { activation, dropout, flatten, reshape } from "../../src/nn/layers/core.js";
+import { activation, flatten } from "../../src/nn/layers/core.js";
 import { dense } from "../../src/nn/layers/dense.js";
+import { dropout } from "../../src/nn/layers/dropout.js";
 import { globalAvgPool2d, maxPool2d } from "../../src/nn/layers/pooling.js";
+import { reshape } from "../../src/nn/layers/reshape.js";
 import { LossScaler } from "../../src/nn/loss-scaling.js";
 import {
   binaryCrossEntropyFromLogits,

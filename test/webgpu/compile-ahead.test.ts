@@ -4,8 +4,9 @@ import { afterAll, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { abs, exp, relu, sigmoid, tanh } from "../../src/autograd/ops/elementwise.js";
 import { tensor } from "../../src/tensor/tensor.js";
 import type { Program } from "../../src/webgpu/commands.js";
-import { CompileAhead, gainsFromCompilingAhead } from "../../src/webgpu/compile-ahead.js";
+import { CompileAhead } from "../../src/webgpu/compile-ahead.js";
 import type { WebGpuDevice } from "../../src/webgpu/device.js";
+import { gainsFromCompilingAhead } from "../../src/webgpu/open.js";
 import { openDevice } from "../../src/webgpu/open-device.js";
 
 let device: WebGpuDevice;

@@ -7,9 +7,10 @@ import { BatchNormalization } from "./batch-norm.js";
 import { Conv1D } from "./conv1d.js";
 import { Conv2D } from "./conv2d.js";
 import { Conv2DTranspose } from "./conv2d-transpose.js";
-import { Activation, Dropout, Flatten, Permute, RepeatVector, Reshape } from "./core.js";
+import { Activation, Flatten } from "./core.js";
 import { Dense } from "./dense.js";
 import { DepthwiseConv2D, SeparableConv2D } from "./depthwise-conv2d.js";
+import { Dropout } from "./dropout.js";
 import { Embedding } from "./embedding.js";
 import { GroupNormalization } from "./group-norm.js";
 import { LayerNormalization } from "./layer-norm.js";
@@ -27,6 +28,7 @@ import {
   MaxPooling2D,
 } from "./pooling.js";
 import { Normalization, Rescaling } from "./preprocessing.js";
+import { Permute, RepeatVector, Reshape } from "./reshape.js";
 import { Resizing, UpSampling1D, UpSampling2D } from "./resizing.js";
 
 export { layerClassOf } from "../layer.js";

@@ -4,7 +4,6 @@ import { DeviceError, UsageError } from "../../tensor/errors.js";
 import { check, checkOptions, number } from "../../tensor/options.js";
 import { type Batches, isBatches } from "../batches.js";
 import { atOnce, type Callback, type StepLogs, type TrainingContext } from "../callbacks/callback.js";
-import { nonFiniteState } from "../diagnose.js";
 import { evaluateData } from "../evaluate.js";
 import type { FigureSums } from "../figures.js";
 import { appendEpoch, emptyHistory, type History } from "../history.js";
@@ -19,7 +18,7 @@ import { slotsOf, type TrainingParts, type TrainingSettings } from "../training-
 import { checkpointRules, type FitOptions, fitRules } from "./options.js";
 import { type Run, StepPipeline } from "./pipeline.js";
 import { reserve } from "./reserve.js";
-import { type Failure, rewind } from "./rewind.js";
+import type { Failure } from "./rewind.js";
 import { IterableSource, RowSource, type StepSource } from "./step-source.js";
 
 /** What a model is trained on. */
@@ -265,6 +264,7 @@ class Training {
 
   /** No further step can mend that. The last checkpoint, if there is one, stays as it is. */
   private async endOnNonFiniteState(): Promise<void> {
+    const { nonFiniteState } = await import("../diagnose.js");
     const found = await nonFiniteState(this.model, slotsOf(this.parts));
     if (found === undefined) return;
     this.stateFinite = false;
@@ -299,6 +299,7 @@ class Training {
 
   /** Goes back to where numbers were finite, and ends with the reason. */
   private async rewind(run: Run, failure?: Failure): Promise<void> {
+    const { rewind } = await import("./rewind.js");
     const { reason, stepInEpoch } = await rewind(this.pipeline, run, failure);
     this.stepInEpoch = stepInEpoch;
     if (reason !== undefined) this.context.stop(reason);

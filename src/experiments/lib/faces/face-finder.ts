@@ -5,8 +5,9 @@
 import { noGrad } from "../../../autograd/tape.js";
 import { type Architecture, architecture } from "../../../nn/architecture.js";
 import { conv2d } from "../../../nn/layers/conv2d.js";
-import { dropout, flatten } from "../../../nn/layers/core.js";
+import { flatten } from "../../../nn/layers/core.js";
 import { dense } from "../../../nn/layers/dense.js";
+import { dropout } from "../../../nn/layers/dropout.js";
 import { maxPool2d } from "../../../nn/layers/pooling.js";
 import type { Model } from "../../../nn/model.js";
 import { StepPlan } from "../../../tensor/step-plan.js";

@@ -3,8 +3,9 @@ import { type Architecture, architecture } from "../../../nn/architecture.js";
 import type { Layer } from "../../../nn/layer.js";
 import { batchNorm } from "../../../nn/layers/batch-norm.js";
 import { conv2d } from "../../../nn/layers/conv2d.js";
-import { activation, dropout, flatten } from "../../../nn/layers/core.js";
+import { activation, flatten } from "../../../nn/layers/core.js";
 import { dense } from "../../../nn/layers/dense.js";
+import { dropout } from "../../../nn/layers/dropout.js";
 import { maxPool2d } from "../../../nn/layers/pooling.js";
 
 /** What is changed in a variant; the first is small-cnn as it is. */
