@@ -1,4 +1,4 @@
-// Times the options of a tunable, or the families of kernels, side by side (tuning.ts). It is loaded by whoever measures.
+// Times the options of a tunable, or the families of kernels, side by side (tuning.ts). Who measures loads it.
 import type { Device } from "../tensor/device.js";
 import { scope } from "../tensor/scope.js";
 import type { Measurement, Tunable } from "./tuning.js";

@@ -1,7 +1,12 @@
-// docs/training.md names every loss, metric and optimizer with each of its options, and its first example runs.
-import { readFileSync } from "node:fs";
-import { expect, test } from "vitest";
-import { data, loss, metric, nn, openDevice, optim } from "../../src/index.js";
+// docs/training.md names every loss, metric and optimizer with each of its options, and its examples run.
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { fromFolder } from "../../src/data/from-folder.js";
+import { type Device, data, grad, loss, metric, nn, openDevice, optim, type Tensor, tensor } from "../../src/index.js";
+import { lbfgs } from "../../src/inputs.js";
+import { encodeRgbPng } from "../../src/io/png.js";
 
 const page = readFileSync("docs/training.md", "utf8");
 
@@ -74,23 +79,134 @@ test("optimizers and schedules", () => {
   }
 });
 
-test("the first example runs as it stands", { timeout: 120_000 }, async () => {
-  const code = /^```js\n(.*?)^```$/ms.exec(page)![1]!.replace(/^import .*$/m, "");
-  const said: unknown[] = [];
-  const AsyncFunction = (async () => {}).constructor as FunctionConstructor;
-  const run = AsyncFunction(
-    "data",
-    "loss",
-    "metric",
-    "nn",
-    "openDevice",
-    "optim",
-    "console",
-    `${code}\ndevice.destroy();`,
-  );
-  await run(data, loss, metric, nn, openDevice, optim, { log: (value: unknown) => said.push(value) });
-  const [figures, counts] = said as [Record<string, number>, number[][]];
-  expect(Object.keys(figures).sort()).toEqual(["auc", "loss"]);
-  expect(figures["auc"]).toBeGreaterThan(0.7);
-  expect(counts.flat().reduce((a, b) => a + b)).toBe(200);
+const AsyncFunction = (async () => {}).constructor as FunctionConstructor;
+const examples = [...page.matchAll(/^```js\n(.*?)^```$/gms)].map(([, code]) => code!.replace(/^import .*$/gm, ""));
+const library = { data, grad, lbfgs, loss, metric, nn, openDevice, optim, tensor };
+
+/** Runs the example that says something, with names given to it; `gives` is what comes of it. */
+function runExample(saying: string, given: Readonly<Record<string, unknown>>, gives: string): Promise<unknown> {
+  const found = examples.filter((code) => code.includes(saying));
+  expect(found, saying).toHaveLength(1);
+  const names = { ...library, ...given };
+  return AsyncFunction(...Object.keys(names), `${found[0]}\nreturn ${gives};`)(...Object.values(names));
+}
+
+describe("examples run as they stand", { timeout: 120_000 }, () => {
+  let folder: string;
+  let device: Device;
+  beforeAll(async () => {
+    folder = mkdtempSync(join(tmpdir(), "kilograd-training-docs-"));
+    device = await openDevice("cpu");
+  });
+  afterAll(() => {
+    device.destroy();
+    rmSync(folder, { recursive: true });
+  });
+  const random = (count: number) => Float32Array.from({ length: count }, (_, i) => ((i * 37) % 100) / 100);
+  const values = () => {
+    const model = nn.sequential({ device, seed: 1, inputShape: [3] }, [nn.dense({ units: 2 })]);
+    return { model, train: { x: random(60), y: random(40) } };
+  };
+
+  test("all of them", () => {
+    expect(examples).toHaveLength(6);
+  });
+
+  test("a first training", async () => {
+    const said: unknown[] = [];
+    await runExample(
+      "await openDevice",
+      { console: { log: (value: unknown) => said.push(value) } },
+      "device.destroy()",
+    );
+    const [figures, counts] = said as [Record<string, number>, number[][]];
+    expect(Object.keys(figures).sort()).toEqual(["auc", "loss"]);
+    expect(figures["auc"]).toBeGreaterThan(0.7);
+    expect(counts.flat().reduce((a, b) => a + b)).toBe(200);
+  });
+
+  test("a loss of one's own", async () => {
+    const { model, train } = values();
+    const relativeError = (await runExample("relativeError", { model, train }, "relativeError")) as loss.LossFunction;
+    const { data: found } = await model.predict(train.x);
+    const expected =
+      (found as Float64Array).reduce((sum, value, i) => sum + Math.abs(value - train.y[i]!) / (train.y[i]! + 1), 0) /
+      40;
+    expect((await model.evaluate(train, { loss: relativeError })).loss).toBeCloseTo(expected, 5);
+  });
+
+  test("a metric of one's own", async () => {
+    const { model, train } = values();
+    const largestError = (await runExample("largestError", {}, "largestError")) as metric.Metric;
+    const figures = await model.evaluate(train, { loss: loss.meanSquaredError, metrics: [largestError], batchSize: 7 });
+    const { data: found } = await model.predict(train.x);
+    expect(figures["largestError"]).toBeCloseTo(Math.max(...found.map((value, i) => Math.abs(value - train.y[i]!))), 5);
+  });
+
+  test("several inputs and outputs", async () => {
+    const [picture, text] = [nn.input({ shape: [4], name: "picture" }), nn.input({ shape: [3], name: "text" })];
+    const joined = nn.concatenate()([picture, text]);
+    const price = nn.dense({ units: 1, name: "price" })(joined);
+    const kind = nn.dense({ units: 2, activation: "softmax", name: "kind" })(joined);
+    const model = nn.model({ device, seed: 1, inputs: [picture, text], outputs: [price, kind] });
+    const kinds = Int32Array.from({ length: 10 }, (_, i) => i % 2);
+    const given = { model, picture: random(40), text: random(30), prices: random(10), kinds };
+    const found = (await runExample("price_loss", given, "{ total, price_loss, kind_accuracy, price, kind }")) as {
+      readonly total: number;
+      readonly price_loss: number;
+      readonly kind_accuracy: number;
+      readonly price: nn.Predictions;
+      readonly kind: nn.Predictions;
+    };
+    expect([found.price.shape, found.kind.shape]).toEqual([
+      [10, 1],
+      [10, 2],
+    ]);
+    const error =
+      (found.price.data as Float64Array).reduce((sum, value, i) => sum + (value - given.prices[i]!) ** 2, 0) / 10;
+    expect(found.price_loss).toBeCloseTo(error, 5);
+    expect(found.total).toBeGreaterThan(found.price_loss);
+    expect(found.kind_accuracy * 10).toBeCloseTo(Math.round(found.kind_accuracy * 10), 9);
+  });
+
+  test("data out of a folder, and of a function", async () => {
+    for (const name of ["daisy", "rose"]) {
+      mkdirSync(join(folder, "flowers", name), { recursive: true });
+      for (let i = 0; i < 5; i++) {
+        const pixels = random(8 * 8 * 3).map((value) => (name === "rose" ? value : 1 - value));
+        writeFileSync(join(folder, "flowers", name, `${i}.png`), encodeRgbPng(pixels, { width: 8, height: 8 }));
+      }
+    }
+    const model = nn.sequential({ device, seed: 1, inputShape: [64, 64, 3] }, [
+      ...[nn.avgPool2d(16), nn.flatten(), nn.dense({ units: 2, activation: "softmax" })],
+    ]);
+    const epochs: number[] = [];
+    const readBatches = (epoch: number) => {
+      epochs.push(epoch);
+      return [{ x: random(2 * 64 * 64 * 3), y: Int32Array.of(0, 1) }];
+    };
+    // The example's folder is one of this test.
+    const inFolder = {
+      ...data,
+      fromFolder: (name: string, options: object) => fromFolder(join(folder, name), options),
+    };
+    const sets = (await runExample("fromFolder", { data: inFolder, model, readBatches }, "{ train, validation }")) as {
+      readonly train: { readonly files: readonly string[] };
+      readonly validation: { readonly files: readonly string[] };
+    };
+    expect([sets.train.files.length, sets.validation.files.length]).toEqual([8, 2]);
+    expect(epochs).toEqual(Array.from({ length: 10 }, (_, i) => i));
+  });
+
+  test("an input by L-BFGS", async () => {
+    const model = nn.sequential({ device, seed: 1, inputShape: [4] }, [nn.dense({ units: 5, activation: "softmax" })]);
+    const start = tensor(device, random(4), { shape: [1, 4] });
+    const before = loss.crossEntropy(model.logits(start), tensor(device, Int32Array.of(3)));
+    const found = (await runExample("lbfgs", { device, model, start }, "{ image, value }")) as {
+      image: Tensor;
+      value: number;
+    };
+    expect(found.value).toBeLessThan(0.1 * (await before.item()));
+    expect(found.image.shape).toEqual([1, 4]);
+  });
 });
