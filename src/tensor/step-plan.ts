@@ -112,10 +112,11 @@ export class StepPlan {
     }
     // The first time makes what outlives a step (the momenta of an optimizer) and has the kernels compiled.
     const compute = () => scope(() => this.outputsOf(recording.inputs)).map(keep);
-    if (recording.runs++ > 0 && !this.options.eager) recording.step = this.device.record(compute);
+    const { eager = false } = this.options;
+    if (recording.runs++ > 0 && !eager) recording.step = this.device.record(compute);
     if (recording.step !== undefined) return recording.step.outputs;
     for (const t of this.eagerOutputs) t.dispose();
-    this.eagerOutputs = compute();
+    this.eagerOutputs = eager ? compute() : this.device.runOnce(compute);
     return this.eagerOutputs;
   }
 

@@ -19,7 +19,7 @@ import { type KernelCall, ParameterBlock, type Program, withSharedAccess } from 
 import type { CompileAhead } from "./compile-ahead.js";
 import type { TuningProfile } from "./family.js";
 import { attempt, type Content, callError, type FaultSink, listen } from "./faults.js";
-import { BufferPool, type PooledBuffer, partBytes } from "./pool.js";
+import { BufferPool, LARGE, type PooledBuffer, partBytes } from "./pool.js";
 import { type Dispatch, follows, type GpuView, MAX_WORKGROUPS, paddedBytes } from "./program.js";
 import { Programs } from "./programs.js";
 import { Queue } from "./queue.js";
@@ -62,6 +62,9 @@ export interface Surroundings {
   readonly giveBack?: () => void;
 }
 
+/** Bytes of free memory that are kept when a step is recorded. */
+const MOST_LEFT = 2 ** 26;
+
 export class WebGpuDevice extends Device {
   readonly kind = "webgpu";
   /** As many as a buffer of this adapter holds, and an i32 index reaches. */
@@ -75,6 +78,7 @@ export class WebGpuDevice extends Device {
   private readonly readback: Readback;
   /** The step that is being recorded. */
   private recording: GpuStep | undefined;
+  private runningOnce = false;
 
   /** @internal */
   constructor(
@@ -252,7 +256,9 @@ export class WebGpuDevice extends Device {
       this.programs.compileNow(step.commands);
       for (const { call, program } of step.commands)
         if (program.fault !== undefined) throw callError(call, program.fault);
-      step.complete(outputs);
+      // Its memory is planned anew: what earlier runs left is of no use to it.
+      this.runOnce(() => step.complete(outputs));
+      if (this.pool.memory().pooledBytes >= MOST_LEFT) this.trim();
     } catch (error) {
       this.recording = undefined;
       step.dispose();
@@ -330,6 +336,16 @@ export class WebGpuDevice extends Device {
     return this.pool.memory();
   }
 
+  override runOnce<T>(fn: () => T): T {
+    const outer = this.runningOnce;
+    this.runningOnce = true;
+    try {
+      return fn();
+    } finally {
+      this.runningOnce = outer;
+    }
+  }
+
   /** Destroys the buffers that are kept for reuse, e.g. after a model was dropped. */
   trim(): void {
     this.pool.trim(this.queue.submitNumber - 1);
@@ -384,7 +400,7 @@ export class WebGpuDevice extends Device {
         "OUT_OF_MEMORY",
         `allocate: there is no memory for ${bytes} bytes more, ${held()} are in use on this device (${reason}); use a smaller batch or model, or free tensors`,
       );
-    if (held() + bytes > memoryBytes) this.trim();
+    if (held() + bytes > memoryBytes || (this.runningOnce && bytes >= LARGE)) this.trim();
     if (held() + bytes > memoryBytes) throw refuse(`the machine has ${memoryBytes}`);
     let { value, fault } = create();
     if (fault !== undefined) {
@@ -458,8 +474,8 @@ function joinedView(views: readonly GpuView[]): GpuView | undefined {
   if (first === undefined || whole === undefined || first.byteOffset !== 0) return undefined;
   if (views.some((view, i) => i > 0 && !follows(views[i - 1]!, view))) return undefined;
   const last = views.at(-1)!;
-  const byteOffset = first.buffer.offset;
-  const byteLength = last.buffer.offset + last.byteLength - byteOffset;
+  const byteOffset = first.buffer.offset - whole.offset;
+  const byteLength = last.buffer.offset + last.byteLength - first.buffer.offset;
   const size = byteLength / 4;
   return { shape: [size], dtype: first.dtype, size, buffer: whole, byteOffset, byteLength };
 }

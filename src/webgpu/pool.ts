@@ -16,15 +16,18 @@ export class PooledBuffer {
   /** Number of the last submit that used it. */
   private lastSubmit = 0;
   private surroundings: { readonly whole: PooledBuffer; readonly start: number } | undefined;
+  /** Where it begins in its memory, in bytes. */
+  private start = 0;
 
   constructor(
     readonly bytes: number,
     private memory?: GPUBuffer,
   ) {}
 
-  /** Lies in `memory` from now on. */
-  place(memory: GPUBuffer): void {
+  /** Lies in `memory` from now on, from byte `start` on. */
+  place(memory: GPUBuffer, start: number): void {
     this.memory = memory;
+    this.start = start;
   }
 
   /** Is a part of `whole` from now on, which begins at byte `start` of it. */
@@ -50,7 +53,7 @@ export class PooledBuffer {
 
   /** Bytes from the beginning of `gpu`. */
   get offset(): number {
-    return this.surroundings?.start ?? 0;
+    return (this.surroundings?.start ?? 0) + this.root.start;
   }
 
   used(submit: number): void {
@@ -63,6 +66,9 @@ export class PooledBuffer {
     return Math.max(this.lastSubmit, this.whole?.lastSubmit ?? 0);
   }
 }
+
+/** Bytes from which on a buffer is worth looking for, or making room for. */
+export const LARGE = 2 ** 20;
 
 export class BufferPool {
   private readonly free = new Map<number, PooledBuffer[]>();
@@ -80,18 +86,32 @@ export class BufferPool {
    */
   acquire(bytes: number, idleSince?: number): PooledBuffer {
     const size = sizeClass(bytes);
-    const list = this.free.get(size);
-    let buffer: PooledBuffer | undefined;
-    if (list !== undefined && list.length > 0) {
-      const index = idleSince === undefined ? list.length - 1 : list.findIndex((b) => b.lastUse <= idleSince);
-      if (index >= 0) buffer = list.splice(index, 1)[0];
-    }
-    if (buffer !== undefined) this.info.pooledBytes -= size;
-    else buffer = this.create(size);
-    this.info.liveBytes += size;
+    const buffer = this.take(size, idleSince) ?? this.takeLarger(size, idleSince) ?? this.create(size);
+    this.info.liveBytes += buffer.bytes;
     this.info.liveCount++;
     this.info.peakBytes = Math.max(this.info.peakBytes, this.info.liveBytes + this.info.pooledBytes);
     return buffer;
+  }
+
+  /** A free buffer of this class. */
+  private take(size: number, idleSince: number | undefined): PooledBuffer | undefined {
+    const list = this.free.get(size);
+    if (list === undefined || list.length === 0) return undefined;
+    const index = idleSince === undefined ? list.length - 1 : list.findIndex((b) => b.lastUse <= idleSince);
+    if (index < 0) return undefined;
+    this.info.pooledBytes -= size;
+    return list.splice(index, 1)[0];
+  }
+
+  /** Instead of more memory than there ever was a large buffer takes a free one of up to twice its size. */
+  private takeLarger(size: number, idleSince: number | undefined): PooledBuffer | undefined {
+    const { liveBytes, pooledBytes, peakBytes } = this.info;
+    if (size < LARGE || liveBytes + pooledBytes + size <= peakBytes) return undefined;
+    for (let larger = sizeClass(size + 1); larger <= 2 * size; larger = sizeClass(larger + 1)) {
+      const found = this.take(larger, idleSince);
+      if (found !== undefined) return found;
+    }
+    return undefined;
   }
 
   /**

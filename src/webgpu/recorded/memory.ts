@@ -1,6 +1,6 @@
 // Memory of one recorded step. While the step is recorded, what it allocates has no place yet. When it is complete, it
 // is known from which dispatch to which each is needed. What is needed at different times then gets the same place.
-import { type BufferPool, layOut, PooledBuffer, sizeClass } from "../pool.js";
+import { type BufferPool, layOut, PooledBuffer, partBytes } from "../pool.js";
 
 export class StepMemory {
   private readonly waiting = new Set<PooledBuffer>();
@@ -11,7 +11,7 @@ export class StepMemory {
   constructor(private readonly pool: BufferPool) {}
 
   acquire(bytes: number): PooledBuffer {
-    const buffer = new PooledBuffer(sizeClass(bytes));
+    const buffer = new PooledBuffer(partBytes(bytes));
     buffer.planned = true;
     this.waiting.add(buffer);
     return buffer;
@@ -44,31 +44,23 @@ export class StepMemory {
       new Set([...buffers].map(({ root }) => root).filter((root) => this.waiting.has(root)));
     const [keptRoots, exclusiveRoots] = [waitingRoots(kept), waitingRoots(exclusive)];
     const used = uses.map(waitingRoots);
-    const last = new Map<PooledBuffer, number>();
-    used.forEach((roots, i) => {
-      for (const root of roots) last.set(root, i);
-    });
-    const free = new Map<number, PooledBuffer[]>();
-    const take = (root: PooledBuffer, reused?: PooledBuffer) => {
-      const memory = reused ?? this.pool.acquire(root.bytes);
-      memory.planned = true;
-      this.owned.add(memory);
-      this.homes.set(root, memory);
-      root.place(memory.gpu);
-      this.waiting.delete(root);
-    };
-    for (const root of exclusiveRoots) take(root);
-    used.forEach((roots, i) => {
-      for (const root of roots) if (this.waiting.has(root)) take(root, free.get(root.bytes)?.pop());
-      for (const root of roots) {
-        if (last.get(root) !== i || keptRoots.has(root) || exclusiveRoots.has(root)) continue;
-        const list = free.get(root.bytes);
-        if (list === undefined) free.set(root.bytes, [this.homes.get(root)!]);
-        else list.push(this.homes.get(root)!);
-      }
-    });
-    for (const root of keptRoots) if (this.waiting.has(root)) take(root);
+    // What outlives the step has memory of its own: somebody may hold it when the step is disposed.
+    for (const root of new Set([...exclusiveRoots, ...keptRoots])) if (this.waiting.has(root)) this.settle([root]);
+    for (const places of pack(lifetimes(used, this.waiting))) this.settle(places);
     this.waiting.clear();
+  }
+
+  /** Gives buffers one memory of the pool, each its place in it. */
+  private settle(places: readonly (PooledBuffer | Place)[]): void {
+    const placed = places.map((place) => (place instanceof PooledBuffer ? { buffer: place, start: 0 } : place));
+    const memory = this.pool.acquire(Math.max(...placed.map(({ buffer, start }) => start + buffer.bytes)));
+    memory.planned = true;
+    this.owned.add(memory);
+    for (const { buffer, start } of placed) {
+      this.homes.set(buffer, memory);
+      buffer.place(memory.gpu, start);
+      this.waiting.delete(buffer);
+    }
   }
 
   /** Gives all back to the pool, but for what somebody still holds: that goes back with it. */
@@ -95,4 +87,70 @@ export class StepMemory {
     }
     this.owned.clear();
   }
+}
+
+/** A buffer of a step that is needed from one of its groups of dispatches to another. */
+interface Lifetime {
+  readonly buffer: PooledBuffer;
+  readonly first: number;
+  readonly last: number;
+  /** The groups that use it. */
+  readonly uses: ReadonlySet<number>;
+}
+
+interface Place {
+  readonly buffer: PooledBuffer;
+  /** Bytes from the beginning of the memory. */
+  readonly start: number;
+}
+
+/** @param used the buffers of each group @param of those that are asked for */
+function lifetimes(used: readonly Iterable<PooledBuffer>[], of: ReadonlySet<PooledBuffer>): Lifetime[] {
+  const uses = new Map<PooledBuffer, Set<number>>();
+  for (const [i, buffers] of used.entries()) {
+    for (const buffer of buffers) {
+      if (!of.has(buffer)) continue;
+      const found = uses.get(buffer);
+      if (found === undefined) uses.set(buffer, new Set([i]));
+      else found.add(i);
+    }
+  }
+  return [...uses].map(([buffer, uses]) => ({ buffer, first: Math.min(...uses), last: Math.max(...uses), uses }));
+}
+
+function meet(a: ReadonlySet<number>, b: ReadonlySet<number>): boolean {
+  const [few, many] = a.size < b.size ? [a, b] : [b, a];
+  for (const value of few) if (many.has(value)) return true;
+  return false;
+}
+
+/**
+ * Lays buffers into as little memory as can be found without search: the largest first, each into the smallest gap that
+ * is free for its whole life (Pisarchyk, Lee 2020, "greedy by size"). Memories do not grow beyond their first buffer.
+ * Two buffers of one group are never in the same memory: WebGPU does not bind a buffer for reading and for writing.
+ */
+function pack(buffers: readonly Lifetime[]): readonly (readonly Place[])[] {
+  const memories: { readonly bytes: number; readonly places: (Place & Lifetime)[]; readonly uses: Set<number> }[] = [];
+  for (const lifetime of buffers.toSorted((a, b) => b.buffer.bytes - a.buffer.bytes || a.first - b.first)) {
+    const { buffer, first, last, uses } = lifetime;
+    let best: { readonly gap: number; readonly start: number; readonly memory: (typeof memories)[number] } | undefined;
+    for (const memory of memories) {
+      if (meet(uses, memory.uses)) continue;
+      const beside = memory.places.filter((other) => other.first <= last && first <= other.last);
+      const ends = beside
+        .map(({ start, buffer }) => [start, start + buffer.bytes] as const)
+        .sort((a, b) => a[0] - b[0]);
+      let start = 0;
+      for (const [from, to] of [...ends, [memory.bytes, memory.bytes] as const]) {
+        const gap = from - start;
+        if (gap >= buffer.bytes && (best === undefined || gap < best.gap)) best = { gap, start, memory };
+        start = Math.max(start, to);
+      }
+    }
+    const memory = best?.memory ?? { bytes: buffer.bytes, places: [], uses: new Set() };
+    if (best === undefined) memories.push(memory);
+    memory.places.push({ ...lifetime, start: best?.start ?? 0 });
+    for (const use of uses) memory.uses.add(use);
+  }
+  return memories.map(({ places }) => places);
 }
