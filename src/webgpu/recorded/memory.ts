@@ -118,6 +118,22 @@ function lifetimes(used: readonly Iterable<PooledBuffer>[], of: ReadonlySet<Pool
   return [...uses].map(([buffer, uses]) => ({ buffer, first: Math.min(...uses), last: Math.max(...uses), uses }));
 }
 
+/** Where a buffer would find room. */
+interface Gap {
+  readonly bytes: number;
+  readonly start: number;
+  /** The group that used these bytes last, before the buffer; -1 where none did. */
+  readonly left: number;
+}
+
+/** The smaller one; of equal ones that which was used last, since its bytes may still be in the cache. */
+const isBetter = (a: Gap, b: Gap) => a.bytes < b.bytes || (a.bytes === b.bytes && a.left > b.left);
+
+const leftAt = (places: readonly (Place & Lifetime)[], at: number, before: number) =>
+  places.reduce((left, { start, buffer, last }) => {
+    return start <= at && at < start + buffer.bytes && last < before ? Math.max(left, last) : left;
+  }, -1);
+
 function meet(a: ReadonlySet<number>, b: ReadonlySet<number>): boolean {
   const [few, many] = a.size < b.size ? [a, b] : [b, a];
   for (const value of few) if (many.has(value)) return true;
@@ -133,7 +149,7 @@ function pack(buffers: readonly Lifetime[]): readonly (readonly Place[])[] {
   const memories: { readonly bytes: number; readonly places: (Place & Lifetime)[]; readonly uses: Set<number> }[] = [];
   for (const lifetime of buffers.toSorted((a, b) => b.buffer.bytes - a.buffer.bytes || a.first - b.first)) {
     const { buffer, first, last, uses } = lifetime;
-    let best: { readonly gap: number; readonly start: number; readonly memory: (typeof memories)[number] } | undefined;
+    let best: (Gap & { readonly memory: (typeof memories)[number] }) | undefined;
     for (const memory of memories) {
       if (meet(uses, memory.uses)) continue;
       const beside = memory.places.filter((other) => other.first <= last && first <= other.last);
@@ -142,8 +158,8 @@ function pack(buffers: readonly Lifetime[]): readonly (readonly Place[])[] {
         .sort((a, b) => a[0] - b[0]);
       let start = 0;
       for (const [from, to] of [...ends, [memory.bytes, memory.bytes] as const]) {
-        const gap = from - start;
-        if (gap >= buffer.bytes && (best === undefined || gap < best.gap)) best = { gap, start, memory };
+        const gap = { bytes: from - start, start, left: leftAt(memory.places, start, first) };
+        if (gap.bytes >= buffer.bytes && (best === undefined || isBetter(gap, best))) best = { ...gap, memory };
         start = Math.max(start, to);
       }
     }
