@@ -19,6 +19,7 @@ export {
 } from "./autograd/custom-gradient.js";
 export { type CustomKernelOptions, customKernel, type KernelNumbers } from "./autograd/custom-kernel.js";
 export { type DerivativeOptions, hessian, hvp, jacobian, type Pulled, vjp } from "./autograd/derivatives.js";
+export { type GradOptions, grad, valueAndGrad } from "./autograd/differentiate.js";
 export {
   type GradcheckInput,
   type GradcheckOptions,
@@ -80,16 +81,7 @@ export {
   transpose,
 } from "./autograd/ops/transform.js";
 export { recompute } from "./autograd/recompute.js";
-export {
-  type BackwardOptions,
-  backward,
-  detach,
-  type GradOptions,
-  grad,
-  isRecording,
-  noGrad,
-  valueAndGrad,
-} from "./autograd/tape.js";
+export { type BackwardOptions, backward, detach, isRecording, noGrad } from "./autograd/tape.js";
 export * as data from "./data/index.js";
 export * as io from "./io/index.js";
 export type { Padding, Pair } from "./kernels/conv2d/geometry.js";

@@ -5,10 +5,11 @@ import { boolean, callable, check, checkOptions, type Rules } from "../tensor/op
 import { scope } from "../tensor/scope.js";
 import { formatShape, sameShape } from "../tensor/shape.js";
 import { requireTensor, type Tensor, tensor } from "../tensor/tensor.js";
+import { differentiated, pulledBack, traced, tracedValue } from "./differentiate.js";
 import { mul } from "./ops/elementwise.js";
 import { sum } from "./ops/reduce.js";
 import { reshape, stack } from "./ops/transform.js";
-import { differentiated, forget, newestNode, pulledBack, traced, tracedValue } from "./tape.js";
+import { forget, newestNode } from "./tape.js";
 
 export interface DerivativeOptions {
   /**

@@ -18,10 +18,11 @@ import {
 import { scope } from "../tensor/scope.js";
 import { formatShape, type Shape, sizeOf } from "../tensor/shape.js";
 import { type NestedArray, Tensor, tensor } from "../tensor/tensor.js";
+import { valueAndGrad } from "./differentiate.js";
 import { mul } from "./ops/elementwise.js";
 import { sum } from "./ops/reduce.js";
 import { concat, reshape } from "./ops/transform.js";
-import { noGrad, valueAndGrad } from "./tape.js";
+import { noGrad } from "./tape.js";
 
 /** A gradcheck input: values with an optional shape, or nested arrays. */
 export type GradcheckInput = NestedArray | { readonly shape: Shape; readonly values: ArrayLike<number> };

@@ -5,13 +5,13 @@ import { callable, check } from "../tensor/options.js";
 import { scope } from "../tensor/scope.js";
 import { formatShape, sameShape } from "../tensor/shape.js";
 import { requireResult, requireTensor, type Tensor } from "../tensor/tensor.js";
+import { leafOf } from "./differentiate.js";
 import { Draws } from "./draws.js";
 import {
   type Backward,
   backpropagate,
   forget,
   isRecording,
-  leafOf,
   linked,
   newestNode,
   record,

@@ -11,7 +11,7 @@ import { DisposedError, KilogradError, ShapeError, UsageError } from "../tensor/
 import { boolean, callable, check, checkOptions, type Rules } from "../tensor/options.js";
 import { keep, refusePromise, register, scope } from "../tensor/scope.js";
 import { formatShape, type Shape, sameShape } from "../tensor/shape.js";
-import { requireResult, requireTensor, run, type TapeNode, Tensor, tensor, tensorRule } from "../tensor/tensor.js";
+import { requireTensor, run, type TapeNode, Tensor, tensor, tensorRule } from "../tensor/tensor.js";
 
 /** Gradient of each input, computed when called; null where none exists by nature (indices, labels). */
 export type InputGradients = readonly ((() => Tensor | null) | null)[];
@@ -136,7 +136,7 @@ type Refusal = (caller: string) => string;
 const REFUSED_HINT = "detach() it to take it as a constant, or compute it outside of what is differentiated";
 
 /** Of what `op` gave without recording how. */
-const notRecorded =
+export const notRecorded =
   (op: string): Refusal =>
   (caller) =>
     `${caller}: the output depends on what ${op} gave without recording how, and derivatives of that are asked for; pass { createGraph: true } to ${op}, ${REFUSED_HINT}`;
@@ -207,7 +207,7 @@ export function isRecording(): boolean {
 }
 
 /** @throws UsageError where a result was overwritten since it was computed: its history is not that of its values */
-function requireHistory(op: string, role: string, { node, shape, storage }: Tensor): void {
+export function requireHistory(op: string, role: string, { node, shape, storage }: Tensor): void {
   if (node?.version === undefined || node.version === storage.version) return;
   throw new UsageError(
     `${op}: ${role} ${formatShape(shape)} is the result of "${node.op}", but "${storage.changedBy}" has overwritten it since, and its gradient would be wrong; change a tensor that is not tracked, such as a detach()ed copy`,
@@ -260,7 +260,7 @@ export function detach(x: Tensor): Tensor {
 }
 
 /** Leaves with requiresGrad that `outputs` depend on, but for `own`. */
-function leavesOf(outputs: readonly Tensor[], own: ReadonlySet<Tensor> = new Set()): Set<Tensor> {
+export function leavesOf(outputs: readonly Tensor[], own: ReadonlySet<Tensor> = new Set()): Set<Tensor> {
   const leaves = new Set<Tensor>();
   const visited = new Set(outputs);
   for (const t of visited) {
@@ -271,7 +271,7 @@ function leavesOf(outputs: readonly Tensor[], own: ReadonlySet<Tensor> = new Set
 }
 
 /** Has a derivative through `results` refused, where it would be one with respect to `leaves`. */
-function markDerived(refusal: Refusal, results: readonly Tensor[], leaves: ReadonlySet<Tensor>): void {
+export function markDerived(refusal: Refusal, results: readonly Tensor[], leaves: ReadonlySet<Tensor>): void {
   if (leaves.size === 0) return;
   const node = new GradientNode(refusal, [...leaves]);
   for (const t of results) t.node = node;
@@ -426,7 +426,7 @@ function recordedSum(a: Tensor, b: Tensor): Tensor {
 /**
  * A gradient in memory of its own: where it passed through unchanged, several may share it, or have it of the caller.
  */
-function owned(gradient: Tensor): Tensor {
+export function owned(gradient: Tensor): Tensor {
   if (gradient.storage.exclusive) return gradient;
   const copy = copied(gradient);
   gradient.dispose();
@@ -462,7 +462,7 @@ export function isSeed(gradient: Tensor): boolean {
   return seeds.has(gradient.storage);
 }
 
-function seedGradient(op: string, output: Tensor, gradient: Tensor | undefined): Tensor {
+export function seedGradient(op: string, output: Tensor, gradient: Tensor | undefined): Tensor {
   if (gradient !== undefined) {
     if (gradient.dtype !== "f32") {
       throw new ShapeError(`${op}: gradient must be f32, got ${gradient.dtype}; use cast(gradient, "f32")`);
@@ -490,7 +490,7 @@ function seedGradient(op: string, output: Tensor, gradient: Tensor | undefined):
 }
 
 /** Runs `fn` on the gradient that a backward pass starts from, and frees it. */
-function fromSeed<T>(seed: Tensor, fn: (seed: Tensor) => T): T {
+export function fromSeed<T>(seed: Tensor, fn: (seed: Tensor) => T): T {
   try {
     return fn(seed);
   } finally {
@@ -502,7 +502,7 @@ function fromSeed<T>(seed: Tensor, fn: (seed: Tensor) => T): T {
 const backwardRules: Rules<BackwardOptions> = { gradient: tensorRule, retainTape: boolean, createGraph: boolean };
 
 /** Whether gradients have derivatives where that is not said. */
-const wantsGraph = (createGraph: boolean | undefined) => recording && (createGraph ?? differentiating > 0);
+export const wantsGraph = (createGraph: boolean | undefined) => recording && (createGraph ?? differentiating > 0);
 
 /**
  * Adds the gradient of `output` to `.grad` of every leaf with `requiresGrad` that it depends on, and frees the tape.
@@ -539,157 +539,7 @@ export function backward(output: Tensor, options: BackwardOptions = {}): void {
   });
 }
 
-/** What valueAndGrad and grad take besides the function. */
-export interface GradOptions {
-  /**
-   * Gives zeros for an input that the output does not depend on, instead of an error (PyTorch's allow_unused, which
-   * gives None). Default false.
-   */
-  readonly allowUnused?: boolean;
-  /**
-   * Records how value and gradients are computed, so that they have derivatives themselves (PyTorch's create_graph). By
-   * default true inside of what is being differentiated, such as a function given to grad or the loss of a training
-   * step, else false.
-   */
-  readonly createGraph?: boolean;
-}
-
-const gradRules: Rules<GradOptions> = { allowUnused: boolean, createGraph: boolean };
-
-/**
- * Value and gradients of `fn` at `inputs`: `valueAndGrad((x) => loss(x))(image)` gives `{ value, grad, grads }` with
- * one gradient per input (`grad` is the first). `fn` must return a scalar. Nothing else is differentiated: model
- * weights cost no gradient kernel. Intermediate tensors are freed. Also inside noGrad, which concerns what is around
- * it.
- *
- * Inside of what is differentiated itself, and with `createGraph`, value and gradients have derivatives:
- * `grad((x) => sum(grad(f)(x)))`. Elsewhere to ask for one is an error. detach() makes them constants.
- * @throws KilogradError `NO_GRADIENT` where the output does not depend on an input, unless `allowUnused`
- */
-export function valueAndGrad<Inputs extends readonly Tensor[]>(
-  fn: (...inputs: Inputs) => Tensor,
-  options?: GradOptions,
-): (...inputs: Inputs) => { value: Tensor; grad: Tensor; grads: { [K in keyof Inputs]: Tensor } } {
-  return differentiated("valueAndGrad", fn, options);
-}
-
-/** Gradient of `fn` with respect to its first input; see `valueAndGrad`. */
-export function grad<Inputs extends readonly Tensor[]>(
-  fn: (...inputs: Inputs) => Tensor,
-  options?: GradOptions,
-): (...inputs: Inputs) => Tensor {
-  const both = differentiated("grad", fn, options);
-  return (...inputs) => scope(() => both(...inputs).grad);
-}
-
-/** valueAndGrad under another name, for messages. */
-export function differentiated<Inputs extends readonly Tensor[]>(
-  op: string,
-  fn: (...inputs: Inputs) => Tensor,
-  options: GradOptions = {},
-) {
-  check(op, "fn", fn, callable);
-  const { allowUnused = false, createGraph } = checkOptions(op, options, gradRules);
-  return (...inputs: Inputs) =>
-    scope(() => {
-      const trace = traced(op, fn, inputs, createGraph);
-      const grads = pulledBack(trace, { allowUnused });
-      const value = tracedValue(trace);
-      return { value, grad: grads[0]!, grads: grads as unknown as { [K in keyof Inputs]: Tensor } };
-    });
-}
-
-/** A function that ran with its inputs as leaves. */
-export interface Trace {
-  readonly op: string;
-  readonly inputs: readonly Tensor[];
-  readonly leaves: readonly Tensor[];
-  readonly output: Tensor;
-  /** What else with requiresGrad the output and the inputs depend on, where somebody may ask for such derivatives. */
-  readonly others: ReadonlySet<Tensor>;
-  /** Whether gradients shall have derivatives, and there is something that they could be for. */
-  readonly createGraph: boolean;
-}
-
-/** Runs `fn`, recorded. */
-export function traced<Inputs extends readonly Tensor[]>(
-  op: string,
-  fn: (...inputs: Inputs) => Tensor,
-  inputs: Inputs,
-  createGraph?: boolean,
-): Trace {
-  requireInputs(op, inputs);
-  const wanted = wantsGraph(createGraph);
-  const leaves = inputs.map((input) => leafOf(input, wanted));
-  const output: unknown = withRecording(true, () => toDifferentiate(() => fn(...(leaves as unknown as Inputs))));
-  requireResult(op, output);
-  requireHistory(op, "what fn returns,", output);
-  // Read before the tape is freed.
-  const others = recording ? leavesOf([output, ...inputs], new Set(leaves)) : new Set<Tensor>();
-  // They are this trace's leaves and nobody else's.
-  for (const leaf of leaves) if (leaf.node === null) leaf.requiresGrad = false;
-  return { op, inputs, leaves, output, others, createGraph: wanted && others.size > 0 };
-}
-
-export interface PullOptions {
-  /** Of the output; by default 1 for a scalar. */
-  readonly gradient?: Tensor;
-  readonly allowUnused?: boolean;
-  readonly retainTape?: boolean;
-}
-
-/** What a traced function gave, with its history where the trace says so. */
-export function tracedValue({ op, output, others, createGraph }: Trace): Tensor {
-  if (createGraph) return linked(output, output);
-  const value = output.alias();
-  markDerived(notRecorded(`${op}()`), [value], others);
-  return value;
-}
-
-/** Gradients, one per input, of what was traced, with their histories where the trace says so. */
-export function pulledBack(
-  { op, inputs, leaves, output, others, ...trace }: Trace,
-  { gradient, allowUnused = true, retainTape = trace.createGraph }: PullOptions,
-): Tensor[] {
-  const createGraph = trace.createGraph && recording;
-  const refused = new Set([...(recording ? others : []), ...(gradient === undefined ? [] : leavesOf([gradient]))]);
-  const seed = seedGradient(op, output, gradient);
-  const grads = withRecording(createGraph, () => {
-    const pass: Pass = { caller: op, targets: new Set(leaves), retainTape, createGraph };
-    const found = fromSeed(seed, (dy) => backpropagate(output, dy, pass));
-    const unused = leaves.findIndex((leaf) => !found.has(leaf));
-    if (unused >= 0 && !allowUnused) {
-      throw new KilogradError(
-        "NO_GRADIENT",
-        `${op}: the output does not depend on input ${unused} ${formatShape(inputs[unused]!.shape)} (or not by what is recorded: noGrad, detach and integers end it); pass { allowUnused: true } for zeros`,
-      );
-    }
-    return leaves.map((leaf) => owned(found.get(leaf) ?? zerosFor(leaf)));
-  });
-  if (!createGraph) markDerived(notRecorded(`${op}()`), grads, refused);
-  return grads;
-}
-
-/** @throws UsageError, DisposedError unless there are inputs, all of them f32 */
-export function requireInputs(op: string, inputs: readonly Tensor[]): void {
-  if (inputs.length === 0) throw new UsageError(`${op}: needs at least one input, got none`);
-  inputs.forEach((input, i) => {
-    requireTensor(op, `input ${i}`, input);
-    if (input.dtype === "f32") return;
-    throw new UsageError(
-      `${op}: inputs must be f32, input ${i} is ${input.dtype} ${formatShape(input.shape)}, and integers have no gradients; have fn use it without it being an input`,
-    );
-  });
-}
-
-/** Another handle on an input, to be differentiated with respect to; with the input's history where that is wanted. */
-export function leafOf(input: Tensor, withHistory: boolean): Tensor {
-  if (withHistory && input.tracked) return linked(input, input);
-  const leaf = input.alias();
-  leaf.requiresGrad = true;
-  return leaf;
-}
-
-function zerosFor(t: Tensor): Tensor {
+/** Zeros of a tensor's shape, as its gradient where there is none. */
+export function zerosFor(t: Tensor): Tensor {
   return tensor(t.device, new Float32Array(t.size), { shape: t.shape });
 }

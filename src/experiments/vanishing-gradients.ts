@@ -2,11 +2,12 @@
 // reaches the first layers, before and after training, and what it means for learning.
 
 import { array, object } from "valibot";
+import { grad } from "../autograd/differentiate.js";
 import { abs } from "../autograd/ops/elementwise.js";
 import { unary } from "../autograd/ops/elementwise-rows.js";
 import { max, sum } from "../autograd/ops/reduce.js";
 import { concat, reshape } from "../autograd/ops/transform.js";
-import { backward, grad } from "../autograd/tape.js";
+import { backward } from "../autograd/tape.js";
 import { type LabelledImages, limitImages, sliceImages } from "../data/dataset.js";
 import { lineChart } from "../io/charts.js";
 import { anyNumber, count, parse } from "../io/json.js";

@@ -3,11 +3,13 @@
 // two-loop recursion (Nocedal and Wright, Numerical Optimization, algorithm 7.4). Steps fulfil the strong Wolfe
 // conditions (algorithms 3.5 and 3.6). Vectors stay on the device; what the line search needs to know are a few numbers
 // of each evaluation, in one read.
+
+import { valueAndGrad } from "../autograd/differentiate.js";
 import { zeros } from "../autograd/ops/create.js";
 import { abs, add, mul, neg, sub } from "../autograd/ops/elementwise.js";
 import { max, sum } from "../autograd/ops/reduce.js";
 import { concat, reshape, slice, stack } from "../autograd/ops/transform.js";
-import { noGrad, valueAndGrad } from "../autograd/tape.js";
+import { noGrad } from "../autograd/tape.js";
 import { copyKernel } from "../kernels/copy.js";
 import { KilogradError, ShapeError, UsageError } from "../tensor/errors.js";
 import { callable, check, checkOptions, instanceOf, integer, number, type Rules } from "../tensor/options.js";

@@ -2,7 +2,7 @@
 // with KILOGRAD_PROFILE or `openDevice({ profile })`, listed by `kilograd doctor`; and the precision of matrix
 // products.
 import type { Precision } from "../tensor/device.js";
-import { DeviceError, UsageError } from "../tensor/errors.js";
+import { UsageError } from "../tensor/errors.js";
 import type { Choices } from "./tuning.js";
 
 /** Which kernels an adapter gets; see TuningProfile. */
@@ -100,7 +100,12 @@ export function isFamilyUnknown(adapter: GPUAdapter, { profile, precision }: Pro
   return profile === undefined && precision !== "mixed" && lanesOf(adapter) !== undefined && !isProcessor(adapter.info);
 }
 
-export function chooseProfile(adapter: GPUAdapter, { profile, precision = "float32" }: ProfileWishes): TuningProfile {
+/** @param matrices gives those of the adapter, for precision "mixed" */
+export function chooseProfile(
+  adapter: GPUAdapter,
+  { profile, precision = "float32" }: ProfileWishes,
+  matrices?: () => MatrixUnits,
+): TuningProfile {
   const { info, limits, features } = adapter;
   const mixed = checkPrecision(precision) === "mixed";
   const lanes = lanesOf(adapter);
@@ -121,7 +126,7 @@ export function chooseProfile(adapter: GPUAdapter, { profile, precision = "float
   return {
     family: name,
     ...(lanes !== undefined && { lanes }),
-    matrices: mixed ? matrixUnits(adapter) : undefined,
+    matrices: mixed ? matrices?.() : undefined,
     maxBindingBytes: Math.floor(limits.maxStorageBufferBindingSize / 256) * 256,
     maxStorageBuffers: limits.maxStorageBuffersPerShaderStage,
     maxWorkgroupBytes: limits.maxComputeWorkgroupStorageSize,
@@ -129,45 +134,8 @@ export function chooseProfile(adapter: GPUAdapter, { profile, precision = "float
   };
 }
 
-/** Experimental, and therefore not in @webgpu/types: the sizes of matrices that the adapter multiplies. */
-export interface SubgroupMatrixConfig {
-  readonly componentType: string;
-  readonly resultComponentType: string;
-  readonly M: number;
-  readonly N: number;
-  readonly K: number;
-}
-
 /** Features that mixed precision needs, and the one that Dawn lists with the toggle allow_unsafe_apis alone. */
 export const MATRIX_FEATURES = ["chromium-experimental-subgroup-matrix", "shader-f16", "subgroups"] as const;
 
 /** Dawn's toggles for them; it hides float16 on NVIDIA, where older drivers failed its tests. */
 export const MATRIX_TOGGLES = ["allow_unsafe_apis", "vulkan_enable_f16_on_nvidia"] as const;
-
-/**
- * The largest float16 matrices with float32 sums that the adapter multiplies, with subgroups of one fixed size.
- * @throws DeviceError where it has none, naming what is missing
- */
-export function matrixUnits({ info, features }: Pick<GPUAdapter, "info" | "features">): MatrixUnits {
-  const known = info as GPUAdapterInfo & { readonly subgroupMatrixConfigs?: Iterable<SubgroupMatrixConfig> };
-  const configs = [...(known.subgroupMatrixConfigs ?? [])];
-  const fitting = configs.filter((c) => c.componentType === "f16" && c.resultComponentType === "f32");
-  const missing = MATRIX_FEATURES.find((name) => !(features as ReadonlySet<string>).has(name));
-  const reason =
-    missing !== undefined
-      ? `lacks the feature ${missing}`
-      : fitting.length === 0
-        ? `multiplies no f16 matrices with f32 sums (${configs.map((c) => `${c.componentType} to ${c.resultComponentType}`).join(", ") || "no matrices at all"})`
-        : info.subgroupMinSize !== info.subgroupMaxSize
-          ? `has subgroups of ${info.subgroupMinSize} to ${info.subgroupMaxSize} lanes instead of one size`
-          : undefined;
-  if (reason !== undefined) {
-    throw new DeviceError(
-      "LIMIT",
-      `openDevice: precision "mixed" needs matrix units for float16, but ${info.description || info.device || "this adapter"} ${reason}; update its driver or use precision "float32"`,
-    );
-  }
-  const size = (c: SubgroupMatrixConfig) => c.M * c.N * c.K;
-  const { M, N, K } = fitting.reduce((a, b) => (size(b) > size(a) ? b : a));
-  return { m: M, n: N, k: K, lanes: info.subgroupMaxSize! };
-}

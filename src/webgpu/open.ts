@@ -148,7 +148,8 @@ async function open(options: OpenDeviceOptions, trial?: Choices): Promise<WebGpu
         note,
       })
     : profile;
-  const chosen = chooseProfile(adapter, { profile: family, precision });
+  const units = precision === "mixed" ? await import("./matrix-units.js") : undefined;
+  const chosen = chooseProfile(adapter, { profile: family, precision }, units && (() => units.matrixUnits(adapter)));
   const mode = tuningMode(environment("KILOGRAD_TUNE"));
   const compilesAhead = source.isOwn && gainsFromCompilingAhead(adapter.info, environment("MESA_SHADER_CACHE_DISABLE"));
   const choices =

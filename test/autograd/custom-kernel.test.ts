@@ -2,9 +2,9 @@
 // words where they are none.
 import { describe, expect, test } from "vitest";
 import { customKernel } from "../../src/autograd/custom-kernel.js";
+import { grad } from "../../src/autograd/differentiate.js";
 import { gradcheck } from "../../src/autograd/gradcheck.js";
 import { sum } from "../../src/autograd/ops/reduce.js";
-import { grad } from "../../src/autograd/tape.js";
 import { UsageError } from "../../src/tensor/errors.js";
 import { StepPlan } from "../../src/tensor/step-plan.js";
 import { tensor } from "../../src/tensor/tensor.js";

@@ -7,6 +7,7 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import "../../src/autograd/methods.js";
 import { hvp } from "../../src/autograd/derivatives.js";
+import { grad, valueAndGrad } from "../../src/autograd/differentiate.js";
 import { gradgradcheck } from "../../src/autograd/gradcheck.js";
 import { batchNorm } from "../../src/autograd/ops/batchnorm.js";
 import { conv2d } from "../../src/autograd/ops/conv2d.js";
@@ -18,7 +19,6 @@ import { maxPool2d } from "../../src/autograd/ops/pool2d.js";
 import { mean, sum } from "../../src/autograd/ops/reduce.js";
 import { softmaxCrossEntropy } from "../../src/autograd/ops/softmax.js";
 import { reshape } from "../../src/autograd/ops/transform.js";
-import { grad, valueAndGrad } from "../../src/autograd/tape.js";
 import {
   type BinaryName,
   binaryTable,

@@ -1,5 +1,6 @@
 // The tape: which gradients flow where, what is kept and freed, and that nothing is computed that nobody asked for.
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { grad, valueAndGrad } from "../../src/autograd/differentiate.js";
 import { batchNorm } from "../../src/autograd/ops/batchnorm.js";
 import { full } from "../../src/autograd/ops/create.js";
 import { dropout } from "../../src/autograd/ops/dropout.js";
@@ -37,7 +38,7 @@ import {
   stack,
   transpose,
 } from "../../src/autograd/ops/transform.js";
-import { backward, detach, grad, isRecording, noGrad, record, valueAndGrad } from "../../src/autograd/tape.js";
+import { backward, detach, isRecording, noGrad, record } from "../../src/autograd/tape.js";
 import { sequential } from "../../src/nn/architecture.js";
 import { activation, flatten } from "../../src/nn/layers/core.js";
 import { dropout as nnDropout } from "../../src/nn/layers/dropout.js";

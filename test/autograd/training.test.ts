@@ -1,9 +1,9 @@
 // Training as a whole: the same seed gives the same bits, memory stays flat, gradients that nobody asked for cost
 // nothing.
 import { describe, expect, it } from "vitest";
+import { valueAndGrad } from "../../src/autograd/differentiate.js";
 import { mean } from "../../src/autograd/ops/reduce.js";
 import { softmaxCrossEntropy } from "../../src/autograd/ops/softmax.js";
-import { valueAndGrad } from "../../src/autograd/tape.js";
 import { sequential } from "../../src/nn/architecture.js";
 import { batchNorm } from "../../src/nn/layers/batch-norm.js";
 import { conv2d } from "../../src/nn/layers/conv2d.js";

@@ -1,10 +1,10 @@
 // Batch normalisation: the reference against formulas and finite differences, both profiles against the reference.
 import { describe, expect, it } from "vitest";
+import { grad, valueAndGrad } from "../../src/autograd/differentiate.js";
 import { gradcheck } from "../../src/autograd/gradcheck.js";
 import { batchNorm } from "../../src/autograd/ops/batchnorm.js";
 import { mul, relu, relu6, sigmoid, tanh } from "../../src/autograd/ops/elementwise.js";
 import { sum } from "../../src/autograd/ops/reduce.js";
-import { grad, valueAndGrad } from "../../src/autograd/tape.js";
 import { FUSED_ACTIVATIONS, type FusedActivation } from "../../src/kernels/activation.js";
 import type { Device } from "../../src/tensor/device.js";
 import { RandomStream } from "../../src/tensor/random.js";

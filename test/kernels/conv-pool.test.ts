@@ -1,12 +1,13 @@
 // Convolution with maximum pooling as one operation: equal to the two operations one after the other, values and
 // gradients, in models, too; and it computes only what was asked for.
 import { describe, expect, it } from "vitest";
+import { valueAndGrad } from "../../src/autograd/differentiate.js";
 import { gradcheck } from "../../src/autograd/gradcheck.js";
 import { conv2d } from "../../src/autograd/ops/conv2d.js";
 import { type Conv2dMaxPool2dOptions, conv2dMaxPool2d } from "../../src/autograd/ops/conv2d-pool.js";
 import { maxPool2d } from "../../src/autograd/ops/pool2d.js";
 import { sum } from "../../src/autograd/ops/reduce.js";
-import { backward, valueAndGrad } from "../../src/autograd/tape.js";
+import { backward } from "../../src/autograd/tape.js";
 import { sequential } from "../../src/nn/architecture.js";
 import { conv2d as conv2dLayer } from "../../src/nn/layers/conv2d.js";
 import { flatten } from "../../src/nn/layers/core.js";

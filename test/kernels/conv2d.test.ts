@@ -1,10 +1,10 @@
 // Convolution on every profile against the float64 reference: all three passes at shapes that fit no tile, with every
 // stride, padding, dilation and activation; Keras's output sizes; equal bits on every run; nothing computed unasked.
 import { describe, expect, it, vi } from "vitest";
+import { valueAndGrad } from "../../src/autograd/differentiate.js";
 import { gradcheck } from "../../src/autograd/gradcheck.js";
 import { type Conv2dOptions, conv2d } from "../../src/autograd/ops/conv2d.js";
 import { sum } from "../../src/autograd/ops/reduce.js";
-import { valueAndGrad } from "../../src/autograd/tape.js";
 import { FUSED_ACTIVATIONS, type FusedActivation } from "../../src/kernels/activation.js";
 import { conv2dGeometry, outputShape, type Conv2dOptions as WindowOptions } from "../../src/kernels/conv2d/geometry.js";
 import type { Device } from "../../src/tensor/device.js";

@@ -1,11 +1,11 @@
 // dropout: the same mask on both devices and in both directions, the right share of it, and an unchanged mean.
 import { describe, expect, it } from "vitest";
 import "../../src/autograd/methods.js";
+import { valueAndGrad } from "../../src/autograd/differentiate.js";
 import { gradcheck } from "../../src/autograd/gradcheck.js";
 import { ones } from "../../src/autograd/ops/create.js";
 import { type DropoutOptions, dropout } from "../../src/autograd/ops/dropout.js";
 import { sum } from "../../src/autograd/ops/reduce.js";
-import { valueAndGrad } from "../../src/autograd/tape.js";
 import { ShapeError, UsageError } from "../../src/tensor/errors.js";
 import { randomKey } from "../../src/tensor/random.js";
 import { tensor } from "../../src/tensor/tensor.js";

@@ -1,11 +1,11 @@
 // gather and oneHot against their definitions; the gather gradient against finite differences, and its order of
 // summation.
 import { describe, expect, it } from "vitest";
+import { valueAndGrad } from "../../src/autograd/differentiate.js";
 import { gradcheck } from "../../src/autograd/gradcheck.js";
 import { mul } from "../../src/autograd/ops/elementwise.js";
 import { gather, oneHot } from "../../src/autograd/ops/gather.js";
 import { sum } from "../../src/autograd/ops/reduce.js";
-import { valueAndGrad } from "../../src/autograd/tape.js";
 import type { Device } from "../../src/tensor/device.js";
 import { ShapeError } from "../../src/tensor/errors.js";
 import { RandomStream } from "../../src/tensor/random.js";

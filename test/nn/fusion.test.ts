@@ -1,8 +1,9 @@
 // Layers that run as one: the same numbers as layer by layer, with fewer dispatches, and only where that holds.
 import { describe, expect, test } from "vitest";
+import { grad, valueAndGrad } from "../../src/autograd/differentiate.js";
 import { square } from "../../src/autograd/ops/elementwise.js";
 import { sum } from "../../src/autograd/ops/reduce.js";
-import { grad, noGrad, valueAndGrad } from "../../src/autograd/tape.js";
+import { noGrad } from "../../src/autograd/tape.js";
 import type { GraphNode } from "../../src/nn/graph.js";
 import * as nn from "../../src/nn/index.js";
 import type { Model } from "../../src/nn/model.js";

@@ -1,5 +1,6 @@
 // Models: calling, logits, composition, gradients of inputs and weights, frozen layers.
 import { expect, test } from "vitest";
+import { valueAndGrad } from "../../src/autograd/differentiate.js";
 import { gradcheck } from "../../src/autograd/gradcheck.js";
 import { conv2d as conv2dOp } from "../../src/autograd/ops/conv2d.js";
 import { add, relu, square } from "../../src/autograd/ops/elementwise.js";
@@ -7,7 +8,7 @@ import { matmul } from "../../src/autograd/ops/matmul.js";
 import { sum } from "../../src/autograd/ops/reduce.js";
 import { softmax } from "../../src/autograd/ops/softmax.js";
 import { reshape } from "../../src/autograd/ops/transform.js";
-import { backward, noGrad, valueAndGrad } from "../../src/autograd/tape.js";
+import { backward, noGrad } from "../../src/autograd/tape.js";
 import { compose, sequential } from "../../src/nn/architecture.js";
 import { batchNorm } from "../../src/nn/layers/batch-norm.js";
 import { conv2d } from "../../src/nn/layers/conv2d.js";

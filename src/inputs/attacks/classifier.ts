@@ -1,10 +1,12 @@
 // A classifier for attacks that decide on the host, image by image, what to do next. They see logits of images, and
 // gradients of losses of the logits. What is computed on the device is one recorded step for each loss.
+
+import { valueAndGrad } from "../../autograd/differentiate.js";
 import { add, div, mul, sub } from "../../autograd/ops/elementwise.js";
 import { oneHot } from "../../autograd/ops/gather.js";
 import { argmax, logSumExp, max, sum } from "../../autograd/ops/reduce.js";
 import { concat, reshape } from "../../autograd/ops/transform.js";
-import { noGrad, valueAndGrad } from "../../autograd/tape.js";
+import { noGrad } from "../../autograd/tape.js";
 import { KilogradError } from "../../tensor/errors.js";
 import { keep } from "../../tensor/scope.js";
 import { sizeOf } from "../../tensor/shape.js";

@@ -1,6 +1,8 @@
 // PGD (Madry et al., ICLR 2018), untargeted, in the L-infinity and the L2 ball. The images' losses are added, not
 // averaged, so an image's way does not depend on the others of its batch. The classifier is in inference mode; nothing
 // is computed for its weights.
+
+import { grad } from "../../autograd/differentiate.js";
 import {
   abs,
   add,
@@ -18,7 +20,6 @@ import {
 } from "../../autograd/ops/elementwise.js";
 import { oneHot } from "../../autograd/ops/gather.js";
 import { max, sum, sumSquares } from "../../autograd/ops/reduce.js";
-import { grad } from "../../autograd/tape.js";
 import type { Changing } from "../../tensor/device.js";
 import { boolean, checkOptions, integer, number, type Rules } from "../../tensor/options.js";
 import { scope } from "../../tensor/scope.js";

@@ -1,11 +1,13 @@
 // What attributions share: which answer of a model is explained, in batches. An attribution says of every value of an
 // input how much it counts for that answer. Names, formulas and defaults are Captum's. One file an attribution, listed
 // in index.ts.
+
+import { grad } from "../../autograd/differentiate.js";
 import { mul } from "../../autograd/ops/elementwise.js";
 import { oneHot } from "../../autograd/ops/gather.js";
 import { sum } from "../../autograd/ops/reduce.js";
 import { reshape } from "../../autograd/ops/transform.js";
-import { grad, noGrad } from "../../autograd/tape.js";
+import { noGrad } from "../../autograd/tape.js";
 import { requireModel } from "../../nn/model.js";
 import { type InputData, InputSet } from "../../nn/samples.js";
 import { ShapeError, UsageError } from "../../tensor/errors.js";

@@ -1,8 +1,9 @@
 // Grad-CAM (Selvaraju et al., ICCV 2017): where in a layer's output the answer comes from. Each channel counts by the
 // mean of the answer's gradient over it.
+
+import { grad } from "../../autograd/differentiate.js";
 import { mul, relu } from "../../autograd/ops/elementwise.js";
 import { mean, sum } from "../../autograd/ops/reduce.js";
-import { grad } from "../../autograd/tape.js";
 import { requireModel } from "../../nn/model.js";
 import type { InputData } from "../../nn/samples.js";
 import { boolean, checkOptions, type Rules, text } from "../../tensor/options.js";

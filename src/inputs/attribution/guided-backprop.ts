@@ -1,7 +1,8 @@
 // Guided backpropagation (Springenberg, Dosovitskiy, Brox, Riedmiller, 2014): the gradient of the answer, of which each
 // ReLU passes back only what is positive.
+
+import { grad } from "../../autograd/differentiate.js";
 import { sum } from "../../autograd/ops/reduce.js";
-import { grad } from "../../autograd/tape.js";
 import type { InputData } from "../../nn/samples.js";
 import { checkOptions } from "../../tensor/options.js";
 import type { Tensor } from "../../tensor/tensor.js";

@@ -25,6 +25,7 @@ import type { OptimizerConfig } from "../optimizers.js";
 import { checkedModelConfig, storedShape } from "../stored-config.js";
 import type { FormatCode, ModelContent } from "./format.js";
 import { checkPlaces, fromKerasModel, toKerasModel } from "./keras.js";
+import { Remarks } from "./keras-remarks.js";
 import {
   classesOfPlaces,
   findsPlaces,
@@ -34,7 +35,7 @@ import {
   weightsOfGroups,
   weightsOfPlaces,
 } from "./keras-weights.js";
-import { type Json, type KerasObject, Remarks } from "./keras-words.js";
+import type { Json, KerasObject } from "./keras-words.js";
 
 /**
  * Keras 3 drops a list of several axes when it reads `.h5`, and takes the last; Keras 2 has their weights in another

@@ -5,7 +5,8 @@ import { DataError } from "../../tensor/errors.js";
 import { snakeCase } from "../model-shape.js";
 import type { KerasEntry } from "./keras-graph.js";
 import { entryName } from "./keras-graph.js";
-import { classNameOf, type Json, type KerasObject, type Remarks } from "./keras-words.js";
+import type { Remarks } from "./keras-remarks.js";
+import { classNameOf, type Json, type KerasObject } from "./keras-words.js";
 
 /** A layer in other words. */
 export interface ModernLayer {

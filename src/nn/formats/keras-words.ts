@@ -5,6 +5,7 @@ import { DataError, UsageError } from "../../tensor/errors.js";
 import type { ActivationName } from "../activations.js";
 import { type Initializer, scalingInitializers } from "../initializers.js";
 import type { PlacedLayer } from "../model-shape.js";
+import type { Remarks } from "./keras-remarks.js";
 
 export type Json = Readonly<Record<string, unknown>>;
 
@@ -67,38 +68,6 @@ export interface KerasWords {
   readonly turnedByTheano?: boolean;
   /** What a file says of the layer, given its place. @throws DataError, beginning with `where`, for another function */
   readonly check?: (config: Json, placed: PlacedLayer, where: string) => void;
-}
-
-/** What does not come over from Keras, layer by layer. Answers are the same without it, or nearly. */
-export class Remarks {
-  private readonly lacking: string[] = [];
-  private readonly policies = new Map<string, string>();
-
-  constructor(private readonly path: string) {}
-
-  /** Something that only training needs. */
-  lacks(layer: string, what: string): void {
-    this.lacking.push(`${what} of layer "${layer}"`);
-  }
-
-  /** A precision other than float32. */
-  computes(layer: string, policy: string): void {
-    this.policies.set(policy, this.policies.get(policy) ?? layer);
-  }
-
-  sentences(): string[] {
-    const { path, lacking, policies } = this;
-    return [
-      ...[...policies].map(
-        ([policy, layer]) =>
-          `${path}: Keras computes its layers in ${policy} ("${layer}" is the first); here they are computed in the device's ` +
-          "precision, float32 by default, so that answers differ by rounding",
-      ),
-      ...(lacking.length === 0
-        ? []
-        : [`${path}: answers as in Keras, but training it further would lack the ${lacking.join(", the ")}`]),
-    ];
-  }
 }
 
 // Names that mean the same function in both. (Keras's leaky_relu has another slope by default.)

@@ -24,7 +24,8 @@ import {
 } from "./keras-graph.js";
 import { modernLayer } from "./keras-old.js";
 import { operationLayers } from "./keras-operations.js";
-import { classNameOf, type Json, type KerasObject, type KerasSetting, Remarks } from "./keras-words.js";
+import { Remarks } from "./keras-remarks.js";
+import { classNameOf, type Json, type KerasObject, type KerasSetting } from "./keras-words.js";
 
 const kerasLayer = looseObject({ class_name: text, config: anyObject }, "an object");
 const kerasLayerList = array(kerasLayer, "a list");

@@ -2,8 +2,8 @@
 // here, given the weights by a map of names. Expected outputs: face-api's own, tfjs-networks.mjs.
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
+import { grad } from "../../../src/autograd/differentiate.js";
 import { sum } from "../../../src/autograd/ops/reduce.js";
-import { grad } from "../../../src/autograd/tape.js";
 import type { GraphNode } from "../../../src/nn/graph.js";
 import * as nn from "../../../src/nn/index.js";
 import { UsageError } from "../../../src/tensor/errors.js";

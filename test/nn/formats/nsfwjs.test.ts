@@ -3,9 +3,9 @@
 // Those of inception_v3: tfjs-networks.mjs.
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { grad } from "../../../src/autograd/differentiate.js";
 import { sum } from "../../../src/autograd/ops/reduce.js";
 import { slice } from "../../../src/autograd/ops/transform.js";
-import { grad } from "../../../src/autograd/tape.js";
 import { loadModel } from "../../../src/nn/checkpoint.js";
 import { crossEntropy } from "../../../src/nn/losses.js";
 import { adam } from "../../../src/nn/optimizers.js";

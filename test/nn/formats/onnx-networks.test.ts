@@ -2,9 +2,9 @@
 // 11: they predict as ONNX Runtime does (onnx-networks.py), give input gradients, and are written again.
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
+import { grad } from "../../../src/autograd/differentiate.js";
 import { square } from "../../../src/autograd/ops/elementwise.js";
 import { sum } from "../../../src/autograd/ops/reduce.js";
-import { grad } from "../../../src/autograd/tape.js";
 import { type Draft, decodeModel, encodeModel, type ModelProto } from "../../../src/nn/formats/onnx/proto.js";
 import * as nn from "../../../src/nn/index.js";
 import { type Tensor, tensor } from "../../../src/tensor/tensor.js";

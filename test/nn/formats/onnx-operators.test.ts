@@ -1,8 +1,8 @@
 // Gradients of ONNX's operators that are made of several operations, against central differences.
 import { describe, expect, it } from "vitest";
+import { grad } from "../../../src/autograd/differentiate.js";
 import { gradcheck } from "../../../src/autograd/gradcheck.js";
 import { sum } from "../../../src/autograd/ops/reduce.js";
-import { grad } from "../../../src/autograd/tape.js";
 import type { Attribute } from "../../../src/nn/formats/onnx/operators/call.js";
 import { runNode } from "../../../src/nn/formats/onnx/run.js";
 import { type ElementType, Value } from "../../../src/nn/formats/onnx/value.js";

@@ -1,10 +1,10 @@
 // Models read from ONNX files: what they are made of, that they predict, train and give input gradients, that no images
 // are transposed between convolutions, and what is refused.
 import { describe, expect, test } from "vitest";
+import { grad } from "../../../src/autograd/differentiate.js";
 import { mul, pow, square } from "../../../src/autograd/ops/elementwise.js";
 import { sum } from "../../../src/autograd/ops/reduce.js";
 import { transpose } from "../../../src/autograd/ops/transform.js";
-import { grad } from "../../../src/autograd/tape.js";
 import { type Draft, encodeModel as encodeOnnx, type NodeProto } from "../../../src/nn/formats/onnx/proto.js";
 import { readOnnx } from "../../../src/nn/formats/onnx/read.js";
 import * as nn from "../../../src/nn/index.js";

@@ -1,9 +1,9 @@
 // Networks that PyTorch exported, by both of its exporters: predictions and input gradients are PyTorch's.
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
+import { grad } from "../../../src/autograd/differentiate.js";
 import { mul } from "../../../src/autograd/ops/elementwise.js";
 import { sum } from "../../../src/autograd/ops/reduce.js";
-import { grad } from "../../../src/autograd/tape.js";
 import * as nn from "../../../src/nn/index.js";
 import { scope } from "../../../src/tensor/scope.js";
 import { type Shape, sizeOf } from "../../../src/tensor/shape.js";

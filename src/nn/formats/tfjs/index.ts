@@ -9,7 +9,7 @@ import type { Model } from "../../model.js";
 import type { ModelFile } from "../../model-file.js";
 import { storedShape } from "../../stored-config.js";
 import type { FormatCode, ModelContent, ReadWeightsOptions } from "../format.js";
-import { Remarks } from "../keras-words.js";
+import { Remarks } from "../keras-remarks.js";
 import { renamed } from "../name-map.js";
 import { readGraph } from "./graph-model.js";
 import { placeByName, readTopology, writeTopology } from "./layers-model.js";

@@ -8,7 +8,8 @@ import type { ModelConfig } from "../../model-config.js";
 import type { PlacedLayer } from "../../model-shape.js";
 import { checkedModelConfig, storedShape } from "../../stored-config.js";
 import { checkPlaces, fromKerasModel, toKerasConfig } from "../keras.js";
-import type { Json, KerasObject, Remarks } from "../keras-words.js";
+import type { Remarks } from "../keras-remarks.js";
+import type { Json, KerasObject } from "../keras-words.js";
 
 /** Whatever Keras wrote the configuration, TensorFlow.js computes as this version, in hardSigmoid for one. */
 const KERAS_VERSION = "2.15.0";
