@@ -156,15 +156,6 @@ export abstract class Device {
   }
 
   /**
-   * Runs `fn`, whose kernels will have other memory the next time: where there is none left, what was freed since makes
-   * room, at the price of making it again.
-   * @internal
-   */
-  runOnce<T>(fn: () => T): T {
-    return fn();
-  }
-
-  /**
    * Runs a host side effect of a step, such as counting it: now, and whenever the step is run again from a record.
    * @internal
    */

@@ -112,11 +112,10 @@ export class StepPlan {
     }
     // The first time makes what outlives a step (the momenta of an optimizer) and has the kernels compiled.
     const compute = () => scope(() => this.outputsOf(recording.inputs)).map(keep);
-    const { eager = false } = this.options;
-    if (recording.runs++ > 0 && !eager) recording.step = this.device.record(compute);
+    if (recording.runs++ > 0 && !this.options.eager) recording.step = this.device.record(compute);
     if (recording.step !== undefined) return recording.step.outputs;
     for (const t of this.eagerOutputs) t.dispose();
-    this.eagerOutputs = eager ? compute() : this.device.runOnce(compute);
+    this.eagerOutputs = compute();
     return this.eagerOutputs;
   }
 

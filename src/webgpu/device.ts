@@ -19,7 +19,7 @@ import { type KernelCall, ParameterBlock, type Program, withSharedAccess } from 
 import type { CompileAhead } from "./compile-ahead.js";
 import type { TuningProfile } from "./family.js";
 import { attempt, type Content, callError, type FaultSink, listen } from "./faults.js";
-import { BufferPool, LARGE, type PooledBuffer, partBytes } from "./pool.js";
+import { BufferPool, type PooledBuffer, partBytes } from "./pool.js";
 import { type Dispatch, follows, type GpuView, MAX_WORKGROUPS, paddedBytes } from "./program.js";
 import { Programs } from "./programs.js";
 import { Queue } from "./queue.js";
@@ -78,7 +78,6 @@ export class WebGpuDevice extends Device {
   private readonly readback: Readback;
   /** The step that is being recorded. */
   private recording: GpuStep | undefined;
-  private runningOnce = false;
 
   /** @internal */
   constructor(
@@ -257,8 +256,8 @@ export class WebGpuDevice extends Device {
       for (const { call, program } of step.commands)
         if (program.fault !== undefined) throw callError(call, program.fault);
       // Its memory is planned anew: what earlier runs left is of no use to it.
-      this.runOnce(() => step.complete(outputs));
-      if (this.pool.memory().pooledBytes >= MOST_LEFT) this.trim();
+      if (pool.memory().pooledBytes >= MOST_LEFT) this.trim();
+      step.complete(outputs);
     } catch (error) {
       this.recording = undefined;
       step.dispose();
@@ -336,16 +335,6 @@ export class WebGpuDevice extends Device {
     return this.pool.memory();
   }
 
-  override runOnce<T>(fn: () => T): T {
-    const outer = this.runningOnce;
-    this.runningOnce = true;
-    try {
-      return fn();
-    } finally {
-      this.runningOnce = outer;
-    }
-  }
-
   /** Destroys the buffers that are kept for reuse, e.g. after a model was dropped. */
   trim(): void {
     this.pool.trim(this.queue.submitNumber - 1);
@@ -400,7 +389,7 @@ export class WebGpuDevice extends Device {
         "OUT_OF_MEMORY",
         `allocate: there is no memory for ${bytes} bytes more, ${held()} are in use on this device (${reason}); use a smaller batch or model, or free tensors`,
       );
-    if (held() + bytes > memoryBytes || (this.runningOnce && bytes >= LARGE)) this.trim();
+    if (held() + bytes > memoryBytes) this.trim();
     if (held() + bytes > memoryBytes) throw refuse(`the machine has ${memoryBytes}`);
     let { value, fault } = create();
     if (fault !== undefined) {

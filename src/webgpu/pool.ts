@@ -67,8 +67,8 @@ export class PooledBuffer {
   }
 }
 
-/** Bytes from which on a buffer is worth looking for, or making room for. */
-export const LARGE = 2 ** 20;
+/** Bytes from which on a buffer is worth looking for. */
+const LARGE = 2 ** 20;
 
 export class BufferPool {
   private readonly free = new Map<number, PooledBuffer[]>();

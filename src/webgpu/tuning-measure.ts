@@ -30,7 +30,7 @@ const MOST_CALLS = 256;
 
 /** Times all options of a tunable side by side. */
 export async function measure(
-  { options, sample }: Pick<Tunable, "name" | "options" | "sample">,
+  { options, sample }: Pick<Tunable, "options" | "sample">,
   open: (option: string) => Promise<Device>,
   { rounds, roundMs }: Effort,
 ): Promise<Measurement> {

@@ -194,7 +194,7 @@ async function measureFamily(
   note(`tuning: measuring which ${name} is faster here (${options.join(", ")})`);
   const { EFFORT, measure } = await import("./tuning-measure.js");
   const sample = familySample;
-  const found = await measure({ name, options, sample }, (option) => open(option as KernelFamily), EFFORT.family);
+  const found = await measure({ options, sample }, (option) => open(option as KernelFamily), EFFORT.family);
   await store?.write({ ...known, [machine]: { ...known?.[machine], [name]: found } }).catch((error: Error) => {
     note(`tuning: the measurement could not be kept, because ${error.message}`);
   });

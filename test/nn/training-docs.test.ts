@@ -81,13 +81,13 @@ test("optimizers and schedules", () => {
 
 const AsyncFunction = (async () => {}).constructor as FunctionConstructor;
 const examples = [...page.matchAll(/^```js\n(.*?)^```$/gms)].map(([, code]) => code!.replace(/^import .*$/gm, ""));
-const library = { data, grad, lbfgs, loss, metric, nn, openDevice, optim, tensor };
+const exported = { data, grad, lbfgs, loss, metric, nn, openDevice, optim, tensor };
 
 /** Runs the example that says something, with names given to it; `gives` is what comes of it. */
 function runExample(saying: string, given: Readonly<Record<string, unknown>>, gives: string): Promise<unknown> {
   const found = examples.filter((code) => code.includes(saying));
   expect(found, saying).toHaveLength(1);
-  const names = { ...library, ...given };
+  const names = { ...exported, ...given };
   return AsyncFunction(...Object.keys(names), `${found[0]}\nreturn ${gives};`)(...Object.values(names));
 }
 

@@ -45,18 +45,17 @@ export class StepMemory {
     const [keptRoots, exclusiveRoots] = [waitingRoots(kept), waitingRoots(exclusive)];
     const used = uses.map(waitingRoots);
     // What outlives the step has memory of its own: somebody may hold it when the step is disposed.
-    for (const root of new Set([...exclusiveRoots, ...keptRoots])) if (this.waiting.has(root)) this.settle([root]);
+    for (const buffer of new Set([...exclusiveRoots, ...keptRoots])) this.settle([{ buffer, start: 0 }]);
     for (const places of pack(lifetimes(used, this.waiting))) this.settle(places);
     this.waiting.clear();
   }
 
   /** Gives buffers one memory of the pool, each its place in it. */
-  private settle(places: readonly (PooledBuffer | Place)[]): void {
-    const placed = places.map((place) => (place instanceof PooledBuffer ? { buffer: place, start: 0 } : place));
-    const memory = this.pool.acquire(Math.max(...placed.map(({ buffer, start }) => start + buffer.bytes)));
+  private settle(places: readonly Place[]): void {
+    const memory = this.pool.acquire(Math.max(...places.map(({ buffer, start }) => start + buffer.bytes)));
     memory.planned = true;
     this.owned.add(memory);
-    for (const { buffer, start } of placed) {
+    for (const { buffer, start } of places) {
       this.homes.set(buffer, memory);
       buffer.place(memory.gpu, start);
       this.waiting.delete(buffer);
