@@ -43,15 +43,20 @@ export const TALL_FORM: Choice<"panels of 128 by 64" | "panels of 128 by 32" | "
   options: ["panels of 128 by 64", "panels of 128 by 32", "panels of 64 by 32", "tiles"],
 };
 
-/** Whether the panel form suits a shape: enough rows to pay for filling panels, enough columns to use the lanes. */
-export function panelSuits({ m, n, k }: Pick<Product, "m" | "n" | "k">, profile: TuningProfile): boolean {
-  return tuned(profile, TALL_FORM) !== "tiles" && m >= 32 && n >= 20 && k > 0 && k % 4 === 0;
+/**
+ * Whether the panel form suits a shape: enough rows to pay for filling panels, enough columns to use the lanes.
+ * @param least columns that are enough
+ */
+export function panelSuits({ m, n, k }: Pick<Product, "m" | "n" | "k">, profile: TuningProfile, least = 20): boolean {
+  return tuned(profile, TALL_FORM) !== "tiles" && m >= 32 && n >= least && k > 0 && k % 4 === 0;
 }
 
 /** Whether rows of all three matrices can be read and written as vec4s, and A as it lies. */
 export function panelFits(product: Product, profile: TuningProfile): boolean {
-  const { a, b, c, splitStride } = product;
-  return panelSuits(product, profile) && !a.transposed && [a, b, c].every(isAligned) && splitStride % 4 === 0;
+  const { a, b, c, splits, splitStride } = product;
+  // Tiles of B [N, K] waste as many lanes, and are slower.
+  const suits = panelSuits(product, profile, b.transposed && splits === 1 ? 8 : undefined);
+  return suits && !a.transposed && [a, b, c].every(isAligned) && splitStride % 4 === 0;
 }
 
 /** The depth, a multiple of eight, by which k is cut with the least loads and padding. */
@@ -155,6 +160,9 @@ ${products.join("\n")}
 ${repeat(vectors, (v) => `var y${v} = ${Array.from({ length: chains(size) }, (_, chain) => `s${v}${chain}`).join(" + ")};`)}`;
 }
 
+/** The second vector's sums go into the first store, too: never, but the compiler cannot know. By vectors. */
+const KEEPS_ORDER = { 1: "", 2: "y0 = select(y0, y1, u.depth == 0u);" };
+
 function body(panel: Panel): string {
   const { depth, vectors, lanes, single, transposedB, bias, windows } = panel;
   const width = vectorWidth(lanes);
@@ -189,7 +197,7 @@ function body(panel: Panel): string {
       ${single ? "" : `if (k0 > kBegin) { ${each((v, columns) => `before${v} = c[ic + ${columns / 4}u];`)} }`}
       ${multiplyRow(panel, (v) => `before${v}`)}
       if (k0 + ${depth}u >= kEnd) { ${each((v) => `y${v} = activation(y${v});`)} }
-      ${vectors === 1 ? "" : "y0 = select(y0, y1, u.depth == 0u); // never, but the compiler cannot know"}
+      ${KEEPS_ORDER[vectors]}
       ${each((v, columns) => `if (stored${v}) { c[ic + ${columns / 4}u] = y${v}; }`)}
       ${windows ? NEXT_WINDOW : "ia += u.aStride / 4u;"}
       ic += u.cStride / 4u;

@@ -9,7 +9,7 @@
 // Rows and columns beyond M and N are computed from whatever lies there and not stored.
 
 import { type SubgroupLanes, subgroupLanes, type TuningProfile } from "../webgpu/family.js";
-import type { GpuCall } from "../webgpu/program.js";
+import type { GpuCall, GpuView } from "../webgpu/program.js";
 import { type Choice, tuned } from "../webgpu/tuning.js";
 import { activationWgsl } from "./activation.js";
 import { packedFits, panelFits, panelSplits, panelSuits, runPanels } from "./matmul-panel.js";
@@ -323,6 +323,11 @@ export const subgroupFamily: ProductFamily = {
     else runTile(call, product);
   },
 };
+
+/** A matrix as it lies in a tensor. */
+export const stored = (view: GpuView, stride: number, transposed = false): Matrix => ({
+  ...{ view, offset: 0, stride, batchStride: 0, transposed },
+});
 
 /**
  * Runs a product that is one whole: not in pieces of k and, unless it says otherwise, not in a batch nor with anything

@@ -99,6 +99,14 @@ const CASES: readonly Case[] = [
   { x: [2, 9, 9, 96], kernel: [3, 3, 96, 96], options: { padding: "same", activation: "relu" }, bias: false },
   { x: [1, 7, 7, 132], kernel: [3, 3, 132, 140], options: { padding: "same" } },
   { x: [2, 12, 10, 3], kernel: [5, 5, 3, 16], options: { padding: "same", strides: 2, activation: "tanh" } },
+  // Of few channels with strides: taps are that far apart, and none meets some inputs where kernels are smaller.
+  { x: [2, 13, 11, 3], kernel: [3, 3, 3, 32], options: { padding: "same", strides: 2, activation: "relu6" } },
+  { x: [1, 10, 14, 2], kernel: [4, 1, 2, 7], options: { strides: [3, 2] } },
+  { x: [2, 9, 8, 4], kernel: [2, 3, 4, 8], options: { strides: 2, dilations: [1, 2], padding: "same" } },
+  // Single pixels: every pass is a product, of one image as of several; few columns, and few rows.
+  { x: [1, 12, 12, 16], kernel: [1, 1, 16, 96], options: { activation: "relu6" } },
+  { x: [1, 7, 7, 160], kernel: [1, 1, 160, 64] },
+  { x: [3, 6, 5, 24], kernel: [1, 1, 24, 20], options: { activation: "relu" }, bias: false },
   { x: [3, 9, 9, 8], kernel: [1, 1, 8, 12], options: { strides: 2 } },
   { x: [1, 1, 1, 1], kernel: [1, 1, 1, 1], options: { activation: "sigmoid" } },
   // By Winograd on software adapters (see choice.test.ts). Tiles of 2 and of 4 do and do not divide the output. There

@@ -6,6 +6,7 @@ import { type Choice, tuned } from "../../webgpu/tuning.js";
 import { vectorWidth } from "../matmul-panel.js";
 import { planTiles, streamingClocks } from "../tile-choice.js";
 import { type Conv2dGeometry, forwardGather, type Gather, inputGradientGather, type WindowAxis } from "./geometry.js";
+import { takesAllPixels } from "./products.js";
 import { fitsPanels, lanesInUse } from "./software-panels.js";
 import { type Tiling, tilingOf } from "./tiling.js";
 import type { TileSize } from "./winograd-matrices.js";
@@ -192,9 +193,11 @@ export function goesByProducts(profile: TuningProfile, geometry: Conv2dGeometry)
 }
 
 /**
- * Whether the input gradient of such a convolution adds its windows up where they lie (window-sums.ts). An image is one
- * workgroup's, so one alone would keep one core busy. And the lanes of a subgroup must see each other's stores.
+ * Whether the input gradient of such a convolution is a product, too: of single pixels, or one whose windows are added
+ * up where they lie (window-sums.ts). There an image is one workgroup's, so one alone would keep one core busy. And the
+ * lanes of a subgroup must see each other's stores.
  */
-export function addsWindows(profile: TuningProfile, geometry: Conv2dGeometry): boolean {
-  return profile.onProcessor === true && geometry.batch > 1 && goesByProducts(profile, geometry);
+export function multipliesForInput(profile: TuningProfile, geometry: Conv2dGeometry): boolean {
+  const adds = profile.onProcessor === true && geometry.batch > 1;
+  return goesByProducts(profile, geometry) && (adds || takesAllPixels(geometry));
 }

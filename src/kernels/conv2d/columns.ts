@@ -7,6 +7,7 @@
 import type { GpuCall, GpuView } from "../../webgpu/program.js";
 import type { FusedActivation } from "../activation.js";
 import { boxLoop } from "../box.js";
+import { runWhole, stored } from "../matmul-subgroup.js";
 import type { Conv2dGeometry, Gather, GatherAxis, GatherViews } from "./geometry.js";
 
 /** With more input channels than this, they fill a tile by themselves. */
@@ -38,6 +39,24 @@ export function inputGradientByColumns(call: GpuCall<Conv2dGeometry>, gather: Ga
   const dx = call.outputs[0]!;
   const width = columnsOf(call.params);
   const columns = call.scratch({ shape: [batch, y.output, x.output, width], dtype: "f32" });
+  if (call.profile.family === "software" && outputs % 4 === 0) {
+    runWhole(call, {
+      ...{ m: batch * y.output * x.output, n: width, k: outputs },
+      ...{ a: stored(dz, outputs), b: stored(kernel, outputs, true), c: stored(columns, width) },
+    });
+  } else {
+    gatherColumns(call, gather, { dz, kernel, columns });
+  }
+  addColumns(call, call.params, { columns, dx });
+}
+
+/** The columns as a gather of single pixels. */
+function gatherColumns(
+  call: GpuCall<Conv2dGeometry>,
+  gather: GatherProgram,
+  { dz, kernel, columns }: { readonly dz: GpuView; readonly kernel: GpuView; readonly columns: GpuView },
+): void {
+  const { batch, outputs, y, x } = call.params;
   const pointwise = (size: number): GatherAxis => ({
     source: size,
     target: size,
@@ -54,13 +73,12 @@ export function inputGradientByColumns(call: GpuCall<Conv2dGeometry>, gather: Ga
       y: pointwise(y.output),
       x: pointwise(x.output),
       sourceChannels: outputs,
-      targetChannels: width,
+      targetChannels: columnsOf(call.params),
       kernelStrides: { source: 1, target: outputs },
     },
     { source: dz, kernel, target: columns },
     "linear",
   );
-  addColumns(call, call.params, { columns, dx });
 }
 
 /**
@@ -76,15 +94,20 @@ function addColumns<P>(
   const vector = inputs % 4 === 0 ? 4 : 1;
   const type = vector === 4 ? "vec4f" : "f32";
   const strided = y.stride * x.stride > 1;
-  // Without strides and dilation the taps that meet the output are a range; otherwise each is asked.
+  // Without strides and dilation the taps that meet the output are a range. With strides alone they are so far apart.
+  // Otherwise each is asked.
   const range = !strided && y.dilation * x.dilation === 1;
   const loop = boxLoop(call.profile, [batch, y.input, x.input, inputs / vector]);
   const axes = {
     Y: { tap: "ky", at: "c1 + u.paddingY", output: "u.outputHeight", kernel: "u.kernelHeight" },
     X: { tap: "kx", at: "c2 + u.paddingX", output: "u.outputWidth", kernel: "u.kernelWidth" },
   } as const;
+  const apart = strided && y.dilation * x.dilation === 1;
   const taps = (axis: "Y" | "X") => {
     const { tap, at, output, kernel } = axes[axis];
+    if (apart)
+      return `let last${axis} = (${at}) / u.stride${axis}; let first${axis} = ${at} - last${axis} * u.stride${axis};
+    for (var step${axis} = 0u; first${axis} + step${axis} * u.stride${axis} < ${kernel}; step${axis}++)`;
     return range
       ? `for (var ${tap} = max(${at} + 1u, ${output}) - ${output}; ${tap} < min(${kernel}, ${at} + 1u); ${tap}++)`
       : `for (var ${tap} = 0u; ${tap} < ${kernel}; ${tap}++)`;
@@ -92,15 +115,17 @@ function addColumns<P>(
   // u32 arithmetic wraps: a negative position is a huge one.
   const position = (axis: "Y" | "X") => {
     const { tap, at } = axes[axis];
+    if (apart)
+      return `let ${tap} = first${axis} + step${axis} * u.stride${axis}; let source${axis} = last${axis} - step${axis};`;
     const from = range ? `${at} - ${tap}` : `${at} - ${tap} * u.dilation${axis}`;
     return strided
       ? `let source${axis} = (${from}) / u.stride${axis}; let fits${axis} = source${axis} * u.stride${axis} == ${from};`
       : `let source${axis} = ${from};`;
   };
-  const inside = `sourceY < u.outputHeight && sourceX < u.outputWidth${strided ? " && fitsY && fitsX" : ""}`;
+  const inside = `sourceY < u.outputHeight && sourceX < u.outputWidth${strided && !apart ? " && fitsY && fitsX" : ""}`;
   const column = "columns[at * u.columns + (ky * u.kernelWidth + kx) * u.inputs + c3]";
   call.dispatch({
-    key: `columns ${vector} ${range ? "range" : strided}`,
+    key: `columns ${vector} ${range ? "range" : apart ? "apart" : strided}`,
     program: () => ({
       workgroupSize: loop.workgroupSize,
       body: loop.body(/* wgsl */ `

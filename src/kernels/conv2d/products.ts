@@ -8,16 +8,11 @@
 // of which Winograd's tiles waste too much.
 import type { GpuCall, GpuView } from "../../webgpu/program.js";
 import type { Matrix } from "../matmul-product.js";
-import { runWhole } from "../matmul-subgroup.js";
+import { runWhole, stored } from "../matmul-subgroup.js";
 import type { WindowRows } from "../window-rows.js";
 import type { Conv2dGeometry } from "./geometry.js";
 import type { ForwardViews, Plain } from "./route.js";
 import { addWindows } from "./window-sums.js";
-
-/** A matrix as it lies in a tensor. */
-const stored = (view: GpuView, stride: number, transposed = false): Matrix => ({
-  ...{ view, offset: 0, stride, batchStride: 0, transposed },
-});
 
 function windowsOf({ inputs, y, x }: Conv2dGeometry): WindowRows {
   const line = x.input * inputs;
@@ -56,13 +51,24 @@ export function forwardByProduct<P>(
   });
 }
 
+/** Whether windows are single pixels, all of them: then each product of the input gradient is an element of it. */
+export const takesAllPixels = ({ y, x }: Conv2dGeometry): boolean =>
+  [y, x].every(({ kernel, input, output }) => kernel === 1 && input === output);
+
 /** dx from dz. */
 export function inputGradientByProduct<P>(
   call: GpuCall<P>,
   geometry: Conv2dGeometry,
   { dz, kernel, dx }: { readonly dz: GpuView; readonly kernel: GpuView; readonly dx: GpuView },
 ): void {
-  const { elements, outputs } = sizesOf(geometry);
+  const { windows, elements, outputs } = sizesOf(geometry);
+  if (takesAllPixels(geometry)) {
+    runWhole(call, {
+      ...{ m: windows, n: elements, k: outputs },
+      ...{ a: stored(dz, outputs), b: stored(kernel, outputs, true), c: stored(dx, elements) },
+    });
+    return;
+  }
   addWindows(call, { dz, kernel, dx, batch: geometry.batch, windows: windowsOf(geometry), elements, outputs });
 }
 

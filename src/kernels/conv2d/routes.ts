@@ -3,7 +3,7 @@
 import type { TuningProfile } from "../../webgpu/family.js";
 import type { GpuCall } from "../../webgpu/program.js";
 import type { FusedActivation } from "../activation.js";
-import { addsWindows, goesByPanels, goesByProducts, hardwareTiling, winogradTiling } from "./choice.js";
+import { goesByPanels, goesByProducts, hardwareTiling, multipliesForInput, winogradTiling } from "./choice.js";
 import { goesByColumns, inputGradientByColumns } from "./columns.js";
 import { type Conv2dGeometry, forwardGather, type Gather, type GatherViews, inputGradientGather } from "./geometry.js";
 import { gatherHardware, kernelGradientHardware } from "./hardware.js";
@@ -98,11 +98,11 @@ function productRoute(
   geometry: Conv2dGeometry,
   { inputGradient }: ConvolutionRoute,
 ): ConvolutionRoute {
-  const adds = addsWindows(profile, geometry);
+  const multiplies = multipliesForInput(profile, geometry);
   return {
-    name: adds ? "products" : "products, input gradient by gather",
+    name: multiplies ? "products" : "products, input gradient by gather",
     forward: (call, { result: { y }, ...views }) => forwardByProduct(call, geometry, { ...views, y }),
-    inputGradient: adds
+    inputGradient: multiplies
       ? (call, { gradient: { dz }, kernel, dx }) => inputGradientByProduct(call, geometry, { dz, kernel, dx })
       : inputGradient,
     kernelGradient: (call, { gradient: { dz }, ...views }) => kernelGradientByProduct(call, geometry, { ...views, dz }),
