@@ -8,7 +8,14 @@
 //   step changes first, it begins with.
 // - Of gradients that are gathered over several steps, all but the last of them are not `due`: nothing changes.
 import { type CpuCall, defineKernel, type Kernel } from "../tensor/kernel.js";
-import { type Binding, follows, type GpuCall, type GpuView, positionOf } from "../webgpu/program.js";
+import {
+  type Binding,
+  follows,
+  type GpuCall,
+  type GpuView,
+  MOST_ELEMENTS_TOGETHER,
+  positionOf,
+} from "../webgpu/program.js";
 import { typed, unlessNan } from "./ieee.js";
 import { bindableGroups, rolledSegments } from "./rolled.js";
 
@@ -136,7 +143,10 @@ function updateAll(call: GpuCall<StepParams>, text: UpdateText): void {
   ].join("\n  ");
   // The first layer's gradients are the last to be there: theirs is the smaller group, which may join what made them.
   const updates = joinedUpdates(call, updatesOf(gradients, call.outputs)).toReversed();
-  for (const group of bindableGroups(call.profile, updates, scaling.length)) {
+  const isLarge = ([gradient]: Update<GpuView>) => gradient.size > MOST_ELEMENTS_TOGETHER;
+  // A large one by itself: it may be changed as soon as its gradient is there.
+  const lists = [...updates.filter(isLarge).map((update) => [update]), updates.filter((update) => !isLarge(update))];
+  for (const group of lists.flatMap((list) => bindableGroups(call.profile, list, scaling.length))) {
     const loop = rolledSegments(
       call.profile,
       group.map(({ views: [gradient] }) => Math.ceil(gradient!.size / 4)),

@@ -156,6 +156,14 @@ export abstract class Device {
   }
 
   /**
+   * Runs `fn`, a step that may be recorded the next time, in as little memory as it would then take.
+   * @internal
+   */
+  firstRun<T>(fn: () => T): T {
+    return fn();
+  }
+
+  /**
    * Runs a host side effect of a step, such as counting it: now, and whenever the step is run again from a record.
    * @internal
    */

@@ -112,10 +112,11 @@ export class StepPlan {
     }
     // The first time makes what outlives a step (the momenta of an optimizer) and has the kernels compiled.
     const compute = () => scope(() => this.outputsOf(recording.inputs)).map(keep);
-    if (recording.runs++ > 0 && !this.options.eager) recording.step = this.device.record(compute);
+    const isFirst = recording.runs++ === 0;
+    if (!isFirst && !this.options.eager) recording.step = this.device.record(compute);
     if (recording.step !== undefined) return recording.step.outputs;
     for (const t of this.eagerOutputs) t.dispose();
-    this.eagerOutputs = compute();
+    this.eagerOutputs = isFirst ? this.device.firstRun(compute) : compute();
     return this.eagerOutputs;
   }
 

@@ -2,6 +2,7 @@
 // the dispatches' parameters. Shared by work that is submitted once and by recorded steps that are submitted again.
 import type { DeviceError } from "../tensor/errors.js";
 import type { Content, Fault } from "./faults.js";
+import type { PooledBuffer } from "./pool.js";
 import { type Binding, type Dispatch, type GpuView, overlap, type ProgramText } from "./program.js";
 import type { DispatchTimer } from "./timer.js";
 
@@ -76,6 +77,10 @@ export interface DispatchCommand {
   /** In the parameter block; -1 without parameters. */
   readonly parameterOffset: number;
 }
+
+/** What a dispatch binds. */
+export const buffersOf = ({ dispatch }: DispatchCommand): PooledBuffer[] =>
+  dispatch.bindings.map(({ view }) => view.buffer);
 
 /** Bytes in a parameter block at which a dispatch's sizes and its numbers begin. */
 export interface ParameterPlace {

@@ -20,18 +20,20 @@ import type { CompileAhead } from "./compile-ahead.js";
 import type { TuningProfile } from "./family.js";
 import { attempt, type Content, callError, type FaultSink, listen } from "./faults.js";
 import { BufferPool, type PooledBuffer, partBytes } from "./pool.js";
-import { type Dispatch, follows, type GpuView, MAX_WORKGROUPS, paddedBytes } from "./program.js";
+import {
+  type Dispatch,
+  follows,
+  type GpuView,
+  MAX_WORKGROUPS,
+  MOST_ELEMENTS_TOGETHER,
+  paddedBytes,
+} from "./program.js";
 import { Programs } from "./programs.js";
 import { Queue } from "./queue.js";
 import { Readback } from "./readback.js";
 import { GpuStep } from "./recorded/step.js";
 import type { SharedGpu } from "./shared.js";
 import type { DispatchTimer, KernelTime } from "./timer.js";
-
-/**
- * Elements of a tensor beyond which it is not placed beside others: a dispatch for it alone costs little in comparison.
- */
-const MOST_ELEMENTS_TOGETHER = 2 ** 20;
 
 class GpuStorage extends Storage {
   /** Another one whenever the host writes. */
@@ -118,9 +120,9 @@ export class WebGpuDevice extends Device {
     if (values.length === 0) return;
     this.recording?.mustOwn(target);
     // A queue write lands before everything not yet submitted: give the storage a buffer that nothing pending uses.
-    if (target.buffer.lastUse >= this.queue.submitNumber) {
+    if (target.buffer.lastUse >= this.queue.submitNumber || this.queue.firstRun?.has(target.buffer)) {
       this.memorySource.release(target.buffer);
-      target.buffer = this.memorySource.acquire(target.buffer.bytes, this.queue.submitNumber - 1);
+      target.buffer = (this.recording ?? this.pool).acquire(target.buffer.bytes, this.queue.submitNumber - 1);
     }
     target.content = { error: undefined };
     const data = deviceArray(storage.dtype, values);
@@ -140,7 +142,8 @@ export class WebGpuDevice extends Device {
     let bytes = 0;
     for (const storage of storages as readonly GpuStorage[]) {
       const { size, buffer } = storage;
-      if (size > MOST_ELEMENTS_TOGETHER || buffer.planned || buffer.whole !== undefined) continue;
+      const isOthers = buffer.planned && !this.queue.firstRun?.has(buffer);
+      if (size > MOST_ELEMENTS_TOGETHER || isOthers || buffer.whole !== undefined) continue;
       const own = partBytes(paddedBytes(size));
       // A kernel binds all of them at once.
       if (bytes + own > this.profile.maxBindingBytes) {
@@ -156,6 +159,8 @@ export class WebGpuDevice extends Device {
   private moveTogether(storages: readonly GpuStorage[]): void {
     if (storages.length < 2) return;
     const sizes = storages.map(({ size }) => paddedBytes(size));
+    // What has no place yet needs none before.
+    if (this.queue.join(storages.map(({ buffer }, i) => ({ buffer, byteLength: sizes[i]! })))) return;
     const parts = this.pool.acquireParts(sizes);
     storages.forEach((storage, i) => {
       const [from, to] = [storage.buffer, parts[i]!];
@@ -166,7 +171,7 @@ export class WebGpuDevice extends Device {
       });
       storage.buffer = to;
       // In order with later commands, so it may be handed out again at once.
-      this.pool.release(from);
+      this.memorySource.release(from);
     });
   }
 
@@ -186,7 +191,7 @@ export class WebGpuDevice extends Device {
       constant: (key: string, make: () => Float32Array | Uint32Array | Int32Array) =>
         this.constant(`${kernel.name}/${key}`, make),
       joined: (views: readonly GpuView[]) =>
-        joinedView(views) ?? (recording?.join(views) ? joinedView(views) : undefined),
+        joinedView(views) ?? ((recording ?? this.queue).join(views) ? joinedView(views) : undefined),
     };
     for (const { storage } of [...inputs, ...outputs]) recording?.uses(storage as GpuStorage);
     for (const { storage } of outputs) recording?.changes(storage as GpuStorage, kernel.name);
@@ -267,6 +272,19 @@ export class WebGpuDevice extends Device {
   }
 
   /** @internal */
+  override firstRun<T>(fn: () => T): T {
+    this.queue.checkOpen();
+    if (this.recording !== undefined || this.queue.firstRun !== undefined) return fn();
+    this.queue.plan(this.pool);
+    try {
+      return fn();
+    } finally {
+      this.queue.settle();
+      this.queue.submitMuch();
+    }
+  }
+
+  /** @internal */
   override everyTime(effect: () => void): void {
     effect();
     this.recording?.everyTime(effect);
@@ -281,6 +299,7 @@ export class WebGpuDevice extends Device {
         "read: a step that is being recorded cannot wait for results; read them after it",
       );
     }
+    this.queue.settle();
     return this.readback.read(storage as GpuStorage);
   }
 
@@ -355,12 +374,12 @@ export class WebGpuDevice extends Device {
   recycle(buffer: PooledBuffer): void {
     if (this.queue.isClosed) return;
     if (this.recording !== undefined) this.recording.release(buffer);
-    else if (!buffer.planned) this.pool.release(buffer);
+    else if (!buffer.planned || this.queue.firstRun?.has(buffer)) this.memorySource.release(buffer);
   }
 
-  /** Where memory comes from: the pool, or the step that is being recorded. */
+  /** Where memory comes from: the pool, or the step that is being recorded or runs for the first time. */
   private get memorySource(): Pick<BufferPool, "acquire" | "release"> {
-    return this.recording ?? this.pool;
+    return this.recording ?? this.queue.firstRun ?? this.pool;
   }
 
   /** Memory for the pool. What it keeps for reuse makes room first. @throws DeviceError */
@@ -426,7 +445,7 @@ export class WebGpuDevice extends Device {
       recording.commands.push(programs.command(call, withSharedAccess(dispatch), recording.parameters));
     } else {
       const command = programs.command(call, withSharedAccess(dispatch), queue.parameters);
-      command.bindGroup = programs.cachedBindGroup(command);
+      if (queue.firstRun === undefined) command.bindGroup = programs.cachedBindGroup(command);
       queue.add(command);
       countKernel(this.counters, kernel);
     }

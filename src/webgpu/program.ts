@@ -79,13 +79,18 @@ export interface GpuCall<Params> {
   constant(key: string, make: () => Float32Array | Uint32Array | Int32Array): GpuView;
   /**
    * Tensors whose memory lies side by side in this order (`Device.placeTogether`) as one, with what lies between them.
-   * In a step that is recorded, results of the step's earlier kernels are laid out so, if they can be. Undefined where
-   * they do not.
+   * In a step that is recorded or runs for the first time, results of its earlier kernels are laid out so, if they can
+   * be. Undefined where they do not.
    */
   joined(views: readonly GpuView[]): GpuView | undefined;
   /** Records a dispatch. Nothing is recorded when a workgroup count is 0. */
   dispatch(dispatch: Dispatch): void;
 }
+
+/**
+ * Elements of a tensor beyond which it is not placed beside others: a dispatch for it alone costs little in comparison.
+ */
+export const MOST_ELEMENTS_TOGETHER = 2 ** 20;
 
 /** Most workgroups in one dimension of a dispatch (WebGPU's default limit, and every known adapter's). */
 export const MAX_WORKGROUPS = 65535;

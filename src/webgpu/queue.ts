@@ -13,12 +13,15 @@ import {
 } from "./commands.js";
 import type { CompileAhead } from "./compile-ahead.js";
 import { attempt, callError, type Fault, type FaultSink } from "./faults.js";
+import { FirstRun } from "./first-run.js";
+import type { BufferPool } from "./pool.js";
 import { isCompiling, type Programs } from "./programs.js";
+import type { Placeable } from "./recorded/memory.js";
 import type { DispatchTimer } from "./timer.js";
 
 /** Commands after which recorded work is submitted without being asked, so that the adapter does not idle. */
 const COMMANDS_PER_SUBMIT = 96;
-/** Bytes of dispatch parameters per submit. */
+/** Bytes of dispatch parameters per submit, but for first runs of steps. */
 const PARAMETER_BYTES = 65536;
 
 export class Queue {
@@ -26,7 +29,9 @@ export class Queue {
   readonly parameters: ParameterBlock;
   /** Times what is submitted, while it is there. */
   timer: DispatchTimer | undefined;
-  private readonly parameterMemory: ReturnType<Programs["parameterMemory"]>;
+  /** The memory of what is recorded, while a step runs for the first time. */
+  firstRun: FirstRun | undefined;
+  private parameterMemory: ReturnType<Programs["parameterMemory"]>;
   private commands: Command[] = [];
   private number = 1;
   /** What no call caused that is known; raised at the next one. */
@@ -69,14 +74,45 @@ export class Queue {
     this.commands.push(command);
   }
 
+  /** A step runs for the first time from now on, until `settle`, or until something is handed over. */
+  plan(pool: BufferPool): void {
+    this.firstRun = new FirstRun(pool, this.commands.length);
+  }
+
+  /** Lays out side by side what a first run made; false where that cannot be. */
+  join(views: readonly Placeable[]): boolean {
+    return this.firstRun?.join(views, this.commands) === true;
+  }
+
+  /** Ends a first run: what it made gets its place, and its commands their bind groups. */
+  settle(): void {
+    const { firstRun } = this;
+    if (firstRun === undefined) return;
+    this.firstRun = undefined;
+    this.commands = firstRun.place(this.commands);
+    let failure: Error | undefined;
+    for (const command of this.commands) {
+      if (command.kind === "copy" || command.bindGroup !== undefined) continue;
+      try {
+        this.programs.bind(command);
+      } catch (error) {
+        failure ??= error as Error;
+        this.abandon(command.call, error as Error);
+      }
+    }
+    firstRun.end(this.number);
+    if (failure !== undefined) throw failure;
+  }
+
   /** Makes room for the parameters of one more dispatch: a submit holds a fixed number of bytes. */
   makeRoom(): void {
-    if (this.parameters.bytes + PARAMETER_BINDING > PARAMETER_BYTES) this.submitBlocking();
+    if (this.firstRun === undefined && this.parameters.bytes + PARAMETER_BINDING > PARAMETER_BYTES)
+      this.submitBlocking();
   }
 
   /** Hands over what is recorded where that is much, so that the adapter does not idle. */
   submitMuch(): void {
-    if (this.commands.length >= COMMANDS_PER_SUBMIT) this.submitIfReady();
+    if (this.firstRun === undefined && this.commands.length >= COMMANDS_PER_SUBMIT) this.submitIfReady();
   }
 
   /** Ends: what is recorded is not done any more, and what is said of a destroyed device is nobody's. */
@@ -204,7 +240,12 @@ export class Queue {
   }
 
   private submit(): void {
+    this.settle();
     if (this.commands.length === 0) return;
+    if (this.parameters.bytes > this.parameterMemory.buffer.size - PARAMETER_BINDING) {
+      this.parameterMemory.buffer.destroy();
+      this.parameterMemory = this.programs.parameterMemory(this.parameters.bytes);
+    }
     const commands = this.runnable(this.commands);
     this.commands = [];
     if (this.parameters.bytes > 0) this.gpu.queue.writeBuffer(this.parameterMemory.buffer, 0, this.parameters.data);

@@ -168,12 +168,10 @@ describeDevices((device, kind) => {
     expect(recorded.found).toEqual(alone.found);
     expect(device().memory().liveCount).toBe(liveCount);
     if (kind === "cpu") return;
-    // Those of a step that is replayed lie side by side, but for one that the host has moved.
-    const [first, second] = recorded.dispatches;
-    expect(second).toBe(1);
-    expect(first).toBeGreaterThan(1);
+    // They lie side by side, but for one that the host has moved.
+    expect(recorded.dispatches.slice(0, 2)).toEqual([1, 1]);
     expect(recorded.dispatches.slice(4, 7)).toEqual([expect.any(Number), 1, 1]);
-    expect(recorded.dispatches[11]).toBeLessThan(first!);
+    expect(recorded.dispatches[11]).toBeLessThanOrEqual(2);
   });
 
   test("changes a parameter that is listed twice once", async () => {

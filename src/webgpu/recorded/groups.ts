@@ -99,7 +99,7 @@ function joined<P extends Part>(some: Group<P>, others: Group<P>): Group<P> {
 }
 
 /** Whether no memory that one side writes is used by the other. */
-function independent(some: readonly Part[], others: readonly Part[]): boolean {
+export function independent(some: readonly Part[], others: readonly Part[]): boolean {
   return some.every((part) =>
     others.every((other) => !writesWhatIsUsed(part, other) && !writesWhatIsUsed(other, part)),
   );

@@ -1,6 +1,11 @@
-// Memory of one recorded step. While the step is recorded, what it allocates has no place yet. When it is complete, it
-// is known from which dispatch to which each is needed. What is needed at different times then gets the same place.
+// Memory of one step. While the step is recorded, what it allocates has no place yet. When it is complete, it is known
+// from which dispatch to which each is needed. What is needed at different times then gets the same place.
+import type { Access, Command, DispatchCommand } from "../commands.js";
 import { type BufferPool, layOut, PooledBuffer, partBytes } from "../pool.js";
+import type { GpuView } from "../program.js";
+
+/** What can be laid out beside others. */
+export type Placeable = Pick<GpuView, "buffer" | "byteLength">;
 
 export class StepMemory {
   private readonly waiting = new Set<PooledBuffer>();
@@ -17,12 +22,24 @@ export class StepMemory {
     return buffer;
   }
 
-  /** Lays buffers out side by side, each with room for so many bytes; false where that cannot be. */
-  join(buffers: readonly PooledBuffer[], sizes: readonly number[]): boolean {
-    if (buffers.some((buffer) => !this.waiting.has(buffer))) return false;
-    const { starts, bytes } = layOut(sizes);
+  /** Whether a buffer, or what it is a part of, has no place yet. */
+  has({ root }: PooledBuffer): boolean {
+    return this.waiting.has(root);
+  }
+
+  /** Lays buffers out side by side that `commands` use so far; false where that cannot be. */
+  join(views: readonly Placeable[], commands: readonly Command[]): boolean {
+    const buffers = new Set(views.map(({ buffer }) => buffer));
+    if (buffers.size !== views.length || [...buffers].some((buffer) => !this.waiting.has(buffer))) return false;
+    // No dispatch may write into a buffer that it binds for reading elsewhere.
+    const readsAndWrites = commands.some((command) => {
+      const accesses = command.kind === "copy" ? [] : accessesOf(command, buffers);
+      return new Set(accesses).size > 1;
+    });
+    if (readsAndWrites) return false;
+    const { starts, bytes } = layOut(views.map(({ byteLength }) => byteLength));
     const whole = this.acquire(bytes);
-    buffers.forEach((buffer, i) => {
+    [...buffers].forEach((buffer, i) => {
       this.waiting.delete(buffer);
       buffer.partOf(whole, starts[i]!);
     });
@@ -62,8 +79,11 @@ export class StepMemory {
     }
   }
 
-  /** Gives all back to the pool, but for what somebody still holds: that goes back with it. */
-  dispose(held: Iterable<PooledBuffer>): void {
+  /**
+   * Gives all back to the pool, but for what somebody still holds: that goes back with it.
+   * @param submit the last that uses it, where that is still to come
+   */
+  dispose(held: Iterable<PooledBuffer>, submit = 0): void {
     const heldOf = new Map<PooledBuffer, Set<PooledBuffer>>();
     for (const buffer of held) {
       const home = this.homes.get(buffer.root);
@@ -73,6 +93,7 @@ export class StepMemory {
     }
     for (const memory of this.owned) {
       memory.planned = false;
+      memory.used(submit);
       const parts = heldOf.get(memory);
       if (parts === undefined) {
         this.pool.release(memory);
@@ -86,6 +107,11 @@ export class StepMemory {
     }
     this.owned.clear();
   }
+}
+
+/** How a dispatch binds some buffers. */
+function accessesOf({ dispatch }: DispatchCommand, buffers: ReadonlySet<PooledBuffer>): Access[] {
+  return dispatch.bindings.flatMap(({ view, access }) => (buffers.has(view.buffer) ? [access ?? "read"] : []));
 }
 
 /** A buffer of a step that is needed from one of its groups of dispatches to another. */

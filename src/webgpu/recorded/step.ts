@@ -6,6 +6,7 @@ import { DeviceError } from "../../tensor/errors.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import {
   boundViews,
+  buffersOf,
   type DispatchCommand,
   encode,
   type ParameterBlock,
@@ -20,9 +21,9 @@ import type { BufferPool, PooledBuffer } from "../pool.js";
 import { type Dispatch, type GpuView, programKey } from "../program.js";
 import type { Programs } from "../programs.js";
 import type { Queue } from "../queue.js";
+import { endingEarly } from "./early.js";
 import { COUNTERS_BYTES, type Group, groupsOf } from "./groups.js";
 import { StepMemory } from "./memory.js";
-import { mergedDispatch } from "./merged-text.js";
 import { isStale, type Steady, steadyCommands } from "./steady.js";
 
 /** A storage of the WebGPU device, as far as a step must know it. */
@@ -46,6 +47,9 @@ const MERGED = "merged";
 const MOST_FLOPS = 5e9;
 /** A program that was not in the driver's cache takes longer. */
 const CACHED_MS = 500;
+
+/** Writes merged programs; there from the first step on that is merged. */
+let writer: typeof import("./merged-text.js") | undefined;
 
 const isSingle = (group: Group) => group.length === 1 && group[0]!.length === 1;
 
@@ -145,21 +149,7 @@ export class GpuStep implements RecordedStep {
 
   /** Lays out side by side what the step made; false where that cannot be. */
   join(views: readonly GpuView[]): boolean {
-    if (views.some(({ buffer }) => buffer.whole !== undefined)) return false;
-    const buffers = new Set(views.map(({ buffer }) => buffer));
-    if (buffers.size !== views.length || [...buffers].some((buffer) => this.written.has(buffer))) return false;
-    // No dispatch may write into a buffer that it binds for reading elsewhere.
-    const readsAndWrites = this.commands.some(({ dispatch }) => {
-      const accesses = dispatch.bindings.flatMap(({ view, access }) =>
-        buffers.has(view.buffer) ? [access ?? "read"] : [],
-      );
-      return new Set(accesses).size > 1;
-    });
-    if (readsAndWrites) return false;
-    return this.memory.join(
-      views.map(({ buffer }) => buffer),
-      views.map(({ byteLength }) => byteLength),
-    );
+    return !views.some(({ buffer }) => this.written.has(buffer)) && this.memory.join(views, this.commands);
   }
 
   /** A kernel overwrites a buffer. */
@@ -232,10 +222,11 @@ export class GpuStep implements RecordedStep {
     this.steady = this.findSteady(alive);
     // In the order of the groups from the first time on: they decide what is needed at the same time.
     const steady = new Set(this.steady.commands);
-    this.groups = this.findGroups(this.commands.filter((command) => !steady.has(command)));
+    const lasting = new Set(alive.map(({ root }) => root));
+    const order = endingEarly(this.commands, ({ root }) => this.memory.has(root) && !lasting.has(root));
+    this.groups = this.findGroups(order.filter((command) => !steady.has(command)));
     this.moving = this.groups.flat(2);
     this.commands.splice(0, this.commands.length, ...steady, ...this.moving);
-    const buffersOf = ({ dispatch }: DispatchCommand) => dispatch.bindings.map(({ view }) => view.buffer);
     this.memory.place(
       this.groups.map((group) => group.flat().flatMap(buffersOf)),
       alive,
@@ -249,7 +240,7 @@ export class GpuStep implements RecordedStep {
     }
     const isThere = (group: Group<DispatchCommand>, k: number) =>
       isSingle(group) || this.device.programs.isPrepared(MERGED, this.mergedDispatch(k));
-    if (this.groups.every(isThere)) this.merged = this.mergedCommands();
+    if (writer !== undefined && this.groups.every(isThere)) this.merged = this.mergedCommands();
     this.bindParameters();
     this.submit(true);
   }
@@ -287,7 +278,7 @@ export class GpuStep implements RecordedStep {
       ...{ shape: [COUNTERS_BYTES / 4], dtype: "u32", size: COUNTERS_BYTES / 4 },
       ...{ buffer: this.counters, byteOffset: COUNTERS_BYTES * k, byteLength: COUNTERS_BYTES },
     };
-    return mergedDispatch(this.groups[k]!, this.device.profile, counters);
+    return writer!.mergedDispatch(this.groups[k]!, this.device.profile, counters);
   }
 
   private mergedCommands(): DispatchCommand[] {
@@ -306,6 +297,8 @@ export class GpuStep implements RecordedStep {
   private async merge(): Promise<void> {
     GpuStep.merging++;
     try {
+      writer ??= await import("./merged-text.js");
+      if (this.disposed) return;
       const merged = this.mergedCommands();
       this.bindParameters();
       const programs = merged.filter(({ call }) => call.kernel === MERGED).map(({ program }) => program);

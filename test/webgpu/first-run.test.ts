@@ -1,0 +1,211 @@
+// The first run of a step: the bits of a run without a plan, little memory, and nothing lost where it is interrupted.
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { full } from "../../src/autograd/ops/create.js";
+import { mul, relu } from "../../src/autograd/ops/elementwise.js";
+import { matmul } from "../../src/autograd/ops/matmul.js";
+import { mean, sum } from "../../src/autograd/ops/reduce.js";
+import { backward } from "../../src/autograd/tape.js";
+import { adam, type Optimizer, sgd } from "../../src/nn/optimizers.js";
+import { RandomStream } from "../../src/tensor/random.js";
+import { keep, scope } from "../../src/tensor/scope.js";
+import { StepPlan } from "../../src/tensor/step-plan.js";
+import { type Tensor, tensor } from "../../src/tensor/tensor.js";
+import type { Command, DispatchCommand } from "../../src/webgpu/commands.js";
+import type { WebGpuDevice } from "../../src/webgpu/device.js";
+import { openDevice } from "../../src/webgpu/open-device.js";
+import { PooledBuffer } from "../../src/webgpu/pool.js";
+import { endingEarly } from "../../src/webgpu/recorded/early.js";
+
+let device: WebGpuDevice;
+beforeEach(async () => {
+  device = (await openDevice("webgpu")) as WebGpuDevice;
+});
+afterEach(() => device.destroy());
+
+const MIB = 2 ** 20;
+/** Rows and columns of a weight: more elements than what is placed beside others. */
+const SIDE = 1344;
+const LAYERS = 4;
+const weightBytes = LAYERS * SIDE * SIDE * 4;
+
+const values = (size: number, seed: number) => {
+  const random = new RandomStream(seed, "first run");
+  return Float32Array.from({ length: size }, () => random.normal() / 40);
+};
+const batch = (seed: number) => ({ values: values(16 * SIDE, seed), shape: [16, SIDE] });
+
+/** A deep network of large weights and small biases, in training. */
+function training(optimizer: Optimizer, options: { readonly eager?: boolean }) {
+  const weights = Array.from({ length: LAYERS }, (_, i) =>
+    keep(tensor(device, values(SIDE * SIDE, i), { shape: [SIDE, SIDE] })),
+  );
+  const scales = Array.from({ length: LAYERS }, (_, i) => keep(tensor(device, values(SIDE, 10 + i))));
+  const parameters = [...weights, ...scales];
+  for (const parameter of parameters) parameter.requiresGrad = true;
+  const plan = new StepPlan(
+    device,
+    (x) => {
+      const result = weights.reduce((y, weight, i) => relu(mul(matmul(y, weight), scales[i]!)), x!);
+      const loss = mean(mul(result, result));
+      backward(loss);
+      optimizer.step(parameters);
+      return [loss];
+    },
+    options,
+  );
+  return { plan, parameters };
+}
+
+/** Losses of some steps, and the parameters after them. */
+async function trained(optimizer: Optimizer, options: { readonly eager?: boolean }) {
+  const { plan, parameters } = training(optimizer, options);
+  const losses: number[][] = [];
+  for (const seed of [1, 2, 3]) losses.push(Array.from(await plan.run(batch(seed))[0]!.data()));
+  const results = await Promise.all(parameters.map((parameter) => parameter.data()));
+  plan.dispose();
+  for (const parameter of parameters) parameter.dispose();
+  optimizer.dispose();
+  return { losses, results };
+}
+
+describe.each<[string, () => Optimizer]>([
+  ["SGD", () => sgd({ learningRate: 0.1 })],
+  ["SGD with momentum", () => sgd({ learningRate: 0.1, momentum: 0.9 })],
+  ["Adam", () => adam({ learningRate: 0.001 })],
+  ["Adam with averages and a limit", () => adam({ learningRate: 0.001, emaMomentum: 0.9, globalClipNorm: 1e-3 })],
+  ["gathered gradients", () => sgd({ learningRate: 0.1, gradientAccumulationSteps: 2 })],
+])("of %s", (_, optimizer) => {
+  test("steps have the bits of a function that is called each time", async () => {
+    expect(await trained(optimizer(), {})).toEqual(await trained(optimizer(), { eager: true }));
+  });
+});
+
+test.each([
+  ["SGD", () => sgd({ learningRate: 0.1 }), 1],
+  ["Adam", () => adam({ learningRate: 0.001 }), 3],
+] as const)("the first run and later ones of %s hold one large gradient at a time", async (_, optimizer, states) => {
+  const { plan } = training(optimizer(), {});
+  for (const seed of [1, 2, 3]) await plan.run(batch(seed))[0]!.data();
+  // Weights and slots, one gradient, and what is made on the way; without an early end there would be four gradients.
+  expect(device.memory().peakBytes).toBeLessThan((states + 2 / LAYERS) * weightBytes + 2 * MIB);
+});
+
+test("what a first run makes may be read, written and kept within it", async () => {
+  const known: Tensor[] = [];
+  const reads: Promise<ArrayLike<number>>[] = [];
+  const plan = new StepPlan(
+    device,
+    (x) => {
+      const doubled = mul(x!, 2);
+      if (known.length === 0) {
+        // Eager work of the first time: a result that stays, a read in between, and values of the host.
+        known.push(keep(mul(doubled, tensor(device, [1, 10, 100]))));
+        reads.push(doubled.data());
+        doubled.assign([7, 8, 9]);
+      }
+      return [sum(mul(doubled, known[0]!))];
+    },
+    { eager: true },
+  );
+  const first = plan.run({ values: Float32Array.of(1, 2, 3), shape: [3] })[0]!;
+  expect(Array.from(await first.data())).toEqual([7 * 2 + 8 * 40 + 9 * 600]);
+  expect(Array.from(await reads[0]!)).toEqual([2, 4, 6]);
+  const second = plan.run({ values: Float32Array.of(1, 1, 1), shape: [3] })[0]!;
+  expect(Array.from(await second.data())).toEqual([2 * 2 + 2 * 40 + 2 * 600]);
+  expect(Array.from(await known[0]!.data())).toEqual([2, 40, 600]);
+  plan.dispose();
+});
+
+test("what waits already is not overtaken by what takes the memory that it needs", async () => {
+  const given = values(SIDE, 1);
+  const x = tensor(device, given);
+  const doubled = mul(x, 2);
+  x.dispose();
+  const plan = new StepPlan(device, (y) => [sum(mul(y!, keep(full(device, [SIDE], 7))))], { eager: true });
+  plan.run({ values: new Float32Array(SIDE), shape: [SIDE] });
+  expect(await doubled.data()).toEqual(given.map((value) => 2 * value));
+  plan.dispose();
+});
+
+test("a function that throws in its first run costs nothing that was there before", async () => {
+  const weights = tensor(device, [1, 2, 3]);
+  const pending = mul(weights, 3);
+  let fails = true;
+  const plan = new StepPlan(device, (x) => {
+    const product = mul(x!, weights);
+    if (fails) throw new RangeError("the function's own");
+    return [product];
+  });
+  const input = { values: Float32Array.of(1, 10, 100), shape: [3] };
+  expect(() => plan.run(input)).toThrow("the function's own");
+  fails = false;
+  expect(Array.from(await plan.run(input)[0]!.data())).toEqual([1, 20, 300]);
+  expect(Array.from(await pending.data())).toEqual([3, 6, 9]);
+  const { liveBytes } = device.memory();
+  for (let i = 0; i < 3; i++) expect(Array.from(await plan.run(input)[0]!.data())).toEqual([1, 20, 300]);
+  expect(device.memory().liveBytes - liveBytes).toBeLessThan(8192);
+  plan.dispose();
+});
+
+test("memory of a first run comes back", async () => {
+  const before = device.memory();
+  scope(() => {
+    const plan = new StepPlan(device, (x) => [sum(relu(mul(x!, 3)))]);
+    plan.run(batch(1));
+    plan.dispose();
+  });
+  await device.sync();
+  expect(device.memory()).toMatchObject({ liveBytes: before.liveBytes, liveCount: before.liveCount });
+});
+
+describe("what uses up large buffers moves up", () => {
+  const large = (bytes = 2 * MIB) => new PooledBuffer(bytes);
+  const view = (buffer: PooledBuffer) => ({
+    ...{ shape: [buffer.bytes / 4], dtype: "f32" as const, size: buffer.bytes / 4 },
+    ...{ buffer, byteOffset: 0, byteLength: buffer.bytes },
+  });
+  const command = (reads: readonly PooledBuffer[], writes: readonly PooledBuffer[]) =>
+    ({
+      kind: "dispatch",
+      dispatch: {
+        bindings: [
+          ...reads.map((buffer) => ({ name: "x", view: view(buffer), type: "f32" })),
+          ...writes.map((buffer) => ({ name: "y", view: view(buffer), type: "f32", access: "read_write" })),
+        ],
+      },
+    }) as unknown as DispatchCommand;
+
+  test("an update goes to behind its gradient, and behind what reads the weights", () => {
+    const [weights, gradient, upstream, next] = [large(), large(), large(), large()];
+    const makes = command([upstream], [gradient]);
+    const reads = command([weights, upstream], [next]);
+    const others = [command([next], [large()]), command([next], [large()])];
+    const update = command([gradient], [weights]);
+    const isPassing = (buffer: PooledBuffer) => buffer !== weights;
+    expect(endingEarly([makes, reads, ...others, update], isPassing)).toEqual([makes, reads, update, ...others]);
+  });
+
+  test("a copy of what it binds stops it, another does not", () => {
+    const [weights, gradient, passing] = [large(), large(), large()];
+    const memories = [{}, {}, {}] as GPUBuffer[];
+    weights.place(memories[0]!, 0);
+    const copyOf = (from: GPUBuffer, to: GPUBuffer): Command => ({
+      ...{ kind: "copy", from, fromOffset: 0, to, toOffset: 0, bytes: 16 },
+    });
+    const [own, other] = [copyOf(memories[0]!, memories[1]!), copyOf(memories[1]!, memories[2]!)];
+    const [makes, update] = [command([passing], [gradient]), command([gradient], [weights])];
+    const isPassing = (buffer: PooledBuffer) => buffer !== weights;
+    expect(endingEarly([makes, own, other, update], isPassing)).toEqual([makes, own, update, other]);
+  });
+
+  test("small gradients, and what makes something for the step, stay where they are", () => {
+    const [weights, small, made] = [large(), large(1024), large()];
+    const commands = [
+      command([], [small]),
+      command([], [made]),
+      command([small], [weights]),
+      command([made, small], [large()]),
+    ];
+    expect(endingEarly(commands, (buffer) => buffer !== weights)).toEqual(commands);
+  });
+});
