@@ -275,7 +275,7 @@ export class WebGpuDevice extends Device {
   override firstRun<T>(fn: () => T): T {
     this.queue.checkOpen();
     if (this.recording !== undefined || this.queue.firstRun !== undefined) return fn();
-    this.queue.plan(this.pool);
+    this.queue.plan(this.pool, (bytes, used) => this.checkMemory(bytes, used));
     try {
       return fn();
     } finally {
@@ -384,13 +384,6 @@ export class WebGpuDevice extends Device {
 
   /** Memory for the pool. What it keeps for reuse makes room first. @throws DeviceError */
   private createMemory(bytes: number): GPUBuffer {
-    const { maxBufferSize } = this.gpu.limits;
-    if (bytes > maxBufferSize) {
-      throw new DeviceError(
-        "LIMIT",
-        `allocate: a buffer may hold at most ${maxBufferSize} bytes on this adapter, ${bytes} were asked for; use a smaller batch or model`,
-      );
-    }
     const create = () =>
       attempt(this.faults, () =>
         this.gpu.createBuffer({
@@ -398,25 +391,35 @@ export class WebGpuDevice extends Device {
           usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
         }),
       );
-    const { memoryBytes = Number.POSITIVE_INFINITY } = this.profile;
     const held = () => {
       const { liveBytes, pooledBytes } = this.pool.memory();
       return liveBytes + pooledBytes;
     };
-    const refuse = (reason: string) =>
-      new DeviceError(
-        "OUT_OF_MEMORY",
-        `allocate: there is no memory for ${bytes} bytes more, ${held()} are in use on this device (${reason}); use a smaller batch or model, or free tensors`,
-      );
-    if (held() + bytes > memoryBytes) this.trim();
-    if (held() + bytes > memoryBytes) throw refuse(`the machine has ${memoryBytes}`);
+    if (held() + bytes > this.memoryBytes) this.trim();
+    this.checkMemory(bytes, held());
     let { value, fault } = create();
     if (fault !== undefined) {
       this.trim();
       ({ value, fault } = create());
     }
-    if (fault !== undefined) throw refuse(fault.reason);
+    if (fault !== undefined) throw noMemory(bytes, held(), fault.reason);
     return value;
+  }
+
+  private get memoryBytes(): number {
+    return this.profile.memoryBytes ?? Number.POSITIVE_INFINITY;
+  }
+
+  /** @throws DeviceError where a buffer cannot be so large, or the machine has no such memory beside what is used */
+  private checkMemory(bytes: number, used: number): void {
+    const { maxBufferSize } = this.gpu.limits;
+    if (bytes > maxBufferSize) {
+      throw new DeviceError(
+        "LIMIT",
+        `allocate: a buffer may hold at most ${maxBufferSize} bytes on this adapter, ${bytes} were asked for; use a smaller batch or model`,
+      );
+    }
+    if (used + bytes > this.memoryBytes) throw noMemory(bytes, used, `the machine has ${this.memoryBytes}`);
   }
 
   private dispatch(call: KernelCall, dispatch: Dispatch): void {
@@ -472,6 +475,12 @@ export class WebGpuDevice extends Device {
     return view;
   }
 }
+
+const noMemory = (bytes: number, used: number, reason: string) =>
+  new DeviceError(
+    "OUT_OF_MEMORY",
+    `allocate: there is no memory for ${bytes} bytes more, ${used} are in use on this device (${reason}); use a smaller batch or model, or free tensors`,
+  );
 
 const contentOf = ({ storage }: Tensor): Content => (storage as GpuStorage).content;
 

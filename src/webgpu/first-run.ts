@@ -7,27 +7,35 @@ import { type Placeable, StepMemory } from "./recorded/memory.js";
 
 export class FirstRun {
   private readonly memory: StepMemory;
-  /** What was not released yet of what has no place. */
+  /** What was not released yet of what has no place, and its bytes. */
   private readonly live = new Set<PooledBuffer>();
+  private bytes = 0;
   /** Goes back to the pool at the end only: what has no place yet may be needed before it was released. */
   private readonly released: PooledBuffer[] = [];
 
-  /** @param before commands that wait already: they may use memory that is free once they have run */
+  /**
+   * @param before commands that wait already: they may use memory that is free once they have run
+   * @param check throws where so many bytes cannot be had beside those in use
+   */
   constructor(
     private readonly pool: BufferPool,
-    private readonly before: number,
+    readonly before: number,
+    private readonly check: (bytes: number, used: number) => void,
   ) {
     this.memory = new StepMemory(pool);
   }
 
   acquire(bytes: number): PooledBuffer {
+    this.check(bytes, this.pool.memory().liveBytes + this.bytes);
     const buffer = this.memory.acquire(bytes);
     this.live.add(buffer);
+    this.bytes += buffer.bytes;
     return buffer;
   }
 
   release(buffer: PooledBuffer): void {
-    if (!this.live.delete(buffer)) this.released.push(buffer);
+    if (this.live.delete(buffer)) this.bytes -= buffer.bytes;
+    else this.released.push(buffer);
   }
 
   /** Whether a buffer has no place yet. */

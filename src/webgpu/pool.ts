@@ -53,7 +53,7 @@ export class PooledBuffer {
   get gpu(): GPUBuffer {
     const memory = this.root.memory;
     if (memory !== undefined) return memory;
-    throw new DeviceError("VALIDATION", "internal: memory of a step that is being recorded is not there yet");
+    throw new DeviceError("VALIDATION", "a tensor has no memory: the step that makes it has not run to its end");
   }
 
   /** Bytes from the beginning of `gpu`. */

@@ -74,9 +74,12 @@ export class Queue {
     this.commands.push(command);
   }
 
-  /** A step runs for the first time from now on, until `settle`, or until something is handed over. */
-  plan(pool: BufferPool): void {
-    this.firstRun = new FirstRun(pool, this.commands.length);
+  /**
+   * A step runs for the first time from now on, until `settle`, or until something is handed over.
+   * @param check see FirstRun
+   */
+  plan(pool: BufferPool, check: (bytes: number, used: number) => void): void {
+    this.firstRun = new FirstRun(pool, this.commands.length, check);
   }
 
   /** Lays out side by side what a first run made; false where that cannot be. */
@@ -89,19 +92,30 @@ export class Queue {
     const { firstRun } = this;
     if (firstRun === undefined) return;
     this.firstRun = undefined;
-    this.commands = firstRun.place(this.commands);
-    let failure: Error | undefined;
-    for (const command of this.commands) {
-      if (command.kind === "copy" || command.bindGroup !== undefined) continue;
-      try {
-        this.programs.bind(command);
-      } catch (error) {
-        failure ??= error as Error;
-        this.abandon(command.call, error as Error);
+    try {
+      this.commands = firstRun.place(this.commands);
+      for (const command of this.commands) {
+        if (command.kind === "dispatch" && command.bindGroup === undefined) this.programs.bind(command);
       }
+    } catch (error) {
+      this.drop(firstRun, error as DeviceError);
+      throw error;
+    } finally {
+      firstRun.end(this.number);
     }
-    firstRun.end(this.number);
-    if (failure !== undefined) throw failure;
+  }
+
+  /** None of a first run's dispatches shall run. What they should have made is lost, what was there before stays. */
+  private drop(run: FirstRun, error: DeviceError): void {
+    this.hasFailed = true;
+    this.commands = this.commands.filter((command, i) => {
+      if (i < run.before || command.kind === "copy") return true;
+      const { outputs, writes } = command.call;
+      outputs.forEach(({ buffer }, k) => {
+        if (run.has(buffer)) writes[k]!.error ??= error;
+      });
+      return false;
+    });
   }
 
   /** Makes room for the parameters of one more dispatch: a submit holds a fixed number of bytes. */
@@ -119,6 +133,7 @@ export class Queue {
   close(): void {
     this.closed = true;
     this.commands = [];
+    this.firstRun = undefined;
     this.faults.report = undefined;
     this.faults.lost = undefined;
     this.parameterMemory.buffer.destroy();

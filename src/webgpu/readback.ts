@@ -29,6 +29,7 @@ export class Readback {
   async read({ size, dtype, buffer, content }: Readable): Promise<TypedArray> {
     if (size === 0) return deviceArray(dtype, []);
     const { queue } = this;
+    if (content.error !== undefined) queue.raiseCall(content.error);
     const bytes = size * 4;
     const staging = this.takeStaging(bytes);
     try {

@@ -1,19 +1,20 @@
 // The first run of a step: the bits of a run without a plan, little memory, and nothing lost where it is interrupted.
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { full } from "../../src/autograd/ops/create.js";
 import { mul, relu } from "../../src/autograd/ops/elementwise.js";
 import { matmul } from "../../src/autograd/ops/matmul.js";
 import { mean, sum } from "../../src/autograd/ops/reduce.js";
 import { backward } from "../../src/autograd/tape.js";
 import { adam, type Optimizer, sgd } from "../../src/nn/optimizers.js";
+import { DeviceError } from "../../src/tensor/errors.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import { keep, scope } from "../../src/tensor/scope.js";
 import { StepPlan } from "../../src/tensor/step-plan.js";
 import { type Tensor, tensor } from "../../src/tensor/tensor.js";
 import type { Command, DispatchCommand } from "../../src/webgpu/commands.js";
-import type { WebGpuDevice } from "../../src/webgpu/device.js";
+import { WebGpuDevice } from "../../src/webgpu/device.js";
 import { openDevice } from "../../src/webgpu/open-device.js";
-import { PooledBuffer } from "../../src/webgpu/pool.js";
+import { BufferPool, PooledBuffer } from "../../src/webgpu/pool.js";
 import { endingEarly } from "../../src/webgpu/recorded/early.js";
 
 let device: WebGpuDevice;
@@ -145,6 +146,60 @@ test("a function that throws in its first run costs nothing that was there befor
   for (let i = 0; i < 3; i++) expect(Array.from(await plan.run(input)[0]!.data())).toEqual([1, 20, 300]);
   expect(device.memory().liveBytes - liveBytes).toBeLessThan(8192);
   plan.dispose();
+});
+
+test("a first run for which there is no memory says so at the call, and changes nothing", async () => {
+  const small = new WebGpuDevice(device.adapter, device.gpu, { ...device.profile, memoryBytes: 2 ** 20 });
+  const plan = new StepPlan(small, (x) => [sum(mul(matmul(x!, x!), 2))]);
+  const input = (side: number) => ({ values: new Float32Array(side * side).fill(1), shape: [side, side] });
+  expect(() => plan.run(input(400))).toThrow(/there is no memory for 640000 bytes more, 655360 are in use/);
+  expect(Array.from(await plan.run(input(2))[0]!.data())).toEqual([16]);
+  plan.dispose();
+});
+
+test("where the driver has no memory for it, weights stay, and what was to be made is an error", async () => {
+  const optimizer = sgd({ learningRate: 1 });
+  const weight = keep(tensor(device, values(SIDE, 1)));
+  weight.requiresGrad = true;
+  const before = Array.from(await weight.data());
+  const made: Tensor[] = [];
+  const plan = new StepPlan(device, (x) => {
+    const scaled = mul(x!, weight);
+    if (made.length === 0) made.push(keep(mul(scaled, 2)));
+    const loss = sum(scaled);
+    backward(loss);
+    optimizer.step([weight]);
+    return [loss];
+  });
+  const input = { values: new Float32Array(SIDE).fill(1), shape: [SIDE] };
+  const { acquire } = BufferPool.prototype;
+  const refuse = new DeviceError("OUT_OF_MEMORY", "allocate: there is no memory");
+  // The input is there already when the step's own memory is asked for.
+  const spy = vi.spyOn(BufferPool.prototype, "acquire");
+  spy.mockImplementationOnce(function (this: BufferPool, ...given) {
+    spy.mockImplementation(() => {
+      throw refuse;
+    });
+    return acquire.apply(this, given);
+  });
+  expect(() => plan.run(input)).toThrow(refuse);
+  spy.mockRestore();
+  await expect(made[0]!.data()).rejects.toThrow(refuse);
+  expect(Array.from(await weight.data())).toEqual(before);
+  // The next one is not a first run.
+  await plan.run(input)[0]!.data();
+  expect(Array.from(await weight.data())).toEqual(before.map((value) => Math.fround(value - 1)));
+  plan.dispose();
+});
+
+test("a device may be destroyed within a first run", async () => {
+  const other = (await openDevice("webgpu")) as WebGpuDevice;
+  const plan = new StepPlan(other, (x) => {
+    const product = mul(x!, 2);
+    other.destroy();
+    return [product];
+  });
+  expect(plan.run({ values: Float32Array.of(1), shape: [1] })).toHaveLength(1);
 });
 
 test("memory of a first run comes back", async () => {
