@@ -210,6 +210,9 @@ describeProfiles((device) => {
     };
     await expectParity(small, (x, kernel, bias) => apply(test, x!, kernel!, bias), inputsOf(test));
     expect(small.counters.byKernel.get("conv2d")).toBeGreaterThan(1);
+    // Few input channels: the columns of their gradient would fit, 57,344 bytes, but not dz.
+    const few: Case = { x: [2, 16, 16, 3], kernel: [3, 3, 3, 64], options: { padding: "same" } };
+    await expectParity(small, (x, kernel, bias) => apply(few, x!, kernel!, bias), inputsOf(few));
   });
 
   it("takes a batch of nothing", async () => {

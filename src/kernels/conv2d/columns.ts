@@ -26,10 +26,11 @@ function columnsOf({ y, x, inputs }: Conv2dGeometry): number {
   return 4 * Math.ceil((y.kernel * x.kernel * inputs) / 4);
 }
 
-/** Whether a call's input gradient goes by columns: few input channels, and they fit a binding. */
+/** Whether a call's input gradient goes by columns: few input channels, and everything fits a binding. */
 export function goesByColumns({ params, profile }: GpuCall<Conv2dGeometry>): boolean {
-  const { batch, inputs, y, x } = params;
-  return inputs <= FEW_CHANNELS && batch * y.output * x.output * columnsOf(params) * 4 <= profile.maxBindingBytes;
+  const { batch, inputs, outputs, y, x } = params;
+  const elements = Math.max(y.output * x.output * Math.max(columnsOf(params), outputs), y.input * x.input * inputs);
+  return inputs <= FEW_CHANNELS && 4 * batch * elements <= profile.maxBindingBytes;
 }
 
 /** Inputs dz and kernel, output dx. */
