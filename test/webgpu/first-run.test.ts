@@ -1,16 +1,17 @@
 // The first run of a step: the bits of a run without a plan, little memory, and nothing lost where it is interrupted.
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { full } from "../../src/autograd/ops/create.js";
-import { mul, relu } from "../../src/autograd/ops/elementwise.js";
+import { add, mul, relu, sub } from "../../src/autograd/ops/elementwise.js";
 import { matmul } from "../../src/autograd/ops/matmul.js";
 import { mean, sum } from "../../src/autograd/ops/reduce.js";
 import { backward } from "../../src/autograd/tape.js";
+import { copyKernel } from "../../src/kernels/copy.js";
 import { adam, type Optimizer, sgd } from "../../src/nn/optimizers.js";
 import { DeviceError } from "../../src/tensor/errors.js";
 import { RandomStream } from "../../src/tensor/random.js";
 import { keep, scope } from "../../src/tensor/scope.js";
 import { StepPlan } from "../../src/tensor/step-plan.js";
-import { type Tensor, tensor } from "../../src/tensor/tensor.js";
+import { runInto, type Tensor, tensor } from "../../src/tensor/tensor.js";
 import type { Command, DispatchCommand } from "../../src/webgpu/commands.js";
 import { WebGpuDevice } from "../../src/webgpu/device.js";
 import { openDevice } from "../../src/webgpu/open-device.js";
@@ -127,6 +128,48 @@ test("what waits already is not overtaken by what takes the memory that it needs
   expect(await doubled.data()).toEqual(given.map((value) => 2 * value));
   plan.dispose();
 });
+
+test.each(Array.from({ length: 12 }, (_, seed) => seed))(
+  "random steps have the bits of eager ones, seed %i",
+  async (seed) => {
+    /** Everything that a random step leaves behind, planned or not. */
+    const results = async (planned: boolean) => {
+      const random = new RandomStream(seed, "random step");
+      // Of large ones, what uses them up moves up.
+      const side = seed % 3 === 0 ? 544 : 8 * (1 + random.integer(20));
+      const make = () => tensor(device, values(side * side, random.integer(1000)), { shape: [side, side] });
+      // Work that waits, on memory some of which is free again.
+      const before = Array.from({ length: 4 }, make);
+      const waiting = before.map((t) => keep(mul(t, 3)));
+      for (const t of before) if (random.uniform() < 0.6) t.dispose();
+      const kept: Tensor[] = [];
+      const step = () => {
+        const alive = [...waiting];
+        const any = () => alive[random.integer(alive.length)]!;
+        for (let i = 0; i < 40; i++) {
+          const kind = random.integer(8);
+          // Numbers stay of one size: subnormal ones take a hundred times as long.
+          if (kind === 0) alive.push(add(matmul(any(), any()), 1));
+          else if (kind === 1) alive.push(full(device, [side, side], random.normal()));
+          else if (kind === 2) alive.push(make());
+          else if (kind === 3) runInto(copyKernel, [any()], [make()], {});
+          else if (kind === 4) alive.at(-1)!.assign(values(side * side, random.integer(1000)));
+          else if (kind === 5 && alive.length > 6) alive.splice(4 + random.integer(alive.length - 5), 1)[0]!.dispose();
+          else alive.push(random.uniform() < 0.5 ? relu(any()) : sub(any(), any()));
+          if (random.uniform() < 0.1) kept.push(keep(mul(any(), 0.5)));
+          if (random.uniform() < 0.1) runInto(copyKernel, [mul(any(), 1)], [waiting[random.integer(4)]!], {});
+        }
+        return alive.map((t) => mul(t, 1));
+      };
+      const found = scope(() => (planned ? device.firstRun(step) : step()).map(keep));
+      const all = [...found, ...kept, ...waiting];
+      const read = await Promise.all(all.map((t) => t.data()));
+      for (const t of [...all, ...before]) t.dispose();
+      return read;
+    };
+    expect(await results(true)).toEqual(await results(false));
+  },
+);
 
 test("a function that throws in its first run costs nothing that was there before", async () => {
   const weights = tensor(device, [1, 2, 3]);
