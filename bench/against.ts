@@ -6,7 +6,7 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readFileSync, symlinkSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { driverThreads } from "../src/webgpu/open.js";
 import { temporaryFolder, undoing } from "./cleanup.js";
@@ -121,7 +121,11 @@ async function compare(workload: Workload, theirs: string, quick: boolean): Prom
 
 /** A build of what the command line names; what was made for it goes with it. */
 async function buildOf(named: string): Promise<Disposable & { readonly name: string; readonly folder: string }> {
-  if (existsSync(join(named, SCRIPT))) return { name: named, folder: resolve(named), [Symbol.dispose]: () => {} };
+  if (existsSync(join(named, SCRIPT))) {
+    const folder = resolve(named);
+    // Where it lies is of this machine alone.
+    return { name: basename(folder), folder, [Symbol.dispose]: () => {} };
+  }
   const words = ["-C", root, "rev-parse", "--verify", `${named}^{commit}`];
   const commit = execFileSync("git", words, { encoding: "utf8" }).trim();
   const temporary = temporaryFolder("commit");

@@ -159,7 +159,7 @@ export class WebGpuDevice extends Device {
   private moveTogether(storages: readonly GpuStorage[]): void {
     if (storages.length < 2) return;
     const sizes = storages.map(({ size }) => paddedBytes(size));
-    // What has no place yet needs none before.
+    // What a first run makes is not moved: it gets its place there.
     if (this.queue.join(storages.map(({ buffer }, i) => ({ buffer, byteLength: sizes[i]! })))) return;
     const parts = this.pool.acquireParts(sizes);
     storages.forEach((storage, i) => {

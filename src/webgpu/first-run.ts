@@ -49,9 +49,7 @@ export class FirstRun {
 
   /** Gives everything its place; the commands in the order for which that is enough. */
   place(commands: readonly Command[]): Command[] {
-    const lasting = new Set([...this.live].map(({ root }) => root));
-    const own = commands.slice(this.before);
-    const order = endingEarly(own, ({ root }) => this.memory.has(root) && !lasting.has(root));
+    const order = endingEarly(commands.slice(this.before), this.memory.passing(this.live));
     this.memory.place(
       order.map((command) => (command.kind === "copy" ? [] : buffersOf(command))),
       this.live,

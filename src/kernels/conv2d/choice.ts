@@ -5,8 +5,14 @@ import { subgroupLanes, type TuningProfile } from "../../webgpu/family.js";
 import { type Choice, tuned } from "../../webgpu/tuning.js";
 import { vectorWidth } from "../matmul-panel.js";
 import { planTiles, streamingClocks } from "../tile-choice.js";
-import { type Conv2dGeometry, forwardGather, type Gather, inputGradientGather, type WindowAxis } from "./geometry.js";
-import { takesAllPixels } from "./products.js";
+import {
+  type Conv2dGeometry,
+  forwardGather,
+  type Gather,
+  inputGradientGather,
+  takesAllPixels,
+  type WindowAxis,
+} from "./geometry.js";
 import { fitsPanels, lanesInUse } from "./software-panels.js";
 import { type Tiling, tilingOf } from "./tiling.js";
 import type { TileSize } from "./winograd-matrices.js";

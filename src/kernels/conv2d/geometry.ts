@@ -71,6 +71,10 @@ export function positivePair(op: string, name: string, value: Pair): readonly [n
   return pair;
 }
 
+/** Whether windows are single pixels, all of them: then each element of the input belongs to one window. */
+export const takesAllPixels = ({ y, x }: Conv2dGeometry): boolean =>
+  [y, x].every(({ kernel, input, output }) => kernel === 1 && input === output);
+
 /** Output size and padding of one axis: output = floor((input + padding - dilation (kernel - 1) - 1) / stride) + 1. */
 export function windowAxis(
   op: string,

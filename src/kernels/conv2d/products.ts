@@ -4,13 +4,13 @@
 //
 //   y = act(X K + bias)        dK = X^T dZ        dX = dZ K^T
 //
-// Here dX is added up in the images, at the places of the windows (window-sums.ts). For small images of many channels,
-// of which Winograd's tiles waste too much.
+// Where windows are all single pixels, dX is the input gradient. Else it is added up in the images, at the places of
+// the windows (window-sums.ts). For small images of many channels, of which Winograd's tiles waste too much.
 import type { GpuCall, GpuView } from "../../webgpu/program.js";
 import type { Matrix } from "../matmul-product.js";
 import { runWhole, stored } from "../matmul-subgroup.js";
 import type { WindowRows } from "../window-rows.js";
-import type { Conv2dGeometry } from "./geometry.js";
+import { type Conv2dGeometry, takesAllPixels } from "./geometry.js";
 import type { ForwardViews, Plain } from "./route.js";
 import { addWindows } from "./window-sums.js";
 
@@ -50,10 +50,6 @@ export function forwardByProduct<P>(
     ...{ bias: bias && { view: bias, offset: 0 }, activation },
   });
 }
-
-/** Whether windows are single pixels, all of them: then each product of the input gradient is an element of it. */
-export const takesAllPixels = ({ y, x }: Conv2dGeometry): boolean =>
-  [y, x].every(({ kernel, input, output }) => kernel === 1 && input === output);
 
 /** dx from dz. */
 export function inputGradientByProduct<P>(

@@ -8,8 +8,8 @@ import { independent } from "./groups.js";
 const LARGE = 2 ** 20;
 
 /**
- * The commands, those as early as they may run that use up large buffers and write only what outlives the step. Results
- * stay the same.
+ * The commands, those as early as they may run that use up large buffers and write only what outlives the step. So do
+ * those that fill what outlives it: nothing that needs them could move otherwise. Results stay the same.
  * @param isPassing tells buffers that nothing needs after the step
  */
 export function endingEarly<C extends Command>(

@@ -22,9 +22,10 @@ export class StepMemory {
     return buffer;
   }
 
-  /** Whether a buffer, or what it is a part of, has no place yet. */
-  has({ root }: PooledBuffer): boolean {
-    return this.waiting.has(root);
+  /** Tells buffers that have no place yet and that nothing needs after the step, which keeps those of `kept`. */
+  passing(kept: Iterable<PooledBuffer>): (buffer: PooledBuffer) => boolean {
+    const lasting = new Set([...kept].map(({ root }) => root));
+    return ({ root }) => this.waiting.has(root) && !lasting.has(root);
   }
 
   /** Lays buffers out side by side that `commands` use so far; false where that cannot be. */

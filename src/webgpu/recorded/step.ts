@@ -222,9 +222,8 @@ export class GpuStep implements RecordedStep {
     this.steady = this.findSteady(alive);
     // In the order of the groups from the first time on: they decide what is needed at the same time.
     const steady = new Set(this.steady.commands);
-    const lasting = new Set(alive.map(({ root }) => root));
-    const order = endingEarly(this.commands, ({ root }) => this.memory.has(root) && !lasting.has(root));
-    this.groups = this.findGroups(order.filter((command) => !steady.has(command)));
+    const others = this.commands.filter((command) => !steady.has(command));
+    this.groups = this.findGroups(endingEarly(others, this.memory.passing(alive)));
     this.moving = this.groups.flat(2);
     this.commands.splice(0, this.commands.length, ...steady, ...this.moving);
     this.memory.place(
